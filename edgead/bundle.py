@@ -1,0 +1,301 @@
+"""The bundle: the one folder that travels from the workstation to the device, verified before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import edgead
+from edgead.errors import BundleError
+from edgead.heatmap import HeatmapScale
+from edgead.imaging import Image, resize
+from edgead.storage import atomic_path, write_json
+
+SCHEMA_VERSION = 1
+MANIFEST = "bundle.json"
+MODEL = "model.onnx"
+WEIGHTS = "weights.safetensors"
+CALIBRATION = "calibration.npz"
+REFERENCE = "reference.npz"
+ENGINES = "engines"
+POOLED = "all"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Preprocessing(_Record):
+    """How a frame becomes the graph's input; `imaging.py` holds the code."""
+
+    image_size: tuple[int, int] = Field(description="Input (height, width) in pixels.")
+    white_level: int = Field(description="16-bit value that becomes 255; 8-bit pictures ignore it.")
+    colour: Literal["RGB"] = "RGB"
+    resize: Literal["area-or-bilinear"] = "area-or-bilinear"
+
+
+class GraphIO(_Record):
+    """Names of the graph's inputs and outputs."""
+
+    image: str = "image"
+    class_bias: str | None = None
+    anomaly_map: str = "anomaly_map"
+    pred_score: str = "pred_score"
+    map_size: tuple[int, int]
+
+
+class ThresholdRecord(_Record):
+    """A threshold and what it promises; made by `evaluation/threshold.py`."""
+
+    value: float
+    false_alarm_rate: float
+    certified: bool = Field(description="True: split-conformal bound; false: extrapolated by a tail fit.")
+    interval: tuple[float, float] | None = Field(description="95 % interval of an extrapolated value.")
+    n_images: int
+
+
+class ClassCalibration(_Record):
+    """Scores of held-out good images of one class and what follows from them.
+
+    `scores` and `map_maxima` (the largest map value of each image) are kept so that the rate can be changed
+    without the images.
+    """
+
+    scores: tuple[float, ...]
+    map_maxima: tuple[float, ...]
+    threshold: ThresholdRecord
+    pixel_threshold: ThresholdRecord
+    heatmap_low: float
+    heatmap_high: float
+
+    @property
+    def heatmap_scale(self) -> HeatmapScale:
+        return HeatmapScale(self.heatmap_low, self.pixel_threshold.value, self.heatmap_high)
+
+
+class Parity(_Record):
+    """Largest relative difference of anomaly maps between two forms of the model, on the reference images."""
+
+    folded_vs_unfolded: float
+    onnx_vs_unfolded: float
+    n_images: int
+    verdict_flips: int
+
+
+class Cost(_Record):
+    """Multiply-adds per image and number of weights of the exported graph."""
+
+    multiply_adds: int
+    flow_multiply_adds_unfolded: int
+    flow_multiply_adds_folded: int
+    parameters: int
+
+
+class Provenance(_Record):
+    """Where the bundle comes from."""
+
+    created_at: str
+    data_root: str
+    data_digest: str
+    n_images: dict[str, int]
+    seed: int
+    versions: dict[str, str]
+    config: dict[str, Any]
+    metrics: dict[str, float]
+
+
+class Manifest(_Record):
+    """The content of `bundle.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    edgead_version: str = edgead.__version__
+    model: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    graph: GraphIO
+    calibration: dict[str, ClassCalibration] = Field(description="Per class, and `all` for an unknown class.")
+    parity: Parity
+    cost: Cost
+    provenance: Provenance
+    sha256: dict[str, str] = Field(description="Digest of every other file of the bundle, by relative path.")
+
+
+class Bundle:
+    """A verified bundle folder. Make one with `open_bundle`."""
+
+    def __init__(self, path: Path, manifest: Manifest, digest: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.digest = digest
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / MODEL
+
+    @property
+    def weights_path(self) -> Path:
+        return self.path / WEIGHTS
+
+    @property
+    def engines_path(self) -> Path:
+        return self.path / ENGINES
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.manifest.preprocessing.image_size
+
+    def calibration(self, class_name: str | None = None) -> ClassCalibration:
+        """Threshold and heatmap scale of a class; without a name, or for a single class, of all images."""
+        calibration = self.manifest.calibration
+        name = class_name or POOLED
+        if name not in calibration:
+            raise BundleError(
+                f"The bundle knows no class {name!r}; it has: {', '.join(self.manifest.classes)}.",
+                hint="Name one of these classes, or none.",
+            )
+        return calibration[name]
+
+    def preprocess(self, image: Image) -> Image:
+        """Resize an RGB image `(H, W, 3)` to the graph's input size."""
+        return resize(image, self.image_size)
+
+    def calibration_images(self) -> NDArray[np.uint8]:
+        """Good images `(N, H, W, 3)` uint8 RGB at input size, for INT8 calibration on the device."""
+        with np.load(self.path / CALIBRATION, allow_pickle=False) as arrays:
+            return arrays["images"]  # type: ignore[no-any-return]
+
+    def reference(self) -> dict[str, NDArray[Any]]:
+        """Images `(N, H, W, 3)` with the reference `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`."""
+        with np.load(self.path / REFERENCE, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ("images", "anomaly_map", "pred_score")}
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle: schema, file list and every digest, before any other file is used.
+
+    Raises:
+        BundleError: If the folder is not a bundle, is incomplete, was changed, is of a newer schema,
+            or names files outside itself.
+    """
+    if not path.is_dir():
+        raise BundleError(
+            f"There is no bundle at {path}.",
+            hint="Make one with `edgead train`, or name the folder that holds bundle.json.",
+        )
+    path = path.resolve()
+    raw = _read_manifest_bytes(path)
+    manifest = _parse_manifest(path, raw)
+    for name, expected in manifest.sha256.items():
+        actual = file_digest(_member(path, name))
+        if actual != expected:
+            raise BundleError(
+                f"{path / name} was changed after the bundle was made: its SHA-256 is {actual[:12]}…, "
+                f"the manifest says {expected[:12]}….",
+                hint="Copy the bundle again from where it was trained, or run `edgead export` there.",
+            )
+    return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bundle:
+    """Write a bundle so that `path` holds either the old complete bundle or the new complete one.
+
+    Args:
+        path: The bundle folder. An existing one is replaced; its engines do not survive, they belong to the old model.
+        manifest: Everything but `sha256`, which is computed here.
+        files: Source file per relative name; each is moved into the bundle.
+    """
+    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        staging.mkdir(parents=True)
+        digests = {}
+        for name, source in files.items():
+            with atomic_path(staging / name) as temporary:
+                shutil.copyfile(source, temporary)
+            digests[name] = file_digest(staging / name)
+        complete = manifest.model_copy(update={"sha256": digests})
+        write_json(staging / MANIFEST, complete.model_dump(mode="json"))
+        _swap_folders(staging, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return open_bundle(path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_manifest_bytes(path: Path) -> bytes:
+    manifest_path = path / MANIFEST
+    if manifest_path.is_symlink() or not manifest_path.is_file():
+        raise BundleError(
+            f"{path} is not a bundle: it holds no {MANIFEST}.",
+            hint="Name the folder that `edgead train` wrote, for example runs/latest/bundle.",
+        )
+    return manifest_path.read_bytes()
+
+
+def _parse_manifest(path: Path, raw: bytes) -> Manifest:
+    try:
+        content = json.loads(raw)
+    except ValueError as error:
+        raise BundleError(f"{path / MANIFEST} is not valid JSON: {error}.", hint="Copy the bundle again.") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise BundleError(f"{path / MANIFEST} has no schema_version.", hint="Copy the bundle again.")
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has bundle schema {version}; this edgead ({edgead.__version__}) reads up to {SCHEMA_VERSION}.",
+            hint="Update edgead on this machine.",
+        )
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise BundleError(
+            f"{path / MANIFEST} does not follow the schema: {lines}.", hint="Copy the bundle again."
+        ) from error
+    missing = {MODEL, WEIGHTS, CALIBRATION, REFERENCE} - manifest.sha256.keys()
+    if missing:
+        raise BundleError(
+            f"{path / MANIFEST} gives no digest for {', '.join(sorted(missing))}.", hint="Copy the bundle again."
+        )
+    return manifest
+
+
+def _member(root: Path, name: str) -> Path:
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts or "\\" in name or not relative.parts:
+        raise BundleError(
+            f"{root / MANIFEST} names {name!r}, which leaves the bundle folder.", hint="Do not use this bundle."
+        )
+    path = root
+    for part in relative.parts:
+        path = path / part
+        if path.is_symlink():
+            raise BundleError(f"{path} is a link; a bundle holds plain files only.", hint="Do not use this bundle.")
+    if not path.is_file():
+        raise BundleError(f"The bundle is incomplete: {path} is missing.", hint="Copy the bundle again.")
+    return path
+
+
+def _swap_folders(new: Path, final: Path) -> None:
+    if not final.exists():
+        new.rename(final)
+        return
+    old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.old")
+    final.rename(old)
+    new.rename(final)
+    shutil.rmtree(old)

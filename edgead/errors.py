@@ -1,0 +1,104 @@
+"""Every error that a person at a terminal can meet, with its exit code.
+
+EdgeadError                     1   expected failure: what, seen, allowed, what to do
+├── ConfigError                 2   bad key or value in a file, an option or an override
+├── DataError                   1   folder layout, unreadable image, empty split
+├── BundleError                 1   missing file, hash or schema mismatch
+├── ExportError                 1   a graph that cannot be exported
+├── TrainingError               1   numbers that are not finite, a checkpoint that does not fit
+├── StorageError                1   disk full, folder not writable
+├── EngineError                 1
+│   ├── EngineBuildError        1
+│   └── EngineMismatchError     1   engine of another bundle or machine
+├── SourceError                 1   camera, file or URL; `.retryable` tells whether to reconnect
+├── MissingDependencyError      1   module, and the extra or system package that provides it
+└── CheckFailed                 4   a parity or accuracy gate that was not met, with both numbers
+ShapeError(ValueError)              programming contract on arrays, never shown as a user error
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgeadError(Exception):
+    """An expected failure: `message` says what failed, what was seen and what is allowed; `hint` what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(EdgeadError):
+    """A key or value that the configuration does not allow."""
+
+    exit_code = 2
+
+
+class DataError(EdgeadError):
+    """A data folder or image that cannot be used."""
+
+
+class BundleError(EdgeadError):
+    """A bundle that is incomplete, changed or too new."""
+
+
+class ExportError(EdgeadError):
+    """A model that cannot be turned into a valid graph."""
+
+
+class TrainingError(EdgeadError):
+    """A training run that cannot go on."""
+
+
+class StorageError(EdgeadError):
+    """A disk or folder that cannot be written."""
+
+
+class EngineError(EdgeadError):
+    """An engine that cannot be used."""
+
+
+class EngineBuildError(EngineError):
+    """An engine that could not be built."""
+
+
+class EngineMismatchError(EngineError):
+    """An engine that belongs to another bundle, machine or version."""
+
+
+class SourceError(EdgeadError):
+    """A camera, file or URL that gives no frames."""
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.retryable = retryable
+
+
+class MissingDependencyError(EdgeadError):
+    """A package that is not installed."""
+
+    def __init__(self, module: str, *, needed_for: str, install: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the package {module!r}, which is not installed.",
+            hint=f"Install it with: {install}",
+        )
+        self.module = module
+
+
+class CheckFailed(EdgeadError):
+    """A check that ran and did not hold."""
+
+    exit_code = 4
+
+
+class ShapeError(ValueError):
+    """An array whose shape breaks a documented contract."""
+
+    def __init__(self, name: str, *, expected: str, actual: tuple[int, ...]) -> None:
+        super().__init__(f"{name} must have shape {expected}, got {actual}")
+        self.expected = expected
+        self.actual = actual

@@ -1,0 +1,109 @@
+"""Pictures of an anomaly map on the bundle's fixed colour scale, the same in reports and in the stream.
+
+Lives in the kernel, not in `stream/`, because the evaluation report draws the same pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.imaging import Image, upsample_map
+
+
+@dataclass(frozen=True)
+class HeatmapScale:
+    """Map values (raw units) at the ends and in the middle of the colour scale; from good images only.
+
+    Attributes:
+        low: What ordinary positions of good images show; drawn transparent.
+        threshold: The pixel threshold; the middle of the scale and the contour.
+        high: The end of the scale; everything above looks the same.
+    """
+
+    low: float
+    threshold: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low < self.threshold < self.high:
+            raise ValueError(f"heatmap scale must rise: low {self.low}, threshold {self.threshold}, high {self.high}")
+
+    def normalise(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map raw values to 0..1: `low` and below to 0, `threshold` to 0.5, `high` and above to 1."""
+        points = (self.low, self.threshold, self.high)
+        return np.interp(anomaly_map, points, (0.0, 0.5, 1.0)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected area above the pixel threshold, in pixels of the image it was found on.
+
+    Attributes:
+        x, y, width, height: Bounding box.
+        area_px: Number of pixels.
+        peak: Largest map value inside, raw units.
+        contour: `(M, 1, 2)`, int32, as OpenCV draws it.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area_px: int
+    peak: float
+    contour: NDArray[np.int32]
+
+
+def heatmap_from_map(anomaly_map: NDArray[np.float32], scale: HeatmapScale) -> Image:
+    """Colour a map `(h, w)`: `(h, w, 3)` BGR, dark blue for ordinary, dark red for strongly anomalous."""
+    levels = np.rint(scale.normalise(anomaly_map) * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), np.uint8)
+
+
+def find_regions(anomaly_map: NDArray[np.float32], threshold: float, size: tuple[int, int]) -> list[Region]:
+    """Connected areas of the map above `threshold`, on an image of `size` (height, width), strongest first."""
+    full = upsample_map(anomaly_map, size)
+    mask = (full > threshold).astype(np.uint8)
+    if not mask.any():
+        return []
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    regions = []
+    for contour in contours:
+        x, y, width, height = cv2.boundingRect(contour)
+        inside = np.zeros((height, width), np.uint8)
+        cv2.drawContours(inside, [contour], -1, 1, cv2.FILLED, offset=(-x, -y))
+        values = full[y : y + height, x : x + width][inside.astype(bool)]
+        regions.append(Region(x, y, width, height, int(values.size), float(values.max()), contour))  # type: ignore[arg-type]
+    return sorted(regions, key=lambda region: -region.peak)
+
+
+def overlay(
+    image: Image, anomaly_map: NDArray[np.float32], scale: HeatmapScale, *, opacity: float = 0.6, contours: bool = True
+) -> Image:
+    """Blend the heatmap over an image and outline the anomalous regions; the inputs are not changed.
+
+    Args:
+        image: `(H, W, 3)`, uint8, BGR.
+        anomaly_map: `(h, w)`, float32, any resolution.
+        scale: The bundle's fixed scale.
+        opacity: 0..1, how strongly a position at `scale.high` hides the image; ordinary positions stay clear.
+        contours: Whether to outline what is above `scale.threshold`.
+
+    Returns:
+        `(H, W, 3)`, uint8, BGR.
+    """
+    size = (image.shape[0], image.shape[1])
+    strength = scale.normalise(upsample_map(anomaly_map, size))
+    colours = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    weight = (np.minimum(strength * 2.0, 1.0) * opacity)[:, :, None]
+    blended = np.rint(image * (1.0 - weight) + colours * weight).astype(np.uint8)
+    if contours:
+        regions = find_regions(anomaly_map, scale.threshold, size)
+        thickness = max(1, round(min(size) / 200))
+        cv2.drawContours(blended, [region.contour for region in regions], -1, (255, 255, 255), thickness + 2)
+        cv2.drawContours(blended, [region.contour for region in regions], -1, (0, 0, 255), thickness)
+    return blended

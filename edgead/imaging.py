@@ -1,0 +1,63 @@
+"""The one definition of how pixels become the model's input, shared by training, engines and stream."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.errors import ShapeError
+
+Image = NDArray[np.uint8]
+
+
+def rgb_from_array(array: NDArray[np.uint8] | NDArray[np.uint16], white_level: int = 255) -> Image:
+    """Convert a decoded picture to 8-bit RGB.
+
+    Args:
+        array: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA, uint8 or uint16, as OpenCV decodes it.
+            An alpha channel is dropped.
+        white_level: The uint16 value that becomes 255 (4095 for 12-bit cameras); ignored for uint8.
+
+    Returns:
+        `(H, W, 3)`, uint8, RGB.
+
+    Raises:
+        ShapeError: If the array is not a picture of 1, 3 or 4 channels.
+        TypeError: If the values are neither uint8 nor uint16.
+    """
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise ShapeError("picture", expected="(H, W[, 1|3|4])", actual=array.shape)
+    if array.dtype == np.uint16:
+        scaled = array.astype(np.float32) * (255.0 / white_level)
+        array = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise TypeError(f"picture must be uint8 or uint16, got {array.dtype}")
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array[:, :, 2::-1])
+
+
+def resize(image: Image, size: tuple[int, int]) -> Image:
+    """Resize to the model's input size, ignoring the aspect ratio.
+
+    Args:
+        image: `(H, W, 3)`, uint8.
+        size: Output `(height, width)` in pixels.
+
+    Returns:
+        `(height, width, 3)`, uint8: area average when both sides shrink, else bilinear.
+    """
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def upsample_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring an anomaly map `(h, w)` to `(height, width)` in pixels, bilinear with half-pixel centres."""
+    height, width = size
+    return cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]

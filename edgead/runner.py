@@ -1,0 +1,81 @@
+"""The contract between a model on some backend and everything that uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+Outputs = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape (None where any size is allowed) and numpy dtype name of one tensor."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """A model that turns a batch of images into anomaly maps; a context manager that owns its memory.
+
+    `infer` takes `(N, H, W, 3)` uint8 RGB and returns `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32.
+    The arrays that it returns belong to the caller.
+    """
+
+    @property
+    def input_spec(self) -> TensorSpec: ...
+
+    @property
+    def output_specs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def engine_name(self) -> str:
+        """`<backend>-<precision>`, for example `onnxruntime-fp32`."""
+        ...
+
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class FakeRunner:
+    """A runner without a model: brightness above mid-grey, at a sixteenth of the resolution.
+
+    With a synthetic source it makes the whole stream run on a machine that has neither a model nor a camera.
+    """
+
+    engine_name = "fake-fp32"
+
+    def __init__(self, image_size: tuple[int, int] = (256, 256)) -> None:
+        height, width = image_size
+        self.input_spec = TensorSpec("image", (None, height, width, 3), "uint8")
+        self.output_specs = (
+            TensorSpec("anomaly_map", (None, height // 16, width // 16), "float32"),
+            TensorSpec("pred_score", (None,), "float32"),
+        )
+
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        n, height, width, _ = batch.shape
+        blocks = batch.reshape(n, height // 16, 16, width // 16, 16, 3)
+        anomaly_map = np.maximum(blocks.mean(axis=(2, 4, 5), dtype=np.float32) / 255.0 - 0.5, 0.0)
+        return {"anomaly_map": anomaly_map, "pred_score": anomaly_map.max(axis=(1, 2))}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None

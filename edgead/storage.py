@@ -1,0 +1,76 @@
+"""Writing files so that a kill or a full disk never leaves half a file under its final name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgead.errors import StorageError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, else removed.
+
+    The temporary name keeps the suffix of `path`, because image and video writers choose the format by it.
+
+    Raises:
+        StorageError: If the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` atomically as indented UTF-8 JSON; NaN and infinity are refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def require_free_space(folder: Path, needed_bytes: int, *, purpose: str) -> None:
+    """Check that the file system of `folder` can take `needed_bytes` more.
+
+    Raises:
+        StorageError: If it cannot.
+    """
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise StorageError(
+            f"{purpose} needs {needed_bytes / 1e6:.0f} MB in {folder}, but only {free / 1e6:.0f} MB are free.",
+            hint="Free some space or choose another folder.",
+        )
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Translate `error` from writing `path` to the error that a user reads."""
+    if error.errno == errno.ENOSPC:
+        return StorageError(
+            f"The disk is full: {path} could not be written. What was there before is unchanged.",
+            hint=f"Free some space on the disk of {path.parent} and run the command again.",
+        )
+    return StorageError(f"{path} could not be written: {error.strerror or error}.", hint="Check the folder's rights.")
