@@ -106,4 +106,4 @@ def overlay(
         thickness = max(1, round(min(size) / 200))
         cv2.drawContours(blended, [region.contour for region in regions], -1, (255, 255, 255), thickness + 2)
         cv2.drawContours(blended, [region.contour for region in regions], -1, (0, 0, 255), thickness)
-    return blended
+    return np.asarray(blended, np.uint8)
