@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,6 +29,90 @@ class DataConfig(_Section):
     )
 
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "usf": {},
+    # Yu et al., 2021, with the 3-1 kernels of the WideResNet row; no per-position layer, one stride per level
+    "fastflow": {
+        "coupling": "affine",
+        "mix": "permutation",
+        "levels": ("8", "16", "32"),
+        "level_weights": (1.0, 1.0, 1.0),
+        "positions": False,
+        "blocks": 8,
+        "kernels": (3, 1),
+        "hidden_ratio": 0.5,
+    },
+}
+
+
+class ModelConfig(_Section):
+    """Which detector; `name` picks the defaults of the other keys."""
+
+    name: Literal["usf", "fastflow"] = Field(
+        "usf", description="usf: FastFlow with the uniform coupling and a per-position start; fastflow: as published."
+    )
+    coupling: Literal["uniform", "affine"] = Field("uniform", description="Coupling of the flow's blocks.")
+    mix: Literal["rotation", "permutation", "lu"] = Field(
+        "rotation", description="How channels are mixed between couplings."
+    )
+    backbone: str = Field("tf_efficientnet_lite0", description="Any timm model that offers feature maps.")
+    weights: str | None = Field(
+        None,
+        description="lite0 (packaged), timm (hub) or a .safetensors file; unset: lite0 for its backbone, else timm.",
+    )
+    image_size: int = Field(256, ge=64, le=2048, description="Side of the square input, in pixels.")
+    levels: tuple[str, ...] = Field(
+        ("16+32:100",), min_length=1, description="Feature levels: STRIDE[:CHANNELS], joined by + to share one grid."
+    )
+    level_weights: tuple[float, ...] = Field((1.0,), description="Weight of each level's standardised map.")
+    positions: bool = Field(True, description="Start with one linear map per position, fitted in closed form.")
+    blocks: int = Field(4, ge=0, le=64, description="Couplings per level.")
+    kernels: tuple[int, ...] = Field((3, 1), min_length=1, description="Kernel sizes of the subnets, repeated.")
+    hidden_ratio: float = Field(0.5, gt=0, le=8, description="Hidden width of a subnet per channel of its level.")
+    top_fraction: float = Field(0.01, gt=0, le=1, description="Share of the map that the image score averages over.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            return {**PRESETS.get(values.get("name", "usf"), {}), **values}
+        return values
+
+    @model_validator(mode="after")
+    def _lists_agree(self) -> ModelConfig:
+        if len(self.level_weights) != len(self.levels):
+            raise ValueError(
+                f"level_weights needs one number per level (got {len(self.level_weights)} for {len(self.levels)} levels)"
+            )
+        if any(kernel not in (1, 3, 5) for kernel in self.kernels):
+            raise ValueError(f"kernels may be 1, 3 or 5 (got {list(self.kernels)})")
+        return self
+
+
+class TrainConfig(_Section):
+    """How the flows are fitted."""
+
+    epochs: int = Field(30, ge=0, le=10000, description="Most passes over the good images.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Images per step.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Largest step of AdamW; cosine to 1 % of it.")
+    weight_decay: float = Field(1e-2, ge=0, le=10, description="Of AdamW, on the subnets' weights.")
+    gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    patience: int = Field(5, ge=1, description="Epochs without a better held-out NLL before stopping.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of every random choice.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    ridge: float = Field(0.01, gt=0, le=1, description="Added to each covariance, as a share of the mean variance.")
+    shrinkage: tuple[float, ...] = Field(
+        (0.0, 0.03, 0.1, 0.25, 0.5, 0.8, 1.0),
+        min_length=1,
+        description="Shares of the all-position covariance to try per position; held-out NLL decides.",
+    )
+    cache_memory_mb: int = Field(1200, ge=0, description="Features above this size go to disk.")
+    min_images: int = Field(20, ge=10, description="Good images needed to train.")
+    false_alarm_rate: float = Field(0.005, gt=0, lt=0.5, description="Promised share of good images that alarm.")
+    calibration_images: int = Field(64, ge=1, le=4096, description="Good images stored for INT8 calibration.")
+    reference_images: int = Field(8, ge=1, le=256, description="Images stored with their reference maps.")
+
+
 class EngineConfig(_Section):
     """How the model runs on this machine."""
 
@@ -40,6 +124,9 @@ class StreamConfig(_Section):
 
     queue_size: int = Field(4, ge=1, le=1000, description="Frames that a file source may read ahead.")
     record_fps: float = Field(25.0, gt=0, le=240, description="Frame rate of --record when the source has none.")
+    folder_fps: float = Field(
+        2.0, gt=0, le=240, description="Pictures of a folder per second, in a recording and in the times of alerts."
+    )
     opacity: float = Field(0.6, ge=0, le=1, description="How strongly the heatmap covers the picture.")
     open_timeout_s: float = Field(
         10.0, gt=0, le=600, description="Longest wait for a source's first frame, in seconds."
@@ -47,7 +134,7 @@ class StreamConfig(_Section):
     read_timeout_s: float = Field(
         5.0, gt=0, le=600, description="Longest wait for a live source's next frame, in seconds."
     )
-    max_restarts: int = Field(5, ge=0, le=1000, description="Reconnections to a live source per restart window.")
+    max_restarts: int = Field(10, ge=0, le=1000, description="Reconnections to a live source per restart window.")
     restart_window_s: float = Field(300.0, gt=0, description="Length of the restart window, in seconds.")
 
 
@@ -65,7 +152,7 @@ class AlertConfig(_Section):
         0.9, gt=0, le=1, description="Closing level as a share of the way from the median good score to the threshold."
     )
     cooldown_s: float = Field(
-        2.0, ge=0, le=86400, description="Pause after an alert before the next may open, in seconds."
+        0.0, ge=0, le=86400, description="Pause after an alert before the next may open, in seconds; it hides defects."
     )
 
     @model_validator(mode="after")
@@ -81,6 +168,8 @@ class Config(_Section):
     """The whole configuration of one run."""
 
     data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
     engine: EngineConfig = EngineConfig()
     stream: StreamConfig = StreamConfig()
     alerts: AlertConfig = AlertConfig()

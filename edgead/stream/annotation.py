@@ -1,0 +1,148 @@
+"""The picture that a person gets to see: heatmap, contours and a strip with the verdict."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+
+from edgead.heatmap import HeatmapScale, overlay
+from edgead.imaging import Image, resize
+from edgead.stream.result import Result
+
+# Text of a strip under 640 px wide cannot be read in a recording; drawing and encoding more than 1920 px is
+# slower than the engine. Frames between the two keep their size.
+MIN_WIDTH = 640
+MAX_SIDE = 1920
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_INK, _FAINT = (240, 240, 240), (165, 165, 165)
+_STRIP, _TRACK = (30, 28, 26), (74, 70, 66)
+_GREEN, _AMBER, _RED = (96, 160, 46), (0, 150, 240), (40, 40, 220)
+_VERDICTS = {"OK": _GREEN, "ANOMALY": _AMBER, "ALERT": _RED}
+
+
+class Annotator:
+    """Draws results; the last picture is kept, so that recording and window share the work.
+
+    Args:
+        scale: The bundle's colour scale.
+        typical_score: Score of an ordinary good image: near the left end of the score bar, whose middle is the threshold.
+        opacity: 0..1, how strongly the heatmap covers the picture.
+    """
+
+    def __init__(self, scale: HeatmapScale, *, typical_score: float, opacity: float) -> None:
+        self._scale = scale
+        self._typical_score = typical_score
+        self._opacity = opacity
+        self._lock = threading.Lock()
+        self._last: tuple[Result, Image] | None = None
+
+    def draw(self, result: Result) -> Image:
+        """Annotate a result.
+
+        Returns:
+            `(H, W, 3)`, uint8, BGR, at least `MIN_WIDTH` wide: the strip above the frame. Not to be written to.
+        """
+        with self._lock:
+            if self._last is None or self._last[0] is not result:
+                self._last = (result, self._draw(result))
+            return self._last[1]
+
+    def _draw(self, result: Result) -> Image:
+        image = fit_to_screen(result.frame.image)
+        picture = overlay(image, result.prediction.anomaly_map, self._scale, opacity=self._opacity)
+        if picture.shape[1] < MIN_WIDTH:
+            picture = letterbox(picture, (picture.shape[0], MIN_WIDTH))
+        verdict = _verdict(result)
+        if verdict == "ALERT":
+            border = max(3, picture.shape[1] // 200)
+            cv2.rectangle(picture, (0, 0), (picture.shape[1] - 1, picture.shape[0] - 1), _RED, 2 * border)
+        return np.vstack([self._strip(result, verdict, picture.shape[1]), picture])
+
+    def _strip(self, result: Result, verdict: str, width: int) -> Image:
+        height = round(min(max(width * 0.075, 48), 96)) // 2 * 2
+        strip = np.full((height, width, 3), _STRIP, np.uint8)
+        pad = height // 6
+        badge_right = pad + _badge(strip, verdict, pad)
+        clock = f"{int(result.time_s) // 60:02d}:{result.time_s % 60:04.1f}"
+        facts = (f"{clock}  #{result.frame.index}", f"{result.measured_fps:.1f} fps")
+        facts_left = width - pad - max(_text_width("00:00.0  #000000", height), _text_width(facts[0], height))
+        for row, text in enumerate(facts):
+            left = width - pad - _text_width(text, height)
+            _text(strip, text, left, row, _INK if row == 0 else _FAINT)
+        self._score(strip, result, verdict, (badge_right + 2 * pad, facts_left - 3 * pad))
+        return strip
+
+    def _score(self, strip: Image, result: Result, verdict: str, span: tuple[int, int]) -> None:
+        left, right = span
+        score, threshold = result.prediction.pred_score, result.prediction.threshold
+        digits = 3 if abs(threshold) < 10 else 1
+        height = strip.shape[0]
+        _text(strip, f"score {score:.{digits}f}", left, 0, _INK)
+        limit = f"limit {threshold:.{digits}f}"
+        if right - left > _text_width(f"score {score:.{digits}f}  {limit}", height):
+            _text(strip, limit, right - _text_width(limit, height), 0, _FAINT)
+        top, bottom = round(height * 0.62), round(height * 0.80)
+        middle = (left + right) // 2
+        end = left + round((right - left) * self._fraction(score, threshold))
+        cv2.rectangle(strip, (left, top), (right, bottom), _TRACK, cv2.FILLED)
+        cv2.rectangle(strip, (left, top), (end, bottom), _VERDICTS[verdict], cv2.FILLED)
+        tick = max(1, height // 32)
+        cv2.rectangle(strip, (middle - tick, top - 2 * tick), (middle + tick, bottom + 2 * tick), _INK, cv2.FILLED)
+
+    def _fraction(self, score: float, threshold: float) -> float:
+        # An ordinary good image fills an eighth of the bar, so that the bar is seen to live.
+        reach = max(threshold - self._typical_score, abs(threshold) * 1e-3, 1e-9)
+        return float(np.clip(0.5 + 0.375 * (score - threshold) / reach, 0.0, 1.0))
+
+
+def fit_to_screen(image: Image) -> Image:
+    """Enlarge small frames by a whole factor and shrink huge ones, within `MIN_WIDTH` and `MAX_SIDE`."""
+    height, width = image.shape[:2]
+    if max(height, width) > MAX_SIDE:
+        factor = MAX_SIDE / max(height, width)
+        return resize(image, (round(height * factor), round(width * factor)))
+    times = max(1, min(-(-MIN_WIDTH // width), MAX_SIDE // 2 // height))
+    return resize(image, (height * times, width * times))
+
+
+def letterbox(image: Image, size: tuple[int, int]) -> Image:
+    """Fit a picture into `size` (height, width), keeping its aspect ratio; black where it does not reach."""
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    factor = min(height / image.shape[0], width / image.shape[1], 1.0)
+    inner = resize(image, (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor))))
+    boxed = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - inner.shape[0]) // 2, (width - inner.shape[1]) // 2
+    boxed[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    return boxed
+
+
+def _verdict(result: Result) -> str:
+    if result.is_alert_open:
+        return "ALERT"
+    return "ANOMALY" if result.prediction.pred_label else "OK"
+
+
+def _badge(strip: Image, verdict: str, pad: int) -> int:
+    height = strip.shape[0]
+    scale, thickness = height / 62, max(1, round(height / 28))
+    width = max(cv2.getTextSize(text, _FONT, scale, thickness)[0][0] for text in _VERDICTS) + 3 * pad
+    cv2.rectangle(strip, (pad, pad), (pad + width, height - pad), _VERDICTS[verdict], cv2.FILLED)
+    (text_width, text_height), _ = cv2.getTextSize(verdict, _FONT, scale, thickness)
+    origin = (pad + (width - text_width) // 2, (height + text_height) // 2)
+    cv2.putText(strip, verdict, origin, _FONT, scale, _INK, thickness, cv2.LINE_AA)
+    return width
+
+
+def _text(strip: Image, text: str, left: int, row: int, colour: tuple[int, int, int]) -> None:
+    height = strip.shape[0]
+    baseline = round(height * (0.42, 0.80)[row])
+    cv2.putText(strip, text, (left, baseline), _FONT, height / 100, colour, max(1, round(height / 55)), cv2.LINE_AA)
+
+
+def _text_width(text: str, height: int) -> int:
+    return int(cv2.getTextSize(text, _FONT, height / 100, max(1, round(height / 55)))[0][0])

@@ -1,0 +1,88 @@
+"""From a frame to a prediction, with the time that each stage took."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.errors import EngineError
+from edgead.imaging import resize
+from edgead.prediction import Prediction
+from edgead.runner import Runner
+from edgead.stream.frame import Frame
+
+
+@dataclass(frozen=True)
+class PreparedFrame:
+    """A frame with the batch that the engine gets: `(1, h, w, 3)`, uint8, RGB."""
+
+    frame: Frame
+    batch: NDArray[np.uint8]
+    prepare_ms: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A frame's prediction; the times leave out any waiting between the stages."""
+
+    frame: Frame
+    prediction: Prediction
+    prepare_ms: float
+    engine_ms: float
+
+
+class Detector:
+    """Runs the model on single frames.
+
+    `prepare` and `detect` are apart so that the next frame can be prepared on the capture thread while the engine works
+    on this one: shrinking a 1920×1080 frame costs 5 ms, which an fp16 engine does not have to spare.
+    """
+
+    def __init__(
+        self, runner: Runner, *, image_size: tuple[int, int], threshold: float, pixel_threshold: float
+    ) -> None:
+        self._runner = runner
+        self._image_size = image_size
+        self._threshold = threshold
+        self._pixel_threshold = pixel_threshold
+
+    @property
+    def engine_name(self) -> str:
+        return self._runner.engine_name
+
+    def warm_up(self) -> None:
+        """Run once on a black image, so that the first frame does not pay for lazy set-up."""
+        self._runner.infer(np.zeros((1, *self._image_size, 3), np.uint8))
+
+    def prepare(self, frame: Frame) -> PreparedFrame:
+        start = time.perf_counter()
+        small = resize(frame.image, self._image_size)
+        batch = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)[None]
+        return PreparedFrame(frame, batch, _ms_since(start))
+
+    def detect(self, prepared: PreparedFrame) -> Detection:
+        """Run the engine.
+
+        Raises:
+            EngineError: If the engine answers with a score that is not a number. Comparing it would always say "good".
+        """
+        start = time.perf_counter()
+        outputs = self._runner.infer(prepared.batch)
+        engine_ms = _ms_since(start)
+        score = float(outputs["pred_score"][0])
+        if not np.isfinite(score):
+            raise EngineError(
+                f"The engine {self.engine_name} gave the score {score} for frame {prepared.frame.index} "
+                f"of {prepared.frame.source}; a score is a finite number.",
+                hint="Run `edgead doctor`; if its reference images fail too, build the engine again.",
+            )
+        prediction = Prediction(outputs["anomaly_map"][0], score, self._threshold, self._pixel_threshold)
+        return Detection(prepared.frame, prediction, prepared.prepare_ms, engine_ms)
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3

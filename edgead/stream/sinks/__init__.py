@@ -1,0 +1,1 @@
+"""Where results go: alert folder, recording, window."""

@@ -1,0 +1,81 @@
+"""Folders of pictures, read as in training."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from typing_extensions import Self
+
+from edgead.data.dataset import is_image, list_images
+from edgead.data.reader import read_image
+from edgead.errors import DataError, SourceError
+from edgead.stream.frame import Frame
+from edgead.stream.sources.source import SourceReport
+
+_LOG = logging.getLogger(__name__)
+
+
+class FolderSource:
+    """Every picture of a folder in sorted order, or a single picture; a broken one is skipped and named.
+
+    Args:
+        path: The folder or picture.
+        fps: The pace at which the pictures are shown in a recording and timed by alerts.
+        white_level: The 16-bit value that becomes 255.
+    """
+
+    live = False
+
+    def __init__(self, path: Path, *, fps: float, white_level: int) -> None:
+        self.name = str(path)
+        self.fps: float | None = fps
+        self.report = SourceReport()
+        self._path = path
+        self._white_level = white_level
+        self._files: list[Path] = []
+
+    def __enter__(self) -> Self:
+        self._files = [self._path] if self._path.is_file() else list_images(self._path)
+        if not self._files:
+            raise SourceError(
+                f"{self._path} holds no picture.",
+                hint="Name a folder with PNG, JPEG, BMP or TIFF files, a video file, a camera or a URL.",
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files = []
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        n_read = 0
+        for index, path in enumerate(self._files):
+            if stop.is_set():
+                return
+            try:
+                image = read_image(path, self._white_level)
+            except DataError as error:
+                self.report.broken.append(str(path))
+                _LOG.warning("skipped: %s", error.message)
+                continue
+            n_read += 1
+            bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8)
+            yield Frame(bgr, index, time.monotonic(), str(path))
+        if n_read == 0 and not stop.is_set():
+            raise SourceError(
+                f"None of the {len(self._files)} pictures in {self._path} can be read; the first is {self._files[0]}.",
+                hint="Open one in an image viewer; copy the folder again.",
+            )
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a single picture rather than a video, by its name."""
+    return is_image(path)

@@ -1,0 +1,73 @@
+"""Which address means which source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from edgead.errors import SourceError
+from edgead.stream.redaction import redact
+from edgead.stream.sources.camera import camera_source
+from edgead.stream.sources.folder import FolderSource, is_picture
+from edgead.stream.sources.network import network_source
+from edgead.stream.sources.source import Source, SourceOptions
+from edgead.stream.sources.video import VideoSource
+
+
+def source_from_uri(uri: str, options: SourceOptions) -> Source:
+    """Make, but do not open, the source that an address names.
+
+    Args:
+        uri: `camera:N`, `N` or `/dev/videoN`; `rtsp://`, `rtsps://`, `http://`, `https://`; `synthetic[:PART]`;
+            otherwise (also as `file://`) a video file, a folder of pictures or a single picture.
+        options: Time limits, pace and pixel range.
+
+    Raises:
+        SourceError: If there is nothing of that kind.
+    """
+    return SOURCES[_kind(uri)](uri, options)
+
+
+def _kind(uri: str) -> str:
+    if re.fullmatch(r"\d+|/dev/video\d+", uri):
+        return "camera"
+    scheme = uri.split(":", 1)[0].lower()
+    if scheme in SOURCES and (":" in uri or scheme == "synthetic"):
+        return scheme
+    if "://" in uri:
+        raise SourceError(
+            f"There is no source for {scheme}:// (got {redact(uri)!r}); a URL starts with rtsp, rtsps, http or https.",
+            hint="Give a URL, a file, a folder, camera:N or synthetic.",
+        )
+    return "file"
+
+
+def _synthetic(uri: str, options: SourceOptions) -> Source:
+    from edgead.stream.sources.synthetic import synthetic_source  # only this source needs the generator
+
+    return synthetic_source(uri)
+
+
+def _file(uri: str, options: SourceOptions) -> Source:
+    path = Path(unquote(urlsplit(uri).path)) if uri.startswith("file://") else Path(uri).expanduser()
+    if not path.exists():
+        raise SourceError(
+            f"There is no file or folder {path}.",
+            hint="Give a video, a folder of pictures, a URL, camera:N or synthetic.",
+        )
+    if path.is_dir() or is_picture(path):
+        return FolderSource(path, fps=options.folder_fps, white_level=options.white_level)
+    return VideoSource(path)
+
+
+SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
+    "camera": camera_source,
+    "rtsp": network_source,
+    "rtsps": network_source,
+    "http": network_source,
+    "https": network_source,
+    "synthetic": _synthetic,
+    "file": _file,
+}

@@ -1,0 +1,27 @@
+"""How often, and after which pause, a lost connection may be tried again."""
+
+from __future__ import annotations
+
+from collections import deque
+
+FIRST_DELAY_S = 0.5
+MAX_DELAY_S = 10.0
+
+
+class RestartBudget:
+    """Capped exponential back-off with at most `max_restarts` in any `window_s` seconds."""
+
+    def __init__(self, max_restarts: int, window_s: float) -> None:
+        self._max_restarts = max_restarts
+        self._window_s = window_s
+        self._attempts: deque[float] = deque()
+
+    def next_delay(self, now_s: float) -> float | None:
+        """Count one restart at `now_s` (monotonic); the pause before it in seconds, None when the budget is spent."""
+        while self._attempts and now_s - self._attempts[0] >= self._window_s:
+            self._attempts.popleft()
+        if len(self._attempts) >= self._max_restarts:
+            return None
+        delay_s = min(FIRST_DELAY_S * 2.0 ** len(self._attempts), MAX_DELAY_S)
+        self._attempts.append(now_s)
+        return delay_s

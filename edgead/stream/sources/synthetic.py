@@ -1,0 +1,61 @@
+"""Generated parts with timed defects: a stream without a camera."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+import cv2
+import numpy as np
+from typing_extensions import Self
+
+from edgead.data.synthetic.parts import PARTS
+from edgead.data.synthetic.video import SyntheticVideo
+from edgead.errors import SourceError
+from edgead.stream.frame import Frame
+from edgead.stream.sources.source import SourceReport
+
+
+class SyntheticSource:
+    """Every frame of a synthetic video, the same for the same seed."""
+
+    live = False
+
+    def __init__(self, video: SyntheticVideo) -> None:
+        self.name = f"synthetic:{video.part}"
+        self.fps: float | None = video.fps
+        self.report = SourceReport()
+        self._video = video
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        for index, (image, _) in enumerate(self._video.frames()):
+            if stop.is_set():
+                return
+            yield Frame(
+                np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), index, time.monotonic(), self.name
+            )
+
+
+def synthetic_source(uri: str) -> SyntheticSource:
+    """The standard video of a part by `synthetic:PART`; of the first part by `synthetic`.
+
+    Raises:
+        SourceError: If there is no such part.
+    """
+    part = uri.partition(":")[2] or next(iter(PARTS))
+    if part not in PARTS:
+        raise SourceError(
+            f"There is no synthetic part {part!r}; there are: {', '.join(PARTS)}.",
+            hint=f"For example --source synthetic:{next(iter(PARTS))}",
+        )
+    return SyntheticSource(SyntheticVideo(part))

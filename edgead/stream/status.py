@@ -1,0 +1,68 @@
+"""The one line that tells how a running stream is doing."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+
+from edgead.stream.meter import StreamStatus
+
+# Fast enough to look alive, slow enough to be read; a log file gets a line per five seconds.
+_TERMINAL_INTERVAL_S = 0.2
+_LOG_INTERVAL_S = 5.0
+_CLEAR_TO_END = "\x1b[K"
+
+
+def status_line(status: StreamStatus) -> str:
+    """The status as one line of plain text; the most important first, because narrow terminals cut the end off."""
+    if status.score is None or status.engine_ms is None:
+        return f"waiting for the first frame of {status.source} ({status.elapsed_s:.0f} s)"
+    verdict = "ALERT" if status.is_alert_open else "ANOMALY" if status.score > status.threshold else "ok"
+    parts = [
+        f"{verdict:<7} score {status.score:.3f} / {status.threshold:.3f}",
+        f"{status.fps:.1f} fps",
+        f"engine {status.engine_ms:.1f} ms",
+        f"{status.n_frames} frames",
+        f"{status.n_alerts} alert{'' if status.n_alerts == 1 else 's'}",
+    ]
+    if status.n_dropped:
+        parts.append(f"{status.n_dropped} skipped")
+    return " · ".join(parts)
+
+
+class StatusLine:
+    """Calls `write` with the status: over itself on a terminal, as a line every few seconds elsewhere.
+
+    Args:
+        write: Takes the text as it is, for example `sys.stderr.write`.
+        is_terminal: Whether a carriage return goes back to the start of the line.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, write: Callable[[str], object], *, is_terminal: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write = write
+        self._is_terminal = is_terminal
+        self._interval_s = _TERMINAL_INTERVAL_S if is_terminal else _LOG_INTERVAL_S
+        self._clock = clock
+        self._written_s: float | None = None
+
+    def __call__(self, status: StreamStatus) -> None:
+        now_s = self._clock()
+        if self._written_s is not None and now_s - self._written_s < self._interval_s:
+            return
+        self._written_s = now_s
+        line = status_line(status)
+        if self._is_terminal:
+            # One write that overwrites and clears only the rest: clearing first is what flickers.
+            width = shutil.get_terminal_size().columns
+            self._write(f"\r{line[: width - 1]}{_CLEAR_TO_END}")
+        else:
+            self._write(f"{line}\n")
+
+    def finish(self) -> None:
+        """Leave the terminal's cursor on a fresh line."""
+        if self._is_terminal and self._written_s is not None:
+            self._write("\n")
