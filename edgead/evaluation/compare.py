@@ -1,0 +1,115 @@
+"""The one parity check: how far the outputs of two forms of a model are apart, used by export, engines and doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.errors import CheckFailed, ShapeError
+from edgead.runner import Outputs, Runner
+
+Thresholds = float | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Largest differences of a candidate's outputs from the reference's; infinite where the candidate is not finite.
+
+    Attributes:
+        max_relative_difference: Of any map element: ``|a - b| / (|a| + s)`` with s the median magnitude of that
+            image's reference map (its mean where the median is 0, and 1 where the whole map is 0). An ordinary
+            element thus counts about half of its plain relative difference, an element near zero does not blow up,
+            and a peak counts relative to itself.
+        max_absolute_difference: Of any map element, raw units.
+        score_relative_difference: Of any image score, with the same s as its map.
+        verdict_flips: Images that one side calls anomalous and the other does not.
+        n_images: Images compared.
+    """
+
+    max_relative_difference: float
+    max_absolute_difference: float
+    score_relative_difference: float
+    verdict_flips: int
+    n_images: int
+
+
+def compare_outputs(reference: Outputs, candidate: Outputs, threshold: Thresholds) -> Comparison:
+    """Compare the outputs of the same batch.
+
+    Args:
+        reference: `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32; what is taken as true.
+        candidate: The same names and shapes.
+        threshold: Score above which an image counts as anomalous; one, or one per image `(N,)`.
+
+    Raises:
+        ShapeError: If an output of the candidate has another shape.
+    """
+    for name in ("anomaly_map", "pred_score"):
+        if candidate[name].shape != reference[name].shape:
+            raise ShapeError(name, expected=str(reference[name].shape), actual=candidate[name].shape)
+    maps, other = (outputs["anomaly_map"].astype(np.float64) for outputs in (reference, candidate))
+    scores, other_scores = (outputs["pred_score"].astype(np.float64) for outputs in (reference, candidate))
+    scale = _map_scale(np.abs(maps))
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference, score_difference = np.abs(maps - other), np.abs(scores - other_scores)
+        relative = difference / (np.abs(maps) + scale[:, None, None])
+        score_relative = score_difference / (np.abs(scores) + scale)
+    return Comparison(
+        _largest(relative),
+        _largest(difference),
+        _largest(score_relative),
+        int(np.count_nonzero((scores > threshold) != (other_scores > threshold))),
+        len(scores),
+    )
+
+
+def compare_runners(
+    reference: Runner, candidate: Runner, batches: Iterable[NDArray[np.uint8]], threshold: float
+) -> Comparison:
+    """Run both on the same batches `(N, H, W, 3)` uint8 RGB and compare what comes out."""
+    return merge(compare_outputs(reference.infer(batch), candidate.infer(batch), threshold) for batch in batches)
+
+
+def merge(comparisons: Iterable[Comparison]) -> Comparison:
+    """The comparison of all batches together."""
+    parts = list(comparisons)
+    return Comparison(
+        max((part.max_relative_difference for part in parts), default=0.0),
+        max((part.max_absolute_difference for part in parts), default=0.0),
+        max((part.score_relative_difference for part in parts), default=0.0),
+        sum(part.verdict_flips for part in parts),
+        sum(part.n_images for part in parts),
+    )
+
+
+def require(comparison: Comparison, limit: float, *, what: str = "The outputs") -> None:
+    """Check that maps and scores stay within `limit` and that at least one image was compared.
+
+    Raises:
+        CheckFailed: With what was seen and what is allowed.
+    """
+    if comparison.n_images == 0:
+        raise CheckFailed(f"{what} could not be compared: there were no images.", hint="Give at least one image.")
+    seen = max(comparison.max_relative_difference, comparison.score_relative_difference)
+    if not seen <= limit:
+        raise CheckFailed(
+            f"{what} differ by {seen:.2e} relative (map {comparison.max_relative_difference:.2e}, score "
+            f"{comparison.score_relative_difference:.2e}); allowed is {limit:.2e}. {comparison.verdict_flips} of "
+            f"{comparison.n_images} verdicts change.",
+            hint="Keep more layers in a higher precision, or compare on the machine that made the reference.",
+        )
+
+
+def _map_scale(magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    flat = magnitude.reshape(len(magnitude), -1)
+    scale = np.median(flat, axis=1) if flat.size else np.zeros(len(flat))
+    scale = np.where(scale > 0.0, scale, flat.mean(axis=1) if flat.size else 0.0)
+    return np.where(scale > 0.0, scale, 1.0)
+
+
+def _largest(differences: NDArray[np.float64]) -> float:
+    largest = float(differences.max(initial=0.0))
+    return largest if np.isfinite(largest) else float("inf")

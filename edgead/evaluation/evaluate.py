@@ -1,0 +1,269 @@
+"""From scored test images to the numbers of `edgead eval`, per class and in the mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.bundle import POOLED
+from edgead.errors import DataError, EngineError
+from edgead.evaluation.metrics import ScoreCounts, counts_from_scores
+from edgead.evaluation.pixel_metrics import PixelAccumulator, edges_from_maps
+from edgead.evaluation.threshold import binomial_interval
+from edgead.imaging import upsample_map
+
+MaskReader = Callable[[Path, tuple[int, int]], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A test image and what the engine said about it.
+
+    Attributes:
+        image_path: The picture.
+        class_name: The class it belongs to, as in the bundle.
+        defect: Kind of defect, as the data set names it; of no meaning for good images.
+        gt_label: Whether the image is defective.
+        pred_score: The engine's score, raw units.
+        anomaly_map: `(h, w)`, float32, at the map's own resolution, raw units.
+        size: Original `(height, width)` of the picture in pixels.
+        mask_path: Ground truth of a defective image, None where there is none.
+    """
+
+    image_path: Path
+    class_name: str
+    defect: str
+    gt_label: bool
+    pred_score: float
+    anomaly_map: NDArray[np.float32]
+    size: tuple[int, int]
+    mask_path: Path | None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often something happened: `k` of `n`."""
+
+    k: int
+    n: int
+
+    @property
+    def value(self) -> float | None:
+        return self.k / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % Clopper-Pearson interval."""
+        return binomial_interval(self.k, self.n) if self.n else None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The numbers of one class, or the mean over classes; None where undefined.
+
+    Pixel metrics are over the images with known ground truth: all good ones and the defective ones with a mask that
+    is not empty. Maps are upsampled to the original image; masks are never resized. In the mean, each class
+    counts once, classes without a number are left out, the threshold is given only if there is one class, and
+    the counts are sums.
+    """
+
+    image_auroc: float | None
+    image_ap: float | None
+    image_f1max: float | None
+    pixel_auroc: float | None
+    pixel_ap: float | None
+    aupro_0_3: float | None
+    aupro_0_05: float | None
+    threshold: float | None
+    false_alarm_rate: float | None
+    detection_rate: float | None
+    n_good: int
+    n_defective: int
+    n_without_mask: int
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """The stable keys of `eval --json`."""
+        return {METRIC_KEYS.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
+
+
+METRIC_KEYS = {"aupro_0_3": "aupro_0.3", "aupro_0_05": "aupro_0.05"}
+
+
+@dataclass(frozen=True)
+class DefectResult:
+    """One kind of defect: how many were found at the threshold, and how well it ranks above the good images."""
+
+    detected: Rate
+    image_auroc: float | None
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class: its numbers, the counts behind its rates, and each kind of defect."""
+
+    metrics: Metrics
+    false_alarms: Rate
+    detections: Rate
+    defects: dict[str, DefectResult]
+
+    def to_json(self) -> dict[str, Any]:
+        """The metrics and, beside them, the 95 % intervals of the rates and the kinds of defect."""
+        return {
+            **self.metrics.to_json(),
+            "false_alarm_interval": self.false_alarms.interval,
+            "detection_interval": self.detections.interval,
+            "defects": {
+                name: {
+                    "n": defect.detected.n,
+                    "detection_rate": defect.detected.value,
+                    "detection_interval": defect.detected.interval,
+                    "image_auroc": defect.image_auroc,
+                }
+                for name, defect in self.defects.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What `edgead eval` reports."""
+
+    engine: str
+    classes: dict[str, ClassResult]
+    mean: Metrics
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON with the documented keys; fractions are 0..1, undefined numbers null."""
+        classes = {name: result.to_json() for name, result in self.classes.items()}
+        return {"engine": self.engine, "classes": classes, "mean": self.mean.to_json()}
+
+
+def evaluate(
+    images: Sequence[ScoredImage], thresholds: Mapping[str, float], read_mask: MaskReader, *, engine: str
+) -> EvaluationResult:
+    """Measure an engine on labelled images.
+
+    Args:
+        images: All test images; only low-resolution maps are held, masks are read one at a time.
+        thresholds: Image threshold per class; `all` stands in for a class that is not named.
+        read_mask: Gives the `(H, W)` mask of a path and an original size.
+        engine: Name for the report, `<backend>-<precision>`.
+
+    Raises:
+        DataError: If there are no images, or no threshold for one of the classes.
+        EngineError: If a score or map is not finite.
+    """
+    if not images:
+        raise DataError("There are no images to evaluate.", hint="Check the test folder of the data set.")
+    by_class: dict[str, list[ScoredImage]] = {}
+    for image in images:
+        if not (np.isfinite(image.pred_score) and np.isfinite(image.anomaly_map).all()):
+            raise EngineError(
+                f"{engine} gave a score that is not a finite number for {image.image_path}.",
+                hint="Rebuild the engine at a higher precision, for example `edgead build-engine --fp32`.",
+            )
+        by_class.setdefault(image.class_name, []).append(image)
+    classes = {
+        name: _evaluate_class(members, _threshold_of(name, thresholds), read_mask)
+        for name, members in sorted(by_class.items())
+    }
+    return EvaluationResult(engine, classes, _mean([result.metrics for result in classes.values()]))
+
+
+def image_counts(images: Sequence[ScoredImage]) -> ScoreCounts:
+    """Labels per distinct image score: input of the image metrics and curves."""
+    return counts_from_scores([image.pred_score for image in images], [image.gt_label for image in images])
+
+
+def _threshold_of(class_name: str, thresholds: Mapping[str, float]) -> float:
+    if class_name in thresholds:
+        return thresholds[class_name]
+    if POOLED in thresholds:
+        return thresholds[POOLED]
+    raise DataError(
+        f"The bundle has no threshold for class {class_name!r}; it knows: {', '.join(sorted(thresholds))}.",
+        hint="Evaluate on the classes that the bundle was trained on.",
+    )
+
+
+def _evaluate_class(images: list[ScoredImage], threshold: float, read_mask: MaskReader) -> ClassResult:
+    good = [image for image in images if not image.gt_label]
+    defective = [image for image in images if image.gt_label]
+    counts = image_counts(images)
+    f1 = counts.f1_max()
+    pixels, n_without_mask = _count_pixels(good, defective, read_mask)
+    pixel_counts = pixels.counts() if pixels else None
+    false_alarms, detections = _alarms(good, threshold), _alarms(defective, threshold)
+    metrics = Metrics(
+        image_auroc=counts.auroc(),
+        image_ap=counts.average_precision(),
+        image_f1max=f1[0] if f1 else None,
+        pixel_auroc=pixel_counts.auroc() if pixel_counts else None,
+        pixel_ap=pixel_counts.average_precision() if pixel_counts else None,
+        aupro_0_3=pixels.aupro(0.3) if pixels else None,
+        aupro_0_05=pixels.aupro(0.05) if pixels else None,
+        threshold=threshold,
+        false_alarm_rate=false_alarms.value,
+        detection_rate=detections.value,
+        n_good=len(good),
+        n_defective=len(defective),
+        n_without_mask=n_without_mask,
+    )
+    kinds = sorted({image.defect for image in defective})
+    defects = {kind: _defect_result(kind, good, defective, threshold) for kind in kinds}
+    return ClassResult(metrics, false_alarms, detections, defects)
+
+
+def _defect_result(kind: str, good: list[ScoredImage], defective: list[ScoredImage], threshold: float) -> DefectResult:
+    members = [image for image in defective if image.defect == kind]
+    return DefectResult(_alarms(members, threshold), image_counts([*good, *members]).auroc())
+
+
+def _alarms(images: Sequence[ScoredImage], threshold: float) -> Rate:
+    return Rate(sum(image.pred_score > threshold for image in images), len(images))
+
+
+def _count_pixels(
+    good: list[ScoredImage], defective: list[ScoredImage], read_mask: MaskReader
+) -> tuple[PixelAccumulator | None, int]:
+    """Feed the accumulator; also the number of defective images whose mask is missing or empty.
+
+    An empty mask of a defective image says only that nobody drew one, so it does not turn its pixels into good ones.
+    """
+    masked = [image for image in defective if image.mask_path is not None]
+    if not masked:
+        return None, len(defective)
+    pixels = PixelAccumulator(edges_from_maps(image.anomaly_map for image in [*good, *masked]))
+    n_empty = 0
+    for image in masked:
+        assert image.mask_path is not None
+        mask = read_mask(image.mask_path, image.size)
+        if mask.any():
+            pixels.add(upsample_map(image.anomaly_map, image.size), mask)
+        else:
+            n_empty += 1
+    n_without_mask = len(defective) - len(masked) + n_empty
+    if n_empty == len(masked):
+        return None, n_without_mask
+    for image in good:
+        pixels.add(upsample_map(image.anomaly_map, image.size), np.zeros(image.size, bool))
+    return pixels, n_without_mask
+
+
+def _mean(parts: list[Metrics]) -> Metrics:
+    values: dict[str, Any] = {}
+    for field in fields(Metrics):
+        column = [getattr(part, field.name) for part in parts]
+        known = [value for value in column if value is not None]
+        if field.name.startswith("n_"):
+            values[field.name] = sum(column)
+        elif field.name == "threshold":
+            values[field.name] = column[0] if len(parts) == 1 else None
+        else:
+            values[field.name] = sum(known) / len(known) if known else None
+    return Metrics(**values)

@@ -1,0 +1,132 @@
+r"""How far beyond the scores seen a false-alarm rate lies that is rarer than they can show.
+
+The largest tenth of almost any distribution looks like a generalised Pareto tail
+:math:`P(Y > y) = (1 + \xi y / \sigma)^{-1/\xi}` (Pickands 1975). Estimating :math:`\xi` and :math:`\sigma` from a
+handful of exceedances and plugging them in gives too many false alarms: one threshold that is far too low costs
+more than many that are a little too high. So the fit keeps a weight for each pair on a grid (its likelihood, times
+a Gaussian prior on :math:`\xi`, times :math:`1/\sigma`) and the threshold is the quantile of the weighted mixture:
+the posterior predictive quantile, which is calibrated in the *mean* false-alarm rate.
+
+Measured: mean realised rate over wanted rate, 400 samples each (run `tests/evaluation/test_tail.py`)::
+
+    wanted     n    normal   uniform   bimodal   gamma 2    Gumbel  logn 0.5        t5        t3    logn 1
+    0.5 %      20      0.04      0.00      0.22      0.46      0.48      0.72      0.61      1.12      2.36
+    0.5 %      50      0.30      0.00      0.00      0.77      0.83      1.05      0.90      1.46      1.92
+    0.5 %     100      0.45      0.00      0.00      0.86      0.94      0.97      1.05      1.40      1.38
+    0.5 %     150      0.55      0.00      0.02      0.84      0.91      0.89      1.00      1.11      1.09
+    0.1 %      20      0.00      0.00      0.23      0.11      0.16      0.35      0.36      1.31      3.28
+    0.1 %      50      0.04      0.00      0.00      0.34      0.43      0.77      0.77      2.13      2.92
+    0.1 %     100      0.09      0.00      0.00      0.61      0.67      0.89      1.20      2.43      2.33
+    0.1 %     150      0.23      0.00      0.00      0.68      0.81      0.95      1.39      2.16      1.98
+
+The price is a higher threshold: from 50 scores at 0.5 % its distance from the median is 1.1 to 1.2 times the true one
+for Gumbel and gamma scores, from 20 scores about 1.5 times. Plugging in the estimate of Zhang & Stephens (2009)
+realises 2 to 4 times the wanted rate from 20 scores at 0.5 % and 6 to 15 times at 0.1 %. A prior centred at 0.1
+instead of 0 lowers the rate of the heaviest tails by a quarter, but adds another tenth to ordinary thresholds. So:
+moderate tails keep the rate, tails as heavy as Student t3 exceed it two- to threefold, and the record says `certified=False`.
+
+References:
+    Statistical inference using extreme order statistics (Pickands, 1975), Annals of Statistics 3(1).
+    A new and efficient estimation method for the generalized Pareto distribution (Zhang & Stephens, 2009),
+    Technometrics 51(3). Deviates: grid over both parameters, and the predictive quantile instead of the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+SHAPES = np.linspace(-0.5, 0.6, 23)
+SCALES = np.exp(np.linspace(np.log(0.2), np.log(6.0), 41))
+SHAPE_PRIOR_SD = 0.2
+TAIL_SHARE = 0.25
+MIN_EXCEEDANCES = 10
+
+
+@dataclass(frozen=True)
+class TailFit:
+    """A weighted mixture of generalised Pareto tails above `start`.
+
+    Attributes:
+        start: The score where the tail begins.
+        tail_probability: Chance that a new score lies above `start`.
+        shapes: `(P,)`, the tail index of each member.
+        scales: `(P,)`, score units.
+        weights: `(P,)`, sum 1.
+    """
+
+    start: float
+    tail_probability: float
+    shapes: Floats
+    scales: Floats
+    weights: Floats
+
+    def quantile(self, rate: float) -> float:
+        """The score that a new good image exceeds with chance `rate`, averaged over what the fit does not know."""
+        share = rate / self.tail_probability
+        low, high = 0.0, float(self._member_excess(share).max())
+        for _ in range(80):
+            middle = (low + high) / 2
+            if float(self.weights @ _survival(middle, self.shapes, self.scales)) > share:
+                low = middle
+            else:
+                high = middle
+        return self.start + high
+
+    def interval(self, rate: float, confidence: float = 0.95) -> tuple[float, float]:
+        """Where the true quantile lies with the given posterior chance."""
+        excess = self._member_excess(rate / self.tail_probability)
+        order = np.argsort(excess)
+        mass = np.cumsum(self.weights[order])
+        ends = np.searchsorted(mass, [(1 - confidence) / 2, (1 + confidence) / 2]).clip(0, mass.size - 1)
+        low, high = excess[order][ends]
+        return self.start + float(low), self.start + float(high)
+
+    def _member_excess(self, share: float) -> Floats:
+        log_share = -np.log(share)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            growth = np.where(self.shapes == 0.0, log_share, np.expm1(self.shapes * log_share) / self.shapes)
+        return np.asarray(self.scales * growth, np.float64)
+
+
+def fit_tail(scores: Floats) -> TailFit | None:
+    """Fit the largest quarter of the scores, at least 10 of them; None if those do not differ at all.
+
+    Args:
+        scores: `(n,)`, at least 5, ascending.
+    """
+    n = scores.size
+    m = min(n - 1, max(MIN_EXCEEDANCES, int(np.ceil(TAIL_SHARE * n))))
+    start = float(scores[n - m - 1])
+    excess = scores[n - m :] - start
+    unit = float(excess.mean())
+    if not unit > 0.0:
+        return None
+    shapes, scales = (grid.ravel() for grid in np.meshgrid(SHAPES.round(12), SCALES, indexing="ij"))
+    log_weights = _log_likelihood(excess / unit, shapes, scales) - 0.5 * (shapes / SHAPE_PRIOR_SD) ** 2
+    weights = np.exp(log_weights - log_weights.max())
+    keep = weights > 1e-9
+    # A new score lies above the (n-m)-th of n with chance (m+1)/(n+1), whatever the distribution.
+    return TailFit(start, (m + 1) / (n + 1), shapes[keep], scales[keep] * unit, weights[keep] / weights[keep].sum())
+
+
+def _log_likelihood(excess: Floats, shapes: Floats, scales: Floats) -> Floats:
+    ratio = excess[None, :] / scales[:, None]
+    inside = 1.0 + shapes[:, None] * ratio
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(inside).sum(axis=1)
+        heavy = np.where(shapes == 0.0, ratio.sum(axis=1), (1.0 + 1.0 / shapes) * logs)
+    possible = (inside > 0.0).all(axis=1)
+    return np.where(possible, -heavy - excess.size * np.log(scales), -np.inf)
+
+
+def _survival(excess: float, shapes: Floats, scales: Floats) -> Floats:
+    ratio = excess / scales
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tail = np.maximum(1.0 + shapes * ratio, 0.0) ** (-1.0 / shapes)
+    # Beyond the end point of a bounded tail (negative shape) the power is 0 ** positive = 0, as it should be.
+    return np.where(shapes == 0.0, np.exp(-ratio), tail)

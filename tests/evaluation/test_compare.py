@@ -1,0 +1,119 @@
+"""The parity check: what the relative difference means, verdict flips, broken candidates, the gate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgead.errors import CheckFailed, ShapeError
+from edgead.evaluation.compare import Comparison, compare_outputs, compare_runners, merge, require
+from edgead.runner import FakeRunner, Outputs
+
+
+class DimmedRunner(FakeRunner):
+    """A FakeRunner whose outputs are a little too small."""
+
+    engine_name = "dimmed-fp32"
+
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        return {name: (values * 0.99).astype(np.float32) for name, values in super().infer(batch).items()}
+
+
+def _outputs(n: int = 3, seed: int = 0) -> Outputs:
+    maps = np.random.default_rng(seed).gamma(3.0, size=(n, 8, 9)).astype(np.float32)
+    return {"anomaly_map": maps, "pred_score": maps.max(axis=(1, 2))}
+
+
+def test_identical_outputs_do_not_differ() -> None:
+    """Equal outputs give zero everywhere and pass any limit."""
+    comparison = compare_outputs(_outputs(), _outputs(), 5.0)
+    assert comparison == Comparison(0.0, 0.0, 0.0, 0, 3)
+    require(comparison, 0.0)
+
+
+def test_difference_is_relative_to_the_element_and_the_typical_one() -> None:
+    """One changed element d is reported as d / (|a| + median |a|) of its own image, whatever the other images hold."""
+    reference = _outputs()
+    reference["anomaly_map"][2] *= 1000.0
+    candidate = {name: values.copy() for name, values in reference.items()}
+    candidate["anomaly_map"][1, 2, 3] += 0.01
+    a = float(reference["anomaly_map"][1, 2, 3])
+    expected = 0.01 / (a + float(np.median(reference["anomaly_map"][1])))
+    comparison = compare_outputs(reference, candidate, 5.0)
+    assert comparison.max_relative_difference == pytest.approx(expected, rel=1e-3)
+    assert comparison.max_absolute_difference == pytest.approx(0.01, rel=1e-3)
+    assert comparison.score_relative_difference == 0.0
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_relative_difference_does_not_depend_on_the_unit(scale: float) -> None:
+    """Scaling both sides leaves the relative differences as they are."""
+    reference, candidate = _outputs(seed=1), _outputs(seed=2)
+    scaled = [{k: (v * scale).astype(np.float32) for k, v in o.items()} for o in (reference, candidate)]
+    plain, other = compare_outputs(reference, candidate, 5.0), compare_outputs(scaled[0], scaled[1], 5.0 * scale)
+    assert other.max_relative_difference == pytest.approx(plain.max_relative_difference, rel=1e-5)
+    assert other.score_relative_difference == pytest.approx(plain.score_relative_difference, rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_maps_that_are_mostly_zero_stay_finite(share: float) -> None:
+    """A map of zeros, or with few non-zero values, has a finite difference and passes when it is equal."""
+    maps = (np.arange(200).reshape(2, 10, 10) < share * 200).astype(np.float32)
+    outputs = {"anomaly_map": maps, "pred_score": maps.max(axis=(1, 2))}
+    changed = {"anomaly_map": maps + np.float32(0.5), "pred_score": outputs["pred_score"]}
+    assert compare_outputs(outputs, outputs, 0.5).max_relative_difference == 0.0
+    assert 0.0 < compare_outputs(outputs, changed, 0.5).max_relative_difference < np.inf
+
+
+def test_flips_count_images_on_different_sides() -> None:
+    """A verdict flips only when one side is above the threshold and the other is not; thresholds may be per image."""
+    reference, candidate = _outputs(4), _outputs(4)
+    reference["pred_score"] = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
+    candidate["pred_score"] = np.array([1.0, 2.6, 3.0, 2.0], np.float32)
+    assert compare_outputs(reference, candidate, 2.5).verdict_flips == 2
+    assert compare_outputs(reference, candidate, np.array([0.5, 3.0, 9.0, 3.0])).verdict_flips == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_broken_candidate_differs_infinitely(value: float) -> None:
+    """NaN or infinity in the candidate counts as an infinite difference and fails every limit."""
+    candidate = _outputs()
+    candidate["anomaly_map"][0, 0, 0] = value
+    comparison = compare_outputs(_outputs(), candidate, 5.0)
+    assert comparison.max_relative_difference == np.inf
+    with pytest.raises(CheckFailed):
+        require(comparison, 1e9)
+
+
+def test_runners_are_compared_batch_by_batch() -> None:
+    """All batches count: the number of images adds up and the worst difference wins."""
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(120, 255, (n, 32, 32, 3)).astype(np.uint8) for n in (2, 3)]
+    same = compare_runners(FakeRunner((32, 32)), FakeRunner((32, 32)), batches, 0.3)
+    dimmed = compare_runners(FakeRunner((32, 32)), DimmedRunner((32, 32)), batches, 0.3)
+    assert same == Comparison(0.0, 0.0, 0.0, 0, 5)
+    assert 0.004 < dimmed.max_relative_difference < 0.01
+    assert dimmed.n_images == 5
+
+
+def test_merge_takes_the_worst_and_the_sum() -> None:
+    """Merged differences are maxima, merged counts are sums."""
+    merged = merge([Comparison(0.1, 2.0, 0.0, 1, 2), Comparison(0.3, 1.0, 0.2, 0, 4)])
+    assert merged == Comparison(0.3, 2.0, 0.2, 1, 6)
+
+
+def test_gate_names_both_numbers() -> None:
+    """A failed gate says what was seen and what is allowed; the score alone can fail it; no images fail it too."""
+    with pytest.raises(CheckFailed, match=r"Engine differ by 3\.00e-03 .* allowed is 1\.00e-03.*2 of 7 verdicts"):
+        require(Comparison(3e-3, 1.0, 1e-4, 2, 7), 1e-3, what="Engine")
+    with pytest.raises(CheckFailed, match=r"score 5\.00e-01"):
+        require(Comparison(0.0, 0.0, 0.5, 0, 7), 1e-3)
+    with pytest.raises(CheckFailed, match="no images"):
+        require(merge([]), 1.0)
+
+
+def test_other_shapes_are_refused() -> None:
+    """Outputs of another shape are a programming error, not a difference."""
+    with pytest.raises(ShapeError, match="anomaly_map"):
+        compare_outputs(_outputs(3), _outputs(2), 1.0)
