@@ -1,0 +1,244 @@
+"""The HTML report of an evaluation: one self-contained file for people, beside the JSON for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from edgead.bundle import POOLED, ClassCalibration
+from edgead.evaluation.evaluate import (
+    ClassResult,
+    EvaluationResult,
+    MaskReader,
+    Metrics,
+    Rate,
+    ScoredImage,
+    image_counts,
+)
+from edgead.evaluation.report_charts import histogram, number, rate_chart
+from edgead.evaluation.report_gallery import ImageBudget, ImageReader, card, choose_images, legend
+from edgead.evaluation.report_style import STYLE
+from edgead.storage import write_bytes
+
+MAX_IMAGE_BYTES = 12_000_000
+CURVE_POINTS = 200
+DASH = "–"
+
+COLUMNS = (
+    ("image AUROC", "image_auroc"),
+    ("image AP", "image_ap"),
+    ("image F1-max", "image_f1max"),
+    ("pixel AUROC", "pixel_auroc"),
+    ("pixel AP", "pixel_ap"),
+    ("AUPRO 0.3", "aupro_0_3"),
+    ("AUPRO 0.05", "aupro_0_05"),
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report shows.
+
+    Attributes:
+        title: The page's heading.
+        facts: What was evaluated, in order: bundle, engine, data, versions. Shown as given.
+        result: The numbers.
+        images: The images they come from.
+        calibration: Per class, and `all`, as in the bundle: promise of the threshold and colour scale.
+        read_image: Gives a picture `(H, W, 3)` uint8 RGB.
+        read_mask: Gives the `(H, W)` mask of a path and an original size.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    result: EvaluationResult
+    images: Sequence[ScoredImage]
+    calibration: Mapping[str, ClassCalibration]
+    read_image: ImageReader
+    read_mask: MaskReader
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the report as one HTML file that needs no network and no script.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    write_bytes(path, report_html(report).encode())
+
+
+def report_html(report: Report) -> str:
+    """The report's markup; pictures are bounded to about 12 MB in all."""
+    budget = ImageBudget(MAX_IMAGE_BYTES)
+    names = list(report.result.classes)
+    sections = "".join(_class_section(report, name, f"class-{i}", budget) for i, name in enumerate(names))
+    left_out = f'<p class="soft">{budget.n_left_out} pictures were left out to keep this file small.</p>'
+    title = escape(report.title)
+    facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in report.facts.items())
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}</style></head><body><header><h1>{title}</h1>"
+        f'<dl class="facts">{facts}</dl></header><main>{_tiles(report.result)}{_metrics_table(report.result)}{sections}'
+        f"{left_out if budget.n_left_out else ''}</main></body></html>\n"
+    )
+
+
+def _tiles(result: EvaluationResult) -> str:
+    mean = result.mean
+    false_alarms, detections = (
+        Rate(sum(rate.k for rate in rates), sum(rate.n for rate in rates))
+        for rates in (
+            [part.false_alarms for part in result.classes.values()],
+            [part.detections for part in result.classes.values()],
+        )
+    )
+    n = len(result.classes)
+    what = f"mean of {n} classes" if n > 1 else "1 class"
+    tiles = [
+        ("Defects found", _percent(detections.value), f"{detections.k} of {detections.n} defective images"),
+        ("False alarms", _percent(false_alarms.value), f"{false_alarms.k} of {false_alarms.n} good images"),
+        ("Image AUROC", _score(mean.image_auroc), what),
+        ("AUPRO 0.05", _score(mean.aupro_0_05), f"{what}; AUPRO 0.3: {_score(mean.aupro_0_3)}"),
+    ]
+    return (
+        '<div class="tiles">'
+        + "".join(
+            f'<div class="tile"><span>{name}</span><b>{value}</b><span>{note}</span></div>'
+            for name, value, note in tiles
+        )
+        + "</div>"
+    )
+
+
+def _metrics_table(result: EvaluationResult) -> str:
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("class", *(name for name, _ in COLUMNS), "found", "false alarms", "threshold", "good", "defective")
+    )
+    rows = [
+        f'<tr><th scope="row"><a href="#class-{i}">{escape(name)}</a></th>{_metric_cells(part.metrics)}</tr>'
+        for i, (name, part) in enumerate(result.classes.items())
+    ]
+    if len(rows) > 1:
+        rows.append(f'<tr class="mean"><th scope="row">mean</th>{_metric_cells(result.mean)}</tr>')
+    blind = result.mean.n_without_mask
+    note = f" {blind} defective images have no mask and are not in the pixel metrics." if blind else ""
+    return (
+        '<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2><p class="soft">Pixel metrics and AUPRO at '
+        f"original image resolution, AUPRO up to a false positive rate of 0.3 and 0.05; {DASH} where it is undefined or "
+        f'the ground truth is missing.{note}</p><div class="scroll" tabindex="0" role="region" aria-labelledby="metrics">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def _metric_cells(metrics: Metrics) -> str:
+    cells = [_score(getattr(metrics, key)) for _, key in COLUMNS]
+    cells += [_percent(metrics.detection_rate), _percent(metrics.false_alarm_rate)]
+    cells += [DASH if metrics.threshold is None else number(metrics.threshold)]
+    cells += [str(metrics.n_good), str(metrics.n_defective)]
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def _class_section(report: Report, name: str, anchor: str, budget: ImageBudget) -> str:
+    part = report.result.classes[name]
+    images = [image for image in report.images if image.class_name == name]
+    calibration = report.calibration.get(name) or report.calibration[POOLED]
+    return (
+        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(name)}</h2>{_promise(part, calibration)}'
+        f"{_charts(part, images)}{_defect_table(part)}{_gallery(report, part, images, calibration, budget)}</section>"
+    )
+
+
+def _promise(part: ClassResult, calibration: ClassCalibration) -> str:
+    record, measured = calibration.threshold, part.false_alarms
+    rate, n = _percent(record.false_alarm_rate), f"{record.n_images} held-out good images"
+    if record.certified:
+        promise = f"A new good image raises an alarm with a chance of at most {rate} (certified from {n})."
+    else:
+        promise = f"A new good image raises an alarm with a chance of about {rate} (extrapolated from {n}, too few to certify it"
+        if record.interval is not None:
+            promise += f"; 95 % interval of the threshold {number(record.interval[0])} to {number(record.interval[1])}"
+        promise += ")."
+    seen = f" Measured here: {_percent(measured.value)}{_interval(measured)}." if measured.n else ""
+    return f"<p>{promise}{seen}</p>"
+
+
+def _charts(part: ClassResult, images: list[ScoredImage]) -> str:
+    good = np.array([image.pred_score for image in images if not image.gt_label])
+    defective = np.array([image.pred_score for image in images if image.gt_label])
+    threshold = part.metrics.threshold or 0.0
+    charts = [("Image scores", histogram(good, defective, threshold))]
+    counts = image_counts(images)
+    if counts.has_both:
+        far, recall = part.false_alarms.k / part.false_alarms.n, part.detections.k / part.detections.n
+        called = part.detections.k + part.false_alarms.k
+        label = f"{_percent(recall)} found, {_percent(far)} false alarms"
+        roc = rate_chart(counts.roc_curve(CURVE_POINTS), ("false alarms", "defects found"), (far, recall), label)
+        mark = (recall, part.detections.k / called) if called else None
+        precision_label = f"{_percent(mark[1])} of alarms are right" if mark else ""
+        pr = rate_chart(
+            counts.pr_curve(CURVE_POINTS), ("defects found", "alarms that are right"), mark, precision_label
+        )
+        charts += [("ROC: dot = shipped threshold", roc), ("Precision and recall", pr)]
+    figures = "".join(f'<figure class="chart"><figcaption>{title}</figcaption>{svg}</figure>' for title, svg in charts)
+    missing = "" if counts.has_both else '<p class="soft">Curves need both good and defective test images.</p>'
+    return f'<div class="charts">{figures}</div>{missing}'
+
+
+def _defect_table(part: ClassResult) -> str:
+    if not part.defects:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{defect.detected.n}</td>'
+        f'<td><span class="bar" aria-hidden="true"><i style="width:{100 * (defect.detected.value or 0.0):.1f}%"></i></span>'
+        f"{_percent(defect.detected.value)}</td><td>{_interval(defect.detected, bare=True)}</td>"
+        f"<td>{_score(defect.image_auroc)}</td></tr>"
+        for name, defect in part.defects.items()
+    )
+    head = "".join(
+        f'<th scope="col">{name}</th>' for name in ("defect", "images", "found", "95 % interval", "image AUROC")
+    )
+    return (
+        '<h3>Kinds of defect</h3><div class="scroll" tabindex="0" role="region" aria-label="Kinds of defect"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _gallery(
+    report: Report, part: ClassResult, images: list[ScoredImage], calibration: ClassCalibration, budget: ImageBudget
+) -> str:
+    threshold = part.metrics.threshold or 0.0
+    per_group = 6 if len(report.result.classes) <= 3 else 3
+    readers = (report.read_image, report.read_mask)
+    parts = [f"<h3>Pictures</h3>{legend(calibration.heatmap_scale)}"]
+    for group in choose_images(images, threshold, per_group):
+        parts.append(f"<h3>{group.title}</h3>")
+        cards = [
+            card(i, calibration.heatmap_scale, threshold, readers, budget) for i in group.images if budget.allows()
+        ]
+        parts.append(f'<div class="cards">{"".join(cards)}</div>' if cards else f'<p class="soft">{group.empty}</p>')
+    return "".join(parts)
+
+
+def _score(value: float | None) -> str:
+    return DASH if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    if value is None:
+        return DASH
+    digits = 0 if value in (0.0, 1.0) else 2 if value < 0.01 else 1
+    return f"{100 * value:.{digits}f} %"
+
+
+def _interval(rate: Rate, *, bare: bool = False) -> str:
+    if rate.interval is None:
+        return DASH if bare else ""
+    low, high = rate.interval
+    text = f"{_percent(low)} to {_percent(high)}"
+    return text if bare else f" (95 % interval {text})"

@@ -1,0 +1,158 @@
+"""Which images the report shows, and their pictures: image, heatmap, ground truth, as inline JPEG."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.evaluation.evaluate import MaskReader, ScoredImage
+from edgead.evaluation.report_charts import number
+from edgead.heatmap import HeatmapScale, heatmap_from_map, overlay
+from edgead.imaging import Image, resize
+
+ImageReader = Callable[[Path], Image]
+PANEL_PX = 320
+JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Group:
+    """A heading of the gallery with its images, and what to say when there are none."""
+
+    title: str
+    images: list[ScoredImage]
+    empty: str
+
+
+class ImageBudget:
+    """Bytes of pictures that a report may still take, so that it opens on a phone."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.left_bytes = limit_bytes
+        self.n_left_out = 0
+
+    def allows(self) -> bool:
+        """Whether another card may be drawn; counts the refusals."""
+        if self.left_bytes > 0:
+            return True
+        self.n_left_out += 1
+        return False
+
+
+def choose_images(images: Sequence[ScoredImage], threshold: float, per_group: int) -> list[Group]:
+    """Worst misses, worst false alarms (or the good images nearest to one), and the typical find of each defect."""
+    good = sorted((image for image in images if not image.gt_label), key=lambda image: -image.pred_score)
+    defective = sorted((image for image in images if image.gt_label), key=lambda image: image.pred_score)
+    missed = [image for image in defective if not image.pred_score > threshold]
+    alarms = [image for image in good if image.pred_score > threshold]
+    groups = []
+    if defective:
+        groups.append(Group("Worst misses", missed[:per_group], "No defective image was missed."))
+    if good:
+        groups.append(Group("Worst false alarms", alarms[:per_group], "No good image raised an alarm."))
+    if good and not alarms:
+        groups.append(Group("Good images nearest to an alarm", good[: max(1, per_group // 2)], ""))
+    if defective:
+        typical = _typical([image for image in defective if image.pred_score > threshold])
+        groups.append(Group("Typical finds, one per kind of defect", typical[: 2 * per_group], "Nothing was found."))
+    return groups
+
+
+def card(
+    image: ScoredImage,
+    scale: HeatmapScale,
+    threshold: float,
+    readers: tuple[ImageReader, MaskReader],
+    budget: ImageBudget,
+) -> str:
+    """One figure: image, heatmap and, for defective images with a mask, ground truth; caption with the verdict."""
+    read_image, read_mask = readers
+    picture = _fit(read_image(image.image_path))[:, :, ::-1]
+    name = escape(f"{image.image_path.parent.name}/{image.image_path.name}", quote=True)
+    panels = [
+        (picture, "image", f"{name}"),
+        (overlay(np.ascontiguousarray(picture), image.anomaly_map, scale), "heatmap", f"Heatmap of {name}"),
+    ]
+    if image.gt_label and image.mask_path is not None:
+        marked = _with_contour(picture, read_mask(image.mask_path, image.size))
+        panels.append((marked, "ground truth", f"{name} with the true defect outlined"))
+    parts = []
+    for pixels, label, alt in panels:
+        source, size = _inline_jpeg(pixels)
+        budget.left_bytes -= size
+        height, width = pixels.shape[:2]
+        parts.append(
+            f'<div><img src="{source}" alt="{alt}" width="{width}" height="{height}" loading="lazy"><span>{label}</span></div>'
+        )
+    return f'<figure class="card"><div class="panels">{"".join(parts)}</div>{_caption(image, threshold, name)}</figure>'
+
+
+def legend(scale: HeatmapScale) -> str:
+    """The colour scale with the map values at its ends and in its middle."""
+    places = np.linspace(0.0, 1.0, 256)
+    values = np.interp(places, (0.0, 0.5, 1.0), (scale.low, scale.threshold, scale.high)).astype(np.float32)
+    _, encoded = cv2.imencode(".png", heatmap_from_map(values[None, :], scale))
+    source = "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()
+    alt = "Colour scale from dark blue (ordinary) over green (pixel threshold) to dark red (strongly anomalous)"
+    return (
+        f'<div class="legend"><img src="{source}" alt="{alt}" width="256" height="14"><div class="ends">'
+        f"<span>ordinary<br>≤ {number(scale.low)}</span><span>pixel threshold<br>{number(scale.threshold)}</span>"
+        f"<span>strong<br>≥ {number(scale.high)}</span></div>"
+        '<p class="soft">The scale comes from good images and is the same in every picture. What is ordinary stays clear; '
+        "the red outline is where the map exceeds the pixel threshold.</p></div>"
+    )
+
+
+def _typical(found: list[ScoredImage]) -> list[ScoredImage]:
+    """Of each kind the image in the middle by score; `found` is sorted by score."""
+    kinds = sorted({image.defect for image in found})
+    members = [[image for image in found if image.defect == kind] for kind in kinds]
+    return [images[len(images) // 2] for images in members]
+
+
+def _caption(image: ScoredImage, threshold: float, name: str) -> str:
+    alarm = image.pred_score > threshold
+    verdict, kind = {
+        (True, True): ("found", "ok"),
+        (True, False): ("missed", "wrong"),
+        (False, True): ("false alarm", "wrong"),
+        (False, False): ("correctly good", "ok"),
+    }[image.gt_label, alarm]
+    defect = f" · {escape(image.defect)}" if image.gt_label else ""
+    sign = "&gt;" if alarm else "≤"
+    return (
+        f'<figcaption><b class="{kind}">{verdict}</b>{defect}<br>score {number(image.pred_score)} {sign} '
+        f'threshold {number(threshold)}<br><span class="file">{name}</span></figcaption>'
+    )
+
+
+def _fit(image: Image) -> Image:
+    height, width = image.shape[:2]
+    factor = min(1.0, PANEL_PX / max(height, width))
+    return resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
+
+
+def _with_contour(picture: Image, mask: NDArray[np.bool_]) -> Image:
+    """Outline the mask: contours are found at its own size and then moved, so a small defect cannot vanish."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    factor = np.array([picture.shape[1] / mask.shape[1], picture.shape[0] / mask.shape[0]])
+    moved = [np.rint((contour + 0.5) * factor - 0.5).astype(np.int32) for contour in contours]
+    marked = np.ascontiguousarray(picture)
+    cv2.drawContours(marked, moved, -1, (255, 255, 255), 4)
+    cv2.drawContours(marked, moved, -1, (40, 160, 0), 2)
+    return marked
+
+
+def _inline_jpeg(pixels: Image) -> tuple[str, int]:
+    done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not done:
+        raise ValueError(f"OpenCV could not encode a picture of shape {pixels.shape}")
+    source = "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+    return source, len(source)

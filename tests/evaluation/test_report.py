@@ -1,0 +1,204 @@
+"""The HTML report: self-contained, well-formed, escaped, and whole for every kind of test set."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgead.evaluation.evaluate import ScoredImage, evaluate
+from edgead.evaluation.report import Report, report_html, write_report
+from edgead.evaluation.report_charts import histogram, score_axis
+from edgead.evaluation.report_gallery import ImageBudget, card, choose_images
+from edgead.evaluation.threshold import calibrate_class
+from edgead.imaging import Image
+
+VOID = {"meta", "img", "br"}
+NASTY = "<script>alert('x')</script> & \"co\""
+
+
+class Outline(HTMLParser):
+    """Collects tags, attributes and text, and checks that every tag is closed where it should be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = np.zeros(size, bool)
+    mask[10:20, 12:30] = True
+    return mask
+
+
+def _picture(path: Path) -> Image:
+    return np.full((60, 80, 3), 90, np.uint8)
+
+
+def _image(i: int, class_name: str, defect: str, score: float, *, masked: bool = True) -> ScoredImage:
+    anomaly_map = np.random.default_rng(i).random((6, 8)).astype(np.float32)
+    anomaly_map[2, 2] += score
+    bad = defect != "good"
+    mask = Path("mask.png") if bad and masked else None
+    return ScoredImage(Path(f"{defect}/{i}.png"), class_name, defect, bad, score, anomaly_map, (60, 80), mask)
+
+
+def _report(images: list[ScoredImage]) -> Report:
+    rng = np.random.default_rng(0)
+    calibration = {"all": calibrate_class(rng.random(30), rng.random(30) + 1, 0.9, 0.05)}
+    result = evaluate(images, {"all": 1.0}, _mask, engine="fake-fp32")
+    return Report("A test", {"Bundle": "b"}, result, images, calibration, _picture, _mask)
+
+
+def _mixed(class_name: str = "nut", *, masked: bool = True) -> list[ScoredImage]:
+    good = [_image(i, class_name, "good", 0.1 * i) for i in range(13)]
+    bad = [_image(20 + i, class_name, "dent" if i % 2 else "rust", 0.5 + 0.3 * i, masked=masked) for i in range(9)]
+    return good + bad
+
+
+def _outline(report: Report) -> Outline:
+    outline = Outline()
+    outline.feed(report_html(report))
+    outline.close()
+    assert outline.open == []
+    return outline
+
+
+CASES = {
+    "one class": _mixed(),
+    "fifteen classes": [image for i in range(15) for image in _mixed(f"class {i}")],
+    "no masks": _mixed(masked=False),
+    "good only": [image for image in _mixed() if not image.gt_label],
+    "defective only": [image for image in _mixed() if image.gt_label],
+    "nothing missed": [image for image in _mixed() if not image.gt_label or image.pred_score > 1.0],
+    "one image": _mixed()[:1],
+    "equal scores": [replace(image, pred_score=1.0) for image in _mixed()],
+    "heavy tail": [replace(image, pred_score=image.pred_score**9) for image in _mixed()],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_report_is_well_formed_and_accessible(name: str) -> None:
+    """For every kind of test set: balanced tags, no NaN, alt texts on pictures, names on charts, scoped headers."""
+    outline = _outline(_report(CASES[name]))
+    assert not re.search(r"\b(nan|inf|None)\b", outline.text)
+    kinds = [tag for tag, _ in outline.tags]
+    assert {"h1", "table", "svg", "img"} <= set(kinds)
+    for tag, attributes in outline.tags:
+        if tag == "img":
+            assert attributes["alt"]
+        if tag == "svg":
+            assert attributes["aria-label"]
+        if tag == "th":
+            assert attributes["scope"] in ("row", "col")
+        for value in attributes.values():
+            assert not re.search(r"\b(nan|inf|None)\b", value or "") or (value or "").startswith("data:")
+
+
+def test_report_loads_nothing() -> None:
+    """No script, no link to another file or host: pictures are inline, links stay on the page."""
+    outline = _outline(_report(_mixed()))
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in outline.tags}
+    for _, attributes in outline.tags:
+        if "src" in attributes:
+            assert (attributes["src"] or "").startswith("data:image/")
+        assert (attributes.get("href") or "#").startswith("#")
+    assert "url(" not in report_html(_report(_mixed()))
+
+
+def test_every_name_is_escaped() -> None:
+    """Title, facts, classes, defects and file names from the outside appear as text, never as markup."""
+    images = [replace(i, class_name=NASTY, image_path=Path(f'"><img onerror=x>{i.image_path.name}')) for i in _mixed()]
+    images = [replace(i, defect=NASTY) if i.gt_label else i for i in images]
+    outline = _outline(replace(_report(images), title=NASTY, facts={NASTY: NASTY}))
+    assert "script" not in {tag for tag, _ in outline.tags}
+    assert not any("onerror" in attributes for _, attributes in outline.tags)
+    assert outline.text.count(NASTY) >= 6
+
+
+def test_gallery_shows_the_worst_first() -> None:
+    """Misses rise from the lowest score, false alarms fall from the highest, finds are one per kind of defect."""
+    images = _mixed()
+    misses, alarms, finds = choose_images(images, 1.0, 2)
+    assert [round(image.pred_score, 3) for image in misses.images] == [0.5, 0.8]
+    assert [round(image.pred_score, 3) for image in alarms.images] == [1.2, 1.1]
+    assert [image.defect for image in finds.images] == ["dent", "rust"]
+    assert all(image.gt_label and image.pred_score > 1.0 for image in finds.images)
+
+
+def test_good_images_nearest_to_an_alarm_stand_in() -> None:
+    """Without any false alarm the highest good images are shown instead."""
+    groups = {group.title: group for group in choose_images(_mixed(), 5.0, 4)}
+    assert groups["Worst false alarms"].images == []
+    nearest = groups["Good images nearest to an alarm"].images
+    assert [round(image.pred_score, 3) for image in nearest] == [1.2, 1.1]
+
+
+def test_pictures_stay_within_the_budget() -> None:
+    """Once the budget is used up no further picture is drawn, and the report says how many were left out."""
+    budget = ImageBudget(1)
+    report = _report(_mixed())
+    scale = report.calibration["all"].heatmap_scale
+    assert budget.allows()
+    assert "<figure" in card(report.images[0], scale, 1.0, (_picture, _mask), budget)
+    assert not budget.allows()
+    assert budget.n_left_out == 1
+
+
+def test_ground_truth_is_drawn_where_the_mask_is() -> None:
+    """Only defective images with a mask get a ground-truth panel."""
+    report = _report(_mixed())
+    scale, readers = report.calibration["all"].heatmap_scale, (_picture, _mask)
+    with_mask = card(report.images[-1], scale, 1.0, readers, ImageBudget(10**6))
+    without = card(replace(report.images[-1], mask_path=None), scale, 1.0, readers, ImageBudget(10**6))
+    assert (with_mask.count("<img"), without.count("<img")) == (3, 2)
+
+
+@pytest.mark.parametrize("largest", [2.0, 1e3, 1e9])
+def test_score_axis_is_monotone_and_keeps_the_threshold_in_view(largest: float) -> None:
+    """Linear or compressed, the axis rises, holds every score in 0..1 and gives the good scores and threshold room."""
+    scores = np.array([0.1, 0.5, 0.9, 1.1, largest])
+    axis = score_axis(scores, 0.5, 1.0)
+    places = [axis.position(float(score)) for score in sorted([*scores, 1.0])]
+    assert places == sorted(places)
+    assert 0.0 <= places[0]
+    assert places[-1] <= 1.0
+    assert all(0.0 <= axis.position(tick) <= 1.0 for tick in axis.ticks)
+    assert axis.position(1.0) - axis.position(0.1) > 0.03
+    assert bool(axis.note) == (largest > 100)
+
+
+def test_histogram_keeps_a_single_outlier_visible() -> None:
+    """One image among a thousand still has a bar, and every bar stays inside the chart."""
+    svg = histogram(np.append(np.linspace(0, 1, 999), 50.0), np.array([]), 1.2)
+    heights = [float(h) for h in re.findall(r'class="good"[^>]*height="([\d.]+)"', svg)]
+    assert min(heights) >= 2.0
+    assert max(heights) <= 300
+
+
+def test_report_is_written_whole(tmp_path: Path) -> None:
+    """`write_report` leaves one file, UTF-8, ending with the closing tag."""
+    write_report(tmp_path / "deep" / "report.html", _report(_mixed()))
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
+    assert (tmp_path / "deep" / "report.html").read_text(encoding="utf-8").endswith("</html>\n")
