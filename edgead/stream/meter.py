@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -42,6 +43,7 @@ class StreamSummary:
     """What a stream did.
 
     Attributes:
+        ended_by: The end of the source, `max_frames`, or a stop from outside (a signal, a key in the window).
         n_captured, n_processed: Frames taken from the source and frames judged.
         n_dropped: Frames of a live source that a newer one replaced before the engine was free.
         n_anomalous: Judged frames over the threshold.
@@ -57,6 +59,7 @@ class StreamSummary:
         delay_ms: From capture to verdict, including the wait for the engine.
     """
 
+    ended_by: Literal["source", "max_frames", "stop"]
     n_captured: int
     n_processed: int
     n_dropped: int

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from edgead.errors import EdgeadError
 from edgead.stream.alerts import AlertEvent, AlertRules, AlertState, finish, step
@@ -116,6 +117,7 @@ class _Run:
         self._last: Result | None = None
         self._started_s = time.monotonic()
         self._first_captured_s: float | None = None
+        self._ended_by: Literal["source", "max_frames", "stop"] = "source"
         self._frames: Slot[PreparedFrame] = Slot(1 if source.live else options.queue_size, newest_wins=source.live)
         self._outlets = [_Outlet(sink, self._outlet_slot(sink)) for sink in sinks]
         self._capture = _thread("capture", self._capture_all)
@@ -182,6 +184,7 @@ class _Run:
         engine, end_to_end, delay = self._meter.latencies()
         report = self._source.report
         return StreamSummary(
+            ended_by=self._ended_by,
             n_captured=self._n_captured,
             n_processed=self._meter.n_processed,
             n_dropped=self._frames.dropped,
@@ -250,7 +253,10 @@ class _Run:
         while not self._stop.is_set() and (prepared := self._frames.take()) is not None:
             self._judge(prepared)
             if self._meter.n_processed == self._options.max_frames:
+                self._ended_by = "max_frames"
                 return
+        if self._stop.is_set():
+            self._ended_by = "stop"
 
     def _judge(self, prepared: PreparedFrame) -> None:
         start = time.perf_counter()

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from edgead.errors import ConfigError, StorageError
 from edgead.imaging import Image
-from edgead.storage import atomic_path
+from edgead.storage import atomic_path, storage_error
 from edgead.stream.annotation import letterbox
 from edgead.stream.result import Result
 
@@ -55,6 +55,10 @@ class Recorder:
         self._n_written = 0
 
     def __enter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(self._path, error) from error
         return self
 
     def __exit__(

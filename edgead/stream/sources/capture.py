@@ -71,4 +71,4 @@ def _opened(capture: cv2.VideoCapture) -> Capture | None:
 def _silence() -> None:
     # OpenCV and FFmpeg write to stderr by themselves, across the status line and with addresses unredacted.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.setLogLevel(0)  # type: ignore[attr-defined]  # missing in OpenCV's own stubs
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

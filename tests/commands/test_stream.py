@@ -1,0 +1,259 @@
+"""`edgead stream` on a real bundle record, also when it is interrupted or killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgead.bundle import (
+    CALIBRATION,
+    MODEL,
+    POOLED,
+    REFERENCE,
+    WEIGHTS,
+    Bundle,
+    ClassCalibration,
+    Cost,
+    GraphIO,
+    Manifest,
+    Parity,
+    Preprocessing,
+    Provenance,
+    ThresholdRecord,
+    write_bundle,
+)
+from edgead.commands.stream import StreamOutputs, stop_on_signals, stream
+from edgead.config import AlertConfig, StreamConfig
+from edgead.errors import BundleError, SourceError
+from edgead.runner import FakeRunner
+
+pytestmark = pytest.mark.timeout(60)
+
+GOOD, BAD = 100, 250
+FPS = 25.0
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """A bundle whose thresholds fit `FakeRunner`; its model is never opened."""
+    threshold = ThresholdRecord(value=0.2, false_alarm_rate=0.01, certified=True, interval=None, n_images=3)
+    calibration = ClassCalibration(
+        scores=(0.0, 0.01, 0.02),
+        map_maxima=(0.0, 0.01, 0.02),
+        threshold=threshold,
+        pixel_threshold=threshold,
+        heatmap_low=0.05,
+        heatmap_high=0.5,
+    )
+    manifest = Manifest(
+        model="usf",
+        classes=("part",),
+        preprocessing=Preprocessing(image_size=(32, 32), white_level=255),
+        graph=GraphIO(map_size=(2, 2)),
+        calibration={POOLED: calibration},
+        parity=Parity(folded_vs_unfolded=0, onnx_vs_unfolded=0, n_images=1, verdict_flips=0),
+        cost=Cost(multiply_adds=1, flow_multiply_adds_unfolded=1, flow_multiply_adds_folded=1, parameters=1),
+        provenance=Provenance(
+            created_at="2026-11-22T00:00:00Z",
+            data_root="data",
+            data_digest="0",
+            n_images={},
+            seed=0,
+            versions={},
+            config={},
+            metrics={},
+        ),
+        sha256={},
+    )
+    files = {}
+    for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE):
+        files[name] = tmp_path / f"source-{name}"
+        files[name].write_bytes(name.encode())
+    return write_bundle(tmp_path / "bundle", manifest, files)
+
+
+def write_video(path: Path, values: list[int]) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (64, 48))
+    for value in values:
+        writer.write(np.full((48, 64, 3), value, np.uint8))
+    writer.release()
+    return path
+
+
+def n_frames_of(path: Path) -> int:
+    capture, n_frames = cv2.VideoCapture(str(path)), 0
+    while capture.read()[0]:
+        n_frames += 1
+    capture.release()
+    return n_frames
+
+
+def test_video_to_alerts_and_recording(bundle: Bundle, tmp_path: Path) -> None:
+    """A video with two defects gives two closed alerts at the right times and a recording of every frame."""
+    video = write_video(tmp_path / "in.mp4", ([GOOD] * 20 + [BAD] * 15) * 2 + [GOOD] * 20)
+    outputs = StreamOutputs(tmp_path / "alerts", tmp_path / "out.mp4")
+    with FakeRunner((32, 32)) as runner:
+        summary = stream(bundle, runner, str(video), outputs, config=StreamConfig(), alert_config=AlertConfig())
+    assert (summary.n_processed, summary.n_anomalous, summary.n_alerts) == (90, 30, 2)
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "alerts").glob("*.json"))]
+    assert [record["frame_index"] for record in records] == [22, 57]
+    assert [record["time_s"] for record in records] == [0.88, 2.28]
+    assert [record["ended_by"] for record in records] == ["quiet", "quiet"]
+    assert {record["bundle"] for record in records} == {bundle.digest}
+    assert {record["engine"] for record in records} == {"fake-fp32"}
+    assert n_frames_of(tmp_path / "out.mp4") == 90
+
+
+def test_an_alert_that_is_open_at_the_end_is_closed(bundle: Bundle, tmp_path: Path) -> None:
+    """A video that ends with a defect leaves a closed record that says why."""
+    video = write_video(tmp_path / "in.mp4", [GOOD] * 5 + [BAD] * 10)
+    outputs = StreamOutputs(alerts_dir=tmp_path / "alerts")
+    stream(bundle, FakeRunner((32, 32)), str(video), outputs, config=StreamConfig(), alert_config=AlertConfig())
+    (path,) = (tmp_path / "alerts").glob("*.json")
+    record = json.loads(path.read_text())
+    assert (record["state"], record["ended_by"]) == ("closed", "end_of_stream")
+
+
+def test_missing_source_and_class_are_reported(bundle: Bundle, tmp_path: Path) -> None:
+    """A missing file and an unknown class fail before anything is written."""
+    outputs = StreamOutputs(tmp_path / "alerts", tmp_path / "out.mp4")
+    runner = FakeRunner((32, 32))
+    with pytest.raises(SourceError, match="nothing-here"):
+        stream(bundle, runner, "nothing-here", outputs, config=StreamConfig(), alert_config=AlertConfig())
+    with pytest.raises(BundleError, match="teapot"):
+        stream(
+            bundle,
+            runner,
+            str(tmp_path),
+            outputs,
+            config=StreamConfig(),
+            alert_config=AlertConfig(),
+            class_name="teapot",
+        )
+    assert not (tmp_path / "alerts").exists()
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_signal_handlers_come_back() -> None:
+    """One signal sets the stop, a second one interrupts, and afterwards the old handlers are in place."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+# What the tests below start: a stream whose engine takes its time, so that a signal meets it at work.
+SCRIPT = """
+import dataclasses, json, sys, time
+from pathlib import Path
+from edgead.bundle import open_bundle
+from edgead.commands.stream import StreamOutputs, stream
+from edgead.config import AlertConfig, StreamConfig
+from edgead.runner import FakeRunner
+
+folder, engine_s = Path(sys.argv[1]), float(sys.argv[2])
+
+class SlowRunner(FakeRunner):
+    def infer(self, batch):
+        time.sleep(engine_s)
+        return super().infer(batch)
+
+outputs = StreamOutputs(folder / "alerts", folder / "out.mp4")
+runner = SlowRunner((32, 32))
+try:
+    print("started", flush=True)
+    summary = stream(open_bundle(folder / "bundle"), runner, str(folder / "in.mp4"), outputs,
+                     config=StreamConfig(), alert_config=AlertConfig())
+except KeyboardInterrupt:
+    sys.exit(130)
+print(json.dumps(dataclasses.asdict(summary)))
+"""
+
+
+@contextmanager
+def running(folder: Path, engine_s: float) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder), str(engine_s)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if is_true():
+            return
+        time.sleep(0.02)
+    raise AssertionError("waited 20 s in vain")
+
+
+def whole_records(folder: Path) -> list[dict[str, Any]]:
+    """Every record, after checking that its pictures are there and can be read."""
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    for record in records:
+        for name in record["pictures"].values():
+            assert cv2.imread(str(folder / name)) is not None
+    return records
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_complete_outputs(bundle: Bundle, tmp_path: Path, number: signal.Signals) -> None:
+    """SIGINT and SIGTERM end the stream within seconds: the open alert is closed, the video plays to its end."""
+    write_video(tmp_path / "in.mp4", [GOOD] * 20 + [BAD] * 4000)
+    with running(tmp_path, 0.01) as process:
+        wait_until(lambda: bool(list((tmp_path / "alerts").glob("*.json"))))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=15)
+    assert process.returncode == 0
+    summary = json.loads(output.splitlines()[-1])
+    (record,) = whole_records(tmp_path / "alerts")
+    assert (record["state"], record["ended_by"]) == ("closed", "end_of_stream")
+    assert 20 < summary["n_processed"] < 4000
+    assert n_frames_of(tmp_path / "out.mp4") == summary["n_processed"]
+
+
+def test_kill_leaves_whole_alert_records(bundle: Bundle, tmp_path: Path) -> None:
+    """After `kill -9` the opened alert is on disk with its pictures, and no recording pretends to be whole."""
+    write_video(tmp_path / "in.mp4", ([GOOD] * 20 + [BAD] * 20) * 60)
+    with running(tmp_path, 0.003) as process:
+        wait_until(lambda: len(list((tmp_path / "alerts").glob("*.json"))) >= 3)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+    records = whole_records(tmp_path / "alerts")
+    assert len(records) >= 3
+    assert {record["state"] for record in records[:-1]} == {"closed"}
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_second_signal_does_not_wait_for_a_hanging_engine(bundle: Bundle, tmp_path: Path) -> None:
+    """With an engine that never answers, the first SIGINT waits and the second one ends the process."""
+    write_video(tmp_path / "in.mp4", [GOOD] * 20)
+    with running(tmp_path, 60.0) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130

@@ -1,0 +1,203 @@
+"""Sources, runners and sinks that do exactly what a test needs, and a clock that only moves when told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from edgead.heatmap import HeatmapScale
+from edgead.imaging import Image
+from edgead.prediction import Prediction
+from edgead.runner import FakeRunner, Outputs
+from edgead.stream.alerts import AlertEvent, AlertRules
+from edgead.stream.detector import Detector
+from edgead.stream.frame import Frame
+from edgead.stream.pipeline import RunOptions
+from edgead.stream.result import Result
+from edgead.stream.sources.source import SourceOptions, SourceReport
+
+GOOD, BAD = 100, 250
+INPUT_SIZE = (32, 32)
+# FakeRunner scores brightness above mid-grey: GOOD gives 0, BAD 0.48.
+THRESHOLD = 0.2
+SCALE = HeatmapScale(0.05, THRESHOLD, 0.5)
+RULES = AlertRules(THRESHOLD, closing_level=0.1, open_frames=2, window_frames=3, close_frames=2, cooldown_s=0.0)
+OPTIONS = RunOptions(queue_size=2, fallback_fps=10.0, grace_s=2.0)
+SOURCE_OPTIONS = SourceOptions(
+    open_timeout_s=2.0, read_timeout_s=1.0, max_restarts=2, restart_window_s=60.0, folder_fps=2.0
+)
+
+
+def plain(value: int, size: tuple[int, int] = (48, 64)) -> Image:
+    """A picture of one grey value."""
+    return np.full((*size, 3), value, np.uint8)
+
+
+def detector(runner: FakeRunner | None = None) -> Detector:
+    return Detector(
+        runner or FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE, threshold=THRESHOLD, pixel_threshold=THRESHOLD
+    )
+
+
+def result(
+    value: int = GOOD,
+    *,
+    index: int = 0,
+    time_s: float = 0.0,
+    fps: float = 10.0,
+    size: tuple[int, int] = (48, 64),
+    event: AlertEvent | None = None,
+    is_alert_open: bool = False,
+) -> Result:
+    """A judged frame of one grey value."""
+    image = plain(value, size)
+    score = max(value / 255 - 0.5, 0.0)
+    anomaly_map = np.full((2, 2), score, np.float32)
+    prediction = Prediction(anomaly_map, score, THRESHOLD, THRESHOLD)
+    return Result(Frame(image, index, 0.0, "fake"), prediction, time_s, fps, fps, is_alert_open, event)
+
+
+class ManualClock:
+    """Seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class _Context:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class ListSource(_Context):
+    """Frames of given brightness; with `error` it dies after them, with `endless` the last one comes for ever."""
+
+    name = "list"
+
+    def __init__(
+        self,
+        values: Sequence[int],
+        *,
+        live: bool = False,
+        fps: float | None = 10.0,
+        error: Exception | None = None,
+        endless: bool = False,
+        before_frame: threading.Event | None = None,
+    ) -> None:
+        self.live = live
+        self.fps = fps
+        self.report = SourceReport()
+        self.n_given = 0
+        self.is_closed = False
+        self._values = values
+        self._error = error
+        self._endless = endless
+        self._before_frame = before_frame
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        for index, value in enumerate(self._all()):
+            if self._before_frame is not None:
+                self._before_frame.wait(5)
+            if stop.is_set():
+                return
+            self.n_given += 1
+            yield Frame(plain(value), index, time.monotonic(), self.name)
+        if self._error is not None:
+            raise self._error
+
+    def _all(self) -> Iterator[int]:
+        yield from self._values
+        while self._endless:
+            yield self._values[-1]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.is_closed = True
+
+
+class RaisingRunner(FakeRunner):
+    """Fails at the given call; the first call is the warm-up."""
+
+    def __init__(self, at_call: int, error: Exception) -> None:
+        super().__init__(INPUT_SIZE)
+        self._at_call = at_call
+        self._error = error
+        self._n_calls = 0
+
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        self._n_calls += 1
+        if self._n_calls >= self._at_call:
+            raise self._error
+        return super().infer(batch)
+
+
+class GatedRunner(FakeRunner):
+    """Waits for `gate` in every call but the warm-up, at most five seconds."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        super().__init__(INPUT_SIZE)
+        self.entered = threading.Event()
+        self._gate = gate
+        self._is_warm = False
+
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        if self._is_warm:
+            self.entered.set()
+            self._gate.wait(5)
+        self._is_warm = True
+        return super().infer(batch)
+
+
+class CollectingSink(_Context):
+    """Keeps what it gets; waits for `gate` or raises `error` at the result with the number `at`."""
+
+    name = "collector"
+
+    def __init__(
+        self,
+        *,
+        lossless: bool = True,
+        gate: threading.Event | None = None,
+        error: Exception | None = None,
+        at: int = 0,
+        gate_s: float = 5.0,
+    ) -> None:
+        self.lossless = lossless
+        self.results: list[Result] = []
+        self.entered = threading.Event()
+        self.is_closed = False
+        self._gate = gate
+        self._gate_s = gate_s
+        self._error = error
+        self._at = at
+
+    def wants(self, result: Result) -> bool:
+        return True
+
+    def accept(self, result: Result) -> None:
+        self.entered.set()
+        if self._error is not None and len(self.results) == self._at:
+            raise self._error
+        if self._gate is not None:
+            self._gate.wait(self._gate_s)
+        self.results.append(result)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.is_closed = True

@@ -1,0 +1,245 @@
+"""The threads of a stream: everything that can fail or block does, and the stream still ends as it should."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgead.errors import EdgeadError, EngineError, SourceError
+from edgead.runner import FakeRunner, Outputs
+from edgead.stream.meter import StreamStatus
+from edgead.stream.pipeline import run_stream
+
+from .fakes import (
+    BAD,
+    GOOD,
+    INPUT_SIZE,
+    OPTIONS,
+    RULES,
+    CollectingSink,
+    GatedRunner,
+    ListSource,
+    RaisingRunner,
+    detector,
+)
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_survives() -> Iterator[None]:
+    """After every test, no thread of the stream is left."""
+    yield
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("edgead")] == []
+
+
+def test_every_frame_of_a_file_is_judged_in_order() -> None:
+    """A source that can wait loses nothing, with queues shorter than itself, and its alerts follow the scores."""
+    sink = CollectingSink()
+    source = ListSource([GOOD] * 5 + [BAD] * 4 + [GOOD] * 6 + [BAD] * 3)
+    summary = run_stream(source, detector(), RULES, [sink], OPTIONS, stop=threading.Event())
+    fresh = [result for result in sink.results if not result.is_repeat]
+    assert [result.frame.index for result in fresh] == list(range(18))
+    assert [result.time_s for result in fresh] == [index / 10 for index in range(18)]
+    assert (summary.n_captured, summary.n_processed, summary.n_dropped, summary.n_anomalous) == (18, 18, 0, 7)
+    events = [(result.frame.index, result.event.kind) for result in sink.results if result.event is not None]
+    assert events == [(6, "opened"), (10, "closed"), (16, "opened"), (17, "closed")]
+    assert summary.n_alerts == 2
+    assert summary.ended_by == "source"
+    assert summary.engine_ms is not None
+    assert summary.end_to_end_ms is not None
+    assert summary.engine_ms.p50 <= summary.end_to_end_ms.p50
+    assert source.is_closed
+    assert sink.is_closed
+
+
+def test_end_of_stream_closes_an_open_alert_without_a_second_frame() -> None:
+    """The last frame comes once as a frame and once, marked as a repeat, with the closing event."""
+    sink = CollectingSink()
+    run_stream(ListSource([BAD] * 3), detector(), RULES, [sink], OPTIONS, stop=threading.Event())
+    assert [(result.frame.index, result.is_repeat) for result in sink.results] == [
+        (0, False),
+        (1, False),
+        (2, False),
+        (2, True),
+    ]
+    last = sink.results[-1].event
+    assert last is not None
+    assert last.alert.ended_by == "end_of_stream"
+
+
+def test_live_source_drops_old_frames_and_counts_them() -> None:
+    """While the engine is busy, newer frames replace older ones; captured = judged + dropped."""
+    gate, captured = threading.Event(), threading.Event()
+    runner = GatedRunner(gate)
+    source = ListSource([GOOD] * 30, live=True, before_frame=captured)
+
+    def release(status: StreamStatus) -> None:
+        if runner.entered.is_set() and source.n_given == 30:
+            gate.set()
+        captured.set()
+
+    summary = run_stream(source, detector(runner), RULES, [], OPTIONS, stop=threading.Event(), on_status=release)
+    assert summary.n_captured == 30
+    assert summary.n_processed + summary.n_dropped == 30
+    assert summary.n_dropped >= 27
+
+
+def test_live_alerts_survive_a_slow_picture_sink() -> None:
+    """A blocked recorder of a live source misses pictures, which are counted; the alert sink gets every event."""
+    gate = threading.Event()
+    slow = CollectingSink(lossless=False, gate=gate)
+    alerts = CollectingSink()
+    source = ListSource([GOOD, BAD] * 40, live=True)
+    rules = replace(RULES, open_frames=1, window_frames=1, close_frames=1)
+    threading.Timer(0.5, gate.set).start()
+    summary = run_stream(source, detector(), rules, [slow, alerts], OPTIONS, stop=threading.Event())
+    fresh = [result.frame.index for result in alerts.results if not result.is_repeat]
+    assert fresh == sorted(set(fresh))
+    assert len(fresh) == summary.n_processed
+    assert len(slow.results) + summary.n_pictures_dropped == len(alerts.results)
+
+
+@pytest.mark.parametrize("at_call", [1, 2, 3, 10])
+@pytest.mark.parametrize("live", [False, True])
+def test_failing_runner_ends_the_stream_with_its_own_error(at_call: int, live: bool) -> None:
+    """A runner that raises at any position, with full queues around it, is reported once and stops the rest."""
+    error = EngineError("the engine broke")
+    source = ListSource([BAD], endless=True, live=live)
+    sink = CollectingSink()
+    stop = threading.Event()
+    with pytest.raises(EngineError) as caught:
+        run_stream(source, detector(RaisingRunner(at_call, error)), RULES, [sink], OPTIONS, stop=stop)
+    assert caught.value is error
+    assert stop.is_set()
+    assert source.is_closed
+    assert sink.is_closed
+    if at_call == 10 and not live:
+        last = sink.results[-1].event
+        assert last is not None
+        assert last.kind == "closed"
+
+
+def test_dying_source_ends_the_stream_with_its_own_error() -> None:
+    """A source that raises after some frames is reported, and the sinks are closed."""
+    sink = CollectingSink()
+    source = ListSource([GOOD] * 5, error=SourceError("the camera died"))
+    with pytest.raises(SourceError, match="the camera died"):
+        run_stream(source, detector(), RULES, [sink], OPTIONS, stop=threading.Event())
+    assert sink.is_closed
+
+
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_failing_sink_stops_everything(at: int) -> None:
+    """A sink that raises, with its queue full and the others waiting, ends the stream with its error."""
+    other = CollectingSink()
+    source = ListSource([GOOD], endless=True)
+    with pytest.raises(OSError, match="no disk"):
+        run_stream(
+            source,
+            detector(),
+            RULES,
+            [CollectingSink(error=OSError("no disk"), at=at), other],
+            OPTIONS,
+            stop=threading.Event(),
+        )
+    assert source.is_closed
+    assert other.is_closed
+
+
+def test_slow_sink_of_a_file_gets_everything_before_the_stream_ends() -> None:
+    """Back-pressure reaches the source, and the end waits until the sink has written what it was given."""
+    gate = threading.Event()
+    sink = CollectingSink(gate=gate, gate_s=0.02)
+    summary = run_stream(ListSource([GOOD] * 12), detector(), RULES, [sink], OPTIONS, stop=threading.Event())
+    assert len(sink.results) == summary.n_processed == 12
+
+
+@pytest.mark.parametrize("where", ["engine", "sink", "source"])
+def test_stop_while_blocked(where: str) -> None:
+    """A stop while the engine, the sink or the source blocks ends the stream as soon as that one moves."""
+    gate, stop = threading.Event(), threading.Event()
+    runner = GatedRunner(gate) if where == "engine" else FakeRunner(INPUT_SIZE)
+    sink = CollectingSink(gate=gate if where == "sink" else None)
+    source = ListSource([GOOD], endless=True, before_frame=gate if where == "source" else None)
+    threading.Timer(0.2, stop.set).start()
+    threading.Timer(0.5, gate.set).start()
+    summary = run_stream(source, detector(runner), RULES, [sink], OPTIONS, stop=stop)
+    assert source.is_closed
+    assert sink.is_closed
+    assert len(sink.results) == summary.n_processed
+    assert summary.ended_by == "stop"
+
+
+def test_hanging_sink_is_given_up_and_named() -> None:
+    """A sink that never comes back cannot keep the stream from ending: the error names it."""
+    gate, stop = threading.Event(), threading.Event()
+    sink = CollectingSink(gate=gate)
+    source = ListSource([GOOD], endless=True)
+    threading.Timer(0.1, stop.set).start()
+    try:
+        with pytest.raises(EdgeadError, match="hangs"):
+            run_stream(source, detector(), RULES, [sink], replace(OPTIONS, grace_s=0.3), stop=stop)
+    finally:
+        gate.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("edgead"):
+                thread.join(5)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_max_frames_ends_the_stream(live: bool) -> None:
+    """Exactly so many frames are judged, from an endless source."""
+    summary = run_stream(
+        ListSource([GOOD], endless=True, live=live),
+        detector(),
+        RULES,
+        [],
+        replace(OPTIONS, max_frames=7),
+        stop=threading.Event(),
+    )
+    assert summary.n_processed == 7
+    assert summary.ended_by == "max_frames"
+
+
+def test_raising_status_callback_stops_the_threads() -> None:
+    """An error on the caller's own thread leaves no thread behind."""
+
+    def fail(status: StreamStatus) -> None:
+        raise RuntimeError("broken terminal")
+
+    source = ListSource([GOOD], endless=True)
+    with pytest.raises(RuntimeError, match="broken terminal"):
+        run_stream(source, detector(), RULES, [], OPTIONS, stop=threading.Event(), on_status=fail)
+    for thread in threading.enumerate():
+        if thread.name.startswith("edgead"):
+            thread.join(5)
+
+
+def test_a_score_that_is_no_number_is_an_error() -> None:
+    """NaN compares as "good": the stream must not call such a frame good."""
+
+    class NanRunner(FakeRunner):
+        def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+            outputs = super().infer(batch)
+            return outputs | {"pred_score": np.full(1, np.nan, np.float32)}
+
+    with pytest.raises(EngineError, match="nan"):
+        run_stream(ListSource([GOOD] * 3), detector(NanRunner(INPUT_SIZE)), RULES, [], OPTIONS, stop=threading.Event())
+
+
+def test_status_counts_up() -> None:
+    """The status callback sees the source's name, then frames and scores."""
+    seen: list[StreamStatus] = []
+    gate = threading.Event()
+    threading.Timer(0.25, gate.set).start()
+    source = ListSource([GOOD, BAD], before_frame=gate)
+    run_stream(source, detector(), RULES, [], OPTIONS, stop=threading.Event(), on_status=seen.append)
+    assert seen[0].score is None
+    assert seen[-1].n_frames == 2
+    assert seen[-1].score == pytest.approx(BAD / 255 - 0.5, abs=1e-6)

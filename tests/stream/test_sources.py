@@ -1,0 +1,291 @@
+"""Files, folders, cameras and synthetic parts as sources, with everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from cv2.typing import MatLike
+
+from edgead.errors import ShapeError, SourceError
+from edgead.stream.frame import Frame
+from edgead.stream.sources.camera import CameraDevice, camera_missing, list_cameras
+from edgead.stream.sources.capture import Capture, capture_fps
+from edgead.stream.sources.live import LiveSource
+from edgead.stream.sources.registry import source_from_uri
+from edgead.stream.sources.restart import MAX_DELAY_S, RestartBudget
+from edgead.stream.sources.source import Source
+
+from .fakes import SOURCE_OPTIONS, ManualClock, plain
+
+pytestmark = pytest.mark.timeout(30)
+
+
+def write_video(path: Path, n_frames: int, codec: str, fps: float = 12.5) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (64, 48))
+    for index in range(n_frames):
+        writer.write(plain(index * 5))
+    writer.release()
+
+
+def read_all(source: Source) -> list[Frame]:
+    with source:
+        return list(source.frames(threading.Event()))
+
+
+def test_video_gives_every_frame_in_order(tmp_path: Path) -> None:
+    """A whole video: every frame, its exact frame rate, nothing missing."""
+    write_video(tmp_path / "a.mp4", 40, "mp4v")
+    source = source_from_uri(str(tmp_path / "a.mp4"), SOURCE_OPTIONS)
+    frames = read_all(source)
+    assert [frame.index for frame in frames] == list(range(40))
+    means = [float(frame.image.mean()) for frame in frames]
+    assert means == pytest.approx([index * 5 for index in range(40)], abs=4)
+    assert source.fps == 12.5
+    assert not source.live
+    assert source.report.missing_frames == 0
+
+
+def test_truncated_video_says_how_many_frames_are_missing(tmp_path: Path) -> None:
+    """A video cut in the middle ends early without an error, and the missing frames are counted."""
+    write_video(tmp_path / "a.avi", 40, "MJPG")
+    content = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "a.avi").write_bytes(content[: len(content) // 2])
+    source = source_from_uri(str(tmp_path / "a.avi"), SOURCE_OPTIONS)
+    frames = read_all(source)
+    assert 0 < len(frames) < 40
+    assert source.report.missing_frames == 40 - len(frames)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "junk", "empty"])
+def test_unreadable_video_is_named(tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """An mp4 without its index, a text and an empty file are refused with the file's name and a way on, quietly."""
+    path = tmp_path / "a.mp4"
+    write_video(path, 40, "mp4v")
+    content = {"truncated": path.read_bytes()[:2000], "junk": b"hello" * 100, "empty": b""}[damage]
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"a\.mp4 is not a video that can be read") as caught:
+        read_all(source_from_uri(str(path), SOURCE_OPTIONS))
+    assert caught.value.hint
+    assert capfd.readouterr().err == ""
+
+
+def test_stop_ends_a_video(tmp_path: Path) -> None:
+    """A set stop event ends the frames after the one in hand."""
+    write_video(tmp_path / "a.mp4", 40, "mp4v")
+    stop = threading.Event()
+    with source_from_uri(str(tmp_path / "a.mp4"), SOURCE_OPTIONS) as source:
+        frames = source.frames(stop)
+        next(frames)
+        stop.set()
+        assert list(frames) == []
+
+
+def test_folder_skips_and_names_a_broken_picture(tmp_path: Path) -> None:
+    """Pictures come sorted and as BGR; a broken one is skipped, named, and leaves a gap in the numbers."""
+    for name, value in [("b.png", 20), ("a.png", 10), ("d.jpg", 40)]:
+        cv2.imwrite(str(tmp_path / name), plain(value))
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    blue = plain(0)
+    blue[:, :, 0] = 200
+    cv2.imwrite(str(tmp_path / "e.png"), blue)
+    (tmp_path / "notes.txt").write_text("no picture")
+    source = source_from_uri(str(tmp_path), SOURCE_OPTIONS)
+    frames = read_all(source)
+    assert [(frame.index, Path(frame.source).name) for frame in frames] == [
+        (0, "a.png"),
+        (1, "b.png"),
+        (3, "d.jpg"),
+        (4, "e.png"),
+    ]
+    assert source.report.broken == [str(tmp_path / "c.png")]
+    assert np.array_equal(frames[-1].image, blue)
+    assert source.fps == SOURCE_OPTIONS.folder_fps
+
+
+def test_16_bit_pictures_use_the_white_level(tmp_path: Path) -> None:
+    """A 12-bit camera's pictures are scaled by the bundle's white level, as in training."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64), 4095, np.uint16))
+    from dataclasses import replace
+
+    frames = read_all(source_from_uri(str(tmp_path), replace(SOURCE_OPTIONS, white_level=4095)))
+    assert frames[0].image.min() == 255
+
+
+@pytest.mark.parametrize("content", [{}, {"a.png": b"junk", "b.png": b""}])
+def test_folder_without_a_readable_picture_is_an_error(tmp_path: Path, content: dict[str, bytes]) -> None:
+    """An empty folder and one with broken pictures only are refused by name."""
+    for name, data in content.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(SourceError, match=str(tmp_path)):
+        read_all(source_from_uri(str(tmp_path), SOURCE_OPTIONS))
+
+
+def test_a_single_picture_is_a_source(tmp_path: Path) -> None:
+    """A picture's own path gives one frame."""
+    cv2.imwrite(str(tmp_path / "a.png"), plain(10))
+    assert len(read_all(source_from_uri(str(tmp_path / "a.png"), SOURCE_OPTIONS))) == 1
+
+
+def test_synthetic_parts_are_a_source() -> None:
+    """`synthetic` streams the first part, `synthetic:PART` that part; an unknown one is refused with the list."""
+    source = source_from_uri("synthetic:disc", SOURCE_OPTIONS)
+    assert source.name == "synthetic:disc"
+    with source:
+        frame = next(iter(source.frames(threading.Event())))
+    assert frame.image.shape[2] == 3
+    assert source_from_uri("synthetic", SOURCE_OPTIONS).name.startswith("synthetic:")
+    with pytest.raises(SourceError, match="disc"):
+        source_from_uri("synthetic:teapot", SOURCE_OPTIONS)
+
+
+@pytest.mark.parametrize("uri", ["missing.mp4", "ftp://host/a.mp4", "file:///nowhere/a.mp4", "camera:one"])
+def test_what_is_no_source_is_refused(uri: str) -> None:
+    """A missing file, an unknown scheme and a bad camera number say what is allowed."""
+    with pytest.raises(SourceError) as caught:
+        source_from_uri(uri, SOURCE_OPTIONS)
+    assert caught.value.hint
+
+
+@pytest.mark.skipif(any(Path("/dev").glob("video*")), reason="this machine has a video device")
+def test_no_camera_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without any camera the error says that nothing was found and how to list cameras, and OpenCV stays quiet."""
+    with pytest.raises(SourceError, match=r"no camera 0.*no /dev/video") as caught:
+        read_all(source_from_uri("camera:0", SOURCE_OPTIONS))
+    assert "v4l2-ctl --list-devices" in caught.value.hint
+    assert capfd.readouterr().err == ""
+
+
+def test_cameras_are_listed_with_their_names(tmp_path: Path) -> None:
+    """Devices come in the order of their numbers, named by the driver where it says."""
+    devices, sysfs = tmp_path / "dev", tmp_path / "sys"
+    devices.mkdir()
+    for number in (10, 2):
+        (devices / f"video{number}").touch()
+    (devices / "videocodec").touch()
+    (sysfs / "video2").mkdir(parents=True)
+    (sysfs / "video2" / "name").write_text("USB Camera\n")
+    cameras = list_cameras(devices, sysfs)
+    assert [(camera.index, camera.name) for camera in cameras] == [(2, "USB Camera"), (10, "unknown")]
+
+
+def test_error_for_a_missing_camera_lists_the_others() -> None:
+    """With other cameras present, the error names them; with this one present but mute, it says why that may be."""
+    camera = CameraDevice(2, Path("/dev/video2"), "USB Camera")
+    missing = camera_missing(0, [camera])
+    assert "USB Camera" in missing.message
+    assert "--camera 2" in missing.hint
+    assert "does not give pictures" in camera_missing(2, [camera]).message
+
+
+class ScriptedCapture:
+    """Gives so many frames and then fails."""
+
+    def __init__(self, n_frames: int, count: float = 0.0) -> None:
+        self.n_left = n_frames
+        self.count = count
+        self.is_released = False
+
+    def read(self) -> tuple[bool, MatLike]:
+        self.n_left -= 1
+        return self.n_left >= 0, plain(9)
+
+    def get(self, property_id: int, /) -> float:
+        return {cv2.CAP_PROP_FPS: 90000.0, cv2.CAP_PROP_FRAME_COUNT: self.count}[property_id]
+
+    def release(self) -> None:
+        self.is_released = True
+
+
+class ImpatientEvent(threading.Event):
+    """An event whose waits take no time and are noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.waits.append(timeout)
+        return self.is_set()
+
+
+def live_source(captures: list[Capture | None], max_restarts: int) -> LiveSource:
+    def connect() -> Capture:
+        capture = captures.pop(0)
+        if capture is None:
+            raise SourceError("no answer", retryable=True)
+        return capture
+
+    return LiveSource("fake", connect, RestartBudget(max_restarts, 60.0), ManualClock())
+
+
+def test_lost_connection_is_opened_again_with_growing_pauses() -> None:
+    """A live source goes on after a loss, numbering frames on, until the budget is spent; then the error names it."""
+    captures: list[Capture | None] = [ScriptedCapture(3), None, ScriptedCapture(2), None, None]
+    first = captures[0]
+    source, stop, frames = live_source(captures, max_restarts=4), ImpatientEvent(), list[Frame]()
+    with source, pytest.raises(SourceError, match=r"fake was lost.*4 reconnections"):
+        frames.extend(source.frames(stop))
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert stop.waits == [0.5, 1.0, 2.0, 4.0]
+    assert source.report.restarts == 4
+    assert isinstance(first, ScriptedCapture)
+    assert first.is_released
+    assert source.fps is None
+
+
+def test_first_connection_gets_one_attempt() -> None:
+    """A wrong address fails at once instead of being tried for minutes."""
+    with pytest.raises(SourceError, match="no answer"):
+        live_source([None, ScriptedCapture(1)], max_restarts=5).__enter__()
+
+
+def test_a_video_file_behind_a_url_ends() -> None:
+    """A capture that knows its frame count ends after it instead of being opened again."""
+    source = live_source([ScriptedCapture(4, count=4)], max_restarts=5)
+    assert len(read_all(source)) == 4
+    assert source.report.restarts == 0
+
+
+def test_stop_while_waiting_for_a_reconnection() -> None:
+    """A stop ends the pause before a reconnection."""
+    source, stop = live_source([ScriptedCapture(1)], max_restarts=5), threading.Event()
+    with source:
+        frames = source.frames(stop)
+        next(frames)
+        threading.Timer(0.05, stop.set).start()
+        assert list(frames) == []
+
+
+def test_restart_budget_recovers_with_time() -> None:
+    """Old restarts leave the window, the pause is capped and shrinks again."""
+    budget = RestartBudget(8, 100.0)
+    delays = [budget.next_delay(float(second)) for second in range(8)]
+    assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, MAX_DELAY_S, MAX_DELAY_S, MAX_DELAY_S]
+    assert budget.next_delay(99.0) is None
+    assert budget.next_delay(200.0) == 0.5
+
+
+def test_implausible_frame_rates_are_unknown() -> None:
+    """A stream clock of 90000 is not a frame rate."""
+    assert capture_fps(ScriptedCapture(0)) is None
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (0, 4, 3)])
+def test_a_frame_is_a_colour_picture(shape: tuple[int, ...]) -> None:
+    """Anything but a non-empty `(H, W, 3)` is refused where it enters the stream."""
+    with pytest.raises(ShapeError):
+        Frame(np.zeros(shape, np.uint8), 0, 0.0, "x")
+
+
+def test_copied_video_under_an_odd_name_opens(tmp_path: Path) -> None:
+    """Spaces, percent signs and umlauts in a path are no pattern for OpenCV."""
+    write_video(tmp_path / "a.mp4", 5, "mp4v")
+    odd = tmp_path / "Linie 3 %04d ä.mp4"
+    shutil.copy(tmp_path / "a.mp4", odd)
+    assert len(read_all(source_from_uri(str(odd), SOURCE_OPTIONS))) == 5
