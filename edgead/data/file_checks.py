@@ -1,0 +1,60 @@
+"""Telling a whole image file from a truncated one, which some decoders fill up with grey instead of refusing."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+_JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
+_END_OF_IMAGE = 0xD9
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
+# Inside a scan, FF is followed by 00 (a literal FF), a restart marker or more FF; anything else is a real marker.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def find_damage(content: bytes) -> str:
+    """Say what is wrong with an image file's structure; an empty string if nothing is, or the format is another.
+
+    JPEG: every segment up to the end-of-image marker. PNG: every chunk with its checksum, up to IEND.
+    BMP: the file size that the header states. TIFF is left to the decoder, which refuses missing strips.
+    """
+    if not content:
+        return "the file is empty"
+    if content.startswith(_JPEG):
+        return "" if _is_whole_jpeg(content) else "the JPEG is truncated: its end-of-image marker is missing"
+    if content.startswith(_PNG):
+        return _png_damage(content)
+    if content.startswith(_BMP) and len(content) >= 6:
+        stated = int(struct.unpack_from("<I", content, 2)[0])
+        if len(content) < stated:
+            return f"the BMP is truncated: {len(content)} of {stated} bytes"
+    return ""
+
+
+def _is_whole_jpeg(content: bytes) -> bool:
+    position = 2
+    while (marker := _MARKER.search(content, position)) is not None:
+        code = content[marker.start() + 1]
+        position = marker.end()
+        if code == _END_OF_IMAGE:
+            return True
+        if code not in _WITHOUT_LENGTH and position + 2 <= len(content):
+            position += int(struct.unpack_from(">H", content, position)[0])
+    return False
+
+
+def _png_damage(content: bytes) -> str:
+    position = len(_PNG)
+    while position + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 12 + length
+        if end > len(content):
+            break
+        (checksum,) = struct.unpack_from(">I", content, end - 4)
+        if zlib.crc32(content[position + 4 : end - 4]) != checksum:
+            return "the PNG is damaged: a checksum does not match"
+        if kind == b"IEND":
+            return ""
+        position = end
+    return "the PNG is truncated: its end chunk is missing"

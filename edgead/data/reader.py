@@ -1,0 +1,134 @@
+"""Reading images and masks from files, and refusing what a camera would not have written."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.data.file_checks import find_damage
+from edgead.errors import DataError
+from edgead.imaging import Image, rgb_from_array
+
+MIN_SIDE_PX = 16
+WHITE_LEVELS = (1023, 4095, 16383, 65535)
+
+
+def read_image(path: Path, white_level: int = 255) -> Image:
+    """Read an image file as 8-bit RGB.
+
+    Pixels are taken as they are stored: an EXIF orientation is ignored, as masks carry none and a camera on a line is
+    never turned. Grey becomes RGB, palettes are resolved, an alpha channel is dropped.
+
+    Args:
+        path: PNG, JPEG, BMP or TIFF with 8 or 16 bits per channel.
+        white_level: The 16-bit value that becomes 255; ignored for 8-bit files.
+
+    Returns:
+        `(H, W, 3)`, uint8, RGB.
+
+    Raises:
+        DataError: If the file is missing, no image, truncated, of another depth, or under 16 px on a side.
+    """
+    return rgb_from_array(_picture(path, read_content(path)), white_level)
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Read the mask of a defect.
+
+    A value above half of full scale marks the defect. A mask that nowhere reaches it holds numbers of defect kinds,
+    as VisA's do: there everything but 0 is defect.
+
+    Args:
+        path: The mask file; of several channels the largest value counts.
+        size: `(height, width)` of its image in pixels.
+
+    Returns:
+        `(height, width)`, True where the part is defective.
+
+    Raises:
+        DataError: If the file cannot be read or its size is not that of the image.
+    """
+    picture = _picture(path, read_content(path))
+    values = picture if picture.ndim == 2 else picture[:, :, :3].max(axis=2)
+    if values.shape != size:
+        raise DataError(
+            f"The mask {path} is {values.shape[1]} x {values.shape[0]} px, its image is {size[1]} x {size[0]} px.",
+            hint="A mask must have the size of its image; export it again at that size.",
+        )
+    half = np.iinfo(values.dtype).max // 2
+    return np.asarray(values > (half if values.max() > half else 0), np.bool_)
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"The image {path} cannot be read: {error.strerror or error}.", hint="Check the file."
+        ) from error
+
+
+def inspect_image(path: Path) -> tuple[tuple[int, int], int, str]:
+    """Decode an image once to know what it is.
+
+    Returns:
+        `(height, width)` in pixels; the largest value, 255 for every 8-bit image; SHA-256 of the file's bytes.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    content = read_content(path)
+    picture = _picture(path, content)
+    peak = int(picture.max()) if picture.dtype == np.uint16 else 255
+    return (picture.shape[0], picture.shape[1]), peak, hashlib.sha256(content).hexdigest()
+
+
+def white_level_for(peak: int) -> int:
+    """The white level of the camera that wrote a largest value `peak`: 255, or that of 10, 12, 14 or 16 bits."""
+    return next(level for level in (255, *WHITE_LEVELS) if peak <= level)
+
+
+def _picture(path: Path, content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    damage = find_damage(content)
+    if damage:
+        raise DataError(f"The image {path} cannot be used: {damage}.", hint="Copy the file again or remove it.")
+    _silence_opencv()
+    try:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        reason = " ".join(str(error.err or error).split())
+        raise DataError(f"The image {path} cannot be decoded: {reason}.", hint="Save it again or remove it.") from error
+    if picture is None:
+        raise DataError(
+            f"The image {path} cannot be decoded: it is damaged or not PNG, JPEG, BMP or TIFF.",
+            hint="Save it again or remove it.",
+        )
+    height, width = picture.shape[:2]
+    if picture.dtype not in (np.uint8, np.uint16) or (picture.ndim == 3 and picture.shape[2] not in (1, 3, 4)):
+        channels = 1 if picture.ndim == 2 else picture.shape[2]
+        raise DataError(
+            f"The image {path} has {channels} channels of {picture.dtype}; allowed are 1, 3 or 4 of uint8 or uint16.",
+            hint="Save it with 8 or 16 bits per channel.",
+        )
+    if min(height, width) < MIN_SIDE_PX:
+        raise DataError(
+            f"The image {path} is {width} x {height} px; at least {MIN_SIDE_PX} px a side are needed.",
+            hint="Remove it, or give the picture that it was made from.",
+        )
+    return np.asarray(picture)  # type: ignore[return-value]
+
+
+@cache
+def _silence_opencv() -> None:
+    """Stop OpenCV from printing about broken files: the error that is raised says it, with the file's name."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

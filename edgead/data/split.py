@@ -1,0 +1,95 @@
+"""Dividing good images into those that fit the model, stop the training and set the threshold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgead.data.dataset import Sample
+from edgead.errors import DataError
+
+MIN_EARLY_STOP, MIN_CALIBRATION = 1, 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint parts of the good images, each sorted by class and name.
+
+    Attributes:
+        fit: What the model learns from.
+        early_stop: What says when to stop.
+        calibration: What the threshold comes from, never seen before.
+    """
+
+    fit: tuple[Sample, ...]
+    early_stop: tuple[Sample, ...]
+    calibration: tuple[Sample, ...]
+
+
+def split_good(
+    samples: Sequence[Sample],
+    early_stop_fraction: float,
+    calibration_fraction: float,
+    seed: int = 0,
+    digests: Mapping[Path, str] | None = None,
+) -> Split:
+    """Split each class by a hash of the images' names, so that it is the same on every machine and for any order.
+
+    Counts are exact: the fractions, rounded, of the *different* pictures of a class. Copies of one picture go where
+    the first of them goes; near-duplicates, such as frames of one video, are not recognised.
+
+    Args:
+        samples: Good images.
+        early_stop_fraction: 0..1, at least 1 picture per class.
+        calibration_fraction: 0..1, at least 2 pictures per class.
+        seed: Another seed gives another split.
+        digests: SHA-256 per file, from a scan; without it every file counts as a different picture.
+
+    Raises:
+        DataError: If a class has fewer than 4 different pictures.
+    """
+    by_class: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_class[sample.class_name].append(sample)
+    fit: list[Sample] = []
+    early_stop: list[Sample] = []
+    calibration: list[Sample] = []
+    for class_name, members in by_class.items():
+        pictures = _ranked_pictures(members, seed, digests or {})
+        n = len(pictures)
+        if n < MIN_CALIBRATION + MIN_EARLY_STOP + 1:
+            raise DataError(
+                f"Class {class_name} has {n} different good pictures ({len(members)} files); "
+                f"at least {MIN_CALIBRATION + MIN_EARLY_STOP + 1} are needed to split them.",
+                hint="Add images of good parts.",
+            )
+        n_calibration = min(max(MIN_CALIBRATION, round(n * calibration_fraction)), n - MIN_EARLY_STOP - 1)
+        n_held = n_calibration + min(max(MIN_EARLY_STOP, round(n * early_stop_fraction)), n - n_calibration - 1)
+        calibration += _flat(pictures[:n_calibration])
+        early_stop += _flat(pictures[n_calibration:n_held])
+        fit += _flat(pictures[n_held:])
+    return Split(_sorted(fit), _sorted(early_stop), _sorted(calibration))
+
+
+def _ranked_pictures(samples: Sequence[Sample], seed: int, digests: Mapping[Path, str]) -> list[list[Sample]]:
+    """Samples grouped by content; groups ordered by the smallest hash of a name in them."""
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[digests.get(sample.path, str(sample.path))].append(sample)
+    return sorted(groups.values(), key=lambda group: min(_rank(sample, seed) for sample in group))
+
+
+def _rank(sample: Sample, seed: int) -> str:
+    # The name below the root, not the class: a single class is named after its folder, which may be moved or renamed.
+    return hashlib.sha256(f"{seed}\0{sample.name}".encode()).hexdigest()
+
+
+def _flat(groups: Sequence[Sequence[Sample]]) -> list[Sample]:
+    return [sample for group in groups for sample in group]
+
+
+def _sorted(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    return tuple(sorted(samples, key=lambda sample: (sample.class_name, sample.name)))

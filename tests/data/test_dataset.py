@@ -1,0 +1,56 @@
+"""Listing image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgead.data.dataset import Dataset, Sample, is_image, list_images, subfolders
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.JPEG", "a.bmp", "a.tif", "a.Tiff"])
+def test_image_suffixes_are_known_in_any_case(name: str) -> None:
+    """PNG, JPEG, BMP and TIFF count as images whatever the case of their suffix."""
+    assert is_image(Path(name))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.png.txt", "png", "._a.png", "a.gif"])
+def test_other_files_are_no_images(name: str) -> None:
+    """Text, unknown formats and the hidden twins that macOS writes are not listed as images."""
+    assert not is_image(Path(name))
+
+
+def test_images_are_listed_sorted_without_hidden_folders(tmp_path: Path) -> None:
+    """The list holds nested images in the order of their relative names and nothing from hidden folders."""
+    for name in ("b/2.png", "a/9.jpg", "b/10.png", ".cache/1.png", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == [
+        "a/9.jpg",
+        "b/10.png",
+        "b/2.png",
+    ]
+
+
+def test_a_link_to_a_parent_ends(tmp_path: Path) -> None:
+    """A folder that links to its own parent is walked once."""
+    (tmp_path / "day").mkdir()
+    (tmp_path / "day" / "1.png").touch()
+    (tmp_path / "day" / "loop").symlink_to(tmp_path)
+    assert list_images(tmp_path) == [tmp_path / "day" / "1.png"]
+
+
+def test_subfolders_of_a_missing_folder_are_none(tmp_path: Path) -> None:
+    """A folder that is not there has no subfolders."""
+    assert subfolders(tmp_path / "nowhere") == []
+
+
+def test_samples_are_found_by_class() -> None:
+    """`train_of` and `test_of` return the samples of one class only."""
+    one, two = (Sample(Path(name), name, name) for name in ("one", "two"))
+    dataset = Dataset(Path("x"), "plain folder", ("one", "two"), (one, two), (two,), "")
+    assert dataset.train_of("one") == (one,)
+    assert dataset.test_of("two") == (two,)
+    assert dataset.test_of("one") == ()

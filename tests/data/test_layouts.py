@@ -1,0 +1,193 @@
+"""Every layout is recognised by itself, and every mistake is told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgead.data.layouts import find_dataset
+from edgead.errors import DataError
+
+WriteImages = Callable[..., list[Path]]
+
+
+def _mvtec(root: Path, write_images: WriteImages) -> None:
+    write_images(root / "train" / "good", "000.png", "001.png")
+    write_images(root / "test" / "good", "000.png")
+    write_images(root / "test" / "scratch", "000.png", "001.png", "002.png")
+    write_images(root / "ground_truth" / "scratch", "000_mask.png", "001.png")
+
+
+def test_mvtec_layout(tmp_path: Path, write_images: WriteImages) -> None:
+    """One class of MVTec AD: good training images, labels from folders, masks with and without `_mask`."""
+    _mvtec(tmp_path / "bottle", write_images)
+    dataset = find_dataset(tmp_path / "bottle")
+    assert (dataset.layout, dataset.classes) == ("MVTec AD", ("bottle",))
+    assert [sample.name for sample in dataset.train] == ["train/good/000.png", "train/good/001.png"]
+    assert [(sample.defect, sample.gt_label) for sample in dataset.test] == [("good", False)] + [("scratch", True)] * 3
+    masks = [sample.mask_path.name if sample.mask_path else None for sample in dataset.test]
+    assert masks == [None, "000_mask.png", "001.png", None]
+    assert dataset.description == (
+        "MVTec AD layout, class bottle: 2 good images to train on, 4 test images (3 defective, 2 with masks)."
+    )
+
+
+def test_btad_layout(tmp_path: Path, write_images: WriteImages) -> None:
+    """One class of BTAD: `ok` is good, `ko` is the defect, masks may be BMP."""
+    write_images(tmp_path / "01" / "train" / "ok", "0.bmp", "1.bmp")
+    write_images(tmp_path / "01" / "test" / "ok", "0.bmp")
+    write_images(tmp_path / "01" / "test" / "ko", "0.bmp", "1.bmp")
+    write_images(tmp_path / "01" / "ground_truth" / "ko", "0.bmp", "1.png")
+    dataset = find_dataset(tmp_path / "01")
+    assert (dataset.layout, dataset.classes, len(dataset.train)) == ("BTAD", ("01",), 2)
+    assert [sample.defect for sample in dataset.test] == ["ko", "ko", "good"]
+    assert [sample.mask_path.suffix for sample in dataset.test if sample.mask_path] == [".bmp", ".png"]
+
+
+def test_several_classes(tmp_path: Path, write_images: WriteImages) -> None:
+    """A root of several classes: each child is a class; files are ignored and a folder that is no class is named."""
+    for name in ("bottle", "cable"):
+        _mvtec(tmp_path / name, write_images)
+    (tmp_path / "README.md").write_text("hello")
+    write_images(tmp_path / "docs", "figure.png")
+    (tmp_path / ".git").mkdir()
+    dataset = find_dataset(tmp_path)
+    assert dataset.classes == ("bottle", "cable")
+    assert dataset.train[0].name == "bottle/train/good/000.png"
+    assert len(dataset.test_of("cable")) == 4
+    assert "2 classes (bottle, cable)" in dataset.description
+    assert dataset.description.endswith("Not a class, left out: docs.")
+
+
+@pytest.mark.parametrize("day", ["", "2024-05-01/shift 1"])
+def test_plain_folder(tmp_path: Path, write_images: WriteImages, day: str) -> None:
+    """A folder of images, nested or not, holds good images of one class and no test part."""
+    write_images(tmp_path / "screws" / day, "b.png", "a.JPG")
+    write_images(tmp_path / "screws" / ".thumbnails", "a.png")
+    dataset = find_dataset(tmp_path / "screws")
+    assert (dataset.layout, dataset.classes, dataset.test) == ("plain folder", ("screws",), ())
+    assert [sample.path.name for sample in dataset.train] == ["a.JPG", "b.png"]
+    assert not any(sample.gt_label for sample in dataset.train)
+
+
+def test_a_relative_folder_gets_its_real_name(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`.` is named after the folder that it stands for."""
+    write_images(tmp_path / "screws", "a.png")
+    monkeypatch.chdir(tmp_path / "screws")
+    assert find_dataset(Path()).classes == ("screws",)
+
+
+def test_a_link_is_named_after_its_folder(tmp_path: Path, write_images: WriteImages) -> None:
+    """`./data` that links to `screws` holds the class screws."""
+    write_images(tmp_path / "screws", "a.png")
+    (tmp_path / "data").symlink_to(tmp_path / "screws")
+    assert find_dataset(tmp_path / "data").classes == ("screws",)
+
+
+def test_training_images_directly_in_train(tmp_path: Path, write_images: WriteImages) -> None:
+    """Images that lie in `train` itself, without `good`, are good ones."""
+    write_images(tmp_path / "train", "a.png", "b.png")
+    assert len(find_dataset(tmp_path).train) == 2
+
+
+def test_labelled_folders_for_evaluation(tmp_path: Path, write_images: WriteImages) -> None:
+    """`X/test` alone is a labelled test set of class X, and its masks are found in `X/ground_truth`."""
+    _mvtec(tmp_path / "bottle", write_images)
+    dataset = find_dataset(tmp_path / "bottle" / "test", need_train=False)
+    assert (dataset.layout, dataset.classes, dataset.train) == ("labelled folders", ("bottle",), ())
+    assert sum(sample.gt_label for sample in dataset.test) == 3
+    assert sum(sample.mask_path is not None for sample in dataset.test) == 2
+
+
+def test_labelled_folders_hold_nothing_to_train_on(tmp_path: Path, write_images: WriteImages) -> None:
+    """Training on labelled folders is refused, and the error names the folder of the good ones."""
+    write_images(tmp_path / "good", "a.png")
+    write_images(tmp_path / "scratch", "a.png")
+    with pytest.raises(DataError, match="nothing to train on") as caught:
+        find_dataset(tmp_path)
+    assert str(tmp_path / "good") in caught.value.hint
+
+
+def test_good_alone_is_a_plain_folder(tmp_path: Path, write_images: WriteImages) -> None:
+    """A folder with `good` and no defects beside it is a folder of good images."""
+    write_images(tmp_path / "good", "a.png")
+    (tmp_path / "scratch").mkdir()
+    assert find_dataset(tmp_path).layout == "plain folder"
+
+
+def test_a_test_part_alone_loads_for_evaluation_only(tmp_path: Path, write_images: WriteImages) -> None:
+    """A class without `train` can be evaluated, and cannot be trained on."""
+    write_images(tmp_path / "bottle" / "test" / "good", "a.png")
+    write_images(tmp_path / "bottle" / "test" / "dent", "a.png")
+    dataset = find_dataset(tmp_path / "bottle", need_train=False)
+    assert (dataset.train, len(dataset.test)) == ((), 2)
+    with pytest.raises(DataError, match=r"no training image in .*train: it holds nothing \(the folder is missing\)"):
+        find_dataset(tmp_path / "bottle")
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    """A folder that is not there is an error that says what may be given."""
+    with pytest.raises(DataError, match="no data folder") as caught:
+        find_dataset(tmp_path / "data")
+    assert "PNG, JPEG, BMP or TIFF" in caught.value.hint
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    """An empty folder is told apart from a missing one."""
+    with pytest.raises(DataError, match="is empty"):
+        find_dataset(tmp_path)
+
+
+def test_a_file_instead_of_a_folder(tmp_path: Path, write_images: WriteImages) -> None:
+    """A file is refused and its folder is suggested."""
+    (path,) = write_images(tmp_path, "a.png")
+    with pytest.raises(DataError, match="is a file") as caught:
+        find_dataset(path)
+    assert str(tmp_path) in caught.value.hint
+
+
+def test_no_images_says_what_was_found(tmp_path: Path) -> None:
+    """A folder without images is refused with a list of what it holds instead."""
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "sub").mkdir()
+    for name in ("b.mp4", "c.mp4"):
+        (tmp_path / "sub" / name).touch()
+    with pytest.raises(DataError, match=r"2 \.mp4, 1 \.txt files"):
+        find_dataset(tmp_path)
+
+
+def test_empty_folders_are_named(tmp_path: Path) -> None:
+    """A folder of empty folders is refused with their names."""
+    (tmp_path / "monday").mkdir()
+    with pytest.raises(DataError, match=r"empty folders \(monday\)"):
+        find_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_empty_train_folder(tmp_path: Path, write_images: WriteImages, nested: bool) -> None:
+    """A class whose train folder holds nothing is refused by its path, alone and among other classes."""
+    if nested:
+        _mvtec(tmp_path / "bottle", write_images)
+    (tmp_path / "cable" / "train" / "good").mkdir(parents=True)
+    write_images(tmp_path / "cable" / "test" / "good", "a.png")
+    with pytest.raises(DataError, match=r"no training image in .*cable.train.good: it holds nothing"):
+        find_dataset(tmp_path if nested else tmp_path / "cable")
+
+
+def test_train_without_good(tmp_path: Path, write_images: WriteImages) -> None:
+    """Folders in `train` of which none is named good or ok are not taken for good images."""
+    write_images(tmp_path / "train" / "bad", "a.png")
+    with pytest.raises(DataError, match="none of its 1 folders is named good or ok"):
+        find_dataset(tmp_path)
+
+
+def test_unlabelled_test_images(tmp_path: Path, write_images: WriteImages) -> None:
+    """Test images in no folder have no label, which is an error rather than a guess."""
+    write_images(tmp_path / "train" / "good", "a.png")
+    write_images(tmp_path / "test", "a.png")
+    with pytest.raises(DataError, match="1 images in no folder"):
+        find_dataset(tmp_path)

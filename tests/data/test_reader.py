@@ -1,0 +1,190 @@
+"""Images of every depth and mode are read alike, and broken ones are refused with the reason."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgead.data.reader import read_image, read_mask, white_level_for
+from edgead.errors import DataError
+
+FORMATS = (".png", ".jpg", ".bmp", ".tiff")
+# A palette PNG of 16 x 16 px, two colours, left half (10, 20, 30), right half (200, 100, 50); OpenCV writes none.
+PALETTE_ROWS = b"".join(b"\x00" + bytes([0] * 8 + [1] * 8) for _ in range(16))
+
+
+def _picture(*shape: int, dtype: type[np.generic] = np.uint8) -> NDArray[Any]:
+    return np.random.default_rng(3).integers(0, 256, shape).astype(dtype)
+
+
+def _write(path: Path, picture: NDArray[Any]) -> Path:
+    path.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
+def test_colour_becomes_rgb(tmp_path: Path, suffix: str) -> None:
+    """A colour file gives the same pixels in RGB order."""
+    picture = _picture(17, 23, 3)
+    image = read_image(_write(tmp_path / f"a{suffix}", picture))
+    np.testing.assert_array_equal(image, picture[:, :, ::-1])
+    assert image.dtype == np.uint8
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    """A grey file gives RGB with equal channels."""
+    picture = _picture(17, 23)
+    np.testing.assert_array_equal(read_image(_write(tmp_path / "a.png", picture)), np.dstack([picture] * 3))
+
+
+def test_alpha_is_dropped(tmp_path: Path) -> None:
+    """A transparent file gives the colours that it stores."""
+    picture = _picture(17, 23, 4)
+    np.testing.assert_array_equal(read_image(_write(tmp_path / "a.png", picture)), picture[:, :, 2::-1])
+
+
+@pytest.mark.parametrize("shape", [(17, 23), (17, 23, 3)])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_16_bits_are_scaled_by_the_white_level(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
+    """With the white level of a 12-bit camera, 0 stays 0 and 4095 becomes 255."""
+    picture = np.full(shape, 4095, np.uint16)
+    picture[:8] = 0
+    image = read_image(_write(tmp_path / f"a{suffix}", picture), white_level=4095)
+    assert image.shape == (17, 23, 3)
+    assert (image[:8] == 0).all()
+    assert (image[8:] == 255).all()
+
+
+def test_palette_is_resolved(tmp_path: Path) -> None:
+    """A palette PNG gives the colours of its palette."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 16, 16, 8, 3, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"PLTE", bytes([10, 20, 30, 200, 100, 50])), (b"IDAT", zlib.compress(PALETTE_ROWS)))
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in (*chunks, (b"IEND", b""))))
+    image = read_image(path)
+    assert (image[:, :8] == (10, 20, 30)).all()
+    assert (image[:, 8:] == (200, 100, 50)).all()
+
+
+def test_exif_orientation_is_ignored(tmp_path: Path) -> None:
+    """A JPEG that asks to be turned is read as it is stored, so that it fits its mask."""
+    path = _write(tmp_path / "a.jpg", _picture(20, 40, 3))
+    content = path.read_bytes()
+    turned = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    segment = b"Exif\x00\x00" + turned
+    path.write_bytes(content[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + content[2:])
+    turned_by_opencv = cv2.imread(str(path))
+    assert turned_by_opencv is not None
+    assert turned_by_opencv.shape == (40, 20, 3)
+    assert read_image(path).shape == (20, 40, 3)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.97])
+def test_truncated_files_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, kept: float
+) -> None:
+    """A file cut off anywhere is refused by name, and nothing else is printed."""
+    path = _write(tmp_path / f"cut{suffix}", _picture(64, 64, 3))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(DataError, match=f"cut{suffix}"):
+        read_image(path)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_files_filled_up_with_zeros_are_refused(tmp_path: Path, suffix: str) -> None:
+    """A file of full length whose second half was never written is refused, not read with a grey half."""
+    path = _write(tmp_path / f"a{suffix}", _picture(64, 64, 3))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
+    with pytest.raises(DataError, match=r"truncated|damaged"):
+        read_image(path)
+
+
+def test_zero_bytes(tmp_path: Path) -> None:
+    """An empty file is refused as empty."""
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DataError, match="the file is empty"):
+        read_image(tmp_path / "a.png")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    """A missing file is refused with what the system says."""
+    with pytest.raises(DataError, match="No such file"):
+        read_image(tmp_path / "a.png")
+
+
+def test_no_image(tmp_path: Path) -> None:
+    """Text under the name of an image is refused."""
+    (tmp_path / "a.png").write_text("not an image" * 20)
+    with pytest.raises(DataError, match=r"a\.png cannot be decoded"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (15, 40, 3), (40, 15)])
+def test_tiny_images_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """A side under 16 px is refused with the size."""
+    path = _write(tmp_path / "a.png", _picture(*shape))
+    with pytest.raises(DataError, match=f"is {shape[1]} x {shape[0]} px; at least 16"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_float_images_are_refused(tmp_path: Path, dtype: type[np.generic]) -> None:
+    """A float TIFF is refused with its type, as nobody knows its white."""
+    path = _write(tmp_path / "a.tiff", _picture(20, 20, dtype=dtype))
+    with pytest.raises(DataError, match="1 channels of float"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("mark", [255, 1])
+def test_mask_of_full_scale_or_of_labels(tmp_path: Path, mark: int) -> None:
+    """255 marks a defect, and so does any number in a mask that holds small numbers only."""
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:9, 5:6] = mark
+    np.testing.assert_array_equal(read_mask(_write(tmp_path / "m.png", mask), (20, 30)), mask > 0)
+
+
+def test_soft_edges_of_a_mask_are_cut_at_half(tmp_path: Path) -> None:
+    """Where a mask reaches 255, values up to 127 are not defect."""
+    mask = np.repeat(np.array([[0, 127, 128, 255]], np.uint8), 20, 0).repeat(8, 1)
+    found = read_mask(_write(tmp_path / "m.png", mask), (20, 32))
+    np.testing.assert_array_equal(found, mask > 127)
+
+
+def test_colour_mask(tmp_path: Path) -> None:
+    """A mask drawn in one colour, with alpha, counts as if it were white."""
+    mask = np.zeros((20, 20, 4), np.uint8)
+    mask[:, :, 3] = 255
+    mask[3, 3, 2] = 255
+    found = read_mask(_write(tmp_path / "m.png", mask), (20, 20))
+    assert found.sum() == 1
+    assert found[3, 3]
+
+
+def test_mask_of_another_size(tmp_path: Path) -> None:
+    """A mask of another size than its image is refused with both sizes, never resized."""
+    path = _write(tmp_path / "m.png", np.zeros((20, 30), np.uint8))
+    with pytest.raises(DataError, match="is 30 x 20 px, its image is 40 x 20 px"):
+        read_mask(path, (20, 40))
+
+
+@pytest.mark.parametrize(
+    ("peak", "level"), [(0, 255), (255, 255), (256, 1023), (1023, 1023), (1024, 4095), (4096, 16383), (16384, 65535)]
+)
+def test_white_level_is_that_of_the_smallest_camera(peak: int, level: int) -> None:
+    """The white level is the full scale of the smallest bit depth that holds the largest value."""
+    assert white_level_for(peak) == level

@@ -1,0 +1,88 @@
+"""The split is exact, disjoint and the same everywhere."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgead.data.dataset import Sample
+from edgead.data.split import Split, split_good
+from edgead.errors import DataError
+
+FRACTIONS = st.floats(0.01, 0.49)
+
+
+def _samples(count: int, class_name: str = "screw", root: str = "/data") -> list[Sample]:
+    return [Sample(Path(root, f"{index}.png"), f"{index}.png", class_name) for index in range(count)]
+
+
+def _names(split: Split) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(sample.name for sample in part) for part in (split.fit, split.early_stop, split.calibration))
+
+
+@given(count=st.integers(4, 300), early_stop=FRACTIONS, calibration=FRACTIONS, seed=st.integers(0, 5))
+def test_parts_are_disjoint_complete_and_of_exact_size(
+    count: int, early_stop: float, calibration: float, seed: int
+) -> None:
+    """Every image is in one part; the parts have the rounded sizes, at least 1, 1 and 2."""
+    split = split_good(_samples(count), early_stop, calibration, seed)
+    parts = (split.fit, split.early_stop, split.calibration)
+    assert sorted(sample.name for part in parts for sample in part) == sorted(f"{index}.png" for index in range(count))
+    n_calibration = min(max(2, round(count * calibration)), count - 2)
+    n_early_stop = min(max(1, round(count * early_stop)), count - n_calibration - 1)
+    assert [len(part) for part in parts] == [count - n_early_stop - n_calibration, n_early_stop, n_calibration]
+    assert len(split.fit) >= 1
+
+
+@given(order=st.randoms(use_true_random=False), count=st.integers(4, 60))
+def test_order_folder_and_class_name_do_not_matter(order: random.Random, count: int) -> None:
+    """The same names give the same split in any order, from any folder, under any name of that folder."""
+    expected = _names(split_good(_samples(count), 0.1, 0.2))
+    moved = _samples(count, class_name="data2", root="/elsewhere")
+    order.shuffle(moved)
+    assert _names(split_good(moved, 0.1, 0.2)) == expected
+
+
+def test_the_split_never_changes_between_versions() -> None:
+    """The split of ten names is pinned: a change would let old bundles be checked on their own training images."""
+    split = split_good(_samples(10), 0.1, 0.2)
+    assert _names(split)[1:] == (("4.png",), ("6.png", "8.png"))
+
+
+def test_seeds_give_other_splits() -> None:
+    """Another seed gives another split."""
+    assert len({_names(split_good(_samples(50), 0.1, 0.2, seed)) for seed in range(5)}) == 5
+
+
+def test_classes_are_split_one_by_one() -> None:
+    """Each class has its own share in each part."""
+    split = split_good(_samples(100, "a") + _samples(10, "b"), 0.1, 0.2)
+    counts = [
+        [sum(s.class_name == name for s in part) for name in "ab"] for part in (split.early_stop, split.calibration)
+    ]
+    assert counts == [[10, 1], [20, 2]]
+
+
+@given(labels=st.lists(st.integers(0, 12), min_size=8, max_size=60), seed=st.integers(0, 3))
+def test_copies_of_a_picture_stay_together(labels: list[int], seed: int) -> None:
+    """Files with the same bytes are in the same part."""
+    samples = _samples(len(labels))
+    digests = {sample.path: str(label) for sample, label in zip(samples, labels, strict=True)}
+    if len(set(labels)) < 4:
+        with pytest.raises(DataError, match="different good pictures"):
+            split_good(samples, 0.1, 0.2, seed, digests)
+        return
+    split = split_good(samples, 0.1, 0.2, seed, digests)
+    pictures = [{digests[sample.path] for sample in part} for part in (split.fit, split.early_stop, split.calibration)]
+    assert sum(len(part) for part in pictures) == len(set(labels))
+    assert [len(pictures[1]), len(pictures[2])] == [1, max(2, round(len(set(labels)) * 0.2))]
+
+
+def test_three_pictures_cannot_be_split() -> None:
+    """Fewer than four different pictures are refused with both counts."""
+    with pytest.raises(DataError, match=r"3 different good pictures \(3 files\); at least 4"):
+        split_good(_samples(3), 0.1, 0.2)
