@@ -1,0 +1,1 @@
+"""Generated parts under an inspection camera, with the exact mask of every defect."""

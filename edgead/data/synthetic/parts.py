@@ -1,0 +1,66 @@
+"""The kinds of parts and what can be wrong with each: the registry of the generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edgead.data.synthetic.board import draw_board, solder_bridge
+from edgead.data.synthetic.cap import draw_cap
+from edgead.data.synthetic.defects import Defect, crack, crease, cut, dent, fibre, scratch, stain
+from edgead.data.synthetic.disc import draw_disc
+from edgead.data.synthetic.fabric import draw_fabric
+from edgead.data.synthetic.surface import Size, Surface
+
+
+class Draw(Protocol):
+    """Draws one good part, or one that lacks something. What it takes from `rng` does not depend on `missing`."""
+
+    def __call__(self, rng: np.random.Generator, size: Size, *, missing: bool) -> Surface: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """A kind of part.
+
+    Attributes:
+        description: What it is, in a few words.
+        draw: Draws its surface.
+        missing: Name of the defect that `draw` makes itself.
+        damage: The other defects, by name.
+    """
+
+    description: str
+    draw: Draw
+    missing: str
+    damage: dict[str, Defect]
+
+    @property
+    def defects(self) -> tuple[str, ...]:
+        """Names of all its defects, sorted."""
+        return tuple(sorted((self.missing, *self.damage)))
+
+
+PARTS: dict[str, Part] = {
+    "disc": Part(
+        "turned steel flange",
+        draw_disc,
+        "missing_hole",
+        {"scratch": scratch, "dent": dent, "stain": stain, "crack": crack, "fibre": fibre},
+    ),
+    "cap": Part(
+        "moulded screw cap",
+        draw_cap,
+        "broken_rim",
+        {"scratch": scratch, "dent": dent, "stain": stain, "crack": crack, "fibre": fibre},
+    ),
+    "fabric": Part("woven cloth", draw_fabric, "hole", {"stain": stain, "cut": cut, "fibre": fibre, "crease": crease}),
+    "board": Part(
+        "small circuit board",
+        draw_board,
+        "missing_component",
+        {"scratch": scratch, "solder_bridge": solder_bridge, "stain": stain, "crack": crack, "fibre": fibre},
+    ),
+}

@@ -1,0 +1,109 @@
+"""What a part is made of, and the drawing that every part needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A part in its own frame, before pose, light and camera.
+
+    Attributes:
+        colour: `(H, W, 3)`, float32, RGB 0..1: what it reflects under even light.
+        height: `(H, W)`, float32, in pixels: only its slopes show, as shading.
+        inside: `(H, W)`, float32, 0..1: the part itself; 0 where the conveyor shows.
+        gloss: 0..1: how strong the highlights on slopes are.
+    """
+
+    colour: Field
+    height: Field
+    inside: Field
+    gloss: float
+
+
+@lru_cache(maxsize=16)
+def grid(size: Size) -> tuple[Field, Field]:
+    """Coordinates `(x, y)` of all pixel centres from the middle, in units of half the shorter side; not to be changed."""
+    height, width = size
+    half = min(size) / 2.0
+    y, x = np.meshgrid(
+        (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / half,
+        (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / half,
+        indexing="ij",
+    )
+    return x, y
+
+
+def pixel(size: Size) -> float:
+    """The length of one pixel in the units of `grid`."""
+    return 2.0 / min(size)
+
+
+def distance_from(size: Size, x: float, y: float) -> Field:
+    """Distance of all pixel centres from a point, in the units of `grid`."""
+    grid_x, grid_y = grid(size)
+    return np.asarray(np.hypot(grid_x - np.float32(x), grid_y - np.float32(y)), np.float32)
+
+
+def soft_step(distance: Field, width: float) -> Field:
+    """From 0 (distance <= -width/2) to 1 (distance >= width/2), linear between: an antialiased edge."""
+    return np.asarray(np.clip(distance / np.float32(width) + np.float32(0.5), 0, 1), np.float32)
+
+
+def smooth_noise(rng: np.random.Generator, size: Size, cells: int) -> Field:
+    """Random field of zero mean and about unit spread, whose blobs are 1/`cells` of the shorter side."""
+    height, width = size
+    step = min(size) / cells
+    coarse = rng.standard_normal((int(height / step) + 3, int(width / step) + 3), dtype=np.float32)
+    # Enlarged by a warp, so that the blobs keep their size whatever the aspect ratio.
+    matrix = np.array([[1 / step, 0, 0.5], [0, 1 / step, 0.5]], np.float32)
+    return np.asarray(
+        cv2.warpAffine(coarse, matrix, (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP), np.float32
+    )
+
+
+def fractal_noise(rng: np.random.Generator, size: Size, cells: int, octaves: int = 3) -> Field:
+    """Sum of `smooth_noise` fields, each twice as fine and half as strong."""
+    total = np.zeros(size, np.float32)
+    for octave in range(octaves):
+        total += smooth_noise(rng, size, cells * 2**octave) * np.float32(0.5**octave)
+    return total
+
+
+def stroke(size: Size, points: NDArray[np.float64], width_px: float) -> Field:
+    """An antialiased polyline.
+
+    Args:
+        size: `(height, width)` of the result.
+        points: `(N, 2)` as `(x, y)` in pixels.
+        width_px: Its width; fractions of a pixel make it fainter.
+
+    Returns:
+        `(height, width)`, float32, 0..1 coverage.
+    """
+    scale, shift = 3, 4
+    canvas = np.zeros((size[0] * scale, size[1] * scale), np.uint8)
+    thickness = max(1, round(width_px * scale))
+    line = np.rint((points * scale + (scale - 1) / 2) * 2**shift).astype(np.int32)
+    cv2.polylines(canvas, [line], False, 255, thickness, cv2.LINE_AA, shift)
+    return np.asarray(shrink(canvas, size) * np.float32(min(1.0, width_px * scale)), np.float32)
+
+
+def shrink(canvas: NDArray[np.uint8], size: Size) -> Field:
+    """Bring a large 8-bit drawing to `(height, width)`, averaging, as float32 0..1."""
+    small = cv2.resize(canvas, size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(small * np.float32(1 / 255), np.float32)
+
+
+def mix(colour: Field, other: tuple[float, float, float] | Field, weight: Field) -> Field:
+    """Blend `other` over `colour` with a weight `(H, W)` in 0..1."""
+    return np.asarray(colour + (np.asarray(other, np.float32) - colour) * weight[:, :, None], np.float32)
