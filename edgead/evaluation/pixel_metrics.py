@@ -19,10 +19,11 @@ N_BINS = 1 << 16
 def edges_from_maps(maps: Iterable[AnomalyMap], n_bins: int = N_BINS) -> NDArray[np.float32]:
     """Bin edges for `PixelAccumulator` from a first pass over the maps, at any resolution.
 
-    With at most `n_bins` distinct values each value is its own bin and every metric is exact. Otherwise half of
-    the edges are quantiles (so that no bin holds many pixels) and half are evenly spaced (so that a thin tail of
-    high scores, where the defects are, stays resolved). Bilinear upsampling never leaves the range of the
-    low-resolution map, so low-resolution maps are enough.
+    With at most `n_bins` distinct values each is an edge, and metrics of maps with only these values are exact. Else
+    half of the edges are quantiles, so that no bin holds many pixels. What is left of `n_bins` is spread between:
+    partly along the quantile function and partly evenly, so that a thin tail of high scores, where the defects are,
+    stays resolved. Bilinear upsampling never leaves the range of the low-resolution map but fills the gaps
+    between its values, so low-resolution maps are enough.
 
     Args:
         maps: `(h, w)` each, float32, finite.
@@ -34,20 +35,22 @@ def edges_from_maps(maps: Iterable[AnomalyMap], n_bins: int = N_BINS) -> NDArray
     values: NDArray[np.float32] = np.sort(np.concatenate([anomaly_map.ravel() for anomaly_map in maps]))
     if not np.isfinite(values[[0, -1]]).all():
         raise ValueError("anomaly maps must be finite")
-    distinct = values[np.concatenate([[True], values[1:] != values[:-1]])]
-    if distinct.size <= n_bins:
-        return np.asarray(distinct, np.float32)
-    quantiles = values[np.linspace(0, values.size - 1, n_bins // 2).astype(np.int64)]
-    even = np.linspace(values[0], values[-1], n_bins - n_bins // 2, dtype=np.float32)
-    return np.unique(np.concatenate([quantiles, even]))
+    known = values[np.concatenate([[True], values[1:] != values[:-1]])]
+    if known.size > n_bins:
+        known = values[np.linspace(0, values.size - 1, n_bins // 2).astype(np.int64)]
+    n_even = (n_bins - known.size) // 2
+    n_between = n_bins - known.size - n_even
+    even = np.linspace(values[0], values[-1], n_even)
+    between = np.interp(np.linspace(0, values.size - 1, n_between), np.arange(values.size), values)
+    return np.unique(np.concatenate([known, even, between]).astype(np.float32))
 
 
 class PixelAccumulator:
     """Counts pixels per score bin over images fed one by one; from the counts follow AUROC, AP and AUPRO.
 
     Memory is three arrays of one number per bin. Scores in one bin count as tied, so the error is bounded by what
-    a bin holds, and `max_error` gives the bound for the data actually seen. With the default bins it was at most
-    2e-5 for AUROC and 3e-4 for AUPRO at 0.05 on Gaussian, gamma and log-normal maps.
+    a bin holds, and `max_error` gives that bound for the data actually seen. Measured with the default bins on
+    Gaussian, gamma and log-normal maps: 2e-7 for AUROC, 2e-5 for AP, 1e-5 for AUPRO at 0.05 (bound: 5e-5).
 
     A pixel belongs to a region (8-connected component of its image's mask) or is ordinary. The false positive
     rate is over the ordinary pixels of all images, good ones and the background of defective ones, as in
