@@ -56,7 +56,8 @@ class Annotator:
         if picture.shape[1] < MIN_WIDTH:
             picture = letterbox(picture, (picture.shape[0], MIN_WIDTH))
         verdict = _verdict(result)
-        if verdict == "ALERT":
+        # The last frames of an alert may already show the next, good part: those get the badge, not the frame.
+        if verdict == "ALERT" and result.prediction.pred_label:
             border = max(3, picture.shape[1] // 200)
             cv2.rectangle(picture, (0, 0), (picture.shape[1] - 1, picture.shape[0] - 1), _RED, 2 * border)
         return np.vstack([self._strip(result, verdict, picture.shape[1]), picture])
@@ -86,9 +87,10 @@ class Annotator:
             _text(strip, limit, right - _text_width(limit, height), 0, _FAINT)
         top, bottom = round(height * 0.62), round(height * 0.80)
         middle = (left + right) // 2
+        colour = _VERDICTS[verdict] if result.prediction.pred_label else _GREEN
         end = left + round((right - left) * self._fraction(score, threshold))
         cv2.rectangle(strip, (left, top), (right, bottom), _TRACK, cv2.FILLED)
-        cv2.rectangle(strip, (left, top), (end, bottom), _VERDICTS[verdict], cv2.FILLED)
+        cv2.rectangle(strip, (left, top), (end, bottom), colour, cv2.FILLED)
         tick = max(1, height // 32)
         cv2.rectangle(strip, (middle - tick, top - 2 * tick), (middle + tick, bottom + 2 * tick), _INK, cv2.FILLED)
 

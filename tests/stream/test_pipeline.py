@@ -105,6 +105,15 @@ def test_live_alerts_survive_a_slow_picture_sink() -> None:
     assert len(slow.results) + summary.n_pictures_dropped == len(alerts.results)
 
 
+def test_time_of_a_live_source_is_the_time_of_capture() -> None:
+    """Alert times and recordings of a camera follow its clock, not a nominal frame rate."""
+    sink = CollectingSink()
+    run_stream(ListSource([GOOD] * 5, live=True), detector(), RULES, [sink], OPTIONS, stop=threading.Event())
+    first = sink.results[0]
+    for result in sink.results:
+        assert result.time_s == result.frame.captured_at_s - first.frame.captured_at_s
+
+
 @pytest.mark.parametrize("at_call", [1, 2, 3, 10])
 @pytest.mark.parametrize("live", [False, True])
 def test_failing_runner_ends_the_stream_with_its_own_error(at_call: int, live: bool) -> None:

@@ -101,6 +101,14 @@ def test_closing_completes_the_record(tmp_path: Path) -> None:
     assert set(after["pictures"]) == {"snapshot", "heatmap", "peak"}
 
 
+def test_no_record_names_a_picture_that_is_not_there(tmp_path: Path) -> None:
+    """Pictures come first: where one cannot be written, there is no record."""
+    (tmp_path / "20261122T101112Z-0001-heatmap.jpg").mkdir()
+    with pytest.raises(StorageError, match="heatmap"):
+        alert_folder(tmp_path).accept(opened())
+    assert list(tmp_path.glob("*.json")) == []
+
+
 def test_two_runs_in_one_second_do_not_overwrite_each_other(tmp_path: Path) -> None:
     """A record of an earlier run with the same time and number stays."""
     for _ in range(2):

@@ -19,6 +19,15 @@ def test_newest_wins_and_drops_are_counted() -> None:
     assert slot.dropped == 4
 
 
+def test_a_full_picture_queue_drops_the_oldest() -> None:
+    """With room for two, the two newest items stay, in order."""
+    slot: Slot[int] = Slot(2, newest_wins=True)
+    for item in range(5):
+        slot.put(item)
+    assert [slot.take(), slot.take()] == [3, 4]
+    assert slot.dropped == 3
+
+
 def test_full_queue_blocks_until_taken() -> None:
     """A lossless slot makes the producer wait, and every item arrives in order."""
     slot: Slot[int] = Slot(2, newest_wins=False)
@@ -28,7 +37,7 @@ def test_full_queue_blocks_until_taken() -> None:
             slot.put(item)
         slot.close()
 
-    producer = threading.Thread(target=produce)
+    producer = threading.Thread(target=produce, daemon=True)
     producer.start()
     taken = []
     while (item := slot.take()) is not None:
@@ -44,7 +53,7 @@ def test_ending_wakes_a_blocked_producer(end: str) -> None:
     slot: Slot[int] = Slot(1, newest_wins=False)
     slot.put(1)
     answers: list[bool] = []
-    producer = threading.Thread(target=lambda: answers.append(slot.put(2)))
+    producer = threading.Thread(target=lambda: answers.append(slot.put(2)), daemon=True)
     producer.start()
     getattr(slot, end)()
     producer.join(5)
@@ -56,7 +65,7 @@ def test_ending_wakes_a_waiting_consumer() -> None:
     """A consumer of an empty slot gets None as soon as the slot is closed."""
     slot: Slot[int] = Slot(1, newest_wins=True)
     answers: list[int | None] = []
-    consumer = threading.Thread(target=lambda: answers.append(slot.take()))
+    consumer = threading.Thread(target=lambda: answers.append(slot.take()), daemon=True)
     consumer.start()
     slot.close()
     consumer.join(5)

@@ -1,0 +1,47 @@
+"""What reaches the engine and what comes back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgead.imaging import resize
+from edgead.runner import FakeRunner, Outputs
+from edgead.stream.detector import Detector
+from edgead.stream.frame import Frame
+
+from .fakes import BAD, GOOD, INPUT_SIZE, THRESHOLD, detector, plain
+
+
+class KeepingRunner(FakeRunner):
+    """Keeps the last batch."""
+
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        self.batch = batch
+        return super().infer(batch)
+
+
+def test_the_engine_sees_the_same_pixels_as_training() -> None:
+    """A BGR frame arrives as one RGB image, resized by the one definition in `imaging`."""
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    runner = KeepingRunner(INPUT_SIZE)
+    sut = detector(runner)
+    sut.detect(sut.prepare(Frame(image, 0, 0.0, "x")))
+    assert runner.batch.shape == (1, *INPUT_SIZE, 3)
+    assert np.array_equal(runner.batch[0], resize(np.ascontiguousarray(image[:, :, ::-1]), INPUT_SIZE))
+
+
+@pytest.mark.parametrize(("value", "is_anomalous"), [(GOOD, False), (BAD, True)])
+def test_prediction_carries_scores_thresholds_and_times(value: int, is_anomalous: bool) -> None:
+    """The prediction has the runner's map and score without the batch axis, and both thresholds."""
+    sut = Detector(FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE, threshold=THRESHOLD, pixel_threshold=0.3)
+    detection = sut.detect(sut.prepare(Frame(plain(value), 3, 0.0, "x")))
+    prediction = detection.prediction
+    assert prediction.anomaly_map.shape == (2, 2)
+    assert prediction.pred_score == pytest.approx(max(value / 255 - 0.5, 0), abs=1e-6)
+    assert prediction.pred_label is is_anomalous
+    assert (prediction.threshold, prediction.pixel_threshold) == (THRESHOLD, 0.3)
+    assert detection.frame.index == 3
+    assert detection.prepare_ms > 0
+    assert detection.engine_ms > 0
