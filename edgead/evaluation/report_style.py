@@ -59,5 +59,5 @@ svg .mark { fill:var(--bad); stroke:var(--panel); stroke-width:2 }
   th:first-child { max-width:34vw } .bar { width:60px } }
 @media print { :root { --page:#fff; --ink:#000; --soft:#444; --line:#bbb; --panel:#fff; --good:#0b6bb8; --bad:#b84a00;
   --ok:#116329; --wrong:#a40e26; --link:#000 } body { max-width:none; padding:0; font-size:11pt } .scroll { overflow:visible }
-  table { font-size:8pt } th,td { padding:3px 5px } .chart,.tile,tr { break-inside:avoid } h2,h3 { break-after:avoid } }
+  .cards { grid-template-columns:1fr 1fr } .charts { grid-template-columns:repeat(3,1fr) } table { font-size:8pt } th,td { padding:3px 5px } .chart,.tile,tr { break-inside:avoid } h2,h3 { break-after:avoid } }
 """
