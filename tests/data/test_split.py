@@ -82,6 +82,16 @@ def test_copies_of_a_picture_stay_together(labels: list[int], seed: int) -> None
     assert [len(pictures[1]), len(pictures[2])] == [1, max(2, round(len(set(labels)) * 0.2))]
 
 
+@given(order=st.randoms(use_true_random=False))
+def test_copies_do_not_make_the_order_matter(order: random.Random) -> None:
+    """With copies among the files, too, their order does not change the split."""
+    samples = _samples(24)
+    digests = {sample.path: str(index % 8) for index, sample in enumerate(samples)}
+    expected = split_good(samples, 0.1, 0.3, digests=digests)
+    order.shuffle(samples)
+    assert split_good(samples, 0.1, 0.3, digests=digests) == expected
+
+
 def test_three_pictures_cannot_be_split() -> None:
     """Fewer than four different pictures are refused with both counts."""
     with pytest.raises(DataError, match=r"3 different good pictures \(3 files\); at least 4"):

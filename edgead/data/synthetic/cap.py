@@ -33,10 +33,9 @@ def draw_cap(rng: np.random.Generator, size: Size, *, missing: bool) -> Surface:
     flow = fractal_noise(rng, size, 3, 2)
     relief = relief + np.float32(0.05) * grain
     tone = 1.0 + 0.018 * flow
-    break_rng = np.random.default_rng(rng.integers(2**32))
     colour = _PLASTIC * np.float32(rng.uniform(0.96, 1.04)) * tone[:, :, None]
     if missing:
-        ragged = smooth_noise(break_rng, size, 24)
+        ragged = smooth_noise(rng, size, 24)
         left = _left_of_break(size, float(angle), float(depth), float(span), ragged)
         relief = relief + np.clip(left, 0, 3) * np.float32(0.9)
         inside = inside * np.clip(left + 0.5, 0, 1)

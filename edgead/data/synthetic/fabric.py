@@ -17,7 +17,6 @@ _TABLE = np.array([0.06, 0.06, 0.065], np.float32)
 def draw_fabric(rng: np.random.Generator, size: Size, *, missing: bool) -> Surface:
     """Draw one piece of cloth; `missing` tears a hole with frayed edges where `rng` puts it."""
     centre, extent = rng.uniform(-0.5, 0.5, 2).astype(np.float32), rng.uniform(0.07, 0.13, 2).astype(np.float32)
-    tear_rng = np.random.default_rng(rng.integers(2**32))
     phase = rng.uniform(0, 1, 2)
     wave = smooth_noise(rng, size, 4)
     x, y = grid(size)
@@ -36,7 +35,7 @@ def draw_fabric(rng: np.random.Generator, size: Size, *, missing: bool) -> Surfa
     colour = np.take(_YARNS, warp_on_top.view(np.uint8), axis=0) * tone[:, :, None]
     height = bulge * np.float32(0.55)
     if missing:
-        ragged = fractal_noise(tear_rng, size, 30, 2)
+        ragged = fractal_noise(rng, size, 30, 2)
         colour, height = _tear(colour, height, x - centre[0], y - centre[1], extent, ragged)
     inside = _everywhere(size)
     return Surface(colour.astype(np.float32), height.astype(np.float32), inside, gloss=0.05)

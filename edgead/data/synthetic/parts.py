@@ -16,7 +16,7 @@ from edgead.data.synthetic.surface import Size, Surface
 
 
 class Draw(Protocol):
-    """Draws one good part, or one that lacks something. What it takes from `rng` does not depend on `missing`."""
+    """Draws one good part, or one that lacks something: `missing` may take more from `rng`, but only after all else."""
 
     def __call__(self, rng: np.random.Generator, size: Size, *, missing: bool) -> Surface: ...
 
