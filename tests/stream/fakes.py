@@ -84,7 +84,7 @@ class _Context:
 
 
 class ListSource(_Context):
-    """Frames of given brightness; with `error` it dies after them, with `endless` the last one comes for ever."""
+    """Frames of given brightness; `error` comes after them, `endless` repeats the last one for ever."""
 
     name = "list"
 
@@ -97,6 +97,8 @@ class ListSource(_Context):
         error: Exception | None = None,
         endless: bool = False,
         before_frame: threading.Event | None = None,
+        pace_s: float = 0.0,
+        closed: threading.Event | None = None,
     ) -> None:
         self.live = live
         self.fps = fps
@@ -107,12 +109,14 @@ class ListSource(_Context):
         self._error = error
         self._endless = endless
         self._before_frame = before_frame
+        self._pace_s = pace_s
+        self._closed = closed or threading.Event()
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         for index, value in enumerate(self._all()):
             if self._before_frame is not None:
                 self._before_frame.wait(5)
-            if stop.is_set():
+            if stop.wait(self._pace_s):
                 return
             self.n_given += 1
             yield Frame(plain(value), index, time.monotonic(), self.name)
@@ -128,6 +132,7 @@ class ListSource(_Context):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.is_closed = True
+        self._closed.set()
 
 
 class RaisingRunner(FakeRunner):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgead.stream.alerts import AlertEvent, AlertRules, AlertState, closing_level, finish, step
@@ -78,6 +78,7 @@ def test_opening_and_closing_alternate_in_order(rules: AlertRules, values: list[
     assert [alert.opened_s for alert in opened] == sorted({alert.opened_s for alert in opened})
 
 
+@example(AlertRules(THRESHOLD, CLOSING, 1, 1, 1, cooldown_s=4.5), [2.0, 0.1, 2.0])
 @given(rules(), scores)
 def test_never_opens_in_the_cooldown(rules: AlertRules, values: list[float]) -> None:
     """Between a closing and the next opening lies at least the cooldown."""

@@ -181,6 +181,13 @@ def test_recording_survives_a_failure_and_a_change_of_size(tmp_path: Path) -> No
     assert float(frames[1][:, 4].mean()) == pytest.approx(0, abs=12)
 
 
+def test_the_repeated_last_frame_is_not_recorded_again(tmp_path: Path) -> None:
+    """The result that only carries the closing event is for the alerts alone."""
+    item = result()
+    assert recorder(tmp_path / "out.mp4").wants(item)
+    assert not recorder(tmp_path / "out.mp4").wants(replace(item, is_repeat=True))
+
+
 def test_a_recording_without_frames_makes_no_file(tmp_path: Path) -> None:
     """A source that gave nothing leaves an existing recording as it is."""
     (tmp_path / "out.mp4").write_bytes(b"yesterday")

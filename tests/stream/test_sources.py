@@ -14,7 +14,7 @@ from cv2.typing import MatLike
 from edgead.errors import ShapeError, SourceError
 from edgead.stream.frame import Frame
 from edgead.stream.sources.camera import CameraDevice, camera_missing, list_cameras
-from edgead.stream.sources.capture import Capture, capture_fps
+from edgead.stream.sources.capture import Capture, capture_fps, silence_opencv
 from edgead.stream.sources.live import LiveSource
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.restart import MAX_DELAY_S, RestartBudget
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.timeout(30)
 
 
 def write_video(path: Path, n_frames: int, codec: str, fps: float = 12.5) -> None:
+    silence_opencv()
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (64, 48))
     for index in range(n_frames):
         writer.write(plain(index * 5))

@@ -17,6 +17,7 @@ from edgead.imaging import Image
 from edgead.storage import atomic_path, storage_error
 from edgead.stream.annotation import letterbox
 from edgead.stream.result import Result
+from edgead.stream.sources.capture import silence_opencv
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Recorder:
         self._size = (picture.shape[0] + picture.shape[0] % 2, picture.shape[1] + picture.shape[1] % 2)
         self._started_s = result.time_s
         self._temporary = self._stack.enter_context(atomic_path(self._path))
+        silence_opencv()
         codec = CODECS[self._path.suffix.lower()]
         code = cv2.VideoWriter.fourcc(*codec)
         writer = cv2.VideoWriter(str(self._temporary), code, result.source_fps, self._size[::-1])

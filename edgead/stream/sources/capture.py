@@ -10,6 +10,7 @@ from cv2.typing import MatLike
 
 # Some drivers and RTSP servers report their clock (90000) or nothing instead of a frame rate.
 _PLAUSIBLE_FPS = (0.1, 240.0)
+_LOG_SILENT = 0
 
 
 class Capture(Protocol):
@@ -24,13 +25,13 @@ class Capture(Protocol):
 
 def open_file_capture(path: str) -> Capture | None:
     """A video file, or None when FFmpeg cannot read it."""
-    _silence()
+    silence_opencv()
     return _opened(cv2.VideoCapture(path, cv2.CAP_FFMPEG))
 
 
 def open_url_capture(url: str, *, open_timeout_s: float, read_timeout_s: float) -> Capture | None:
     """A network stream, or None when it does not answer in time."""
-    _silence()
+    silence_opencv()
     limits = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
         round(open_timeout_s * 1e3),
@@ -42,7 +43,7 @@ def open_url_capture(url: str, *, open_timeout_s: float, read_timeout_s: float) 
 
 def open_camera_capture(index: int, *, read_timeout_s: float) -> Capture | None:
     """A V4L2 camera, or None when there is none or it is in use."""
-    _silence()
+    silence_opencv()
     # The V4L2 backend knows its read limit only through the environment.
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(max(1, round(read_timeout_s))))
     return _opened(cv2.VideoCapture(index, cv2.CAP_V4L2))
@@ -68,7 +69,12 @@ def _opened(capture: cv2.VideoCapture) -> Capture | None:
     return None
 
 
-def _silence() -> None:
-    # OpenCV and FFmpeg write to stderr by themselves, across the status line and with addresses unredacted.
+def silence_opencv() -> None:
+    """Keep OpenCV and FFmpeg from writing to stderr, across the status line and with addresses unredacted.
+
+    FFmpeg's level is read once, at the first video that the process opens or writes: whoever comes first must call this.
+    """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV 5 moved the function into a submodule that OpenCV 4 does not have.
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    set_level(_LOG_SILENT)
