@@ -169,7 +169,7 @@ class GatedRunner(FakeRunner):
 
 
 class CollectingSink(_Context):
-    """Keeps what it gets; waits for `gate` or raises `error` at the result with the number `at`."""
+    """Keeps what it gets; waits for `gate` before each, raises `error` at the result with the number `at`."""
 
     name = "collector"
 
@@ -196,10 +196,10 @@ class CollectingSink(_Context):
 
     def accept(self, result: Result) -> None:
         self.entered.set()
-        if self._error is not None and len(self.results) == self._at:
-            raise self._error
         if self._gate is not None:
             self._gate.wait(self._gate_s)
+        if self._error is not None and len(self.results) == self._at:
+            raise self._error
         self.results.append(result)
 
     def __exit__(

@@ -51,7 +51,8 @@ class AlertFolder:
     `<id>-peak.jpg`. Keys of the record:
 
     - `schema_version`, `edgead_version`, `id`, `state` (`open` or `closed`)
-    - `opened_at`, `closed_at` (UTC, ISO 8601), `duration_s`, `ended_by` (`quiet` or `end_of_stream`)
+    - `opened_at`, `closed_at` (UTC, ISO 8601, when the frames were taken or, from a file, read), `duration_s` (on the
+      source's time line), `ended_by` (`quiet` or `end_of_stream`)
     - `source`, `origin` (the picture's file for a folder), `frame_index`, `time_s` (on the source's time line)
     - `score`, `threshold`, `pixel_threshold`, `peak_score`, `peak_frame_index` (raw units)
     - `image_size` (height, width) and `regions` (`x`, `y`, `width`, `height`, `area_px`, `peak`), strongest first, of
@@ -59,7 +60,7 @@ class AlertFolder:
     - `pictures`: file names of `snapshot`, `heatmap` and, where there is one, `peak`
     - `bundle` (digest), `engine`, `class`
 
-    Keys of a later state are null while the alert is open. Later versions add keys and never change these.
+    Files with a leading dot are unfinished writes. Keys of a later state are null while the alert is open. Later versions add keys and never change these.
     """
 
     name = "alert folder"
