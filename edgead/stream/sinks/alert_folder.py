@@ -60,7 +60,8 @@ class AlertFolder:
     - `pictures`: file names of `snapshot`, `heatmap` and, where there is one, `peak`
     - `bundle` (digest), `engine`, `class`
 
-    Files with a leading dot are unfinished writes. Keys of a later state are null while the alert is open. Later versions add keys and never change these.
+    Keys of a later state are null while the alert is open. Later versions add keys and never change these.
+    Files with a leading dot are unfinished writes.
     """
 
     name = "alert folder"
