@@ -39,7 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "level_weights": (1.0, 1.0, 1.0),
         "positions": False,
         "blocks": 8,
-        "kernels": (3, 1),
+        "kernels": ((3, 3), (1, 1)),
         "hidden_ratio": 0.5,
     },
 }
@@ -60,15 +60,19 @@ class ModelConfig(_Section):
         None,
         description="lite0 (packaged), timm (hub) or a .safetensors file; unset: lite0 for its backbone, else timm.",
     )
-    image_size: int = Field(256, ge=64, le=2048, description="Side of the square input, in pixels.")
+    image_size: int = Field(320, ge=64, le=2048, multiple_of=32, description="Side of the square input, in pixels.")
     levels: tuple[str, ...] = Field(
-        ("16+32:100",), min_length=1, description="Feature levels: STRIDE[:CHANNELS], joined by + to share one grid."
+        ("16+32:64",), min_length=1, description="Feature levels: STRIDE[:CHANNELS], joined by + to share one grid."
     )
     level_weights: tuple[float, ...] = Field((1.0,), description="Weight of each level's standardised map.")
     positions: bool = Field(True, description="Start with one linear map per position, fitted in closed form.")
     blocks: int = Field(4, ge=0, le=64, description="Couplings per level.")
-    kernels: tuple[int, ...] = Field((3, 1), min_length=1, description="Kernel sizes of the subnets, repeated.")
-    hidden_ratio: float = Field(0.5, gt=0, le=8, description="Hidden width of a subnet per channel of its level.")
+    kernels: tuple[tuple[int, int], ...] = Field(
+        ((3, 1),),
+        min_length=1,
+        description="Kernel sizes of each subnet's two convolutions, repeated along the blocks.",
+    )
+    hidden_ratio: float = Field(0.75, gt=0, le=8, description="Hidden width of a subnet per channel of its level.")
     top_fraction: float = Field(0.01, gt=0, le=1, description="Share of the map that the image score averages over.")
 
     @model_validator(mode="before")
@@ -84,7 +88,7 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"level_weights needs one number per level (got {len(self.level_weights)} for {len(self.levels)} levels)"
             )
-        if any(kernel not in (1, 3, 5) for kernel in self.kernels):
+        if any(size not in (1, 3, 5) for pair in self.kernels for size in pair):
             raise ValueError(f"kernels may be 1, 3 or 5 (got {list(self.kernels)})")
         return self
 
@@ -92,20 +96,24 @@ class ModelConfig(_Section):
 class TrainConfig(_Section):
     """How the flows are fitted."""
 
-    epochs: int = Field(30, ge=0, le=10000, description="Most passes over the good images.")
-    batch_size: int = Field(32, ge=1, le=4096, description="Images per step.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Largest step of AdamW; cosine to 1 % of it.")
+    epochs: int = Field(6, ge=0, le=10000, description="Most passes over the good images.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Images per step.")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="Largest step of AdamW, after a tenth of the steps; cosine to 1 %."
+    )
+    noise: float = Field(0.3, ge=0, le=10, description="Deviation of the noise on whitened features while training.")
     weight_decay: float = Field(1e-2, ge=0, le=10, description="Of AdamW, on the subnets' weights.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     patience: int = Field(5, ge=1, description="Epochs without a better held-out NLL before stopping.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of every random choice.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    ridge: float = Field(0.01, gt=0, le=1, description="Added to each covariance, as a share of the mean variance.")
+    ridge: float = Field(0.001, gt=0, le=1, description="Added to each covariance, as a share of the mean variance.")
     shrinkage: tuple[float, ...] = Field(
-        (0.0, 0.03, 0.1, 0.25, 0.5, 0.8, 1.0),
+        (0.0, 0.05, 0.2, 0.8),
         min_length=1,
-        description="Shares of the all-position covariance to try per position; held-out NLL decides.",
+        description="Shares of the all-position covariance to try per position; pseudo-defects decide.",
     )
+    pseudo_defects: int = Field(2, ge=1, le=20, description="Pseudo-defective copies of each early-stopping image.")
     cache_memory_mb: int = Field(1200, ge=0, description="Features above this size go to disk.")
     min_images: int = Field(20, ge=10, description="Good images needed to train.")
     false_alarm_rate: float = Field(0.005, gt=0, lt=0.5, description="Promised share of good images that alarm.")

@@ -1,0 +1,251 @@
+"""`edgead export`: a trained model becomes the bundle that travels."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.bundle import (
+    CALIBRATION,
+    MODEL,
+    POOLED,
+    REFERENCE,
+    WEIGHTS,
+    Bundle,
+    ClassCalibration,
+    Cost,
+    GraphIO,
+    Manifest,
+    Parity,
+    Preprocessing,
+    Provenance,
+    open_bundle,
+    write_bundle,
+)
+from edgead.commands.progress import Progress
+from edgead.data.dataset import Sample
+from edgead.errors import CheckFailed
+from edgead.evaluation.compare import compare_outputs, merge
+from edgead.evaluation.threshold import calibrate_class
+from edgead.imaging import Image
+
+if TYPE_CHECKING:
+    from edgead.commands.train import TrainingData
+    from edgead.config import Config
+    from edgead.models.fastflow import FastFlow
+    from edgead.runner import Outputs, Runner
+
+PARITY_LIMIT = 1e-4
+ORDINARY_QUANTILE = 0.95
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export gave."""
+
+    bundle: Bundle
+    operators: dict[str, int]
+
+
+def export(run: Path, progress: Progress) -> ExportResult:
+    """Write the graph of a finished run's bundle anew from its weights, with the parity check; thresholds stay.
+
+    Args:
+        run: The run's folder, or its bundle.
+        progress: Gets notes.
+
+    Raises:
+        BundleError: If the run has no usable bundle.
+        CheckFailed: If the new graph does not give the weights' scores.
+    """
+    import onnx
+
+    from edgead.export.onnx_graph import operator_counts
+    from edgead.models.zoo import load_model
+
+    path = run if (run / "bundle.json").is_file() else run / "bundle"
+    old = open_bundle(path)
+    model = load_model(old)
+    reference = old.reference()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        files = {name: old.path / name for name in (WEIGHTS, CALIBRATION)}
+        files[MODEL] = Path(folder) / MODEL
+        cost = _write_graph(files[MODEL], model, old.image_size)
+        parity, outputs = _check_parity(model, files[MODEL], reference["images"], old.calibration().threshold.value)
+        files[REFERENCE] = Path(folder) / REFERENCE
+        _save_reference(files[REFERENCE], reference["images"], outputs)
+        manifest = old.manifest.model_copy(update={"parity": parity, "cost": cost})
+        progress.note(parity_text(parity))
+        bundle = write_bundle(path, manifest, files)
+    operators = operator_counts(onnx.load(str(bundle.model_path)))
+    return ExportResult(bundle, dict(operators))
+
+
+def write_trained_bundle(
+    path: Path, model: FastFlow, data: TrainingData, config: Config, provenance: Provenance, progress: Progress
+) -> Bundle:
+    """Export, check, calibrate on the held-out good images and write the bundle.
+
+    The calibration scores come from the exported graph itself, not from the cached features it was trained on.
+
+    Args:
+        path: The bundle's folder.
+        model: Trained, on the CPU.
+        data: Its images.
+        config: Its configuration.
+        provenance: What is recorded about its origin.
+        progress: Gets notes and progress.
+
+    Raises:
+        ExportError: If the model cannot be exported.
+        CheckFailed: If torch, folded torch and ONNX Runtime disagree.
+        StorageError: If the disk is full; an older bundle is unchanged.
+    """
+    from safetensors.torch import save_file
+
+    from edgead.engines.onnx_runner import OnnxRunner
+
+    model.eval()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        files = {name: Path(folder) / name for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE)}
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, files[WEIGHTS])
+        cost = _write_graph(files[MODEL], model, data.image_size)
+        with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:
+            calibration = _calibrate(runner, data, config, progress)
+        images = _reference_images(data, config)
+        parity, outputs = _check_parity(model, files[MODEL], images, calibration[POOLED].threshold.value)
+        progress.note(parity_text(parity))
+        _save_reference(files[REFERENCE], images, outputs)
+        np.savez_compressed(files[CALIBRATION], images=_calibration_images(data, config))
+        manifest = Manifest(
+            model=config.model.name,
+            classes=data.classes,
+            preprocessing=Preprocessing(image_size=data.image_size, white_level=data.scan.white_level),
+            graph=GraphIO(map_size=model.head.size),
+            calibration=calibration,
+            parity=parity,
+            cost=cost,
+            provenance=provenance,
+            sha256={},
+        )
+        return write_bundle(path, manifest, files)
+
+
+def parity_text(parity: Parity) -> str:
+    """One sentence about a parity check."""
+    return (
+        f"Parity on {parity.n_images} reference images: folded {parity.folded_vs_unfolded:.1e}, ONNX Runtime "
+        f"{parity.onnx_vs_unfolded:.1e} relative to unfolded torch (allowed {PARITY_LIMIT:.0e}), "
+        f"{parity.verdict_flips} verdicts flip."
+    )
+
+
+def _write_graph(path: Path, model: FastFlow, image_size: tuple[int, int]) -> Cost:
+    import onnx
+
+    from edgead.export.onnx_graph import DeployedModel, graph_multiply_adds, graph_parameters, onnx_from_model
+
+    deployed = DeployedModel(model)
+    proto = onnx_from_model(deployed, image_size)
+    onnx.save(proto, str(path))
+    before, after = deployed.flow_cost()
+    return Cost(
+        multiply_adds=graph_multiply_adds(proto),
+        flow_multiply_adds_unfolded=before,
+        flow_multiply_adds_folded=after,
+        parameters=graph_parameters(proto),
+    )
+
+
+def _check_parity(model: FastFlow, graph: Path, images: NDArray[np.uint8], threshold: float) -> tuple[Parity, Outputs]:
+    import torch
+
+    from edgead.engines.onnx_runner import OnnxRunner
+    from edgead.export.onnx_graph import DeployedModel
+    from edgead.models.torch_runner import TorchRunner
+
+    shape = ((images.shape[1], images.shape[2]), model.head.size, torch.device("cpu"))
+    unfolded, folded = TorchRunner(model, *shape), TorchRunner(DeployedModel(model), *shape)
+    against_folded, against_onnx, outputs = [], [], []
+    with OnnxRunner(graph, threads=0, engine_name="reference") as runner:
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            truth, exported = unfolded.infer(batch), runner.infer(batch)
+            against_folded.append(compare_outputs(truth, folded.infer(batch), threshold))
+            against_onnx.append(compare_outputs(truth, exported, threshold))
+            outputs.append(exported)
+    one, two = merge(against_folded), merge(against_onnx)
+    parity = Parity(
+        folded_vs_unfolded=one.max_relative_difference,
+        onnx_vs_unfolded=two.max_relative_difference,
+        n_images=one.n_images,
+        verdict_flips=one.verdict_flips + two.verdict_flips,
+    )
+    if max(parity.folded_vs_unfolded, parity.onnx_vs_unfolded) > PARITY_LIMIT or parity.verdict_flips:
+        raise CheckFailed(f"The exported graph does not give the model's scores. {parity_text(parity)}")
+    return parity, {name: np.concatenate([part[name] for part in outputs]) for name in ("anomaly_map", "pred_score")}
+
+
+def _save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> None:
+    np.savez_compressed(path, images=images, anomaly_map=outputs["anomaly_map"], pred_score=outputs["pred_score"])
+
+
+def _calibrate(runner: Runner, data: TrainingData, config: Config, progress: Progress) -> dict[str, ClassCalibration]:
+    samples = data.split.calibration
+    scores, maxima, ordinary = np.empty(len(samples)), np.empty(len(samples)), np.empty(len(samples))
+    done = 0
+    for batch in _batches([data.read(sample) for sample in chunk] for chunk in _chunks(samples, BATCH)):
+        outputs = runner.infer(batch)
+        part = slice(done, done + len(batch))
+        scores[part] = outputs["pred_score"]
+        maxima[part] = outputs["anomaly_map"].max(axis=(1, 2))
+        ordinary[part] = np.quantile(outputs["anomaly_map"], ORDINARY_QUANTILE, axis=(1, 2))
+        done += len(batch)
+        progress.update("Calibration", done, len(samples))
+    names = np.array([sample.class_name for sample in samples])
+    rate = config.train.false_alarm_rate
+
+    def calibrated(chosen: NDArray[np.bool_]) -> ClassCalibration:
+        return calibrate_class(scores[chosen], maxima[chosen], float(np.median(ordinary[chosen])), rate)
+
+    result = {POOLED: calibrated(np.ones(len(samples), bool))}
+    for name in data.classes:
+        result[name] = calibrated(names == name)
+    return result
+
+
+def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
+    """Good images, every other one with a pseudo-defect, so that both verdicts are compared."""
+    samples, donors = _spread(data.split.early_stop, config.train.reference_images), data.split.fit
+    images = []
+    for i, sample in enumerate(samples):
+        images.append(data.read_pseudo(sample, donors[i % len(donors)], (i,)) if i % 2 else data.read(sample))
+    return np.stack(images)
+
+
+def _calibration_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
+    return np.stack([data.read(sample) for sample in _spread(data.split.fit, config.train.calibration_images)])
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """At most `count` samples, evenly over the sequence."""
+    if len(samples) <= count:
+        return list(samples)
+    return [samples[round(i)] for i in np.linspace(0, len(samples) - 1, count)]
+
+
+def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+def _batches(lists: Iterator[list[Image]]) -> Iterator[NDArray[np.uint8]]:
+    for images in lists:
+        yield np.stack(images)

@@ -1,0 +1,341 @@
+"""`edgead train`: good images become a bundle."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.bundle import Bundle, Provenance
+from edgead.commands.curve import write_curve
+from edgead.commands.progress import Progress
+from edgead.commands.runs import BUNDLE, CHECKPOINT, RUN_FILE, mark_latest, new_run, unfinished_run
+from edgead.config import Config
+from edgead.data.dataset import Sample
+from edgead.data.layouts import find_dataset
+from edgead.data.pseudo_defects import make_pseudo_defect
+from edgead.data.reader import read_image
+from edgead.data.scan import Scan, data_digest, scan_images
+from edgead.data.split import Split, split_good
+from edgead.errors import ConfigError
+from edgead.imaging import Image, resize
+from edgead.storage import write_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgead.models.fastflow import FastFlow
+    from edgead.train.loop import LoopSettings, TrainState
+    from edgead.train.start import Indices, LevelStart
+
+HISTORY = "history.json"
+CURVE = "training.png"
+CACHE = "cache"
+PACKAGES = ("edgead", "torch", "timm", "numpy", "opencv-python", "onnx", "onnxruntime", "safetensors")
+
+
+@dataclass
+class TrainResult:
+    """What a training run gave.
+
+    Attributes:
+        run: Its folder.
+        bundle: The finished bundle.
+        state: Epochs and likelihoods.
+        starts: What the closed form chose per level.
+        seconds: Wall time per stage.
+        n_broken: Images left out because they cannot be read.
+    """
+
+    run: Path
+    bundle: Bundle
+    state: TrainState
+    starts: list[LevelStart]
+    seconds: dict[str, float]
+    n_broken: int
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Good images, divided, and how to read them."""
+
+    root: Path
+    description: str
+    scan: Scan
+    split: Split
+    image_size: tuple[int, int]
+    classes: tuple[str, ...]
+    digest: str
+
+    def read(self, sample: Sample) -> Image:
+        """A picture at input size, RGB."""
+        return resize(read_image(sample.path, self.scan.white_level), self.image_size)
+
+    def read_pseudo(self, sample: Sample, donor: Sample, key: tuple[int, ...]) -> Image:
+        """A pseudo-defective copy of a picture at input size; `key` fixes the change."""
+        image, other = (read_image(s.path, self.scan.white_level) for s in (sample, donor))
+        changed, _ = make_pseudo_defect(image, other, np.random.default_rng(key))
+        return resize(changed, self.image_size)
+
+
+@dataclass
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage] = round(now - self.started, 2)
+        self.started = now
+
+
+def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, resume: bool) -> TrainResult:
+    """Learn from good images and write a bundle.
+
+    Args:
+        config: Everything that can be set.
+        progress: Gets notes and progress.
+        out: Folder of the run; None makes a new one in `runs`.
+        runs: Parent of the runs, where `latest` is kept.
+        resume: Go on from the checkpoint in `out`, with exactly the settings and images of that run.
+
+    Raises:
+        DataError: If the images do not suffice.
+        ConfigError: If a setting does not fit the model, or a resumed run has other settings or images.
+        TrainingError: If the numbers go wrong.
+    """
+    from edgead.commands.export import write_trained_bundle
+    from edgead.models.zoo import build_model
+    from edgead.train.loop import train_couplings
+    from edgead.train.start import fit_head
+
+    clock = _Clock()
+    data = prepare_data(config, progress)
+    clock.lap("scan")
+    device = choose_device(config.train.device)
+    _seed(config.train.seed)
+    model = build_model(config.model).to(device)
+    run = open_run(config, data, out, runs, resume)
+    progress.note(f"Run folder: {run}")
+    arrays, starts, indices = _closed_form_start(config, data, model, run, progress, clock)
+    epochs = config.train.epochs
+    nll_text = ""
+
+    def on_step(epoch: int, step: int, steps: int) -> None:
+        progress.update("Training", (epoch - 1) * steps + step, epochs * steps, nll_text)
+
+    def on_epoch(state: TrainState) -> None:
+        nonlocal nll_text
+        nll_text = f"held-out NLL {state.held_out_nll[-1]:.4f}"
+        write_json(run / HISTORY, {"fit_nll": state.fit_nll, "held_out_nll": state.held_out_nll})
+        write_curve(run / CURVE, state.fit_nll, state.held_out_nll, state.best_epoch)
+
+    state = train_couplings(
+        model, arrays, indices.fit, indices.early_stop, _loop_settings(config), run / CHECKPOINT,
+        resume=resume, on_step=on_step, on_epoch=on_epoch,
+    )  # fmt: skip
+    progress.update("Training", 1, 1, nll_text)
+    progress.note(
+        f"Held-out NLL {state.held_out_nll[0]:.4f} at the closed-form start, {state.best_nll:.4f} at epoch "
+        f"{state.best_epoch} of {state.epoch} (nats per dimension)."
+    )
+    fit_head(model, arrays, indices.early_stop)
+    del arrays
+    shutil.rmtree(run / CACHE, ignore_errors=True)
+    clock.lap("training")
+    metrics = {"held_out_nll": state.best_nll, "held_out_nll_start": state.held_out_nll[0], "epochs": state.epoch}
+    bundle = write_trained_bundle(run / BUNDLE, model.cpu(), data, config, _provenance(config, data, metrics), progress)
+    clock.lap("export")
+    mark_latest(run)
+    return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken))
+
+
+def prepare_data(config: Config, progress: Progress) -> TrainingData:
+    """Find, look at and divide the good images.
+
+    Raises:
+        DataError: If there are too few readable ones.
+    """
+    dataset = find_dataset(config.data.root)
+    progress.note(dataset.description)
+    scan = scan_images(
+        dataset.train,
+        min_good=config.train.min_images,
+        progress=lambda done, total: progress.update("Reading images", done, total),
+    )
+    for sample, reason in scan.broken[:5]:
+        progress.note(f"Left out {sample.name}: {reason}")
+    if scan.broken:
+        progress.note(f"{len(scan.broken)} of {len(dataset.train)} images were left out; {len(scan.readable)} remain.")
+    split = split_good(
+        scan.readable, config.data.early_stop_fraction, config.data.calibration_fraction, digests=scan.digests
+    )
+    progress.note(
+        f"Good images: {len(split.fit)} to learn from, {len(split.early_stop)} to stop by, "
+        f"{len(split.calibration)} for the threshold."
+    )
+    side = config.model.image_size
+    digest = data_digest(scan.readable, scan.digests)
+    return TrainingData(config.data.root, dataset.description, scan, split, (side, side), dataset.classes, digest)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of a name; `auto` takes cuda, then mps, then the CPU.
+
+    Raises:
+        ConfigError: If the device does not exist here.
+    """
+    import torch
+
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if name == "auto":
+        return torch.device(next((device for device in ("cuda", "mps") if device in available), "cpu"))
+    if name not in available:
+        raise ConfigError(f"train.device {name!r} is not on this machine; it has: {', '.join(available)}.")
+    return torch.device(name)
+
+
+def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, resume: bool) -> Path:
+    """Make the folder of a run, or check that the one to resume had the same settings and images.
+
+    Raises:
+        ConfigError: If it had not, or a new run would overwrite one.
+    """
+    # The device may change; where the data lies may too, its digest may not.
+    settings = config.model_dump(mode="json", include={"data", "model", "train"})
+    settings["data"].pop("root")
+    settings["train"].pop("device")
+    record = {"settings": settings, "data_digest": data.digest}
+    if resume:
+        run = out or unfinished_run(runs)
+        try:
+            before = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{run} is no run that can be resumed: {RUN_FILE} is missing or damaged.") from error
+        changed = [key for key in record if before.get(key) != record[key]]
+        if changed:
+            raise ConfigError(
+                f"{run} was started with other {' and '.join(changed).replace('_', ' ')}; resuming needs the same.",
+                hint="Use the same options and data, or start anew without --resume.",
+            )
+        return run
+    if out is not None and (out / RUN_FILE).exists():
+        raise ConfigError(f"{out} already holds a run.", hint="Add --resume to go on with it, or choose another --out.")
+    run = out or new_run(runs, config.model.name)
+    description = {"description": data.description, "versions": package_versions(), "git": _git_revision()}
+    write_json(run / RUN_FILE, {**record, "config": config.model_dump(mode="json"), **description})
+    return run
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _closed_form_start(
+    config: Config, data: TrainingData, model: FastFlow, run: Path, progress: Progress, clock: _Clock
+) -> tuple[list[NDArray[np.float16]], list[LevelStart], Indices]:
+    from edgead.train.features import extract_features, feature_bytes, feature_key
+    from edgead.train.start import Indices, fit_start, started_arrays
+
+    fit, early_stop = data.split.fit, data.split.early_stop
+    copies = config.train.pseudo_defects
+    n_good = len(fit) + len(early_stop)
+    n_pseudo = copies * len(early_stop)
+
+    def read(index: int) -> Image:
+        if index < n_good:
+            return data.read((*fit, *early_stop)[index])
+        which, copy = divmod(index - n_good, copies)
+        donor = fit[(which * copies + copy) % len(fit)]
+        return data.read_pseudo(early_stop[which], donor, (config.train.seed, which, copy))
+
+    limit = config.train.cache_memory_mb * 1_000_000
+    needed = feature_bytes(model.backbone, n_good + n_pseudo)
+    place = "in memory" if needed <= limit else f"on disk in {run / CACHE}"
+    progress.note(f"Features of {n_good} good and {n_pseudo} pseudo-defective images: {needed / 1e6:.0f} MB {place}.")
+    store = extract_features(
+        model.backbone,
+        read,
+        n_good + n_pseudo,
+        device=next(model.parameters()).device,
+        memory_limit=limit,
+        folder=run / CACHE,
+        key=feature_key(
+            model.backbone, f"{data.digest}/{config.train.seed}/{copies}", data.image_size, data.scan.white_level
+        ),
+        progress=lambda done, total: progress.update("Features", done, total),
+    )
+    clock.lap("features")
+    parts = Indices(tuple(range(len(fit))), tuple(range(len(fit), n_good)), tuple(range(n_good, n_good + n_pseudo)))
+    starts = fit_start(model, store, parts, amounts=config.train.shrinkage, ridge=config.train.ridge)
+    for spec, start in zip(config.model.levels, starts, strict=True):
+        tried = ", ".join(f"{amount:g}: {score:.4f}" for amount, score in start.pseudo_auroc.items())
+        if tried:
+            progress.note(f"Level {spec}: shrinkage {start.shrinkage:g} (pseudo-defect AUROC per amount: {tried}).")
+    rows = parts.fit + parts.early_stop
+    arrays = started_arrays(model, store, rows, memory_limit=limit, folder=run / CACHE)
+    clock.lap("closed form")
+    return arrays, starts, parts
+
+
+def _loop_settings(config: Config) -> LoopSettings:
+    from edgead.train.loop import LoopSettings
+
+    names = LoopSettings.__dataclass_fields__
+    return LoopSettings(**{name: getattr(config.train, name) for name in names})
+
+
+def _provenance(config: Config, data: TrainingData, metrics: dict[str, float]) -> Provenance:
+    split = data.split
+    return Provenance(
+        created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        data_root=str(data.root),
+        data_digest=data.digest,
+        n_images={
+            "fit": len(split.fit),
+            "early_stop": len(split.early_stop),
+            "calibration": len(split.calibration),
+            "left_out": len(data.scan.broken),
+        },
+        seed=config.train.seed,
+        versions=package_versions(),
+        config=config.model_dump(mode="json"),
+        metrics=metrics,
+    )
+
+
+def _seed(seed: int) -> None:
+    import torch
+
+    torch.manual_seed(seed)
+
+
+def _git_revision() -> str | None:
+    """Commit of the folder that edgead was run in, where it is a git repository."""
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

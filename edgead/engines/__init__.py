@@ -1,0 +1,1 @@
+"""Bundles on a backend of this machine."""

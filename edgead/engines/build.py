@@ -1,0 +1,159 @@
+"""Building an engine for this machine, and choosing among those that are there."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+from edgead.bundle import Bundle, file_digest
+from edgead.engines.fingerprint import EngineRecord, Fingerprint, machine_id, read_record, verify_engine, write_record
+from edgead.errors import CheckFailed, EngineBuildError, EngineMismatchError
+from edgead.evaluation.compare import Comparison, compare_outputs, merge
+from edgead.runner import Runner
+
+REFERENCE = "reference"
+ONNXRUNTIME = "onnxruntime"
+TENSORRT = "tensorrt"
+PREFERENCE = ("onnxruntime-fp32",)
+PARITY_LIMIT = 1e-4
+MODEL_FILE = "model.onnx"
+
+
+def has_tensorrt() -> bool:
+    """Whether TensorRT's Python binding is installed."""
+    return importlib.util.find_spec("tensorrt") is not None
+
+
+def build_onnxruntime(bundle: Bundle) -> EngineRecord:
+    """Build the fp32 engine for ONNX Runtime's CPU provider: the graph as it is optimised for this processor.
+
+    The engine is installed only after it reproduced the bundle's reference maps.
+
+    Raises:
+        EngineBuildError: If ONNX Runtime cannot write it.
+        CheckFailed: If its maps differ from the reference by more than `PARITY_LIMIT`, or a verdict flips.
+    """
+    from edgead.engines import onnx_runner
+
+    name = f"{ONNXRUNTIME}-fp32"
+    staging = bundle.engines_path / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+    started = time.monotonic()
+    try:
+        staging.mkdir(parents=True)
+        file = staging / MODEL_FILE
+        try:
+            onnx_runner.write_optimised(bundle.model_path, file)
+        except Exception as error:  # ONNX Runtime's exceptions have no common public type
+            raise EngineBuildError(
+                f"ONNX Runtime {onnx_runner.version()} could not build the engine: {error}."
+            ) from error
+        with onnx_runner.OnnxRunner(file, threads=0, engine_name=name) as runner:
+            comparison = compare_to_reference(bundle, runner)
+        require_parity(comparison, name)
+        record = EngineRecord(
+            fingerprint=Fingerprint(
+                backend=ONNXRUNTIME,
+                backend_version=onnx_runner.version(),
+                precision="fp32",
+                bundle_digest=bundle.digest,
+                machine=machine_id(),
+            ),
+            file=MODEL_FILE,
+            sha256=file_digest(file),
+            built_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            build_s=round(time.monotonic() - started, 3),
+            size_mb=round(file.stat().st_size / 1e6, 3),
+            max_relative_difference=comparison.max_relative_difference,
+            verdict_flips=comparison.verdict_flips,
+            n_images=comparison.n_images,
+        )
+        write_record(staging, record)
+        final = bundle.engines_path / name
+        shutil.rmtree(final, ignore_errors=True)
+        staging.rename(final)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return record
+
+
+def open_engine(bundle: Bundle, name: str | None, *, threads: int) -> Runner:
+    """Open an engine of the bundle.
+
+    Args:
+        bundle: Verified.
+        name: `<backend>-<precision>`, a path, `reference`, or None for the best one present; without any, the reference.
+        threads: Of ONNX Runtime; 0 = one per core.
+
+    Raises:
+        EngineMismatchError: If the named engine is missing, foreign, stale or changed; with None such ones are skipped.
+    """
+    from edgead.engines import onnx_runner
+
+    def reference() -> Runner:
+        return onnx_runner.OnnxRunner(bundle.model_path, threads=threads, engine_name=REFERENCE)
+
+    if name == REFERENCE:
+        return reference()
+    if name is not None:
+        folder = Path(name) if "/" in name else bundle.engines_path / name
+        if not folder.is_dir():
+            present = ", ".join([REFERENCE, *present_engines(bundle)])
+            raise EngineMismatchError(
+                f"The bundle has no engine {name!r} on this machine; it has: {present}.",
+                hint="Build it: edgead build-engine",
+            )
+        return _open_onnxruntime(bundle, folder, threads)
+    for candidate in PREFERENCE:
+        try:
+            return _open_onnxruntime(bundle, bundle.engines_path / candidate, threads)
+        except EngineMismatchError:
+            continue
+    return reference()
+
+
+def present_engines(bundle: Bundle) -> list[str]:
+    """Names of the engine folders in the bundle, usable or not."""
+    if not bundle.engines_path.is_dir():
+        return []
+    return sorted(path.name for path in bundle.engines_path.iterdir() if not path.name.startswith("."))
+
+
+def compare_to_reference(bundle: Bundle, runner: Runner) -> Comparison:
+    """Run the bundle's reference images and compare with the stored maps and scores."""
+    reference = bundle.reference()
+    threshold = bundle.calibration().threshold.value
+    parts = []
+    for i in range(len(reference["images"])):
+        one = slice(i, i + 1)
+        stored = {name: reference[name][one] for name in ("anomaly_map", "pred_score")}
+        parts.append(compare_outputs(stored, runner.infer(reference["images"][one]), threshold))
+    return merge(parts)
+
+
+def require_parity(comparison: Comparison, name: str) -> None:
+    """Check an fp32 engine against `PARITY_LIMIT`.
+
+    Raises:
+        CheckFailed: With what was seen and what is allowed.
+    """
+    if comparison.max_relative_difference > PARITY_LIMIT or comparison.verdict_flips:
+        raise CheckFailed(
+            f"{name} does not reproduce the reference: largest relative difference "
+            f"{comparison.max_relative_difference:.2e} (allowed {PARITY_LIMIT:.0e}), "
+            f"{comparison.verdict_flips} of {comparison.n_images} verdicts flip (allowed 0).",
+            hint="Run `edgead doctor` and report its output.",
+        )
+
+
+def _open_onnxruntime(bundle: Bundle, folder: Path, threads: int) -> Runner:
+    from edgead.engines import onnx_runner
+
+    record = read_record(folder)
+    if record.fingerprint.backend != ONNXRUNTIME:
+        raise EngineMismatchError(f"The engine {folder.name} needs the backend {record.fingerprint.backend!r}.")
+    file = verify_engine(folder, bundle, onnx_runner.version())
+    return onnx_runner.OnnxRunner(file, threads=threads, engine_name=folder.name)

@@ -1,0 +1,114 @@
+"""What an engine was built from and for; it runs nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgead.bundle import Bundle, file_digest
+from edgead.errors import EngineMismatchError
+from edgead.storage import write_json
+
+RECORD = "engine.json"
+
+
+class Fingerprint(BaseModel):
+    """Everything that must be the same for an engine to be loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: str
+    backend_version: str
+    precision: str
+    bundle_digest: str
+    machine: str
+
+
+class EngineRecord(BaseModel):
+    """The content of `engine.json` beside an engine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fingerprint: Fingerprint
+    file: str
+    sha256: str
+    built_at: str
+    build_s: float
+    size_mb: float
+    max_relative_difference: float
+    verdict_flips: int
+    n_images: int
+
+
+def machine_id() -> str:
+    """A digest of this machine: its own id, processor and system; says nothing about it."""
+    parts = [platform.node(), platform.machine(), platform.system()]
+    for source in ("/etc/machine-id", "/proc/device-tree/model"):
+        try:
+            parts.append(Path(source).read_text(encoding="utf-8", errors="replace").strip())
+        except OSError:
+            parts.append("")
+    parts.append(_processor())
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def write_record(folder: Path, record: EngineRecord) -> None:
+    """Write the record of the engine in `folder`."""
+    write_json(folder / RECORD, record.model_dump(mode="json"))
+
+
+def read_record(folder: Path) -> EngineRecord:
+    """Read the record of the engine in `folder`.
+
+    Raises:
+        EngineMismatchError: If there is none, or it does not follow the schema.
+    """
+    try:
+        return EngineRecord.model_validate_json((folder / RECORD).read_bytes())
+    except (OSError, ValidationError, ValueError) as error:
+        raise EngineMismatchError(
+            f"{folder} holds no engine that edgead built.", hint="Build it here: edgead build-engine"
+        ) from error
+
+
+def verify_engine(folder: Path, bundle: Bundle, backend_version: str) -> Path:
+    """Check that the engine in `folder` was built by this machine, from this bundle, and was not changed since.
+
+    Returns:
+        The engine's file.
+
+    Raises:
+        EngineMismatchError: Naming what differs.
+    """
+    record = read_record(folder)
+    found, rebuild = record.fingerprint, "Rebuild it here: edgead build-engine"
+    expected = {"bundle": bundle.digest, "machine": machine_id(), "version": backend_version}
+    seen = {"bundle": found.bundle_digest, "machine": found.machine, "version": found.backend_version}
+    for what in expected:
+        if expected[what] != seen[what]:
+            raise EngineMismatchError(
+                f"The engine {folder.name} was built for another {_WORDS[what]}: {seen[what][:16]}, here it is "
+                f"{expected[what][:16]}.",
+                hint=rebuild,
+            )
+    file = folder / Path(record.file).name
+    if file.is_symlink() or not file.is_file() or file_digest(file) != record.sha256:
+        raise EngineMismatchError(
+            f"The engine file {file} was changed after it was built, or is missing.", hint=rebuild
+        )
+    return file
+
+
+_WORDS = {"bundle": "bundle", "machine": "machine", "version": "version of its backend"}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name")), "")

@@ -1,0 +1,109 @@
+"""ONNX Runtime behind the `Runner` contract."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from edgead.errors import EngineError, ShapeError
+from edgead.runner import Outputs, TensorSpec
+
+_ERRORS_ONLY = 3
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+
+
+class OnnxRunner:
+    """Runs a graph on ONNX Runtime's CPU provider.
+
+    Args:
+        path: An `.onnx` file that edgead wrote.
+        threads: CPU threads; 0 = one per core that this process may use.
+        engine_name: `<backend>-<precision>`, or `reference`.
+
+    Raises:
+        EngineError: If ONNX Runtime refuses the file.
+    """
+
+    def __init__(self, path: Path, *, threads: int, engine_name: str) -> None:
+        self.engine_name = engine_name
+        try:
+            self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
+                str(path), session_options(threads), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions have no common public type
+            raise EngineError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {_first_line(error)}",
+                hint="Rebuild it with `edgead build-engine`.",
+            ) from error
+        self.input_spec = _spec(self._session.get_inputs()[0])
+        self.output_specs = tuple(_spec(output) for output in self._session.get_outputs())
+        self._names = [spec.name for spec in self.output_specs]
+
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        """Run a batch; see `Runner`.
+
+        Raises:
+            ShapeError: If the images do not have the graph's size.
+            EngineError: If ONNX Runtime fails, or the runner was closed.
+        """
+        if self._session is None:
+            raise EngineError("This engine was closed.")
+        expected = self.input_spec.shape[1:]
+        if batch.ndim != 4 or batch.shape[1:] != expected:
+            raise ShapeError("batch", expected=f"(N, {', '.join(map(str, expected))})", actual=batch.shape)
+        try:
+            values = self._session.run(self._names, {self.input_spec.name: batch})
+        except Exception as error:  # as above
+            raise EngineError(f"ONNX Runtime failed on a batch of {len(batch)}: {_first_line(error)}") from error
+        return dict(zip(self._names, values, strict=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session = None
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Options of every session: errors only, all graph optimisations, no spinning threads that eat a small board."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write_optimised(source: Path, target: Path) -> None:
+    """Write `source` as ONNX Runtime optimises it for this machine's CPU: it then starts faster."""
+    options = session_options(0)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def version() -> str:
+    """ONNX Runtime's version."""
+    return str(onnxruntime.__version__)
+
+
+def _spec(value: onnxruntime.NodeArg) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return TensorSpec(value.name, shape, _DTYPES.get(value.type, value.type))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,1 @@
+"""Invertible maps with exact log-determinants."""

@@ -1,0 +1,54 @@
+"""The blocks that the model families are built from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgead.flows.coupling import AdditiveCoupling, AffineCoupling
+from edgead.flows.flow import Flow, FlowSequence
+from edgead.flows.linear import ActNorm, ChannelLinear, FixedPermutation, FixedRotation, Inverted, LULinear
+from edgead.flows.subnets import ConvSubnet
+
+CouplingKind = Literal["uniform", "affine"]
+MixKind = Literal["rotation", "permutation", "lu"]
+
+
+def coupling_block(
+    channels: int,
+    *,
+    coupling: CouplingKind,
+    mix: MixKind,
+    kernel_sizes: tuple[int, int],
+    hidden_channels: int,
+    clamp: float = 2.0,
+) -> FlowSequence:
+    """One step of a flow: mix the channels, couple, and (with `lu`) undo and rescale.
+
+    Args:
+        channels: C >= 2.
+        coupling: `uniform` = additive, `affine` = Real NVP.
+        mix: `rotation`: a fixed rotation. `permutation`: a fixed permutation and ActNorm, the block of FastFlow.
+            `lu`: the uniformly-scaling-flow block, P (s ⊙ (W c(W⁻¹ (Pᵀx − b)) + b) + o), with the coupling c conjugated
+            by a learnable matrix W and a fixed permutation P (arXiv:2510.09452 and its code).
+        kernel_sizes: Of the subnet's two convolutions.
+        hidden_channels: Of the subnet.
+        clamp: Soft clamp of the affine coupling.
+    """
+    step = _coupling(channels, coupling, kernel_sizes, hidden_channels, clamp)
+    if mix == "rotation":
+        return FlowSequence([FixedRotation(channels), step])
+    permutation = FixedPermutation(channels)
+    if mix == "permutation":
+        return FlowSequence([step, ActNorm(channels), permutation])
+    lu = LULinear(channels)
+    before: list[ChannelLinear] = [Inverted(permutation), Inverted(lu)]
+    return FlowSequence([*before, step, lu, ActNorm(channels), permutation])
+
+
+def _coupling(
+    channels: int, kind: CouplingKind, kernel_sizes: tuple[int, int], hidden_channels: int, clamp: float
+) -> Flow:
+    first, second = channels - channels // 2, channels // 2
+    if kind == "uniform":
+        return AdditiveCoupling(ConvSubnet(first, hidden_channels, second, kernel_sizes), channels)
+    return AffineCoupling(ConvSubnet(first, hidden_channels, 2 * second, kernel_sizes), channels, clamp)

@@ -1,0 +1,76 @@
+"""Coupling flows: one half of the channels is changed as a function of the other half."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgead.flows.flow import Flow
+
+
+class AdditiveCoupling(Flow):
+    r"""NICE coupling, :math:`z = (x_1, x_2 + t(x_1))`; volume preserving, hence uniformly scaling.
+
+    Dinh et al., 2014, arXiv:1410.8516, section 3.2. Deviates from the uniformly-scaling-flow code, whose subnet emits
+    twice the channels and leaves half of them unused, and which scales t by 0.1: here the subnet emits what is used,
+    and starts at zero (`subnets.py`), so that the flow starts as its linear part.
+
+    Args:
+        subnet: Maps `(N, channels - channels // 2, *)` to `(N, channels // 2, *)`.
+        channels: Number of channels C; the first C - C//2 condition the last C//2.
+    """
+
+    def __init__(self, subnet: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.subnet = subnet
+        self.n_first = channels - channels // 2
+
+    @property
+    def is_uniform(self) -> bool:
+        return True
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = x[:, : self.n_first], x[:, self.n_first :]
+        return torch.cat([first, second + self.subnet(first)], dim=1), x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor) -> Tensor:
+        first, second = z[:, : self.n_first], z[:, self.n_first :]
+        return torch.cat([first, second - self.subnet(first)], dim=1)
+
+
+class AffineCoupling(Flow):
+    r"""Real NVP coupling, :math:`z = (x_1, e^{s(x_1)} \odot x_2 + t(x_1))` with :math:`s = c \tanh(0.1\,a)`.
+
+    Dinh et al., 2016, arXiv:1605.08803, section 3; the soft clamp c and the factor 0.1 on the raw scale a follow the
+    blocks that FastFlow, CFLOW and U-Flow build on (clamp 2.0, 1.9 and 2.0).
+
+    Args:
+        subnet: Maps `(N, channels - channels // 2, *)` to `(N, 2 * (channels // 2), *)`: raw scales, then shifts.
+        channels: Number of channels C.
+        clamp: Largest |log scale|, > 0.
+    """
+
+    def __init__(self, subnet: nn.Module, channels: int, clamp: float) -> None:
+        super().__init__()
+        self.subnet = subnet
+        self.n_first = channels - channels // 2
+        self.clamp = clamp
+
+    @property
+    def is_uniform(self) -> bool:
+        return False
+
+    def _scale_and_shift(self, first: Tensor) -> tuple[Tensor, Tensor]:
+        raw_scale, shift = self.subnet(first).chunk(2, dim=1)
+        return self.clamp * torch.tanh(0.1 * raw_scale), shift
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = x[:, : self.n_first], x[:, self.n_first :]
+        log_scale, shift = self._scale_and_shift(first)
+        z = torch.cat([first, second * torch.exp(log_scale) + shift], dim=1)
+        return z, log_scale.flatten(1).sum(dim=1)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        first, second = z[:, : self.n_first], z[:, self.n_first :]
+        log_scale, shift = self._scale_and_shift(first)
+        return torch.cat([first, (second - shift) * torch.exp(-log_scale)], dim=1)

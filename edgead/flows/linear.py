@@ -1,0 +1,229 @@
+"""Linear flows: one matrix for all positions (permutation, rotation, LU, ActNorm), or one per position."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.flows.flow import Flow, count_positions
+
+
+class ChannelLinear(Flow):
+    r"""The same affine map :math:`z = M x + m` of the channels at every position; uniformly scaling.
+
+    Subclasses give the matrix; everything else, folding included, follows from it.
+    """
+
+    @property
+    def is_uniform(self) -> bool:
+        return True
+
+    def matrix_and_offset(self) -> tuple[Tensor, Tensor]:
+        """M `(C, C)` and m `(C,)`."""
+        raise NotImplementedError
+
+    def log_abs_det(self) -> Tensor:
+        """Log |det M|, a scalar."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        matrix, offset = self.matrix_and_offset()
+        log_det = self.log_abs_det() * count_positions(x)
+        return apply_channels(matrix, offset, x), log_det.to(x.dtype).expand(x.shape[0])
+
+    def inverse(self, z: Tensor) -> Tensor:
+        matrix, offset = self.matrix_and_offset()
+        inverse = torch.linalg.inv(matrix)
+        return apply_channels(inverse, -(inverse @ offset), z)
+
+
+class FixedRotation(ChannelLinear):
+    """A fixed orthogonal matrix, random at construction: mixes all channels, |det| 1, perfectly conditioned."""
+
+    matrix: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        q, r = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))
+        self.register_buffer("matrix", (q * torch.sign(torch.diagonal(r))).to(torch.get_default_dtype()))
+
+    def matrix_and_offset(self) -> tuple[Tensor, Tensor]:
+        return self.matrix, self.matrix.new_zeros(self.matrix.shape[0])
+
+    def log_abs_det(self) -> Tensor:
+        return self.matrix.new_zeros(())
+
+    def inverse(self, z: Tensor) -> Tensor:
+        return apply_channels(self.matrix.T, self.matrix.new_zeros(self.matrix.shape[0]), z)
+
+
+class FixedPermutation(ChannelLinear):
+    """A fixed random order of the channels, as the FastFlow, CFLOW and U-Flow blocks use it."""
+
+    order: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.randperm(channels))
+
+    def matrix_and_offset(self) -> tuple[Tensor, Tensor]:
+        matrix = torch.eye(len(self.order), device=self.order.device)[self.order]
+        return matrix, matrix.new_zeros(len(self.order))
+
+    def log_abs_det(self) -> Tensor:
+        return torch.zeros((), device=self.order.device)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, self.order], x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor) -> Tensor:
+        return z[:, torch.argsort(self.order)]
+
+
+class LULinear(ChannelLinear):
+    r"""A learnable invertible matrix :math:`W = L U` with offset b (Kingma & Dhariwal, 2018, section 3.2).
+
+    L is unit lower triangular, U upper triangular with diagonal sign · exp(log_scale), so that the matrix never
+    becomes singular. Deviates from the block of the uniformly-scaling-flow code, whose diagonal is unconstrained and
+    whose triangles start Kaiming-uniform (condition number about 100): here it starts as the identity with small
+    noise, because the fixed rotation or permutation beside it already mixes the channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        spread = 0.1 / math.sqrt(channels)
+        self.lower = nn.Parameter(torch.randn(channels, channels) * spread)
+        self.upper = nn.Parameter(torch.randn(channels, channels) * spread)
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.offset = nn.Parameter(torch.zeros(channels))
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        identity = torch.eye(len(self.log_scale), dtype=self.lower.dtype, device=self.lower.device)
+        lower = torch.tril(self.lower, -1) + identity
+        upper = torch.triu(self.upper, 1) + torch.diag(torch.exp(self.log_scale))
+        return lower, upper
+
+    def matrix_and_offset(self) -> tuple[Tensor, Tensor]:
+        lower, upper = self._factors()
+        return lower @ upper, self.offset
+
+    def inverse_matrix(self) -> Tensor:
+        """W⁻¹ by two triangular solves."""
+        lower, upper = self._factors()
+        identity = torch.eye(len(self.log_scale), dtype=lower.dtype, device=lower.device)
+        half = torch.linalg.solve_triangular(lower, identity, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, half, upper=True)
+
+    def log_abs_det(self) -> Tensor:
+        return self.log_scale.sum()
+
+    def inverse(self, z: Tensor) -> Tensor:
+        inverse = self.inverse_matrix()
+        return apply_channels(inverse, -(inverse @ self.offset), z)
+
+
+class Inverted(ChannelLinear):
+    """The inverse of a channel-linear flow, sharing its parameters: `Inverted(a), f, a` is f conjugated by a."""
+
+    def __init__(self, flow: ChannelLinear) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def matrix_and_offset(self) -> tuple[Tensor, Tensor]:
+        matrix, offset = self.flow.matrix_and_offset()
+        inverse = self.flow.inverse_matrix() if isinstance(self.flow, LULinear) else torch.linalg.inv(matrix)
+        return inverse, -(inverse @ offset)
+
+    def log_abs_det(self) -> Tensor:
+        return -self.flow.log_abs_det()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow.inverse(x), (self.log_abs_det() * count_positions(x)).to(x.dtype).expand(x.shape[0])
+
+    def inverse(self, z: Tensor) -> Tensor:
+        x, _ = self.flow(z)
+        return x  # type: ignore[no-any-return]
+
+
+class ActNorm(ChannelLinear):
+    r"""A scale and shift per channel, :math:`z = e^{s} \odot x + o`, that starts by standardising its first batch.
+
+    Deviates from the softplus form of the published blocks (whose scale moves by about 1e-4 per Adam step and so
+    adapts the volume slowly): the scale is stored as its logarithm.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.offset = nn.Parameter(torch.zeros(channels))
+
+    def matrix_and_offset(self) -> tuple[Tensor, Tensor]:
+        return torch.diag(torch.exp(self.log_scale)), self.offset
+
+    def log_abs_det(self) -> Tensor:
+        return self.log_scale.sum()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        z = x * torch.exp(self.log_scale).view(shape) + self.offset.view(shape)
+        return z, (self.log_abs_det() * count_positions(x)).expand(x.shape[0])
+
+    def inverse(self, z: Tensor) -> Tensor:
+        shape = (1, -1) + (1,) * (z.ndim - 2)
+        return (z - self.offset.view(shape)) * torch.exp(-self.log_scale).view(shape)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> Tensor:
+        dims = [0, *range(2, x.ndim)]
+        std = x.std(dim=dims, correction=0).clamp_min(1e-6)
+        self.log_scale.copy_(-torch.log(std))
+        self.offset.copy_(-x.mean(dim=dims) / std)
+        return self(x)[0]  # type: ignore[no-any-return]
+
+
+class PositionLinear(Flow):
+    r"""An affine map of the channels of its own at every position, :math:`z_p = W_p (x_p - \mu_p)`; uniformly scaling.
+
+    The Jacobian is block diagonal and does not depend on x, so this is a uniformly scaling flow. With
+    :math:`W_p = \Sigma_p^{-1/2}` its latent norm is the Mahalanobis distance of PaDiM (Defard et al., 2021,
+    arXiv:2011.08785, section 3.2): a flow whose first layer starts so, starts at PaDiM.
+
+    Args:
+        weight: `(P, C, C)`, invertible, for the P = H·W positions in row order; z_c = sum_k weight[p, c, k] x_k.
+        mean: `(P, C)`.
+    """
+
+    weight: Tensor
+    mean: Tensor
+
+    def __init__(self, weight: Tensor, mean: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("mean", mean)
+
+    @property
+    def is_uniform(self) -> bool:
+        return True
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        n, c, h, w = x.shape
+        centred = x.flatten(2).permute(2, 0, 1) - self.mean[:, None, :]
+        z = torch.bmm(centred, self.weight.transpose(1, 2)).permute(1, 2, 0).reshape(n, c, h, w)
+        log_det = torch.linalg.slogdet(self.weight).logabsdet.sum()
+        return z, log_det.expand(n)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        columns = z.flatten(2).permute(2, 1, 0)
+        x = torch.linalg.solve(self.weight, columns) + self.mean[:, :, None]
+        return x.permute(2, 1, 0).reshape(z.shape)
+
+
+def apply_channels(matrix: Tensor, offset: Tensor, x: Tensor) -> Tensor:
+    """Matrix @ x + offset over the channel dimension of `(N, C)` or `(N, C, H, W)`, in the dtype of `x`."""
+    matrix, offset = matrix.to(x.dtype), offset.to(x.dtype)
+    if x.ndim == 2:
+        return F.linear(x, matrix, offset)
+    return F.conv2d(x, matrix[:, :, None, None], offset)

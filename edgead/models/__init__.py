@@ -1,0 +1,1 @@
+"""Detectors: a frozen backbone, a flow per level and a score head."""

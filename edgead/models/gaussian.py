@@ -1,0 +1,86 @@
+"""Closed-form starts: feature projections by principal components, and one Gaussian per position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def fit_projection(conv: nn.Conv2d, features: Iterable[Tensor]) -> None:
+    """Set a 1x1 convolution to the leading principal components of its input, centred, in the input's units.
+
+    Args:
+        conv: `(C_in -> C_out)`, C_out <= C_in.
+        features: Batches `(N, C_in, H, W)`.
+    """
+    count, total, products = 0, torch.zeros(0), torch.zeros(0)
+    for batch in features:
+        columns = batch.double().permute(1, 0, 2, 3).flatten(1).cpu()
+        if count == 0:
+            total, products = columns.new_zeros(len(columns)), columns.new_zeros(len(columns), len(columns))
+        count += columns.shape[1]
+        total += columns.sum(dim=1)
+        products += columns @ columns.T
+    mean = total / count
+    _, vectors = torch.linalg.eigh(products / count - torch.outer(mean, mean))
+    weight = vectors.flip(1)[:, : conv.out_channels].T
+    # eigenvectors have no sign of their own; fix it, so that two machines agree
+    weight = weight * torch.sign(weight.gather(1, weight.abs().argmax(dim=1, keepdim=True)))
+    assert conv.bias is not None
+    conv.weight.copy_(weight[:, :, None, None])
+    conv.bias.copy_(-(weight @ mean))
+
+
+@dataclass(frozen=True)
+class PositionGaussians:
+    """Mean and covariance of the features at each position.
+
+    Attributes:
+        mean: `(P, C)`, float64.
+        covariance: `(P, C, C)`, float64, maximum likelihood.
+        count: Number of images.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    count: int
+
+    def shrunk(self, amount: float, ridge: float) -> Tensor:
+        r"""`(P, C, C)`: :math:`(1 - a)\,\Sigma_p + a\,\bar\Sigma + r\,I` with the mean covariance of all positions.
+
+        Args:
+            amount: a, 0..1.
+            ridge: r as a share of the mean variance.
+        """
+        pooled = self.covariance.mean(dim=0)
+        mixed = (1.0 - amount) * self.covariance + amount * pooled
+        mixed.diagonal(dim1=1, dim2=2).add_(ridge * float(pooled.diagonal().mean()))
+        return mixed
+
+
+def fit_position_gaussians(batches: Iterable[Tensor]) -> PositionGaussians:
+    """Mean and covariance per position from batches `(N, C, H, W)`, accumulated in float64."""
+    count, total, products = 0, torch.zeros(0), torch.zeros(0)
+    for batch in batches:
+        columns = batch.flatten(2).permute(2, 0, 1)
+        positions, _, channels = columns.shape
+        if count == 0:
+            total = torch.zeros(positions, channels, dtype=torch.float64)
+            products = torch.zeros(positions, channels, channels, dtype=torch.float64)
+        count += columns.shape[1]
+        total += columns.sum(dim=1, dtype=torch.float64).cpu()
+        products += torch.bmm(columns.transpose(1, 2), columns).double().cpu()
+    mean = total / count
+    covariance = products / count - mean[:, :, None] * mean[:, None, :]
+    return PositionGaussians(mean, covariance, count)
+
+
+def inverse_factor(covariance: Tensor) -> Tensor:
+    """Inverse Cholesky factors, `(P, C, C)`, lower triangular: W with W Σ Wᵀ = I at each position."""
+    factor = torch.linalg.cholesky(covariance)
+    identity = torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device)
+    return torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)

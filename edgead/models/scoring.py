@@ -1,0 +1,54 @@
+"""From latent norms of all levels to one anomaly map and one score per image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgead.models.level import resample
+
+
+class ScoreHead(nn.Module):
+    r"""Standardise each level's map per position, add the levels up and pool.
+
+    .. math:: A = \sum_l w_l\, \mathrm{up}\big((m_l - \mu_l) / \sigma_l\big), \qquad s = \text{mean of the largest } k
+       \text{ values of } A
+
+    with the mean square :math:`m_l` of the latent and its mean and deviation over good images. Deviates from FastFlow
+    (arXiv:2111.07677, section 3.3), which averages exp(-m/2) over the levels and takes the maximum: without the
+    exponential scores far from the good ones stay comparable, and the standardisation makes levels and positions
+    comparable.
+
+    Args:
+        sizes: `(h, w)` of each level's map; the anomaly map has the size of the finest.
+        weights: w_l of each level.
+        top_fraction: Share of the map's positions that the image score averages over, > 0.
+    """
+
+    def __init__(self, sizes: Sequence[tuple[int, int]], weights: Sequence[float], top_fraction: float) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+        self.size = max(sizes)
+        self.weights = tuple(weights)
+        self.top_fraction = top_fraction
+        self.top_k = max(1, round(top_fraction * self.size[0] * self.size[1]))
+        for index, (h, w) in enumerate(sizes):
+            self.register_buffer(f"mean_{index}", torch.zeros(h, w))
+            self.register_buffer(f"gain_{index}", torch.ones(h, w))
+
+    def set_level(self, index: int, mean: Tensor, std: Tensor) -> None:
+        """Set the standardisation of one level from the mean and deviation `(h, w)` of its map on good images."""
+        self.get_buffer(f"mean_{index}").copy_(mean)
+        self.get_buffer(f"gain_{index}").copy_(self.weights[index] / std)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Maps `(N, h_l, w_l)` to `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`."""
+        total: Tensor | None = None
+        for index, level_map in enumerate(maps):
+            part = (level_map - self.get_buffer(f"mean_{index}")) * self.get_buffer(f"gain_{index}")
+            part = resample(part.unsqueeze(1), self.sizes[index], self.size).squeeze(1)
+            total = part if total is None else total + part
+        assert total is not None
+        return total, total.reshape(-1, self.size[0] * self.size[1]).topk(self.top_k, dim=1).values.mean(dim=1)

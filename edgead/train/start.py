@@ -1,0 +1,161 @@
+"""The closed-form start of a detector: projections, one Gaussian per position, standardised maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgead.evaluation.metrics import auroc
+from edgead.flows.linear import ActNorm, PositionLinear
+from edgead.models.fastflow import FastFlow
+from edgead.models.gaussian import PositionGaussians, fit_position_gaussians, fit_projection, inverse_factor
+from edgead.models.level import Level, squared_norm
+from edgead.models.scoring import ScoreHead
+from edgead.train.features import FeatureStore, allocate
+
+BATCH = 32
+SMOOTHING_SIGMA = 1.5
+SHARE_OF_ALL_POSITIONS = 0.5
+
+
+@dataclass(frozen=True)
+class Indices:
+    """Where the images of each part stand in a feature store."""
+
+    fit: tuple[int, ...]
+    early_stop: tuple[int, ...]
+    pseudo: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LevelStart:
+    """The shrinkage chosen for a level, and the pseudo-defect AUROC of each amount tried (empty: nothing to choose)."""
+
+    shrinkage: float
+    pseudo_auroc: dict[float, float]
+
+
+@torch.no_grad()
+def fit_start(
+    model: FastFlow, store: FeatureStore, indices: Indices, *, amounts: Sequence[float], ridge: float
+) -> list[LevelStart]:
+    """Fit the frozen parts of every level from the `fit` images.
+
+    How far each position's covariance is drawn to that of all positions is decided by telling the early-stopping
+    images from their pseudo-defective copies: parts that always lie alike want little, patterns that differ from
+    image to image want much, and the held-out likelihood alone chooses badly between them (see README, method).
+
+    Args:
+        model: Untrained.
+        store: Features of every image.
+        indices: Its parts.
+        amounts: Shrinkages to try.
+        ridge: Added to the diagonal, as a share of the mean variance.
+    """
+    starts = []
+    for level in model.levels:
+        for (stride, _), projection in zip(level.spec.sources, level.projections, strict=True):
+            if isinstance(projection, nn.Conv2d):
+                fit_projection(projection, (batch[stride] for batch in store.batches(indices.fit, BATCH)))
+        if isinstance(level.start, ActNorm):
+            level.start.initialise(torch.cat(list(_inputs(level, store, indices.fit[: 4 * BATCH]))))
+            starts.append(LevelStart(0.0, {}))
+        else:
+            starts.append(_fit_positions(model, level, level.start, store, indices, amounts, ridge))
+        level.couplings.initialise(level.start(torch.cat(list(_inputs(level, store, indices.fit[: 2 * BATCH]))))[0])
+    return starts
+
+
+@torch.no_grad()
+def started_arrays(
+    model: FastFlow, store: FeatureStore, indices: Sequence[int], *, memory_limit: int, folder: Path
+) -> list[NDArray[np.float16]]:
+    """What the couplings train on: each level's output of the frozen start, `(n, C, h, w)`, float16."""
+    arrays = []
+    for number, level in enumerate(model.levels):
+        shape = (len(indices), level.channels, *level.size)
+        array = allocate(shape, memory_limit, folder / f"started-{number}.npy")
+        for i, batch in enumerate(store.batches(indices, BATCH)):
+            array[i * BATCH : (i + 1) * BATCH] = level.started(batch).to(torch.float16).cpu().numpy()
+        arrays.append(array)
+    return arrays
+
+
+@torch.no_grad()
+def fit_head(model: FastFlow, arrays: Sequence[NDArray[np.float16]], rows: Sequence[int]) -> None:
+    """Standardise each level's map from good images that the flow was not fitted on, given by `rows` of `arrays`."""
+    device = next(model.parameters()).device
+    for number, (level, array) in enumerate(zip(model.levels, arrays, strict=True)):
+        maps = [level.norm(_tensor(array[list(rows[i : i + BATCH])], device)) for i in range(0, len(rows), BATCH)]
+        set_standardisation(model.head, number, torch.cat(maps).cpu())
+
+
+def set_standardisation(head: ScoreHead, number: int, maps: Tensor) -> None:
+    """Set one level of the head from maps of good images `(N, h, w)`.
+
+    Mean and deviation of each position are smoothed over its neighbours and drawn half way to those of all
+    positions: a few dozen images say little about a single one.
+    """
+    values = maps.double().numpy()
+    spread = float(values.std())
+    mean = _smooth(values.mean(axis=0)) * (1 - SHARE_OF_ALL_POSITIONS) + float(values.mean()) * SHARE_OF_ALL_POSITIONS
+    std = _smooth(values.std(axis=0)) * (1 - SHARE_OF_ALL_POSITIONS) + spread * SHARE_OF_ALL_POSITIONS
+    head.set_level(number, torch.from_numpy(mean), torch.from_numpy(np.maximum(std, 1e-6)))
+
+
+def _fit_positions(
+    model: FastFlow,
+    level: Level,
+    start: PositionLinear,
+    store: FeatureStore,
+    indices: Indices,
+    amounts: Sequence[float],
+    ridge: float,
+) -> LevelStart:
+    gaussians = fit_position_gaussians(_inputs(level, store, indices.fit))
+    if len(amounts) == 1:
+        _set_start(start, gaussians, amounts[0], ridge)
+        return LevelStart(amounts[0], {})
+    scores = {}
+    for amount in amounts:
+        _set_start(start, gaussians, amount, ridge)
+        good = _start_maps(level, store, indices.early_stop)
+        defective = _start_maps(level, store, indices.pseudo)
+        head = ScoreHead([level.size], [1.0], model.head.top_fraction)
+        set_standardisation(head, 0, good)
+        both = torch.cat([head([good])[1], head([defective])[1]]).numpy()
+        labels = np.arange(len(both)) >= len(good)
+        scores[amount] = float(auroc(both, labels) or 0.0)
+    chosen = max(amounts, key=lambda amount: scores[amount])
+    _set_start(start, gaussians, chosen, ridge)
+    return LevelStart(chosen, scores)
+
+
+def _set_start(start: PositionLinear, gaussians: PositionGaussians, amount: float, ridge: float) -> None:
+    start.weight.copy_(inverse_factor(gaussians.shrunk(amount, ridge)))
+    start.mean.copy_(gaussians.mean)
+
+
+def _start_maps(level: Level, store: FeatureStore, indices: Sequence[int]) -> Tensor:
+    return torch.cat([squared_norm(level.started(batch)).cpu() for batch in store.batches(indices, BATCH)])
+
+
+def _inputs(level: Level, store: FeatureStore, indices: Sequence[int]) -> Iterator[Tensor]:
+    for batch in store.batches(indices, BATCH):
+        yield level.inputs(batch)
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    smoothed = cv2.GaussianBlur(values, (0, 0), SMOOTHING_SIGMA, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(smoothed, np.float64)
+
+
+def _tensor(array: NDArray[np.float16], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, torch.float32)
