@@ -66,14 +66,14 @@ class ModelConfig(_Section):
     )
     level_weights: tuple[float, ...] = Field((1.0,), description="Weight of each level's standardised map.")
     positions: bool = Field(True, description="Start with one linear map per position, fitted in closed form.")
-    blocks: int = Field(4, ge=0, le=64, description="Couplings per level.")
+    blocks: int = Field(2, ge=0, le=64, description="Couplings per level.")
     kernels: tuple[tuple[int, int], ...] = Field(
-        ((3, 1),),
+        ((5, 1),),
         min_length=1,
         description="Kernel sizes of each subnet's two convolutions, repeated along the blocks.",
     )
     hidden_ratio: float = Field(0.75, gt=0, le=8, description="Hidden width of a subnet per channel of its level.")
-    top_fraction: float = Field(0.01, gt=0, le=1, description="Share of the map that the image score averages over.")
+    top_fraction: float = Field(0.02, gt=0, le=1, description="Share of the map that the image score averages over.")
 
     @model_validator(mode="before")
     @classmethod
@@ -99,9 +99,9 @@ class TrainConfig(_Section):
     epochs: int = Field(6, ge=0, le=10000, description="Most passes over the good images.")
     batch_size: int = Field(16, ge=1, le=4096, description="Images per step.")
     learning_rate: float = Field(
-        1e-3, gt=0, le=1, description="Largest step of AdamW, after a tenth of the steps; cosine to 1 %."
+        2e-3, gt=0, le=1, description="Largest step of AdamW, after a tenth of the steps; cosine to 1 %."
     )
-    noise: float = Field(0.3, ge=0, le=10, description="Deviation of the noise on whitened features while training.")
+    noise: float = Field(1.0, ge=0, le=10, description="Deviation of the noise on whitened features while training.")
     weight_decay: float = Field(1e-2, ge=0, le=10, description="Of AdamW, on the subnets' weights.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     patience: int = Field(5, ge=1, description="Epochs without a better held-out NLL before stopping.")

@@ -97,13 +97,30 @@ def overlay(
         `(H, W, 3)`, uint8, BGR.
     """
     size = (image.shape[0], image.shape[1])
-    strength = scale.normalise(upsample_map(anomaly_map, size))
-    colours = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    weight = (np.minimum(strength * 2.0, 1.0) * opacity)[:, :, None]
-    blended = np.rint(image * (1.0 - weight) + colours * weight).astype(np.uint8)
+    blended = image.copy()
+    place = _active_rectangle(anomaly_map, scale.low, size)
+    if place is not None:
+        strength = scale.normalise(upsample_map(anomaly_map, size)[place])
+        colours = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+        weight = (np.minimum(strength * 2.0, 1.0) * np.float32(opacity))[:, :, None]
+        blended[place] = np.rint(image[place] * (1.0 - weight) + colours * weight).astype(np.uint8)
     if contours:
-        regions = find_regions(anomaly_map, scale.threshold, size)
+        outlines = [region.contour for region in find_regions(anomaly_map, scale.threshold, size)]
         thickness = max(1, round(min(size) / 200))
-        cv2.drawContours(blended, [region.contour for region in regions], -1, (255, 255, 255), thickness + 2)
-        cv2.drawContours(blended, [region.contour for region in regions], -1, (0, 0, 255), thickness)
+        halo = thickness + (2 if thickness > 1 else 1)
+        cv2.drawContours(blended, outlines, -1, (255, 255, 255), halo)
+        cv2.drawContours(blended, outlines, -1, (0, 0, 255), thickness)
     return np.asarray(blended, np.uint8)
+
+
+def _active_rectangle(
+    anomaly_map: NDArray[np.float32], low: float, size: tuple[int, int]
+) -> tuple[slice, slice] | None:
+    """Where the upsampled map can be above `low`: around the cells that are, and one cell further."""
+    rows, columns = np.nonzero(anomaly_map > low)
+    if rows.size == 0:
+        return None
+    step_y, step_x = size[0] / anomaly_map.shape[0], size[1] / anomaly_map.shape[1]
+    top, bottom = int((rows.min() - 1) * step_y), int((rows.max() + 2) * step_y) + 1
+    left, right = int((columns.min() - 1) * step_x), int((columns.max() + 2) * step_x) + 1
+    return slice(max(0, top), min(size[0], bottom)), slice(max(0, left), min(size[1], right))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from functools import cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 from edgead.errors import ShapeError
 
 Image = NDArray[np.uint8]
+_LOG_SILENT = 0
 
 
 def rgb_from_array(array: NDArray[np.uint8] | NDArray[np.uint16], white_level: int = 255) -> Image:
@@ -62,3 +66,15 @@ def upsample_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDA
     """Bring an anomaly map `(h, w)` to `(height, width)` in pixels, bilinear with half-pixel centres."""
     height, width = size
     return np.asarray(cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+@cache
+def silence_opencv() -> None:
+    """Keep OpenCV and FFmpeg from writing to stderr: the errors that are raised say it, with names and redacted.
+
+    FFmpeg's level is read once, at the first video that the process opens or writes: whoever comes first must call this.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # OpenCV 5 moved the function into a submodule that OpenCV 4 does not have.
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    set_level(_LOG_SILENT)

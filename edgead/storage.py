@@ -8,23 +8,28 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from edgead.errors import StorageError
+
+_FORMATS = (".mp4", ".avi", ".jpg", ".png", ".onnx", ".npz", ".npy", ".safetensors")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, else removed.
 
-    The temporary name keeps the suffix of `path`, because image and video writers choose the format by it.
+    The temporary name keeps the suffix that a writer chooses its format by, and no other: a `*.json` left over from a
+    kill would be read by somebody.
 
     Raises:
         StorageError: If the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    temporary = path.with_name(
+        f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix if path.suffix in _FORMATS else ''}"
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -34,7 +39,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

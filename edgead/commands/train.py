@@ -149,7 +149,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         f"Held-out NLL {state.held_out_nll[0]:.4f} at the closed-form start, {state.best_nll:.4f} at epoch "
         f"{state.best_epoch} of {state.epoch} (nats per dimension)."
     )
-    fit_head(model, arrays, indices.early_stop)
+    fit_head(model, arrays, indices)
     del arrays
     shutil.rmtree(run / CACHE, ignore_errors=True)
     clock.lap("training")

@@ -100,7 +100,7 @@ def _paste(image: Floats, donor: Image, place: _Place) -> Floats:
     y, x = min(place.y, place.height - height), min(place.x, place.width - width)
     changed = image.copy()
     changed[y : y + height, x : x + width] = np.rot90(donor[y0 : y0 + height, x0 : x0 + width], 2)
-    return changed
+    return _floats(changed)
 
 
 def _grain(image: Floats, donor: Image, place: _Place) -> Floats:

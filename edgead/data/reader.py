@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
 from pathlib import Path
 
 import cv2
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgead.data.file_checks import find_damage
 from edgead.errors import DataError
-from edgead.imaging import Image, rgb_from_array
+from edgead.imaging import Image, rgb_from_array, silence_opencv
 
 MIN_SIDE_PX = 16
 WHITE_LEVELS = (1023, 4095, 16383, 65535)
@@ -102,7 +101,7 @@ def _picture(path: Path, content: bytes) -> NDArray[np.uint8] | NDArray[np.uint1
     damage = find_damage(content)
     if damage:
         raise DataError(f"The image {path} cannot be used: {damage}.", hint="Copy the file again or remove it.")
-    _silence_opencv()
+    silence_opencv()
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -126,9 +125,3 @@ def _picture(path: Path, content: bytes) -> NDArray[np.uint8] | NDArray[np.uint1
             hint="Remove it, or give the picture that it was made from.",
         )
     return np.asarray(picture)  # type: ignore[return-value]
-
-
-@cache
-def _silence_opencv() -> None:
-    """Stop OpenCV from printing about broken files: the error that is raised says it, with the file's name."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

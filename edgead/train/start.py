@@ -22,7 +22,6 @@ from edgead.train.features import FeatureStore, allocate
 
 BATCH = 32
 SMOOTHING_SIGMA = 1.5
-SHARE_OF_ALL_POSITIONS = 0.5
 
 
 @dataclass(frozen=True)
@@ -89,25 +88,32 @@ def started_arrays(
 
 
 @torch.no_grad()
-def fit_head(model: FastFlow, arrays: Sequence[NDArray[np.float16]], rows: Sequence[int]) -> None:
-    """Standardise each level's map from good images that the flow was not fitted on, given by `rows` of `arrays`."""
-    device = next(model.parameters()).device
+def fit_head(model: FastFlow, arrays: Sequence[NDArray[np.float16]], indices: Indices) -> None:
+    """Standardise each level's map from the good images, fitted and early-stopping ones.
+
+    The flow was fitted on the former, so their maps are lower; they are scaled to the mean of the latter first.
+
+    Args:
+        model: Trained.
+        arrays: From `started_arrays`, rows as in `indices`.
+        indices: The `fit` and `early_stop` rows.
+    """
     for number, (level, array) in enumerate(zip(model.levels, arrays, strict=True)):
-        maps = [level.norm(_tensor(array[list(rows[i : i + BATCH])], device)) for i in range(0, len(rows), BATCH)]
-        set_standardisation(model.head, number, torch.cat(maps).cpu())
+        fitted, unseen = (_maps(level, array, rows) for rows in (indices.fit, indices.early_stop))
+        set_standardisation(model.head, number, torch.cat([fitted * (unseen.mean() / fitted.mean()), unseen]))
 
 
 def set_standardisation(head: ScoreHead, number: int, maps: Tensor) -> None:
-    """Set one level of the head from maps of good images `(N, h, w)`.
-
-    Mean and deviation of each position are smoothed over its neighbours and drawn half way to those of all
-    positions: a few dozen images say little about a single one.
-    """
+    """Set one level of the head from maps of good images `(N, h, w)`; mean and deviation are smoothed over neighbours."""
     values = maps.double().numpy()
-    spread = float(values.std())
-    mean = _smooth(values.mean(axis=0)) * (1 - SHARE_OF_ALL_POSITIONS) + float(values.mean()) * SHARE_OF_ALL_POSITIONS
-    std = _smooth(values.std(axis=0)) * (1 - SHARE_OF_ALL_POSITIONS) + spread * SHARE_OF_ALL_POSITIONS
-    head.set_level(number, torch.from_numpy(mean), torch.from_numpy(np.maximum(std, 1e-6)))
+    std = np.maximum(_smooth(values.std(axis=0)), 1e-6)
+    head.set_level(number, torch.from_numpy(_smooth(values.mean(axis=0))), torch.from_numpy(std))
+
+
+def _maps(level: Level, array: NDArray[np.float16], rows: Sequence[int]) -> Tensor:
+    device = next(level.couplings.parameters()).device
+    chunks = (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
+    return torch.cat([level.norm(_tensor(array[list(chunk)], device)).cpu() for chunk in chunks])
 
 
 def _fit_positions(

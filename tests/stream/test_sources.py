@@ -14,7 +14,8 @@ from cv2.typing import MatLike
 from edgead.errors import ShapeError, SourceError
 from edgead.stream.frame import Frame
 from edgead.stream.sources.camera import CameraDevice, camera_missing, list_cameras
-from edgead.stream.sources.capture import Capture, capture_fps, silence_opencv
+from edgead.imaging import silence_opencv
+from edgead.stream.sources.capture import Capture, capture_fps
 from edgead.stream.sources.live import LiveSource
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.restart import MAX_DELAY_S, RestartBudget

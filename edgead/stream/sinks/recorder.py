@@ -13,11 +13,10 @@ import cv2
 from typing_extensions import Self
 
 from edgead.errors import ConfigError, StorageError
-from edgead.imaging import Image
+from edgead.imaging import Image, silence_opencv
 from edgead.storage import atomic_path, storage_error
 from edgead.stream.annotation import letterbox
 from edgead.stream.result import Result
-from edgead.stream.sources.capture import silence_opencv
 
 _LOG = logging.getLogger(__name__)
 

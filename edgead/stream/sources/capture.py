@@ -8,9 +8,10 @@ from typing import Protocol
 import cv2
 from cv2.typing import MatLike
 
+from edgead.imaging import silence_opencv
+
 # Some drivers and RTSP servers report their clock (90000) or nothing instead of a frame rate.
 _PLAUSIBLE_FPS = (0.1, 240.0)
-_LOG_SILENT = 0
 
 
 class Capture(Protocol):
@@ -67,14 +68,3 @@ def _opened(capture: cv2.VideoCapture) -> Capture | None:
         return capture
     capture.release()
     return None
-
-
-def silence_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing to stderr, across the status line and with addresses unredacted.
-
-    FFmpeg's level is read once, at the first video that the process opens or writes: whoever comes first must call this.
-    """
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    # OpenCV 5 moved the function into a submodule that OpenCV 4 does not have.
-    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
-    set_level(_LOG_SILENT)
