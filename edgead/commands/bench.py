@@ -1,0 +1,115 @@
+"""`edgead bench`: what a frame costs, the engine alone and end to end."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.bundle import Bundle
+from edgead.commands.progress import Progress
+from edgead.runner import Runner
+from edgead.stream.detector import Detector
+from edgead.stream.frame import Frame
+
+WARM_UP = 10
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Latencies of n frames, in ms."""
+
+    engine: str
+    engine_ms: list[float]
+    end_to_end_ms: list[float]
+    stages_ms: dict[str, list[float]]
+    startup_s: float
+    rss_mb: float
+    multiply_adds: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of `bench --json`."""
+        return {
+            "engine": self.engine,
+            "engine_ms": percentiles(self.engine_ms),
+            "end_to_end_ms": percentiles(self.end_to_end_ms),
+            "stages_ms": {name: percentiles(values) for name, values in self.stages_ms.items()},
+            "fps": round(1e3 / statistics.mean(self.end_to_end_ms), 2),
+            "rss_mb": self.rss_mb,
+            "startup_s": self.startup_s,
+            "multiply_adds": self.multiply_adds,
+        }
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    """p50, p95 and p99."""
+    return {f"p{q}": round(float(np.percentile(values, q)), 3) for q in (50, 95, 99)}
+
+
+def bench(
+    bundle: Bundle, runner: Runner, progress: Progress, *, n_frames: int, frame_size: tuple[int, int], startup_s: float
+) -> BenchResult:
+    """Measure on the bundle's reference pictures, engine-only and end-to-end runs taking turns on the same frames.
+
+    Args:
+        bundle: Verified.
+        runner: An open engine of it.
+        progress: Gets progress.
+        n_frames: Measured frames, after a warm-up of 10.
+        frame_size: `(height, width)` of the camera pictures to imitate.
+        startup_s: Time that opening bundle and engine took.
+    """
+    frames = _frames(bundle, frame_size)
+    calibration = bundle.calibration()
+    detector = Detector(
+        runner,
+        image_size=bundle.image_size,
+        threshold=calibration.threshold.value,
+        pixel_threshold=calibration.pixel_threshold.value,
+    )
+    engine_ms, end_to_end_ms, prepare_ms = [], [], []
+    for i in range(WARM_UP + n_frames):
+        frame = Frame(frames[i % len(frames)], i, time.monotonic(), "bench")
+        start = time.perf_counter()
+        prepared = detector.prepare(frame)
+        middle = time.perf_counter()
+        detector.detect(prepared)
+        end = time.perf_counter()
+        batch = prepared.batch
+        bare = time.perf_counter()
+        runner.infer(batch)
+        done = time.perf_counter()
+        if i >= WARM_UP:
+            prepare_ms.append((middle - start) * 1e3)
+            end_to_end_ms.append((end - start) * 1e3)
+            engine_ms.append((done - bare) * 1e3)
+        progress.update("Measuring", i + 1, WARM_UP + n_frames)
+    return BenchResult(
+        engine=runner.engine_name,
+        engine_ms=engine_ms,
+        end_to_end_ms=end_to_end_ms,
+        stages_ms={"prepare": prepare_ms, "engine": engine_ms},
+        startup_s=round(startup_s, 3),
+        rss_mb=round(peak_rss_mb(), 1),
+        multiply_adds=bundle.manifest.cost.multiply_adds,
+    )
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def _frames(bundle: Bundle, frame_size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    import cv2
+
+    height, width = frame_size
+    images = bundle.reference()["images"]
+    return [np.ascontiguousarray(cv2.resize(image, (width, height))[:, :, ::-1]) for image in images]
