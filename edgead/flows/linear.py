@@ -178,7 +178,9 @@ class ActNorm(ChannelLinear):
     @torch.no_grad()
     def initialise(self, x: Tensor) -> Tensor:
         dims = [0, *range(2, x.ndim)]
-        std = x.std(dim=dims, correction=0).clamp_min(1e-6)
+        std = x.std(dim=dims, correction=0)
+        # a channel that is constant in this batch may come alive later: not beyond what float16 holds
+        std = std.clamp_min(max(1e-3 * float(std.square().mean().sqrt()), 1e-6))
         self.log_scale.copy_(-torch.log(std))
         self.offset.copy_(-x.mean(dim=dims) / std)
         return self(x)[0]  # type: ignore[no-any-return]
