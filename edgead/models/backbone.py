@@ -41,12 +41,13 @@ class Backbone(nn.Module):
     def __init__(self, name: str, weights: str | None, strides: Sequence[int], image_size: tuple[int, int]) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.body = _create(name, self.strides)
+        ascending = sorted(set(strides))  # timm gives features in the network's order, whatever is asked
+        self.body = _create(name, ascending)
         if weights is not None:
             _load(self.body, name, weights)
         self.weights_digest = _digest(self.body)
         info: Any = self.body.feature_info
-        self.channels = dict(zip(self.strides, info.channels(), strict=True))
+        self.channels = dict(zip(ascending, info.channels(), strict=True))
         mean, std = _normalisation(self.body)
         self.register_buffer("scale", (1.0 / (255.0 * std))[None, :, None, None])
         self.register_buffer("shift", (-mean / std)[None, :, None, None])
@@ -57,7 +58,8 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features `(N, C_s, H_s, W_s)`, float32, one per stride, in the order of `strides`."""
         x = images.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
-        return list(self.body(x))
+        features = dict(zip(sorted(set(self.strides)), self.body(x), strict=True))
+        return [features[stride] for stride in self.strides]
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in evaluation mode: the backbone is frozen."""
@@ -69,7 +71,7 @@ class Backbone(nn.Module):
         return {s: (f.shape[2], f.shape[3]) for s, f in zip(self.strides, features, strict=True)}
 
 
-def _create(name: str, strides: tuple[int, ...]) -> nn.Module:
+def _create(name: str, strides: Sequence[int]) -> nn.Module:
     if not timm.is_model(name):
         close = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5])
         raise ConfigError(
