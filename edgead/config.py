@@ -79,7 +79,8 @@ class ModelConfig(_Section):
     @classmethod
     def _apply_preset(cls, values: Any) -> Any:
         if isinstance(values, dict):
-            return {**PRESETS.get(values.get("name", "usf"), {}), **values}
+            name = values.get("name", "usf")
+            return {**(PRESETS.get(name, {}) if isinstance(name, str) else {}), **values}
         return values
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from types import FrameType
 
 from edgead.bundle import Bundle
 from edgead.config import AlertConfig, StreamConfig
+from edgead.evaluation.threshold import at_rate
 from edgead.runner import Runner
 from edgead.stream.alerts import AlertRules, closing_level
 from edgead.stream.annotation import Annotator
@@ -46,6 +47,7 @@ def stream(
     alert_config: AlertConfig,
     class_name: str | None = None,
     max_frames: int | None = None,
+    false_alarm_rate: float | None = None,
     on_status: Callable[[StreamStatus], None] | None = None,
     stop: threading.Event | None = None,
 ) -> StreamSummary:
@@ -60,6 +62,7 @@ def stream(
         alert_config: When a run of anomalous frames becomes an alert.
         class_name: The kind of part; None takes the bundle's common threshold.
         max_frames: End after so many judged frames.
+        false_alarm_rate: Use the thresholds for this rate instead of the shipped ones.
         on_status: Gets the state of the running stream about ten times a second.
         stop: Ends the stream from outside.
 
@@ -68,6 +71,8 @@ def stream(
     """
     stop = threading.Event() if stop is None else stop
     calibration = bundle.calibration(class_name)
+    if false_alarm_rate is not None:
+        calibration = at_rate(calibration, false_alarm_rate)
     source = source_from_uri(source_uri, _source_options(config, bundle.manifest.preprocessing.white_level))
     threshold = calibration.threshold.value
     detector = Detector(

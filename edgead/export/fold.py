@@ -187,6 +187,7 @@ class _Folder:
             self._sliced(flow)
 
     def finish(self) -> FoldedFlow:
+        self._push_scale()
         deviation = (self.matrix @ self.matrix.T - self.identity).abs().max()
         if deviation > ORTHOGONAL_TOLERANCE:
             self._materialise()
@@ -225,6 +226,19 @@ class _Folder:
             self.steps.append(_conv(self.matrix[:, :, None, None], self.matrix @ self.shift))
         self._reset()
 
+    def _push_scale(self) -> None:
+        """Give a matrix that only scales channels to the last step that mixes them, back through the couplings."""
+        scale = self.matrix.diagonal().clone()
+        if torch.equal(self.matrix, self.identity) or not torch.equal(self.matrix, torch.diag(scale)):
+            return
+        mixers = [i for i, step in enumerate(self.steps) if isinstance(step, (FoldedPositions, nn.Conv2d))]
+        if not mixers:
+            return
+        for step in self.steps[mixers[-1] :]:
+            _scale_output(step, scale)
+        self.shift = scale * self.shift
+        self.matrix = self.identity.clone()
+
     def _flush_shift(self) -> None:
         """Give the waiting shift to the bias of whatever made u; where nothing takes it, add it by itself."""
         if not self.shift.any():
@@ -255,6 +269,33 @@ class _Folder:
     def _reset(self) -> None:
         self.matrix = self.identity.clone()
         self.shift = self.identity.new_zeros(len(self.identity))
+
+
+def _scale_output(step: nn.Module, scale: Tensor) -> None:
+    """Make a step give scale ⊙ its output, from scale ⊙ its input where it is not one that mixes channels."""
+    if isinstance(step, FoldedPositions):
+        step.weight_t *= scale
+    elif isinstance(step, nn.Conv2d):
+        assert step.bias is not None
+        step.weight.data *= scale[:, None, None, None]
+        step.bias.data *= scale
+    elif isinstance(step, AddShift):
+        step.shift *= scale[None, :, None, None]
+    elif isinstance(step, ResidualStep):
+        step.first.weight.data /= scale[None, :, None, None]
+        _scale_output(step.second, scale)
+    elif isinstance(step, CouplingStep):
+        n_first = step.coupling.n_first
+        first, second = _convolutions(step.coupling)
+        first.weight.data /= scale[None, :n_first, None, None]
+        if isinstance(step.coupling, AdditiveCoupling):
+            _scale_output(second, scale[n_first:])
+        else:
+            # only the shifts are in the output's units, the log scales are not
+            ones = torch.ones(second.out_channels - (len(scale) - n_first), dtype=scale.dtype)
+            _scale_output(second, torch.cat([ones, scale[n_first:]]))
+    else:
+        raise AssertionError(type(step))
 
 
 def _flatten(flow: Flow) -> Iterator[Flow]:

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 
-from edgead.stream.meter import StreamStatus
+from edgead.stream.meter import StreamStatus, StreamSummary
 
 # Fast enough to look alive, slow enough to be read; a log file gets a line per five seconds.
 _TERMINAL_INTERVAL_S = 0.2
@@ -29,6 +29,33 @@ def status_line(status: StreamStatus) -> str:
     if status.n_dropped:
         parts.append(f"{status.n_dropped} skipped")
     return " · ".join(parts)
+
+
+def summary_text(summary: StreamSummary) -> str:
+    """What a stream did, in a few sentences."""
+    parts = [
+        f"{summary.n_processed} frames in {summary.elapsed_s:.1f} s ({summary.fps:.1f} frames/s)",
+        f"{summary.n_anomalous} anomalous",
+        f"{summary.n_alerts} alert{'' if summary.n_alerts == 1 else 's'}",
+    ]
+    if summary.n_dropped:
+        parts.append(f"{summary.n_dropped} skipped for newer ones")
+    if summary.restarts:
+        parts.append(f"{summary.restarts} reconnections")
+    if summary.n_pictures_dropped:
+        parts.append(f"{summary.n_pictures_dropped} pictures missing in the recording or window")
+    lines = [", ".join(parts) + "."]
+    if summary.engine_ms and summary.end_to_end_ms:
+        lines.append(
+            f"Engine p50 {summary.engine_ms.p50:.1f} ms, p95 {summary.engine_ms.p95:.1f} ms; end to end p50 "
+            f"{summary.end_to_end_ms.p50:.1f} ms, p95 {summary.end_to_end_ms.p95:.1f} ms."
+        )
+    if summary.broken:
+        named = ", ".join(summary.broken[:5])
+        lines.append(f"{len(summary.broken)} pictures could not be read and were skipped: {named}.")
+    if summary.missing_frames:
+        lines.append(f"The video ended {summary.missing_frames} frames before its header promised.")
+    return "\n".join(lines)
 
 
 class StatusLine:

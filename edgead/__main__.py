@@ -1,0 +1,5 @@
+"""`python -m edgead`."""
+
+from edgead.cli import main
+
+main()

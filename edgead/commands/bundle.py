@@ -1,0 +1,67 @@
+"""`edgead bundle`: look into a bundle, check it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgead.bundle import ENGINES, Bundle, open_bundle
+from edgead.engines.build import present_engines
+from edgead.evaluation.threshold import images_to_certify
+
+
+def bundle_facts(path: Path) -> list[tuple[str, str]]:
+    """What a person wants to know about a verified bundle, as names and values.
+
+    Raises:
+        BundleError: If it does not verify.
+    """
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    height, width = bundle.image_size
+    provenance = manifest.provenance
+    parity, cost = manifest.parity, manifest.cost
+    facts = [
+        ("path", str(bundle.path)),
+        ("model", f"{manifest.model} (edgead {manifest.edgead_version}, schema {manifest.schema_version})"),
+        ("classes", ", ".join(manifest.classes)),
+        ("input", f"{height} x {width} px RGB, map {manifest.graph.map_size[0]} x {manifest.graph.map_size[1]}"),
+        ("trained", f"{provenance.created_at} on {provenance.data_root}, seed {provenance.seed}"),
+        ("images", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in provenance.n_images.items())),
+    ]
+    facts += [(f"threshold {name}", _threshold_text(bundle, name)) for name in manifest.calibration]
+    facts += [
+        (
+            "parity",
+            f"folded {parity.folded_vs_unfolded:.1e}, ONNX {parity.onnx_vs_unfolded:.1e} relative to unfolded torch, "
+            f"{parity.verdict_flips} verdicts flip",
+        ),
+        (
+            "cost",
+            f"{cost.multiply_adds / 1e6:.0f} M multiply-adds per image; flow {cost.flow_multiply_adds_unfolded / 1e6:.1f} M "
+            f"unfolded, {cost.flow_multiply_adds_folded / 1e6:.1f} M folded",
+        ),
+        (
+            "size",
+            f"{folder_mb(bundle.path):.1f} MB without engines, {cost.parameters / 1e6:.1f} M parameters in the graph",
+        ),
+        ("engines", ", ".join(present_engines(bundle)) or "none built on this machine"),
+        ("digest", bundle.digest),
+    ]
+    return facts
+
+
+def folder_mb(path: Path) -> float:
+    """Size of a bundle's own files, in MB."""
+    files = (file for file in path.rglob("*") if file.is_file() and ENGINES not in file.relative_to(path).parts)
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _threshold_text(bundle: Bundle, name: str) -> str:
+    record = bundle.manifest.calibration[name].threshold
+    promise = f"{record.value:.3f} for {record.false_alarm_rate:.2%} false alarms, from {record.n_images} good images"
+    if record.certified:
+        return f"{promise}, certified"
+    assert record.interval is not None
+    low, high = record.interval
+    needed = images_to_certify(record.false_alarm_rate)
+    return f"{promise}, extrapolated (95 % interval {low:.3f} to {high:.3f}; {needed} images would certify it)"

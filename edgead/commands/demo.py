@@ -1,0 +1,94 @@
+"""`edgead demo`: the whole journey on generated parts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgead.bundle import Bundle
+from edgead.commands.build_engine import BuiltEngine, build_engine
+from edgead.commands.evaluate import Evaluation, evaluate_bundle
+from edgead.commands.progress import Progress
+from edgead.commands.stream import StreamOutputs, stream
+from edgead.commands.train import TrainResult, train
+from edgead.config import Config
+from edgead.data.synthetic.make import write_dataset
+from edgead.engines.build import open_engine
+from edgead.errors import ConfigError
+from edgead.stream.meter import StreamSummary
+
+N_TRAIN = 200
+N_TEST_GOOD = 30
+N_TEST_PER_DEFECT = 6
+SIDE = 320
+SEED = 7
+VIDEO_FRAMES = 400
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where everything is, and how long it took in all, in s."""
+
+    data: Path
+    training: TrainResult
+    engine: BuiltEngine
+    evaluation: Evaluation
+    stream: StreamSummary
+    video: Path
+    alerts: Path
+    seconds: float
+
+
+def demo(config: Config, progress: Progress, *, out: Path, part: str) -> DemoResult:
+    """Generate parts, train, build an engine, evaluate, and watch a generated line with timed defects.
+
+    Args:
+        config: As for training; `data.root` is replaced.
+        progress: Gets notes and progress.
+        out: Folder for everything; it must not hold a demo of another part.
+        part: Kind of part, see `data.synthetic.parts.PARTS`.
+
+    Raises:
+        ConfigError: If the part is unknown, or `out` is in use.
+    """
+    from edgead.data.synthetic.parts import PARTS
+
+    if part not in PARTS:
+        raise ConfigError(f"There is no synthetic part {part!r}; there are: {', '.join(PARTS)}.")
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty.", hint="Choose another folder with --out, or remove it.")
+    started = time.monotonic()
+    data = out / "data" / part
+    progress.note(f"Generating {N_TRAIN} good parts ({part}: {PARTS[part].description}) and a test set in {data}")
+    write_dataset(
+        data, part, n_train=N_TRAIN, n_test_good=N_TEST_GOOD, n_test_per_defect=N_TEST_PER_DEFECT, seed=SEED,
+        size=(SIDE, SIDE), progress=lambda done, total: progress.update("Generating", done, total),
+    )  # fmt: skip
+    config = config.model_copy(update={"data": config.data.model_copy(update={"root": data})})
+    training = train(config, progress, out=None, runs=out / "runs", resume=False)
+    engine = build_engine(training.bundle, "fp32", "auto", progress)
+    with open_engine(training.bundle, engine.name, threads=config.engine.threads) as runner:
+        evaluation = evaluate_bundle(
+            training.bundle, runner, data, progress, false_alarm_rate=None, report=out / "report"
+        )
+        summary = _watch(config, training.bundle, runner, out, part, progress)
+    seconds = time.monotonic() - started
+    return DemoResult(data, training, engine, evaluation, summary, out / "line.mp4", out / "alerts", seconds)
+
+
+def _watch(config: Config, bundle: Bundle, runner: object, out: Path, part: str, progress: Progress) -> StreamSummary:
+    from edgead.runner import Runner
+
+    assert isinstance(runner, Runner)
+    progress.note(f"Watching a generated line of {VIDEO_FRAMES} frames")
+    return stream(
+        bundle,
+        runner,
+        f"synthetic:{part}",
+        StreamOutputs(alerts_dir=out / "alerts", record=out / "line.mp4"),
+        config=config.stream,
+        alert_config=config.alerts,
+        max_frames=VIDEO_FRAMES,
+        on_status=lambda status: progress.update("Watching", status.n_frames, VIDEO_FRAMES),
+    )

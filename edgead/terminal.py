@@ -1,0 +1,136 @@
+"""What a person sees: progress bars, tables, one-sentence notes. Used by `cli.py` only."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from typing_extensions import Self
+
+if TYPE_CHECKING:
+    from edgead.commands.bench import BenchResult
+    from edgead.commands.doctor import Diagnosis
+    from edgead.evaluation.evaluate import EvaluationResult
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+STATUS_STYLE = {"ok": "green", "info": "dim", "warning": "yellow", "failed": "bold red"}
+
+
+class TerminalProgress:
+    """Notes and progress bars with the remaining time on stderr; where that is no terminal, a line per finished task."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[detail]}"), console=err,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+        self._live = err.is_terminal
+
+    def note(self, text: str) -> None:
+        self._bars.console.print(text, markup=False)
+
+    def update(self, task: str, done: int, total: int, detail: str = "") -> None:
+        if not self._live:
+            if done >= total:
+                self.note(f"{task}: done{f' ({detail})' if detail else ''}")
+            return
+        if task not in self._tasks:
+            self._tasks[task] = self._bars.add_task(task, total=total, detail=detail)
+        self._bars.update(self._tasks[task], completed=done, total=total, detail=detail)
+        if done >= total:
+            self._bars.update(self._tasks.pop(task), completed=total)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._bars.stop()
+
+
+def show_facts(facts: list[tuple[str, str]]) -> None:
+    """Names and values, one per line."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        table.add_row(f"[bold]{name}[/bold]", value)
+    out.print(table)
+
+
+def show_evaluation(result: EvaluationResult) -> None:
+    """Image and pixel metrics per class and mean, then each kind of defect."""
+    table = Table(title=f"engine {result.engine}", title_justify="left")
+    for column in (
+        "class",
+        "image AUROC",
+        "AP",
+        "F1max",
+        "pixel AUROC",
+        "AUPRO 0.3",
+        "AUPRO 0.05",
+        "false alarms",
+        "detected",
+    ):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    rows = [(name, part.metrics) for name, part in result.classes.items()]
+    if len(rows) > 1:
+        rows.append(("mean", result.mean))
+    for name, m in rows:
+        values = (m.image_auroc, m.image_ap, m.image_f1max, m.pixel_auroc, m.aupro_0_3, m.aupro_0_05)
+        table.add_row(
+            name,
+            *("-" if value is None else f"{value:.4f}" for value in values),
+            _share(m.false_alarm_rate, m.n_good),
+            _share(m.detection_rate, m.n_defective),
+        )
+    out.print(table)
+    for name, part in result.classes.items():
+        if len(part.defects) > 1:
+            defects = Table(title=f"{name}: kinds of defect", title_justify="left")
+            for column in ("defect", "image AUROC", "detected"):
+                defects.add_column(column, justify="left" if column == "defect" else "right")
+            for kind, defect in part.defects.items():
+                auroc = "-" if defect.image_auroc is None else f"{defect.image_auroc:.4f}"
+                defects.add_row(kind, auroc, _share(defect.detected.value, defect.detected.n))
+            out.print(defects)
+
+
+def show_bench(result: BenchResult) -> None:
+    """Latencies and costs."""
+    content = result.to_json()
+    table = Table(title=f"engine {result.engine}", title_justify="left")
+    for column in ("ms", "p50", "p95", "p99"):
+        table.add_column(column, justify="left" if column == "ms" else "right")
+    stages = {f"  {name}": value for name, value in content["stages_ms"].items()}
+    rows = {"engine alone": content["engine_ms"], "end to end": content["end_to_end_ms"], **stages}
+    for name, value in rows.items():
+        table.add_row(name, *(f"{value[key]:.2f}" for key in ("p50", "p95", "p99")))
+    out.print(table)
+    ratio = content["end_to_end_ms"]["p50"] / content["engine_ms"]["p50"]
+    out.print(
+        f"{content['fps']:.1f} frames/s · end to end / engine {ratio:.2f} · start-up {content['startup_s']:.2f} s · "
+        f"memory {content['rss_mb']:.0f} MB · {content['multiply_adds'] / 1e6:.0f} M multiply-adds"
+    )
+
+
+def show_diagnosis(diagnosis: Diagnosis) -> None:
+    """One line per check and a verdict."""
+    table = Table.grid(padding=(0, 2))
+    for check in diagnosis.checks:
+        table.add_row(f"[{STATUS_STYLE[check.status]}]{check.status:<7}[/]", check.name, check.detail)
+    out.print(table)
+    out.print(
+        "[green]Everything that could be checked is right.[/]" if diagnosis.ok else "[bold red]Something failed.[/]"
+    )
+
+
+def _share(value: float | None, n: int) -> str:
+    return "-" if value is None else f"{value:.1%} of {n}"
