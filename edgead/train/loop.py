@@ -88,13 +88,15 @@ def train_couplings(
     Raises:
         TrainingError: If the loss is not finite, naming epoch and step.
     """
-    objective = _Objective(model, arrays)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=BETAS)
     if resume and checkpoint.is_file():
         state, best = _restore(model, optimizer, checkpoint)
+        objective = _Objective(model, arrays)
     else:
+        objective = _Objective(model, arrays)
         state = TrainState(fit_nll=[objective.mean(fit)], held_out_nll=[objective.mean(held_out)])
+        _require_finite(torch.tensor([state.fit_nll[0], state.held_out_nll[0]]).sum(), 0, 0)
         best = _weights(model)
         _save(model, optimizer, state, best, checkpoint)
     on_epoch(state)
@@ -150,7 +152,7 @@ class _Objective:
         for level, array in zip(self.levels, self.arrays, strict=True):
             for start in range(0, len(rows), EVALUATION_BATCH):
                 u = self._batch(array, np.asarray(rows[start : start + EVALUATION_BATCH]))
-                total += float(level_nll(level.couplings, u).double().sum())
+                total += float(level_nll(level.couplings, u).cpu().double().sum())
         return total / len(rows)
 
     def _batch(self, array: NDArray[np.float16], rows: NDArray[np.int64]) -> Tensor:
@@ -161,8 +163,8 @@ class _Objective:
 def _start_log_det(level: Level) -> float:
     """Log |det| of the frozen start, nats per dimension."""
     if isinstance(level.start, ActNorm):
-        return float(level.start.log_scale.double().mean())
-    return float(torch.linalg.slogdet(level.start.weight.double().cpu()).logabsdet.sum()) / level.start.mean.numel()
+        return float(level.start.log_scale.cpu().double().mean())
+    return float(torch.linalg.slogdet(level.start.weight.cpu().double()).logabsdet.sum()) / level.start.mean.numel()
 
 
 def _groups(model: FastFlow, weight_decay: float) -> list[dict[str, Any]]:
