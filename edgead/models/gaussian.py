@@ -19,7 +19,7 @@ def fit_projection(conv: nn.Conv2d, features: Iterable[Tensor]) -> None:
     """
     count, total, products = 0, torch.zeros(0), torch.zeros(0)
     for batch in features:
-        columns = batch.double().permute(1, 0, 2, 3).flatten(1).cpu()
+        columns = batch.cpu().double().permute(1, 0, 2, 3).flatten(1)
         if count == 0:
             total, products = columns.new_zeros(len(columns)), columns.new_zeros(len(columns), len(columns))
         count += columns.shape[1]
@@ -64,19 +64,22 @@ class PositionGaussians:
 
 def fit_position_gaussians(batches: Iterable[Tensor]) -> PositionGaussians:
     """Mean and covariance per position from batches `(N, C, H, W)`, accumulated in float64."""
-    count, total, products = 0, torch.zeros(0), torch.zeros(0)
+    count, total, products, origin = 0, torch.zeros(0), torch.zeros(0), torch.zeros(0)
     for batch in batches:
         columns = batch.flatten(2).permute(2, 0, 1)
         positions, _, channels = columns.shape
         if count == 0:
             total = torch.zeros(positions, channels, dtype=torch.float64)
             products = torch.zeros(positions, channels, channels, dtype=torch.float64)
+            # float32 products of features far from zero would drown the variance in rounding
+            origin = columns.mean(dim=1, keepdim=True)
+        columns = columns - origin
         count += columns.shape[1]
-        total += columns.sum(dim=1, dtype=torch.float64).cpu()
-        products += torch.bmm(columns.transpose(1, 2), columns).double().cpu()
+        total += columns.sum(dim=1).cpu().double()
+        products += torch.bmm(columns.transpose(1, 2), columns).cpu().double()
     mean = total / count
     covariance = products / count - mean[:, :, None] * mean[:, None, :]
-    return PositionGaussians(mean, covariance, count)
+    return PositionGaussians(mean + origin[:, 0].cpu().double(), covariance, count)
 
 
 def inverse_factor(covariance: Tensor) -> Tensor:

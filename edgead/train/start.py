@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgead.errors import TrainingError
 from edgead.evaluation.metrics import auroc
 from edgead.flows.linear import ActNorm, PositionLinear
 from edgead.models.fastflow import FastFlow
@@ -145,7 +146,13 @@ def _fit_positions(
 
 
 def _set_start(start: PositionLinear, gaussians: PositionGaussians, amount: float, ridge: float) -> None:
-    start.weight.copy_(inverse_factor(gaussians.shrunk(amount, ridge)))
+    try:
+        start.weight.copy_(inverse_factor(gaussians.shrunk(amount, ridge)))
+    except torch.linalg.LinAlgError as error:
+        raise TrainingError(
+            "The good images show no variation that a detector could learn: their features are constant or not finite.",
+            hint="Check that the images differ, or raise train.ridge.",
+        ) from error
     start.mean.copy_(gaussians.mean)
 
 
