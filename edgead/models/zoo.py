@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from edgead.bundle import Bundle
@@ -26,7 +27,12 @@ def load_model(bundle: Bundle) -> FastFlow:
     Raises:
         BundleError: If the weights do not fit the bundle's own configuration.
     """
-    config = ModelConfig.model_validate(bundle.manifest.provenance.config["model"])
+    try:
+        config = ModelConfig.model_validate(bundle.manifest.provenance.config["model"])
+    except (KeyError, ValidationError) as error:
+        raise BundleError(
+            f"{bundle.path} does not say how its model is made: {error}.", hint="Use the edgead that trained it."
+        ) from error
     model = _assemble(config, None)
     load_weights(model, bundle.weights_path)
     return model.eval()
