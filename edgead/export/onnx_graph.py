@@ -153,7 +153,7 @@ def _fuse_pads(proto: onnx.ModelProto) -> None:
     producers = {node.output[0]: node for node in graph.node if node.op_type == "Pad"}
     for conv in [node for node in graph.node if node.op_type == "Conv"]:
         pad = producers.get(conv.input[0])
-        if pad is None or uses[conv.input[0]] != 1 or pad.input[1] not in constants:
+        if pad is None or uses[conv.input[0]] != 1 or not _pads_zeros(pad, constants):
             continue
         before, after = constants[pad.input[1]][2:4], constants[pad.input[1]][6:8]
         own = next(attribute for attribute in conv.attribute if attribute.name == "pads")
@@ -162,6 +162,17 @@ def _fuse_pads(proto: onnx.ModelProto) -> None:
         conv.attribute.append(helper.make_attribute("pads", fused))
         conv.input[0] = pad.input[0]
         graph.node.remove(pad)
+
+
+def _pads_zeros(pad: onnx.NodeProto, constants: dict[str, np.ndarray]) -> bool:
+    """Whether a Pad adds a known number of zeros to height and width alone."""
+    if any(attribute.name == "mode" and attribute.s != b"constant" for attribute in pad.attribute):
+        return False
+    amounts = constants.get(pad.input[1])
+    value = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
+    if amounts is None or value is None or len(pad.input) > 3 or len(amounts) != 8:
+        return False
+    return not value.any() and not amounts[[0, 1, 4, 5]].any() and bool((amounts >= 0).all())
 
 
 def _drop_unused(proto: onnx.ModelProto) -> None:
