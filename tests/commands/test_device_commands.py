@@ -1,0 +1,196 @@
+"""Engines, evaluation, export, bench, doctor and bundle, from the command's point of view."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgead.bundle import Bundle, open_bundle
+from edgead.commands.bench import bench
+from edgead.commands.build_engine import build_engine
+from edgead.commands.bundle import bundle_facts
+from edgead.commands.doctor import doctor
+from edgead.commands.evaluate import evaluate_bundle
+from edgead.commands.export import export
+from edgead.commands.progress import Silent
+from edgead.commands.train import TrainResult
+from edgead.engines.build import open_engine
+from edgead.errors import BundleError, DataError, EngineBuildError, EngineMismatchError
+
+BundleCopy = Callable[[], Bundle]
+METRICS = {
+    "image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "aupro_0.3", "aupro_0.05", "threshold",
+    "false_alarm_rate", "detection_rate", "n_good", "n_defective",
+}  # fmt: skip
+
+
+def test_graph_has_only_what_uniform_flows_need(tiny_result: TrainResult) -> None:
+    """The exported graph holds no Exp, Tanh or Gather, and one MatMul: the per-position layer."""
+    operators = [node.op_type for node in onnx.load(str(tiny_result.bundle.model_path)).graph.node]
+    assert not {"Exp", "Tanh", "Gather", "Pad", "Shape"} & set(operators)
+    assert operators.count("MatMul") == 1
+
+
+def test_engine_is_built_checked_and_preferred(bundle_copy: BundleCopy) -> None:
+    """build-engine leaves an engine that reproduces the reference and is opened by default afterwards."""
+    bundle = bundle_copy()
+    with open_engine(bundle, None, threads=1) as runner:
+        assert runner.engine_name == "reference"
+    built = build_engine(bundle, "fp32", "auto", Silent())
+    assert built.name == "onnxruntime-fp32"
+    assert built.reason == ""
+    assert built.to_json()["gate"]["max_relative_difference"] <= 1e-4
+    with open_engine(bundle, None, threads=1) as runner:
+        assert runner.engine_name == "onnxruntime-fp32"
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_precision_that_cannot_be_had_is_said_and_a_working_engine_left(
+    bundle_copy: BundleCopy, precision: str
+) -> None:
+    """--fp16 and --int8 without TensorRT say what is missing and build the fp32 engine."""
+    bundle = bundle_copy()
+    built = build_engine(bundle, precision, "auto", Silent())  # type: ignore[arg-type]
+    assert built.requested == precision
+    assert precision in built.reason
+    assert "fp32" in built.reason
+    with open_engine(bundle, built.name, threads=1) as runner:
+        assert runner.infer(bundle.reference()["images"][:1])["pred_score"].shape == (1,)
+
+
+def test_tensorrt_by_name_is_refused(bundle_copy: BundleCopy) -> None:
+    """A backend that was named is never replaced by another."""
+    with pytest.raises(EngineBuildError, match="TensorRT"):
+        build_engine(bundle_copy(), "fp16", "tensorrt", Silent())
+
+
+def test_engine_of_another_bundle_is_refused(bundle_copy: BundleCopy, tmp_path: Path) -> None:
+    """An engine copied beside another bundle does not open; with no engine named the reference is used."""
+    bundle = bundle_copy()
+    build_engine(bundle, "fp32", "auto", Silent())
+    manifest = json.loads((bundle.path / "bundle.json").read_text())
+    manifest["provenance"]["seed"] += 1
+    (bundle.path / "bundle.json").write_text(json.dumps(manifest))
+    changed = open_bundle(bundle.path)
+    with pytest.raises(EngineMismatchError, match="another bundle"):
+        open_engine(changed, "onnxruntime-fp32", threads=1)
+    with open_engine(changed, None, threads=1) as runner:
+        assert runner.engine_name == "reference"
+
+
+def test_evaluation_has_the_documented_keys(tiny_result: TrainResult, tiny_data: Path, tmp_path: Path) -> None:
+    """eval gives every documented metric per class and mean, and a report that holds pictures."""
+    with open_engine(tiny_result.bundle, None, threads=1) as runner:
+        result = evaluate_bundle(
+            tiny_result.bundle, runner, tiny_data, Silent(), false_alarm_rate=None, report=tmp_path / "report"
+        )
+    content = result.result.to_json()
+    assert content["classes"].keys() == {"disc"}
+    assert METRICS <= content["mean"].keys()
+    assert METRICS <= content["classes"]["disc"].keys()
+    assert content["mean"]["n_good"] == 5
+    assert 0.5 < content["mean"]["image_auroc"] <= 1.0
+    assert result.report is not None
+    assert "data:image/" in result.report.read_text()
+
+
+def test_rate_changes_the_threshold_without_images(tiny_result: TrainResult, tiny_data: Path) -> None:
+    """A looser false-alarm rate lowers the threshold, from the bundle's scores alone."""
+    with open_engine(tiny_result.bundle, None, threads=1) as runner:
+        loose, shipped = (
+            evaluate_bundle(tiny_result.bundle, runner, tiny_data, Silent(), false_alarm_rate=rate, report=None)
+            for rate in (0.3, None)
+        )
+    assert loose.result.mean.threshold is not None
+    assert shipped.result.mean.threshold is not None
+    assert loose.result.mean.threshold < shipped.result.mean.threshold
+
+
+def test_evaluation_without_masks_or_labels(tiny_result: TrainResult, tiny_data: Path, tmp_path: Path) -> None:
+    """A test folder without masks gives null pixel metrics; a folder without labels is an error that says so."""
+    shutil.copytree(tiny_data / "test", tmp_path / "test")
+    with open_engine(tiny_result.bundle, None, threads=1) as runner:
+        result = evaluate_bundle(
+            tiny_result.bundle, runner, tmp_path / "test", Silent(), false_alarm_rate=None, report=None
+        )
+        assert result.result.mean.pixel_auroc is None
+        assert result.result.mean.image_auroc is not None
+        with pytest.raises(DataError, match="no labelled test images"):
+            evaluate_bundle(
+                tiny_result.bundle, runner, tiny_data / "train" / "good", Silent(), false_alarm_rate=None, report=None
+            )
+
+
+def test_mask_of_another_size_is_an_error(tiny_result: TrainResult, tiny_data: Path, tmp_path: Path) -> None:
+    """A mask that does not fit its image is named, never resized."""
+    import cv2
+
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    mask = next((data / "ground_truth").rglob("*.png"))
+    assert cv2.imwrite(str(mask), np.full((50, 60), 255, np.uint8))
+    with open_engine(tiny_result.bundle, None, threads=1) as runner, pytest.raises(DataError, match=mask.name):
+        evaluate_bundle(tiny_result.bundle, runner, data, Silent(), false_alarm_rate=None, report=None)
+
+
+def test_export_again_gives_the_same_scores(bundle_copy: BundleCopy) -> None:
+    """`export` rewrites the graph from the weights: the same reference scores, thresholds untouched."""
+    bundle = bundle_copy()
+    result = export(bundle.path, Silent())
+    before, after = bundle.manifest, result.bundle.manifest
+    assert after.calibration == before.calibration
+    assert np.allclose(result.bundle.reference()["pred_score"], bundle.reference()["pred_score"], rtol=1e-4)
+    assert result.operators["Conv"] > 40
+
+
+def test_reference_images_hold_both_verdicts_worth_comparing(tiny_result: TrainResult) -> None:
+    """The reference images with a pseudo-defect score above the good ones on average."""
+    scores = tiny_result.bundle.reference()["pred_score"]
+    assert scores[1::2].mean() > scores[0::2].mean()
+
+
+def test_bench_has_the_documented_keys(tiny_result: TrainResult) -> None:
+    """bench measures the engine alone and end to end, with every documented key."""
+    with open_engine(tiny_result.bundle, None, threads=1) as runner:
+        result = bench(tiny_result.bundle, runner, Silent(), n_frames=5, frame_size=(100, 120), startup_s=0.1).to_json()
+    keys = {"engine", "engine_ms", "end_to_end_ms", "stages_ms", "fps", "rss_mb", "startup_s", "multiply_adds"}
+    assert result.keys() == keys
+    assert set(result["engine_ms"]) == {"p50", "p95", "p99"}
+    assert result["end_to_end_ms"]["p50"] > 0
+
+
+def test_doctor_is_content_with_a_good_bundle(bundle_copy: BundleCopy) -> None:
+    """Every engine of the bundle reproduces the reference images, and doctor says so."""
+    bundle = bundle_copy()
+    build_engine(bundle, "fp32", "auto", Silent())
+    diagnosis = doctor(bundle.path, bundle_named=True, threads=1)
+    assert diagnosis.ok
+    names = {check.name for check in diagnosis.checks}
+    assert {"engine reference", "engine onnxruntime-fp32", "cameras", "bundle"} <= names
+
+
+def test_doctor_finds_a_flipped_byte_and_a_missing_bundle(bundle_copy: BundleCopy, tmp_path: Path) -> None:
+    """A changed bundle fails the check; a missing one fails only when it was named."""
+    bundle = bundle_copy()
+    content = bytearray(bundle.model_path.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.model_path.write_bytes(content)
+    assert not doctor(bundle.path, bundle_named=True, threads=1).ok
+    assert not doctor(tmp_path / "none", bundle_named=True, threads=1).ok
+    assert doctor(tmp_path / "none", bundle_named=False, threads=1).ok
+
+
+def test_bundle_info_verifies_first(bundle_copy: BundleCopy) -> None:
+    """`bundle info` shows the thresholds of an intact bundle and refuses a changed one."""
+    bundle = bundle_copy()
+    facts = dict(bundle_facts(bundle.path))
+    assert "extrapolated" in facts["threshold all"]
+    bundle.weights_path.write_bytes(b"x")
+    with pytest.raises(BundleError, match="was changed"):
+        bundle_facts(bundle.path)

@@ -1,0 +1,130 @@
+"""The command line as a person meets it: help, exit codes, errors, start-up."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+VERBS = ("train", "eval", "export", "build-engine", "stream", "bench", "doctor", "demo", "config", "bundle")
+
+
+def edgead(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "edgead", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_is_in_the_readme(verb: str, tmp_path: Path) -> None:
+    """Every verb explains itself, gives every option a sentence, and stands in the README."""
+    done = edgead(verb, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    options = re.findall(r"^  (?:-\w, )?(--[\w-]+)[^\n]*?(?:  +|\n +)(\S.*)$", done.stdout, re.MULTILINE)
+    assert options
+    assert f"edgead {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_help_is_quick_and_light(tmp_path: Path) -> None:
+    """`edgead --help` loads neither torch nor numpy nor OpenCV and answers within half a second."""
+    started = time.monotonic()
+    done = edgead("--help", cwd=tmp_path)
+    assert time.monotonic() - started < 2.0, "half a second when idle; the limit leaves room for a busy machine"
+    assert all(verb in done.stdout for verb in VERBS)
+    code = (
+        "import sys; sys.argv = ['edgead', '--help']\n"
+        "from edgead.cli import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'cv2', 'onnxruntime', 'pydantic', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["train", "--data", "nowhere"], 1, "nowhere"),
+        (["train", "--set", "model.colour=red"], 2, "model.colour"),
+        (["train", "--set", "train.epochs=-1", "--set", "model.blocks=x"], 2, "2 setting(s)"),
+        (["train", "--set", "epochs"], 2, "section.key=value"),
+        (["train", "--model", "resnet"], 2, "model.name"),
+        (["train", "--config", "none.yaml"], 2, "none.yaml"),
+        (["eval"], 1, "edgead train"),
+        (["eval", "--false-alarm-rate", "2"], 1, "no bundle"),
+        (["build-engine", "--fp16", "--int8"], 2, "one precision"),
+        (["build-engine", "--backend", "vulkan"], 2, "vulkan"),
+        (["stream"], 2, "--camera"),
+        (["bench", "--frame-size", "big"], 2, "HEIGHTxWIDTH"),
+        (["doctor", "nowhere"], 4, "nowhere"),
+        (["bundle", "verify", "nowhere"], 1, "nowhere"),
+        (["demo", "--part", "spoon", "--out", "x"], 2, "disc"),
+        (["fly"], 2, "fly"),
+    ],
+)
+def test_errors_have_their_exit_code_and_say_what_was_seen(
+    arguments: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    """Every expected failure ends with its documented exit code and names the value, without a traceback."""
+    done = edgead(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_bug_gives_exit_code_3_and_a_log(tmp_path: Path) -> None:
+    """An unexpected exception becomes one line, a log file with the traceback, and exit code 3."""
+    code = (
+        "import sys; sys.argv = ['edgead', 'doctor']\n"
+        "import edgead.commands.doctor as module\n"
+        "def broken(*a, **k): raise RuntimeError('boom')\n"
+        "module.doctor = broken\n"
+        "from edgead.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 3
+    assert "boom" in done.stderr
+    assert "Traceback" not in done.stderr
+    log = Path(re.search(r"\S+\.log", done.stderr).group())  # type: ignore[union-attr]
+    assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+def test_interrupt_gives_exit_code_130(tmp_path: Path) -> None:
+    """Ctrl-C ends a command with exit code 130 and no traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgead", "demo", "--out", "d"], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "d").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+
+
+def test_json_of_doctor_is_json(tmp_path: Path) -> None:
+    """`doctor --json` prints one JSON object with the documented keys."""
+    done = edgead("doctor", "--json", cwd=tmp_path)
+    content = json.loads(done.stdout)
+    assert content.keys() == {"checks", "ok"}
+    assert all(check.keys() == {"name", "status", "detail"} for check in content["checks"])
+
+
+def test_config_lists_every_key(tmp_path: Path) -> None:
+    """`edgead config` names every setting with its default."""
+    done = edgead("config", cwd=tmp_path)
+    for key in ("data.root", "model.levels", "train.epochs", "engine.threads", "stream.opacity", "alerts.open_frames"):
+        assert key in done.stdout
