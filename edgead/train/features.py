@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgead.errors import StorageError
 from edgead.imaging import Image
 from edgead.models.backbone import Backbone
 from edgead.storage import require_free_space, storage_error, write_json
@@ -61,9 +61,19 @@ def allocate(shape: tuple[int, ...], memory_limit: int, path: Path) -> NDArray[n
     require_free_space(path.parent, needed, purpose="The training cache")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        return _reserved_memmap(path, shape)
     except OSError as error:
+        path.unlink(missing_ok=True)
         raise storage_error(path, error) from error
+
+
+def _reserved_memmap(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
+    """A new memory-mapped file whose blocks are on the disk: a sparse one kills the process when the disk fills up."""
+    array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def feature_bytes(backbone: Backbone, n_images: int) -> int:
@@ -129,7 +139,7 @@ def _extract_to_disk(
         arrays: dict[int, NDArray[np.float16]] = {}
         for s in backbone.strides:
             shape = (n_images, backbone.channels[s], *backbone.sizes[s])
-            arrays[s] = np.lib.format.open_memmap(partial / f"stride{s}.npy", "w+", np.float16, shape)
+            arrays[s] = _reserved_memmap(partial / f"stride{s}.npy", shape)
         _fill(arrays, backbone, read, device, progress)
         for array in arrays.values():
             assert isinstance(array, np.memmap)
@@ -137,9 +147,10 @@ def _extract_to_disk(
         write_json(partial / _DONE, {"images": n_images})
         shutil.rmtree(place, ignore_errors=True)
         partial.rename(place)
-    except (OSError, StorageError) as error:
+    except OSError as error:
+        raise storage_error(place, error) from error
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise (storage_error(place, error) if isinstance(error, OSError) else error) from error
 
 
 @torch.no_grad()
