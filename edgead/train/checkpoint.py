@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -16,10 +19,28 @@ from edgead.storage import atomic_path
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and JSON state as one file; a kill leaves the old file or the new one."""
-    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    """Write tensors and JSON state as one file; a kill leaves the old file or the new one.
+
+    Raises:
+        StorageError: If it cannot be written; what was there before is unchanged.
+    """
+    save_tensors(path, tensors, {"state": json.dumps(state, allow_nan=False)})
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file atomically; tensors may share memory, as those of a conjugated layer do.
+
+    Raises:
+        StorageError: As `save_checkpoint`.
+    """
+    separate = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata={"state": json.dumps(state, allow_nan=False)})
+        try:
+            save_file(separate, temporary, metadata=metadata)
+        except SafetensorError as error:  # carries the system's error as text only
+            found = re.search(r"os error (\d+)", str(error))
+            code = int(found[1]) if found else errno.EIO
+            raise OSError(code, os.strerror(code)) from error
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
