@@ -188,7 +188,7 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, settings: LoopSettings,
 def _require_finite(loss: Tensor, epoch: int, step: int) -> None:
     if not torch.isfinite(loss):
         raise TrainingError(
-            f"The loss became {float(loss)} in epoch {epoch}, step {step + 1}.",
+            f"The loss became {float(loss.detach())} in epoch {epoch}, step {step + 1}.",
             hint="Lower train.learning_rate; the last checkpoint is kept and `--resume` goes on from it.",
         )
 
