@@ -115,7 +115,11 @@ def fold_flow(flow: Flow, channels: int, size: tuple[int, int], *, form: FoldFor
         ExportError: If the flow holds something that does not fold.
     """
     folder = _Folder(channels, size, form)
-    for step in _flatten(flow):
+    steps = list(_flatten(flow))
+    last = next((step for step in reversed(steps) if isinstance(step, (AdditiveCoupling, AffineCoupling))), None)
+    for index, step in enumerate(steps):
+        if step is last:
+            folder.tail = _product(steps[index + 1 :], folder.identity)
         if isinstance(step, ChannelLinear):
             folder.linear(step)
         elif isinstance(step, PositionLinear):
@@ -159,6 +163,7 @@ class _Folder:
     shift: Tensor
 
     def __init__(self, channels: int, size: tuple[int, int], form: FoldForm) -> None:
+        self.tail: Tensor | None = None
         self.size = size
         self.form = form
         self.identity = torch.eye(channels, dtype=torch.float64)
@@ -188,21 +193,31 @@ class _Folder:
 
     def finish(self) -> FoldedFlow:
         self._push_scale()
-        deviation = (self.matrix @ self.matrix.T - self.identity).abs().max()
-        if deviation > ORTHOGONAL_TOLERANCE:
-            self._materialise()
-        else:
+        if self._is_orthogonal(self.matrix):
             self._flush_shift()
+        else:
+            self._materialise()
         return FoldedFlow(self.steps).to(torch.get_default_dtype()).requires_grad_(False).eval()
 
     def _residual_cost(self, flow: AdditiveCoupling) -> int:
         first, second = _convolutions(flow)
         taps = first.weight[0, 0].numel() + second.weight[0, 0].numel()
-        return taps * first.out_channels * len(self.shift)
+        return taps * first.out_channels * len(self.shift) + self._end_cost(self.matrix)
 
     def _sliced_cost(self, flow: AdditiveCoupling) -> int:
         mix = 0 if self._is_plain() or self._follows_positions() else len(self.shift) ** 2
-        return mix + sum(conv.weight.numel() for conv in _convolutions(flow))
+        return mix + sum(conv.weight.numel() for conv in _convolutions(flow)) + self._end_cost(self.identity)
+
+    def _end_cost(self, matrix: Tensor) -> int:
+        """What the last coupling leaves to the end of the flow: a 1x1 convolution, unless no norm sees it."""
+        if self.tail is None:
+            return 0
+        end = self.tail @ matrix
+        scales_only = torch.equal(end, torch.diag(end.diagonal()))
+        return 0 if scales_only or self._is_orthogonal(end) else len(end) ** 2
+
+    def _is_orthogonal(self, matrix: Tensor) -> bool:
+        return float((matrix @ matrix.T - self.identity).abs().max()) <= ORTHOGONAL_TOLERANCE
 
     def _residual(self, flow: AdditiveCoupling) -> None:
         self._flush_shift()
@@ -296,6 +311,14 @@ def _scale_output(step: nn.Module, scale: Tensor) -> None:
             _scale_output(second, torch.cat([ones, scale[n_first:]]))
     else:
         raise AssertionError(type(step))
+
+
+def _product(flows: list[Flow], identity: Tensor) -> Tensor:
+    """The matrix of channel-linear flows one after the other; what is not one is left out and refused elsewhere."""
+    for flow in flows:
+        if isinstance(flow, ChannelLinear):
+            identity = _double(flow.matrix_and_offset()[0]) @ identity
+    return identity
 
 
 def _flatten(flow: Flow) -> Iterator[Flow]:
