@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -66,49 +67,36 @@ def show_facts(facts: list[tuple[str, str]]) -> None:
 
 
 def show_evaluation(result: EvaluationResult) -> None:
-    """Image and pixel metrics per class and mean, then each kind of defect."""
-    table = Table(title=f"engine {result.engine}", title_justify="left")
-    for column in (
-        "class",
-        "image AUROC",
-        "AP",
-        "F1max",
-        "pixel AUROC",
-        "AUPRO 0.3",
-        "AUPRO 0.05",
-        "false alarms",
-        "detected",
-    ):
-        table.add_column(column, justify="left" if column == "class" else "right")
+    """Metrics per class and mean, then each kind of defect; rates with the number of images; fits 80 columns."""
+    table = _table("class", "image AUROC", "pixel AUROC", "AUPRO 0.3", "AUPRO 0.05", "false alarms", "detected")
     rows = [(name, part.metrics) for name, part in result.classes.items()]
     if len(rows) > 1:
         rows.append(("mean", result.mean))
     for name, m in rows:
-        values = (m.image_auroc, m.image_ap, m.image_f1max, m.pixel_auroc, m.aupro_0_3, m.aupro_0_05)
+        values = (m.image_auroc, m.pixel_auroc, m.aupro_0_3, m.aupro_0_05)
         table.add_row(
             name,
             *("-" if value is None else f"{value:.4f}" for value in values),
             _share(m.false_alarm_rate, m.n_good),
             _share(m.detection_rate, m.n_defective),
         )
+    out.print(f"engine {result.engine}")
     out.print(table)
     for name, part in result.classes.items():
         if len(part.defects) > 1:
-            defects = Table(title=f"{name}: kinds of defect", title_justify="left")
-            for column in ("defect", "image AUROC", "detected"):
-                defects.add_column(column, justify="left" if column == "defect" else "right")
+            defects = _table("defect", "image AUROC", "detected")
             for kind, defect in part.defects.items():
                 auroc = "-" if defect.image_auroc is None else f"{defect.image_auroc:.4f}"
                 defects.add_row(kind, auroc, _share(defect.detected.value, defect.detected.n))
+            out.print(f"{name}: kinds of defect")
             out.print(defects)
 
 
 def show_bench(result: BenchResult) -> None:
     """Latencies and costs."""
     content = result.to_json()
-    table = Table(title=f"engine {result.engine}", title_justify="left")
-    for column in ("ms", "p50", "p95", "p99"):
-        table.add_column(column, justify="left" if column == "ms" else "right")
+    table = _table("ms", "p50", "p95", "p99")
+    out.print(f"engine {result.engine}")
     stages = {f"  {name}": value for name, value in content["stages_ms"].items()}
     rows = {"engine alone": content["engine_ms"], "end to end": content["end_to_end_ms"], **stages}
     for name, value in rows.items():
@@ -132,5 +120,13 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
     )
 
 
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
 def _share(value: float | None, n: int) -> str:
-    return "-" if value is None else f"{value:.1%} of {n}"
+    return "-" if value is None else f"{value:.1%} ({n})"

@@ -128,3 +128,18 @@ def test_config_lists_every_key(tmp_path: Path) -> None:
     done = edgead("config", cwd=tmp_path)
     for key in ("data.root", "model.levels", "train.epochs", "engine.threads", "stream.opacity", "alerts.open_frames"):
         assert key in done.stdout
+
+
+def test_readme_reference_is_that_of_the_command_line() -> None:
+    """The README's command-line section is what `tools/cli_reference.py` writes."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "cli_reference.py"), "--check"], check=False, timeout=60
+    )
+    assert done.returncode == 0, "run: python tools/cli_reference.py"
+
+
+def test_readme_links_resolve() -> None:
+    """Every local file that the README links to is there."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert links
+    assert all((ROOT / link).is_file() for link in links)

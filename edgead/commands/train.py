@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 HISTORY = "history.json"
 CURVE = "training.png"
 CACHE = "cache"
+ALIKE = 0.3
 PACKAGES = ("edgead", "torch", "timm", "numpy", "opencv-python", "onnx", "onnxruntime", "safetensors")
 
 
@@ -114,14 +115,15 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         ConfigError: If a setting does not fit the model, or a resumed run has other settings or images.
         TrainingError: If the numbers go wrong.
     """
+    clock = _Clock()
+    data = prepare_data(config, progress)
+    clock.lap("scan")
+    # torch takes seconds to import: bad data is said before
     from edgead.commands.export import write_trained_bundle
     from edgead.models.zoo import build_model
     from edgead.train.loop import train_couplings
     from edgead.train.start import fit_head
 
-    clock = _Clock()
-    data = prepare_data(config, progress)
-    clock.lap("scan")
     device = choose_device(config.train.device)
     _seed(config.train.seed)
     model = build_model(config.model).to(device)
@@ -144,7 +146,8 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         model, arrays, indices.fit, indices.early_stop, _loop_settings(config), run / CHECKPOINT,
         resume=resume, on_step=on_step, on_epoch=on_epoch,
     )  # fmt: skip
-    progress.update("Training", 1, 1, nll_text)
+    if state.epoch < epochs:
+        progress.update("Training", 1, 1, nll_text)
     progress.note(
         f"Held-out NLL {state.held_out_nll[0]:.4f} at the closed-form start, {state.best_nll:.4f} at epoch "
         f"{state.best_epoch} of {state.epoch} (nats per dimension)."
@@ -256,7 +259,7 @@ def _closed_form_start(
     config: Config, data: TrainingData, model: FastFlow, run: Path, progress: Progress, clock: _Clock
 ) -> tuple[list[NDArray[np.float16]], list[LevelStart], Indices]:
     from edgead.train.features import extract_features, feature_bytes, feature_key
-    from edgead.train.start import Indices, fit_start, started_arrays
+    from edgead.train.start import Indices, fit_start, resemblance, started_arrays
 
     fit, early_stop = data.split.fit, data.split.early_stop
     copies = config.train.pseudo_defects
@@ -295,6 +298,13 @@ def _closed_form_start(
             progress.note(f"Level {spec}: shrinkage {start.shrinkage:g} (pseudo-defect AUROC per amount: {tried}).")
     rows = parts.fit + parts.early_stop
     arrays = started_arrays(model, store, rows, memory_limit=limit, folder=run / CACHE)
+    alike = resemblance(arrays, parts)
+    if alike > ALIKE:
+        progress.note(
+            f"Warning: held-out images closely resemble single training images (median similarity {alike:.2f}, different "
+            f"parts give under {ALIKE}). If each part was photographed several times, the threshold holds for these "
+            "parts and may be too low for new ones: add more different parts."
+        )
     clock.lap("closed form")
     return arrays, starts, parts
 

@@ -54,6 +54,7 @@ class AffineCoupling(Flow):
         super().__init__()
         self.subnet = subnet
         self.n_first = channels - channels // 2
+        self.n_second = channels // 2
         self.clamp = clamp
 
     @property
@@ -61,8 +62,9 @@ class AffineCoupling(Flow):
         return False
 
     def _scale_and_shift(self, first: Tensor) -> tuple[Tensor, Tensor]:
-        raw_scale, shift = self.subnet(first).chunk(2, dim=1)
-        return self.clamp * torch.tanh(0.1 * raw_scale), shift
+        # slices, not chunk: a traced chunk asks for the shape, which then stays in the exported graph
+        answer = self.subnet(first)
+        return self.clamp * torch.tanh(0.1 * answer[:, : self.n_second]), answer[:, self.n_second :]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = x[:, : self.n_first], x[:, self.n_first :]

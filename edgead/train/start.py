@@ -50,7 +50,8 @@ def fit_start(
 
     How far each position's covariance is drawn to that of all positions is decided by telling the early-stopping
     images from their pseudo-defective copies: parts that always lie alike want little, patterns that differ from
-    image to image want much, and the held-out likelihood alone chooses badly between them (see README, method).
+    image to image want much. Once it is chosen, the covariances are fitted again with the early-stopping images: every
+    image counts there, and the couplings, which never learn from them, still stop by them.
 
     Args:
         model: Untrained.
@@ -86,6 +87,29 @@ def started_arrays(
             array[i * BATCH : (i + 1) * BATCH] = level.started(batch).to(torch.float16).cpu().numpy()
         arrays.append(array)
     return arrays
+
+
+def resemblance(arrays: Sequence[NDArray[np.float16]], indices: Indices) -> float:
+    """How much the early-stopping images resemble single fitted ones: the median, over the former, of the largest cosine.
+
+    Whitened features of different parts are nearly orthogonal (below 0.2); the same part photographed twice gives 0.5
+    and more, and then neither these images nor the threshold's say how a *new* part would score.
+    """
+    similarity = torch.zeros(len(indices.early_stop), len(indices.fit))
+    norms = [torch.zeros(len(part)) for part in (indices.early_stop, indices.fit)]
+    for array in arrays:
+        for start in range(0, len(indices.fit), BATCH):
+            columns = slice(start, start + BATCH)
+            fitted = torch.from_numpy(array[list(indices.fit[columns])]).float().flatten(1)
+            norms[1][columns] += fitted.square().sum(dim=1)
+            for row in range(0, len(indices.early_stop), BATCH):
+                rows = slice(row, row + BATCH)
+                unseen = torch.from_numpy(array[list(indices.early_stop[rows])]).float().flatten(1)
+                similarity[rows, columns] += unseen @ fitted.T
+                if start == 0:
+                    norms[0][rows] += unseen.square().sum(dim=1)
+    cosine = similarity / torch.sqrt(norms[0][:, None] * norms[1][None, :])
+    return float(cosine.max(dim=1).values.median())
 
 
 @torch.no_grad()
@@ -127,8 +151,9 @@ def _fit_positions(
     ridge: float,
 ) -> LevelStart:
     gaussians = fit_position_gaussians(_inputs(level, store, indices.fit))
+    all_good = indices.fit + indices.early_stop
     if len(amounts) == 1:
-        _set_start(start, gaussians, amounts[0], ridge)
+        _set_start(start, fit_position_gaussians(_inputs(level, store, all_good)), amounts[0], ridge)
         return LevelStart(amounts[0], {})
     scores = {}
     for amount in amounts:
@@ -141,14 +166,14 @@ def _fit_positions(
         labels = np.arange(len(both)) >= len(good)
         scores[amount] = float(auroc(both, labels) or 0.0)
     chosen = max(amounts, key=lambda amount: scores[amount])
-    _set_start(start, gaussians, chosen, ridge)
+    _set_start(start, fit_position_gaussians(_inputs(level, store, all_good)), chosen, ridge)
     return LevelStart(chosen, scores)
 
 
 def _set_start(start: PositionLinear, gaussians: PositionGaussians, amount: float, ridge: float) -> None:
     try:
         start.weight.copy_(inverse_factor(gaussians.shrunk(amount, ridge)))
-    except torch.linalg.LinAlgError as error:
+    except RuntimeError as error:  # torch.linalg.LinAlgError, which mypy does not see
         raise TrainingError(
             "The good images show no variation that a detector could learn: their features are constant or not finite.",
             hint="Check that the images differ, or raise train.ridge.",

@@ -85,7 +85,7 @@ def test_engine_of_another_bundle_is_refused(bundle_copy: BundleCopy, tmp_path: 
 
 
 def test_evaluation_has_the_documented_keys(tiny_result: TrainResult, tiny_data: Path, tmp_path: Path) -> None:
-    """eval gives every documented metric per class and mean, and a report that holds pictures."""
+    """Eval gives every documented metric per class and mean, and a report that holds pictures."""
     with open_engine(tiny_result.bundle, None, threads=1) as runner:
         result = evaluate_bundle(
             tiny_result.bundle, runner, tiny_data, Silent(), false_alarm_rate=None, report=tmp_path / "report"
@@ -156,7 +156,7 @@ def test_reference_images_hold_both_verdicts_worth_comparing(tiny_result: TrainR
 
 
 def test_bench_has_the_documented_keys(tiny_result: TrainResult) -> None:
-    """bench measures the engine alone and end to end, with every documented key."""
+    """Bench measures the engine alone and end to end, with every documented key."""
     with open_engine(tiny_result.bundle, None, threads=1) as runner:
         result = bench(tiny_result.bundle, runner, Silent(), n_frames=5, frame_size=(100, 120), startup_s=0.1).to_json()
     keys = {"engine", "engine_ms", "end_to_end_ms", "stages_ms", "fps", "rss_mb", "startup_s", "multiply_adds"}

@@ -169,7 +169,10 @@ def test_killed_training_resumes_to_the_same_bundle(tiny_data: Path, tmp_path: P
     for wait_for_epochs in (1, 4, 7):
         resume = ["--resume"] if killed.exists() else []
         process = subprocess.Popen(
-            [*arguments, "--out", str(killed), *resume], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*arguments, "--out", str(killed), *resume],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline and _epochs(killed) <= wait_for_epochs:
