@@ -76,7 +76,8 @@ def find_regions(anomaly_map: NDArray[np.float32], threshold: float, size: tuple
         x, y, width, height = cv2.boundingRect(contour)
         inside = np.zeros((height, width), np.uint8)
         cv2.drawContours(inside, [contour], -1, 1, cv2.FILLED, offset=(-x, -y))
-        values = full[y : y + height, x : x + width][inside.astype(bool) & mask[y : y + height, x : x + width].astype(bool)]
+        rows, columns = slice(y, y + height), slice(x, x + width)
+        values = full[rows, columns][(inside * mask[rows, columns]).astype(bool)]
         regions.append(Region(x, y, width, height, int(values.size), float(values.max()), contour))  # type: ignore[arg-type]
     return sorted(regions, key=lambda region: -region.peak)
 
