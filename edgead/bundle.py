@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import os
 import shutil
+import sys
 import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -17,7 +20,7 @@ import edgead
 from edgead.errors import BundleError
 from edgead.heatmap import HeatmapScale
 from edgead.imaging import Image, resize
-from edgead.storage import atomic_path, write_json
+from edgead.storage import atomic_path, storage_error, write_json
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -27,6 +30,7 @@ CALIBRATION = "calibration.npz"
 REFERENCE = "reference.npz"
 ENGINES = "engines"
 POOLED = "all"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class _Record(BaseModel):
@@ -210,7 +214,10 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bund
     Args:
         path: The bundle folder. An existing one is replaced; its engines do not survive, they belong to the old model.
         manifest: Everything but `sha256`, which is computed here.
-        files: Source file per relative name; each is moved into the bundle.
+        files: Source file per relative name; each is copied into the bundle.
+
+    Raises:
+        StorageError: If it cannot be written; an older bundle is unchanged.
     """
     staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -223,6 +230,8 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bund
         complete = manifest.model_copy(update={"sha256": digests})
         write_json(staging / MANIFEST, complete.model_dump(mode="json"))
         _swap_folders(staging, path)
+    except OSError as error:
+        raise storage_error(path, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return open_bundle(path)
@@ -250,7 +259,7 @@ def _read_manifest_bytes(path: Path) -> bytes:
 def _parse_manifest(path: Path, raw: bytes) -> Manifest:
     try:
         content = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path / MANIFEST} is not valid JSON: {error}.", hint="Copy the bundle again.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
@@ -295,7 +304,21 @@ def _swap_folders(new: Path, final: Path) -> None:
     if not final.exists():
         new.rename(final)
         return
+    if _exchange(new, final):
+        shutil.rmtree(new)
+        return
+    # where the file system cannot exchange two names, a kill between the next two lines leaves the old bundle as `old`
     old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.old")
     final.rename(old)
     new.rename(final)
     shutil.rmtree(old)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders take each other's name in one step; False where the system or the file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    return bool(rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)

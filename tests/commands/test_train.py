@@ -134,8 +134,8 @@ def test_existing_run_is_not_overwritten(tiny_data: Path, tiny_result: TrainResu
 
 def test_resume_refuses_other_settings(tiny_data: Path, tiny_result: TrainResult) -> None:
     """A run cannot be resumed with other settings."""
+    config = tiny_config(tiny_data, train__batch_size=5)
     with pytest.raises(ConfigError, match="other settings"):
-        config = tiny_config(tiny_data, train__batch_size=5)
         train(config, Silent(), out=tiny_result.run, runs=tiny_result.run.parent, resume=True)
 
 

@@ -12,9 +12,9 @@ import pytest
 from cv2.typing import MatLike
 
 from edgead.errors import ShapeError, SourceError
+from edgead.imaging import silence_opencv
 from edgead.stream.frame import Frame
 from edgead.stream.sources.camera import CameraDevice, camera_missing, list_cameras
-from edgead.imaging import silence_opencv
 from edgead.stream.sources.capture import Capture, capture_fps
 from edgead.stream.sources.live import LiveSource
 from edgead.stream.sources.registry import source_from_uri
