@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,7 @@ def _load_lite0(body: nn.Module, name: str) -> None:
 
 
 def _load_hub(body: nn.Module, name: str) -> None:
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it announces every retry; the error below says it
     try:
         source = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm and its hub client raise a different type per cause
