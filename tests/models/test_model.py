@@ -1,0 +1,116 @@
+"""Levels, scoring and the detector around them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from edgead.errors import ConfigError
+from edgead.models.level import LevelSpec, resample, squared_norm
+from edgead.models.scoring import ScoreHead
+from edgead.models.torch_runner import TorchRunner
+from edgead.runner import Runner
+
+from ..tiny import CPU, make_images, make_model
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [("16", ((16, 0),)), ("16+32:100", ((16, 0), (32, 100))), (" 8:4 + 16 ", ((8, 4), (16, 0)))],
+)
+def test_level_specs_are_read(text: str, sources: tuple[tuple[int, int], ...]) -> None:
+    """The written form gives strides and channels in order."""
+    assert LevelSpec.parse(text).sources == sources
+
+
+@pytest.mark.parametrize("text", ["", "16+", "a", "16:x", "16;32", "-8", "16:", "1.5"])
+def test_other_level_specs_are_refused(text: str) -> None:
+    """Anything else is a ConfigError that shows the right form."""
+    with pytest.raises(ConfigError, match=r"STRIDE\[:CHANNELS\]"):
+        LevelSpec.parse(text)
+
+
+def test_more_channels_than_there_are_is_refused() -> None:
+    """A level cannot ask a stride for more principal channels than it has."""
+    with pytest.raises(ConfigError, match="stride 8 for 1000 channels; it has 32"):
+        make_model(("8:1000",))
+
+
+def test_a_level_joins_strides_on_the_first_ones_grid() -> None:
+    """`8+16` lies on stride 8 with all channels of both; `16+8` on stride 16."""
+    images = torch.from_numpy(make_images(2))
+    for text, size in (("8+16", (8, 8)), ("16+8", (4, 4))):
+        model = make_model((text,))
+        (level,) = model.levels
+        x = level.inputs(model.features(images))
+        assert x.shape == (2, 32 + 48, *size)
+        assert level.size == model.head.size == size
+
+
+def test_resampling_is_torchs() -> None:
+    """Growing is bilinear with half-pixel centres, shrinking averages, the same size is untouched."""
+    x = torch.randn(2, 3, 4, 6)
+    expected = F.interpolate(x, size=(8, 12), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resample(x, (4, 6), (8, 12)), expected)
+    torch.testing.assert_close(resample(x, (4, 6), (2, 3)), F.avg_pool2d(x, 2))
+    assert resample(x, (4, 6), (4, 6)) is x
+
+
+def test_the_score_is_the_mean_of_the_largest_values() -> None:
+    """Two levels are standardised, weighted, brought to the finer grid and added; the score pools the top share."""
+    head = ScoreHead([(4, 4), (2, 2)], [1.0, 2.0], top_fraction=0.2)
+    head.set_level(0, torch.full((4, 4), 1.0), torch.full((4, 4), 2.0))
+    head.set_level(1, torch.full((2, 2), 3.0), torch.full((2, 2), 0.5))
+    fine, coarse = torch.rand(3, 4, 4), torch.rand(3, 2, 2)
+    anomaly_map, score = head([fine, coarse])
+    up = F.interpolate(((coarse - 3.0) * 2.0 / 0.5)[:, None], size=(4, 4), mode="bilinear", align_corners=False)[:, 0]
+    expected = (fine - 1.0) / 2.0 + up
+    torch.testing.assert_close(anomaly_map, expected)
+    top = np.sort(expected.reshape(3, -1).numpy(), axis=1)[:, -3:]
+    np.testing.assert_allclose(score.numpy(), top.mean(axis=1), rtol=1e-5)
+
+
+def test_at_least_one_position_is_pooled() -> None:
+    """A tiny share takes the maximum; the whole map, the mean."""
+    x = torch.rand(2, 4, 4)
+    torch.testing.assert_close(ScoreHead([(4, 4)], [1.0], 1e-9)([x])[1], x.flatten(1).max(dim=1).values)
+    torch.testing.assert_close(ScoreHead([(4, 4)], [1.0], 1.0)([x])[1], x.flatten(1).mean(dim=1))
+
+
+def test_the_norm_ranks_as_the_likelihood_does() -> None:
+    """For a uniform flow, NLL and mean squared norm differ by one constant for all images."""
+    model = make_model(("8:6",), mix="lu")
+    with torch.no_grad():
+        for parameter in model.levels[0].couplings.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        images = torch.from_numpy(make_images(5))
+        level = model.levels[0]
+        z, _ = level.flow(level.inputs(model.features(images)))
+        difference = model.nll(images) - 0.5 * squared_norm(z).mean(dim=(1, 2))
+    assert float(difference.max() - difference.min()) < 1e-4
+    assert model.nll(images).shape == (5,)
+
+
+def test_forward_is_batch_independent() -> None:
+    """An image's map and score do not depend on what else is in the batch."""
+    model = make_model(("8+16:12",), mix="permutation").eval()
+    images = torch.from_numpy(make_images(4))
+    with torch.no_grad():
+        maps, scores = model(images)
+        one_map, one_score = model(images[2:3])
+    torch.testing.assert_close(maps[2:3], one_map, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores[2:3], one_score, rtol=1e-4, atol=1e-4)
+
+
+def test_the_torch_runner_keeps_the_contract() -> None:
+    """It is a Runner whose outputs have the announced names, shapes and types."""
+    model = make_model(("8+16:12",))
+    with TorchRunner(model, (64, 64), model.head.size, CPU) as runner:
+        assert isinstance(runner, Runner)
+        outputs = runner.infer(make_images(3))
+        assert runner.input_spec.shape == (None, 64, 64, 3)
+        for spec in runner.output_specs:
+            assert outputs[spec.name].dtype == spec.dtype
+            assert outputs[spec.name].shape == (3, *spec.shape[1:])

@@ -1,0 +1,66 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgead.errors import StorageError
+from edgead.storage import atomic_path, require_free_space, write_bytes, write_json
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    """An error half way leaves what was there, and no temporary file."""
+    path = tmp_path / "a.json"
+    write_bytes(path, b"old")
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_new_file_is_not_visible_before_it_is_complete(tmp_path: Path) -> None:
+    """While it is written, nothing has the final name, and the temporary one keeps the suffix of a picture."""
+    path = tmp_path / "new" / "a.png"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"x")
+        assert not path.exists()
+        assert temporary.suffix == ".png"
+        assert temporary.name.startswith(".")
+    assert path.read_bytes() == b"x"
+
+
+def test_json_is_readable_and_strict(tmp_path: Path) -> None:
+    """Text stays text, the file ends with a newline, and NaN is refused without touching the old file."""
+    path = tmp_path / "a.json"
+    write_json(path, {"name": "Größe", "values": [1, 2.5]})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"name": "Größe", "values": [1, 2.5]}
+    assert "Größe" in path.read_text(encoding="utf-8")
+    assert path.read_text(encoding="utf-8").endswith("\n")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"x": float("nan")})
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    """Where a file stands in the way, the error names the path."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"file/deeper/a\.json could not be written"):
+        write_json(tmp_path / "file" / "deeper" / "a.json", {})
+
+
+def test_free_space_is_checked_where_the_folder_will_be(tmp_path: Path) -> None:
+    """A folder that does not exist yet is judged by its parent's disk; too much is refused with both numbers."""
+    require_free_space(tmp_path / "not" / "yet", 1, purpose="The test")
+    with pytest.raises(StorageError, match=r"The test needs 1000000000000 MB .* only \d+ MB are free"):
+        require_free_space(tmp_path / "not" / "yet", 10**18, purpose="The test")
+    require_free_space(Path("relative/not/yet"), 1, purpose="The test")

@@ -1,0 +1,145 @@
+"""Real but tiny detectors and data, so that a whole path runs in a second without any downloaded weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgead.bundle import (
+    CALIBRATION,
+    MODEL,
+    POOLED,
+    REFERENCE,
+    WEIGHTS,
+    Bundle,
+    ClassCalibration,
+    Cost,
+    GraphIO,
+    Manifest,
+    Parity,
+    Preprocessing,
+    Provenance,
+    ThresholdRecord,
+    write_bundle,
+)
+from edgead.models.backbone import Backbone
+from edgead.models.fastflow import FastFlow
+from edgead.models.level import FlowSettings, LevelSpec
+from edgead.train.features import FeatureStore
+from edgead.train.start import Indices, fit_head, fit_start, started_arrays
+
+SIDE = 64
+BACKBONE = "test_efficientnet"
+CPU = torch.device("cpu")
+
+
+def make_images(count: int, seed: int = 0, side: int = SIDE) -> NDArray[np.uint8]:
+    """Smooth random pictures `(count, side, side, 3)` that share a pattern, as parts of one kind do."""
+    random = np.random.default_rng(seed)
+    pattern = cv2.GaussianBlur(random.normal(size=(side, side, 3)), (0, 0), 4) * 8
+    pictures = [pattern + cv2.GaussianBlur(random.normal(size=(side, side, 3)), (0, 0), 2) for _ in range(count)]
+    return np.clip(np.stack(pictures) * 60 + 128, 0, 255).astype(np.uint8)
+
+
+def make_backbone(strides: Sequence[int] = (8, 16), size: tuple[int, int] = (SIDE, SIDE)) -> Backbone:
+    """Timm's own test network, 80 thousand random weights, always the same."""
+    torch.manual_seed(1)
+    return Backbone(BACKBONE, None, strides, size)
+
+
+def make_model(levels: Sequence[str] = ("8+16:12",), top_fraction: float = 0.05, **settings: Any) -> FastFlow:
+    """An untrained detector on `make_backbone`; `settings` override those of a small uniform flow."""
+    specs = [LevelSpec.parse(text) for text in levels]
+    strides = sorted({stride for spec in specs for stride in spec.strides})
+    values = {
+        "coupling": "uniform",
+        "mix": "rotation",
+        "blocks": 2,
+        "kernels": ((3, 1),),
+        "hidden_ratio": 0.5,
+        "positions": True,
+    }
+    flow = FlowSettings(**{**values, **settings})
+    return FastFlow(make_backbone(strides), specs, flow, [1.0] * len(specs), top_fraction)
+
+
+def store_of(model: FastFlow, images: NDArray[np.uint8]) -> FeatureStore:
+    """Features of images, in memory."""
+    with torch.no_grad():
+        features = model.features(torch.from_numpy(images))
+    return FeatureStore({stride: f.half().numpy() for stride, f in features.items()}, CPU)
+
+
+def fit(model: FastFlow, tmp: Path, count: int = 60) -> FastFlow:
+    """Fit everything in closed form on `make_images`, and give the couplings random weights in place of training."""
+    images = make_images(count + 8)
+    store = store_of(model, images)
+    rows = tuple(range(count))
+    indices = Indices(rows, tuple(range(count, count + 4)), tuple(range(count + 4, count + 8)))
+    fit_start(model, store, indices, amounts=(0.2,), ridge=0.01)
+    with torch.no_grad():
+        for level in model.levels:
+            for parameter in level.couplings.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    arrays = started_arrays(model, store, rows, memory_limit=10**9, folder=tmp)
+    fit_head(model, arrays, Indices(rows[:-10], rows[-10:], ()))
+    return model.eval()
+
+
+def make_manifest(map_size: tuple[int, int] = (4, 4), config: dict[str, Any] | None = None) -> Manifest:
+    """A manifest with small, valid values."""
+    threshold = ThresholdRecord(value=1.0, false_alarm_rate=0.01, certified=True, interval=None, n_images=8)
+    calibration = ClassCalibration(
+        scores=(0.1, 0.2),
+        map_maxima=(0.3, 0.4),
+        threshold=threshold,
+        pixel_threshold=threshold.model_copy(update={"value": 2.0}),
+        heatmap_low=0.5,
+        heatmap_high=8.0,
+    )
+    return Manifest(
+        model="usf",
+        classes=("part",),
+        preprocessing=Preprocessing(image_size=(SIDE, SIDE), white_level=255),
+        graph=GraphIO(map_size=map_size),
+        calibration={POOLED: calibration, "part": calibration},
+        parity=Parity(folded_vs_unfolded=1e-7, onnx_vs_unfolded=1e-6, n_images=2, verdict_flips=0),
+        cost=Cost(multiply_adds=1, flow_multiply_adds_unfolded=1, flow_multiply_adds_folded=1, parameters=1),
+        provenance=Provenance(
+            created_at="2026-01-01T00:00:00+00:00",
+            data_root="data",
+            data_digest="0" * 16,
+            n_images={"fit": 8},
+            seed=0,
+            versions={},
+            config=config or {},
+            metrics={},
+        ),
+        sha256={},
+    )
+
+
+def make_files(
+    folder: Path, model: bytes = b"graph", outputs: dict[str, NDArray[Any]] | None = None
+) -> dict[str, Path]:
+    """Source files of a bundle; the graph and the weights may be any bytes, a bundle does not look into them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / name for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE)}
+    files[MODEL].write_bytes(model)
+    files[WEIGHTS].write_bytes(b"weights")
+    images = make_images(2)
+    np.savez_compressed(files[CALIBRATION], images=images)
+    outputs = outputs or {"anomaly_map": np.zeros((2, 4, 4), np.float32), "pred_score": np.zeros(2, np.float32)}
+    np.savez_compressed(files[REFERENCE], images=images, **outputs)
+    return files
+
+
+def make_bundle(folder: Path) -> Bundle:
+    """A bundle `folder` with placeholder files."""
+    return write_bundle(folder, make_manifest(), make_files(folder.with_name(f"{folder.name}-sources")))

@@ -1,0 +1,218 @@
+"""The training loop: what it keeps, when it stops, and that it says when numbers go wrong."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from edgead.errors import TrainingError
+from edgead.flows.linear import ActNorm
+from edgead.models.fastflow import FastFlow, level_nll
+from edgead.train.checkpoint import load_checkpoint, save_checkpoint
+from edgead.train.loop import LoopSettings, TrainState, learned_state, train_couplings
+
+from ..tiny import make_images, make_model, store_of
+from .trainer import N_FIT, N_HELD_OUT, SETTINGS, make_arrays
+from .trainer import make_model as make_trained_model
+
+FIT, HELD_OUT = range(N_FIT), range(N_FIT, N_FIT + N_HELD_OUT)
+
+
+def run(
+    model: FastFlow,
+    checkpoint: Path,
+    settings: LoopSettings,
+    arrays: list[NDArray[np.float16]] | None = None,
+    *,
+    resume: bool = False,
+) -> tuple[TrainState, list[TrainState]]:
+    seen: list[TrainState] = []
+
+    def on_epoch(state: TrainState) -> None:
+        seen.append(replace(state, fit_nll=list(state.fit_nll), held_out_nll=list(state.held_out_nll)))
+
+    state = train_couplings(
+        model, arrays or make_arrays(), FIT, HELD_OUT, settings, checkpoint,
+        resume=resume, on_step=lambda *_: None, on_epoch=on_epoch,
+    )  # fmt: skip
+    return state, seen
+
+
+def held_out_nll(model: FastFlow, arrays: list[NDArray[np.float16]]) -> float:
+    total = 0.0
+    for level, array in zip(model.levels, arrays, strict=True):
+        assert isinstance(level.start, ActNorm)
+        x = torch.from_numpy(array[list(HELD_OUT)]).float()
+        with torch.no_grad():
+            total += float(level_nll(level.couplings, x).mean()) - float(level.start.log_scale.mean())
+    return total
+
+
+def test_the_objective_is_the_models_likelihood() -> None:
+    """Training on started features, plus the start's volume, is `model.nll` on the images: one likelihood."""
+    images = make_images(6)
+    for positions in (True, False):
+        model = make_model(("8:6", "16:5"), positions=positions)
+        with torch.no_grad():
+            for level in model.levels:
+                for tensor in [*level.start.buffers(), *level.start.parameters()]:
+                    tensor.add_(0.1 * torch.randn_like(tensor))
+                for parameter in level.couplings.parameters():
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        from edgead.train.loop import _Objective
+        from edgead.train.start import started_arrays
+
+        with torch.no_grad():
+            expected = model.nll(torch.from_numpy(images))
+        arrays = started_arrays(model, store_of(model, images), range(6), memory_limit=10**9, folder=Path())
+        assert _Objective(model, arrays).mean(range(6)) == pytest.approx(float(expected.mean()), rel=2e-3)
+
+
+def test_the_best_epoch_is_kept_and_patience_stops(tmp_path: Path) -> None:
+    """With a step far too large, training stops `patience` epochs after the best one and the model holds that one."""
+    settings = replace(SETTINGS, learning_rate=0.3, epochs=40, patience=3, noise=0.0)
+    model = make_trained_model()
+    state, seen = run(model, tmp_path / "c.safetensors", settings)
+    assert state.epoch == state.best_epoch + 3 < 40
+    assert state.held_out_nll[state.best_epoch] == min(state.held_out_nll)
+    assert state.held_out_nll[-1] > state.best_nll
+    assert held_out_nll(model, make_arrays()) == pytest.approx(state.best_nll, abs=1e-5)
+    assert [s.epoch for s in seen] == list(range(state.epoch + 1))
+    assert len(state.fit_nll) == len(state.held_out_nll) == state.epoch + 1
+
+
+def test_no_epoch_better_than_the_start_keeps_the_start(tmp_path: Path) -> None:
+    """A training that only gets worse returns the closed-form start, bit for bit."""
+    model = make_trained_model()
+    before = {name: tensor.clone() for name, tensor in learned_state(model).items()}
+    arrays = make_arrays()
+    for array in arrays:
+        array[list(FIT)] = array[list(FIT)] * 4 + 7  # what is learned from these does not fit the others
+    state, _ = run(model, tmp_path / "c.safetensors", replace(SETTINGS, patience=2), arrays)
+    assert state.best_epoch == 0
+    assert state.epoch == 2
+    assert all(torch.equal(tensor, before[name]) for name, tensor in learned_state(model).items())
+
+
+def test_zero_epochs_is_the_start(tmp_path: Path) -> None:
+    """With no epochs the start is measured, saved and returned."""
+    state, seen = run(make_trained_model(), tmp_path / "c.safetensors", replace(SETTINGS, epochs=0))
+    assert (state.epoch, state.best_epoch, len(seen)) == (0, 0, 1)
+    assert (tmp_path / "c.safetensors").is_file()
+
+
+def test_training_lowers_the_likelihood_of_unseen_images(tmp_path: Path) -> None:
+    """On curved data the held-out NLL falls well below that of the start, and so does the fitted one."""
+    state, _ = run(make_trained_model(), tmp_path / "c.safetensors", SETTINGS)
+    assert state.best_nll < state.held_out_nll[0] - 0.01
+    assert state.fit_nll[-1] < state.fit_nll[0] - 0.01
+
+
+def test_a_loss_that_is_not_finite_stops_and_the_checkpoint_survives(tmp_path: Path) -> None:
+    """A NaN among the fitted features is a TrainingError naming the epoch; the last checkpoint loads and is finite."""
+    arrays = make_arrays()
+    arrays[0][3, 0, 0, 0] = np.inf
+    arrays[0][N_FIT, 0, 0, 0] = 1.0
+    checkpoint = tmp_path / "c.safetensors"
+    run(make_trained_model(), checkpoint, replace(SETTINGS, epochs=8, patience=8), make_arrays())
+    state_before = load_checkpoint(checkpoint)[1]
+    tensors, state = load_checkpoint(checkpoint)
+    state["epoch"] = 2
+    for key in ("fit_nll", "held_out_nll"):
+        state[key] = state[key][:3]
+    state["best_epoch"] = min(state["best_epoch"], 2)
+    save_checkpoint(checkpoint, tensors, state)
+    with pytest.raises(TrainingError, match="epoch 3, step"):
+        run(make_trained_model(), checkpoint, SETTINGS, arrays, resume=True)
+    tensors, after = load_checkpoint(checkpoint)
+    assert after == state != state_before
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+
+
+@pytest.mark.parametrize("row", [0, N_FIT], ids=["fitted", "held-out"])
+def test_features_that_are_not_finite_are_found_before_the_first_step(row: int, tmp_path: Path) -> None:
+    """An infinity in either part is a TrainingError at once, and no checkpoint is written."""
+    arrays = make_arrays()
+    arrays[1][row, 0, 0, 0] = np.inf
+    with pytest.raises(TrainingError, match="epoch 0"):
+        run(make_trained_model(), tmp_path / "c.safetensors", SETTINGS, arrays)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_diverging_training_is_an_error(tmp_path: Path) -> None:
+    """A learning rate that explodes ends in a TrainingError that names the remedy, not in NaN weights."""
+    settings = replace(SETTINGS, learning_rate=1e6, gradient_clip=1e12, epochs=20, patience=20)
+    with pytest.raises(TrainingError, match="loss became") as caught:
+        run(make_trained_model(), tmp_path / "c.safetensors", settings)
+    assert "learning_rate" in caught.value.hint
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    """Resuming with another architecture says so instead of mixing weights."""
+    checkpoint = tmp_path / "c.safetensors"
+    run(make_trained_model(), checkpoint, replace(SETTINGS, epochs=1))
+    other = make_model(("8:6", "16:5"), blocks=1)
+    with pytest.raises(TrainingError, match="belongs to another model"):
+        run(other, checkpoint, SETTINGS, resume=True)
+
+
+def test_resuming_a_finished_run_gives_its_result(tmp_path: Path) -> None:
+    """Nothing more is trained, and the model holds the best epoch."""
+    checkpoint = tmp_path / "c.safetensors"
+    first, second = make_trained_model(), make_trained_model()
+    state, _ = run(first, checkpoint, SETTINGS)
+    again, seen = run(second, checkpoint, SETTINGS, resume=True)
+    assert again == state
+    assert len(seen) == 1
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_memory_mapped_features_train_to_the_same_weights(tmp_path: Path) -> None:
+    """Where the features lie does not change a single bit of the result."""
+    arrays, mapped = make_arrays(), []
+    for number, array in enumerate(arrays):
+        np.save(tmp_path / f"{number}.npy", array)
+        mapped.append(np.load(tmp_path / f"{number}.npy", mmap_mode="r"))
+    first, second = make_trained_model(), make_trained_model()
+    settings = replace(SETTINGS, epochs=2)
+    run(first, tmp_path / "a.safetensors", settings, arrays)
+    run(second, tmp_path / "b.safetensors", settings, mapped)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_the_learning_rate_rises_then_falls_to_one_percent() -> None:
+    """A tenth of the run warms up; the last step is at 1 % of the largest."""
+    from edgead.train.loop import _set_learning_rate
+
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rates = []
+    for done in np.linspace(0, 1, 101):
+        _set_learning_rate(optimizer, SETTINGS, float(done))
+        rates.append(optimizer.param_groups[0]["lr"] / SETTINGS.learning_rate)
+    assert rates[0] == pytest.approx(0.01)
+    assert int(np.argmax(rates)) in (9, 10)
+    assert max(rates) > 0.95
+    assert rates[-1] == pytest.approx(0.01)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert math.isclose(rates[55], 0.505, abs_tol=0.01)
+
+
+def test_only_the_subnets_weights_decay() -> None:
+    """Weight decay touches the convolutions and nothing else, and every learning parameter is in one group."""
+    from edgead.train.loop import _groups
+
+    model = make_trained_model()
+    decayed, free = _groups(model, 0.1)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert all(".subnet." in names[id(p)] and names[id(p)].endswith("weight") for p in decayed["params"])
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    together = [id(p) for p in [*decayed["params"], *free["params"]]]
+    assert len(together) == len(set(together))
+    assert set(together) == {id(p) for p in model.parameters() if p.requires_grad}

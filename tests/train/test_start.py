@@ -1,0 +1,137 @@
+"""The closed-form start, against direct computations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from edgead.errors import TrainingError
+from edgead.flows.linear import ActNorm, PositionLinear
+from edgead.models.scoring import ScoreHead
+from edgead.train.features import FeatureStore
+from edgead.train.start import Indices, fit_head, fit_start, set_standardisation, started_arrays
+
+from ..tiny import CPU, make_images, make_model, store_of
+
+N = 90
+PARTS = Indices(tuple(range(70)), tuple(range(70, 80)), tuple(range(80, 90)))
+
+
+def test_the_start_whitens_each_position(tmp_path: Path) -> None:
+    """After the start, the fitted images have mean 0 and covariance I at every position of the level."""
+    model = make_model(("16:6",))
+    store = store_of(model, make_images(N))
+    starts = fit_start(model, store, PARTS, amounts=(0.0,), ridge=1e-6)
+    assert [start.shrinkage for start in starts] == [0.0]
+    (array,) = started_arrays(model, store, PARTS.fit, memory_limit=10**9, folder=tmp_path)
+    columns = array.astype(np.float64).reshape(70, 6, -1)
+    for position in range(columns.shape[2]):
+        z = columns[:, :, position]
+        np.testing.assert_allclose(z.mean(axis=0), 0, atol=0.02)
+        np.testing.assert_allclose(z.T @ z / 70, np.eye(6), atol=0.05)
+
+
+def test_levels_without_positions_start_standardised() -> None:
+    """Without the per-position layer each channel starts with mean 0 and mean square 1."""
+    model = make_model(("16:6", "8"), positions=False)
+    store = store_of(model, make_images(N))
+    fit_start(model, store, PARTS, amounts=(0.0, 0.5), ridge=0.01)
+    for level in model.levels:
+        assert isinstance(level.start, ActNorm)
+        with torch.no_grad():
+            z = level.started(store.batch(PARTS.fit)).transpose(0, 1).flatten(1)
+        torch.testing.assert_close(z.mean(dim=1), torch.zeros(len(z)), atol=1e-3, rtol=0)
+        live = z.square().mean(dim=1) > 0.5
+        assert int(live.sum()) >= len(z) // 2
+        torch.testing.assert_close(z.square().mean(dim=1)[live], torch.ones(int(live.sum())), atol=1e-3, rtol=0)
+
+
+def test_the_shrinkage_with_the_best_pseudo_defect_auroc_is_taken() -> None:
+    """Of the amounts tried the one with the largest AUROC is set, the first one on a tie."""
+    model = make_model(("8+16:12",))
+    images = make_images(N)
+    images[80:, 20:30, 20:30] = 255 - images[80:, 20:30, 20:30]
+    (start,) = fit_start(model, store_of(model, images), PARTS, amounts=(0.0, 0.3, 1.0), ridge=0.01)
+    assert set(start.pseudo_auroc) == {0.0, 0.3, 1.0}
+    assert start.pseudo_auroc[start.shrinkage] == max(start.pseudo_auroc.values())
+    assert max(start.pseudo_auroc.values()) > 0.8
+    again = make_model(("8+16:12",))
+    fit_start(again, store_of(again, images), PARTS, amounts=(start.shrinkage,), ridge=0.01)
+    for a, b in zip(model.levels, again.levels, strict=True):
+        assert isinstance(a.start, PositionLinear)
+        assert isinstance(b.start, PositionLinear)
+        assert torch.equal(a.start.weight, b.start.weight)
+
+
+def test_images_without_any_variation_are_an_error() -> None:
+    """Identical good images end in a TrainingError that says so, not in a linear-algebra error."""
+    model = make_model(("16",))
+    images = np.repeat(make_images(1), N, axis=0)
+    store = store_of(model, images)
+    with pytest.raises(TrainingError, match="no variation"):
+        fit_start(model, store, PARTS, amounts=(0.0,), ridge=0.01)
+
+
+def test_features_that_are_not_finite_are_an_error() -> None:
+    """An overflow of float16 features ends in a TrainingError too."""
+    model = make_model(("16:6",))
+    store = store_of(model, make_images(N))
+    store.arrays[16][3] = np.inf
+    broken = FeatureStore(store.arrays, CPU)
+    with pytest.raises(TrainingError):
+        fit_start(model, broken, PARTS, amounts=(0.0,), ridge=0.01)
+
+
+def test_the_head_standardises_the_good_images(tmp_path: Path) -> None:
+    """After `fit_head` unseen good images have maps of mean 0 and deviation about 1."""
+    model = make_model(("16:6",), mix="permutation")
+    store = store_of(model, make_images(N))
+    fit_start(model, store, PARTS, amounts=(0.2,), ridge=0.01)
+    rows = range(N)
+    arrays = started_arrays(model, store, rows, memory_limit=10**9, folder=tmp_path)
+    fit_head(model, arrays, PARTS)
+    with torch.no_grad():
+        maps = torch.cat([level.norm(torch.from_numpy(arrays[0][70:80]).float()) for level in model.levels])
+        anomaly_map, _ = model.head([maps])
+    assert abs(float(anomaly_map.mean())) < 0.2
+    assert 0.5 < float(anomaly_map.std()) < 2.0
+
+
+def test_standardisation_is_the_smoothed_formula() -> None:
+    """Mean and deviation per position, blurred over the neighbours, by a direct computation."""
+    maps = torch.rand(12, 5, 7) + torch.linspace(0, 3, 7)
+    head = ScoreHead([(5, 7)], [3.0], 0.1)
+    set_standardisation(head, 0, maps)
+    values = maps.double().numpy()
+
+    def smooth(x: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(x, (0, 0), 1.5, borderType=cv2.BORDER_REPLICATE)
+
+    np.testing.assert_allclose(head.mean_0, smooth(values.mean(0)), rtol=1e-5)
+    np.testing.assert_allclose(head.gain_0, 3.0 / smooth(values.std(0)), rtol=1e-5)
+
+
+def test_a_constant_map_does_not_divide_by_zero() -> None:
+    """Maps without any spread give a finite gain."""
+    head = ScoreHead([(3, 3)], [1.0], 0.1)
+    set_standardisation(head, 0, torch.ones(4, 3, 3))
+    assert bool(torch.isfinite(head([torch.ones(1, 3, 3)])[0]).all())
+
+
+def test_started_arrays_are_the_levels_own_output(tmp_path: Path) -> None:
+    """Arrays in memory and on disk hold `level.started` of each row, in float16, in the order of the rows."""
+    model = make_model(("16:6", "8:4"))
+    store = store_of(model, make_images(N))
+    fit_start(model, store, PARTS, amounts=(0.2,), ridge=0.01)
+    rows = [5, 80, 3, *range(40)]
+    memory = started_arrays(model, store, rows, memory_limit=10**9, folder=tmp_path)
+    disk = started_arrays(model, store, rows, memory_limit=0, folder=tmp_path)
+    for level, a, b in zip(model.levels, memory, disk, strict=True):
+        np.testing.assert_array_equal(a, b)
+        with torch.no_grad():
+            expected = level.started(store.batch(rows)).numpy()
+        np.testing.assert_allclose(a, expected, rtol=2e-3, atol=2e-3)
