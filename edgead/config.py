@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +90,8 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"level_weights needs one number per level (got {len(self.level_weights)} for {len(self.levels)} levels)"
             )
+        if not all(0 < weight < math.inf for weight in self.level_weights):
+            raise ValueError(f"level_weights must be above 0 and finite (got {list(self.level_weights)})")
         if any(size not in (1, 3, 5) for pair in self.kernels for size in pair):
             raise ValueError(f"kernels may be 1, 3 or 5 (got {list(self.kernels)})")
         return self
@@ -245,7 +248,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold sections with keys, got a {type(content).__name__}.")
-    return content
+    # a section whose keys are all commented out is read as None
+    return {key: {} if value is None and key in Config.model_fields else value for key, value in content.items()}
 
 
 def _set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
