@@ -1,0 +1,157 @@
+"""The two worlds stay apart: who may import whom, read from the code and tried in a process without torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "edgead"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+TORCH_SIDE = ("flows", "models", "train")
+HEAVY = ("torch", "timm", "torchvision", "scipy", "safetensors")
+# what each package may import from edgead at module level, beside itself
+ALLOWED = {
+    "kernel": {"kernel"},
+    "data": {"kernel"},
+    "evaluation": {"kernel", "data"},
+    "flows": {"kernel"},
+    "models": {"kernel", "flows"},
+    "train": {"kernel", "data", "evaluation", "flows", "models"},
+    "export": {"kernel", "flows", "models"},
+    "engines": {"kernel", "evaluation"},
+    "stream": {"kernel", "data"},
+    "commands": {"kernel", "data", "evaluation", "engines", "stream"},
+    "cli": {"kernel", "commands"},
+}
+FRONT = ("cli", "terminal", "__main__")
+
+
+def part_of(module: str) -> str:
+    """The package of a module: `edgead.data.reader` -> `data`; flat modules are `kernel`, or `cli` for the front."""
+    names = module.split(".")
+    if len(names) > 1 and names[1] in FRONT:
+        return "cli"
+    return names[1] if len(names) > 1 and (PACKAGE / names[1]).is_dir() else "kernel"
+
+
+def imports_of(path: Path, *, deep: bool) -> set[str]:
+    """Modules that a file imports; `deep`: inside functions too. Imports for type checkers only do not count."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not deep:
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.update(name if name in MODULES else str(node.module) for name in names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+def own_imports(module: str, *, deep: bool) -> set[str]:
+    return {name for name in imports_of(MODULES[module], deep=deep) if name.split(".")[0] == "edgead"}
+
+
+def test_the_walk_sees_the_code() -> None:
+    """The modules and a few imports that must be there are found: the checks below are not about nothing."""
+    assert len(MODULES) > 60
+    assert {part_of(module) for module in MODULES} == set(ALLOWED)
+    assert "edgead.models.level" in own_imports("edgead.models.fastflow", deep=False)
+    assert "edgead.models.zoo" in own_imports("edgead.commands.train", deep=True)
+    assert "edgead.models.zoo" not in own_imports("edgead.commands.train", deep=False)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downward(module: str) -> None:
+    """At module level a module imports only from the packages that the table allows; relative imports are not used."""
+    part = part_of(module)
+    for name in own_imports(module, deep=False):
+        assert part_of(name) in ALLOWED[part] | {part}, f"{module} imports {name}"
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) not in ("commands", "cli")])
+def test_only_commands_bring_the_sides_together(module: str) -> None:
+    """Even inside a function, nothing but a command imports what the table does not allow its package."""
+    part = part_of(module)
+    for name in own_imports(module, deep=True):
+        assert part_of(name) in ALLOWED[part] | {part}, f"{module} imports {name}"
+
+
+def test_there_are_no_cycles() -> None:
+    """No module imports itself over others."""
+    graph = {module: own_imports(module, deep=False) & set(MODULES) for module in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done:
+            for name in graph[module]:
+                visit(name, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_backends_are_imported_by_their_own_module_alone() -> None:
+    """At module level onnxruntime is imported in `onnx_runner` only, tensorrt nowhere else than in its runner."""
+    for module, path in MODULES.items():
+        tops = {name.split(".")[0] for name in imports_of(path, deep=False)}
+        if module != "edgead.engines.onnx_runner":
+            assert "onnxruntime" not in tops, module
+        if not module.startswith("edgead.engines.trt"):
+            assert "tensorrt" not in tops, module
+
+
+def run_without(refused: tuple[str, ...], code: str) -> subprocess.CompletedProcess[str]:
+    hook = f"""
+import importlib.abc, sys
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {refused!r}:
+            raise ImportError("refused: " + name)
+sys.meta_path.insert(0, Refuse())
+"""
+    return subprocess.run(
+        [sys.executable, "-c", hook + code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_the_device_side_needs_no_torch() -> None:
+    """With torch, timm, torchvision, scipy and safetensors refused, every module of the device side still imports."""
+    modules = [m for m in MODULES if part_of(m) not in (*TORCH_SIDE, "export") and m != "edgead.__main__"]
+    assert len(modules) > 50
+    done = run_without(HEAVY, f"import importlib\nfor m in {modules!r}:\n    importlib.import_module(m)\nprint('all')")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "all\n"
+
+
+def test_the_refusal_works() -> None:
+    """The same hook does stop a module of the training side."""
+    done = run_without(HEAVY, "import edgead.models.zoo")
+    assert done.returncode != 0
+    assert "refused: " in done.stderr
+
+
+def test_the_command_line_is_light() -> None:
+    """`edgead.cli` imports without numpy, OpenCV, pydantic, YAML and everything heavier."""
+    refused = (*HEAVY, "numpy", "cv2", "pydantic", "yaml", "onnx", "onnxruntime")
+    done = run_without(refused, "import edgead.cli\nprint('all')")
+    assert done.returncode == 0, done.stderr[-2000:]
