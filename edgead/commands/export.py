@@ -108,14 +108,13 @@ def write_trained_bundle(
         CheckFailed: If torch, folded torch and ONNX Runtime disagree.
         StorageError: If the disk is full; an older bundle is unchanged.
     """
-    from safetensors.torch import save_file
-
     from edgead.engines.onnx_runner import OnnxRunner
+    from edgead.train.checkpoint import save_tensors
 
     model.eval()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         files = {name: Path(folder) / name for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE)}
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, files[WEIGHTS])
+        save_tensors(files[WEIGHTS], model.state_dict(), {})
         cost = _write_graph(files[MODEL], model, data.image_size)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:
             calibration = _calibrate(runner, data, config, progress)
