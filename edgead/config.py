@@ -26,7 +26,7 @@ class DataConfig(_Section):
         0.08, gt=0, lt=0.5, description="Share of the good images that decides when to stop."
     )
     calibration_fraction: float = Field(
-        0.2, gt=0, lt=0.5, description="Share of the good images kept for the threshold."
+        0.15, gt=0, lt=0.5, description="Share of the good images kept for the threshold."
     )
 
 
@@ -42,6 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "blocks": 8,
         "kernels": ((3, 3), (1, 1)),
         "hidden_ratio": 0.5,
+        "couplings": "always",
     },
 }
 
@@ -68,6 +69,9 @@ class ModelConfig(_Section):
     level_weights: tuple[float, ...] = Field((1.0,), description="Weight of each level's standardised map.")
     positions: bool = Field(True, description="Start with one linear map per position, fitted in closed form.")
     blocks: int = Field(2, ge=0, le=64, description="Couplings per level.")
+    couplings: Literal["auto", "always"] = Field(
+        "auto", description="auto drops trained couplings that do not help to find pseudo-defects; always keeps them."
+    )
     kernels: tuple[tuple[int, int], ...] = Field(
         ((5, 1),),
         min_length=1,

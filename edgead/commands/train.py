@@ -42,6 +42,7 @@ HISTORY = "history.json"
 CURVE = "training.png"
 CACHE = "cache"
 ALIKE = 0.3
+HELPFUL = 0.005
 PACKAGES = ("edgead", "torch", "timm", "numpy", "opencv-python", "onnx", "onnxruntime", "safetensors")
 
 
@@ -56,6 +57,8 @@ class TrainResult:
         starts: What the closed form chose per level.
         seconds: Wall time per stage.
         n_broken: Images left out because they cannot be read.
+        pseudo_auroc: Pseudo-defect AUROC at the closed-form start and after training.
+        couplings_kept: Whether the trained couplings are in the bundle.
     """
 
     run: Path
@@ -64,6 +67,8 @@ class TrainResult:
     starts: list[LevelStart]
     seconds: dict[str, float]
     n_broken: int
+    pseudo_auroc: tuple[float, float]
+    couplings_kept: bool
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
     from edgead.commands.export import write_trained_bundle
     from edgead.models.zoo import build_model
     from edgead.train.loop import train_couplings
-    from edgead.train.start import fit_head
+    from edgead.train.start import fit_head, pseudo_defect_auroc
 
     device = choose_device(config.train.device)
     _seed(config.train.seed)
@@ -130,6 +135,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
     run = open_run(config, data, out, runs, resume)
     progress.note(f"Run folder: {run}")
     arrays, starts, indices = _closed_form_start(config, data, model, run, progress, clock)
+    before = pseudo_defect_auroc(model, arrays, indices)
     epochs = config.train.epochs
     nll_text = ""
 
@@ -152,15 +158,30 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         f"Held-out NLL {state.held_out_nll[0]:.4f} at the closed-form start, {state.best_nll:.4f} at epoch "
         f"{state.best_epoch} of {state.epoch} (nats per dimension)."
     )
-    fit_head(model, arrays, indices)
+    after = pseudo_defect_auroc(model, arrays, indices)
+    kept = config.model.couplings == "always" or after - before > HELPFUL
+    progress.note(
+        f"Pseudo-defect AUROC {before:.4f} at the start, {after:.4f} with couplings: they are "
+        f"{'kept' if kept else f'dropped, because they gain no more than {HELPFUL:g}'}."
+    )
+    if not kept:
+        for level in model.levels:
+            level.drop_couplings()
+        fit_head(model, arrays, indices)
+        config = config.model_copy(update={"model": config.model.model_copy(update={"blocks": 0})})
     del arrays
     shutil.rmtree(run / CACHE, ignore_errors=True)
     clock.lap("training")
-    metrics = {"held_out_nll": state.best_nll, "held_out_nll_start": state.held_out_nll[0], "epochs": state.epoch}
+    metrics = {
+        "held_out_nll": state.best_nll,
+        "held_out_nll_start": state.held_out_nll[0],
+        "epochs": state.epoch,
+        "pseudo_defect_auroc": after if kept else before,
+    }
     bundle = write_trained_bundle(run / BUNDLE, model.cpu(), data, config, _provenance(config, data, metrics), progress)
     clock.lap("export")
     mark_latest(run)
-    return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken))
+    return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken), (before, after), kept)
 
 
 def prepare_data(config: Config, progress: Progress) -> TrainingData:
@@ -296,7 +317,7 @@ def _closed_form_start(
         tried = ", ".join(f"{amount:g}: {score:.4f}" for amount, score in start.pseudo_auroc.items())
         if tried:
             progress.note(f"Level {spec}: shrinkage {start.shrinkage:g} (pseudo-defect AUROC per amount: {tried}).")
-    rows = parts.fit + parts.early_stop
+    rows = parts.fit + parts.early_stop + parts.pseudo
     arrays = started_arrays(model, store, rows, memory_limit=limit, folder=run / CACHE)
     alike = resemblance(arrays, parts)
     if alike > ALIKE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -104,6 +104,7 @@ class Level(nn.Module):
             self.start = ActNorm(self.channels)
         self.start.requires_grad_(False)
         self.couplings = coupling_sequence(self.channels, settings)
+        self._settings = settings
 
     @property
     def flow(self) -> FlowSequence:
@@ -120,6 +121,11 @@ class Level(nn.Module):
     def started(self, features: Mapping[int, Tensor]) -> Tensor:
         """Output of the frozen start `(N, C, h, w)`: what training needs, computed once."""
         return self.start(self.inputs(features))[0]  # type: ignore[no-any-return]
+
+    def drop_couplings(self) -> None:
+        """Leave the start alone, followed by a scale and offset per channel that change nothing."""
+        device = next(self.couplings.parameters()).device
+        self.couplings = coupling_sequence(self.channels, replace(self._settings, blocks=0)).to(device)
 
     def norm(self, started: Tensor) -> Tensor:
         """Mean square of the latent at each position, `(N, h, w)`, from the output of the start."""

@@ -89,6 +89,19 @@ def started_arrays(
     return arrays
 
 
+@torch.no_grad()
+def pseudo_defect_auroc(model: FastFlow, arrays: Sequence[NDArray[np.float16]], indices: Indices) -> float:
+    """How well the detector tells the early-stopping images from their pseudo-defective copies; sets its head."""
+    fit_head(model, arrays, indices)
+    scores = []
+    for rows in (indices.early_stop, indices.pseudo):
+        maps = [_maps(level, array, rows) for level, array in zip(model.levels, arrays, strict=True)]
+        scores.append(model.head.cpu()(maps)[1])
+    model.head.to(next(model.parameters()).device)
+    labels = np.arange(len(indices.early_stop) + len(indices.pseudo)) >= len(indices.early_stop)
+    return float(auroc(torch.cat(scores).numpy(), labels) or 0.0)
+
+
 def resemblance(arrays: Sequence[NDArray[np.float16]], indices: Indices) -> float:
     """How much the early-stopping images resemble single fitted ones: the median, over the former, of the largest cosine.
 

@@ -26,6 +26,7 @@ def tiny_config(data: Path, **overrides: object) -> Config:
         "train.epochs": 2,
         "train.device": "cpu",
         "train.pseudo_defects": 4,
+        "model.couplings": "always",
     }
     values.update({name.replace("__", "."): value for name, value in overrides.items()})
     return load_config(None, values)

@@ -65,6 +65,18 @@ def test_training_improves_the_held_out_likelihood(tiny_result: TrainResult) -> 
     assert np.isfinite(state.held_out_nll).all()
 
 
+def test_couplings_that_do_not_help_are_dropped(tiny_data: Path, tmp_path: Path) -> None:
+    """Untrained couplings change nothing, so `auto` leaves them out of the bundle, and the bundle loads without them."""
+    from edgead.models.zoo import load_model
+
+    config = tiny_config(tiny_data, model__couplings="auto", train__epochs=0)
+    result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
+    assert result.pseudo_auroc[0] == result.pseudo_auroc[1]
+    assert not result.couplings_kept
+    assert result.bundle.manifest.provenance.config["model"]["blocks"] == 0
+    assert sum(parameter.requires_grad for parameter in load_model(result.bundle).parameters()) == 2
+
+
 def test_same_seed_gives_the_same_bundle(tiny_data: Path, tiny_result: TrainResult, tmp_path: Path) -> None:
     """Training again with the same seed gives the same weights to the bit and the same thresholds."""
     again = train(tiny_config(tiny_data), Silent(), out=tmp_path / "again", runs=tmp_path, resume=False)
