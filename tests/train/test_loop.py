@@ -71,7 +71,7 @@ def test_the_objective_is_the_models_likelihood() -> None:
         with torch.no_grad():
             expected = model.nll(torch.from_numpy(images))
         arrays = started_arrays(model, store_of(model, images), range(6), memory_limit=10**9, folder=Path())
-        assert _Objective(model, arrays).mean(range(6)) == pytest.approx(float(expected.mean()), rel=2e-3)
+        assert _Objective(model, arrays, 0.0, 0).mean(range(6)) == pytest.approx(float(expected.mean()), rel=2e-3)
 
 
 def test_the_best_epoch_is_kept_and_patience_stops(tmp_path: Path) -> None:

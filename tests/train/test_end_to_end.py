@@ -1,0 +1,128 @@
+"""From images to a bundle through `edgead train`'s function, for the settings that the defaults do not use."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+
+from edgead.commands.progress import Silent
+from edgead.commands.train import train
+from edgead.config import Config, load_config
+from edgead.data.synthetic.make import write_dataset
+from edgead.engines.build import compare_to_reference, open_engine
+from edgead.models.zoo import load_model
+
+from ..tiny import BACKBONE
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with thirty good parts and weights of a small backbone."""
+    folder = tmp_path_factory.mktemp("end-to-end")
+    write_dataset(folder / "data", "disc", n_train=30, n_test_good=1, n_test_per_defect=1, seed=1, size=(SIDE, SIDE))
+    torch.manual_seed(0)
+    save_file(timm.create_model(BACKBONE, pretrained=False).state_dict(), folder / "w.safetensors")
+    return folder
+
+
+def settings(place: Path, **overrides: object) -> Config:
+    values: dict[str, object] = {
+        "data.root": str(place / "data"),
+        "model.backbone": BACKBONE,
+        "model.weights": str(place / "w.safetensors"),
+        "model.image_size": SIDE,
+        "model.levels": ["8:8+16:4"],
+        "train.epochs": 2,
+        "train.device": "cpu",
+        "train.ridge": 0.1,
+    }
+    values.update({name.replace("__", "."): value for name, value in overrides.items()})
+    return load_config(None, values)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"model__mix": "lu"},
+        {"model__name": "fastflow", "model__level_weights": [1.0]},
+        {"model__coupling": "affine", "model__mix": "lu", "model__positions": False},
+        {"model__levels": ["8:6", "16:8"], "model__level_weights": [1.0, 2.0], "model__blocks": 0},
+    ],
+    ids=["uniform-lu", "fastflow", "affine-lu", "two-levels-no-blocks"],
+)
+def test_every_kind_of_model_becomes_a_bundle(overrides: dict[str, object], place: Path, tmp_path: Path) -> None:
+    """Training ends in a bundle whose graph reproduces its reference, and whose weights load as the same model."""
+    result = train(settings(place, **overrides), Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
+    with open_engine(result.bundle, "reference", threads=1) as runner:
+        comparison = compare_to_reference(result.bundle, runner)
+    assert comparison.max_relative_difference < 1e-4
+    model = load_model(result.bundle)
+    reference = result.bundle.reference()
+    with torch.no_grad():
+        maps, _ = model(torch.from_numpy(reference["images"]))
+    np.testing.assert_allclose(maps.numpy(), reference["anomaly_map"], rtol=1e-2, atol=1e-3)
+
+
+def test_features_on_disk_train_the_same_model(place: Path, tmp_path: Path) -> None:
+    """Without memory for the features the run gives the same weights, and takes its cache away at the end."""
+    weights = []
+    for limit in (0, 1000):
+        config = settings(place, train__cache_memory_mb=limit)
+        result = train(config, Silent(), out=tmp_path / f"run{limit}", runs=tmp_path, resume=False)
+        weights.append(load_file(result.bundle.weights_path))
+        assert not (result.run / "cache").exists()
+    assert weights[0].keys() == weights[1].keys()
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+TRAINS = """
+import sys
+from pathlib import Path
+from edgead.commands.progress import Silent
+from edgead.commands.train import train
+from tests.train.test_end_to_end import settings
+place, run = Path(sys.argv[1]), Path(sys.argv[2])
+config = settings(place, train__epochs=8, train__cache_memory_mb=0)
+train(config, Silent(), out=run, runs=run.parent, resume=(run / "run.json").exists())
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_stage_ends_as_the_undisturbed_one(place: Path, tmp_path: Path) -> None:
+    """Killed while reading, caching, fitting, training or exporting, the resumed run gives the same weights."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[2]
+
+    def start(run: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", TRAINS, str(place), str(run)], cwd=root, env=environment)
+
+    whole, killed, kills = tmp_path / "whole", tmp_path / "killed", 0
+    started = time.monotonic()
+    assert start(whole).wait(300) == 0
+    seconds, moments = time.monotonic() - started, random.Random(0)
+    for _ in range(6):
+        process = start(killed)
+        time.sleep(moments.uniform(0.5, 1.0) * seconds)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait(60) == -signal.SIGKILL
+        if (killed / "bundle").exists():
+            break
+    assert kills >= 1
+    if not (killed / "bundle").exists():
+        assert start(killed).wait(300) == 0
+    first, second = (load_file(run / "bundle" / "weights.safetensors") for run in (whole, killed))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
