@@ -11,7 +11,7 @@ from pathlib import Path
 from edgead.data.dataset import Sample
 from edgead.errors import DataError
 
-MIN_EARLY_STOP, MIN_CALIBRATION = 1, 2
+MIN_EARLY_STOP, MIN_CALIBRATION = 1, 5
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def split_good(
     Args:
         samples: Good images.
         early_stop_fraction: 0..1, at least 1 picture per class.
-        calibration_fraction: 0..1, at least 2 pictures per class.
+        calibration_fraction: 0..1, at least 5 pictures per class: a threshold needs them.
         seed: Another seed gives another split.
         digests: SHA-256 per file, from a scan; without it every file counts as a different picture.
 
     Raises:
-        DataError: If a class has fewer than 4 different pictures.
+        DataError: If a class has fewer than 7 different pictures.
     """
     by_class: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
