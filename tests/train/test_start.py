@@ -22,18 +22,18 @@ PARTS = Indices(tuple(range(70)), tuple(range(70, 80)), tuple(range(80, 90)))
 
 
 def test_the_start_whitens_each_position(tmp_path: Path) -> None:
-    """After the start, the fitted images have mean 0 and covariance I at every position of the level."""
+    """After the start, the good images have mean 0 and covariance I at every position of the level."""
     model = make_model(("16:6",))
     features = np.random.default_rng(0).normal(size=(N, 48, 4, 4)) + np.arange(16).reshape(4, 4)
     store = FeatureStore({16: features.astype(np.float16)}, CPU)
     starts = fit_start(model, store, PARTS, amounts=(0.0,), ridge=1e-6)
     assert [start.shrinkage for start in starts] == [0.0]
-    (array,) = started_arrays(model, store, PARTS.fit, memory_limit=10**9, folder=tmp_path)
-    columns = array.astype(np.float64).reshape(70, 6, -1)
+    (array,) = started_arrays(model, store, PARTS.fit + PARTS.early_stop, memory_limit=10**9, folder=tmp_path)
+    columns = array.astype(np.float64).reshape(80, 6, -1)
     for position in range(columns.shape[2]):
         z = columns[:, :, position]
         np.testing.assert_allclose(z.mean(axis=0), 0, atol=0.02)
-        np.testing.assert_allclose(z.T @ z / 70, np.eye(6), atol=0.05)
+        np.testing.assert_allclose(z.T @ z / 80, np.eye(6), atol=0.05)
 
 
 def test_levels_without_positions_start_standardised() -> None:
