@@ -67,9 +67,9 @@ def test_results_are_contiguous_and_inputs_unchanged() -> None:
 
 
 def test_shrinking_averages_areas() -> None:
-    """Halving is the mean of each 2x2 block, so that fine patterns do not alias."""
-    image = RANDOM.integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    blocks = image.reshape(4, 2, 6, 2, 3).mean(axis=(1, 3))
+    """A quarter of the size is the mean of each 4x4 block, so that fine patterns do not alias."""
+    image = RANDOM.integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    blocks = image.reshape(4, 4, 6, 4, 3).mean(axis=(1, 3))
     assert float(np.abs(resize(image, (4, 6)) - blocks).max()) <= 0.5
     stripes = np.zeros((8, 8, 3), np.uint8)
     stripes[:, ::2] = 200
