@@ -165,11 +165,13 @@ def _fit_positions(
 ) -> LevelStart:
     gaussians = fit_position_gaussians(_inputs(level, store, indices.fit))
     all_good = indices.fit + indices.early_stop
+    # without any shrinkage fewer images than channels leave the covariance singular
+    usable = [amount for amount in amounts if amount > 0 or len(indices.fit) > level.channels] or [max(amounts)]
     if len(amounts) == 1:
         _set_start(start, fit_position_gaussians(_inputs(level, store, all_good)), amounts[0], ridge)
         return LevelStart(amounts[0], {})
     scores = {}
-    for amount in amounts:
+    for amount in usable:
         _set_start(start, gaussians, amount, ridge)
         good = _start_maps(level, store, indices.early_stop)
         defective = _start_maps(level, store, indices.pseudo)
@@ -178,7 +180,7 @@ def _fit_positions(
         both = torch.cat([head([good])[1], head([defective])[1]]).numpy()
         labels = np.arange(len(both)) >= len(good)
         scores[amount] = float(auroc(both, labels) or 0.0)
-    chosen = max(amounts, key=lambda amount: scores[amount])
+    chosen = max(usable, key=lambda amount: (scores[amount], amount))
     _set_start(start, fit_position_gaussians(_inputs(level, store, all_good)), chosen, ridge)
     return LevelStart(chosen, scores)
 
