@@ -26,7 +26,7 @@ class DataConfig(_Section):
         0.08, gt=0, lt=0.5, description="Share of the good images that decides when to stop."
     )
     calibration_fraction: float = Field(
-        0.15, gt=0, lt=0.5, description="Share of the good images kept for the threshold."
+        0.12, gt=0, lt=0.5, description="Share of the good images kept for the threshold."
     )
 
 
@@ -132,7 +132,9 @@ class TrainConfig(_Section):
 class EngineConfig(_Section):
     """How the model runs on this machine."""
 
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of ONNX Runtime; 0 = one per physical core.")
+    threads: int = Field(
+        0, ge=0, le=256, description="CPU threads of ONNX Runtime; 0 = one per core that this process may use."
+    )
 
 
 class StreamConfig(_Section):

@@ -72,7 +72,7 @@ def _cached(path: Path, compute) -> dict[str, float]:  # type: ignore[no-untyped
     return json.loads(path.read_text())  # type: ignore[no-any-return]
 
 
-def _run(folder: Path, place: Path, seed: int, settings: list[str]) -> dict[str, float | None]:
+def _run(folder: Path, place: Path, seed: int, settings: list[str]) -> dict[str, float | bool | None]:
     import yaml
 
     extra = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in settings)}
@@ -91,6 +91,9 @@ def _run(folder: Path, place: Path, seed: int, settings: list[str]) -> dict[str,
         "false_alarm_rate": mean.false_alarm_rate,
         "detection_rate": mean.detection_rate,
         "train_s": round(seconds, 1),
+        "pseudo_auroc_start": result.pseudo_auroc[0],
+        "pseudo_auroc_trained": result.pseudo_auroc[1],
+        "couplings_kept": result.couplings_kept,
         "held_out_nll_start": result.state.held_out_nll[0],
         "held_out_nll": result.state.best_nll,
         "onnx_vs_unfolded": result.bundle.manifest.parity.onnx_vs_unfolded,
@@ -106,8 +109,8 @@ def _floors(folder: Path) -> dict[str, float]:
     split = data.split
     test = find_dataset(folder).test
     white_level = data.scan.white_level
-    fit = _features(backbone, split.fit, size, white_level)
-    rest = _features(backbone, (*split.early_stop, *split.calibration), size, white_level)
+    fit = _features(backbone, (*split.fit, *split.early_stop), size, white_level)
+    rest = _features(backbone, split.calibration, size, white_level)
     unseen = _features(backbone, test, size, white_level)
     labels = [sample.gt_label for sample in test]
     every = {stride: torch.cat([fit[stride], rest[stride]]) for stride in fit}

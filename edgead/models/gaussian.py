@@ -54,10 +54,12 @@ class PositionGaussians:
 
         Args:
             amount: a, 0..1.
-            ridge: r as a share of the mean variance.
+            ridge: r as a share of the mean variance; larger in proportion where there are fewer images than
+                channels, because then the smallest variances are not known.
         """
         pooled = self.covariance.mean(dim=0)
         mixed = (1.0 - amount) * self.covariance + amount * pooled
+        ridge *= max(1.0, len(pooled) / self.count)
         mixed.diagonal(dim1=1, dim2=2).add_(ridge * float(pooled.diagonal().mean()))
         return mixed
 

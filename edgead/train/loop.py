@@ -198,7 +198,7 @@ def _require_finite(loss: Tensor, epoch: int, step: int) -> None:
     if not torch.isfinite(loss):
         raise TrainingError(
             f"The loss became {float(loss.detach())} in epoch {epoch}, step {step + 1}.",
-            hint="Lower train.learning_rate; the last checkpoint is kept and `--resume` goes on from it.",
+            hint="Train anew with a lower rate, for example --set train.learning_rate=0.0005; this run keeps its last checkpoint.",
         )
 
 

@@ -23,6 +23,7 @@ from edgead.train.features import FeatureStore, allocate
 
 BATCH = 32
 SMOOTHING_SIGMA = 1.5
+FEW_IMAGES_SHRINKAGE = 0.2
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LevelStart:
 def fit_start(
     model: FastFlow, store: FeatureStore, indices: Indices, *, amounts: Sequence[float], ridge: float
 ) -> list[LevelStart]:
-    """Fit the frozen parts of every level from the `fit` images.
+    """Fit the frozen parts of every level from the good images.
 
     How far each position's covariance is drawn to that of all positions is decided by telling the early-stopping
     images from their pseudo-defective copies: parts that always lie alike want little, patterns that differ from
@@ -129,7 +130,7 @@ def resemblance(arrays: Sequence[NDArray[np.float16]], indices: Indices) -> floa
 def fit_head(model: FastFlow, arrays: Sequence[NDArray[np.float16]], indices: Indices) -> None:
     """Standardise each level's map from the good images, fitted and early-stopping ones.
 
-    The flow was fitted on the former, so their maps are lower; they are scaled to the mean of the latter first.
+    The couplings were fitted on the former, so their maps are lower; they are scaled to the mean of the latter first.
 
     Args:
         model: Trained.
@@ -165,8 +166,9 @@ def _fit_positions(
 ) -> LevelStart:
     gaussians = fit_position_gaussians(_inputs(level, store, indices.fit))
     all_good = indices.fit + indices.early_stop
-    # without any shrinkage fewer images than channels leave the covariance singular
-    usable = [amount for amount in amounts if amount > 0 or len(indices.fit) > level.channels] or [max(amounts)]
+    # fewer images than channels leave the covariance singular
+    enough = len(indices.fit) > level.channels
+    usable = [amount for amount in amounts if enough or amount >= FEW_IMAGES_SHRINKAGE] or [max(amounts)]
     if len(amounts) == 1:
         _set_start(start, fit_position_gaussians(_inputs(level, store, all_good)), amounts[0], ridge)
         return LevelStart(amounts[0], {})

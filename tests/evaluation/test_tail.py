@@ -118,8 +118,8 @@ def test_plugging_an_estimate_in_gives_too_many_false_alarms() -> None:
 
 
 if __name__ == "__main__":
-    print("|".join(["wanted", "n", *DISTRIBUTIONS]))  # noqa: T201
+    print("|".join(["wanted", "n", *DISTRIBUTIONS]))
     for rate in (0.005, 0.001):
         for n in SIZES:
             shares = [f"{realised_rate(name, n, rate, 400) / rate:.2f}" for name in DISTRIBUTIONS]
-            print("|".join([str(rate), str(n), *shares]))  # noqa: T201
+            print("|".join([str(rate), str(n), *shares]))
