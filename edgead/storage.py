@@ -43,6 +43,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield a folder in `parent` that is removed at the end; one that a killed process left there is removed first.
+
+    Raises:
+        StorageError: For every OSError inside, such as a full disk.
+    """
+    folder = parent / f".{prefix}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        for left_over in parent.glob(f".{prefix}.*.tmp"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise storage_error(parent, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically."""
     with atomic_path(path) as temporary:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import StorageError
-from edgead.storage import atomic_path, require_free_space, write_bytes, write_json
+from edgead.storage import atomic_path, require_free_space, scratch_folder, write_bytes, write_json
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -64,3 +64,28 @@ def test_free_space_is_checked_where_the_folder_will_be(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"The test needs 1000000000000 MB .* only \d+ MB are free"):
         require_free_space(tmp_path / "not" / "yet", 10**18, purpose="The test")
     require_free_space(Path("relative/not/yet"), 1, purpose="The test")
+
+
+def test_a_scratch_folder_is_gone_afterwards_with_those_of_killed_processes(tmp_path: Path) -> None:
+    """A scratch folder and one left over by a kill are removed; what was renamed out of it stays."""
+    (tmp_path / ".export.dead.tmp").mkdir()
+    with scratch_folder(tmp_path, "export") as folder:
+        (folder / "result").write_text("kept")
+        (folder / "result").rename(tmp_path / "result")
+        assert folder.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+def test_an_error_of_the_disk_in_a_scratch_folder_is_ours(tmp_path: Path) -> None:
+    """An OSError inside a scratch folder, and a parent that is a file, become a StorageError."""
+
+    def fail() -> None:
+        with scratch_folder(tmp_path, "export") as folder:
+            (folder / "missing" / "file").write_text("x")
+
+    with pytest.raises(StorageError, match="could not be written"):
+        fail()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError), scratch_folder(tmp_path / "file", "export"):
+        pass

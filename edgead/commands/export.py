@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from edgead.errors import CheckFailed
 from edgead.evaluation.compare import compare_outputs, merge
 from edgead.evaluation.threshold import calibrate_class
 from edgead.imaging import Image
+from edgead.storage import scratch_folder
 
 if TYPE_CHECKING:
     from edgead.commands.train import TrainingData
@@ -74,12 +74,12 @@ def export(run: Path, progress: Progress) -> ExportResult:
     old = open_bundle(path)
     model = load_model(old)
     reference = old.reference()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+    with scratch_folder(path.parent, "export") as folder:
         files = {name: old.path / name for name in (WEIGHTS, CALIBRATION)}
-        files[MODEL] = Path(folder) / MODEL
+        files[MODEL] = folder / MODEL
         cost = _write_graph(files[MODEL], model, old.image_size)
         parity, outputs = _check_parity(model, files[MODEL], reference["images"], old.calibration().threshold.value)
-        files[REFERENCE] = Path(folder) / REFERENCE
+        files[REFERENCE] = folder / REFERENCE
         _save_reference(files[REFERENCE], reference["images"], outputs)
         manifest = old.manifest.model_copy(update={"parity": parity, "cost": cost})
         progress.note(parity_text(parity))
@@ -112,8 +112,8 @@ def write_trained_bundle(
     from edgead.train.checkpoint import save_tensors
 
     model.eval()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        files = {name: Path(folder) / name for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE)}
+    with scratch_folder(path.parent, "export") as folder:
+        files = {name: folder / name for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE)}
         save_tensors(files[WEIGHTS], model.state_dict(), {})
         cost = _write_graph(files[MODEL], model, data.image_size)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:

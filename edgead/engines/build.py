@@ -6,7 +6,6 @@ import datetime
 import importlib.util
 import shutil
 import time
-import uuid
 from pathlib import Path
 
 from edgead.bundle import Bundle, file_digest
@@ -14,6 +13,7 @@ from edgead.engines.fingerprint import EngineRecord, Fingerprint, machine_id, re
 from edgead.errors import CheckFailed, EngineBuildError, EngineMismatchError
 from edgead.evaluation.compare import Comparison, compare_outputs, merge
 from edgead.runner import Runner
+from edgead.storage import scratch_folder
 
 REFERENCE = "reference"
 ONNXRUNTIME = "onnxruntime"
@@ -40,10 +40,8 @@ def build_onnxruntime(bundle: Bundle) -> EngineRecord:
     from edgead.engines import onnx_runner
 
     name = f"{ONNXRUNTIME}-fp32"
-    staging = bundle.engines_path / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
     started = time.monotonic()
-    try:
-        staging.mkdir(parents=True)
+    with scratch_folder(bundle.engines_path, name) as staging:
         file = staging / MODEL_FILE
         try:
             onnx_runner.write_optimised(bundle.model_path, file)
@@ -75,8 +73,6 @@ def build_onnxruntime(bundle: Bundle) -> EngineRecord:
         final = bundle.engines_path / name
         shutil.rmtree(final, ignore_errors=True)
         staging.rename(final)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return record
 
 
