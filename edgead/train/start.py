@@ -51,8 +51,9 @@ def fit_start(
 
     How far each position's covariance is drawn to that of all positions is decided by telling the early-stopping
     images from their pseudo-defective copies: parts that always lie alike want little, patterns that differ from
-    image to image want much. Once it is chosen, the covariances are fitted again with the early-stopping images: every
-    image counts there, and the couplings, which never learn from them, still stop by them.
+    image to image want much. Once it is chosen, the covariances are fitted again with the early-stopping images, where
+    there are more images than channels: every image counts there, and the couplings, which never learn from them, still
+    stop by them. With fewer, images that were fitted look too good for the map's scale to come from them alone.
 
     Args:
         model: Untrained.
@@ -165,15 +166,11 @@ def _fit_positions(
     ridge: float,
 ) -> LevelStart:
     gaussians = fit_position_gaussians(_inputs(level, store, indices.fit))
-    all_good = indices.fit + indices.early_stop
     # fewer images than channels leave the covariance singular
     enough = len(indices.fit) > level.channels
     usable = [amount for amount in amounts if enough or amount >= FEW_IMAGES_SHRINKAGE] or [max(amounts)]
-    if len(amounts) == 1:
-        _set_start(start, fit_position_gaussians(_inputs(level, store, all_good)), amounts[0], ridge)
-        return LevelStart(amounts[0], {})
     scores = {}
-    for amount in usable:
+    for amount in usable if len(usable) > 1 else ():
         _set_start(start, gaussians, amount, ridge)
         good = _start_maps(level, store, indices.early_stop)
         defective = _start_maps(level, store, indices.pseudo)
@@ -182,8 +179,10 @@ def _fit_positions(
         both = torch.cat([head([good])[1], head([defective])[1]]).numpy()
         labels = np.arange(len(both)) >= len(good)
         scores[amount] = float(auroc(both, labels) or 0.0)
-    chosen = max(usable, key=lambda amount: (scores[amount], amount))
-    _set_start(start, fit_position_gaussians(_inputs(level, store, all_good)), chosen, ridge)
+    chosen = max(usable, key=lambda amount: (scores.get(amount, 0.0), amount))
+    if enough:
+        gaussians = fit_position_gaussians(_inputs(level, store, indices.fit + indices.early_stop))
+    _set_start(start, gaussians, chosen, ridge)
     return LevelStart(chosen, scores)
 
 
