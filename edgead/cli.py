@@ -344,9 +344,7 @@ def show_config() -> None:
     from edgead.config import describe_config
     from edgead.terminal import show_facts
 
-    show_facts(
-        [(key, f"{meaning} [default: {default}]".replace("[", r"\[")) for key, default, meaning in describe_config()]
-    )
+    show_facts([(key, f"{meaning} [default: {default}]") for key, default, meaning in describe_config()])
 
 
 @bundle_app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typing_extensions import Self
@@ -62,7 +63,7 @@ def show_facts(facts: list[tuple[str, str]]) -> None:
     """Names and values, one per line."""
     table = Table.grid(padding=(0, 2))
     for name, value in facts:
-        table.add_row(f"[bold]{name}[/bold]", value)
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(value))
     out.print(table)
 
 
@@ -75,7 +76,7 @@ def show_evaluation(result: EvaluationResult) -> None:
     for name, m in rows:
         values = (m.image_auroc, m.pixel_auroc, m.aupro_0_3, m.aupro_0_05)
         table.add_row(
-            name,
+            escape(name),
             *("-" if value is None else f"{value:.4f}" for value in values),
             _share(m.false_alarm_rate, m.n_good),
             _share(m.detection_rate, m.n_defective),
@@ -87,8 +88,8 @@ def show_evaluation(result: EvaluationResult) -> None:
             defects = _table("defect", "image AUROC", "detected")
             for kind, defect in part.defects.items():
                 auroc = "-" if defect.image_auroc is None else f"{defect.image_auroc:.4f}"
-                defects.add_row(kind, auroc, _share(defect.detected.value, defect.detected.n))
-            out.print(f"{name}: kinds of defect")
+                defects.add_row(escape(kind), auroc, _share(defect.detected.value, defect.detected.n))
+            out.print(f"{escape(name)}: kinds of defect")
             out.print(defects)
 
 
@@ -113,7 +114,7 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
     """One line per check and a verdict."""
     table = Table.grid(padding=(0, 2))
     for check in diagnosis.checks:
-        table.add_row(f"[{STATUS_STYLE[check.status]}]{check.status:<7}[/]", check.name, check.detail)
+        table.add_row(f"[{STATUS_STYLE[check.status]}]{check.status:<7}[/]", escape(check.name), escape(check.detail))
     out.print(table)
     out.print(
         "[green]Everything that could be checked is right.[/]" if diagnosis.ok else "[bold red]Something failed.[/]"
