@@ -22,7 +22,7 @@ from torch import Tensor
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.progress import Silent
 from edgead.commands.train import prepare_data, train
-from edgead.config import load_config
+from edgead.config import Config, load_config, parse_override
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image
@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("runs/floors"))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a setting of both"
+    )
     arguments = parser.parse_args()
     rows = {}
     for folder in sorted(path for path in arguments.root.iterdir() if (path / "train").is_dir()):
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def _row(folder: Path, seeds: list[int], work: Path, settings: list[str]) -> dict[str, object]:
-    row: dict[str, object] = {"floors": _cached(work / folder.name / "floors.json", lambda: _floors(folder))}
+    row: dict[str, object] = {"floors": _cached(work / folder.name / "floors.json", lambda: _floors(folder, settings))}
     runs = []
     for seed in seeds:
         place = work / folder.name / f"seed{seed}"
@@ -73,10 +75,7 @@ def _cached(path: Path, compute) -> dict[str, float]:  # type: ignore[no-untyped
 
 
 def _run(folder: Path, place: Path, seed: int, settings: list[str]) -> dict[str, float | bool | None]:
-    import yaml
-
-    extra = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in settings)}
-    config = load_config(None, {"data.root": str(folder), "train.seed": seed, **extra})
+    config = _config(folder, [*settings, f"train.seed={seed}"])
     started = time.monotonic()
     result = train(config, Silent(), out=place / "run", runs=place, resume=(place / "run" / "run.json").is_file())
     seconds = time.monotonic() - started
@@ -100,9 +99,13 @@ def _run(folder: Path, place: Path, seed: int, settings: list[str]) -> dict[str,
     }
 
 
+def _config(folder: Path, settings: list[str]) -> Config:
+    return load_config(None, {"data.root": str(folder), **dict(parse_override(text) for text in settings)})
+
+
 @torch.no_grad()
-def _floors(folder: Path) -> dict[str, float]:
-    config = load_config(None, {"data.root": str(folder)})
+def _floors(folder: Path, settings: list[str]) -> dict[str, float]:
+    config = _config(folder, settings)
     data = prepare_data(config, Silent())
     size = data.image_size
     backbone = Backbone(LITE0, "lite0", (8, 16, 32), size)
