@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -110,18 +111,32 @@ def test_a_run_killed_at_any_stage_ends_as_the_undisturbed_one(place: Path, tmp_
     def start(run: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", TRAINS, str(place), str(run)], cwd=root, env=environment)
 
-    whole, killed, kills = tmp_path / "whole", tmp_path / "killed", 0
-    started = time.monotonic()
+    def epochs(run: Path) -> int:
+        try:
+            return len(json.loads((run / "history.json").read_text())["fit_nll"])
+        except (OSError, ValueError):
+            return 0
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole).wait(300) == 0
-    seconds, moments = time.monotonic() - started, random.Random(0)
-    for _ in range(6):
+    stages: list[Callable[[], bool]] = [
+        lambda: (killed / "run.json").exists(),
+        lambda: any(killed.glob("cache/*.partial")),
+        lambda: (killed / "checkpoint.safetensors").exists(),
+        lambda: epochs(killed) > 4,
+        lambda: any(killed.glob(".export.*")),
+    ]
+    kills = 0
+    for reached in stages:
         process = start(killed)
-        time.sleep(moments.uniform(0.5, 1.0) * seconds)
+        deadline = time.monotonic() + 300
+        while process.poll() is None and not reached() and time.monotonic() < deadline:
+            time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         kills += process.wait(60) == -signal.SIGKILL
         if (killed / "bundle").exists():
             break
-    assert kills >= 1
+    assert kills >= 4, "the run ended before it could be killed"
     if not (killed / "bundle").exists():
         assert start(killed).wait(300) == 0
     first, second = (load_file(run / "bundle" / "weights.safetensors") for run in (whole, killed))
