@@ -72,6 +72,15 @@ def test_shrinkage_is_the_formula() -> None:
     assert torch.equal(gaussians.covariance, covariance)
 
 
+def test_fewer_images_than_channels_get_more_ridge() -> None:
+    """With n images for C > n channels the ridge is C / n times as large."""
+    covariance = torch.stack([torch.diag(torch.tensor([1.0, 2.0, 3.0, 6.0]))]).double()
+    many, few = (PositionGaussians(torch.zeros(1, 4), covariance.clone(), count) for count in (4, 2))
+    added = [(g.shrunk(0.0, 0.1) - covariance)[0].diagonal() for g in (many, few)]
+    torch.testing.assert_close(added[0], torch.full((4,), 0.3).double())
+    torch.testing.assert_close(added[1], torch.full((4,), 0.6).double())
+
+
 def test_more_dimensions_than_images_still_whiten() -> None:
     """With fewer images than channels the shrunk covariance is invertible."""
     gaussians = fit_position_gaussians([correlated(5, 12, (2, 2))])

@@ -13,7 +13,7 @@ from edgead.errors import TrainingError
 from edgead.flows.linear import ActNorm, PositionLinear
 from edgead.models.scoring import ScoreHead
 from edgead.train.features import FeatureStore
-from edgead.train.start import Indices, fit_head, fit_start, set_standardisation, started_arrays
+from edgead.train.start import Indices, fit_head, fit_start, resemblance, set_standardisation, started_arrays
 
 from ..tiny import CPU, make_images, make_model, store_of
 
@@ -52,7 +52,7 @@ def test_levels_without_positions_start_standardised() -> None:
 
 
 def test_the_shrinkage_with_the_best_pseudo_defect_auroc_is_taken() -> None:
-    """Of the amounts tried the one with the largest AUROC is set, the first one on a tie."""
+    """Of the amounts tried the one with the largest AUROC is set, the largest amount on a tie."""
     model = make_model(("8+16:12",))
     images = make_images(N)
     images[80:, 20:30, 20:30] = 255 - images[80:, 20:30, 20:30]
@@ -60,6 +60,11 @@ def test_the_shrinkage_with_the_best_pseudo_defect_auroc_is_taken() -> None:
     assert set(start.pseudo_auroc) == {0.0, 0.3, 1.0}
     assert start.pseudo_auroc[start.shrinkage] == max(start.pseudo_auroc.values())
     assert max(start.pseudo_auroc.values()) > 0.8
+    obvious, other = images.copy(), make_model(("8+16:12",))
+    obvious[80:] = 255 * (make_images(10) > 127)
+    (tied,) = fit_start(other, store_of(other, obvious), PARTS, amounts=(0.3, 1.0, 0.5), ridge=0.01)
+    assert set(tied.pseudo_auroc.values()) == {1.0}
+    assert tied.shrinkage == 1.0
     again = make_model(("8+16:12",))
     fit_start(again, store_of(again, images), PARTS, amounts=(start.shrinkage,), ridge=0.01)
     for a, b in zip(model.levels, again.levels, strict=True):
@@ -102,6 +107,17 @@ def test_the_head_standardises_the_good_images(tmp_path: Path) -> None:
     assert 0.5 < float(anomaly_map.std()) < 2.0
 
 
+def test_fitted_maps_are_brought_to_the_level_of_the_others_first() -> None:
+    """Fitted images, whose maps are lower, are scaled to the mean of the early-stopping ones before both count."""
+    model = make_model(("16:6",), blocks=0)
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(80, 6, 4, 4)).astype(np.float16)]
+    arrays[0][70:] *= 2
+    fit_head(model, arrays, Indices(tuple(range(70)), tuple(range(70, 80)), ()))
+    unseen = np.square(arrays[0][70:].astype(np.float32)).mean()
+    assert float(model.head.get_buffer("mean_0").mean()) == pytest.approx(float(unseen), rel=1e-2)
+
+
 def test_standardisation_is_the_smoothed_formula() -> None:
     """Mean and deviation per position, blurred over the neighbours, by a direct computation."""
     maps = torch.rand(12, 5, 7) + torch.linspace(0, 3, 7)
@@ -136,3 +152,19 @@ def test_started_arrays_are_the_levels_own_output(tmp_path: Path) -> None:
         with torch.no_grad():
             expected = level.started(store.batch(rows)).numpy()
         np.testing.assert_allclose(a, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("shared", "alike"), [(0.0, False), (1.0, True)])
+def test_resemblance_tells_photographs_of_the_same_part(shared: float, alike: bool) -> None:
+    """Images that share most of their whitened features with a fitted one have a cosine of 0.5; others stay under 0.2."""
+    rng = np.random.default_rng(0)
+    fitted = rng.normal(size=(45, 20, 8, 8))
+    unseen = shared * fitted[:10] + rng.normal(size=(10, 20, 8, 8))
+    arrays = [np.concatenate([fitted, unseen]).astype(np.float16)]
+    found = resemblance(arrays, Indices(tuple(range(45)), tuple(range(45, 55)), ()))
+    assert (found > 0.5) is alike
+    assert alike or found < 0.2
+    cosines = [
+        max(float(np.dot(u.ravel(), f.ravel()) / np.linalg.norm(u) / np.linalg.norm(f)) for f in fitted) for u in unseen
+    ]
+    assert found == pytest.approx(np.sort(cosines)[4], abs=5e-3)
