@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
+
+from edgead.cli import app
 
 ROOT = Path(__file__).parents[1]
 VERBS = ("train", "eval", "export", "build-engine", "stream", "bench", "doctor", "demo", "config", "bundle")
@@ -28,8 +31,10 @@ def test_every_verb_has_help_and_is_in_the_readme(verb: str, tmp_path: Path) -> 
     """Every verb explains itself, gives every option a sentence, and stands in the README."""
     done = edgead(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    options = re.findall(r"^  (?:-\w, )?(--[\w-]+)[^\n]*?(?:  +|\n +)(\S.*)$", done.stdout, re.MULTILINE)
-    assert options
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    verbs = getattr(command, "commands", {verb: command}).values()
+    assert all(nested.help for nested in verbs)
+    assert all(parameter.help for nested in verbs for parameter in nested.params if parameter.name != "help")
     assert f"edgead {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 

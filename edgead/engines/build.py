@@ -11,7 +11,7 @@ from pathlib import Path
 from edgead.bundle import Bundle, file_digest
 from edgead.engines.fingerprint import EngineRecord, Fingerprint, machine_id, read_record, verify_engine, write_record
 from edgead.errors import CheckFailed, EngineBuildError, EngineMismatchError
-from edgead.evaluation.compare import Comparison, compare_outputs, merge
+from edgead.evaluation.compare import PARITY_LIMIT, Comparison, compare_outputs, merge
 from edgead.runner import Runner
 from edgead.storage import scratch_folder
 
@@ -19,7 +19,6 @@ REFERENCE = "reference"
 ONNXRUNTIME = "onnxruntime"
 TENSORRT = "tensorrt"
 PREFERENCE = ("onnxruntime-fp32",)
-PARITY_LIMIT = 1e-4
 MODEL_FILE = "model.onnx"
 
 
@@ -136,7 +135,7 @@ def require_parity(comparison: Comparison, name: str) -> None:
     Raises:
         CheckFailed: With what was seen and what is allowed.
     """
-    if comparison.max_relative_difference > PARITY_LIMIT or comparison.verdict_flips:
+    if not comparison.is_parity:
         raise CheckFailed(
             f"{name} does not reproduce the reference: largest relative difference "
             f"{comparison.max_relative_difference:.2e} (allowed {PARITY_LIMIT:.0e}), "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgead.errors import CheckFailed, ShapeError
 from edgead.runner import Outputs, Runner
 
+PARITY_LIMIT = 1e-4
 Thresholds = float | NDArray[np.float64]
 
 
@@ -34,6 +35,11 @@ class Comparison:
     score_relative_difference: float
     verdict_flips: int
     n_images: int
+
+    @property
+    def is_parity(self) -> bool:
+        """Whether maps agree within `PARITY_LIMIT` and no verdict flips: what an fp32 form must give."""
+        return self.max_relative_difference <= PARITY_LIMIT and not self.verdict_flips
 
 
 def compare_outputs(reference: Outputs, candidate: Outputs, threshold: Thresholds) -> Comparison:

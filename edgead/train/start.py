@@ -107,7 +107,7 @@ def pseudo_defect_auroc(model: FastFlow, arrays: Sequence[NDArray[np.float16]], 
 def resemblance(arrays: Sequence[NDArray[np.float16]], indices: Indices) -> float:
     """How much the early-stopping images resemble single fitted ones: the median, over the former, of the largest cosine.
 
-    Whitened features of different parts are nearly orthogonal (below 0.2); the same part photographed twice gives 0.5
+    Whitened features of different parts are nearly orthogonal (below 0.3); several photographs of each part give 0.4
     and more, and then neither these images nor the threshold's say how a *new* part would score.
     """
     similarity = torch.zeros(len(indices.early_stop), len(indices.fit))
