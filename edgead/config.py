@@ -30,32 +30,69 @@ class DataConfig(_Section):
     )
 
 
+_PUBLISHED: dict[str, Any] = {"levels": ("8", "16", "32"), "positions": False, "couplings": "always"}
+
+# Defaults of the other model settings per detector; reference in each line.
 PRESETS: dict[str, dict[str, Any]] = {
     "usf": {},
-    # Yu et al., 2021, with the 3-1 kernels of the WideResNet row; no per-position layer, one stride per level
-    "fastflow": {
-        "coupling": "affine",
-        "mix": "permutation",
-        "levels": ("8", "16", "32"),
-        "level_weights": (1.0, 1.0, 1.0),
-        "positions": False,
+    # Yu et al., 2021: 8 steps, 3-1 kernels (the WideResNet row), hidden ratio 1
+    "fastflow": {**_PUBLISHED, "blocks": 8, "kernels": ((3, 3), (1, 1)), "hidden_ratio": 1.0},
+    # Gudovskiy et al., 2021: 8 steps on single feature vectors, 128-channel position code, hidden width 2 x input
+    "cflow": {
+        **_PUBLISHED,
         "blocks": 8,
-        "kernels": ((3, 3), (1, 1)),
-        "hidden_ratio": 0.5,
-        "couplings": "always",
+        "kernels": ((1, 1),),
+        "hidden_ratio": 2.0,
+        "position_channels": 128,
+        "clamp": 1.9,
+        "likelihood_map": True,
+        "loss": "log_sigmoid",
     },
+    # Tailanian et al., 2024: 4 steps per scale, 3-1 kernels
+    "uflow": {**_PUBLISHED, "blocks": 4, "kernels": ((3, 3), (1, 1)), "hidden_ratio": 1.0},
+    # Yao et al., 2024: 12 conditional steps on one stride of an image pyramid
+    "hgad": {
+        **_PUBLISHED,
+        "levels": ("16",),
+        "pyramid": (320, 160),
+        "blocks": 12,
+        "kernels": ((1, 1),),
+        "hidden_ratio": 2.0,
+        "position_channels": 256,
+        "clamp": 1.9,
+        "likelihood_map": True,
+    },
+    # Abu Zaid et al., 2025, section on VAEs: 10 steps over a 256-dimensional latent
+    "vae-usf": {**_PUBLISHED, "levels": ("32",), "blocks": 10, "kernels": ((1, 1),), "hidden_ratio": 4.0},
+}
+_MIXES = {"fastflow": "permutation", "cflow": "soft_permutation", "uflow": "permutation", "hgad": "soft_permutation"}
+
+# Defaults of the training per detector: the published ones train on clean features and keep the last epoch.
+_TRAIN_PUBLISHED: dict[str, Any] = {"noise": 0.0, "keep": "last", "learning_rate": 1e-3, "epochs": 40}
+TRAIN_PRESETS: dict[str, dict[str, Any]] = {
+    "fastflow": _TRAIN_PUBLISHED,
+    "cflow": {**_TRAIN_PUBLISHED, "fibers": 4096},
+    "uflow": _TRAIN_PUBLISHED,
+    "hgad": {**_TRAIN_PUBLISHED, "fibers": 4096},
+    "vae-usf": _TRAIN_PUBLISHED,
 }
 
 
 class ModelConfig(_Section):
     """Which detector; `name` picks the defaults of the other keys."""
 
-    name: Literal["usf", "fastflow"] = Field(
-        "usf", description="usf: FastFlow with the uniform coupling and a per-position start; fastflow: as published."
+    name: Literal["usf", "fastflow", "cflow", "uflow", "hgad", "vae-usf"] = Field(
+        "usf",
+        description="usf (FastFlow, uniform coupling, per-position start), fastflow, cflow, uflow, hgad or vae-usf.",
     )
-    coupling: Literal["uniform", "affine"] = Field("uniform", description="Coupling of the flow's blocks.")
-    mix: Literal["rotation", "permutation", "lu"] = Field(
-        "rotation", description="How channels are mixed between couplings."
+    coupling: Literal["uniform", "affine"] | None = Field(
+        None, description="Coupling of the flow's blocks; unset: uniform for usf and vae-usf, affine for the others."
+    )
+    mix: Literal["rotation", "permutation", "soft_permutation", "lu"] | None = Field(
+        None, description="How channels are mixed between couplings; unset: as published, lu for uniform couplings."
+    )
+    base: Literal["normal", "altub"] = Field(
+        "normal", description="Base distribution: standard normal, or a learnable Gaussian trained alternately (AltUB)."
     )
     backbone: str = Field("tf_efficientnet_lite0", description="Any timm model that offers feature maps.")
     weights: str | None = Field(
@@ -66,7 +103,10 @@ class ModelConfig(_Section):
     levels: tuple[str, ...] = Field(
         ("16+32:64",), min_length=1, description="Feature levels: STRIDE[:CHANNELS], joined by + to share one grid."
     )
-    level_weights: tuple[float, ...] = Field((1.0,), description="Weight of each level's standardised map.")
+    pyramid: tuple[int, ...] = Field(
+        (), description="Image sizes at which every level is seen, in pixels; empty: image_size alone."
+    )
+    level_weights: tuple[float, ...] = Field((), description="Weight of each level's standardised map; empty: all 1.")
     positions: bool = Field(True, description="Start with one linear map per position, fitted in closed form.")
     blocks: int = Field(2, ge=0, le=64, description="Couplings per level.")
     couplings: Literal["auto", "always"] = Field(
@@ -77,28 +117,65 @@ class ModelConfig(_Section):
         min_length=1,
         description="Kernel sizes of each subnet's two convolutions, repeated along the blocks.",
     )
-    hidden_ratio: float = Field(0.75, gt=0, le=8, description="Hidden width of a subnet per channel of its level.")
+    hidden_ratio: float = Field(1.5, gt=0, le=16, description="Hidden width of a subnet per channel of its input.")
+    clamp: float = Field(2.0, gt=0, le=10, description="Largest log scale of an affine coupling.")
+    position_channels: int = Field(
+        0, ge=0, le=1024, multiple_of=4, description="Channels of the position code that couplings see; 0: none."
+    )
+    likelihood_map: bool = Field(False, description="Count each position's log-determinant in the map (affine only).")
+    loss: Literal["nll", "log_sigmoid"] = Field("nll", description="Training objective of the flow.")
     top_fraction: float = Field(0.02, gt=0, le=1, description="Share of the map that the image score averages over.")
+    components: int = Field(10, ge=1, le=100, description="hgad: Gaussians per class.")
+    score: Literal["product", "likelihood"] = Field(
+        "product", description="hgad: likelihood map times entropy map, or the likelihood map alone."
+    )
+    latent_size: int = Field(256, ge=2, le=4096, description="vae-usf: dimensions of the latent.")
+    decoded_size: int = Field(64, ge=16, le=512, description="vae-usf: side of the reconstructed picture, in pixels.")
 
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            name = values.get("name", "usf")
-            return {**(PRESETS.get(name, {}) if isinstance(name, str) else {}), **values}
-        return values
+        if not isinstance(values, dict):
+            return values
+        name = values.get("name", "usf")
+        if not isinstance(name, str):
+            return values
+        preset = dict(PRESETS.get(name, {}))
+        if values.get("coupling") is None:
+            preset["coupling"] = "uniform" if name in ("usf", "vae-usf") else "affine"
+            values = {key: value for key, value in values.items() if key != "coupling"}
+        coupling = values.get("coupling", preset.get("coupling"))
+        if values.get("mix") is None:
+            preset["mix"] = "rotation" if name == "usf" else "lu" if coupling == "uniform" else _MIXES.get(name, "lu")
+            values = {key: value for key, value in values.items() if key != "mix"}
+        if "pyramid" in preset and "image_size" in values and isinstance(values["image_size"], int):
+            size = values["image_size"]
+            preset["pyramid"] = tuple(size // (320 // part) for part in preset["pyramid"])
+        return {**preset, **values}
 
     @model_validator(mode="after")
     def _lists_agree(self) -> ModelConfig:
-        if len(self.level_weights) != len(self.levels):
+        count = self.n_levels
+        if self.level_weights and len(self.level_weights) != count:
             raise ValueError(
-                f"level_weights needs one number per level (got {len(self.level_weights)} for {len(self.levels)} levels)"
+                f"level_weights needs one number per level (got {len(self.level_weights)} for {count} levels)"
             )
         if not all(0 < weight < math.inf for weight in self.level_weights):
             raise ValueError(f"level_weights must be above 0 and finite (got {list(self.level_weights)})")
         if any(size not in (1, 3, 5) for pair in self.kernels for size in pair):
             raise ValueError(f"kernels may be 1, 3 or 5 (got {list(self.kernels)})")
+        if any(size < 32 or self.image_size % size for size in self.pyramid):
+            raise ValueError(
+                f"pyramid sizes must divide image_size {self.image_size} and be 32 or more (got {list(self.pyramid)})"
+            )
+        if self.position_channels and any(size != 1 for pair in self.kernels for size in pair):
+            raise ValueError(f"position_channels needs kernels of 1 (got {list(self.kernels)})")
         return self
+
+    @property
+    def n_levels(self) -> int:
+        """Number of scales: every level at every size of the pyramid."""
+        return len(self.levels) * max(1, len(self.pyramid))
 
 
 class TrainConfig(_Section):
@@ -106,13 +183,30 @@ class TrainConfig(_Section):
 
     epochs: int = Field(6, ge=0, le=10000, description="Most passes over the good images.")
     batch_size: int = Field(16, ge=1, le=4096, description="Images per step.")
+    fibers: int = Field(
+        0, ge=0, le=2**20, description="Feature vectors per step of flows without spatial context; 0: whole maps."
+    )
     learning_rate: float = Field(
         2e-3, gt=0, le=1, description="Largest step of AdamW, after a tenth of the steps; cosine to 1 %."
     )
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate along the training.")
     noise: float = Field(1.0, ge=0, le=10, description="Deviation of the noise on whitened features while training.")
     weight_decay: float = Field(1e-2, ge=0, le=10, description="Of AdamW, on the subnets' weights.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    patience: int = Field(5, ge=1, description="Epochs without a better held-out NLL before stopping.")
+    patience: int = Field(5, ge=1, description="Epochs without a better held-out loss before stopping (keep=best).")
+    keep: Literal["best", "last"] = Field(
+        "best", description="The epoch with the best held-out loss, or the last one, never stopping early."
+    )
+    altub_interval: int = Field(
+        5, ge=2, description="Every so many steps only the base distribution is updated (AltUB)."
+    )
+    altub_learning_rate: float = Field(0.05, gt=0, le=1, description="Step of Adam on the base distribution (AltUB).")
+    altub_warm_up: float = Field(
+        0.1, ge=0, lt=1, description="Share of the training before the first step on the base alone (AltUB)."
+    )
+    inter_class_fraction: float = Field(
+        0.08, ge=0, le=1, description="hgad: share of the epochs that learn the class centres alone."
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of every random choice.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     ridge: float = Field(0.001, gt=0, le=1, description="Added to each covariance, as a share of the mean variance.")
@@ -123,6 +217,9 @@ class TrainConfig(_Section):
     )
     pseudo_defects: int = Field(2, ge=1, le=20, description="Pseudo-defective copies of each early-stopping image.")
     cache_memory_mb: int = Field(1200, ge=0, description="Features above this size go to disk.")
+    cache_dir: Path | None = Field(
+        None, description="Folder of features that several runs share; unset: each run keeps its own while it trains."
+    )
     min_images: int = Field(20, ge=10, description="Good images needed to train.")
     false_alarm_rate: float = Field(0.005, gt=0, lt=0.5, description="Promised share of good images that alarm.")
     calibration_images: int = Field(64, ge=1, le=4096, description="Good images stored for INT8 calibration.")
@@ -192,6 +289,16 @@ class Config(_Section):
     stream: StreamConfig = StreamConfig()
     alerts: AlertConfig = AlertConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_train_preset(cls, values: Any) -> Any:
+        model = values.get("model", {}) if isinstance(values, dict) else {}
+        name = model.name if isinstance(model, ModelConfig) else model.get("name") if isinstance(model, dict) else None
+        train = values.get("train", {}) if isinstance(values, dict) else None
+        if isinstance(train, dict) and isinstance(name, str):
+            return {**values, "train": {**TRAIN_PRESETS.get(name, {}), **train}}
+        return values
+
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
     """Read a YAML file, apply overrides and validate.
@@ -239,7 +346,8 @@ def describe_config() -> list[tuple[str, str, str]]:
     rows = []
     for section_name, section in Config.model_fields.items():
         for name, field in section.default.__class__.model_fields.items():
-            rows.append((f"{section_name}.{name}", str(field.default), field.description or ""))
+            default = getattr(section.default, name)
+            rows.append((f"{section_name}.{name}", str(default), field.description or ""))
     return rows
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 Outputs = dict[str, NDArray[np.float32]]
+CLASS_EXCLUDED = -1e4
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class Runner(Protocol):
     """A model that turns a batch of images into anomaly maps; a context manager that owns its memory.
 
     `infer` takes `(N, H, W, 3)` uint8 RGB and returns `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32.
-    The arrays that it returns belong to the caller.
+    A model of several classes also takes `class_bias` `(N, K)`, 0 for a class that the image may be of and
+    `CLASS_EXCLUDED` for one that it is not (None: any), and returns `class_score` `(N, K)`; other models ignore it. The
+    arrays that it returns belong to the caller.
     """
 
     @property
@@ -41,7 +44,7 @@ class Runner(Protocol):
         """`<backend>-<precision>`, for example `onnxruntime-fp32`."""
         ...
 
-    def infer(self, batch: NDArray[np.uint8]) -> Outputs: ...
+    def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs: ...
 
     def __enter__(self) -> Self: ...
 
@@ -66,7 +69,7 @@ class FakeRunner:
             TensorSpec("pred_score", (None,), "float32"),
         )
 
-    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+    def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         n, height, width, _ = batch.shape
         blocks = batch.reshape(n, height // 16, 16, width // 16, 16, 3)
         anomaly_map = np.maximum(blocks.mean(axis=(2, 4, 5), dtype=np.float32) / 255.0 - 0.5, 0.0)

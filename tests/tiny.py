@@ -28,9 +28,10 @@ from edgead.bundle import (
     ThresholdRecord,
     write_bundle,
 )
+from edgead.config import ModelConfig
 from edgead.models.backbone import Backbone
-from edgead.models.fastflow import FastFlow
-from edgead.models.level import FlowSettings, LevelSpec
+from edgead.models.detector import Detector
+from edgead.models.zoo import assemble
 from edgead.train.features import FeatureStore
 from edgead.train.start import Indices, fit_head, fit_start, started_arrays
 
@@ -47,49 +48,56 @@ def make_images(count: int, seed: int = 0, side: int = SIDE) -> NDArray[np.uint8
     return np.clip(np.stack(pictures) * 60 + 128, 0, 255).astype(np.uint8)
 
 
-def make_backbone(strides: Sequence[int] = (8, 16), size: tuple[int, int] = (SIDE, SIDE)) -> Backbone:
+def make_backbone(keys: Sequence[str] = ("8", "16"), size: tuple[int, int] = (SIDE, SIDE)) -> Backbone:
     """Timm's own test network, 80 thousand random weights, always the same."""
     torch.manual_seed(1)
-    return Backbone(BACKBONE, None, strides, size)
+    return Backbone(BACKBONE, None, keys, size)
 
 
-def make_model(levels: Sequence[str] = ("8+16:12",), top_fraction: float = 0.05, **settings: Any) -> FastFlow:
-    """An untrained detector on `make_backbone`; `settings` override those of a small uniform flow."""
-    specs = [LevelSpec.parse(text) for text in levels]
-    strides = sorted({stride for spec in specs for stride in spec.strides})
-    values = {
-        "coupling": "uniform",
-        "mix": "rotation",
-        "blocks": 2,
-        "kernels": ((3, 1),),
-        "hidden_ratio": 0.5,
-        "positions": True,
-    }
-    flow = FlowSettings(**{**values, **settings})
-    return FastFlow(make_backbone(strides), specs, flow, [1.0] * len(specs), top_fraction)
+def make_config(**settings: Any) -> ModelConfig:
+    """Of a small detector on `make_backbone`; `settings` override those of a small uniform flow."""
+    name = settings.get("name", "usf")
+    values: dict[str, Any] = {"name": name, "levels": ("8+16:12",), "hidden_ratio": 1.0, "top_fraction": 0.05}
+    if name == "usf":
+        values |= {"mix": "rotation", "kernels": ((3, 1),)}
+    blocks = {} if name == "usf" else {"blocks": 2}
+    return ModelConfig.model_validate({**values, **blocks, **settings, "backbone": BACKBONE, "image_size": SIDE})
 
 
-def store_of(model: FastFlow, images: NDArray[np.uint8]) -> FeatureStore:
+def make_model(levels: Sequence[str] = ("8+16:12",), classes: Sequence[str] = ("part",), **settings: Any) -> Detector:
+    """An untrained detector of `make_config`."""
+    config = make_config(levels=tuple(levels), **settings)
+    torch.manual_seed(1)
+    return assemble(config, tuple(classes), None)
+
+
+def store_of(model: Detector, images: NDArray[np.uint8]) -> FeatureStore:
     """Features of images, in memory."""
     with torch.no_grad():
         features = model.features(torch.from_numpy(images))
-    return FeatureStore({stride: f.half().numpy() for stride, f in features.items()}, CPU)
+    return FeatureStore({key: f.half().numpy() for key, f in features.items()}, CPU)
 
 
-def fit(model: FastFlow, tmp: Path, count: int = 60) -> FastFlow:
+def fit(model: Detector, tmp: Path, count: int = 60) -> Detector:
     """Fit everything in closed form on `make_images`, and give the couplings random weights in place of training."""
     images = make_images(count + 8)
     store = store_of(model, images)
     rows = tuple(range(count))
     indices = Indices(rows, tuple(range(count, count + 4)), tuple(range(count + 4, count + 8)))
     fit_start(model, store, indices, amounts=(0.2,), ridge=0.01)
-    with torch.no_grad():
-        for level in model.levels:
-            for parameter in level.couplings.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
+    disturb(model)
     arrays = started_arrays(model, store, rows, memory_limit=10**9, folder=tmp)
-    fit_head(model, arrays, Indices(rows[:-10], rows[-10:], ()))
+    labels = np.arange(count) % max(1, model.n_classes)
+    fit_head(model, arrays, labels, Indices(rows[:-10], rows[-10:], ()))
     return model.eval()
+
+
+@torch.no_grad()
+def disturb(model: Detector, spread: float = 0.05) -> None:
+    """Random changes of everything that trains: what starts at zero would hide a mistake."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.add_(spread * torch.randn_like(parameter))
 
 
 def make_manifest(map_size: tuple[int, int] = (4, 4), config: dict[str, Any] | None = None) -> Manifest:

@@ -29,7 +29,8 @@ from edgead.data.reader import read_image
 from edgead.engines.build import open_engine
 from edgead.evaluation.metrics import auroc
 from edgead.imaging import resize
-from edgead.models.backbone import LITE0, Backbone
+from edgead.models.backbone import Backbone
+from edgead.models.backbone_weights import LITE0
 from edgead.models.gaussian import fit_position_gaussians
 
 RIDGE = 0.01
@@ -90,11 +91,11 @@ def _run(folder: Path, place: Path, seed: int, settings: list[str]) -> dict[str,
         "false_alarm_rate": mean.false_alarm_rate,
         "detection_rate": mean.detection_rate,
         "train_s": round(seconds, 1),
-        "pseudo_auroc_start": result.pseudo_auroc[0],
-        "pseudo_auroc_trained": result.pseudo_auroc[1],
+        "pseudo_auroc_start": (result.pseudo_auroc or (None, None))[0],
+        "pseudo_auroc_trained": (result.pseudo_auroc or (None, None))[1],
         "couplings_kept": result.couplings_kept,
-        "held_out_nll_start": result.state.held_out_nll[0],
-        "held_out_nll": result.state.best_nll,
+        "held_out_loss_start": result.state.held_out_loss[0],
+        "held_out_loss": result.state.kept_loss,
         "onnx_vs_unfolded": result.bundle.manifest.parity.onnx_vs_unfolded,
     }
 
@@ -108,7 +109,7 @@ def _floors(folder: Path, settings: list[str]) -> dict[str, float]:
     config = _config(folder, settings)
     data = prepare_data(config, Silent())
     size = data.image_size
-    backbone = Backbone(LITE0, "lite0", (8, 16, 32), size)
+    backbone = Backbone(LITE0, "lite0", ("8", "16", "32"), size)
     split = data.split
     test = find_dataset(folder).test
     white_level = data.scan.white_level

@@ -15,14 +15,14 @@ FIT, HELD_OUT, INK, GRID = (190, 120, 30), (30, 90, 220), (60, 60, 60), (225, 22
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def write_curve(path: Path, fit_nll: Sequence[float], held_out_nll: Sequence[float], best_epoch: int) -> None:
+def write_curve(path: Path, fit_loss: Sequence[float], held_out_loss: Sequence[float], kept_epoch: int) -> None:
     """Draw the NLL of the fitted and of the held-out images per epoch, and the epoch that is kept, as a PNG."""
     picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-    values = [*fit_nll, *held_out_nll]
+    values = [*fit_loss, *held_out_loss]
     low, high = min(values), max(values)
     pad = max((high - low) * 0.08, 1e-3)
     low, high = low - pad, high + pad
-    last = max(len(held_out_nll) - 1, 1)
+    last = max(len(held_out_loss) - 1, 1)
 
     def point(epoch: float, value: float) -> tuple[int, int]:
         x = LEFT + epoch / last * (WIDTH - LEFT - RIGHT)
@@ -35,13 +35,13 @@ def write_curve(path: Path, fit_nll: Sequence[float], held_out_nll: Sequence[flo
         cv2.putText(picture, f"{value:.3f}", (12, point(0, value)[1] + 5), FONT, 0.5, INK, 1, cv2.LINE_AA)
     for epoch in range(0, last + 1, max(1, last // 10)):
         cv2.putText(picture, str(epoch), (point(epoch, low)[0] - 5, HEIGHT - 34), FONT, 0.5, INK, 1, cv2.LINE_AA)
-    for name, series, colour, x in (("fitted", fit_nll, FIT, 0), ("held-out", held_out_nll, HELD_OUT, 150)):
+    for name, series, colour, x in (("fitted", fit_loss, FIT, 0), ("held-out", held_out_loss, HELD_OUT, 150)):
         points = np.array([point(epoch, value) for epoch, value in enumerate(series)], np.int32)
         cv2.polylines(picture, [points.reshape(-1, 1, 2)], False, colour, 2, cv2.LINE_AA)
         cv2.line(picture, (LEFT + x, 30), (LEFT + x + 24, 30), colour, 3, cv2.LINE_AA)
         cv2.putText(picture, name, (LEFT + x + 32, 35), FONT, 0.55, INK, 1, cv2.LINE_AA)
-    cv2.circle(picture, point(best_epoch, held_out_nll[best_epoch]), 6, HELD_OUT, cv2.FILLED, cv2.LINE_AA)
-    text = f"kept: epoch {best_epoch}, NLL {held_out_nll[best_epoch]:.4f} nats/dim"
+    cv2.circle(picture, point(kept_epoch, held_out_loss[kept_epoch]), 6, HELD_OUT, cv2.FILLED, cv2.LINE_AA)
+    text = f"kept: epoch {kept_epoch}, loss {held_out_loss[kept_epoch]:.4f}"
     cv2.putText(picture, text, (LEFT + 320, 35), FONT, 0.55, INK, 1, cv2.LINE_AA)
     cv2.putText(picture, "epoch", (WIDTH // 2, HEIGHT - 10), FONT, 0.5, INK, 1, cv2.LINE_AA)
     done, encoded = cv2.imencode(".png", picture)

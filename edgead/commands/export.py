@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from edgead.commands.train import TrainingData
     from edgead.config import Config
     from edgead.export.onnx_graph import DeployedModel
-    from edgead.models.fastflow import FastFlow
+    from edgead.models.detector import Detector
     from edgead.runner import Outputs, Runner
 
 ORDINARY_QUANTILE = 0.95
@@ -92,7 +92,7 @@ def export(run: Path, progress: Progress) -> ExportResult:
 
 
 def write_trained_bundle(
-    path: Path, model: FastFlow, data: TrainingData, config: Config, provenance: Provenance, progress: Progress
+    path: Path, model: Detector, data: TrainingData, config: Config, provenance: Provenance, progress: Progress
 ) -> Bundle:
     """Export, check, calibrate on the held-out good images and write the bundle.
 
@@ -168,15 +168,15 @@ def _write_graph(path: Path, deployed: DeployedModel, image_size: tuple[int, int
 
 
 def _check_parity(
-    model: FastFlow, deployed: DeployedModel, graph: Path, images: NDArray[np.uint8], threshold: float
+    model: Detector, deployed: DeployedModel, graph: Path, images: NDArray[np.uint8], threshold: float
 ) -> tuple[Parity, Outputs]:
     import torch
 
     from edgead.engines.onnx_runner import OnnxRunner
     from edgead.models.torch_runner import TorchRunner
 
-    shape = ((images.shape[1], images.shape[2]), model.head.size, torch.device("cpu"))
-    unfolded, folded = TorchRunner(model, *shape), TorchRunner(deployed, *shape)
+    place = (model, (images.shape[1], images.shape[2]), torch.device("cpu"))
+    unfolded, folded = TorchRunner(model, *place), TorchRunner(deployed, *place)
     against_folded, against_onnx, outputs = [], [], []
     with OnnxRunner(graph, threads=0, engine_name="reference") as runner:
         for start in range(0, len(images), BATCH):

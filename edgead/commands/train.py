@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import Bundle, Provenance
+from edgead.bundle import Bundle, Provenance, open_bundle
 from edgead.commands.curve import write_curve
-from edgead.commands.progress import Progress
+from edgead.commands.progress import Progress, Silent
 from edgead.commands.runs import BUNDLE, CHECKPOINT, RUN_FILE, mark_latest, new_run, unfinished_run
 from edgead.config import Config
 from edgead.data.dataset import Sample
@@ -34,7 +35,8 @@ from edgead.storage import write_json
 if TYPE_CHECKING:
     import torch
 
-    from edgead.models.fastflow import FastFlow
+    from edgead.models.detector import Detector
+    from edgead.train.distributed import World
     from edgead.train.loop import LoopSettings, TrainState
     from edgead.train.start import Indices, LevelStart
 
@@ -57,7 +59,7 @@ class TrainResult:
         starts: What the closed form chose per level.
         seconds: Wall time per stage.
         n_broken: Images left out because they cannot be read.
-        pseudo_auroc: Pseudo-defect AUROC at the closed-form start and after training.
+        pseudo_auroc: Pseudo-defect AUROC at the closed-form start and after training; None where it decides nothing.
         couplings_kept: Whether the trained couplings are in the bundle.
     """
 
@@ -67,7 +69,7 @@ class TrainResult:
     starts: list[LevelStart]
     seconds: dict[str, float]
     n_broken: int
-    pseudo_auroc: tuple[float, float]
+    pseudo_auroc: tuple[float, float] | None
     couplings_kept: bool
 
 
@@ -121,67 +123,81 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         TrainingError: If the numbers go wrong.
     """
     clock = _Clock()
+    if not is_main_process():
+        progress = Silent()
     data = prepare_data(config, progress)
     clock.lap("scan")
     # torch takes seconds to import: bad data is said before
     from edgead.commands.export import write_trained_bundle
     from edgead.models.zoo import build_model
-    from edgead.train.loop import train_couplings
+    from edgead.train.distributed import join_world
+    from edgead.train.loop import train_flow
     from edgead.train.start import fit_head, pseudo_defect_auroc
 
     device = choose_device(config.train.device)
+    world = join_world(device)
     _seed(config.train.seed)
-    model = build_model(config.model).to(device)
-    run = open_run(config, data, out, runs, resume)
+    model = build_model(config.model, data.classes).to(device)
+    run = world.from_main(open_run(config, data, out, runs, resume) if world.is_main else None)
     progress.note(f"Run folder: {run}")
-    arrays, starts, indices = _closed_form_start(config, data, model, run, progress, clock)
-    before = pseudo_defect_auroc(model, arrays, indices)
+    prepared = _closed_form_start(config, data, model, run, progress, clock, world)
+    arrays, labels, indices = prepared.arrays, prepared.labels, prepared.indices
+    before = pseudo_defect_auroc(model, arrays, labels, indices) if indices.pseudo else None
     epochs = config.train.epochs
-    nll_text = ""
+    loss_text = ""
 
     def on_step(epoch: int, step: int, steps: int) -> None:
-        progress.update("Training", (epoch - 1) * steps + step, epochs * steps, nll_text)
+        progress.update("Training", (epoch - 1) * steps + step, epochs * steps, loss_text)
 
     def on_epoch(state: TrainState) -> None:
-        nonlocal nll_text
-        nll_text = f"held-out NLL {state.held_out_nll[-1]:.4f}"
-        write_json(run / HISTORY, {"fit_nll": state.fit_nll, "held_out_nll": state.held_out_nll})
-        write_curve(run / CURVE, state.fit_nll, state.held_out_nll, state.best_epoch)
+        nonlocal loss_text
+        loss_text = f"held-out loss {state.held_out_loss[-1]:.4f}"
+        if world.is_main:
+            write_json(run / HISTORY, {"fit_loss": state.fit_loss, "held_out_loss": state.held_out_loss})
+            write_curve(run / CURVE, state.fit_loss, state.held_out_loss, state.kept_epoch)
 
-    state = train_couplings(
-        model, arrays, indices.fit, indices.early_stop, _loop_settings(config), run / CHECKPOINT,
-        resume=resume, on_step=on_step, on_epoch=on_epoch,
+    state = train_flow(
+        model, arrays, labels, indices.fit, indices.early_stop, _loop_settings(config), run / CHECKPOINT,
+        resume=resume, on_step=on_step, on_epoch=on_epoch, world=world,
     )  # fmt: skip
     if state.epoch < epochs:
-        progress.update("Training", 1, 1, nll_text)
+        progress.update("Training", 1, 1, loss_text)
     progress.note(
-        f"Held-out NLL {state.held_out_nll[0]:.4f} at the closed-form start, {state.best_nll:.4f} at epoch "
-        f"{state.best_epoch} of {state.epoch} (nats per dimension)."
+        f"Held-out loss {state.held_out_loss[0]:.4f} at the closed-form start, {state.kept_loss:.4f} at epoch "
+        f"{state.kept_epoch} of {state.epoch}."
     )
-    after = pseudo_defect_auroc(model, arrays, indices)
-    kept = config.model.couplings == "always" or after - before > HELPFUL
-    progress.note(
-        f"Pseudo-defect AUROC {before:.4f} at the start, {after:.4f} with couplings: they are "
-        f"{'kept' if kept else f'dropped, because they gain no more than {HELPFUL:g}'}."
-    )
+    after = None
+    kept = True
+    if before is not None:
+        after = pseudo_defect_auroc(model, arrays, labels, indices)
+        kept = config.model.couplings == "always" or after - before > HELPFUL
+        progress.note(
+            f"Pseudo-defect AUROC {before:.4f} at the start, {after:.4f} with couplings: they are "
+            f"{'kept' if kept else f'dropped, because they gain no more than {HELPFUL:g}'}."
+        )
     if not kept:
-        for level in model.levels:
-            level.drop_couplings()
-        fit_head(model, arrays, indices)
-        config = config.model_copy(update={"model": config.model.model_copy(update={"blocks": 0})})
-    del arrays
-    shutil.rmtree(run / CACHE, ignore_errors=True)
+        model.drop_couplings()
+        config = config.model_copy(
+            update={"model": config.model.model_copy(update={"blocks": 0, "base": "normal", "couplings": "always"})}
+        )
+    fit_head(model, arrays, labels, indices)
+    metrics = {"held_out_loss": state.kept_loss, "held_out_loss_start": state.held_out_loss[0], "epochs": state.epoch}
+    if before is not None and after is not None:
+        metrics["pseudo_defect_auroc"] = after if kept else before
+    metrics |= _health(config, model, prepared, progress)
+    starts = prepared.starts
+    del prepared, arrays
     clock.lap("training")
-    metrics = {
-        "held_out_nll": state.best_nll,
-        "held_out_nll_start": state.held_out_nll[0],
-        "epochs": state.epoch,
-        "pseudo_defect_auroc": after if kept else before,
-    }
-    bundle = write_trained_bundle(run / BUNDLE, model.cpu(), data, config, _provenance(config, data, metrics), progress)
+    if world.is_main:
+        shutil.rmtree(run / CACHE, ignore_errors=True)
+        provenance = _provenance(config, data, metrics)
+        write_trained_bundle(run / BUNDLE, model.cpu(), data, config, provenance, progress)
+        mark_latest(run)
+    world.barrier()
+    bundle = open_bundle(run / BUNDLE)
     clock.lap("export")
-    mark_latest(run)
-    return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken), (before, after), kept)
+    pseudo = None if before is None or after is None else (before, after)
+    return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken), pseudo, kept)
 
 
 def prepare_data(config: Config, progress: Progress) -> TrainingData:
@@ -226,6 +242,8 @@ def choose_device(name: str) -> torch.device:
         available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         available.append("mps")
+    if name == "auto" and torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        return torch.device(f"cuda:{os.environ['LOCAL_RANK']}")
     if name == "auto":
         return torch.device(next((device for device in ("cuda", "mps") if device in available), "cpu"))
     if name not in available:
@@ -265,6 +283,11 @@ def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, r
     return run
 
 
+def is_main_process() -> bool:
+    """Whether this process speaks to the user: the only one, or the first of those that train together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide the numbers."""
     versions = {"python": platform.python_version()}
@@ -276,14 +299,25 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What training starts from: outputs of the frozen starts, the class of each row, and the rows' parts."""
+
+    arrays: list[NDArray[np.float16]]
+    labels: NDArray[np.int64]
+    indices: Indices
+    starts: list[LevelStart]
+
+
 def _closed_form_start(
-    config: Config, data: TrainingData, model: FastFlow, run: Path, progress: Progress, clock: _Clock
-) -> tuple[list[NDArray[np.float16]], list[LevelStart], Indices]:
+    config: Config, data: TrainingData, model: Detector, run: Path, progress: Progress, clock: _Clock, world: World
+) -> _Prepared:
     from edgead.train.features import extract_features, feature_bytes, feature_key
     from edgead.train.start import Indices, fit_start, resemblance, started_arrays
 
     fit, early_stop = data.split.fit, data.split.early_stop
-    copies = config.train.pseudo_defects
+    decides = config.model.couplings == "auto" or (config.model.positions and len(config.train.shrinkage) > 1)
+    copies = config.train.pseudo_defects if decides else 0
     n_good = len(fit) + len(early_stop)
     n_pseudo = copies * len(early_stop)
 
@@ -294,31 +328,37 @@ def _closed_form_start(
         donor = fit[(which * copies + copy) % len(fit)]
         return data.read_pseudo(early_stop[which], donor, (config.train.seed, which, copy))
 
-    limit = config.train.cache_memory_mb * 1_000_000
+    limit = config.train.cache_memory_mb * 1_000_000 if world.size == 1 else 0
+    cache = config.train.cache_dir or run / CACHE
     needed = feature_bytes(model.backbone, n_good + n_pseudo)
-    place = "in memory" if needed <= limit else f"on disk in {run / CACHE}"
-    progress.note(f"Features of {n_good} good and {n_pseudo} pseudo-defective images: {needed / 1e6:.0f} MB {place}.")
+    place = "in memory" if needed <= limit else f"on disk in {cache}"
+    also = f" and {n_pseudo} pseudo-defective" if n_pseudo else ""
+    progress.note(f"Features of {n_good} good{also} images: {needed / 1e6:.0f} MB {place}.")
+    content = f"{data.digest}/{config.train.seed}/{copies}" if copies else data.digest
     store = extract_features(
         model.backbone,
         read,
         n_good + n_pseudo,
         device=next(model.parameters()).device,
-        memory_limit=limit,
-        folder=run / CACHE,
-        key=feature_key(
-            model.backbone, f"{data.digest}/{config.train.seed}/{copies}", data.image_size, data.scan.white_level
-        ),
+        memory_limit=0 if config.train.cache_dir else limit,
+        folder=cache,
+        key=feature_key(model.backbone, content, data.image_size, data.scan.white_level),
         progress=lambda done, total: progress.update("Features", done, total),
+        rank=world.rank,
+        world_size=world.size,
+        barrier=world.barrier,
     )
     clock.lap("features")
     parts = Indices(tuple(range(len(fit))), tuple(range(len(fit), n_good)), tuple(range(n_good, n_good + n_pseudo)))
     starts = fit_start(model, store, parts, amounts=config.train.shrinkage, ridge=config.train.ridge)
-    for spec, start in zip(config.model.levels, starts, strict=True):
+    world.copy_from_main(model.state_dict().values())
+    for spec, start in zip(config.model.levels, starts, strict=False):
         tried = ", ".join(f"{amount:g}: {score:.4f}" for amount, score in start.pseudo_auroc.items())
         if tried:
             progress.note(f"Level {spec}: shrinkage {start.shrinkage:g} (pseudo-defect AUROC per amount: {tried}).")
     rows = parts.fit + parts.early_stop + parts.pseudo
-    arrays = started_arrays(model, store, rows, memory_limit=limit, folder=run / CACHE)
+    scratch = run / CACHE / f"process-{world.rank}" if world.size > 1 else run / CACHE
+    arrays = started_arrays(model, store, rows, memory_limit=limit, folder=scratch)
     alike = resemblance(arrays, parts)
     if alike > ALIKE:
         progress.note(
@@ -327,7 +367,23 @@ def _closed_form_start(
             "parts and may be too low for new ones: add more different parts."
         )
     clock.lap("closed form")
-    return arrays, starts, parts
+    index_of = {name: index for index, name in enumerate(data.classes)}
+    labels = [index_of[sample.class_name] for sample in (*fit, *early_stop)]
+    labels += [label for label in labels[len(fit) :] for _ in range(copies)]
+    return _Prepared(arrays, np.array(labels, np.int64), parts, starts)
+
+
+def _health(config: Config, model: Detector, prepared: _Prepared, progress: Progress) -> dict[str, float]:
+    """Mean and mean square of the trained latent: 0 and 1 where a maximum-likelihood flow has converged."""
+    from edgead.train.health import latent_health
+
+    health = latent_health(
+        model, prepared.arrays, prepared.labels, prepared.indices.fit, config.train.noise, config.train.seed
+    )
+    if health is None:
+        return {}
+    progress.note(health.describe())
+    return health.metrics()
 
 
 def _loop_settings(config: Config) -> LoopSettings:

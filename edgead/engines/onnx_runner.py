@@ -44,8 +44,10 @@ class OnnxRunner:
         self.input_spec = _spec(self._session.get_inputs()[0])
         self.output_specs = tuple(_spec(output) for output in self._session.get_outputs())
         self._names = [spec.name for spec in self.output_specs]
+        others = [_spec(value) for value in self._session.get_inputs()[1:]]
+        self._class_bias = others[0] if others else None
 
-    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+    def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         """Run a batch; see `Runner`.
 
         Raises:
@@ -57,8 +59,16 @@ class OnnxRunner:
         expected = self.input_spec.shape[1:]
         if batch.ndim != 4 or batch.shape[1:] != expected:
             raise ShapeError("batch", expected=f"(N, {', '.join(map(str, expected))})", actual=batch.shape)
+        feed: dict[str, NDArray[np.uint8] | NDArray[np.float32]] = {self.input_spec.name: batch}
+        if self._class_bias is not None:
+            classes = self._class_bias.shape[1] or 0
+            if class_bias is None:
+                class_bias = np.zeros((len(batch), classes), np.float32)
+            if class_bias.shape != (len(batch), classes):
+                raise ShapeError("class_bias", expected=f"({len(batch)}, {classes})", actual=class_bias.shape)
+            feed[self._class_bias.name] = class_bias
         try:
-            values = self._session.run(self._names, {self.input_spec.name: batch})
+            values = self._session.run(self._names, feed)
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime failed on a batch of {len(batch)}: {_first_line(error)}") from error
         return dict(zip(self._names, values, strict=True))

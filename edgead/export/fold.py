@@ -13,7 +13,6 @@ with zero padding that would be wrong at the border, so a shift stays a bias of 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Literal
 
@@ -28,29 +27,80 @@ from edgead.flows.subnets import ConvSubnet
 
 FoldForm = Literal["auto", "residual", "sliced"]
 ORTHOGONAL_TOLERANCE = 1e-6
+SEPARABLE_TOLERANCE = 1e-5
 
 
-class ResidualStep(nn.Module):
-    """u + second(relu(first(u))): a coupling in residual form, full width outside, no 1x1."""
+class AddCode(nn.Module):
+    """h + rows + columns: what a position code adds to a subnet's hidden channels, as two small tables."""
 
-    def __init__(self, first: nn.Conv2d, second: nn.Conv2d) -> None:
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, rows: Tensor, columns: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + self.rows + self.columns
+
+
+class FoldedSubnet(nn.Module):
+    """second(relu(code(first(u)))), with the position code as a constant."""
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d, code: AddCode | None) -> None:
         super().__init__()
         self.first = first
+        self.code = code
         self.second = second
 
     def forward(self, u: Tensor) -> Tensor:
-        return u + self.second(self.first(u).relu())  # type: ignore[no-any-return]
+        hidden = self.first(u)
+        if self.code is not None:
+            hidden = self.code(hidden)
+        return self.second(hidden.relu())  # type: ignore[no-any-return]
+
+
+class ResidualStep(nn.Module):
+    """u + subnet(u): a coupling in residual form, full width outside, no 1x1."""
+
+    def __init__(self, subnet: FoldedSubnet) -> None:
+        super().__init__()
+        self.subnet = subnet
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u + self.subnet(u)  # type: ignore[no-any-return]
 
 
 class CouplingStep(nn.Module):
-    """The coupling itself (sliced form): half-width convolutions on slices of u."""
+    """The coupling itself (sliced form): half-width convolutions on slices of u.
 
-    def __init__(self, coupling: AdditiveCoupling | AffineCoupling) -> None:
+    Args:
+        subnet: Folded.
+        n_first: Channels that stay.
+        n_second: Channels that change.
+        clamp: Of an affine coupling; None for an additive one.
+    """
+
+    def __init__(self, subnet: FoldedSubnet, n_first: int, n_second: int, clamp: float | None) -> None:
         super().__init__()
-        self.coupling = coupling
+        self.subnet = subnet
+        self.n_first = n_first
+        self.n_second = n_second
+        self.clamp = clamp
 
     def forward(self, u: Tensor) -> Tensor:
-        return self.coupling(u)[0]  # type: ignore[no-any-return]
+        return self.with_log_scale(u)[0]
+
+    def with_log_scale(self, u: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The output, and the log scales `(N, n_second, h, w)` of an affine coupling."""
+        first, second = u[:, : self.n_first], u[:, self.n_first :]
+        answer = self.subnet(first)
+        if self.clamp is None:
+            return torch.cat([first, second + answer], dim=1), None
+        log_scale = self.clamp * torch.tanh(0.1 * answer[:, : self.n_second])
+        changed = second * torch.exp(log_scale) + answer[:, self.n_second :]
+        return torch.cat([first, changed], dim=1), log_scale
 
 
 class AddShift(nn.Module):
@@ -88,20 +138,50 @@ class FoldedPositions(nn.Module):
 class FoldedFlow(nn.Module):
     """A flow for inference: `(N, C, H, W)` to a latent whose norm at each position is that of the unfolded flow.
 
-    The latent itself may differ from the unfolded one by an orthogonal matrix, which no norm sees.
+    Unless it was folded to be exact, the latent may differ from the unfolded one by an orthogonal matrix, which no norm
+    sees.
+
+    Args:
+        steps: One after the other.
+        log_det: What the linear flows contribute to the log-determinant, `(h, w)`; only where it is asked for.
     """
 
-    def __init__(self, steps: list[nn.Module]) -> None:
+    log_det: Tensor | None
+
+    def __init__(self, steps: list[nn.Module], log_det: Tensor | None = None) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
+        self.register_buffer("log_det", log_det)
 
     def forward(self, x: Tensor) -> Tensor:
         for step in self.steps:
             x = step(x)
         return x
 
+    def with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The latent, and the log-determinant at each position `(N, h, w)`; all log scales are summed at once."""
+        assert self.log_det is not None
+        total: Tensor | None = None
+        for step in self.steps:
+            if isinstance(step, CouplingStep):
+                x, log_scale = step.with_log_scale(x)
+                if log_scale is not None:
+                    total = log_scale if total is None else total + log_scale
+            else:
+                x = step(x)
+        return x, self.log_det if total is None else total.sum(dim=1) + self.log_det
 
-def fold_flow(flow: Flow, channels: int, size: tuple[int, int], *, form: FoldForm = "auto") -> FoldedFlow:
+
+def fold_flow(
+    flow: Flow,
+    channels: int,
+    size: tuple[int, int],
+    *,
+    form: FoldForm = "auto",
+    condition: Tensor | None = None,
+    exact: bool = False,
+    log_det: bool = False,
+) -> FoldedFlow:
     """Fold a flow over feature maps `(N, channels, *size)`; float32, on the CPU, sharing no memory with `flow`.
 
     Args:
@@ -110,11 +190,14 @@ def fold_flow(flow: Flow, channels: int, size: tuple[int, int], *, form: FoldFor
         channels: C.
         size: `(h, w)` of the maps; only a per-position layer depends on it.
         form: `auto` takes, coupling by coupling, the form with fewer multiply-adds; affine couplings are always sliced.
+        condition: The position code `(1, P, h, w)` of conditional couplings: a constant here, it becomes tables.
+        exact: Keep the latent itself, not only its norm.
+        log_det: Keep what `FoldedFlow.with_log_det` needs.
 
     Raises:
         ExportError: If the flow holds something that does not fold.
     """
-    folder = _Folder(channels, size, form)
+    folder = _Folder(channels, size, form, condition, exact)
     steps = list(_flatten(flow))
     last = next((step for step in reversed(steps) if isinstance(step, (AdditiveCoupling, AffineCoupling))), None)
     for index, step in enumerate(steps):
@@ -128,7 +211,7 @@ def fold_flow(flow: Flow, channels: int, size: tuple[int, int], *, form: FoldFor
             folder.coupling(step)
         else:
             raise ExportError(f"{type(step).__name__} cannot be folded; foldable are linear flows and couplings.")
-    return folder.finish()
+    return folder.finish(_linear_log_det(steps, size) if log_det else None)
 
 
 def unfolded_multiply_adds(flow: Flow, channels: int, n_positions: int) -> int:
@@ -141,7 +224,9 @@ def unfolded_multiply_adds(flow: Flow, channels: int, n_positions: int) -> int:
             inner = step.flow if isinstance(step, Inverted) else step
             per_position += 0 if isinstance(inner, FixedPermutation) else channels**2
         elif isinstance(step, (AdditiveCoupling, AffineCoupling)):
-            per_position += sum(conv.weight.numel() for conv in _convolutions(step))
+            subnet = _subnet(step)
+            convolutions = [subnet.first, subnet.second, *([subnet.condition] if subnet.condition is not None else [])]
+            per_position += sum(conv.weight.numel() for conv in convolutions)
     return per_position * n_positions
 
 
@@ -162,8 +247,12 @@ class _Folder:
     matrix: Tensor
     shift: Tensor
 
-    def __init__(self, channels: int, size: tuple[int, int], form: FoldForm) -> None:
+    def __init__(
+        self, channels: int, size: tuple[int, int], form: FoldForm, condition: Tensor | None, exact: bool
+    ) -> None:
         self.tail: Tensor | None = None
+        self.condition = condition
+        self.exact = exact
         self.size = size
         self.form = form
         self.identity = torch.eye(channels, dtype=torch.float64)
@@ -191,22 +280,27 @@ class _Folder:
         else:
             self._sliced(flow)
 
-    def finish(self) -> FoldedFlow:
+    def finish(self, log_det: Tensor | None) -> FoldedFlow:
         self._push_scale()
-        if self._is_orthogonal(self.matrix):
+        if torch.equal(self.matrix, self.identity) or (not self.exact and self._is_orthogonal(self.matrix)):
             self._flush_shift()
         else:
             self._materialise()
-        return FoldedFlow(self.steps).to(torch.get_default_dtype()).requires_grad_(False).eval()
+        folded = FoldedFlow(self.steps, log_det).to(torch.get_default_dtype())
+        return folded.requires_grad_(False).eval()
 
     def _residual_cost(self, flow: AdditiveCoupling) -> int:
-        first, second = _convolutions(flow)
+        first, second = _subnet(flow).first, _subnet(flow).second
         taps = first.weight[0, 0].numel() + second.weight[0, 0].numel()
         return taps * first.out_channels * len(self.shift) + self._end_cost(self.matrix)
 
     def _sliced_cost(self, flow: AdditiveCoupling) -> int:
         mix = 0 if self._is_plain() or self._follows_positions() else len(self.shift) ** 2
-        return mix + sum(conv.weight.numel() for conv in _convolutions(flow)) + self._end_cost(self.identity)
+        return (
+            mix
+            + sum(conv.weight.numel() for conv in (_subnet(flow).first, _subnet(flow).second))
+            + self._end_cost(self.identity)
+        )
 
     def _end_cost(self, matrix: Tensor) -> int:
         """What the last coupling leaves to the end of the flow: a 1x1 convolution, unless no norm sees it."""
@@ -214,22 +308,40 @@ class _Folder:
             return 0
         end = self.tail @ matrix
         scales_only = torch.equal(end, torch.diag(end.diagonal()))
-        return 0 if scales_only or self._is_orthogonal(end) else len(end) ** 2
+        return 0 if scales_only or (not self.exact and self._is_orthogonal(end)) else len(end) ** 2
 
     def _is_orthogonal(self, matrix: Tensor) -> bool:
         return float((matrix @ matrix.T - self.identity).abs().max()) <= ORTHOGONAL_TOLERANCE
 
     def _residual(self, flow: AdditiveCoupling) -> None:
         self._flush_shift()
-        first, second = _convolutions(flow)
+        first, second = _subnet(flow).first, _subnet(flow).second
         expand = torch.einsum("hkij,kc->hcij", _double(first.weight), self.matrix[: flow.n_first])
         back = torch.linalg.inv(self.matrix)[:, flow.n_first :]
         project = torch.einsum("ck,khij->chij", back, _double(second.weight))
-        self.steps.append(ResidualStep(_conv(expand, _bias(first)), _conv(project, back @ _bias(second))))
+        subnet = FoldedSubnet(_conv(expand, _bias(first)), _conv(project, back @ _bias(second)), self._code(flow))
+        self.steps.append(ResidualStep(subnet))
 
     def _sliced(self, flow: AdditiveCoupling | AffineCoupling) -> None:
         self._materialise()
-        self.steps.append(CouplingStep(copy.deepcopy(flow).cpu().double()))
+        original = _subnet(flow)
+        first, second = (_conv(_double(conv.weight), _bias(conv)) for conv in (original.first, original.second))
+        clamp = flow.clamp if isinstance(flow, AffineCoupling) else None
+        subnet = FoldedSubnet(first, second, self._code(flow))
+        self.steps.append(CouplingStep(subnet, flow.n_first, len(self.shift) - flow.n_first, clamp))
+
+    def _code(self, flow: AdditiveCoupling | AffineCoupling) -> AddCode | None:
+        """What the position code adds to the hidden channels: a sum over rows and columns, as the code itself is."""
+        conv = _subnet(flow).condition
+        if conv is None:
+            return None
+        if self.condition is None:
+            raise ExportError("A conditional coupling folds only with its position code.")
+        table = torch.einsum("hp,npij->nhij", _double(conv.weight)[:, :, 0, 0], _double(self.condition))
+        rows, columns = table[..., :1], table[..., :1, :] - table[..., :1, :1]
+        if float((rows + columns - table).abs().max()) > SEPARABLE_TOLERANCE * max(1.0, float(table.abs().max())):
+            raise ExportError("The position code is not a sum of a function of the row and one of the column.")
+        return AddCode(rows.clone(), columns.clone())
 
     def _materialise(self) -> None:
         """Make the steps compute x itself: for free inside a per-position layer, else by one 1x1 convolution."""
@@ -260,8 +372,8 @@ class _Folder:
             return
         last = self.steps[-1] if self.steps else None
         if isinstance(last, ResidualStep):
-            assert last.second.bias is not None
-            last.second.bias.data += self.shift
+            assert last.subnet.second.bias is not None
+            last.subnet.second.bias.data += self.shift
         elif self._follows_positions():
             self._absorb_into_positions(self.identity)
         else:
@@ -297,18 +409,15 @@ def _scale_output(step: nn.Module, scale: Tensor) -> None:
     elif isinstance(step, AddShift):
         step.shift *= scale[None, :, None, None]
     elif isinstance(step, ResidualStep):
-        step.first.weight.data /= scale[None, :, None, None]
-        _scale_output(step.second, scale)
+        step.subnet.first.weight.data /= scale[None, :, None, None]
+        _scale_output(step.subnet.second, scale)
     elif isinstance(step, CouplingStep):
-        n_first = step.coupling.n_first
-        first, second = _convolutions(step.coupling)
-        first.weight.data /= scale[None, :n_first, None, None]
-        if isinstance(step.coupling, AdditiveCoupling):
-            _scale_output(second, scale[n_first:])
-        else:
+        step.subnet.first.weight.data /= scale[None, : step.n_first, None, None]
+        changed = scale[step.n_first :]
+        if step.clamp is not None:
             # only the shifts are in the output's units, the log scales are not
-            ones = torch.ones(second.out_channels - (len(scale) - n_first), dtype=scale.dtype)
-            _scale_output(second, torch.cat([ones, scale[n_first:]]))
+            changed = torch.cat([torch.ones_like(changed), changed])
+        _scale_output(step.subnet.second, changed)
     else:
         raise AssertionError(type(step))
 
@@ -329,10 +438,21 @@ def _flatten(flow: Flow) -> Iterator[Flow]:
         yield flow
 
 
-def _convolutions(flow: AdditiveCoupling | AffineCoupling) -> tuple[nn.Conv2d, nn.Conv2d]:
+def _linear_log_det(steps: list[Flow], size: tuple[int, int]) -> Tensor:
+    """What all linear flows add to the log-determinant at each position, `(h, w)`."""
+    total = torch.zeros(size, dtype=torch.float64)
+    for step in steps:
+        if isinstance(step, ChannelLinear):
+            total = total + _double(step.log_abs_det())
+        elif isinstance(step, PositionLinear):
+            total = total + torch.linalg.slogdet(_double(step.weight)).logabsdet.reshape(size)
+    return total
+
+
+def _subnet(flow: AdditiveCoupling | AffineCoupling) -> ConvSubnet:
     if not isinstance(flow.subnet, ConvSubnet):
         raise ExportError(f"A coupling with a {type(flow.subnet).__name__} cannot be folded; ConvSubnet can.")
-    return flow.subnet.first, flow.subnet.second
+    return flow.subnet
 
 
 def _double(tensor: Tensor) -> Tensor:
@@ -347,5 +467,5 @@ def _bias(conv: nn.Conv2d) -> Tensor:
 def _conv(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     out_channels, in_channels, size, _ = weight.shape
     conv = nn.Conv2d(in_channels, out_channels, size, padding=size // 2, dtype=torch.float64)
-    conv.weight.data, conv.bias.data = weight.contiguous(), bias.clone()  # type: ignore[union-attr]
+    conv.weight.data, conv.bias.data = weight.clone(memory_format=torch.contiguous_format), bias.clone()  # type: ignore[union-attr]
     return conv

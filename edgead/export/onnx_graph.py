@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import warnings
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -15,40 +17,119 @@ from torch import Tensor, nn
 
 from edgead.errors import ExportError
 from edgead.export.fold import FoldedFlow, fold_flow, folded_multiply_adds, unfolded_multiply_adds
-from edgead.models.fastflow import FastFlow
-from edgead.models.level import squared_norm
+from edgead.flows.base import DiagonalBase
+from edgead.flows.flow import Flow, FlowSequence
+from edgead.flows.linear import ActNorm, OnFirstChannels, PositionLinear
+from edgead.flows.multiscale import Latent, UShapedFlow
+from edgead.models.detector import Detector
 
 OPSET = 17
 BATCH_AXIS = "batch"
 
 
-class DeployedModel(nn.Module):
-    """A detector with folded flows: what is exported. On the CPU, float32, sharing the backbone with `model`."""
+class FoldedTransform(nn.Module):
+    """The whole flow of a detector, start and base included, folded grid by grid: what `Detector.transform` computes.
 
-    def __init__(self, model: FastFlow) -> None:
+    The latents are exact only where the score needs them; log-determinants are zero where it does not.
+    """
+
+    def __init__(self, model: Detector) -> None:
         super().__init__()
-        self.backbone = model.backbone
-        self.levels = nn.ModuleList(model.levels)
-        self.folded = nn.ModuleList(fold_flow(level.flow, level.channels, level.size) for level in model.levels)
-        self.head = model.head
+        self.flow = model.flow
+        self.needs_log_det = model.needs_log_det
+        self.grids = grids(model)
+        self.stages = nn.ModuleList(
+            fold_flow(
+                grid.flow, grid.channels, grid.size, condition=code, exact=model.needs_latent or grid.exact,
+                log_det=model.needs_log_det,
+            )
+            for grid, code in zip(self.grids, model.codes(), strict=True)
+        )  # fmt: skip
+        self.starts = nn.ModuleList(
+            nn.Identity()
+            if grid.start is None
+            else fold_flow(grid.start, grid.start.mean.shape[1], grid.size, exact=True)
+            for grid in self.grids
+        )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = dict(zip(self.backbone.strides, self.backbone(images), strict=True))
-        maps = [
-            squared_norm(folded(level.inputs(features)))  # type: ignore[operator]
-            for level, folded in zip(self.levels, self.folded, strict=True)
-        ]
-        return self.head(maps)  # type: ignore[no-any-return]
+    def forward(self, inputs: Sequence[Tensor]) -> list[Latent]:
+        started = [start(x) for start, x in zip(self.starts, inputs, strict=True)]
+        if isinstance(self.flow, UShapedFlow):
+            return self.flow.walk(started, self._stage)
+        return [Latent(*self._stage(index, x)) for index, x in enumerate(started)]
+
+    def _stage(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        folded = self.stages[index]
+        assert isinstance(folded, FoldedFlow)
+        return folded.with_log_det(x) if self.needs_log_det else (folded(x), x.new_zeros(()))
+
+    def multiply_adds(self) -> tuple[int, int]:
+        """Per image: as trained, as folded."""
+        before = after = 0
+        for grid, *folded in zip(self.grids, self.starts, self.stages, strict=True):
+            positions = grid.size[0] * grid.size[1]
+            before += unfolded_multiply_adds(grid.flow, grid.channels, positions)
+            if grid.start is not None:
+                before += grid.start.weight.numel()
+            after += sum(folded_multiply_adds(part, positions) for part in folded if isinstance(part, FoldedFlow))
+        return before, after
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What happens on one grid.
+
+    Attributes:
+        start: A frozen start that cannot be part of `flow`, because more channels join after it.
+        flow: Everything else, from the start to the base.
+        channels: Of the flow.
+        size: `(h, w)`.
+        exact: Whether another grid goes on from the result.
+    """
+
+    start: PositionLinear | None
+    flow: Flow
+    channels: int
+    size: tuple[int, int]
+    exact: bool
+
+
+def grids(model: Detector) -> list[Grid]:
+    """The flow of a detector, grid by grid."""
+    found = []
+    stages = model.flow.stages()
+    for index, (level, stage, base) in enumerate(zip(model.levels, stages, model.bases, strict=True)):
+        assert isinstance(base, Flow)
+        if not isinstance(model.flow, UShapedFlow):
+            found.append(Grid(None, FlowSequence([level.start, stage, base]), level.channels, level.size, False))
+            continue
+        width, kept = model.flow.widths[index], model.flow.latent_channels[index]
+        parts: list[Flow] = [stage]
+        alone: PositionLinear | None = None
+        if isinstance(level.start, ActNorm):
+            parts.insert(0, OnFirstChannels(level.start, level.channels, width))
+        else:
+            alone = level.start
+        if isinstance(base, DiagonalBase):
+            parts.append(OnFirstChannels(base, kept, width))
+        found.append(Grid(alone, FlowSequence(parts), width, level.size, index > 0))
+    return found
+
+
+class DeployedModel(nn.Module):
+    """A detector with a folded flow: what is exported. On the CPU, float32, sharing all other parts with `model`."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.model = model
+        self.transform = FoldedTransform(model)
+
+    def forward(self, images: Tensor, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
+        return self.model.run(images, self.transform, class_bias)
 
     def flow_cost(self) -> tuple[int, int]:
         """Multiply-adds per image of all flows: unfolded, folded."""
-        before = after = 0
-        for level, folded in zip(self.levels, self.folded, strict=True):
-            assert isinstance(folded, FoldedFlow)
-            size: tuple[int, int] = level.size  # type: ignore[assignment]
-            before += unfolded_multiply_adds(level.flow, level.channels, size[0] * size[1])  # type: ignore[arg-type]
-            after += folded_multiply_adds(folded, size[0] * size[1])
-        return before, after
+        return self.transform.multiply_adds()
 
 
 def onnx_from_model(deployed: DeployedModel, image_size: tuple[int, int]) -> onnx.ModelProto:
@@ -61,27 +142,31 @@ def onnx_from_model(deployed: DeployedModel, image_size: tuple[int, int]) -> onn
     Raises:
         ExportError: If the exporter or the ONNX checker refuses.
     """
-    example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
+    example: list[Tensor] = [torch.zeros(2, *image_size, 3, dtype=torch.uint8)]
+    inputs = ["image"]
+    if deployed.model.n_classes:
+        example.append(torch.zeros(2, deployed.model.n_classes))
+        inputs.append("class_bias")
+    outputs = list(deployed.model.output_names)
     buffer = io.BytesIO()
-    axes = {name: {0: BATCH_AXIS} for name in ("image", "anomaly_map", "pred_score")}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the TorchScript exporter announces its own retirement on every call
             torch.onnx.export(
                 deployed.eval(),
-                (example,),
+                tuple(example),
                 buffer,  # type: ignore[arg-type]  # a file object works, and keeps weights out of temporary files
                 opset_version=OPSET,
                 dynamo=False,
-                dynamic_axes=axes,
-                input_names=["image"],
-                output_names=["anomaly_map", "pred_score"],
+                dynamic_axes={name: {0: BATCH_AXIS} for name in (*inputs, *outputs)},
+                input_names=inputs,
+                output_names=outputs,
             )
         proto = onnx.load_from_string(buffer.getvalue())
         _fold_constants(proto)
         _fuse_pads(proto)
         _drop_unused(proto)
-        _state_outputs(proto, deployed.head.size)
+        _state_outputs(proto, deployed.model)
         onnx.checker.check_model(proto, full_check=True)
     except (RuntimeError, TypeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"The model could not be exported to ONNX: {error}.", hint="Report this as a bug.") from error
@@ -188,9 +273,10 @@ def _drop_unused(proto: onnx.ModelProto) -> None:
         graph.initializer.remove(tensor)
 
 
-def _state_outputs(proto: onnx.ModelProto, map_size: tuple[int, int]) -> None:
+def _state_outputs(proto: onnx.ModelProto, model: Detector) -> None:
     """Write the outputs' fixed sizes into the graph, where the tracer left symbols."""
+    sizes = {"anomaly_map": model.head.size, "class_score": (model.n_classes,)}
     for output in proto.graph.output:
-        dims: list[int | str] = [BATCH_AXIS, *map_size] if output.name == "anomaly_map" else [BATCH_AXIS]
+        dims: list[int | str] = [BATCH_AXIS, *sizes.get(output.name, ())]
         output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, dims))
     del proto.graph.value_info[:]

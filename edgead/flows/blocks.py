@@ -10,7 +10,7 @@ from edgead.flows.linear import ActNorm, ChannelLinear, FixedPermutation, FixedR
 from edgead.flows.subnets import ConvSubnet
 
 CouplingKind = Literal["uniform", "affine"]
-MixKind = Literal["rotation", "permutation", "lu"]
+MixKind = Literal["rotation", "permutation", "soft_permutation", "lu"]
 
 
 def coupling_block(
@@ -21,22 +21,27 @@ def coupling_block(
     kernel_sizes: tuple[int, int],
     hidden_channels: int,
     clamp: float = 2.0,
+    condition_channels: int = 0,
 ) -> FlowSequence:
     """One step of a flow: mix the channels, couple, and (with `lu`) undo and rescale.
 
     Args:
         channels: C >= 2.
         coupling: `uniform` = additive, `affine` = Real NVP.
-        mix: `rotation`: a fixed rotation. `permutation`: a fixed permutation and ActNorm, the block of FastFlow.
+        mix: `rotation`: a fixed rotation. `permutation`: ActNorm and a fixed permutation, the block of FastFlow and
+            U-Flow. `soft_permutation`: ActNorm and a fixed rotation, the block of CFLOW and HGAD.
             `lu`: the uniformly-scaling-flow block, P (s ⊙ (W c(W⁻¹ (Pᵀx − b)) + b) + o), with the coupling c conjugated
             by a learnable matrix W and a fixed permutation P (arXiv:2510.09452 and its code).
         kernel_sizes: Of the subnet's two convolutions.
         hidden_channels: Of the subnet.
         clamp: Soft clamp of the affine coupling.
+        condition_channels: P of a condition that every subnet also sees; 0 = none.
     """
-    step = _coupling(channels, coupling, kernel_sizes, hidden_channels, clamp)
+    step = _coupling(channels, coupling, kernel_sizes, hidden_channels, clamp, condition_channels)
     if mix == "rotation":
         return FlowSequence([FixedRotation(channels), step])
+    if mix == "soft_permutation":
+        return FlowSequence([step, ActNorm(channels), FixedRotation(channels)])
     permutation = FixedPermutation(channels)
     if mix == "permutation":
         return FlowSequence([step, ActNorm(channels), permutation])
@@ -46,9 +51,14 @@ def coupling_block(
 
 
 def _coupling(
-    channels: int, kind: CouplingKind, kernel_sizes: tuple[int, int], hidden_channels: int, clamp: float
+    channels: int,
+    kind: CouplingKind,
+    kernel_sizes: tuple[int, int],
+    hidden_channels: int,
+    clamp: float,
+    condition_channels: int,
 ) -> Flow:
     first, second = channels - channels // 2, channels // 2
-    if kind == "uniform":
-        return AdditiveCoupling(ConvSubnet(first, hidden_channels, second, kernel_sizes), channels)
-    return AffineCoupling(ConvSubnet(first, hidden_channels, 2 * second, kernel_sizes), channels, clamp)
+    answers = second if kind == "uniform" else 2 * second
+    subnet = ConvSubnet(first, hidden_channels, answers, kernel_sizes, condition_channels)
+    return AdditiveCoupling(subnet, channels) if kind == "uniform" else AffineCoupling(subnet, channels, clamp)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgead.flows.flow import Flow
+from edgead.flows.flow import Flow, no_log_det
 
 
 class AdditiveCoupling(Flow):
@@ -16,7 +16,7 @@ class AdditiveCoupling(Flow):
     and starts at zero (`subnets.py`), so that the flow starts as its linear part.
 
     Args:
-        subnet: Maps `(N, channels - channels // 2, *)` to `(N, channels // 2, *)`.
+        subnet: Maps `(N, channels - channels // 2, *)` and the condition to `(N, channels // 2, *)`.
         channels: Number of channels C; the first C - C//2 condition the last C//2.
     """
 
@@ -29,13 +29,13 @@ class AdditiveCoupling(Flow):
     def is_uniform(self) -> bool:
         return True
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         first, second = x[:, : self.n_first], x[:, self.n_first :]
-        return torch.cat([first, second + self.subnet(first)], dim=1), x.new_zeros(x.shape[0])
+        return torch.cat([first, second + self.subnet(first, condition)], dim=1), no_log_det(x)
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         first, second = z[:, : self.n_first], z[:, self.n_first :]
-        return torch.cat([first, second - self.subnet(first)], dim=1)
+        return torch.cat([first, second - self.subnet(first, condition)], dim=1)
 
 
 class AffineCoupling(Flow):
@@ -45,7 +45,8 @@ class AffineCoupling(Flow):
     blocks that FastFlow, CFLOW and U-Flow build on (clamp 2.0, 1.9 and 2.0).
 
     Args:
-        subnet: Maps `(N, channels - channels // 2, *)` to `(N, 2 * (channels // 2), *)`: raw scales, then shifts.
+        subnet: Maps `(N, channels - channels // 2, *)` and the condition to `(N, 2 * (channels // 2), *)`: raw scales,
+            then shifts.
         channels: Number of channels C.
         clamp: Largest |log scale|, > 0.
     """
@@ -61,18 +62,19 @@ class AffineCoupling(Flow):
     def is_uniform(self) -> bool:
         return False
 
-    def _scale_and_shift(self, first: Tensor) -> tuple[Tensor, Tensor]:
+    def scale_and_shift(self, first: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Log scale and shift `(N, channels // 2, *)` of the second half, from the first."""
         # slices, not chunk: a traced chunk asks for the shape, which then stays in the exported graph
-        answer = self.subnet(first)
+        answer = self.subnet(first, condition)
         return self.clamp * torch.tanh(0.1 * answer[:, : self.n_second]), answer[:, self.n_second :]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         first, second = x[:, : self.n_first], x[:, self.n_first :]
-        log_scale, shift = self._scale_and_shift(first)
+        log_scale, shift = self.scale_and_shift(first, condition)
         z = torch.cat([first, second * torch.exp(log_scale) + shift], dim=1)
-        return z, log_scale.flatten(1).sum(dim=1)
+        return z, log_scale.sum(dim=1)
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         first, second = z[:, : self.n_first], z[:, self.n_first :]
-        log_scale, shift = self._scale_and_shift(first)
+        log_scale, shift = self.scale_and_shift(first, condition)
         return torch.cat([first, (second - shift) * torch.exp(-log_scale)], dim=1)

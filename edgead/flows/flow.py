@@ -23,18 +23,28 @@ class Flow(nn.Module):
         """Whether the log-determinant is the same for every input."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `x` to the latent `z` of the same shape, and give log |det dz/dx| per sample, `(N,)`, in nats."""
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map `x` to its latent, and say by how much each position changes the volume.
+
+        Args:
+            x: `(N, C, H, W)` or `(N, C)`.
+            condition: What conditional couplings also see, `(N or 1, P, H, W)`; others ignore it.
+
+        Returns:
+            The latent `z`, shaped like `x`, and `log_det`, `(N, H, W)` or `(N,)`, in nats: contributions whose sum over
+            the positions is log |det dz/dx| of the sample. For a flow without spatial context each is the
+            log-determinant of its own position.
+        """
         raise NotImplementedError
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map a latent back: `inverse(forward(x)[0])` is `x` up to rounding."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def initialise(self, x: Tensor) -> Tensor:
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Set what starts from data (only ActNorm does) and return the latent of `x`."""
-        return self(x)[0]  # type: ignore[no-any-return]
+        return self(x, condition)[0]  # type: ignore[no-any-return]
 
 
 class FlowSequence(Flow):
@@ -53,33 +63,36 @@ class FlowSequence(Flow):
     def is_uniform(self) -> bool:
         return all(flow.is_uniform for flow in self)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        log_det = x.new_zeros(x.shape[0])
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_det = no_log_det(x)
         for flow in self:
-            x, step = flow(x)
+            x, step = flow(x, condition)
             log_det = log_det + step
         return x, log_det
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         for flow in reversed(list(self)):
-            z = flow.inverse(z)
+            z = flow.inverse(z, condition)
         return z
 
     @torch.no_grad()
-    def initialise(self, x: Tensor) -> Tensor:
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         for flow in self:
-            x = flow.initialise(x)
+            x = flow.initialise(x, condition)
         return x
 
 
-def count_positions(x: Tensor) -> int:
-    """H·W of a feature map `(N, C, H, W)`, 1 for vectors `(N, C)`.
+def no_log_det(x: Tensor) -> Tensor:
+    """Zeros, one per position of `x`: `(N, H, W)` for maps, `(N,)` for vectors.
 
     Raises:
         ShapeError: For any other number of dimensions.
     """
-    if x.ndim == 2:
-        return 1
-    if x.ndim == 4:
-        return x.shape[2] * x.shape[3]
-    raise ShapeError("x", expected="(N, C) or (N, C, H, W)", actual=tuple(x.shape))
+    if x.ndim not in (2, 4):
+        raise ShapeError("x", expected="(N, C) or (N, C, H, W)", actual=tuple(x.shape))
+    return x.new_zeros(x.shape[:1] + x.shape[2:])
+
+
+def per_sample(values: Tensor) -> Tensor:
+    """Sum over the positions: `(N, H, W)` or `(N,)` to `(N,)`."""
+    return values if values.ndim == 1 else values.flatten(1).sum(dim=1)

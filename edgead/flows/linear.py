@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.flows.flow import Flow, count_positions
+from edgead.flows.flow import Flow, no_log_det
 
 
 class ChannelLinear(Flow):
@@ -26,15 +26,14 @@ class ChannelLinear(Flow):
         raise NotImplementedError
 
     def log_abs_det(self) -> Tensor:
-        """Log |det M|, a scalar."""
+        """Log |det M| of one position, a scalar."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         matrix, offset = self.matrix_and_offset()
-        log_det = self.log_abs_det() * count_positions(x)
-        return apply_channels(matrix, offset, x), log_det.to(x.dtype).expand(x.shape[0])
+        return apply_channels(matrix, offset, x), no_log_det(x) + self.log_abs_det().to(x.dtype)
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         matrix, offset = self.matrix_and_offset()
         inverse = torch.linalg.inv(matrix)
         return apply_channels(inverse, -(inverse @ offset), z)
@@ -56,7 +55,7 @@ class FixedRotation(ChannelLinear):
     def log_abs_det(self) -> Tensor:
         return self.matrix.new_zeros(())
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return apply_channels(self.matrix.T, self.matrix.new_zeros(self.matrix.shape[0]), z)
 
 
@@ -76,10 +75,10 @@ class FixedPermutation(ChannelLinear):
     def log_abs_det(self) -> Tensor:
         return torch.zeros((), device=self.order.device)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x[:, self.order], x.new_zeros(x.shape[0])
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x[:, self.order], no_log_det(x)
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return z[:, torch.argsort(self.order)]
 
 
@@ -120,7 +119,7 @@ class LULinear(ChannelLinear):
     def log_abs_det(self) -> Tensor:
         return self.log_scale.sum()
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         inverse = self.inverse_matrix()
         return apply_channels(inverse, -(inverse @ self.offset), z)
 
@@ -140,12 +139,36 @@ class Inverted(ChannelLinear):
     def log_abs_det(self) -> Tensor:
         return -self.flow.log_abs_det()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.flow.inverse(x), (self.log_abs_det() * count_positions(x)).to(x.dtype).expand(x.shape[0])
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.flow.inverse(x), no_log_det(x) + self.log_abs_det().to(x.dtype)
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         x, _ = self.flow(z)
         return x  # type: ignore[no-any-return]
+
+
+class OnFirstChannels(ChannelLinear):
+    """A channel-linear flow of the first channels that leaves the others alone, sharing its parameters.
+
+    Args:
+        flow: Of the first `inner` channels.
+        inner: Their number.
+        channels: All channels, at least `inner`.
+    """
+
+    def __init__(self, flow: ChannelLinear, inner: int, channels: int) -> None:
+        super().__init__()
+        self.flow = flow
+        self.inner = inner
+        self.channels = channels
+
+    def matrix_and_offset(self) -> tuple[Tensor, Tensor]:
+        matrix, offset = self.flow.matrix_and_offset()
+        rest = torch.eye(self.channels - self.inner, dtype=matrix.dtype, device=matrix.device)
+        return torch.block_diag(matrix, rest), torch.cat([offset, rest.new_zeros(len(rest))])
+
+    def log_abs_det(self) -> Tensor:
+        return self.flow.log_abs_det()
 
 
 class ActNorm(ChannelLinear):
@@ -166,17 +189,17 @@ class ActNorm(ChannelLinear):
     def log_abs_det(self) -> Tensor:
         return self.log_scale.sum()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         shape = (1, -1) + (1,) * (x.ndim - 2)
         z = x * torch.exp(self.log_scale).view(shape) + self.offset.view(shape)
-        return z, (self.log_abs_det() * count_positions(x)).expand(x.shape[0])
+        return z, no_log_det(x) + self.log_abs_det()
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         shape = (1, -1) + (1,) * (z.ndim - 2)
         return (z - self.offset.view(shape)) * torch.exp(-self.log_scale).view(shape)
 
     @torch.no_grad()
-    def initialise(self, x: Tensor) -> Tensor:
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         dims = [0, *range(2, x.ndim)]
         std = x.std(dim=dims, correction=0)
         # a channel that is constant in this batch may come alive later: not beyond what float16 holds
@@ -210,14 +233,17 @@ class PositionLinear(Flow):
     def is_uniform(self) -> bool:
         return True
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_det = torch.linalg.slogdet(self.weight).logabsdet.reshape(x.shape[2:])
+        return self.whiten(x), log_det.expand(len(x), *x.shape[2:])
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """The latent alone: the log-determinant is a constant, and dear."""
         n, c, h, w = x.shape
         centred = x.flatten(2).permute(2, 0, 1) - self.mean[:, None, :]
-        z = torch.bmm(centred, self.weight.transpose(1, 2)).permute(1, 2, 0).reshape(n, c, h, w)
-        log_det = torch.linalg.slogdet(self.weight).logabsdet.sum()
-        return z, log_det.expand(n)
+        return torch.bmm(centred, self.weight.transpose(1, 2)).permute(1, 2, 0).reshape(n, c, h, w)
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         columns = z.flatten(2).permute(2, 1, 0)
         x = torch.linalg.solve(self.weight, columns) + self.mean[:, :, None]
         return x.permute(2, 1, 0).reshape(z.shape)

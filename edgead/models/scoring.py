@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgead.models.level import resample
+
+SMOOTHING_SIGMA = 1.5
 
 
 class ScoreHead(nn.Module):
@@ -43,6 +48,20 @@ class ScoreHead(nn.Module):
         self.get_buffer(f"mean_{index}").copy_(mean)
         self.get_buffer(f"gain_{index}").copy_(self.weights[index] / std)
 
+    def fit(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
+        """Standardise each level from its maps `(N, h, w)` of good images.
+
+        The flow was fitted on the first ones, so their maps are lower; they are scaled to the mean of the others first.
+        """
+        for index, (known, new) in enumerate(zip(fitted, unseen, strict=True)):
+            self.standardise(index, torch.cat([known * (new.mean() / known.mean()), new]))
+
+    def standardise(self, index: int, maps: Tensor) -> None:
+        """Set one level from maps of good images `(N, h, w)`; mean and deviation are smoothed over neighbours."""
+        values = maps.double().cpu().numpy()
+        std = np.maximum(_smooth(values.std(axis=0)), 1e-6)
+        self.set_level(index, torch.from_numpy(_smooth(values.mean(axis=0))), torch.from_numpy(std))
+
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps `(N, h_l, w_l)` to `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`."""
         total: Tensor | None = None
@@ -52,3 +71,8 @@ class ScoreHead(nn.Module):
             total = part if total is None else total + part
         assert total is not None
         return total, total.reshape(-1, self.size[0] * self.size[1]).topk(self.top_k, dim=1).values.mean(dim=1)
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    smoothed = cv2.GaussianBlur(values, (0, 0), SMOOTHING_SIGMA, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(smoothed, np.float64)

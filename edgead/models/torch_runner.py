@@ -10,36 +10,36 @@ from numpy.typing import NDArray
 from torch import nn
 from typing_extensions import Self
 
+from edgead.models.detector import Detector
 from edgead.runner import Outputs, TensorSpec
 
 
 class TorchRunner:
-    """Runs a detector whose `forward` gives `(anomaly_map, pred_score)`.
+    """Runs a detector, unfolded or folded.
 
     Args:
-        model: In evaluation mode or not; it is put there.
+        model: A detector, or its folded form (`export.onnx_graph.DeployedModel`), which is called alike.
+        detector: What `model` is or was made of.
         image_size: `(height, width)` in pixels.
-        map_size: `(h, w)` of the anomaly map.
         device: Where the model already is.
     """
 
     engine_name = "torch-fp32"
 
-    def __init__(
-        self, model: nn.Module, image_size: tuple[int, int], map_size: tuple[int, int], device: torch.device
-    ) -> None:
+    def __init__(self, model: nn.Module, detector: Detector, image_size: tuple[int, int], device: torch.device) -> None:
         self._model = model.eval()
+        self._names = detector.output_names
         self._device = device
         self.input_spec = TensorSpec("image", (None, *image_size, 3), "uint8")
-        self.output_specs = (
-            TensorSpec("anomaly_map", (None, *map_size), "float32"),
-            TensorSpec("pred_score", (None,), "float32"),
-        )
+        sizes: dict[str, tuple[int, ...]] = {"anomaly_map": detector.head.size, "class_score": (detector.n_classes,)}
+        self.output_specs = tuple(TensorSpec(name, (None, *sizes.get(name, ())), "float32") for name in self._names)
 
     @torch.inference_mode()
-    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
-        anomaly_map, pred_score = self._model(torch.from_numpy(np.ascontiguousarray(batch)).to(self._device))
-        return {"anomaly_map": anomaly_map.cpu().numpy(), "pred_score": pred_score.cpu().numpy()}
+    def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
+        images = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
+        bias = None if class_bias is None else torch.from_numpy(class_bias).to(self._device)
+        outputs = self._model(images, bias)
+        return {name: value.cpu().numpy() for name, value in zip(self._names, outputs, strict=True)}
 
     def __enter__(self) -> Self:
         return self

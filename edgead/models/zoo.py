@@ -10,18 +10,25 @@ from safetensors.torch import load_file
 from edgead.bundle import Bundle
 from edgead.config import ModelConfig
 from edgead.errors import BundleError
-from edgead.models.backbone import LITE0, Backbone
-from edgead.models.fastflow import FastFlow
-from edgead.models.level import FlowSettings, LevelSpec
+from edgead.flows.base import make_base
+from edgead.flows.blocks import coupling_block
+from edgead.flows.flow import Flow, FlowSequence
+from edgead.flows.linear import ActNorm
+from edgead.flows.multiscale import MultiScaleFlow, ParallelFlow, UShapedFlow
+from edgead.models.backbone import Backbone
+from edgead.models.backbone_weights import LITE0
+from edgead.models.detector import Detector
+from edgead.models.level import Level, LevelSpec
+from edgead.models.scoring import ScoreHead
 
 
-def build_model(config: ModelConfig) -> FastFlow:
+def build_model(config: ModelConfig, classes: tuple[str, ...]) -> Detector:
     """An untrained detector with pretrained backbone weights."""
     weights = config.weights or ("lite0" if config.backbone == LITE0 else "timm")
-    return _assemble(config, weights)
+    return assemble(config, classes, weights)
 
 
-def load_model(bundle: Bundle) -> FastFlow:
+def load_model(bundle: Bundle) -> Detector:
     """The trained torch model of a bundle.
 
     Raises:
@@ -33,12 +40,12 @@ def load_model(bundle: Bundle) -> FastFlow:
         raise BundleError(
             f"{bundle.path} does not say how its model is made: {error}.", hint="Use the edgead that trained it."
         ) from error
-    model = _assemble(config, None)
+    model = assemble(config, bundle.manifest.classes, None)
     load_weights(model, bundle.weights_path)
     return model.eval()
 
 
-def load_weights(model: FastFlow, path: Path) -> None:
+def load_weights(model: Detector, path: Path) -> None:
     """Load a whole model, backbone included.
 
     Raises:
@@ -50,16 +57,58 @@ def load_weights(model: FastFlow, path: Path) -> None:
         raise BundleError(f"The weights in {path} do not fit the model: {error}.", hint="Train again.") from error
 
 
-def _assemble(config: ModelConfig, weights: str | None) -> FastFlow:
-    levels = [LevelSpec.parse(text) for text in config.levels]
-    strides = sorted({stride for level in levels for stride in level.strides})
-    backbone = Backbone(config.backbone, weights, strides, (config.image_size, config.image_size))
-    settings = FlowSettings(
-        coupling=config.coupling,
-        mix=config.mix,
-        blocks=config.blocks,
-        kernels=config.kernels,
-        hidden_ratio=config.hidden_ratio,
-        positions=config.positions,
+def assemble(config: ModelConfig, classes: tuple[str, ...], weights: str | None) -> Detector:
+    """A detector from its parts: architecture x coupling x base distribution.
+
+    Args:
+        config: Of the model.
+        classes: Names of the kinds of part.
+        weights: Source of the backbone's weights; None leaves them random, for the caller to load.
+    """
+    specs = [LevelSpec.parse(text) for text in config.levels]
+    if config.pyramid:
+        specs = [spec.at_size(size, config.image_size) for size in config.pyramid for spec in specs]
+    keys = list(dict.fromkeys(key for spec in specs for key in spec.keys))
+    backbone = Backbone(config.backbone, weights, keys, (config.image_size, config.image_size))
+    levels = [Level(spec, backbone.channels, backbone.sizes, config.positions) for spec in specs]
+    flow = make_flow(config, levels)
+    return Detector(
+        backbone,
+        levels,
+        flow,
+        [make_base(config.base, channels) for channels in flow.latent_channels],
+        ScoreHead([level.size for level in levels], config.level_weights or [1.0] * len(levels), config.top_fraction),
+        position_channels=config.position_channels,
+        likelihood_map=config.likelihood_map,
+        loss=config.loss,
     )
-    return FastFlow(backbone, levels, settings, config.level_weights, config.top_fraction)
+
+
+def make_flow(config: ModelConfig, levels: list[Level]) -> MultiScaleFlow:
+    """The trained flow over the levels' outputs: one beside the other, or U-shaped."""
+    channels = [level.channels for level in levels]
+    if config.name == "uflow":
+        return UShapedFlow(
+            lambda _, width: coupling_sequence(width, config), channels, [level.size for level in levels]
+        )
+    return ParallelFlow([coupling_sequence(width, config) for width in channels], channels)
+
+
+def coupling_sequence(channels: int, config: ModelConfig) -> FlowSequence:
+    """The couplings of one grid, ending in a scale and offset per channel."""
+    assert config.coupling is not None
+    assert config.mix is not None
+    subnet_input = channels - channels // 2 + config.position_channels
+    flows: list[Flow] = [
+        coupling_block(
+            channels,
+            coupling=config.coupling,
+            mix=config.mix,
+            kernel_sizes=config.kernels[index % len(config.kernels)],
+            hidden_channels=max(1, round(config.hidden_ratio * subnet_input)),
+            clamp=config.clamp,
+            condition_channels=config.position_channels,
+        )
+        for index in range(config.blocks)
+    ]
+    return FlowSequence([*flows, ActNorm(channels)])

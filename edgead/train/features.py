@@ -1,14 +1,18 @@
-"""The features of a frozen backbone, computed once per training set."""
+"""The features of a frozen backbone, computed once per training set, in memory or in shards on the disk."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -19,42 +23,81 @@ from torch import Tensor
 
 from edgead.imaging import Image
 from edgead.models.backbone import Backbone
-from edgead.storage import require_free_space, storage_error, write_json
+from edgead.storage import atomic_path, require_free_space, storage_error, write_json
 
 EXTRACTION_BATCH = 16
+SHARD_BYTES = 512 << 20
+SHARD_IMAGES = 256
 _DONE = "complete.json"
+_SPARE = 64 << 20
+_ABANDONED_S = 3600.0
 Read = Callable[[int], Image]
 Progress = Callable[[int, int], None]
 
 
-class FeatureStore:
-    """Backbone features of n images by stride, float16, in memory or memory-mapped.
+class ShardedArray:
+    """An array `(n, ...)` that lies in files of consecutive rows; only the rows that are asked for are read.
 
     Args:
-        arrays: Stride to `(n, C, H, W)` float16.
+        shards: Memory-mapped, in order; all but the last of one length.
+    """
+
+    def __init__(self, shards: Sequence[NDArray[np.float16]]) -> None:
+        self.shards = list(shards)
+        self.rows_per_shard = len(shards[0])
+        self.dtype = shards[0].dtype
+        self.shape = (sum(map(len, shards)), *shards[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Sequence[int] | NDArray[np.int64] | slice) -> NDArray[np.float16]:
+        """A copy of some rows, in the order asked for, which may repeat; every shard is read front to back."""
+        wanted = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows, np.int64)
+        if wanted.size and not -len(self) <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"rows must lie in 0..{len(self) - 1}, got {wanted.min()}..{wanted.max()}")
+        wanted = wanted % len(self)
+        result = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        order = np.argsort(wanted, kind="stable")
+        shard_of = wanted[order] // self.rows_per_shard
+        for number in np.unique(shard_of):
+            places = order[shard_of == number]
+            result[places] = self.shards[number][wanted[places] - number * self.rows_per_shard]
+        return result
+
+
+class FeatureStore:
+    """Backbone features of n images by key, float16, in memory or on the disk.
+
+    Args:
+        arrays: Key to `(n, C, h, w)` float16.
         device: Where batches are put.
     """
 
-    def __init__(self, arrays: dict[int, NDArray[np.float16]], device: torch.device) -> None:
-        self.arrays = arrays
+    def __init__(self, arrays: Mapping[str, NDArray[np.float16] | ShardedArray], device: torch.device) -> None:
+        self.arrays = dict(arrays)
         self.device = device
 
-    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> dict[int, Tensor]:
-        """Features of some images, float32, by stride."""
-        order = np.asarray(indices)
+    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
+        """Features `(len(indices), C, h, w)` of some images, float32, by key, in the order asked for."""
+        order = np.asarray(indices, np.int64)
         return {
-            stride: torch.from_numpy(np.ascontiguousarray(array[order])).to(self.device, torch.float32)
-            for stride, array in self.arrays.items()
+            key: torch.from_numpy(np.ascontiguousarray(array[order])).to(self.device, torch.float32)
+            for key, array in self.arrays.items()
         }
 
-    def batches(self, indices: Sequence[int], size: int) -> Iterator[dict[int, Tensor]]:
+    def batches(self, indices: Sequence[int], size: int) -> Iterator[dict[str, Tensor]]:
         """Features of `indices`, in order, `size` images at a time."""
         for start in range(0, len(indices), size):
             yield self.batch(indices[start : start + size])
 
 
 def allocate(shape: tuple[int, ...], memory_limit: int, path: Path) -> NDArray[np.float16]:
-    """A float16 array: in memory up to `memory_limit` bytes, else a memory-mapped file that is overwritten."""
+    """A float16 array: in memory up to `memory_limit` bytes, else a memory-mapped file that is overwritten.
+
+    Raises:
+        StorageError: If the file does not fit on the disk; nothing is left of it.
+    """
     needed = 2 * math.prod(shape)
     if needed <= memory_limit:
         return np.empty(shape, np.float16)
@@ -78,14 +121,28 @@ def _reserved_memmap(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
 
 def feature_bytes(backbone: Backbone, n_images: int) -> int:
     """Size of the features of n images, in bytes."""
-    values = sum(backbone.channels[s] * h * w for s, (h, w) in backbone.sizes.items())
+    values = sum(backbone.channels[key] * h * w for key, (h, w) in backbone.sizes.items())
     return 2 * values * n_images
 
 
 def feature_key(backbone: Backbone, data_digest: str, image_size: tuple[int, int], white_level: int) -> str:
     """What the features depend on, as one digest."""
-    parts = [data_digest, backbone.weights_digest, list(backbone.strides), list(image_size), white_level]
+    parts = [data_digest, backbone.weights_digest, list(backbone.keys), list(image_size), white_level]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def missing_bytes(backbone: Backbone, n_images: int, folder: Path, key: str, *, shard_bytes: int = SHARD_BYTES) -> int:
+    """How many bytes of the features of n images are not yet among the shards in `folder`.
+
+    Args:
+        backbone: Whose features.
+        n_images: n.
+        folder: As in `extract_features`.
+        key: From `feature_key`.
+        shard_bytes: As in `extract_features`.
+    """
+    layout = _Layout.of(backbone, n_images, folder / key, shard_bytes)
+    return feature_bytes(backbone, sum(len(layout.rows(s)) for s in range(layout.count) if not layout.is_there(s)))
 
 
 def extract_features(
@@ -98,8 +155,16 @@ def extract_features(
     folder: Path,
     key: str,
     progress: Progress,
+    rank: int = 0,
+    world_size: int = 1,
+    barrier: Callable[[], None] = lambda: None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> FeatureStore:
     """Compute the features of n images, or reuse those on disk.
+
+    Features that exceed the memory limit, and those that several processes share, are written as shards of consecutive
+    images. A shard gets its name when it is complete: what a killed process leaves is completed by the next one. The
+    same key may be worked on by processes that do not know of each other; the last one to finish a shard wins.
 
     Args:
         backbone: On `device`.
@@ -107,73 +172,145 @@ def extract_features(
         n_images: n.
         device: Where the backbone runs.
         memory_limit: Bytes above which the features are memory-mapped files in `folder`.
-        folder: Parent of the files; one sub-folder per key.
+        folder: Parent of the files; one sub-folder per key. Several processes must see the same one.
         key: From `feature_key`.
-        progress: Called with the number of images done and n.
+        progress: Called with the number of images done and the number to do, of those that fall to this process.
+        rank: Which of the processes this is; it computes shards `rank`, `rank + world_size`, ...
+        world_size: Number of processes that call this together.
+        barrier: Returns when every process has called it; it is called twice, and not when something failed.
+        shard_bytes: Largest size of a file, which holds at least one batch and at most `SHARD_IMAGES` images.
 
     Raises:
-        StorageError: If the features do not fit on the disk; what was there before is unchanged.
+        StorageError: If the features do not fit on the disk; shards that were complete before stay.
     """
-    needed = feature_bytes(backbone, n_images)
-    if needed <= memory_limit:
-        arrays = {
-            s: np.empty((n_images, backbone.channels[s], *backbone.sizes[s]), np.float16) for s in backbone.strides
-        }
-        _fill(arrays, backbone, read, device, progress)
+    if world_size == 1 and feature_bytes(backbone, n_images) <= memory_limit:
+        arrays = {k: np.empty((n_images, backbone.channels[k], *backbone.sizes[k]), np.float16) for k in backbone.keys}
+        for rows, features in _computed(backbone, read, range(n_images), device):
+            for k, values in features.items():
+                arrays[k][rows.start : rows.stop] = values
+            progress(rows.stop, n_images)
         return FeatureStore(arrays, device)
-    place = folder / key
-    if not (place / _DONE).is_file():
-        require_free_space(folder, needed + (64 << 20), purpose="The feature cache")
-        _extract_to_disk(place, backbone, read, n_images, device, progress)
-    stored = {s: np.load(place / f"stride{s}.npy", mmap_mode="r") for s in backbone.strides}
-    return FeatureStore(stored, device)
+    layout = _Layout.of(backbone, n_images, folder / key, shard_bytes)
+    if rank == 0:
+        missing = missing_bytes(backbone, n_images, folder, key, shard_bytes=shard_bytes)
+        if missing:
+            require_free_space(folder, missing + _SPARE, purpose="The feature cache")
+        layout.clean()
+    barrier()
+    mine = range(rank, layout.count, world_size)
+    total, done = sum(len(layout.rows(shard)) for shard in mine), 0
+    for shard in mine:
+        if layout.is_there(shard):
+            done += len(layout.rows(shard))
+            progress(done, total)
+            continue
+        for count in _written(layout, shard, backbone, read, device):
+            done += count
+            progress(done, total)
+    barrier()
+    if rank == 0 and not (layout.place / _DONE).is_file():
+        write_json(layout.place / _DONE, {"images": n_images, "shards": layout.count, "keys": list(backbone.keys)})
+    return FeatureStore({k: ShardedArray(layout.open(k)) for k in backbone.keys}, device)
 
 
-def _extract_to_disk(
-    place: Path, backbone: Backbone, read: Read, n_images: int, device: torch.device, progress: Progress
-) -> None:
-    partial = place.with_name(f"{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+@dataclass(frozen=True)
+class _Layout:
+    """Which file holds which features: the same for every process, however many there are."""
+
+    place: Path
+    n_images: int
+    rows_per_shard: int
+    shapes: dict[str, tuple[int, int, int]]
+
+    @staticmethod
+    def of(backbone: Backbone, n_images: int, place: Path, shard_bytes: int) -> _Layout:
+        shapes = {key: (backbone.channels[key], *backbone.sizes[key]) for key in backbone.keys}
+        # whole batches, so that every image is computed in the same batch as without shards
+        batch_bytes = 2 * EXTRACTION_BATCH * max(map(math.prod, shapes.values()))
+        batches = min(shard_bytes // batch_bytes, SHARD_IMAGES // EXTRACTION_BATCH)
+        return _Layout(place, n_images, max(1, batches) * EXTRACTION_BATCH, shapes)
+
+    @property
+    def count(self) -> int:
+        return -(-self.n_images // self.rows_per_shard)
+
+    def rows(self, shard: int) -> range:
+        return range(shard * self.rows_per_shard, min((shard + 1) * self.rows_per_shard, self.n_images))
+
+    def path(self, key: str, shard: int) -> Path:
+        readable = re.sub(r"[^A-Za-z0-9_.@-]", "_", key)
+        return self.place / f"{list(self.shapes).index(key)}-{readable}-{shard:05d}.npy"
+
+    def header(self, key: str, shard: int) -> bytes:
+        buffer = io.BytesIO()
+        shape = (len(self.rows(shard)), *self.shapes[key])
+        np.lib.format.write_array_header_1_0(buffer, {"descr": "<f2", "fortran_order": False, "shape": shape})
+        return buffer.getvalue()
+
+    def is_there(self, shard: int) -> bool:
+        """Whether all files of a shard exist in full length."""
+        for key, shape in self.shapes.items():
+            path, header = self.path(key, shard), self.header(key, shard)
+            if not path.is_file() or path.stat().st_size != len(header) + 2 * len(self.rows(shard)) * math.prod(shape):
+                return False
+        return True
+
+    def open(self, key: str) -> list[NDArray[np.float16]]:
+        return [np.load(self.path(key, shard), mmap_mode="r") for shard in range(self.count)]
+
+    def clean(self) -> None:
+        """Remove what killed processes left: unfinished files that nobody has written to for an hour."""
+        for path in self.place.glob(".*.tmp.npy"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                    path.unlink()
+
+
+def _written(layout: _Layout, shard: int, backbone: Backbone, read: Read, device: torch.device) -> Iterator[int]:
+    """Write one shard; gives the number of images of each batch. At the end the files get their names."""
+    place_is_new = not layout.place.exists()
     try:
-        partial.mkdir(parents=True)
-        arrays: dict[int, NDArray[np.float16]] = {}
-        for s in backbone.strides:
-            shape = (n_images, backbone.channels[s], *backbone.sizes[s])
-            arrays[s] = _reserved_memmap(partial / f"stride{s}.npy", shape)
-        _fill(arrays, backbone, read, device, progress)
-        for array in arrays.values():
-            assert isinstance(array, np.memmap)
-            array.flush()
-        write_json(partial / _DONE, {"images": n_images})
-        shutil.rmtree(place, ignore_errors=True)
-        partial.rename(place)
-    except OSError as error:
-        raise storage_error(place, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with ExitStack() as stack:
+            files = {}
+            for key in layout.shapes:
+                temporary = stack.enter_context(atomic_path(layout.path(key, shard)))
+                files[key] = stack.enter_context(temporary.open("wb"))
+                files[key].write(layout.header(key, shard))
+            for batch, features in _computed(backbone, read, layout.rows(shard), device):
+                for key, values in features.items():
+                    files[key].write(values.astype("<f2", copy=False).tobytes())
+                yield len(batch)
+    except BaseException:
+        if place_is_new:
+            with suppress(OSError):
+                layout.place.rmdir()
+        raise
 
 
 @torch.no_grad()
-def _fill(
-    arrays: dict[int, NDArray[np.float16]], backbone: Backbone, read: Read, device: torch.device, progress: Progress
-) -> None:
-    n_images = len(next(iter(arrays.values())))
-    start = 0
-    for images in _read_ahead(read, n_images):
-        batch = torch.from_numpy(np.stack(images)).to(device)
-        for stride, features in zip(backbone.strides, backbone(batch), strict=True):
-            arrays[stride][start : start + len(images)] = features.to(torch.float16).cpu().numpy()
-        start += len(images)
-        progress(start, n_images)
+def _computed(
+    backbone: Backbone, read: Read, rows: range, device: torch.device
+) -> Iterator[tuple[range, dict[str, NDArray[np.float16]]]]:
+    """Features of consecutive images, a batch at a time."""
+    start = rows.start
+    for images in _read_ahead(read, rows):
+        features = backbone(torch.from_numpy(np.stack(images)).to(device))
+        batch = range(start, start + len(images))
+        yield batch, {key: values.to(torch.float16).cpu().numpy() for key, values in features.items()}
+        start = batch.stop
 
 
-def _read_ahead(read: Read, n_images: int) -> Iterator[list[Image]]:
+def _read_ahead(read: Read, rows: range) -> Iterator[list[Image]]:
     """Batches of images, the next ones being decoded while the present one is used."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        indices = iter(range(n_images))
+        indices = iter(rows)
         waiting = [pool.submit(read, i) for i in islice(indices, 2 * EXTRACTION_BATCH)]
-        while waiting:
-            ready, waiting = waiting[:EXTRACTION_BATCH], waiting[EXTRACTION_BATCH:]
-            images = [future.result() for future in ready]
-            waiting += [pool.submit(read, i) for i in islice(indices, EXTRACTION_BATCH)]
-            yield images
+        try:
+            while waiting:
+                ready, waiting = waiting[:EXTRACTION_BATCH], waiting[EXTRACTION_BATCH:]
+                images = [future.result() for future in ready]
+                waiting += [pool.submit(read, i) for i in islice(indices, EXTRACTION_BATCH)]
+                yield images
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,12 +1,12 @@
-"""Maximum-likelihood training of the couplings on cached features, resumable to the bit."""
+"""Training of the flow on cached features, resumable to the bit, in one process or several."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgead.errors import TrainingError
-from edgead.flows.linear import ActNorm
-from edgead.models.fastflow import FastFlow, level_nll
-from edgead.models.level import Level
+from edgead.models.detector import Batch, Detector
+from edgead.train.batches import Arrays, count_fiber_steps, load_batch, share_batch, split_fibers
 from edgead.train.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from edgead.train.distributed import World
 
 FINAL_LEARNING_RATE = 0.01
 WARM_UP = 0.1
 EVALUATION_BATCH = 32
 BETAS = (0.9, 0.99)
-Arrays = Sequence[NDArray[np.float16]]
+MAIN, BASE = "optimizer", "base_optimizer"
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,18 @@ class LoopSettings:
 
     epochs: int
     batch_size: int
+    fibers: int
     learning_rate: float
+    schedule: Literal["cosine", "constant"]
     weight_decay: float
     gradient_clip: float
     noise: float
     patience: int
+    keep: Literal["best", "last"]
+    altub_interval: int
+    altub_learning_rate: float
+    altub_warm_up: float
+    inter_class_fraction: float
     seed: int
 
 
@@ -46,24 +53,26 @@ class TrainState:
 
     Attributes:
         epoch: Epochs done.
-        best_epoch: The epoch with the smallest held-out NLL.
-        fit_nll, held_out_nll: Per epoch, from epoch 0; nats per dimension, under training noise. The former is the
-            running mean during the epoch.
+        kept_epoch: The epoch whose weights are kept: that with the smallest held-out loss, or the last.
+        fit_loss, held_out_loss: Per epoch, from epoch 0, under training noise; nats per dimension where the loss is a
+            likelihood. The former is the running mean during the epoch.
     """
 
     epoch: int = 0
-    best_epoch: int = 0
-    fit_nll: list[float] = field(default_factory=list)
-    held_out_nll: list[float] = field(default_factory=list)
+    kept_epoch: int = 0
+    fit_loss: list[float] = field(default_factory=list)
+    held_out_loss: list[float] = field(default_factory=list)
 
     @property
-    def best_nll(self) -> float:
-        return self.held_out_nll[self.best_epoch]
+    def kept_loss(self) -> float:
+        """The held-out loss of the kept epoch."""
+        return self.held_out_loss[self.kept_epoch]
 
 
-def train_couplings(
-    model: FastFlow,
+def train_flow(
+    model: Detector,
     arrays: Arrays,
+    labels: NDArray[np.int64],
     fit: Sequence[int],
     held_out: Sequence[int],
     settings: LoopSettings,
@@ -72,12 +81,17 @@ def train_couplings(
     resume: bool,
     on_step: Callable[[int, int, int], None],
     on_epoch: Callable[[TrainState], None],
+    world: World | None = None,
 ) -> TrainState:
-    """Train until the held-out NLL stops falling, and leave the best epoch's weights in `model`.
+    """Train, and leave the weights of the kept epoch in `model`.
+
+    Learnable base distributions are trained as AltUB says (Kim et al., 2022, arXiv:2210.14913): after a warm-up every
+    `altub_interval`-th step updates them alone, with large steps of their own; all other steps update everything.
 
     Args:
         model: After `fit_start` (or anything, when a checkpoint is resumed).
         arrays: From `started_arrays`, one per level.
+        labels: Class index of each row, `(n,)`.
         fit: Rows to learn from.
         held_out: Rows that decide when to stop; neither the threshold's nor the test's images.
         settings: See `LoopSettings`.
@@ -85,98 +99,171 @@ def train_couplings(
         resume: Whether to go on from `checkpoint` when it is there.
         on_step: Called with epoch, step and number of steps.
         on_epoch: Called after each epoch and once at the start.
+        world: The processes that train together; None: this one.
 
     Raises:
         TrainingError: If the loss is not finite, naming epoch and step.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=BETAS)
-    if resume and checkpoint.is_file():
-        state, best = _restore(model, optimizer, checkpoint)
-        objective = _Objective(model, arrays, settings.noise, settings.seed)
-    else:
-        objective = _Objective(model, arrays, settings.noise, settings.seed)
-        state = TrainState(fit_nll=[objective.mean(fit)], held_out_nll=[objective.mean(held_out)])
-        _require_finite(torch.tensor([state.fit_nll[0], state.held_out_nll[0]]).sum(), 0, 0)
-        best = _weights(model)
-        _save(model, optimizer, state, best, checkpoint)
-    on_epoch(state)
-    steps = math.ceil(len(fit) / settings.batch_size)
-    while state.epoch < settings.epochs and state.epoch - state.best_epoch < settings.patience:
-        epoch = state.epoch + 1
-        random = np.random.default_rng((settings.seed, epoch))
-        noise = torch.Generator(objective.device).manual_seed(int(random.integers(2**62)))
-        total = 0.0
-        for step, rows in enumerate(np.array_split(random.permutation(np.asarray(fit)), steps)):
-            _set_learning_rate(optimizer, settings, (epoch - 1 + step / steps) / settings.epochs)
-            loss = objective(rows, noise).mean()
-            _require_finite(loss, epoch, step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
-            optimizer.step()
-            total += float(loss.detach()) * len(rows)
-            on_step(epoch, step + 1, steps)
-        state.epoch = epoch
-        state.fit_nll.append(total / len(fit))
-        state.held_out_nll.append(objective.mean(held_out))
-        _require_finite(torch.tensor(state.held_out_nll[-1]), epoch, steps - 1)
-        if state.held_out_nll[-1] < state.best_nll:
-            state.best_epoch, best = epoch, _weights(model)
-        _save(model, optimizer, state, best, checkpoint)
-        on_epoch(state)
-    _load_weights(model, best)
-    return state
+    return _Trainer(model, arrays, labels, fit, held_out, settings, checkpoint, world or World()).run(
+        resume, on_step, on_epoch
+    )
 
 
-class _Objective:
-    """NLL of rows of the cached arrays under training noise, nats per dimension, summed over the levels.
-
-    Fitted and held-out images are measured with the same noise, so that their difference is over-fitting and nothing
-    else: the scale that is best for noisy features is not the one that is best for clean ones.
-    """
-
-    def __init__(self, model: FastFlow, arrays: Arrays, noise: float, seed: int) -> None:
-        self.levels = model.levels
-        self.arrays = arrays
-        self.noise = noise
-        self.seed = seed
+class _Trainer:
+    def __init__(
+        self,
+        model: Detector,
+        arrays: Arrays,
+        labels: NDArray[np.int64],
+        fit: Sequence[int],
+        held_out: Sequence[int],
+        settings: LoopSettings,
+        checkpoint: Path,
+        world: World,
+    ) -> None:
+        self.model, self.arrays, self.labels = model, arrays, labels
+        self.fit, self.held_out = np.asarray(fit), np.asarray(held_out)
+        self.settings, self.checkpoint, self.world = settings, checkpoint, world
         self.device = next(model.parameters()).device
-        self.constant = sum(_start_log_det(level) for level in self.levels)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            _groups(model, settings.weight_decay), lr=settings.learning_rate, betas=BETAS
+        )
+        base = model.base_parameters()
+        self.base_optimizer = torch.optim.Adam(base, lr=settings.altub_learning_rate) if base else None
+        self.constant = 0.0
 
-    def __call__(self, rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
-        """Per row, `(N,)`."""
-        terms = []
-        for level, array in zip(self.levels, self.arrays, strict=True):
-            u = self._batch(array, rows)
-            if self.noise:
-                u = u + self.noise * torch.randn(u.shape, generator=generator, device=self.device)
-            terms.append(level_nll(level.couplings, u))
-        return torch.stack(terms).sum(dim=0) - self.constant
+    def run(
+        self, resume: bool, on_step: Callable[[int, int, int], None], on_epoch: Callable[[TrainState], None]
+    ) -> TrainState:
+        settings = self.settings
+        restored = self._restore() if resume and self.checkpoint.is_file() else None
+        self.constant = self.model.start_constant()
+        if restored is not None:
+            state, kept = restored
+        else:
+            state = TrainState(fit_loss=[self.mean_loss(self.fit, 1)], held_out_loss=[self.mean_loss(self.held_out, 1)])
+            _require_finite(torch.tensor([state.fit_loss[0], state.held_out_loss[0]]).sum(), 0, 0)
+            kept = self._weights()
+            self._save(state, kept)
+        on_epoch(state)
+        while state.epoch < settings.epochs:
+            if settings.keep == "best" and state.epoch - state.kept_epoch >= settings.patience:
+                break
+            epoch = state.epoch + 1
+            state.fit_loss.append(self._epoch(epoch, on_step))
+            state.held_out_loss.append(self.mean_loss(self.held_out, epoch))
+            state.epoch = epoch
+            _require_finite(torch.tensor(state.held_out_loss[-1]), epoch, 0)
+            if settings.keep == "last" or state.held_out_loss[-1] < state.kept_loss:
+                state.kept_epoch, kept = epoch, self._weights()
+            self._save(state, kept)
+            on_epoch(state)
+        _load_weights(self.model, kept)
+        return state
 
     @torch.no_grad()
-    def mean(self, rows: Sequence[int]) -> float:
-        """Over many rows, with the same noise at every call."""
-        generator = torch.Generator(self.device).manual_seed(self.seed)
-        total = 0.0
+    def mean_loss(self, rows: NDArray[np.int64], epoch: int) -> float:
+        """Loss over whole maps of many rows, with the same noise at every call."""
+        random = torch.Generator(self.device).manual_seed(self.settings.seed)
+        total = torch.zeros((), dtype=torch.float64)
         for start in range(0, len(rows), EVALUATION_BATCH):
-            chunk = np.asarray(rows[start : start + EVALUATION_BATCH])
-            total += float(self(chunk, generator).cpu().double().sum())
-        return total / len(rows)
+            chunk = rows[start : start + EVALUATION_BATCH]
+            batch = load_batch(self.model, self.arrays, self.labels, chunk, self.settings.noise, random)
+            part, shares = share_batch(batch, self.world)
+            total += float(self._loss(part, shares, epoch).double()) * len(chunk)
+        return float(self.world.sum(total)) / len(rows) + self.constant
 
-    def _batch(self, array: NDArray[np.float16], rows: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array[rows])).to(self.device, torch.float32)
+    def _epoch(self, epoch: int, on_step: Callable[[int, int, int], None]) -> float:
+        random = np.random.default_rng((self.settings.seed, epoch))
+        generator = torch.Generator(self.device).manual_seed(int(random.integers(2**62)))
+        chunks = math.ceil(len(self.fit) / self.settings.batch_size)
+        batches = np.array_split(random.permutation(self.fit), chunks)
+        per_batch = self._steps_per_batch()
+        steps = chunks * per_batch
+        total, step = 0.0, 0
+        for rows in batches:
+            for batch in self._batches(rows, per_batch, generator):
+                loss = self._step(batch, epoch, step, steps)
+                total += loss * len(rows) / per_batch
+                step += 1
+                on_step(epoch, step, steps)
+        return total / len(self.fit) + self.constant
+
+    def _steps_per_batch(self) -> int:
+        if not self.settings.fibers:
+            return 1
+        return count_fiber_steps(self.model, self.settings.batch_size, self.settings.fibers)
+
+    def _batches(self, rows: NDArray[np.int64], steps: int, generator: torch.Generator) -> Iterator[Batch]:
+        batch = load_batch(self.model, self.arrays, self.labels, rows, self.settings.noise, generator)
+        if self.settings.fibers:
+            yield from split_fibers(batch, steps, generator)
+        else:
+            yield batch
+
+    def _step(self, batch: Batch, epoch: int, step: int, steps: int) -> float:
+        settings = self.settings
+        done = (epoch - 1 + step / steps) / settings.epochs
+        base_only = (
+            self.base_optimizer is not None
+            and done >= settings.altub_warm_up
+            and (step + 1) % settings.altub_interval == 0
+        )
+        part, shares = share_batch(batch, self.world)
+        loss = self._loss(part, shares, epoch)
+        value = self.world.sum(loss.detach())
+        _require_finite(value, epoch, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.world.sum_gradients(self.parameters)
+        if base_only:
+            assert self.base_optimizer is not None
+            nn.utils.clip_grad_norm_(self.model.base_parameters(), settings.gradient_clip)
+            self.base_optimizer.step()
+        else:
+            _set_learning_rate(self.optimizer, settings, done)
+            nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
+            self.optimizer.step()
+        return float(value)
+
+    def _loss(self, part: Batch, shares: list[float], epoch: int) -> Tensor:
+        """This process's contribution to the loss of the whole batch."""
+        inter_class_epochs = round(self.settings.inter_class_fraction * self.settings.epochs)
+        if min(shares) == 0.0:
+            return sum((p.sum() * 0.0 for p in self.parameters), torch.zeros((), device=self.device))
+        terms = self.model.loss_terms(part, stage=1 if epoch <= inter_class_epochs else 2)
+        return torch.stack([term * share for term, share in zip(terms, shares, strict=False)]).sum()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def _save(self, state: TrainState, kept: dict[str, Tensor]) -> None:
+        if self.world.is_main:
+            tensors = {f"model.{name}": tensor for name, tensor in learned_state(self.model).items()}
+            tensors |= {f"kept.{name}": tensor for name, tensor in kept.items()}
+            tensors |= optimizer_tensors(self.optimizer, MAIN)
+            if self.base_optimizer is not None:
+                tensors |= optimizer_tensors(self.base_optimizer, BASE)
+            save_checkpoint(self.checkpoint, tensors, asdict(state))
+        self.world.barrier()
+
+    def _restore(self) -> tuple[TrainState, dict[str, Tensor]]:
+        path = self.checkpoint
+        tensors, state = load_checkpoint(path)
+        own = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        expected = learned_state(self.model)
+        if own.keys() != expected.keys() or any(own[name].shape != expected[name].shape for name in own):
+            raise TrainingError(f"{path} belongs to another model.", hint="Resume with the run's own configuration.")
+        self.model.load_state_dict(own, strict=False)
+        restore_optimizer(self.optimizer, tensors, MAIN)
+        if self.base_optimizer is not None:
+            restore_optimizer(self.base_optimizer, tensors, BASE)
+        kept = {name.removeprefix("kept."): tensor for name, tensor in tensors.items() if name.startswith("kept.")}
+        return TrainState(**state), kept
 
 
-@torch.no_grad()
-def _start_log_det(level: Level) -> float:
-    """Log |det| of the frozen start, nats per dimension."""
-    if isinstance(level.start, ActNorm):
-        return float(level.start.log_scale.cpu().double().mean())
-    return float(torch.linalg.slogdet(level.start.weight.cpu().double()).logabsdet.sum()) / level.start.mean.numel()
-
-
-def _groups(model: FastFlow, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(model: Detector, weight_decay: float) -> list[dict[str, Any]]:
     """Decay the convolutions of the subnets only: scales, offsets and linear maps of a flow have no natural zero."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
@@ -189,7 +276,7 @@ def _groups(model: FastFlow, weight_decay: float) -> list[dict[str, Any]]:
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, settings: LoopSettings, done: float) -> None:
     cosine = 0.5 * (1.0 + math.cos(math.pi * max(0.0, done - WARM_UP) / (1.0 - WARM_UP)))
-    share = FINAL_LEARNING_RATE + (1.0 - FINAL_LEARNING_RATE) * cosine
+    share = FINAL_LEARNING_RATE + (1.0 - FINAL_LEARNING_RATE) * cosine if settings.schedule == "cosine" else 1.0
     for group in optimizer.param_groups:
         group["lr"] = settings.learning_rate * min(share, FINAL_LEARNING_RATE + done / WARM_UP)
 
@@ -202,37 +289,13 @@ def _require_finite(loss: Tensor, epoch: int, step: int) -> None:
         )
 
 
-def learned_state(model: FastFlow) -> dict[str, Tensor]:
+def learned_state(model: Detector) -> dict[str, Tensor]:
     """Every tensor of the model but the backbone's."""
     return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}
 
 
-def _weights(model: FastFlow) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def _load_weights(model: FastFlow, weights: dict[str, Tensor]) -> None:
+def _load_weights(model: Detector, weights: dict[str, Tensor]) -> None:
     own = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in weights.items():
             own[name].copy_(tensor)
-
-
-def _save(
-    model: FastFlow, optimizer: torch.optim.Optimizer, state: TrainState, best: dict[str, Tensor], path: Path
-) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in learned_state(model).items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
-    save_checkpoint(path, tensors | optimizer_tensors(optimizer), asdict(state))
-
-
-def _restore(model: FastFlow, optimizer: torch.optim.Optimizer, path: Path) -> tuple[TrainState, dict[str, Tensor]]:
-    tensors, state = load_checkpoint(path)
-    own = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    expected = learned_state(model)
-    if own.keys() != expected.keys() or any(own[name].shape != expected[name].shape for name in own):
-        raise TrainingError(f"{path} belongs to another model.", hint="Resume with the run's own configuration.")
-    model.load_state_dict(own, strict=False)
-    restore_optimizer(optimizer, tensors)
-    best = {name.removeprefix("best."): tensor for name, tensor in tensors.items() if name.startswith("best.")}
-    return TrainState(**state), best

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,14 +14,13 @@ from torch import Tensor, nn
 from edgead.errors import TrainingError
 from edgead.evaluation.metrics import auroc
 from edgead.flows.linear import ActNorm, PositionLinear
-from edgead.models.fastflow import FastFlow
+from edgead.models.detector import Detector
 from edgead.models.gaussian import PositionGaussians, fit_position_gaussians, fit_projection, inverse_factor
 from edgead.models.level import Level, squared_norm
 from edgead.models.scoring import ScoreHead
 from edgead.train.features import FeatureStore, allocate
 
 BATCH = 32
-SMOOTHING_SIGMA = 1.5
 FEW_IMAGES_SHRINKAGE = 0.2
 
 
@@ -45,7 +43,7 @@ class LevelStart:
 
 @torch.no_grad()
 def fit_start(
-    model: FastFlow, store: FeatureStore, indices: Indices, *, amounts: Sequence[float], ridge: float
+    model: Detector, store: FeatureStore, indices: Indices, *, amounts: Sequence[float], ridge: float
 ) -> list[LevelStart]:
     """Fit the frozen parts of every level from the good images.
 
@@ -64,21 +62,23 @@ def fit_start(
     """
     starts = []
     for level in model.levels:
-        for (stride, _), projection in zip(level.spec.sources, level.projections, strict=True):
+        for (key, _), projection in zip(level.spec.sources, level.projections, strict=True):
             if isinstance(projection, nn.Conv2d):
-                fit_projection(projection, (batch[stride] for batch in store.batches(indices.fit, BATCH)))
+                fit_projection(projection, (batch[key] for batch in store.batches(indices.fit, BATCH)))
         if isinstance(level.start, ActNorm):
-            level.start.initialise(torch.cat(list(_inputs(level, store, indices.fit[: 4 * BATCH]))))
+            level.start.initialise(torch.cat(list(_inputs(level, store, _spread(indices.fit, 4 * BATCH)))))
             starts.append(LevelStart(0.0, {}))
         else:
             starts.append(_fit_positions(model, level, level.start, store, indices, amounts, ridge))
-        level.couplings.initialise(level.start(torch.cat(list(_inputs(level, store, indices.fit[: 2 * BATCH]))))[0])
+    some = list(store.batches(_spread(indices.fit, 2 * BATCH), BATCH))
+    started = [torch.cat([level.started(features) for features in some]) for level in model.levels]
+    model.flow.initialise(started, model.codes())
     return starts
 
 
 @torch.no_grad()
 def started_arrays(
-    model: FastFlow, store: FeatureStore, indices: Sequence[int], *, memory_limit: int, folder: Path
+    model: Detector, store: FeatureStore, indices: Sequence[int], *, memory_limit: int, folder: Path
 ) -> list[NDArray[np.float16]]:
     """What the couplings train on: each level's output of the frozen start, `(n, C, h, w)`, float16."""
     arrays = []
@@ -92,16 +92,17 @@ def started_arrays(
 
 
 @torch.no_grad()
-def pseudo_defect_auroc(model: FastFlow, arrays: Sequence[NDArray[np.float16]], indices: Indices) -> float:
+def pseudo_defect_auroc(
+    model: Detector, arrays: Sequence[NDArray[np.float16]], labels: NDArray[np.int64], indices: Indices
+) -> float:
     """How well the detector tells the early-stopping images from their pseudo-defective copies; sets its head."""
-    fit_head(model, arrays, indices)
-    scores = []
-    for rows in (indices.early_stop, indices.pseudo):
-        maps = [_maps(level, array, rows) for level, array in zip(model.levels, arrays, strict=True)]
-        scores.append(model.head.cpu()(maps)[1])
-    model.head.to(next(model.parameters()).device)
-    labels = np.arange(len(indices.early_stop) + len(indices.pseudo)) >= len(indices.early_stop)
-    return float(auroc(torch.cat(scores).numpy(), labels) or 0.0)
+    fit_head(model, arrays, labels, indices)
+    scores = [
+        model.head([part.to(_device(model)) for part in _evidence(model, arrays, labels, rows)])[1].cpu()
+        for rows in (indices.early_stop, indices.pseudo)
+    ]
+    defective = np.arange(len(indices.early_stop) + len(indices.pseudo)) >= len(indices.early_stop)
+    return float(auroc(torch.cat(scores).numpy(), defective) or 0.0)
 
 
 def resemblance(arrays: Sequence[NDArray[np.float16]], indices: Indices) -> float:
@@ -128,36 +129,48 @@ def resemblance(arrays: Sequence[NDArray[np.float16]], indices: Indices) -> floa
 
 
 @torch.no_grad()
-def fit_head(model: FastFlow, arrays: Sequence[NDArray[np.float16]], indices: Indices) -> None:
-    """Standardise each level's map from the good images, fitted and early-stopping ones.
-
-    The couplings were fitted on the former, so their maps are lower; they are scaled to the mean of the latter first.
+def fit_head(
+    model: Detector, arrays: Sequence[NDArray[np.float16]], labels: NDArray[np.int64], indices: Indices
+) -> None:
+    """Set the constants of the score from the good images, fitted and early-stopping ones.
 
     Args:
         model: Trained.
         arrays: From `started_arrays`, rows as in `indices`.
+        labels: Class index of each row.
         indices: The `fit` and `early_stop` rows.
     """
-    for number, (level, array) in enumerate(zip(model.levels, arrays, strict=True)):
-        fitted, unseen = (_maps(level, array, rows) for rows in (indices.fit, indices.early_stop))
-        set_standardisation(model.head, number, torch.cat([fitted * (unseen.mean() / fitted.mean()), unseen]))
+    fitted, unseen = (_evidence(model, arrays, labels, rows) for rows in (indices.fit, indices.early_stop))
+    model.head.fit(fitted, unseen)
 
 
-def set_standardisation(head: ScoreHead, number: int, maps: Tensor) -> None:
-    """Set one level of the head from maps of good images `(N, h, w)`; mean and deviation are smoothed over neighbours."""
-    values = maps.double().numpy()
-    std = np.maximum(_smooth(values.std(axis=0)), 1e-6)
-    head.set_level(number, torch.from_numpy(_smooth(values.mean(axis=0))), torch.from_numpy(std))
+def _evidence(
+    model: Detector, arrays: Sequence[NDArray[np.float16]], labels: NDArray[np.int64], rows: Sequence[int]
+) -> list[Tensor]:
+    """What the head sees of some rows, per level, on the CPU; the class of each is given."""
+    device = _device(model)
+    chunks = [np.asarray(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
+    parts = []
+    for chunk in chunks:
+        started = [_tensor(array[chunk], device) for array in arrays]
+        bias = model.class_bias(torch.from_numpy(labels[chunk]).to(device))
+        parts.append([part.cpu() for part in model.evidence(model.latents(started), bias)])
+    return [torch.cat(level) for level in zip(*parts, strict=True)]
 
 
-def _maps(level: Level, array: NDArray[np.float16], rows: Sequence[int]) -> Tensor:
-    device = next(level.couplings.parameters()).device
-    chunks = (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
-    return torch.cat([level.norm(_tensor(array[list(chunk)], device)).cpu() for chunk in chunks])
+def _device(model: Detector) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _spread(rows: Sequence[int], count: int) -> list[int]:
+    """At most `count` rows, evenly over the sequence: the first ones may all be of one class."""
+    if len(rows) <= count:
+        return list(rows)
+    return [rows[int(i)] for i in np.linspace(0, len(rows) - 1, count)]
 
 
 def _fit_positions(
-    model: FastFlow,
+    model: Detector,
     level: Level,
     start: PositionLinear,
     store: FeatureStore,
@@ -175,7 +188,7 @@ def _fit_positions(
         good = _start_maps(level, store, indices.early_stop)
         defective = _start_maps(level, store, indices.pseudo)
         head = ScoreHead([level.size], [1.0], model.head.top_fraction)
-        set_standardisation(head, 0, good)
+        head.standardise(0, good)
         both = torch.cat([head([good])[1], head([defective])[1]]).numpy()
         labels = np.arange(len(both)) >= len(good)
         scores[amount] = float(auroc(both, labels) or 0.0)
@@ -204,11 +217,6 @@ def _start_maps(level: Level, store: FeatureStore, indices: Sequence[int]) -> Te
 def _inputs(level: Level, store: FeatureStore, indices: Sequence[int]) -> Iterator[Tensor]:
     for batch in store.batches(indices, BATCH):
         yield level.inputs(batch)
-
-
-def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    smoothed = cv2.GaussianBlur(values, (0, 0), SMOOTHING_SIGMA, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(smoothed, np.float64)
 
 
 def _tensor(array: NDArray[np.float16], device: torch.device) -> Tensor:

@@ -40,7 +40,7 @@ def test_run_folder_holds_everything(tiny_result: TrainResult) -> None:
     assert (run.parent / LATEST).resolve() == run.resolve()
     assert cv2.imread(str(run / CURVE)) is not None
     history = json.loads((run / "history.json").read_text())
-    assert len(history["held_out_nll"]) == tiny_result.state.epoch + 1
+    assert len(history["held_out_loss"]) == tiny_result.state.epoch + 1
     record = json.loads((run / RUN_FILE).read_text())
     assert record["config"]["train"]["epochs"] == 2
     assert record["versions"]["torch"]
@@ -61,8 +61,8 @@ def test_bundle_says_where_it_comes_from(tiny_result: TrainResult) -> None:
 def test_training_improves_the_held_out_likelihood(tiny_result: TrainResult) -> None:
     """The kept epoch is the one with the smallest held-out NLL, and not worse than the closed-form start."""
     state = tiny_result.state
-    assert state.best_nll == min(state.held_out_nll)
-    assert np.isfinite(state.held_out_nll).all()
+    assert state.kept_loss == min(state.held_out_loss)
+    assert np.isfinite(state.held_out_loss).all()
 
 
 def test_couplings_that_do_not_help_are_dropped(tiny_data: Path, tmp_path: Path) -> None:
@@ -200,6 +200,6 @@ def test_killed_training_resumes_to_the_same_bundle(tiny_data: Path, tmp_path: P
 
 def _epochs(run: Path) -> int:
     try:
-        return len(json.loads((run / "history.json").read_text())["held_out_nll"])
+        return len(json.loads((run / "history.json").read_text())["held_out_loss"])
     except (OSError, ValueError):
         return 0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edgead.errors import ExportError
 from edgead.export.fold import (
+    AddCode,
     AddShift,
     FoldedFlow,
     FoldedPositions,
@@ -22,12 +23,22 @@ from edgead.export.fold import (
     folded_multiply_adds,
     unfolded_multiply_adds,
 )
+from edgead.flows.base import DiagonalBase
 from edgead.flows.blocks import CouplingKind, MixKind, coupling_block
 from edgead.flows.coupling import AdditiveCoupling
 from edgead.flows.flow import Flow, FlowSequence
-from edgead.flows.linear import ActNorm, FixedPermutation, FixedRotation, Inverted, LULinear, PositionLinear
+from edgead.flows.linear import (
+    ActNorm,
+    FixedPermutation,
+    FixedRotation,
+    Inverted,
+    LULinear,
+    OnFirstChannels,
+    PositionLinear,
+)
+from edgead.flows.position_code import position_code
 from edgead.flows.subnets import ConvSubnet
-from edgead.models.level import FlowSettings, coupling_sequence, squared_norm
+from edgead.models.level import squared_norm
 
 from ..invariants import default_dtype, randomise
 
@@ -47,10 +58,21 @@ def make_flow(
     hidden_ratio: float = 0.75,
     start: str = "none",
     size: tuple[int, int] = SIZE,
+    condition_channels: int = 0,
 ) -> FlowSequence:
     """The flow of a level with nothing left at its starting value, in the default dtype."""
-    settings = FlowSettings(coupling, mix, blocks, kernels, hidden_ratio, positions=False)
-    couplings = coupling_sequence(channels, settings)
+    steps: list[Flow] = [
+        coupling_block(
+            channels,
+            coupling=coupling,
+            mix=mix,
+            kernel_sizes=kernels[index % len(kernels)],
+            hidden_channels=max(1, round(hidden_ratio * channels)),
+            condition_channels=condition_channels,
+        )
+        for index in range(blocks)
+    ]
+    couplings = FlowSequence([*steps, ActNorm(channels)])
     randomise(couplings)
     first: list[Flow] = []
     if start == "positions":
@@ -110,6 +132,82 @@ def test_folding_changes_no_norm(
         )  # fmt: skip
         folded = fold_flow(flow, channels, (height, width), form=form)
         assert_same_norm(flow, folded, torch.randn(2, channels, height, width))
+
+
+@given(
+    channels=st.integers(2, 7),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    coupling=st.sampled_from(COUPLINGS),
+    mix=st.sampled_from(MIXES),
+    kernels=st.tuples(st.sampled_from([1, 3]), st.sampled_from([1, 3])),
+    blocks=st.integers(0, 3),
+    start=st.sampled_from(["none", "positions", "actnorm"]),
+    conditional=st.booleans(),
+    form=st.sampled_from(FORMS),
+    seed=st.integers(0, 2**20),
+)
+@settings(max_examples=150)
+def test_exact_folding_keeps_latent_and_log_det(
+    channels: int,
+    height: int,
+    width: int,
+    coupling: CouplingKind,
+    mix: MixKind,
+    kernels: tuple[int, int],
+    blocks: int,
+    start: str,
+    conditional: bool,
+    form: FoldForm,
+    seed: int,
+) -> None:
+    """Folded exactly, a flow gives the latent itself and the log-determinant at every position, with a code or without."""
+    torch.manual_seed(seed)
+    with default_dtype(torch.float64):
+        flow = make_flow(
+            channels, coupling=coupling, mix=mix, kernels=(kernels,), blocks=blocks, start=start, size=(height, width),
+            condition_channels=8 if conditional else 0,
+        )  # fmt: skip
+        base = DiagonalBase(channels)
+        randomise(base)
+        flow = FlowSequence([flow, base])
+        code = position_code(8, height, width) if conditional else None
+        folded = fold_flow(flow, channels, (height, width), form=form, condition=code, exact=True, log_det=True)
+        norm_only = fold_flow(flow, channels, (height, width), form=form, condition=code)
+        x = torch.randn(2, channels, height, width)
+        with torch.no_grad():
+            z, log_det = flow(x, code)
+            found, found_log_det = folded.with_log_det(x)
+            torch.testing.assert_close(found, z, rtol=1e-8, atol=1e-8)
+            torch.testing.assert_close(folded(x), z, rtol=1e-8, atol=1e-8)
+            torch.testing.assert_close(found_log_det.expand_as(log_det), log_det, rtol=1e-8, atol=1e-8)
+            torch.testing.assert_close(squared_norm(norm_only(x)), squared_norm(z), rtol=1e-8, atol=1e-8)
+
+
+def test_a_flow_on_the_first_channels_folds() -> None:
+    """The start and base of a U-shaped flow, which touch a part of the channels, fold like any other linear flow."""
+    with default_dtype(torch.float64):
+        flow = FlowSequence(
+            [OnFirstChannels(ActNorm(3), 3, 6), make_flow(6, blocks=2), OnFirstChannels(DiagonalBase(2), 2, 6)]
+        )
+        randomise(flow)
+        x = torch.randn(2, 6, *SIZE)
+        with torch.no_grad():
+            torch.testing.assert_close(fold_flow(flow, 6, SIZE, exact=True)(x), flow(x)[0], rtol=1e-8, atol=1e-8)
+
+
+def test_a_code_becomes_tables_of_rows_and_columns() -> None:
+    """A position code leaves a value per row and per column and hidden channel; one that is no such sum is refused."""
+    with default_dtype(torch.float64):
+        flow = make_flow(4, mix="soft_permutation", kernels=((1, 1),), blocks=1, condition_channels=8)
+        folded = fold_flow(flow, 4, SIZE, condition=position_code(8, *SIZE), form="sliced")
+        code = next(module for module in folded.modules() if isinstance(module, AddCode))
+        assert code.rows.shape[2:] == (SIZE[0], 1)
+        assert code.columns.shape[2:] == (1, SIZE[1])
+        with pytest.raises(ExportError, match="sum of a function of the row"):
+            fold_flow(flow, 4, SIZE, condition=torch.randn(1, 8, *SIZE))
+        with pytest.raises(ExportError, match="only with its position code"):
+            fold_flow(flow, 4, SIZE)
 
 
 @pytest.mark.parametrize("start", ["none", "positions", "actnorm"])

@@ -21,9 +21,13 @@ from edgead.export.onnx_graph import (
     onnx_from_model,
     operator_counts,
 )
+from edgead.flows.flow import FlowSequence
+from edgead.flows.linear import ActNorm
+from edgead.flows.multiscale import ParallelFlow
 from edgead.models.backbone import LITE0, Backbone
-from edgead.models.fastflow import FastFlow
-from edgead.models.level import FlowSettings, LevelSpec
+from edgead.models.detector import Detector
+from edgead.models.level import Level, LevelSpec
+from edgead.models.scoring import ScoreHead
 from edgead.models.torch_runner import TorchRunner
 
 from ..tiny import CPU, SIDE, fit, make_images, make_model
@@ -35,27 +39,37 @@ VARIANTS = {
     "affine": {"coupling": "affine", "mix": "permutation", "positions": False, "levels": ("8", "16")},
     "affine-positions": {"coupling": "affine", "mix": "lu"},
     "no-blocks": {"blocks": 0},
+    "altub": {"base": "altub", "mix": "lu"},
+    "fastflow": {"name": "fastflow", "levels": ("8", "16"), "base": "altub"},
+    "fastflow-uniform": {"name": "fastflow", "levels": ("8", "16"), "coupling": "uniform", "base": "altub"},
+    "cflow-affine": {"name": "cflow", "levels": ("8", "16"), "position_channels": 16, "base": "altub"},
+    "cflow-uniform": {"name": "cflow", "levels": ("8", "16"), "position_channels": 16, "coupling": "uniform"},
+    "uflow-affine": {"name": "uflow", "levels": ("8", "16"), "base": "altub"},
+    "uflow-uniform": {"name": "uflow", "levels": ("8", "16"), "coupling": "uniform", "base": "altub"},
+    "uflow-positions": {"name": "uflow", "levels": ("8:8", "16:12"), "coupling": "uniform", "positions": True},
 }
+AFFINE = ("affine", "affine-positions", "fastflow", "cflow-affine", "uflow-affine")
+POSITIONS = ("uniform", "uniform-lu-two-levels", "affine-positions", "no-blocks", "altub", "uflow-positions")
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, FastFlow, onnx.ModelProto]:
+) -> tuple[str, Detector, onnx.ModelProto]:
     """A fitted detector and its graph."""
     torch.manual_seed(0)
     model = fit(make_model(**VARIANTS[request.param]), tmp_path_factory.mktemp("fit"))
     return request.param, model, onnx_from_model(DeployedModel(model), (SIDE, SIDE))
 
 
-def test_the_graph_is_valid_opset_17(exported: tuple[str, FastFlow, onnx.ModelProto]) -> None:
+def test_the_graph_is_valid_opset_17(exported: tuple[str, Detector, onnx.ModelProto]) -> None:
     """The checker accepts it, with opset 17 of the standard domain alone."""
     _, _, proto = exported
     onnx.checker.check_model(proto, full_check=True)
     assert [(opset.domain, opset.version) for opset in proto.opset_import] == [("", 17)]
 
 
-def test_inputs_and_outputs_are_the_contract(exported: tuple[str, FastFlow, onnx.ModelProto]) -> None:
+def test_inputs_and_outputs_are_the_contract(exported: tuple[str, Detector, onnx.ModelProto]) -> None:
     """uint8 images of a fixed size and a free batch in; float32 map of a fixed size and one score per image out."""
     _, model, proto = exported
     (image,) = proto.graph.input
@@ -73,7 +87,7 @@ def test_inputs_and_outputs_are_the_contract(exported: tuple[str, FastFlow, onnx
     }
 
 
-def test_only_plain_operators_are_left(exported: tuple[str, FastFlow, onnx.ModelProto]) -> None:
+def test_only_plain_operators_are_left(exported: tuple[str, Detector, onnx.ModelProto]) -> None:
     """No shape arithmetic, no padding node; exp and tanh only for affine couplings, MatMul only for positions."""
     name, _, proto = exported
     counts = operator_counts(proto)
@@ -81,23 +95,22 @@ def test_only_plain_operators_are_left(exported: tuple[str, FastFlow, onnx.Model
              "Loop", "Expand", "Cos", "Softplus", "Gemm", "Where", "Range"}  # fmt: skip
     assert not never & set(counts)
     exponential = {"Exp", "Tanh"} & set(counts)
-    assert exponential == ({"Exp", "Tanh"} if name.startswith("affine") else set())
-    levels = 2 if "two-levels" in name else 1
-    uses_positions = name not in ("uniform-no-positions", "affine")
-    assert counts["MatMul"] == (levels if uses_positions else 0)
+    assert exponential == ({"Exp", "Tanh"} if name in AFFINE else set())
+    levels = 2 if name in ("uniform-lu-two-levels", "uflow-positions") else 1
+    assert counts["MatMul"] == (levels if name in POSITIONS else 0)
     assert counts["Cast"] == 1
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_onnx_runtime_gives_torchs_numbers(
-    exported: tuple[str, FastFlow, onnx.ModelProto], batch: int, tmp_path: Path
+    exported: tuple[str, Detector, onnx.ModelProto], batch: int, tmp_path: Path
 ) -> None:
     """Maps and scores of the graph, for any batch size, are those of the unfolded torch model within 1e-4."""
     _, model, proto = exported
     onnx.save(proto, str(tmp_path / "m.onnx"))
     images = make_images(batch, seed=7)
     images[0, 10:20, 10:20] = 255
-    truth = TorchRunner(model, (SIDE, SIDE), model.head.size, CPU).infer(images)
+    truth = TorchRunner(model, model, (SIDE, SIDE), CPU).infer(images)
     assert float(np.ptp(truth["anomaly_map"])) > 0.1
     with OnnxRunner(tmp_path / "m.onnx", threads=1, engine_name="reference") as runner:
         comparison = compare_outputs(truth, runner.infer(images), float(truth["pred_score"].mean()) + 1.0)
@@ -119,9 +132,10 @@ def test_exporting_leaves_the_model_alone(tmp_path: Path) -> None:
 
 def test_asymmetric_padding_moves_into_the_convolutions(tmp_path: Path) -> None:
     """A network with TensorFlow padding exports without Pad nodes and keeps its numbers, at a size no stride divides."""
-    backbone = Backbone(LITE0, None, (8, 16), (SIDE, 96))
-    settings = FlowSettings("uniform", "rotation", 1, ((1, 1),), 0.2, positions=False)
-    model = FastFlow(backbone, [LevelSpec.parse("8")], settings, [1.0], 0.1).eval()
+    backbone = Backbone(LITE0, None, ("8", "16"), (SIDE, 96))
+    level = Level(LevelSpec.parse("8"), backbone.channels, backbone.sizes, positions=False)
+    flow = ParallelFlow([ActNorm(level.channels)], [level.channels])
+    model = Detector(backbone, [level], flow, [FlowSequence([])], ScoreHead([level.size], [1.0], 0.1)).eval()
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, 96, 3), dtype=np.uint8)
     with torch.no_grad():
         model.levels[0].start.initialise(model.levels[0].inputs(model.features(torch.from_numpy(images))))
@@ -130,7 +144,7 @@ def test_asymmetric_padding_moves_into_the_convolutions(tmp_path: Path) -> None:
     pads = [list(a.ints) for n in proto.graph.node for a in n.attribute if n.op_type == "Conv" and a.name == "pads"]
     assert any(p[:2] != p[2:] for p in pads), "no padding was asymmetric: the test shows nothing"
     onnx.save(proto, str(tmp_path / "m.onnx"))
-    truth = TorchRunner(model, (SIDE, 96), model.head.size, CPU).infer(images)
+    truth = TorchRunner(model, model, (SIDE, 96), CPU).infer(images)
     with OnnxRunner(tmp_path / "m.onnx", threads=1, engine_name="reference") as runner:
         assert compare_outputs(truth, runner.infer(images), 0.0).max_relative_difference < 1e-4
 
@@ -169,7 +183,7 @@ def test_only_pads_of_zeros_are_fused(mode: str, value: float, pads: list[int], 
         assert list(proto.graph.node[0].attribute[0].ints) == [2, 1, 3, 2]
 
 
-def test_costs_are_those_of_the_layers(exported: tuple[str, FastFlow, onnx.ModelProto]) -> None:
+def test_costs_are_those_of_the_layers(exported: tuple[str, Detector, onnx.ModelProto]) -> None:
     """Multiply-adds and parameters of the graph are those of the torch layers that it is made of."""
     _, model, proto = exported
     deployed = DeployedModel(model)

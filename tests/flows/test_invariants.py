@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from edgead.flows.blocks import coupling_block
-from edgead.flows.flow import Flow, FlowSequence
+from edgead.flows.flow import Flow, FlowSequence, no_log_det
 from edgead.flows.linear import ActNorm, LULinear
 
 from ..invariants import assert_finite_gradients, assert_invertible, assert_log_det, default_dtype, randomise
@@ -18,22 +18,22 @@ class _ForgetsOneLogDet(FlowSequence):
         super().__init__(flows)
         self.forgotten = forgotten
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        log_det = x.new_zeros(x.shape[0])
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_det = no_log_det(x)
         for index, flow in enumerate(self):
-            x, step = flow(x)
+            x, step = flow(x, condition)
             if index != self.forgotten:
                 log_det = log_det + step
         return x, log_det
 
 
 class _ForgetsOffset(LULinear):
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return super().inverse(z + self.offset.view(1, -1, 1, 1))
 
 
 class _Detached(ActNorm):
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z, log_det = super().forward(x)
         return z.detach(), log_det
 

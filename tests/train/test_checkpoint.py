@@ -19,7 +19,7 @@ from edgead.train.checkpoint import (
     save_tensors,
 )
 
-STATE = {"epoch": 3, "held_out_nll": [0.1, 1e-17]}
+STATE = {"epoch": 3, "held_out_loss": [0.1, 1e-17]}
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ def test_the_optimizer_goes_on_where_it_was(tmp_path: Path) -> None:
     one = torch.optim.AdamW(first.parameters(), lr=0.1)
     for _ in range(3):
         step(first, one)
-    save_checkpoint(tmp_path / "c.safetensors", {**first.state_dict(), **optimizer_tensors(one)}, {})
+    save_checkpoint(tmp_path / "c.safetensors", {**first.state_dict(), **optimizer_tensors(one, "optimizer")}, {})
     tensors, _ = load_checkpoint(tmp_path / "c.safetensors")
     second = nn.Linear(3, 2)
     second.load_state_dict({name: tensors[name] for name in ("weight", "bias")})
     two = torch.optim.AdamW(second.parameters(), lr=0.1)
-    restore_optimizer(two, tensors)
+    restore_optimizer(two, tensors, "optimizer")
     step(first, one)
     step(second, two)
     assert torch.equal(first.weight, second.weight)

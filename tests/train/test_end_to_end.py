@@ -113,7 +113,7 @@ def test_a_run_killed_at_any_stage_ends_as_the_undisturbed_one(place: Path, tmp_
 
     def epochs(run: Path) -> int:
         try:
-            return len(json.loads((run / "history.json").read_text())["fit_nll"])
+            return len(json.loads((run / "history.json").read_text())["fit_loss"])
         except (OSError, ValueError):
             return 0
 

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgead.errors import DataError, StorageError
 from edgead.imaging import Image
-from edgead.train.features import FeatureStore, allocate, extract_features, feature_bytes, feature_key
-
-from ..tiny import CPU, SIDE, make_backbone, make_images
+from edgead.models.backbone import Backbone
+from edgead.train.features import (
+    EXTRACTION_BATCH,
+    FeatureStore,
+    ShardedArray,
+    allocate,
+    extract_features,
+    feature_bytes,
+    feature_key,
+    missing_bytes,
+)
 
 COUNT = 37
-IMAGES = make_images(COUNT)
+SIDE = 64
+CPU = torch.device("cpu")
+IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
+KEYS = ("8", "16", "32/8")
+ROOT = Path(__file__).parents[2]
 
 
 class Reader:
@@ -33,44 +52,79 @@ class Reader:
         return IMAGES[index]
 
 
-def extract(folder: Path, read: Reader, limit: int, key: str = "key") -> FeatureStore:
-    return extract_features(
-        make_backbone(), read, COUNT, device=CPU, memory_limit=limit, folder=folder, key=key, progress=lambda *_: None
-    )
+def make_backbone(keys: Sequence[str] = KEYS) -> Backbone:
+    """Timm's own test network, 80 thousand random weights, always the same."""
+    torch.manual_seed(1)
+    return Backbone("test_efficientnet", None, keys, (SIDE, SIDE))
+
+
+BACKBONE = make_backbone()
+
+
+def extract(folder: Path, read: Reader, limit: int, key: str = "key", **more: Any) -> FeatureStore:
+    options = {"device": CPU, "memory_limit": limit, "folder": folder, "key": key, "progress": lambda *_: None, **more}
+    return extract_features(BACKBONE, read, COUNT, **options)
+
+
+def everything(store: FeatureStore) -> dict[str, Any]:
+    return {key: array[:] for key, array in store.arrays.items()}
+
+
+def assert_same(a: FeatureStore, b: FeatureStore) -> None:
+    assert list(a.arrays) == list(b.arrays)
+    for key, values in everything(a).items():
+        np.testing.assert_array_equal(values, b.arrays[key][:])
 
 
 def test_features_are_the_same_in_memory_and_on_disk(tmp_path: Path) -> None:
-    """Both stores hold the float16 features of every image, in order."""
+    """Both stores hold the float16 features of every image, in order, to the last bit, in one shard or in three."""
     memory = extract(tmp_path, Reader(), 10**9)
     assert not list(tmp_path.iterdir())
-    disk = extract(tmp_path, Reader(), 0)
-    for stride, array in memory.arrays.items():
-        assert not isinstance(array, np.memmap)
-        assert isinstance(disk.arrays[stride], np.memmap)
-        assert array.dtype == np.float16
-        np.testing.assert_array_equal(array, disk.arrays[stride])
-    rows = [30, 2, 2, 17]
-    for stride, batch in disk.batch(rows).items():
-        np.testing.assert_array_equal(batch.numpy(), memory.arrays[stride][rows].astype(np.float32))
-    joined = np.concatenate([batch[8].numpy() for batch in disk.batches(range(COUNT), 16)])
-    np.testing.assert_array_equal(joined, memory.arrays[8].astype(np.float32))
+    for name, shard_bytes, count in (("one", 10**9, 1), ("three", 0, 3)):
+        disk = extract(tmp_path, Reader(), 0, name, shard_bytes=shard_bytes)
+        assert_same(memory, disk)
+        for key, array in disk.arrays.items():
+            assert isinstance(memory.arrays[key], np.ndarray)
+            assert isinstance(array, ShardedArray)
+            assert all(isinstance(shard, np.memmap) for shard in array.shards)
+            assert len(array.shards) == count
+            assert array.dtype == memory.arrays[key].dtype == np.float16
+            assert array.shape == memory.arrays[key].shape
+        rows = [30, 2, 2, 17, 16]
+        for key, batch in disk.batch(rows).items():
+            np.testing.assert_array_equal(batch.numpy(), memory.arrays[key][rows].astype(np.float32))
+        joined = np.concatenate([batch["8"].numpy() for batch in disk.batches(range(COUNT), 15)])
+        np.testing.assert_array_equal(joined, memory.arrays["8"][:].astype(np.float32))
+
+
+@given(st.integers(1, 9), st.integers(1, 30), st.data())
+def test_sharded_rows_are_those_of_the_whole(rows_per_shard: int, n: int, data: st.DataObject) -> None:
+    """Any rows in any order, repeated, negative, as a slice or none at all, come as from one array."""
+    whole = np.random.default_rng(n).normal(size=(n, 2, 3)).astype(np.float16)
+    array = ShardedArray([whole[i : i + rows_per_shard] for i in range(0, n, rows_per_shard)])
+    rows = data.draw(st.lists(st.integers(-n, n - 1)))
+    np.testing.assert_array_equal(array[rows], whole[np.asarray(rows, int)])
+    part = slice(data.draw(st.integers(0, n)), data.draw(st.none() | st.integers(-n, n)), data.draw(st.integers(1, 3)))
+    np.testing.assert_array_equal(array[part], whole[part])
+    assert len(array) == n
+    for row in (n, -n - 1):
+        with pytest.raises(IndexError):
+            array[[0, row]]
 
 
 def test_features_are_those_of_each_image_alone(tmp_path: Path) -> None:
     """Reading ahead in threads mixes no images up, and progress ends at the number of images."""
-    calls: list[tuple[int, int]] = []
     backbone = make_backbone()
-    store = extract_features(
-        backbone, Reader(), COUNT, device=CPU, memory_limit=10**9, folder=tmp_path, key="k",
-        progress=lambda done, total: calls.append((done, total)),
-    )  # fmt: skip
-    import torch
-
-    for index in (0, 15, 16, COUNT - 1):
-        for stride, features in zip((8, 16), backbone(torch.from_numpy(IMAGES[index : index + 1])), strict=True):
-            np.testing.assert_allclose(store.arrays[stride][index], features[0].numpy(), rtol=2e-3, atol=2e-3)
-    assert calls[-1] == (COUNT, COUNT)
-    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+    for limit in (10**9, 0):
+        calls: list[tuple[int, int]] = []
+        store = extract(
+            tmp_path, Reader(), limit, shard_bytes=0, progress=lambda *args, calls=calls: calls.append(args)
+        )
+        for index in (0, 15, 16, COUNT - 1):
+            for key, features in backbone(torch.from_numpy(IMAGES[index : index + 1])).items():
+                np.testing.assert_allclose(store.arrays[key][[index]], features.numpy(), rtol=2e-3, atol=2e-3)
+        assert calls[-1] == (COUNT, COUNT)
+        assert [done for done, _ in calls] == sorted({done for done, _ in calls})
 
 
 def test_the_cache_is_used_again_by_its_key(tmp_path: Path) -> None:
@@ -79,17 +133,17 @@ def test_the_cache_is_used_again_by_its_key(tmp_path: Path) -> None:
     before = extract(tmp_path, first, 0)
     after = extract(tmp_path, again, 0)
     assert (first.count, again.count) == (COUNT, 0)
-    np.testing.assert_array_equal(before.arrays[8], after.arrays[8])
+    assert_same(before, after)
     extract(tmp_path, other, 0, key="other")
     assert other.count == COUNT
 
 
 def test_the_key_depends_on_everything_that_the_features_do() -> None:
-    """Data, weights, strides, size and white level each change the key; nothing else does."""
+    """Data, weights, keys, size and white level each change the key; nothing else does."""
     keys = [
         feature_key(make_backbone(), "data", (64, 64), 255),
         feature_key(make_backbone(), "data2", (64, 64), 255),
-        feature_key(make_backbone((8,)), "data", (64, 64), 255),
+        feature_key(make_backbone(("8",)), "data", (64, 64), 255),
         feature_key(make_backbone(), "data", (96, 64), 255),
         feature_key(make_backbone(), "data", (64, 64), 4095),
     ]
@@ -100,20 +154,112 @@ def test_the_key_depends_on_everything_that_the_features_do() -> None:
     assert feature_key(changed, "data", (64, 64), 255) != keys[0]
 
 
-def test_an_incomplete_cache_is_computed_anew(tmp_path: Path) -> None:
-    """What a kill left behind, under either name, is not taken for features."""
-    extract(tmp_path, Reader(), 0)
-    (tmp_path / "key" / "complete.json").unlink()
-    (tmp_path / "key.partial").mkdir()
-    (tmp_path / "key.partial" / "stride8.npy").write_bytes(b"half")
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.train.test_features import Reader, extract
+class Killed(Reader):
+    def __call__(self, index):
+        if index == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(index)
+extract(Path(sys.argv[1]), Killed(), 0, shard_bytes=0)
+"""
+
+
+def test_a_killed_extraction_goes_on_where_it_was(tmp_path: Path) -> None:
+    """After a kill in the second of three shards the first is neither read nor computed again, and the result is that
+    of an extraction in one go; what the killed process left unfinished goes once it is old.
+    """
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == -9
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "key").glob("*-00000.npy")}
+    left_over = list((tmp_path / "key").glob(".*.tmp.npy"))
+    assert len(first) == len(KEYS)
+    assert left_over
+    rest = feature_bytes(make_backbone(), COUNT - EXTRACTION_BATCH)
+    assert missing_bytes(make_backbone(), COUNT, tmp_path, "key", shard_bytes=0) == rest
     again = Reader()
-    extract(tmp_path, again, 0)
-    assert again.count == COUNT
-    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+    calls: list[tuple[int, int]] = []
+    store = extract(tmp_path, again, 0, shard_bytes=0, progress=lambda *args: calls.append(args))
+    assert again.count == COUNT - EXTRACTION_BATCH
+    assert [done for done, _ in calls] == [16, 32, 37]
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert_same(store, extract(tmp_path, Reader(), 10**9))
+    assert missing_bytes(make_backbone(), COUNT, tmp_path, "key", shard_bytes=0) == 0
+    assert all(path.exists() for path in left_over)
+    for path in left_over:
+        os.utime(path, (time.time() - 7200,) * 2)
+    extract(tmp_path, again, 0, shard_bytes=0)
+    assert not any(path.exists() for path in left_over)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "longer"])
+def test_a_damaged_shard_is_computed_anew(damage: str, tmp_path: Path) -> None:
+    """A file of a shard that is missing or has the wrong length is made again, and the others are not."""
+    before = everything(extract(tmp_path, Reader(), 0, shard_bytes=0))
+    path = next((tmp_path / "key").glob("1-*-00001.npy"))
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(content[:-1] if damage == "cut" else content + b"x")
+    again = Reader()
+    after = extract(tmp_path, again, 0, shard_bytes=0)
+    assert again.count == EXTRACTION_BATCH
+    for key, values in before.items():
+        np.testing.assert_array_equal(values, after.arrays[key][:])
+
+
+def test_several_processes_share_the_work(tmp_path: Path) -> None:
+    """Each of two computes its shards, none computes twice, and both see everything; the disk is used even where the
+    features would fit in memory.
+    """
+    barrier = threading.Barrier(2, timeout=60)
+    readers = [Reader(), Reader()]
+    stores: dict[int, FeatureStore] = {}
+    calls: dict[int, list[tuple[int, int]]] = {0: [], 1: []}
+
+    def wait() -> None:
+        barrier.wait()
+
+    def work(rank: int) -> None:
+        stores[rank] = extract(
+            tmp_path, readers[rank], 10**9, shard_bytes=0, rank=rank, world_size=2,
+            barrier=wait, progress=lambda *args: calls[rank].append(args),
+        )  # fmt: skip
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert [reader.count for reader in readers] == [16 + 5, 16]
+    assert [calls[rank][-1] for rank in (0, 1)] == [(21, 21), (16, 16)]
+    alone = extract(tmp_path / "alone", Reader(), 10**9)
+    assert_same(stores[0], alone)
+    assert_same(stores[1], alone)
+    assert (tmp_path / "key" / "complete.json").is_file()
+
+
+def test_processes_that_do_not_know_of_each_other_do_no_harm(tmp_path: Path) -> None:
+    """A second extraction under the same key, begun and ended in the middle of the first, leaves both stores whole."""
+    inner: list[FeatureStore] = []
+
+    class Interrupted(Reader):
+        def __call__(self, index: int) -> Image:
+            if index == 20:
+                inner.append(extract(tmp_path, Reader(), 0, shard_bytes=0))
+            return super().__call__(index)
+
+    outer = extract(tmp_path, Interrupted(), 0, shard_bytes=0)
+    alone = extract(tmp_path, Reader(), 10**9)
+    assert_same(outer, alone)
+    assert_same(inner[0], alone)
+    assert not list((tmp_path / "key").glob(".*"))
 
 
 def test_an_unreadable_image_leaves_nothing_half_written(tmp_path: Path) -> None:
-    """An error in reading comes out as it is, and no partial cache stays behind."""
+    """An error in reading comes out as it is; no unfinished file stays behind, and finished shards do."""
 
     class Broken(Reader):
         def __call__(self, index: int) -> Image:
@@ -124,6 +270,10 @@ def test_an_unreadable_image_leaves_nothing_half_written(tmp_path: Path) -> None
     with pytest.raises(DataError, match="image 20"):
         extract(tmp_path, Broken(), 0)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match="image 20"):
+        extract(tmp_path, Broken(), 0, shard_bytes=0)
+    names = sorted(path.name for path in (tmp_path / "key").iterdir())
+    assert names == ["0-8-00000.npy", "1-16-00000.npy", "2-32_8-00000.npy"]
 
 
 def test_too_small_a_disk_is_refused_before_the_work(small_disk: Path) -> None:
@@ -139,7 +289,7 @@ def test_too_small_a_disk_is_refused_before_the_work(small_disk: Path) -> None:
 FILLS_UP = """
 import sys
 from pathlib import Path
-from tests.train.test_features import Reader, extract, COUNT, IMAGES
+from tests.train.test_features import Reader, extract
 from edgead.errors import StorageError
 disk = Path(sys.argv[1])
 class Fills(Reader):
@@ -161,10 +311,9 @@ except StorageError as error:
 
 def test_a_disk_that_fills_up_meanwhile_is_an_error(small_disk: Path) -> None:
     """Another program takes all the space while features are written: a StorageError, no bus error, nothing left."""
-    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", FILLS_UP, str(small_disk)],
-        cwd=root, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "StorageError The disk is full" in done.stdout

@@ -12,20 +12,21 @@ import torch
 from numpy.typing import NDArray
 
 from edgead.errors import TrainingError
-from edgead.flows.linear import ActNorm
-from edgead.models.fastflow import FastFlow, level_nll
+from edgead.models.detector import Batch, Detector
 from edgead.train.checkpoint import load_checkpoint, save_checkpoint
-from edgead.train.loop import LoopSettings, TrainState, learned_state, train_couplings
+from edgead.train.distributed import World
+from edgead.train.loop import LoopSettings, TrainState, _Trainer, learned_state, train_flow
+from edgead.train.start import started_arrays
 
-from ..tiny import make_images, make_model, store_of
-from .trainer import N_FIT, N_HELD_OUT, SETTINGS, make_arrays
+from ..tiny import disturb, make_images, make_model, store_of
+from .trainer import LABELS, N_FIT, N_HELD_OUT, SETTINGS, make_arrays
 from .trainer import make_model as make_trained_model
 
 FIT, HELD_OUT = range(N_FIT), range(N_FIT, N_FIT + N_HELD_OUT)
 
 
 def run(
-    model: FastFlow,
+    model: Detector,
     checkpoint: Path,
     settings: LoopSettings,
     arrays: list[NDArray[np.float16]] | None = None,
@@ -35,56 +36,55 @@ def run(
     seen: list[TrainState] = []
 
     def on_epoch(state: TrainState) -> None:
-        seen.append(replace(state, fit_nll=list(state.fit_nll), held_out_nll=list(state.held_out_nll)))
+        seen.append(replace(state, fit_loss=list(state.fit_loss), held_out_loss=list(state.held_out_loss)))
 
-    state = train_couplings(
-        model, arrays or make_arrays(), FIT, HELD_OUT, settings, checkpoint,
+    state = train_flow(
+        model, arrays or make_arrays(), LABELS, FIT, HELD_OUT, settings, checkpoint,
         resume=resume, on_step=lambda *_: None, on_epoch=on_epoch,
     )  # fmt: skip
     return state, seen
 
 
-def held_out_nll(model: FastFlow, arrays: list[NDArray[np.float16]]) -> float:
-    total = 0.0
-    for level, array in zip(model.levels, arrays, strict=True):
-        assert isinstance(level.start, ActNorm)
-        x = torch.from_numpy(array[list(HELD_OUT)]).float()
-        with torch.no_grad():
-            total += float(level_nll(level.couplings, x).mean()) - float(level.start.log_scale.mean())
-    return total
+def held_out_loss(model: Detector, arrays: list[NDArray[np.float16]]) -> float:
+    started = [torch.from_numpy(array[list(HELD_OUT)]).float() for array in arrays]
+    labels = [torch.zeros(N_HELD_OUT, dtype=torch.int64)] * len(arrays)
+    with torch.no_grad():
+        terms = model.loss_terms(Batch(started, model.codes(), labels))
+    return float(sum(terms)) + model.start_constant()
 
 
-def test_the_objective_is_the_models_likelihood() -> None:
-    """Training on started features, plus the start's volume, is `model.nll` on the images: one likelihood."""
+@pytest.mark.parametrize("name", ["usf", "uflow"])
+@pytest.mark.parametrize("positions", [True, False])
+def test_the_loss_is_the_models_likelihood(name: str, positions: bool) -> None:
+    """Training on started features, plus the start's volume, is `model.nll` on the images per dimension: one likelihood."""
     images = make_images(6)
-    for positions in (True, False):
-        model = make_model(("8:6", "16:5"), positions=positions)
-        with torch.no_grad():
-            for level in model.levels:
-                for tensor in [*level.start.buffers(), *level.start.parameters()]:
-                    tensor.add_(0.1 * torch.randn_like(tensor))
-                for parameter in level.couplings.parameters():
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-        from edgead.train.loop import _Objective
-        from edgead.train.start import started_arrays
+    model = make_model(("8:16",) if name == "usf" else ("8:8", "16:12"), name=name, positions=positions, base="altub")
+    disturb(model)
+    for level in model.levels:
+        for tensor in [*level.start.buffers(), *level.start.parameters()]:
+            tensor.add_(0.1 * torch.randn_like(tensor))
+    rows = np.arange(6)
+    with torch.no_grad():
+        expected = model.nll(torch.from_numpy(images)).mean() / sum(
+            level.channels * level.size[0] * level.size[1] for level in model.levels
+        )
+    arrays = started_arrays(model, store_of(model, images), list(rows), memory_limit=10**9, folder=Path())
+    settings = replace(SETTINGS, noise=0.0)
+    trainer = _Trainer(model, arrays, np.zeros(6, np.int64), rows, rows, settings, Path("unused"), World())
+    assert trainer.mean_loss(rows, 1) + model.start_constant() == pytest.approx(float(expected), rel=2e-3)
 
-        with torch.no_grad():
-            expected = model.nll(torch.from_numpy(images))
-        arrays = started_arrays(model, store_of(model, images), range(6), memory_limit=10**9, folder=Path())
-        assert _Objective(model, arrays, 0.0, 0).mean(range(6)) == pytest.approx(float(expected.mean()), rel=2e-3)
 
-
-def test_the_best_epoch_is_kept_and_patience_stops(tmp_path: Path) -> None:
+def test_the_kept_epoch_is_kept_and_patience_stops(tmp_path: Path) -> None:
     """With a step far too large, training stops `patience` epochs after the best one and the model holds that one."""
     settings = replace(SETTINGS, learning_rate=0.3, epochs=40, patience=3, noise=0.0)
     model = make_trained_model()
     state, seen = run(model, tmp_path / "c.safetensors", settings)
-    assert state.epoch == state.best_epoch + 3 < 40
-    assert state.held_out_nll[state.best_epoch] == min(state.held_out_nll)
-    assert state.held_out_nll[-1] > state.best_nll
-    assert held_out_nll(model, make_arrays()) == pytest.approx(state.best_nll, abs=1e-5)
+    assert state.epoch == state.kept_epoch + 3 < 40
+    assert state.held_out_loss[state.kept_epoch] == min(state.held_out_loss)
+    assert state.held_out_loss[-1] > state.kept_loss
+    assert held_out_loss(model, make_arrays()) == pytest.approx(state.kept_loss, abs=1e-5)
     assert [s.epoch for s in seen] == list(range(state.epoch + 1))
-    assert len(state.fit_nll) == len(state.held_out_nll) == state.epoch + 1
+    assert len(state.fit_loss) == len(state.held_out_loss) == state.epoch + 1
 
 
 def test_no_epoch_better_than_the_start_keeps_the_start(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_no_epoch_better_than_the_start_keeps_the_start(tmp_path: Path) -> None:
     for array in arrays:
         array[list(FIT)] = array[list(FIT)] * 4 + 7  # what is learned from these does not fit the others
     state, _ = run(model, tmp_path / "c.safetensors", replace(SETTINGS, patience=2), arrays)
-    assert state.best_epoch == 0
+    assert state.kept_epoch == 0
     assert state.epoch == 2
     assert all(torch.equal(tensor, before[name]) for name, tensor in learned_state(model).items())
 
@@ -103,15 +103,15 @@ def test_no_epoch_better_than_the_start_keeps_the_start(tmp_path: Path) -> None:
 def test_zero_epochs_is_the_start(tmp_path: Path) -> None:
     """With no epochs the start is measured, saved and returned."""
     state, seen = run(make_trained_model(), tmp_path / "c.safetensors", replace(SETTINGS, epochs=0))
-    assert (state.epoch, state.best_epoch, len(seen)) == (0, 0, 1)
+    assert (state.epoch, state.kept_epoch, len(seen)) == (0, 0, 1)
     assert (tmp_path / "c.safetensors").is_file()
 
 
 def test_training_lowers_the_likelihood_of_unseen_images(tmp_path: Path) -> None:
     """On curved data the held-out NLL falls well below that of the start, and so does the fitted one."""
     state, _ = run(make_trained_model(), tmp_path / "c.safetensors", SETTINGS)
-    assert state.best_nll < state.held_out_nll[0] - 0.01
-    assert state.fit_nll[-1] < state.fit_nll[0] - 0.01
+    assert state.kept_loss < state.held_out_loss[0] - 0.01
+    assert state.fit_loss[-1] < state.fit_loss[0] - 0.01
 
 
 def test_a_loss_that_is_not_finite_stops_and_the_checkpoint_survives(tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ def test_a_loss_that_is_not_finite_stops_and_the_checkpoint_survives(tmp_path: P
     state_before = load_checkpoint(checkpoint)[1]
     tensors, state = load_checkpoint(checkpoint)
     state["epoch"] = 2
-    for key in ("fit_nll", "held_out_nll"):
+    for key in ("fit_loss", "held_out_loss"):
         state[key] = state[key][:3]
-    state["best_epoch"] = min(state["best_epoch"], 2)
+    state["kept_epoch"] = min(state["kept_epoch"], 2)
     save_checkpoint(checkpoint, tensors, state)
     with pytest.raises(TrainingError, match="epoch 3, step"):
         run(make_trained_model(), checkpoint, SETTINGS, arrays, resume=True)

@@ -13,11 +13,12 @@ from edgead.errors import TrainingError
 from edgead.flows.linear import ActNorm, PositionLinear
 from edgead.models.scoring import ScoreHead
 from edgead.train.features import FeatureStore
-from edgead.train.start import Indices, fit_head, fit_start, resemblance, set_standardisation, started_arrays
+from edgead.train.start import Indices, fit_head, fit_start, resemblance, started_arrays
 
 from ..tiny import CPU, make_images, make_model, store_of
 
 N = 90
+LABELS = np.zeros(90, np.int64)
 PARTS = Indices(tuple(range(70)), tuple(range(70, 80)), tuple(range(80, 90)))
 
 
@@ -25,7 +26,7 @@ def test_the_start_whitens_each_position(tmp_path: Path) -> None:
     """After the start, the good images have mean 0 and covariance I at every position of the level."""
     model = make_model(("16:6",))
     features = np.random.default_rng(0).normal(size=(N, 48, 4, 4)) + np.arange(16).reshape(4, 4)
-    store = FeatureStore({16: features.astype(np.float16)}, CPU)
+    store = FeatureStore({"16": features.astype(np.float16)}, CPU)
     starts = fit_start(model, store, PARTS, amounts=(0.0,), ridge=1e-6)
     assert [start.shrinkage for start in starts] == [0.0]
     (array,) = started_arrays(model, store, PARTS.fit + PARTS.early_stop, memory_limit=10**9, folder=tmp_path)
@@ -86,7 +87,7 @@ def test_features_that_are_not_finite_are_an_error() -> None:
     """An overflow of float16 features ends in a TrainingError too."""
     model = make_model(("16:6",))
     store = store_of(model, make_images(N))
-    store.arrays[16][3] = np.inf
+    store.arrays["16"][3] = np.inf
     broken = FeatureStore(store.arrays, CPU)
     with pytest.raises(TrainingError):
         fit_start(model, broken, PARTS, amounts=(0.0,), ridge=0.01)
@@ -99,10 +100,10 @@ def test_the_head_standardises_the_good_images(tmp_path: Path) -> None:
     fit_start(model, store, PARTS, amounts=(0.2,), ridge=0.01)
     rows = range(N)
     arrays = started_arrays(model, store, rows, memory_limit=10**9, folder=tmp_path)
-    fit_head(model, arrays, PARTS)
+    fit_head(model, arrays, LABELS, PARTS)
     with torch.no_grad():
-        maps = torch.cat([level.norm(torch.from_numpy(arrays[0][70:80]).float()) for level in model.levels])
-        anomaly_map, _ = model.head([maps])
+        latents = model.latents([torch.from_numpy(arrays[0][70:80]).float()])
+        anomaly_map, _ = model.head(model.evidence(latents))
     assert abs(float(anomaly_map.mean())) < 0.2
     assert 0.5 < float(anomaly_map.std()) < 2.0
 
@@ -113,7 +114,7 @@ def test_fitted_maps_are_brought_to_the_level_of_the_others_first() -> None:
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=(80, 6, 4, 4)).astype(np.float16)]
     arrays[0][70:] *= 2
-    fit_head(model, arrays, Indices(tuple(range(70)), tuple(range(70, 80)), ()))
+    fit_head(model, arrays, LABELS, Indices(tuple(range(70)), tuple(range(70, 80)), ()))
     unseen = np.square(arrays[0][70:].astype(np.float32)).mean()
     assert float(model.head.get_buffer("mean_0").mean()) == pytest.approx(float(unseen), rel=1e-2)
 
@@ -122,7 +123,7 @@ def test_standardisation_is_the_smoothed_formula() -> None:
     """Mean and deviation per position, blurred over the neighbours, by a direct computation."""
     maps = torch.rand(12, 5, 7) + torch.linspace(0, 3, 7)
     head = ScoreHead([(5, 7)], [3.0], 0.1)
-    set_standardisation(head, 0, maps)
+    head.standardise(0, maps)
     values = maps.double().numpy()
 
     def smooth(x: np.ndarray) -> np.ndarray:
@@ -135,7 +136,7 @@ def test_standardisation_is_the_smoothed_formula() -> None:
 def test_a_constant_map_does_not_divide_by_zero() -> None:
     """Maps without any spread give a finite gain."""
     head = ScoreHead([(3, 3)], [1.0], 0.1)
-    set_standardisation(head, 0, torch.ones(4, 3, 3))
+    head.standardise(0, torch.ones(4, 3, 3))
     assert bool(torch.isfinite(head([torch.ones(1, 3, 3)])[0]).all())
 
 

@@ -17,23 +17,37 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from edgead.models.backbone import Backbone
-from edgead.models.fastflow import FastFlow
-from edgead.models.level import FlowSettings, LevelSpec
-from edgead.train.loop import LoopSettings, train_couplings
+from edgead.config import ModelConfig
+from edgead.models.detector import Detector
+from edgead.models.zoo import assemble
+from edgead.train.loop import LoopSettings, train_flow
 
 N_FIT, N_HELD_OUT = 24, 8
+LABELS = np.zeros(N_FIT + N_HELD_OUT, np.int64)
 SETTINGS = LoopSettings(
-    epochs=8, batch_size=2, learning_rate=3e-3, weight_decay=0.01, gradient_clip=1.0, noise=0.1, patience=8, seed=5
-)
+    epochs=8, batch_size=2, fibers=0, learning_rate=3e-3, schedule="cosine", weight_decay=0.01, gradient_clip=1.0,
+    noise=0.1, patience=8, keep="best", altub_interval=3, altub_learning_rate=0.01, altub_warm_up=0.1,
+    inter_class_fraction=0.1, seed=5,
+)  # fmt: skip
 
 
-def make_model() -> FastFlow:
-    """Two levels, affine and conjugated: everything that a checkpoint can hold."""
+def make_model() -> Detector:
+    """Two levels, affine, conjugated, with a learnable base: everything that a checkpoint can hold."""
     torch.manual_seed(0)
-    backbone = Backbone("test_efficientnet", None, (8, 16), (64, 64))
-    flow = FlowSettings("affine", "lu", blocks=2, kernels=((3, 1),), hidden_ratio=1.0, positions=False)
-    return FastFlow(backbone, [LevelSpec.parse("8:6"), LevelSpec.parse("16:5")], flow, [1.0, 1.0], 0.05)
+    config = ModelConfig.model_validate(
+        {
+            "backbone": "test_efficientnet",
+            "image_size": 64,
+            "levels": ("8:6", "16:5"),
+            "coupling": "affine",
+            "mix": "lu",
+            "base": "altub",
+            "kernels": ((3, 1),),
+            "hidden_ratio": 2.0,
+            "positions": False,
+        }
+    )
+    return assemble(config, ("part",), None)
 
 
 def make_arrays() -> list[np.ndarray]:
@@ -53,12 +67,12 @@ def train(checkpoint: Path, out: Path, resume: bool) -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(1.0)  # nothing but the checkpoint may decide where a resumed run goes on
-    state = train_couplings(
-        model, make_arrays(), range(N_FIT), range(N_FIT, N_FIT + N_HELD_OUT), SETTINGS, checkpoint,
+    state = train_flow(
+        model, make_arrays(), LABELS, range(N_FIT), range(N_FIT, N_FIT + N_HELD_OUT), SETTINGS, checkpoint,
         resume=resume, on_step=lambda *_: None, on_epoch=lambda _: None,
     )  # fmt: skip
     weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-    history = json.dumps([state.epoch, state.best_epoch, state.fit_nll, state.held_out_nll])
+    history = json.dumps([state.epoch, state.kept_epoch, state.fit_loss, state.held_out_loss])
     save_file(weights, out, metadata={"history": history})
 
 

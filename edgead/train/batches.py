@@ -1,0 +1,91 @@
+"""What the training steps see: batches of images, or of feature vectors from random positions of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgead.models.detector import Batch, Detector
+from edgead.train.distributed import World
+
+Arrays = Sequence[NDArray[np.float16]]
+
+
+def load_batch(
+    model: Detector,
+    arrays: Arrays,
+    labels: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    noise: float,
+    random: torch.Generator,
+) -> Batch:
+    """Whole maps of some images, float32, with Gaussian noise of deviation `noise` added."""
+    device = random.device
+    started = []
+    for array in arrays:
+        x = torch.from_numpy(np.ascontiguousarray(array[rows])).to(device, torch.float32)
+        started.append(x + noise * torch.randn(x.shape, generator=random, device=device) if noise else x)
+    classes = torch.from_numpy(labels[rows]).to(device)
+    return Batch(started, model.codes(), [classes] * len(started))
+
+
+def count_fiber_steps(model: Detector, n_images: int, fibers: int) -> int:
+    """Steps that `split_fibers` makes of a batch of images."""
+    return -(-n_images * max(level.size[0] * level.size[1] for level in model.levels) // fibers)
+
+
+def split_fibers(batch: Batch, steps: int, random: torch.Generator) -> Iterator[Batch]:
+    """Divide a batch into steps of feature vectors ("fibers") from random images and positions, each used once.
+
+    Every level gives each step an equal share of its vectors. Deviates from CFLOW-AD (arXiv:2107.12571), where each
+    level is stepped through by itself in batches of one size: here levels with fewer positions have smaller ones.
+    """
+    order = [
+        torch.randperm(x.shape[0] * x.shape[2] * x.shape[3], generator=random, device=x.device) for x in batch.started
+    ]
+    shares = [torch.tensor_split(o, steps) for o in order]
+    columns = [x.permute(1, 0, 2, 3).flatten(1) for x in batch.started]
+    codes = [
+        None if code is None else code.flatten(2)[0].repeat(1, x.shape[0])
+        for code, x in zip(batch.conditions, batch.started, strict=True)
+    ]
+    labels = [
+        label.repeat_interleave(x.shape[2] * x.shape[3]) for label, x in zip(batch.labels, batch.started, strict=True)
+    ]
+    for step in range(steps):
+        chosen = [share[step] for share in shares]
+        yield Batch(
+            [_row(c[:, picked]) for c, picked in zip(columns, chosen, strict=True)],
+            [None if c is None else _row(c[:, picked]) for c, picked in zip(codes, chosen, strict=True)],
+            [label[picked][None, None, :] for label, picked in zip(labels, chosen, strict=True)],
+        )
+
+
+def share_batch(batch: Batch, world: World) -> tuple[Batch, list[float]]:
+    """This process's part of a batch, and the share of the whole that it is, per level."""
+    if world.size == 1:
+        return batch, [1.0] * len(batch.started)
+    started, conditions, labels, shares = [], [], [], []
+    for x, condition, label in zip(batch.started, batch.conditions, batch.labels, strict=True):
+        if label.ndim == 1:
+            part = world.share(len(x))
+            started.append(x[part])
+            conditions.append(condition)
+            labels.append(label[part])
+            shares.append(len(started[-1]) / len(x))
+        else:
+            part = world.share(x.shape[3])
+            started.append(x[..., part])
+            conditions.append(None if condition is None else condition[..., part])
+            labels.append(label[..., part])
+            shares.append(started[-1].shape[3] / x.shape[3])
+    return Batch(started, conditions, labels), shares
+
+
+def _row(columns: Tensor) -> Tensor:
+    """`(C, n)` as a map of one row, `(1, C, 1, n)`."""
+    return columns[None, :, None, :]
