@@ -146,7 +146,7 @@ class _Tracer(TorchDispatchMode):
         found = []
         for i, (_, weight) in self._made.items():
             readers = self._readers.get(i, [])
-            if len(readers) != 1 or id(weight) not in convs or self._uses[id(weight)] != 1:
+            if i in kept or len(readers) != 1 or id(weight) not in convs or self._uses[id(weight)] != 1:
                 continue
             norm = [j for j in readers[0][1:] if j in norms and self._uses[j] == 1]
             if norm and readers[0][0] == i:

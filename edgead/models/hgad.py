@@ -64,7 +64,8 @@ class HgadHead(nn.Module):
         mode: `product`, or `likelihood` for that factor alone.
         top_fraction: Share of the map's positions that the image score averages over; 0 takes the maximum, as published.
         quantile: Of good positions, for a_l and c; 1 = maximum.
-        entropy_floor: Of good positions, the quantile of the entropy factor that is its lower bound; 0 = no bound.
+        entropy_floor: Of good positions, the quantile of the entropy factor that is its lower bound, at least 0.001 so
+            that equal entropies leave the likelihood's ranking; 0 = no bound.
 
     Raises:
         ValueError: If the mixtures and sizes do not pair up or disagree on the classes, or a share is not in 0..1.

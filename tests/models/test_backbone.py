@@ -151,15 +151,15 @@ def test_batch_norms_that_follow_a_convolution_are_gone(name: str, left: int) ->
 
 
 class Shared(nn.Module):
-    """Batch norms that must not be folded: of an output that something else reads, or of a convolution used twice."""
+    """A batch norm that is folded into a biased convolution, and others that must not be: of an output that something else reads, or of a convolution used twice."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.twice, self.tapped = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
-        self.norm, self.twice_norm, self.tapped_norm = (nn.BatchNorm2d(3) for _ in range(3))
+        self.first, self.conv, self.twice, self.tapped = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+        self.first_norm, self.norm, self.twice_norm, self.tapped_norm = (nn.BatchNorm2d(3) for _ in range(4))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        y = self.conv(x)
+        y = self.conv(self.first_norm(self.first(x)))
         y = y + self.norm(y)
         y = self.twice_norm(self.twice(self.twice(y)))
         tapped = self.tapped(y)
@@ -317,12 +317,12 @@ def test_the_main_size_and_name_may_be_written_out() -> None:
 def test_keys_come_in_the_order_asked_for_once_each() -> None:
     """Features have the order of the keys, each with the channels and size promised, whatever timm's order is."""
     torch.manual_seed(1)
-    backbone = Backbone(TINY, None, ["016", "8", "16", "test_resnet*32/4"], SIZE)
+    backbone = Backbone(TINY, None, ["016", "32/8", "8", "16", "test_resnet*32/4"], SIZE)
     torch.manual_seed(1)
     straight = Backbone(TINY, None, ["8", "16"], SIZE)
     batch = images(*SIZE)
     features = backbone(batch)
-    assert backbone.keys == tuple(features) == ("16", "8", "test_resnet*32/4")
+    assert backbone.keys == tuple(features) == ("16", "32/8", "8", "test_resnet*32/4")
     for key, value in features.items():
         assert tuple(value.shape[1:]) == (backbone.channels[key], *backbone.sizes[key])
         assert value.dtype == torch.float32
@@ -405,6 +405,9 @@ def test_the_exported_graph_gives_the_same_features(name: str, keys: list[str], 
         )  # fmt: skip
     session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
     batch = images(side, side, count=3)
+    assert {key: tuple(f.shape[1:]) for key, f in backbone(batch).items()} == {
+        key: (backbone.channels[key], *backbone.sizes[key]) for key in keys
+    }
     for value, expected in zip(session.run(names, {"image": batch.numpy()}), backbone(batch).values(), strict=True):
         np.testing.assert_allclose(value, expected.numpy(), rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
@@ -420,3 +423,21 @@ def test_it_stays_frozen() -> None:
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     backbone(images(*SIZE, count=4))
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
+def test_stride_one_is_the_picture_itself() -> None:
+    """Stride 1 gives the colours in 0..1, shrunk by averaging, beside features or without any network."""
+    batch = images(*SIZE)
+    alone = Backbone(TINY, None, ["16/1"], SIZE)
+    both = Backbone(TINY, None, ["16", "16/1", "1"], SIZE)
+    expected = batch.permute(0, 3, 1, 2).float() / 255
+    small = F.avg_pool2d(expected, 4)
+    torch.testing.assert_close(alone(batch)["16/1"], small)
+    found = both(batch)
+    assert list(found) == ["16", "16/1", "1"]
+    torch.testing.assert_close(found["16/1"], small)
+    torch.testing.assert_close(found["1"], expected)
+    assert (both.channels["16/1"], both.sizes["16/1"], both.sizes["1"]) == (3, (16, 16), SIZE)
+    assert not list(alone.parameters())
+    with pytest.raises(ConfigError, match="the picture itself"):
+        Backbone(TINY, None, ["resnet18*16/1"], SIZE)

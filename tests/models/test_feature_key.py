@@ -64,7 +64,7 @@ def test_anything_else_is_refused_with_an_example(text: str) -> None:
 @pytest.mark.parametrize("values", [("resnet18", None, 16, None), (None, 0, 16, None), (None, None, 0, None), (None, None, 16, -1)])  # fmt: skip
 def test_a_key_that_has_no_text_cannot_be_made(values: tuple[str | None, int | None, int, int | None]) -> None:
     """Values that no text means are refused by the class too."""
-    with pytest.raises(ValueError, match="must be|needs an image size"):
+    with pytest.raises(ValueError, match=r"must be|needs an image size"):
         FeatureKey(*values)
 
 

@@ -56,8 +56,9 @@ def test_it_agrees_with_what_is_stored(tmp_path: Path) -> None:
     """For a real backbone, the estimate's place and size are those of the features and of the allocated inputs."""
     backbone = Backbone("test_efficientnet", None, ["16", "32/8"], (64, 64))
     image = np.zeros((64, 64, 3), np.uint8)
-    for limit in (feature_bytes(backbone, 20), feature_bytes(backbone, 20) - 1):
-        shape = (40, 4, 4)
+    shape = (40, 4, 4)
+    features, inputs = feature_bytes(backbone, 20), 2 * 20 * 40 * 4 * 4
+    for limit in (features, features - 1, inputs, inputs - 1):
         need = estimate(
             **{
                 **MODEL,
