@@ -96,7 +96,11 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Learn from good images and write a bundle."""
+    from contextlib import nullcontext
+
+    from edgead.commands.progress import Silent
     from edgead.commands.runs import RUNS
+    from edgead.commands.train import is_main_process
     from edgead.commands.train import train as run
     from edgead.terminal import TerminalProgress, show_facts
 
@@ -106,8 +110,10 @@ def train(
         "train.seed": seed,
     }  # fmt: skip
     settings = _config(config, set_, options)
-    with TerminalProgress() as progress:
+    with TerminalProgress() if is_main_process() else nullcontext(Silent()) as progress:
         result = run(settings, progress, out=out, runs=RUNS, resume=resume)
+    if not is_main_process():
+        return
     from edgead.commands.bundle import bundle_facts
 
     show_facts(bundle_facts(result.bundle.path))

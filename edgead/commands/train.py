@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from edgead.models.detector import Detector
     from edgead.train.distributed import World
+    from edgead.train.features import FeatureStore
     from edgead.train.loop import LoopSettings, TrainState
     from edgead.train.start import Indices, LevelStart
 
@@ -123,26 +124,43 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         TrainingError: If the numbers go wrong.
     """
     clock = _Clock()
-    if not is_main_process():
-        progress = Silent()
-    data = prepare_data(config, progress)
-    clock.lap("scan")
-    # torch takes seconds to import: bad data is said before
+    if not is_launched_with_others():
+        data = prepare_data(config, progress)
+        clock.lap("scan")
+        # torch takes seconds to import: bad data is said before
+        from edgead.train.distributed import World
+
+        return _train(config, data, progress, World(), clock, out, runs, resume)
+    from edgead.train.distributed import launched_world
+
+    with launched_world() as world:
+        progress = progress if world.is_main else Silent()
+        data = world.from_main(lambda: prepare_data(config, progress))
+        clock.lap("scan")
+        return _train(config, data, progress, world, clock, out, runs, resume)
+
+
+def _train(
+    config: Config, data: TrainingData, progress: Progress, world: World, clock: _Clock,
+    out: Path | None, runs: Path, resume: bool,
+) -> TrainResult:  # fmt: skip
     from edgead.commands.export import write_trained_bundle
     from edgead.models.zoo import build_model
-    from edgead.train.distributed import join_world
     from edgead.train.loop import train_flow
     from edgead.train.start import fit_head, pseudo_defect_auroc
 
     device = choose_device(config.train.device)
-    world = join_world(device)
     _seed(config.train.seed)
     model = build_model(config.model, data.classes).to(device)
-    run = world.from_main(open_run(config, data, out, runs, resume) if world.is_main else None)
+    run = world.from_main(lambda: open_run(config, data, out, runs, resume))
     progress.note(f"Run folder: {run}")
     prepared = _closed_form_start(config, data, model, run, progress, clock, world)
     arrays, labels, indices = prepared.arrays, prepared.labels, prepared.indices
-    before = pseudo_defect_auroc(model, arrays, labels, indices) if indices.pseudo else None
+
+    def judge() -> float | None:
+        return pseudo_defect_auroc(model, arrays, labels, indices) if indices.pseudo else None
+
+    before = world.from_main(judge)
     epochs = config.train.epochs
     loss_text = ""
 
@@ -166,10 +184,9 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         f"Held-out loss {state.held_out_loss[0]:.4f} at the closed-form start, {state.kept_loss:.4f} at epoch "
         f"{state.kept_epoch} of {state.epoch}."
     )
-    after = None
+    after = world.from_main(judge)
     kept = True
-    if before is not None:
-        after = pseudo_defect_auroc(model, arrays, labels, indices)
+    if before is not None and after is not None:
         kept = config.model.couplings == "always" or after - before > HELPFUL
         progress.note(
             f"Pseudo-defect AUROC {before:.4f} at the start, {after:.4f} with couplings: they are "
@@ -186,7 +203,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         metrics["pseudo_defect_auroc"] = after if kept else before
     metrics |= _health(config, model, prepared, progress)
     starts = prepared.starts
-    del prepared, arrays
+    arrays.clear()  # the export needs the memory
     clock.lap("training")
     if world.is_main:
         shutil.rmtree(run / CACHE, ignore_errors=True)
@@ -232,23 +249,43 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
 def choose_device(name: str) -> torch.device:
     """The torch device of a name; `auto` takes cuda, then mps, then the CPU.
 
+    Of several processes that train together each takes a GPU of its own, for `auto` and `cuda`.
+
     Raises:
-        ConfigError: If the device does not exist here.
+        ConfigError: If the device does not exist here, or does not fit training in several processes.
     """
     import torch
 
     available = ["cpu"]
     if torch.cuda.is_available():
         available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if is_launched_with_others():
+        return _device_of_one(name, available)
     if torch.backends.mps.is_available():
         available.append("mps")
-    if name == "auto" and torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
-        return torch.device(f"cuda:{os.environ['LOCAL_RANK']}")
     if name == "auto":
         return torch.device(next((device for device in ("cuda", "mps") if device in available), "cpu"))
     if name not in available:
         raise ConfigError(f"train.device {name!r} is not on this machine; it has: {', '.join(available)}.")
     return torch.device(name)
+
+
+def _device_of_one(name: str, available: list[str]) -> torch.device:
+    """The device of this process, of several on this machine."""
+    import torch
+
+    if name == "cpu" or (name == "auto" and "cuda" not in available):
+        return torch.device("cpu")
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if name not in ("auto", "cuda") or own not in available:
+        raise ConfigError(
+            f"Several processes train together, and this one cannot have {own if name in ('auto', 'cuda') else name!r}; "
+            f"this machine has: {', '.join(available)}.",
+            hint="Start as many as there are GPUs, with train.device=cuda; or with train.device=cpu.",
+        )
+    device = torch.device(own)
+    torch.cuda.set_device(device)
+    return device
 
 
 def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, resume: bool) -> Path:
@@ -283,9 +320,14 @@ def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, r
     return run
 
 
+def is_launched_with_others() -> bool:
+    """Whether a launcher such as torchrun started several processes to train together."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 def is_main_process() -> bool:
     """Whether this process speaks to the user: the only one, or the first of those that train together."""
-    return os.environ.get("RANK", "0") == "0"
+    return not is_launched_with_others() or os.environ.get("RANK", "0") == "0"
 
 
 def package_versions() -> dict[str, str]:
@@ -313,7 +355,7 @@ def _closed_form_start(
     config: Config, data: TrainingData, model: Detector, run: Path, progress: Progress, clock: _Clock, world: World
 ) -> _Prepared:
     from edgead.train.features import extract_features, feature_bytes, feature_key
-    from edgead.train.start import Indices, fit_start, resemblance, started_arrays
+    from edgead.train.start import Indices, fit_start, resemblance
 
     fit, early_stop = data.split.fit, data.split.early_stop
     decides = config.model.couplings == "auto" or (config.model.positions and len(config.train.shrinkage) > 1)
@@ -357,8 +399,7 @@ def _closed_form_start(
         if tried:
             progress.note(f"Level {spec}: shrinkage {start.shrinkage:g} (pseudo-defect AUROC per amount: {tried}).")
     rows = parts.fit + parts.early_stop + parts.pseudo
-    scratch = run / CACHE / f"process-{world.rank}" if world.size > 1 else run / CACHE
-    arrays = started_arrays(model, store, rows, memory_limit=limit, folder=scratch)
+    arrays = _shared_arrays(model, store, rows, limit, run / CACHE, world)
     alike = resemblance(arrays, parts)
     if alike > ALIKE:
         progress.note(
@@ -371,6 +412,24 @@ def _closed_form_start(
     labels = [index_of[sample.class_name] for sample in (*fit, *early_stop)]
     labels += [label for label in labels[len(fit) :] for _ in range(copies)]
     return _Prepared(arrays, np.array(labels, np.int64), parts, starts)
+
+
+def _shared_arrays(
+    model: Detector, store: FeatureStore, rows: tuple[int, ...], limit: int, folder: Path, world: World
+) -> list[NDArray[np.float16]]:
+    """`started_arrays`; of several processes the first writes them, and all read the same files."""
+    from edgead.train.start import started_arrays
+
+    if world.size == 1:
+        return started_arrays(model, store, rows, memory_limit=limit, folder=folder)
+    paths = world.from_main(
+        lambda: [
+            str(array.filename)
+            for array in started_arrays(model, store, rows, memory_limit=0, folder=folder)
+            if isinstance(array, np.memmap)
+        ]
+    )
+    return [np.load(path, mmap_mode="r") for path in paths]
 
 
 def _health(config: Config, model: Detector, prepared: _Prepared, progress: Progress) -> dict[str, float]:

@@ -33,9 +33,16 @@ def load_batch(
     return Batch(started, model.codes(), [classes] * len(started))
 
 
-def count_fiber_steps(model: Detector, n_images: int, fibers: int) -> int:
-    """Steps that `split_fibers` makes of a batch of images."""
-    return -(-n_images * max(level.size[0] * level.size[1] for level in model.levels) // fibers)
+def count_fiber_steps(model: Detector, n_images: Sequence[int], fibers: int) -> int:
+    """Steps to make of each batch by `split_fibers`, the same for all so that their number is known.
+
+    Args:
+        model: Its levels have the vectors.
+        n_images: Of each batch.
+        fibers: Largest number of vectors that a step takes from a level, unless a level with fewer positions ran out.
+    """
+    positions = [level.size[0] * level.size[1] for level in model.levels]
+    return min(-(-max(n_images) * max(positions) // fibers), min(n_images) * min(positions))
 
 
 def split_fibers(batch: Batch, steps: int, random: torch.Generator) -> Iterator[Batch]:
@@ -66,23 +73,24 @@ def split_fibers(batch: Batch, steps: int, random: torch.Generator) -> Iterator[
 
 
 def share_batch(batch: Batch, world: World) -> tuple[Batch, list[float]]:
-    """This process's part of a batch, and the share of the whole that it is, per level."""
+    """This process's part of a batch, and the share of the whole that it is, per level.
+
+    Where there are fewer samples than processes some get the first sample with a share of 0: like that every process
+    has a loss and gradients for the same parameters.
+    """
     if world.size == 1:
         return batch, [1.0] * len(batch.started)
     started, conditions, labels, shares = [], [], [], []
     for x, condition, label in zip(batch.started, batch.conditions, batch.labels, strict=True):
-        if label.ndim == 1:
-            part = world.share(len(x))
-            started.append(x[part])
-            conditions.append(condition)
-            labels.append(label[part])
-            shares.append(len(started[-1]) / len(x))
-        else:
-            part = world.share(x.shape[3])
-            started.append(x[..., part])
-            conditions.append(None if condition is None else condition[..., part])
-            labels.append(label[..., part])
-            shares.append(started[-1].shape[3] / x.shape[3])
+        is_map = label.ndim == 1
+        count = len(x) if is_map else x.shape[3]
+        part = world.share(count)
+        size = len(range(count)[part])
+        shares.append(size / count)
+        part = part if size else slice(0, 1)
+        started.append(x[part] if is_map else x[..., part])
+        conditions.append(condition if is_map or condition is None else condition[..., part])
+        labels.append(label[..., part])
     return Batch(started, conditions, labels), shares
 
 

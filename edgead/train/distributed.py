@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from edgead.errors import TrainingError
 
 T = TypeVar("T")
+
+MEETING_TIME = timedelta(minutes=5)
+# for the others while one extracts features or exports; the end of a process is noticed at once, without this
+PATIENCE = timedelta(days=2)
+_FAILURES = "edgead/failures"
 
 
 class World:
@@ -40,67 +49,96 @@ class World:
         return slice(self.rank, count, self.size)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all processes, in place."""
-        if self.size == 1:
+        """Add up the gradients of all processes, in place; what has none in one process must have none in any."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.size == 1 or not gradients:
             return
-        chosen = [p for p in parameters if p.requires_grad]
-        for parameter in chosen:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        flat = torch.cat([p.grad.reshape(-1) for p in chosen if p.grad is not None])
-        dist.all_reduce(flat)
-        start = 0
-        for parameter in chosen:
-            assert parameter.grad is not None
-            parameter.grad.copy_(flat[start : start + parameter.numel()].view_as(parameter))
-            start += parameter.numel()
+        summed = self.sum(torch.cat([g.reshape(-1) for g in gradients]))
+        for gradient, part in zip(gradients, summed.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
         if self.size > 1:
             value = value.clone()
-            dist.all_reduce(value)
+            with self._contact():
+                dist.all_reduce(value)
         return value
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the tensors of rank 0, in place."""
         if self.size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
+            with self._contact():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
 
-    def from_main(self, value: T | None) -> T:
-        """What rank 0 has; the others give None."""
-        values = [value]
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What `make` gives in rank 0, which alone calls it; anything that can be pickled."""
+        values = [make() if self.is_main else None]
         if self.size > 1:
-            dist.broadcast_object_list(values, 0)
-        found = values[0]
-        assert found is not None
-        return found
+            with self._contact():
+                dist.broadcast_object_list(values, 0, device=torch.device("cpu"))
+        return values[0]  # type: ignore[return-value]
 
     def barrier(self) -> None:
         """Wait until every process is here."""
-        if self.size > 1:
-            dist.barrier()
+        self.sum(torch.zeros(()))  # on the CPU: nccl's own barrier keeps a GPU busy while it waits
+
+    @contextmanager
+    def _contact(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise TrainingError(
+                f"Process {self.rank} of {self.size} lost the others: one of them has ended.",
+                hint="If nothing says why, it may have been killed, for example for lack of memory.",
+            ) from error
 
 
-def join_world(device: torch.device) -> World:
-    """Join the processes that a launcher announced in the environment (WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT).
+@contextmanager
+def launched_world() -> Iterator[World]:
+    """The processes that a launcher announced in the environment (WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT).
 
-    Args:
-        device: Where this process computes; CUDA talks through nccl, anything else through gloo.
+    The end of one ends all. The first error of any process leaves this context as it is, for its process to say; in the
+    others, which failed for the same reason or because of it, it becomes a silent exit.
 
     Raises:
         TrainingError: If the others cannot be reached.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return World()
-    if not dist.is_initialized():
-        try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        except (RuntimeError, ValueError) as error:
-            raise TrainingError(
-                f"The {size} processes of this training could not meet: {error}.",
-                hint="Start them with `torchrun --nproc-per-node N -m edgead train` or `accelerate launch`.",
-            ) from error
-    return World(dist.get_rank(), dist.get_world_size())
+        yield World()
+        return
+    world, store = _meet(size)
+    try:
+        yield world
+        world.barrier()
+    except BaseException as error:
+        if _is_first(store):
+            raise
+        raise SystemExit(1) from error
+    dist.destroy_process_group()
+
+
+def _meet(size: int) -> tuple[World, Store]:
+    # gloo for what lies on the CPU, nccl for what lies on GPUs
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=MEETING_TIME))
+        store.set(f"edgead/here/{rank}", "")
+        store.wait([f"edgead/here/{other}" for other in range(size)], MEETING_TIME)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"The {size} processes of this training could not meet: {str(error).splitlines()[0]}.",
+            hint="Start them with `torchrun --nproc-per-node N -m edgead train` or `accelerate launch`.",
+        ) from error
+    return World(rank, size), store
+
+
+def _is_first(store: Store) -> bool:
+    """Whether this process is the first of all to fail; also where the store is gone with the process that held it."""
+    try:
+        return store.add(_FAILURES, 1) == 1
+    except RuntimeError:
+        return True

@@ -137,7 +137,7 @@ class _Trainer:
         self, resume: bool, on_step: Callable[[int, int, int], None], on_epoch: Callable[[TrainState], None]
     ) -> TrainState:
         settings = self.settings
-        restored = self._restore() if resume and self.checkpoint.is_file() else None
+        restored = self._restore() if resume and self.world.from_main(self.checkpoint.is_file) else None
         self.constant = self.model.start_constant()
         if restored is not None:
             state, kept = restored
@@ -179,7 +179,9 @@ class _Trainer:
         generator = torch.Generator(self.device).manual_seed(int(random.integers(2**62)))
         chunks = math.ceil(len(self.fit) / self.settings.batch_size)
         batches = np.array_split(random.permutation(self.fit), chunks)
-        per_batch = self._steps_per_batch()
+        per_batch = 1
+        if self.settings.fibers:
+            per_batch = count_fiber_steps(self.model, [len(rows) for rows in batches], self.settings.fibers)
         steps = chunks * per_batch
         total, step = 0.0, 0
         for rows in batches:
@@ -189,11 +191,6 @@ class _Trainer:
                 step += 1
                 on_step(epoch, step, steps)
         return total / len(self.fit) + self.constant
-
-    def _steps_per_batch(self) -> int:
-        if not self.settings.fibers:
-            return 1
-        return count_fiber_steps(self.model, self.settings.batch_size, self.settings.fibers)
 
     def _batches(self, rows: NDArray[np.int64], steps: int, generator: torch.Generator) -> Iterator[Batch]:
         batch = load_batch(self.model, self.arrays, self.labels, rows, self.settings.noise, generator)
@@ -208,7 +205,7 @@ class _Trainer:
         base_only = (
             self.base_optimizer is not None
             and done >= settings.altub_warm_up
-            and (step + 1) % settings.altub_interval == 0
+            and ((epoch - 1) * steps + step + 1) % settings.altub_interval == 0
         )
         part, shares = share_batch(batch, self.world)
         loss = self._loss(part, shares, epoch)
@@ -230,8 +227,6 @@ class _Trainer:
     def _loss(self, part: Batch, shares: list[float], epoch: int) -> Tensor:
         """This process's contribution to the loss of the whole batch."""
         inter_class_epochs = round(self.settings.inter_class_fraction * self.settings.epochs)
-        if min(shares) == 0.0:
-            return sum((p.sum() * 0.0 for p in self.parameters), torch.zeros((), device=self.device))
         terms = self.model.loss_terms(part, stage=1 if epoch <= inter_class_epochs else 2)
         return torch.stack([term * share for term, share in zip(terms, shares, strict=False)]).sum()
 
