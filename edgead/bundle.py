@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ import edgead
 from edgead.errors import BundleError
 from edgead.heatmap import HeatmapScale
 from edgead.imaging import Image, resize
+from edgead.runner import CLASS_EXCLUDED
 from edgead.storage import atomic_path, storage_error, write_json
 
 SCHEMA_VERSION = 1
@@ -167,6 +169,19 @@ class Bundle:
             )
         return calibration[name]
 
+    def class_bias(self, class_names: Sequence[str | None]) -> NDArray[np.float32] | None:
+        """What the graph's input `class_bias` `(N, K)` says about images of these classes; None = unknown.
+
+        Returns:
+            None where the graph has no such input.
+
+        Raises:
+            BundleError: If the bundle does not know one of the classes.
+        """
+        if self.manifest.graph.class_bias is None:
+            return None
+        return class_bias(self.manifest.classes, class_names)
+
     def preprocess(self, image: Image) -> Image:
         """Resize an RGB image `(H, W, 3)` to the graph's input size."""
         return resize(image, self.image_size)
@@ -180,6 +195,26 @@ class Bundle:
         """Images `(N, H, W, 3)` with the reference `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`."""
         with np.load(self.path / REFERENCE, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in ("images", "anomaly_map", "pred_score")}
+
+
+def class_bias(classes: Sequence[str], names: Sequence[str | None]) -> NDArray[np.float32]:
+    """`(N, K)`: 0 for each of the K `classes` that an image may be of, `CLASS_EXCLUDED` for the others.
+
+    Raises:
+        BundleError: If a name is none of `classes`.
+    """
+    bias = np.zeros((len(names), len(classes)), np.float32)
+    for row, name in zip(bias, names, strict=True):
+        if name is None:
+            continue
+        if name not in classes:
+            raise BundleError(
+                f"The bundle knows no class {name!r}; it has: {', '.join(classes)}.",
+                hint="Name one of these classes, or none.",
+            )
+        row[:] = CLASS_EXCLUDED
+        row[classes.index(name)] = 0.0
+    return bias
 
 
 def open_bundle(path: Path) -> Bundle:

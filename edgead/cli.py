@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgead.bundle import Bundle
+    from edgead.commands.evaluate import ClassMode
     from edgead.config import Config
     from edgead.runner import Runner
 
@@ -74,8 +75,11 @@ def train(
     data: Annotated[
         Path | None, typer.Option(help="Folder of good images, or a data set in a known layout; default: ./data.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="usf (default) or fastflow.")] = None,
+    model: Annotated[str | None, typer.Option(help="usf (default), fastflow, cflow, uflow, hgad or vae-usf.")] = None,
     coupling: Annotated[str | None, typer.Option(help="uniform or affine; default: the model's own.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base distribution: normal (default), or altub, a learnable Gaussian.")
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Any timm model with feature maps; default: tf_efficientnet_lite0.")
     ] = None,
@@ -105,7 +109,7 @@ def train(
     from edgead.terminal import TerminalProgress, show_facts
 
     options = {
-        "data.root": data, "model.name": model, "model.coupling": coupling, "model.backbone": backbone,
+        "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
         "train.seed": seed,
     }  # fmt: skip
@@ -131,6 +135,10 @@ def evaluate(
     engine: EngineOption = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report with pictures into this folder.")] = None,
     false_alarm_rate: RateOption = None,
+    class_mode: Annotated[
+        str,
+        typer.Option(help="What a model of several classes is told of each image's class: none, given or predicted."),
+    ] = "none",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the numbers as JSON to this file, - for stdout.")
     ] = None,
@@ -144,10 +152,11 @@ def evaluate(
     settings = _config(config, set_, {"data.root": data})
     with _engine(bundle, engine, settings) as (opened, runner), TerminalProgress() as progress:
         result = evaluate_bundle(
-            opened, runner, settings.data.root, progress, false_alarm_rate=_rate(false_alarm_rate), report=report
-        )
+            opened, runner, settings.data.root, progress,
+            false_alarm_rate=_rate(false_alarm_rate), report=report, class_mode=_class_mode(class_mode),
+        )  # fmt: skip
     if json_file is not None:
-        _write_json(json_file, result.result.to_json())
+        _write_json(json_file, result.to_json())
     if json_file is None or str(json_file) != "-":
         show_evaluation(result.result)
         if result.report is not None:
@@ -438,6 +447,18 @@ def _rate(value: float | None) -> float | None:
     if value is not None and not 0 < value < 0.5:
         raise ConfigError(f"--false-alarm-rate must be above 0 and below 0.5, got {value}.", hint="0.005 is 0.5 %.")
     return value
+
+
+def _class_mode(value: str) -> ClassMode:
+    from typing import get_args
+
+    from edgead.commands.evaluate import ClassMode
+    from edgead.errors import ConfigError
+
+    for mode in get_args(ClassMode):
+        if value == mode:
+            return mode  # type: ignore[no-any-return]
+    raise ConfigError(f"--class-mode must be one of {', '.join(get_args(ClassMode))}, got {value!r}.")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgead.bundle import Bundle, ClassCalibration
+from edgead.bundle import POOLED, Bundle, ClassCalibration
 from edgead.commands.progress import Progress
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
@@ -17,8 +20,9 @@ from edgead.errors import DataError
 from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
 from edgead.evaluation.report import Report, write_report
 from edgead.evaluation.threshold import at_rate
-from edgead.runner import Runner
+from edgead.runner import Outputs, Runner
 
+ClassMode = Literal["given", "predicted", "none"]
 REPORT_FILE = "report.html"
 BATCH = 4
 
@@ -31,11 +35,22 @@ class Evaluation:
         result: Per class and mean.
         report: The HTML page.
         broken: Images that could not be read, with the reason.
+        class_mode: What the model was told about each image's class; None for a model that cannot be told.
+        class_accuracy: Share of the images whose class the model predicts right; None as above.
     """
 
     result: EvaluationResult
     report: Path | None
     broken: tuple[tuple[Path, str], ...]
+    class_mode: ClassMode | None = None
+    class_accuracy: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `EvaluationResult.to_json`, with the class mode and accuracy of a model that knows classes."""
+        values = self.result.to_json()
+        if self.class_mode is not None:
+            values |= {"class_mode": self.class_mode, "class_accuracy": self.class_accuracy}
+        return values
 
 
 def evaluate_bundle(
@@ -46,6 +61,7 @@ def evaluate_bundle(
     *,
     false_alarm_rate: float | None,
     report: Path | None,
+    class_mode: ClassMode = "none",
 ) -> Evaluation:
     """Score every test image of a data set.
 
@@ -56,6 +72,9 @@ def evaluate_bundle(
         progress: Gets notes and progress.
         false_alarm_rate: Use the threshold for this rate instead of the shipped one.
         report: Folder for the HTML report.
+        class_mode: For a model that knows classes: `given` tells it the class of each image and uses that class's
+            threshold, `predicted` those that the model itself finds first, `none` leaves it open and uses the
+            threshold of an unknown class. Other models use each class's threshold.
 
     Raises:
         DataError: If there is no labelled test image that can be read.
@@ -71,23 +90,65 @@ def evaluate_bundle(
         name: record if false_alarm_rate is None else at_rate(record, false_alarm_rate)
         for name, record in bundle.manifest.calibration.items()
     }
-    images, broken = _score(bundle, runner, dataset.test, progress)
+    knows_classes = bundle.manifest.graph.class_bias is not None
+    thresholds = {name: record.threshold.value for name, record in calibration.items()}
+    scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, thresholds)
+    images, broken = _score(scorer, dataset.test, progress)
     for path, reason in broken[:5]:
         progress.note(f"Left out {path}: {reason}")
     if not images:
         raise DataError(f"None of the {len(dataset.test)} test images in {data} can be read.")
-    thresholds = {name: record.threshold.value for name, record in calibration.items()}
+    if knows_classes and class_mode == "none":
+        thresholds = {POOLED: thresholds[POOLED]}
     result = evaluate(images, thresholds, read_mask, engine=runner.engine_name)
     page = None
     if report is not None:
         page = report / REPORT_FILE
         write_report(page, _report(bundle, runner, data, result, images, calibration))
-    return Evaluation(result, page, tuple(broken))
+    accuracy = scorer.n_right / len(images) if knows_classes else None
+    return Evaluation(result, page, tuple(broken), class_mode if knows_classes else None, accuracy)
+
+
+@dataclass
+class _Scorer:
+    """Runs the engine as the class mode says.
+
+    Attributes:
+        bundle: Of the engine.
+        runner: Open.
+        class_mode: None for a model that cannot be told the class.
+        thresholds: Image threshold per class.
+        n_right: Images whose class was predicted right so far.
+    """
+
+    bundle: Bundle
+    runner: Runner
+    class_mode: ClassMode | None
+    thresholds: Mapping[str, float]
+    n_right: int = 0
+
+    def score(self, batch: NDArray[np.uint8], class_names: Sequence[str]) -> tuple[Outputs, list[float | None]]:
+        """Outputs of a batch, and the threshold of each image where it is not that of its class."""
+        own: list[float | None] = [None] * len(batch)
+        if self.class_mode is None:
+            return self.runner.infer(batch), own
+        if self.class_mode == "given":
+            outputs = self.runner.infer(batch, self.bundle.class_bias(class_names))
+        else:
+            outputs = self.runner.infer(batch)
+        classes = self.bundle.manifest.classes
+        predicted = [classes[int(index)] for index in outputs["class_score"].argmax(axis=1)]
+        self.n_right += sum(a == b for a, b in zip(predicted, class_names, strict=True))
+        if self.class_mode == "predicted":
+            outputs = self.runner.infer(batch, self.bundle.class_bias(predicted))
+            own = [self.thresholds[name] for name in predicted]
+        return outputs, own
 
 
 def _score(
-    bundle: Bundle, runner: Runner, samples: tuple[Sample, ...], progress: Progress
+    scorer: _Scorer, samples: tuple[Sample, ...], progress: Progress
 ) -> tuple[list[ScoredImage], list[tuple[Path, str]]]:
+    bundle = scorer.bundle
     white_level = bundle.manifest.preprocessing.white_level
     images: list[ScoredImage] = []
     broken: list[tuple[Path, str]] = []
@@ -101,7 +162,8 @@ def _score(
                 continue
             read.append((sample, bundle.preprocess(picture), (picture.shape[0], picture.shape[1])))
         if read:
-            outputs = runner.infer(np.stack([prepared for _, prepared, _ in read]))
+            batch = np.stack([prepared for _, prepared, _ in read])
+            outputs, own = scorer.score(batch, [sample.class_name for sample, _, _ in read])
             for i, (sample, _, size) in enumerate(read):
                 images.append(
                     ScoredImage(
@@ -113,6 +175,7 @@ def _score(
                         anomaly_map=outputs["anomaly_map"][i].copy(),
                         size=size,
                         mask_path=sample.mask_path,
+                        own_threshold=own[i],
                     )
                 )
         progress.update("Scoring", min(start + BATCH, len(samples)), len(samples))

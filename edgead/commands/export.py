@@ -24,6 +24,7 @@ from edgead.bundle import (
     Parity,
     Preprocessing,
     Provenance,
+    class_bias,
     open_bundle,
     write_bundle,
 )
@@ -122,7 +123,7 @@ def write_trained_bundle(
         deployed = DeployedModel(model)
         cost = _write_graph(files[MODEL], deployed, data.image_size)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:
-            calibration = _calibrate(runner, data, config, progress)
+            calibration = _calibrate(runner, data, config, progress, knows_classes=model.n_classes > 0)
         images = _reference_images(data, config)
         parity, outputs = _check_parity(model, deployed, files[MODEL], images, calibration[POOLED].threshold.value)
         progress.note(parity_text(parity))
@@ -132,7 +133,7 @@ def write_trained_bundle(
             model=config.model.name,
             classes=data.classes,
             preprocessing=Preprocessing(image_size=data.image_size, white_level=data.scan.white_level),
-            graph=GraphIO(map_size=model.head.size),
+            graph=GraphIO(map_size=model.head.size, class_bias="class_bias" if model.n_classes else None),
             calibration=calibration,
             parity=parity,
             cost=cost,
@@ -181,10 +182,12 @@ def _check_parity(
     with OnnxRunner(graph, threads=0, engine_name="reference") as runner:
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
-            truth, exported = unfolded.infer(batch), runner.infer(batch)
-            against_folded.append(compare_outputs(truth, folded.infer(batch), threshold))
-            against_onnx.append(compare_outputs(truth, exported, threshold))
-            outputs.append(exported)
+            for bias in (None, *_given_classes(model.n_classes, len(batch))):
+                truth, exported = unfolded.infer(batch, bias), runner.infer(batch, bias)
+                against_folded.append(compare_outputs(truth, folded.infer(batch, bias), threshold))
+                against_onnx.append(compare_outputs(truth, exported, threshold))
+                if bias is None:
+                    outputs.append(exported)
     one, two = merge(against_folded), merge(against_onnx)
     parity = Parity(
         folded_vs_unfolded=one.max_relative_difference,
@@ -197,32 +200,49 @@ def _check_parity(
     return parity, {name: np.concatenate([part[name] for part in outputs]) for name in ("anomaly_map", "pred_score")}
 
 
+def _given_classes(n_classes: int, n_images: int) -> list[NDArray[np.float32]]:
+    """For a model of several classes, a bias that gives the images one class after the other."""
+    if n_classes < 2:
+        return []
+    names = [str(index) for index in range(n_classes)]
+    return [class_bias(names, [names[i % n_classes] for i in range(n_images)])]
+
+
 def _save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> None:
     np.savez_compressed(path, images=images, anomaly_map=outputs["anomaly_map"], pred_score=outputs["pred_score"])
 
 
-def _calibrate(runner: Runner, data: TrainingData, config: Config, progress: Progress) -> dict[str, ClassCalibration]:
+def _calibrate(
+    runner: Runner, data: TrainingData, config: Config, progress: Progress, *, knows_classes: bool
+) -> dict[str, ClassCalibration]:
+    """Thresholds per class and of all; a model that knows classes is told the class for the former, not for the latter."""
     samples = data.split.calibration
-    scores, maxima, ordinary = np.empty(len(samples)), np.empty(len(samples)), np.empty(len(samples))
+    unknown = np.empty((len(samples), 3))
+    known = np.empty((len(samples), 3)) if knows_classes else unknown
     done = 0
-    for batch in _batches([data.read(sample) for sample in chunk] for chunk in _chunks(samples, BATCH)):
-        outputs = runner.infer(batch)
+    for chunk in _chunks(samples, BATCH):
+        batch = np.stack([data.read(sample) for sample in chunk])
         part = slice(done, done + len(batch))
-        scores[part] = outputs["pred_score"]
-        maxima[part] = outputs["anomaly_map"].max(axis=(1, 2))
-        ordinary[part] = np.quantile(outputs["anomaly_map"], ORDINARY_QUANTILE, axis=(1, 2))
+        unknown[part] = _summaries(runner.infer(batch))
+        if knows_classes:
+            bias = class_bias(data.classes, [sample.class_name for sample in chunk])
+            known[part] = _summaries(runner.infer(batch, bias))
         done += len(batch)
         progress.update("Calibration", done, len(samples))
     names = np.array([sample.class_name for sample in samples])
     rate = config.train.false_alarm_rate
 
-    def calibrated(chosen: NDArray[np.bool_]) -> ClassCalibration:
-        return calibrate_class(scores[chosen], maxima[chosen], float(np.median(ordinary[chosen])), rate)
+    def calibrated(values: NDArray[np.float64]) -> ClassCalibration:
+        return calibrate_class(values[:, 0], values[:, 1], float(np.median(values[:, 2])), rate)
 
-    result = {POOLED: calibrated(np.ones(len(samples), bool))}
-    for name in data.classes:
-        result[name] = calibrated(names == name)
-    return result
+    return {POOLED: calibrated(unknown), **{name: calibrated(known[names == name]) for name in data.classes}}
+
+
+def _summaries(outputs: Outputs) -> NDArray[np.float32]:
+    """Per image score, largest and ordinarily large map value, `(N, 3)`."""
+    maps = outputs["anomaly_map"]
+    ordinary = np.quantile(maps, ORDINARY_QUANTILE, axis=(1, 2))
+    return np.stack([outputs["pred_score"], maps.max(axis=(1, 2)), ordinary], axis=1)
 
 
 def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
@@ -248,8 +268,3 @@ def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
 def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
-
-
-def _batches(lists: Iterator[list[Image]]) -> Iterator[NDArray[np.uint8]]:
-    for images in lists:
-        yield np.stack(images)

@@ -80,6 +80,7 @@ def stream(
         image_size=bundle.image_size,
         threshold=threshold,
         pixel_threshold=calibration.pixel_threshold.value,
+        class_bias=bundle.class_bias([class_name]),
     )
     rules = AlertRules(
         threshold=threshold,

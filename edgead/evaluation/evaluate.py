@@ -33,6 +33,7 @@ class ScoredImage:
         anomaly_map: `(h, w)`, float32, at the map's own resolution, raw units.
         size: Original `(height, width)` of the picture in pixels.
         mask_path: Ground truth of a defective image, None where there is none.
+        own_threshold: Image threshold that counts for this image, where it is not that of its class.
     """
 
     image_path: Path
@@ -43,6 +44,7 @@ class ScoredImage:
     anomaly_map: NDArray[np.float32]
     size: tuple[int, int]
     mask_path: Path | None
+    own_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,8 @@ def _defect_result(kind: str, good: list[ScoredImage], defective: list[ScoredIma
 
 
 def _alarms(images: Sequence[ScoredImage], threshold: float) -> Rate:
-    return Rate(sum(image.pred_score > threshold for image in images), len(images))
+    limits = (threshold if image.own_threshold is None else image.own_threshold for image in images)
+    return Rate(sum(image.pred_score > limit for image, limit in zip(images, limits, strict=True)), len(images))
 
 
 def _count_pixels(

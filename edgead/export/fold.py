@@ -180,7 +180,7 @@ def fold_flow(
     form: FoldForm = "auto",
     condition: Tensor | None = None,
     exact: bool = False,
-    log_det: bool = False,
+    log_det: Flow | None = None,
 ) -> FoldedFlow:
     """Fold a flow over feature maps `(N, channels, *size)`; float32, on the CPU, sharing no memory with `flow`.
 
@@ -192,7 +192,7 @@ def fold_flow(
         form: `auto` takes, coupling by coupling, the form with fewer multiply-adds; affine couplings are always sliced.
         condition: The position code `(1, P, h, w)` of conditional couplings: a constant here, it becomes tables.
         exact: Keep the latent itself, not only its norm.
-        log_det: Keep what `FoldedFlow.with_log_det` needs.
+        log_det: The part of `flow` whose log-determinant `FoldedFlow.with_log_det` gives; None: it is not needed.
 
     Raises:
         ExportError: If the flow holds something that does not fold.
@@ -211,7 +211,7 @@ def fold_flow(
             folder.coupling(step)
         else:
             raise ExportError(f"{type(step).__name__} cannot be folded; foldable are linear flows and couplings.")
-    return folder.finish(_linear_log_det(steps, size) if log_det else None)
+    return folder.finish(None if log_det is None else _linear_log_det(list(_flatten(log_det)), size))
 
 
 def unfolded_multiply_adds(flow: Flow, channels: int, n_positions: int) -> int:

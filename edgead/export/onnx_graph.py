@@ -41,7 +41,7 @@ class FoldedTransform(nn.Module):
         self.stages = nn.ModuleList(
             fold_flow(
                 grid.flow, grid.channels, grid.size, condition=code, exact=model.needs_latent or grid.exact,
-                log_det=model.needs_log_det,
+                log_det=grid.counted if model.needs_log_det else None,
             )
             for grid, code in zip(self.grids, model.codes(), strict=True)
         )  # fmt: skip
@@ -82,6 +82,7 @@ class Grid:
     Attributes:
         start: A frozen start that cannot be part of `flow`, because more channels join after it.
         flow: Everything else, from the start to the base.
+        counted: The part of it whose log-determinant counts: all but the start, whose own is a constant.
         channels: Of the flow.
         size: `(h, w)`.
         exact: Whether another grid goes on from the result.
@@ -89,6 +90,7 @@ class Grid:
 
     start: PositionLinear | None
     flow: Flow
+    counted: Flow
     channels: int
     size: tuple[int, int]
     exact: bool
@@ -101,18 +103,20 @@ def grids(model: Detector) -> list[Grid]:
     for index, (level, stage, base) in enumerate(zip(model.levels, stages, model.bases, strict=True)):
         assert isinstance(base, Flow)
         if not isinstance(model.flow, UShapedFlow):
-            found.append(Grid(None, FlowSequence([level.start, stage, base]), level.channels, level.size, False))
+            start, channels, size = model.flow_grids[index]
+            parts = [stage, base] if start is None else [start, stage, base]
+            found.append(Grid(None, FlowSequence(parts), FlowSequence([stage, base]), channels, size, False))
             continue
         width, kept = model.flow.widths[index], model.flow.latent_channels[index]
-        parts: list[Flow] = [stage]
-        alone: PositionLinear | None = None
-        if isinstance(level.start, ActNorm):
-            parts.insert(0, OnFirstChannels(level.start, level.channels, width))
-        else:
-            alone = level.start
+        parts = [stage]
         if isinstance(base, DiagonalBase):
             parts.append(OnFirstChannels(base, kept, width))
-        found.append(Grid(alone, FlowSequence(parts), width, level.size, index > 0))
+        counted = FlowSequence(parts)
+        if isinstance(level.start, ActNorm):
+            whole = FlowSequence([OnFirstChannels(level.start, level.channels, width), *parts])
+            found.append(Grid(None, whole, counted, width, level.size, index > 0))
+        else:
+            found.append(Grid(level.start, counted, counted, width, level.size, index > 0))
     return found
 
 
@@ -179,7 +183,10 @@ def operator_counts(proto: onnx.ModelProto) -> Counter[str]:
 
 
 def graph_multiply_adds(proto: onnx.ModelProto) -> int:
-    """Multiply-adds of convolutions and matrix products per image, from the inferred shapes."""
+    """Multiply-adds of convolutions and matrix products per image, from the inferred shapes.
+
+    A transposed convolution counts every tap of every input position, those that the padding cuts off included.
+    """
     inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
     infos = list(inferred.graph.value_info) + list(inferred.graph.output)
     shapes = {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim] for info in infos}
@@ -189,6 +196,8 @@ def graph_multiply_adds(proto: onnx.ModelProto) -> int:
         if node.op_type == "Conv":
             out_height, out_width = shapes[node.output[0]][2:]
             total += int(np.prod(weights[node.input[1]])) * out_height * out_width
+        elif node.op_type == "ConvTranspose":
+            total += int(np.prod(weights[node.input[1]])) * int(np.prod(shapes[node.input[0]][2:]))
         elif node.op_type in ("MatMul", "Gemm"):
             total += int(np.prod(weights[node.input[1]]))
     return total

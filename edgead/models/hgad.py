@@ -1,226 +1,110 @@
-"""HGAD's score: likelihood map times entropy map, with constants fitted on good images."""
+"""HGAD: one detector for many kinds of part, with a Gaussian mixture per kind as the base distribution."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgead.flows.mixture import HierarchicalMixture, log_softmax, softmax_entropy
-
-HgadMode = Literal["product", "likelihood"]
-BLUR_SHARE = 4.0 / 256.0
-SMALLEST_BLUR = 0.125
-SMALLEST_FLOOR = 1e-3
-
-
-class LevelEvidence(NamedTuple):
-    """What one level says of each position and of the image; larger is more normal.
-
-    Attributes:
-        likelihood: Log-density per channel, `(N, h, w)`, nats.
-        certainty: Negative entropy of the class, `(N, h, w)`, nats, -log K..0.
-        class_score: Mean log-probability of each class, `(N, K)`, nats.
-    """
-
-    likelihood: Tensor
-    certainty: Tensor
-    class_score: Tensor
+from edgead.flows.flow import FlowSequence
+from edgead.flows.mixture import HierarchicalMixture, hgad_loss
+from edgead.flows.multiscale import Latent, MultiScaleFlow
+from edgead.models.backbone import Backbone
+from edgead.models.detector import Batch, Detector
+from edgead.models.hgad_head import HgadHead, HgadMode, LevelEvidence
+from edgead.models.level import Level
+from edgead.runner import CLASS_EXCLUDED
 
 
-class HgadHead(nn.Module):
-    r"""From the latents of all levels to one anomaly map, one score per image and one score per class.
+class HgadDetector(Detector):
+    """Hierarchical Gaussian mixture normalizing flow (Yao et al., 2024, arXiv:2403.13349), with either coupling.
 
-    .. math:: n = \sum_l \mathrm{up}\big(e^{\min(v_l - a_l, 0)}\big), \qquad S = \mathrm{blur}\,\max(c - n, f), \qquad
-       A = S_\text{likelihood} \cdot S_\text{entropy}
-
-    for the two kinds of evidence v, log-density per channel and negative entropy (Yao et al., 2024, arXiv:2403.13349;
-    map conversion of its reference implementation). There a_l and c are maxima over all test images of a class, and the
-    label of the test image picks the density. Deviates:
-
-    * a_l and c are `quantile`s over the positions of good images (`fit`), the same for all classes, and values above
-      a_l count as a_l. With a maximum over millions of positions one odd position decides c, and the excess is a floor
-      under the factor of every position, which hides the differences there and so changes the ranking.
-    * With constants not taken from the image at hand, c - n can be negative, and the product of two negative factors
-      would be an alarm: f >= 0. The likelihood has f = 0.
-    * A product is an AND: a factor of zero vetoes the other. Training with smoothed labels leaves good positions *less*
-      certain (0.14 nats for 15 classes) than a latent far out along one centre, so a strange but confident
-      position would score zero. The entropy factor therefore never falls below its `entropy_floor` quantile over good
-      positions: it can raise an alarm, and lower one only to what is typical. `entropy_floor=0` is the published product.
-    * The map has the size of the finest level and the blur 4/256 of its height and width (none below 1/8 px), instead
-      of 256 px and 4 px; up-sampling (align_corners=True) and boundary (half-sample symmetric) are the published
-      ones. Both are products with constant matrices.
-    * The class may be unknown, see `HierarchicalMixture.log_likelihood`.
-
-    With one class the entropy says nothing and the map is the likelihood's. Factors saturate: a position that all levels
-    find impossible has S = c.
+    Conditional flows side by side, usually over one stride of an image pyramid; the class of each training image shapes
+    the base distribution. At inference the optional input `class_bias` says what is known: one class, or any. Deviates:
+    see `HgadHead` for the score, `HierarchicalMixture` for the prior; the features are standardised by a frozen first
+    layer; the best epoch is not chosen on test images. With additive couplings it is HGAD-USF.
 
     Args:
-        mixtures: The base of each level; the head holds them, all parameters included.
-        sizes: `(h, w)` of each level; the map has the largest.
-        mode: `product`, or `likelihood` for that factor alone.
-        top_fraction: Share of the map's positions that the image score averages over; 0 takes the maximum, as published.
-        quantile: Of good positions, for a_l and c; 1 = maximum.
-        entropy_floor: Of good positions, the quantile of the entropy factor that is its lower bound, at least 0.001 so
-            that equal entropies leave the likelihood's ranking; 0 = no bound.
-
-    Raises:
-        ValueError: If the mixtures and sizes do not pair up or disagree on the classes, or a share is not in 0..1.
+        backbone, levels, flow: As of `Detector`.
+        classes: K >= 1.
+        components: Gaussians per class.
+        mode: `product` of likelihood and entropy map, or `likelihood` alone.
+        top_fraction: Share of the map that the image score averages over.
+        position_channels: Of the position code.
     """
+
+    head: HgadHead  # type: ignore[assignment]
 
     def __init__(
         self,
-        mixtures: Sequence[HierarchicalMixture],
-        sizes: Sequence[tuple[int, int]],
+        backbone: Backbone,
+        levels: Sequence[Level],
+        flow: MultiScaleFlow,
         *,
-        mode: HgadMode = "product",
-        top_fraction: float = 0.0,
-        quantile: float = 0.999,
-        entropy_floor: float = 0.5,
+        classes: int,
+        components: int,
+        mode: HgadMode,
+        top_fraction: float,
+        position_channels: int,
     ) -> None:
-        super().__init__()
-        if not mixtures or len(mixtures) != len(sizes) or len({m.classes for m in mixtures}) > 1:
-            raise ValueError("every level needs one mixture and one size, all with the same number of classes")
-        for name, share in (("top_fraction", top_fraction), ("quantile", quantile), ("entropy_floor", entropy_floor)):
-            if not 0.0 <= share <= 1.0:
-                raise ValueError(f"{name} must be in 0..1, got {share}")
-        self._mixtures = nn.ModuleList(mixtures)
-        self.classes = mixtures[0].classes
-        self.sizes = tuple(sizes)
-        self.size = max(sizes)
-        self.top_k = max(1, round(top_fraction * self.size[0] * self.size[1]))
-        self.uses_entropy = mode == "product" and self.classes > 1
-        self.quantile = quantile
-        self.entropy_floor = entropy_floor
-        self.blurs = BLUR_SHARE * max(self.size) >= SMALLEST_BLUR
-        for kind in ("likelihood", "certainty"):
-            for index in range(len(sizes)):
-                self.register_buffer(f"{kind}_peak_{index}", torch.zeros(()))
-            self.register_buffer(f"{kind}_total", torch.tensor(float(len(sizes))))
-            self.register_buffer(f"{kind}_floor", torch.zeros(()))
-        for axis, side in enumerate(self.size):
-            self.register_buffer(f"blur_{axis}", blur_matrix(side, BLUR_SHARE * side), persistent=False)
-            for index, size in enumerate(sizes):
-                self.register_buffer(f"up_{axis}_{index}", resize_matrix(size[axis], side), persistent=False)
+        mixtures = [HierarchicalMixture(level.channels, classes, components) for level in levels]
+        head = HgadHead(mixtures, [level.size for level in levels], mode=mode, top_fraction=top_fraction)
+        super().__init__(
+            backbone,
+            levels,
+            flow,
+            [FlowSequence([]) for _ in levels],
+            head,  # type: ignore[arg-type]
+            position_channels=position_channels,
+            likelihood_map=True,
+        )
+        self.classes = classes
 
     @property
-    def mixtures(self) -> list[HierarchicalMixture]:
-        return [m for m in self._mixtures if isinstance(m, HierarchicalMixture)]
+    def n_classes(self) -> int:
+        return self.classes
 
-    def evidence(
-        self, latents: Sequence[tuple[Tensor, Tensor]], class_bias: Tensor | None = None
-    ) -> list[LevelEvidence]:
-        """What each level says.
+    @property
+    def is_standard_normal(self) -> bool:
+        return False
 
-        Args:
-            latents: Per level, z `(N, C, h, w)` and log_det `(N, h, w)` in nats.
-            class_bias: `(N, K)`, 0 = allowed, -1e4 = excluded, for the likelihood alone; None = all allowed.
-        """
-        found = []
-        for mixture, (z, log_det) in zip(self.mixtures, latents, strict=True):
-            likelihood = mixture.log_likelihood(z, log_det, class_bias) / mixture.channels
-            affinity = mixture.class_affinity(z)
-            class_score = log_softmax(affinity).mean(dim=(2, 3))
-            found.append(LevelEvidence(likelihood, -softmax_entropy(affinity), class_score))
-        return found
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("anomaly_map", "pred_score", "class_score")
 
-    def score(self, evidence: Sequence[LevelEvidence]) -> tuple[Tensor, Tensor, Tensor]:
-        """From the evidence to what `forward` returns."""
-        anomaly_map = self._factor("likelihood", [e.likelihood for e in evidence])
-        if self.uses_entropy:
-            anomaly_map = anomaly_map * self._factor("certainty", [e.certainty for e in evidence])
-        flat = anomaly_map.reshape(-1, self.size[0] * self.size[1])
-        pred_score = flat.amax(dim=1) if self.top_k == 1 else flat.topk(self.top_k, dim=1).values.mean(dim=1)
-        class_score = sum((e.class_score for e in evidence[1:]), evidence[0].class_score) / len(evidence)
-        return anomaly_map, pred_score, class_score
+    @property
+    def needs_log_det(self) -> bool:
+        return True
 
-    def forward(
-        self, latents: Sequence[tuple[Tensor, Tensor]], class_bias: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Score latents; the arguments are those of `evidence`.
+    @property
+    def needs_latent(self) -> bool:
+        return True
 
-        Returns:
-            `anomaly_map` `(N, h, w)`, >= 0; `pred_score` `(N,)`; `class_score` `(N, K)`, nats, the mean over positions,
-            then levels, of the log-probability of each class: its argmax is the predicted class, whatever the bias.
-        """
-        return self.score(self.evidence(latents, class_bias))
+    def loss_terms(self, batch: Batch, stage: int = 2) -> list[Tensor]:
+        """The two-stage objective per level; see `hgad_loss`."""
+        latents = self.latents(batch.started, batch.conditions)
+        quadruples = zip(self.head.mixtures, latents, batch.labels, strict=True)
+        return [hgad_loss(mixture, z, log_det, labels, stage).total for mixture, (z, log_det), labels in quadruples]
 
-    @torch.no_grad()
-    def fit(self, batches: Iterable[Sequence[LevelEvidence]]) -> None:
-        """Set the constants from the evidence of good images, found with the class bias of the later use.
+    def start_constant(self) -> float:
+        return 0.0
 
-        Held on the CPU: 8 bytes per position.
+    def class_bias(self, labels: Tensor) -> Tensor:
+        bias = torch.full((len(labels), self.classes), CLASS_EXCLUDED, device=labels.device)
+        return bias.scatter(1, labels[:, None], 0.0)
 
-        Raises:
-            ValueError: If there are no batches.
-        """
-        kept = [[(e.likelihood.cpu(), e.certainty.cpu()) for e in batch] for batch in batches]
-        if not kept:
-            raise ValueError("the score needs the evidence of at least one good image")
-        self._fit_factor("likelihood", [[likelihood for likelihood, _ in batch] for batch in kept], 0.0)
-        self._fit_factor("certainty", [[certainty for _, certainty in batch] for batch in kept], self.entropy_floor)
+    def evidence(self, latents: Sequence[Latent], class_bias: Tensor | None = None) -> list[Tensor]:
+        """Per level likelihood, certainty and class score, one after the other."""
+        return [part for level in self.head.evidence(latents, class_bias) for part in level]
 
-    def _fit_factor(self, kind: str, batches: Sequence[Sequence[Tensor]], floor: float) -> None:
-        for index in range(len(self.sizes)):
-            values = torch.cat([batch[index].flatten() for batch in batches])
-            self.get_buffer(f"{kind}_peak_{index}").copy_(_quantile(values, self.quantile))
-        total = self.get_buffer(f"{kind}_total")
-        normality = torch.cat([self._normality(kind, [v.to(total) for v in b]).cpu().flatten() for b in batches])
-        total.copy_(_quantile(normality, self.quantile))
-        lowest = torch.zeros(())
-        if floor > 0.0:
-            lowest = _quantile(total.cpu() - normality, floor).clamp_min(SMALLEST_FLOOR)
-        self.get_buffer(f"{kind}_floor").copy_(lowest)
+    def score(self, evidence: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return self.head.score(_by_level(evidence))
 
-    def _normality(self, kind: str, values: Sequence[Tensor]) -> Tensor:
-        total: Tensor | None = None
-        for index, value in enumerate(values):
-            part = (value - self.get_buffer(f"{kind}_peak_{index}")).clamp(max=0.0).exp()
-            if self.sizes[index] != self.size:
-                part = self._separable(part, f"up_0_{index}", f"up_1_{index}")
-            total = part if total is None else total + part
-        assert total is not None
-        return total
-
-    def _factor(self, kind: str, values: Sequence[Tensor]) -> Tensor:
-        factor = self.get_buffer(f"{kind}_total") - self._normality(kind, values)
-        factor = torch.maximum(factor, self.get_buffer(f"{kind}_floor"))
-        return self._separable(factor, "blur_0", "blur_1") if self.blurs else factor
-
-    def _separable(self, x: Tensor, rows: str, columns: str) -> Tensor:
-        """Multiply `(N, h, w)` from both sides; the constant is always the right operand, as weights are."""
-        x = x @ self.get_buffer(columns)
-        return (x.transpose(1, 2) @ self.get_buffer(rows)).transpose(1, 2)
+    def fit_head(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
+        """Set the constants of the score from good images, those that the flow was fitted on and others."""
+        self.head.fit([_by_level(fitted), _by_level(unseen)])
 
 
-def resize_matrix(source: int, target: int) -> Tensor:
-    """`(source, target)`: what a row of `source` values is multiplied by to interpolate it linearly, corners aligned."""
-    step = (source - 1) / (target - 1) if target > 1 else 0.0
-    position = (torch.arange(target, dtype=torch.float64) * step)[None]
-    nodes = torch.arange(source, dtype=torch.float64)[:, None]
-    return (1.0 - (position - nodes).abs()).clamp_min(0.0).to(torch.get_default_dtype())
-
-
-def blur_matrix(size: int, sigma: float) -> Tensor:
-    """`(size, size)`: what a row is multiplied by to blur it with a Gaussian of `sigma` positions, cut at 4 sigma.
-
-    The row goes on as its mirror image, the last value repeated (half-sample symmetric; torch's `reflect` does not
-    repeat it). Below sigma = 1/8 the identity.
-    """
-    radius = int(4.0 * sigma + 0.5)
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    offsets = range(-radius, radius + 1)
-    weights = [math.exp(-0.5 * (offset / sigma) ** 2) if offset else 1.0 for offset in offsets]
-    for target in range(size):
-        for offset, weight in zip(offsets, weights, strict=True):
-            mirrored = (target + offset) % (2 * size)
-            matrix[min(mirrored, 2 * size - 1 - mirrored), target] += weight / sum(weights)
-    return matrix.to(torch.get_default_dtype())
-
-
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """The smallest value that at least `share` of the values do not exceed; `torch.quantile` stops at 16 million."""
-    return values.kthvalue(min(len(values), max(1, math.ceil(share * len(values))))).values
+def _by_level(evidence: Sequence[Tensor]) -> list[LevelEvidence]:
+    return [LevelEvidence(*evidence[i : i + 3]) for i in range(0, len(evidence), 3)]

@@ -96,7 +96,10 @@ class Level(nn.Module):
 
     def started(self, features: Mapping[str, Tensor]) -> Tensor:
         """Output of the frozen start `(N, C, h, w)`: what training needs, computed once."""
-        x = self.inputs(features)
+        return self.begin(self.inputs(features))
+
+    def begin(self, x: Tensor) -> Tensor:
+        """Output of the frozen start for its input `(N, C, h, w)`."""
         return self.start.whiten(x) if isinstance(self.start, PositionLinear) else self.start(x)[0]
 
 

@@ -43,12 +43,19 @@ class Detector:
     """
 
     def __init__(
-        self, runner: Runner, *, image_size: tuple[int, int], threshold: float, pixel_threshold: float
+        self,
+        runner: Runner,
+        *,
+        image_size: tuple[int, int],
+        threshold: float,
+        pixel_threshold: float,
+        class_bias: NDArray[np.float32] | None = None,
     ) -> None:
         self._runner = runner
         self._image_size = image_size
         self._threshold = threshold
         self._pixel_threshold = pixel_threshold
+        self._class_bias = class_bias
 
     @property
     def engine_name(self) -> str:
@@ -56,7 +63,7 @@ class Detector:
 
     def warm_up(self) -> None:
         """Run once on a black image, so that the first frame does not pay for lazy set-up."""
-        self._runner.infer(np.zeros((1, *self._image_size, 3), np.uint8))
+        self._runner.infer(np.zeros((1, *self._image_size, 3), np.uint8), self._class_bias)
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         start = time.perf_counter()
@@ -71,7 +78,7 @@ class Detector:
             EngineError: If the engine answers with a score that is not a number. Comparing it would always say "good".
         """
         start = time.perf_counter()
-        outputs = self._runner.infer(prepared.batch)
+        outputs = self._runner.infer(prepared.batch, self._class_bias)
         engine_ms = _ms_since(start)
         score = float(outputs["pred_score"][0])
         if not np.isfinite(score):

@@ -171,7 +171,7 @@ from edgead.runner import FakeRunner
 folder, engine_s = Path(sys.argv[1]), float(sys.argv[2])
 
 class SlowRunner(FakeRunner):
-    def infer(self, batch):
+    def infer(self, batch, class_bias=None):
         time.sleep(engine_s)
         return super().infer(batch)
 

@@ -16,7 +16,7 @@ class DimmedRunner(FakeRunner):
 
     engine_name = "dimmed-fp32"
 
-    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+    def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         return {name: (values * 0.99).astype(np.float32) for name, values in super().infer(batch).items()}
 
 

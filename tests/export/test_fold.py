@@ -172,7 +172,7 @@ def test_exact_folding_keeps_latent_and_log_det(
         randomise(base)
         flow = FlowSequence([flow, base])
         code = position_code(8, height, width) if conditional else None
-        folded = fold_flow(flow, channels, (height, width), form=form, condition=code, exact=True, log_det=True)
+        folded = fold_flow(flow, channels, (height, width), form=form, condition=code, exact=True, log_det=flow)
         norm_only = fold_flow(flow, channels, (height, width), form=form, condition=code)
         x = torch.randn(2, channels, height, width)
         with torch.no_grad():

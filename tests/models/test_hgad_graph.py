@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgead.models.hgad import HgadHead
+from edgead.models.hgad_head import HgadHead
 
 from .test_hgad import fitted, make_head, make_latents, one_hot_bias
 

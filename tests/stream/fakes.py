@@ -144,7 +144,7 @@ class RaisingRunner(FakeRunner):
         self._error = error
         self._n_calls = 0
 
-    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+    def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         self._n_calls += 1
         if self._n_calls >= self._at_call:
             raise self._error
@@ -160,7 +160,7 @@ class GatedRunner(FakeRunner):
         self._gate = gate
         self._is_warm = False
 
-    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+    def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         if self._is_warm:
             self.entered.set()
             self._gate.wait(5)

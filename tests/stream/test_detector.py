@@ -17,7 +17,7 @@ from .fakes import BAD, GOOD, INPUT_SIZE, THRESHOLD, detector, plain
 class KeepingRunner(FakeRunner):
     """Keeps the last batch."""
 
-    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+    def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         self.batch = batch
         return super().infer(batch)
 

@@ -251,7 +251,7 @@ def test_a_score_that_is_no_number_is_an_error() -> None:
     """NaN compares as "good": the stream must not call such a frame good."""
 
     class NanRunner(FakeRunner):
-        def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
             outputs = super().infer(batch)
             return outputs | {"pred_score": np.full(1, np.nan, np.float32)}
 
