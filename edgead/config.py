@@ -62,7 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clamp": 1.9,
         "likelihood_map": True,
     },
-    # Abu Zaid et al., 2025, section on VAEs: 10 steps over a 256-dimensional latent
+    # Abu Zaid et al., 2025, its code for MVTec AD: 10 steps over a 256-dimensional latent
     "vae-usf": {**_PUBLISHED, "levels": ("32",), "blocks": 10, "kernels": ((1, 1),), "hidden_ratio": 4.0},
 }
 _MIXES = {"fastflow": "permutation", "cflow": "soft_permutation", "uflow": "permutation", "hgad": "soft_permutation"}
@@ -130,7 +130,12 @@ class ModelConfig(_Section):
         "product", description="hgad: likelihood map times entropy map, or the likelihood map alone."
     )
     latent_size: int = Field(256, ge=2, le=4096, description="vae-usf: dimensions of the latent.")
-    decoded_size: int = Field(64, ge=16, le=512, description="vae-usf: side of the reconstructed picture, in pixels.")
+    decoded_size: int = Field(
+        64, ge=16, le=512, multiple_of=16, description="vae-usf: side of the reconstructed picture, in pixels."
+    )
+    vae_score: Literal["both", "reconstruction", "latent"] = Field(
+        "both", description="vae-usf: an image's score: the likelihood of picture and latent, or of one of them."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -170,6 +175,28 @@ class ModelConfig(_Section):
             )
         if self.position_channels and any(size != 1 for pair in self.kernels for size in pair):
             raise ValueError(f"position_channels needs kernels of 1 (got {list(self.kernels)})")
+        return self
+
+    @model_validator(mode="after")
+    def _vae_is_whole(self) -> ModelConfig:
+        if self.name != "vae-usf":
+            return self
+        if self.n_levels != 1:
+            raise ValueError(
+                f"vae-usf has one encoder: join its features in one level, as in 16+32 (got {self.levels})"
+            )
+        if self.image_size % self.decoded_size:
+            raise ValueError(f"decoded_size must divide image_size {self.image_size} (got {self.decoded_size})")
+        unused = {
+            "positions": self.positions,
+            "couplings=auto": self.couplings == "auto",
+            "position_channels": self.position_channels,
+            "level_weights": self.level_weights,
+            "loss=log_sigmoid": self.loss != "nll",
+        }
+        wrong = [key for key, given in unused.items() if given]
+        if wrong:
+            raise ValueError(f"vae-usf has no use for {', '.join(wrong)}")
         return self
 
     @property
@@ -336,6 +363,12 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not separator or "." not in key:
         raise ConfigError(f"--set takes section.key=value, got {text!r}.", hint="For example: --set train.epochs=20")
     try:
+    @model_validator(mode="after")
+    def _vae_sees_whole_pictures(self) -> Config:
+        if self.model.name == "vae-usf" and self.train.fibers:
+            raise ValueError(f"vae-usf learns from whole pictures: train.fibers must be 0 (got {self.train.fibers})")
+        return self
+
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"The value of --set {key} is not valid YAML: {value!r}.", hint="Quote it.") from error

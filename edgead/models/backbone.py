@@ -24,9 +24,9 @@ class Backbone(nn.Module):
     """Frozen features by key, from `(N, H, W, 3)` uint8 RGB; shrinking and normalisation are inside.
 
     Each network that the keys name exists once and runs once per image size. It ends after the last stage that a key
-    names, and its batch norms are folded into its convolutions. Features of a transformer's block pass its final
-    norm, as FastFlow and U-Flow have it. Images are shrunk by averaging squares of pixels, which every runtime computes
-    alike; HGAD shrinks bilinearly, U-Flow bicubically.
+    names, and its batch norms are folded into its convolutions. Features of a transformer's block pass its final norm,
+    as FastFlow and U-Flow have it. Stride 1 is the shrunk picture itself, in 0..1, without a network. Images are shrunk
+    by averaging squares of pixels, which every runtime computes alike; HGAD shrinks bilinearly, U-Flow bicubically.
 
     Args:
         name: timm model name of the main backbone.
@@ -51,10 +51,13 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, weights: str | None, keys: Sequence[str], image_size: Size) -> None:
         super().__init__()
-        parsed = [FeatureKey.parse(key) for key in keys]
-        self.keys = tuple(dict.fromkeys(map(str, parsed)))
+        parsed = list(dict.fromkeys(FeatureKey.parse(key) for key in keys))
+        self.keys = tuple(map(str, parsed))
+        self._pictures = {str(key): _factor(key, image_size) for key in parsed if _is_picture(key)}
         wanted: dict[str, dict[int, list[FeatureKey]]] = {}
-        for key in dict.fromkeys(parsed):
+        for key in parsed:
+            if str(key) in self._pictures:
+                continue
             sizes = wanted.setdefault(key.backbone or name, {})
             sizes.setdefault(_factor(key, image_size), []).append(key)
         self.bodies = nn.ModuleList(
@@ -64,7 +67,8 @@ class Backbone(nn.Module):
         digests = [body.weights_digest for body in self._bodies()]
         parts = "".join(f"{body} {value}\n" for body, value in zip(wanted, digests, strict=True))
         self.weights_digest = hashlib.sha256(parts.encode()).hexdigest() if all(digests) else ""
-        shapes = {key: shape for body in self._bodies() for key, shape in body.shapes.items()}
+        shapes = {key: (3, image_size[0] // f, image_size[1] // f) for key, f in self._pictures.items()}
+        shapes.update({key: shape for body in self._bodies() for key, shape in body.shapes.items()})
         self.channels = {key: shapes[key][0] for key in self.keys}
         self.sizes = {key: (shapes[key][1], shapes[key][2]) for key in self.keys}
         self.eval().requires_grad_(False)
@@ -72,8 +76,9 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Features `(N, C, h, w)`, float32, by key, in the order of `keys`."""
         x = images.permute(0, 3, 1, 2).to(torch.float32)
-        shrunk = {f: x if f == 1 else F.avg_pool2d(x, f) for body in self._bodies() for f in body.factors}
-        found: dict[str, Tensor] = {}
+        factors = {*self._pictures.values(), *(f for body in self._bodies() for f in body.factors)}
+        shrunk = {f: x if f == 1 else F.avg_pool2d(x, f) for f in sorted(factors)}
+        found = {key: shrunk[f] * (1.0 / 255.0) for key, f in self._pictures.items()}
         for body in self._bodies():
             found.update(body(shrunk))
         return {key: found[key] for key in self.keys}
@@ -135,6 +140,18 @@ class _Body(nn.Module):
 
     def _map_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         return (shape[3], shape[1], shape[2]) if self._channels_last else (shape[1], shape[2], shape[3])
+
+
+def _is_picture(key: FeatureKey) -> bool:
+    """Whether the key asks for the picture itself: stride 1, without a block."""
+    if key.stride != 1 or key.block is not None:
+        return False
+    if key.backbone is not None:
+        raise ConfigError(
+            f"model.levels asks {key.backbone} for stride 1 ({str(key)!r}), but that is the picture itself, without a network.",
+            hint="Leave the name of the network out.",
+        )
+    return True
 
 
 def _factor(key: FeatureKey, image_size: Size) -> int:

@@ -32,11 +32,13 @@ class Batch:
         started: Outputs of the frozen starts, `(N, C, h, w)`; of random feature vectors ("fibers"), `(1, C, 1, n)`.
         conditions: Position codes that fit them, or None.
         labels: Class indices that fit them, int64, `(N,)` or `(1, 1, n)`.
+        draws: Standard normal numbers `(N, n_draws, 1, 1)` for a detector that needs them; None for the others.
     """
 
     started: list[Tensor]
     conditions: list[Tensor | None]
     labels: list[Tensor]
+    draws: Tensor | None = None
 
 
 class Detector(nn.Module):
@@ -93,6 +95,11 @@ class Detector(nn.Module):
         return 0
 
     @property
+    def n_draws(self) -> int:
+        """Standard normal numbers per image that `loss_terms` needs; 0 for a loss without chance."""
+        return 0
+
+    @property
     def is_standard_normal(self) -> bool:
         """Whether maximum likelihood makes the latents standard normal."""
         return self.loss_kind == "nll"
@@ -112,6 +119,11 @@ class Detector(nn.Module):
         """Whether the score needs the latent itself, not only its norm."""
         return False
 
+    @property
+    def flow_grids(self) -> list[tuple[Flow | None, int, tuple[int, int]]]:
+        """What stands before each stage of the flow: the start, or None where `inputs` holds it; channels; `(h, w)`."""
+        return [(level.start, level.channels, level.size) for level in self.levels]
+
     def codes(self) -> list[Tensor | None]:
         """The position code `(1, P, h, w)` of each level, or None."""
         if not self.position_channels:
@@ -125,6 +137,10 @@ class Detector(nn.Module):
     def inputs(self, features: Mapping[str, Tensor]) -> list[Tensor]:
         """What the whole flow, frozen start included, sees: `(N, C, h, w)` per level."""
         return [level.inputs(features) for level in self.levels]
+
+    def initialise(self, started: Sequence[Tensor]) -> None:
+        """Set what starts from data, from the starts' outputs on some good images."""
+        self.flow.initialise(started, self.codes())
 
     def latents(self, started: Sequence[Tensor], conditions: Conditions | None = None) -> list[Latent]:
         """Standard normal latents of the starts' outputs; without conditions, of whole maps."""

@@ -21,6 +21,7 @@ class FeatureKey:
     - `16`: the stage of stride 16 of the main backbone, at the main image size;
     - `16@7`: block 7, counted from 0, of a transformer, all of whose blocks have the same stride;
     - `128/16`: the same backbone on the image shrunk to 128 px;
+    - `64/1`: the image itself, shrunk to 64 px;
     - `cait_s24_224*224/16@20`: another backbone, on the image shrunk to 224 px.
 
     Args:

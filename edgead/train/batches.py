@@ -23,14 +23,16 @@ def load_batch(
     noise: float,
     random: torch.Generator,
 ) -> Batch:
-    """Whole maps of some images, float32, with Gaussian noise of deviation `noise` added."""
+    """Whole maps of some images, float32, with Gaussian noise of deviation `noise` added, and the model's draws."""
     device = random.device
     started = []
     for array in arrays:
         x = torch.from_numpy(np.ascontiguousarray(array[rows])).to(device, torch.float32)
         started.append(x + noise * torch.randn(x.shape, generator=random, device=device) if noise else x)
     classes = torch.from_numpy(labels[rows]).to(device)
-    return Batch(started, model.codes(), [classes] * len(started))
+    shape = (len(rows), model.n_draws, 1, 1)
+    draws = torch.randn(shape, generator=random, device=device) if model.n_draws else None
+    return Batch(started, model.codes(), [classes] * len(started), draws)
 
 
 def count_fiber_steps(model: Detector, n_images: Sequence[int], fibers: int) -> int:
@@ -91,7 +93,8 @@ def share_batch(batch: Batch, world: World) -> tuple[Batch, list[float]]:
         started.append(x[part] if is_map else x[..., part])
         conditions.append(condition if is_map or condition is None else condition[..., part])
         labels.append(label[..., part])
-    return Batch(started, conditions, labels), shares
+    # only whole maps have draws, and of these the part is the same for every level
+    return Batch(started, conditions, labels, None if batch.draws is None else batch.draws[part]), shares
 
 
 def _row(columns: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def fit_start(
             starts.append(_fit_positions(model, level, level.start, store, indices, amounts, ridge))
     some = list(store.batches(_spread(indices.fit, 2 * BATCH), BATCH))
     started = [torch.cat([level.started(features) for features in some]) for level in model.levels]
-    model.flow.initialise(started, model.codes())
+    model.initialise(started)
     return starts
 
 
