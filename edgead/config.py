@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgead.errors import ConfigError
 
 DEFAULT_CONFIG = Path("edgead.yaml")
+INCLUDE = "include"
 
 
 class _Section(BaseModel):
@@ -330,12 +331,15 @@ class Config(_Section):
 def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
     """Read a YAML file, apply overrides and validate.
 
+    A file may name others that it changes, `include: base.yaml` or a list: their keys come first, in order, and its own
+    keys win.
+
     Args:
         path: The file; None reads `./edgead.yaml` when it is there and else takes the defaults.
         overrides: Value per dotted key, for example `{"train.epochs": 20}`; stronger than the file.
 
     Raises:
-        ConfigError: Listing every unknown key and every value out of range.
+        ConfigError: Listing every unknown key and every value out of range, or saying which file cannot be read.
     """
     if path is None and DEFAULT_CONFIG.is_file():
         path = DEFAULT_CONFIG
@@ -384,19 +388,45 @@ def describe_config() -> list[tuple[str, str, str]]:
     return rows
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The sections of a file, laid over those of the files that it includes; `chain`: the files that led to it."""
+    if path.resolve() in [before.resolve() for before in chain]:
+        raise ConfigError(f"The configuration includes itself: {' -> '.join(map(str, (*chain, path)))}.")
+    source = f"{path}, included by {chain[-1]}," if chain else str(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"The configuration {source} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}.") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold sections with keys, got a {type(content).__name__}.")
+    values: dict[str, Any] = {}
+    for name in _included(path, content.pop(INCLUDE, [])):
+        _lay_over(values, _read_yaml(path.parent / name, (*chain, path)))
     # a section whose keys are all commented out is read as None
-    return {key: {} if value is None and key in Config.model_fields else value for key, value in content.items()}
+    own = {key: {} if value is None and key in Config.model_fields else value for key, value in content.items()}
+    _lay_over(values, own)
+    return values
+
+
+def _included(path: Path, value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(
+            f"{path} must name in `{INCLUDE}` one file or a list of files, got {value!r}.",
+            hint="Their paths are relative to the file that names them.",
+        )
+    return names
+
+
+def _lay_over(values: dict[str, Any], above: dict[str, Any]) -> None:
+    """Replace in `values` what `above` has, key by key of each section."""
+    for name, section in above.items():
+        below = values.get(name)
+        values[name] = {**below, **section} if isinstance(below, dict) and isinstance(section, dict) else section
 
 
 def _set_dotted(values: dict[str, Any], key: str, value: Any) -> None:

@@ -176,3 +176,42 @@ def test_the_description_covers_every_key() -> None:
         section, name = key.split(".")
         assert default == str(getattr(getattr(Config(), section), name))
         assert meaning.endswith((".", ")"))
+
+
+def test_a_file_changes_those_that_it_includes(tmp_path: Path) -> None:
+    """Included files are laid over each other in order, key by key of a section, from the folder of the naming file."""
+    (tmp_path / "parts").mkdir()
+    write("model: {name: fastflow, image_size: 256}\ntrain: {epochs: 500, seed: 1}\n", "parts/model.yaml")
+    write("include: model.yaml\ntrain: {epochs: 200}\ndata: {root: visa}\n", "parts/both.yaml")
+    write("train: {batch_size: 8}\n", "parts/few.yaml")
+    path = write("include: [parts/both.yaml, parts/few.yaml]\ntrain: {seed: 2}\nmodel:\n")
+    config = load_config(path, {"model.image_size": 64})
+    assert (config.train.epochs, config.train.seed, config.train.batch_size) == (200, 2, 8)
+    assert (config.model.name, config.model.image_size, str(config.data.root)) == ("fastflow", 64, "visa")
+
+
+def test_a_file_may_be_included_twice_but_not_by_itself() -> None:
+    """Two ways to one file are no circle; a circle is refused with the way around it."""
+    write("train: {epochs: 7}\n", "root.yaml")
+    write("include: root.yaml\n", "left.yaml")
+    write("include: root.yaml\n", "right.yaml")
+    assert load_config(write("include: [left.yaml, right.yaml]\n"), {}).train.epochs == 7
+    write("include: c.yaml\n", "right.yaml")
+    with pytest.raises(ConfigError, match=r"includes itself: c\.yaml -> right\.yaml -> c\.yaml"):
+        load_config(Path("c.yaml"), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("include: nowhere.yaml", r"nowhere\.yaml, included by c\.yaml, cannot be read"),
+        ("include: 3", r"`include` one file or a list of files, got 3"),
+        ("include: [a.yaml, {b: c}]", "one file or a list of files"),
+        ("include:", "one file or a list of files, got None"),
+        ("include: ''", "one file or a list of files"),
+    ],
+)
+def test_what_cannot_be_included_is_said(text: str, said: str) -> None:
+    """A missing file is named with the one that wants it, and anything but names of files is refused."""
+    with pytest.raises(ConfigError, match=said):
+        load_config(write(text), {})
