@@ -327,6 +327,12 @@ class Config(_Section):
             return {**values, "train": {**TRAIN_PRESETS.get(name, {}), **train}}
         return values
 
+    @model_validator(mode="after")
+    def _vae_sees_whole_pictures(self) -> Config:
+        if self.model.name == "vae-usf" and self.train.fibers:
+            raise ValueError(f"vae-usf learns from whole pictures: train.fibers must be 0 (got {self.train.fibers})")
+        return self
+
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
     """Read a YAML file, apply overrides and validate.
@@ -367,12 +373,6 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not separator or "." not in key:
         raise ConfigError(f"--set takes section.key=value, got {text!r}.", hint="For example: --set train.epochs=20")
     try:
-    @model_validator(mode="after")
-    def _vae_sees_whole_pictures(self) -> Config:
-        if self.model.name == "vae-usf" and self.train.fibers:
-            raise ValueError(f"vae-usf learns from whole pictures: train.fibers must be 0 (got {self.train.fibers})")
-        return self
-
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"The value of --set {key} is not valid YAML: {value!r}.", hint="Quote it.") from error

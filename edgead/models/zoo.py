@@ -20,8 +20,8 @@ from edgead.models.backbone_weights import LITE0
 from edgead.models.detector import Detector
 from edgead.models.level import Level, LevelSpec
 from edgead.models.scoring import ScoreHead
-
 from edgead.models.vae_usf import VaeDetector
+
 
 def build_model(config: ModelConfig, classes: tuple[str, ...]) -> Detector:
     """An untrained detector with pretrained backbone weights."""
@@ -69,17 +69,17 @@ def assemble(config: ModelConfig, classes: tuple[str, ...], weights: str | None)
     specs = [LevelSpec.parse(text) for text in config.levels]
     if config.pyramid:
         specs = [spec.at_size(size, config.image_size) for size in config.pyramid for spec in specs]
-    keys = list(dict.fromkeys(key for spec in specs for key in spec.keys))
     if config.name == "vae-usf":
         specs.append(LevelSpec.parse(f"{config.decoded_size}/1"))
+    keys = list(dict.fromkeys(key for spec in specs for key in spec.keys))
     backbone = Backbone(config.backbone, weights, keys, (config.image_size, config.image_size))
     levels = [Level(spec, backbone.channels, backbone.sizes, config.positions) for spec in specs]
-    flow = make_flow(config, levels)
     if config.name == "vae-usf":
         encoded, picture = levels
         prior, base = coupling_sequence(config.latent_size, config), make_base(config.base, config.latent_size)
         size = config.latent_size
         return VaeDetector(backbone, encoded, picture, prior, base, latent_size=size, score=config.vae_score)
+    flow = make_flow(config, levels)
     return Detector(
         backbone,
         levels,
