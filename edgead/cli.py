@@ -100,9 +100,6 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Learn from good images and write a bundle."""
-    from contextlib import nullcontext
-
-    from edgead.commands.progress import Silent
     from edgead.commands.runs import RUNS
     from edgead.commands.train import is_main_process
     from edgead.commands.train import train as run
@@ -114,7 +111,7 @@ def train(
         "train.seed": seed,
     }  # fmt: skip
     settings = _config(config, set_, options)
-    with TerminalProgress() if is_main_process() else nullcontext(Silent()) as progress:
+    with TerminalProgress() as progress:
         result = run(settings, progress, out=out, runs=RUNS, resume=resume)
     if not is_main_process():
         return

@@ -42,14 +42,13 @@ class TerminalProgress:
                 self.note(f"{task}: done{f' ({detail})' if detail else ''}")
             return
         if task not in self._tasks:
+            self._bars.start()  # not before: of processes that train together only one has something to show
             self._tasks[task] = self._bars.add_task(task, total=total, detail=detail)
         self._bars.update(self._tasks[task], completed=done, total=total, detail=detail)
         if done >= total:
             self._bars.update(self._tasks.pop(task), completed=total)
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._bars.start()
         return self
 
     def __exit__(

@@ -97,7 +97,7 @@ def test_the_base_alone_converges_to_the_closed_form(name: str, tmp_path: Path) 
     model = altub_model(name)
     model.flow.requires_grad_(False)
     settings = replace(
-        LOOP, epochs=160, batch_size=N_FIT, noise=0.0, learning_rate=1e-9, altub_interval=2, altub_learning_rate=0.05
+        LOOP, epochs=250, batch_size=N_FIT, noise=0.0, learning_rate=1e-9, altub_interval=2, altub_learning_rate=0.05
     )
     state = run(model, tmp_path / "c.safetensors", settings)
     started = [torch.from_numpy(array[:N_FIT]).float() for array in make_arrays(model)]
@@ -146,6 +146,7 @@ def test_a_resumed_training_makes_the_same_base_steps(tmp_path: Path) -> None:
             raise Interrupted
 
     whole, broken, resumed = altub_model(), altub_model(), altub_model()
+    disturb(resumed)  # nothing but the checkpoint may decide where it goes on
     settings = replace(LOOP, epochs=6)
     expected = run(whole, tmp_path / "whole.safetensors", settings)
     with pytest.raises(Interrupted):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,6 +43,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "fastflow": ({"levels": ("8:6", "16:5"), "coupling": "affine", "base": "altub"}, {}),
     "cflow": ({"levels": ("8:6", "16:5"), "position_channels": 8}, {"fibers": 20}),
     "uflow": ({"levels": ("8:8", "16:12")}, {}),
+    "hgad": ({"levels": ("8:6",), "pyramid": (64, 32), "position_channels": 8, "components": 3}, {"fibers": 20}),
+    "vae-usf": ({"levels": ("8+16:6",), "latent_size": 5, "decoded_size": 16}, {}),
 }
 
 
@@ -59,7 +60,7 @@ def train(
     model_settings, case_settings = CASES[name]
     model = make_model(name=name, classes=("one", "two"), **model_settings)
     torch.manual_seed(0)
-    disturb(model)
+    disturb(model, 0.5 if resume else 0.05)  # nothing but the checkpoint may decide where a resumed run goes on
     random = np.random.default_rng(0)
     rows = n_fit + n_held_out
     arrays = [random.normal(size=(rows, level.channels, *level.size)).astype(np.float16) for level in model.levels]
@@ -148,14 +149,15 @@ def work(job: str, folder: Path, arguments: dict[str, Any], environment: dict[st
         sys.exit(error.exit_code)
 
 
-def fork(job: str, folder: Path, arguments: dict[str, Any], environment: dict[str, str]) -> int:
-    """The process id of a new process that does a job and ends."""
+def fork(job: str, folder: Path, arguments: dict[str, Any], environment: dict[str, str], ports: int) -> int:
+    """The process id of a new process that reads the port from a pipe, does a job and ends."""
     child = os.fork()
     if child:
         return child
     code = 3
     try:
-        work(job, folder, arguments, environment)
+        port = os.read(ports, 5).decode().strip()
+        work(job, folder, arguments, {**environment, "MASTER_PORT": port})
         code = 0
     except SystemExit as end:
         code = int(end.code or 0)
@@ -166,30 +168,25 @@ def fork(job: str, folder: Path, arguments: dict[str, Any], environment: dict[st
     os._exit(code)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main() -> None:
     torch.set_num_threads(1)
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         size = len(request["arguments"])
-        port = free_port()
-        shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        shared["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        ports, sink = os.pipe()
+        shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
         children = [
-            fork(request["job"], Path(request["folder"]), arguments, {**shared, "RANK": str(rank)})
+            fork(request["job"], Path(request["folder"]), arguments, {**shared, "RANK": str(rank)}, ports)
             for rank, arguments in enumerate(request["arguments"])
         ]
-        # where the processes meet; made after the fork, because it has a thread
-        store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+        # where the processes meet; made after the fork, because it has a thread, and on any free port
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        os.write(sink, f"{store.port:5}".encode() * size)
         statuses = [os.waitpid(child, 0)[1] for child in children]
         del store
+        os.close(ports)
+        os.close(sink)
         print(json.dumps([os.waitstatus_to_exitcode(status) for status in statuses]), flush=True)
 
 
