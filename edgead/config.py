@@ -200,6 +200,21 @@ class ModelConfig(_Section):
             raise ValueError(f"vae-usf has no use for {', '.join(wrong)}")
         return self
 
+    @model_validator(mode="after")
+    def _hgad_has_its_own_parts(self) -> ModelConfig:
+        if self.name != "hgad":
+            return self
+        unused = {
+            "base=altub (its centres are learnt)": self.base != "normal",
+            "couplings=auto": self.couplings == "auto",
+            "level_weights": self.level_weights,
+            "loss=log_sigmoid (it is a part of its own)": self.loss != "nll",
+        }
+        wrong = [key for key, given in unused.items() if given]
+        if wrong:
+            raise ValueError(f"hgad has no use for {', '.join(wrong)}")
+        return self
+
     @property
     def n_levels(self) -> int:
         """Number of scales: every level at every size of the pyramid."""

@@ -152,10 +152,8 @@ class Detector(nn.Module):
         return whitened
 
     def transform(self, inputs: Sequence[Tensor]) -> list[Latent]:
-        """The whole flow: start, couplings, base. The log-determinant includes that of the start."""
-        starts = [level.start(x) for level, x in zip(self.levels, inputs, strict=True)]
-        latents = self.latents([x for x, _ in starts])
-        return [Latent(z, log_det + own) for (z, log_det), (_, own) in zip(latents, starts, strict=True)]
+        """The whole flow: start, couplings, base. The log-determinant is without that of the start, a constant."""
+        return self.latents([level.begin(x) for level, x in zip(self.levels, inputs, strict=True)])
 
     def loss_terms(self, batch: Batch, stage: int = 2) -> list[Tensor]:
         """Scalars to minimise, each the mean over the samples of its level; one alone where the levels are one flow.
@@ -185,7 +183,9 @@ class Detector(nn.Module):
     def nll(self, images: Tensor) -> Tensor:
         """Negative log-likelihood per image, `(N,)`, of `(N, H, W, 3)` uint8 RGB: nats, without the constant log(2 pi)/2."""
         latents = self.transform(self.inputs(self.features(images)))
-        return torch.stack([0.5 * per_sample(z.square().sum(dim=1)) - per_sample(d) for z, d in latents]).sum(dim=0)
+        total = torch.stack([0.5 * per_sample(z.square().sum(dim=1)) - per_sample(d) for z, d in latents]).sum(dim=0)
+        starts = [start_log_det(level) for level, grid in zip(self.levels, self.flow_grids, strict=True) if grid[0]]
+        return total - sum(starts)
 
     def latent_norm(self, images: Tensor) -> Tensor:
         r"""Half the squared norm of the whole latent per image, `(N,)`.
@@ -208,10 +208,18 @@ class Detector(nn.Module):
         channels = self.flow.latent_channels
         return [squared_norm(z) - log_det * (2.0 / c) for (z, log_det), c in zip(latents, channels, strict=True)]
 
+    def score(self, evidence: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What `forward` returns, from the evidence."""
+        return self.head(evidence)  # type: ignore[no-any-return]
+
+    def fit_head(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
+        """Set the constants of the score from the evidence of good images: those that were fitted, and others."""
+        self.head.fit(fitted, unseen)
+
     def run(self, images: Tensor, transform: Transform, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
         """From images to the outputs, with any function in the place of `transform`: the exported graph has a folded one."""
         latents = transform(self.inputs(self.features(images)))
-        return self.head(self.evidence(latents, class_bias))  # type: ignore[no-any-return]
+        return self.score(self.evidence(latents, class_bias))
 
     def forward(self, images: Tensor, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
         """`anomaly_map` `(N, h, w)` and `pred_score` `(N,)` of `(N, H, W, 3)` uint8 RGB."""

@@ -18,6 +18,7 @@ from edgead.flows.multiscale import MultiScaleFlow, ParallelFlow, UShapedFlow
 from edgead.models.backbone import Backbone
 from edgead.models.backbone_weights import LITE0
 from edgead.models.detector import Detector
+from edgead.models.hgad import HgadDetector
 from edgead.models.level import Level, LevelSpec
 from edgead.models.scoring import ScoreHead
 from edgead.models.vae_usf import VaeDetector
@@ -80,6 +81,17 @@ def assemble(config: ModelConfig, classes: tuple[str, ...], weights: str | None)
         size = config.latent_size
         return VaeDetector(backbone, encoded, picture, prior, base, latent_size=size, score=config.vae_score)
     flow = make_flow(config, levels)
+    if config.name == "hgad":
+        return HgadDetector(
+            backbone,
+            levels,
+            flow,
+            classes=len(classes),
+            components=config.components,
+            mode=config.score,
+            top_fraction=config.top_fraction,
+            position_channels=config.position_channels,
+        )
     return Detector(
         backbone,
         levels,

@@ -98,7 +98,7 @@ def pseudo_defect_auroc(
     """How well the detector tells the early-stopping images from their pseudo-defective copies; sets its head."""
     fit_head(model, arrays, labels, indices)
     scores = [
-        model.head([part.to(_device(model)) for part in _evidence(model, arrays, labels, rows)])[1].cpu()
+        model.score([part.to(_device(model)) for part in _evidence(model, arrays, labels, rows)])[1].cpu()
         for rows in (indices.early_stop, indices.pseudo)
     ]
     defective = np.arange(len(indices.early_stop) + len(indices.pseudo)) >= len(indices.early_stop)
@@ -141,7 +141,7 @@ def fit_head(
         indices: The `fit` and `early_stop` rows.
     """
     fitted, unseen = (_evidence(model, arrays, labels, rows) for rows in (indices.fit, indices.early_stop))
-    model.head.fit(fitted, unseen)
+    model.fit_head(fitted, unseen)
 
 
 def _evidence(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgead.models.hgad_head import HgadHead
 
-from .test_hgad import fitted, make_head, make_latents, one_hot_bias
+from .test_hgad_head import fitted, make_head, make_latents, one_hot_bias
 
 
 class _Graph(torch.nn.Module):
