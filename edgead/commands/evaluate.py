@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import POOLED, Bundle, ClassCalibration
+from edgead.commands.alignment import Alignment, measure_alignment
 from edgead.commands.progress import Progress
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
@@ -37,6 +38,7 @@ class Evaluation:
         broken: Images that could not be read, with the reason.
         class_mode: What the model was told about each image's class; None for a model that cannot be told.
         class_accuracy: Share of the images whose class the model predicts right; None as above.
+        alignment: Correlation of NLL and latent norm, where it was asked for.
     """
 
     result: EvaluationResult
@@ -44,12 +46,15 @@ class Evaluation:
     broken: tuple[tuple[Path, str], ...]
     class_mode: ClassMode | None = None
     class_accuracy: float | None = None
+    alignment: Alignment | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `EvaluationResult.to_json`, with the class mode and accuracy of a model that knows classes."""
         values = self.result.to_json()
         if self.class_mode is not None:
             values |= {"class_mode": self.class_mode, "class_accuracy": self.class_accuracy}
+        if self.alignment is not None:
+            values["alignment"] = self.alignment.to_json()
         return values
 
 
@@ -62,6 +67,7 @@ def evaluate_bundle(
     false_alarm_rate: float | None,
     report: Path | None,
     class_mode: ClassMode = "none",
+    alignment: bool = False,
 ) -> Evaluation:
     """Score every test image of a data set.
 
@@ -75,6 +81,7 @@ def evaluate_bundle(
         class_mode: For a model that knows classes: `given` tells it the class of each image and uses that class's
             threshold, `predicted` those that the model itself finds first, `none` leaves it open and uses the
             threshold of an unknown class. Other models use each class's threshold.
+        alignment: Also run the torch model, and correlate its likelihood with its latent norm; needs torch.
 
     Raises:
         DataError: If there is no labelled test image that can be read.
@@ -105,8 +112,9 @@ def evaluate_bundle(
     if report is not None:
         page = report / REPORT_FILE
         write_report(page, _report(bundle, runner, data, result, images, calibration))
+    aligned = measure_alignment(bundle, data, progress) if alignment else None
     accuracy = scorer.n_right / len(images) if knows_classes else None
-    return Evaluation(result, page, tuple(broken), class_mode if knows_classes else None, accuracy)
+    return Evaluation(result, page, tuple(broken), class_mode if knows_classes else None, accuracy, aligned)
 
 
 @dataclass

@@ -105,6 +105,11 @@ class Detector(nn.Module):
         return self.loss_kind == "nll"
 
     @property
+    def has_normal_base(self) -> bool:
+        """Whether the likelihood is that of a standard normal latent, and so a function of its norm and volume."""
+        return True
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         """Names of what `forward` returns."""
         return ("anomaly_map", "pred_score")
@@ -180,21 +185,22 @@ class Detector(nn.Module):
             return -sum(value / size for value, size in terms)
         return -sum(value for value, _ in terms) / sum(size for _, size in terms)
 
-    def nll(self, images: Tensor) -> Tensor:
-        """Negative log-likelihood per image, `(N,)`, of `(N, H, W, 3)` uint8 RGB: nats, without the constant log(2 pi)/2."""
-        latents = self.transform(self.inputs(self.features(images)))
-        total = torch.stack([0.5 * per_sample(z.square().sum(dim=1)) - per_sample(d) for z, d in latents]).sum(dim=0)
-        starts = [start_log_det(level) for level, grid in zip(self.levels, self.flow_grids, strict=True) if grid[0]]
-        return total - sum(starts)
+    def nll_and_norm(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Negative log-likelihood and half the squared norm of the whole latent of `(N, H, W, 3)` uint8 RGB, `(N,)` each.
 
-    def latent_norm(self, images: Tensor) -> Tensor:
-        r"""Half the squared norm of the whole latent per image, `(N,)`.
-
-        For a uniform flow this is the NLL but for a constant, and the loss of Deep SVDD (Abu Zaid et al., 2025,
-        arXiv:2510.09452): :math:`-\log p(x) = \tfrac12 \lVert F(x) \rVert^2 - \log\lvert\det J\rvert + \text{const}`.
+        The former in nats without the constant log(2 pi)/2 per dimension. For a uniform flow they differ by one constant
+        for all images, and the latter is the loss of Deep SVDD (Abu Zaid et al., 2025, arXiv:2510.09452):
+        :math:`-\log p(x) = \tfrac12 \lVert F(x) \rVert^2 - \log\lvert\det J\rvert`.
         """
         latents = self.transform(self.inputs(self.features(images)))
-        return torch.stack([0.5 * per_sample(z.square().sum(dim=1)) for z, _ in latents]).sum(dim=0)
+        norm = torch.stack([0.5 * per_sample(z.square().sum(dim=1)) for z, _ in latents]).sum(dim=0)
+        log_det = torch.stack([per_sample(d) for _, d in latents]).sum(dim=0)
+        starts = [start_log_det(level) for level, grid in zip(self.levels, self.flow_grids, strict=True) if grid[0]]
+        return norm - log_det - sum(starts), norm
+
+    def nll(self, images: Tensor) -> Tensor:
+        """Negative log-likelihood per image; see `nll_and_norm`."""
+        return self.nll_and_norm(images)[0]
 
     def class_bias(self, labels: Tensor) -> Tensor | None:
         """`class_bias` `(N, K)` that says the class of each image, from indices `(N,)`; None where K is 0."""

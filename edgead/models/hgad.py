@@ -70,6 +70,10 @@ class HgadDetector(Detector):
         return False
 
     @property
+    def has_normal_base(self) -> bool:
+        return False
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         return ("anomaly_map", "pred_score", "class_score")
 

@@ -1,0 +1,61 @@
+"""NLL and latent norm: one ranking for uniform flows, two for affine ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgead.commands.alignment import _ranks, correlation, measure_alignment
+from edgead.commands.evaluate import evaluate_bundle
+from edgead.commands.progress import Silent
+from edgead.commands.train import train
+from edgead.engines.build import open_engine
+from edgead.errors import ConfigError
+
+from .conftest import tiny_config
+
+
+@pytest.mark.parametrize("coupling", ["uniform", "affine"])
+def test_only_a_uniform_flow_ranks_by_its_norm(coupling: str, tiny_data: Path, tmp_path: Path) -> None:
+    """Trained and stored, the uniform flow has both correlations 1 and no spread of the volume; the affine one has spread."""
+    config = tiny_config(
+        tiny_data, model__name="fastflow", model__coupling=coupling, model__levels=["8:8", "16:8"], model__blocks=4,
+        train__epochs=3, train__learning_rate=0.01,
+    )  # fmt: skip
+    result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
+    found = measure_alignment(result.bundle, tiny_data, Silent())
+    assert found.is_uniform is (coupling == "uniform")
+    assert found.n_images > 10
+    if coupling == "uniform":
+        assert found.spearman == pytest.approx(1.0, abs=1e-9)
+        assert found.pearson == pytest.approx(1.0, abs=1e-9)
+        assert found.log_det_spread < 1e-7
+    else:
+        assert found.log_det_spread > 1e-5
+    with open_engine(result.bundle, "reference", threads=1) as runner:
+        evaluation = evaluate_bundle(
+            result.bundle, runner, tiny_data, Silent(), false_alarm_rate=None, report=None, alignment=True
+        )
+    assert evaluation.to_json()["alignment"] == found.to_json()
+    assert f"{found.n_images} images" in found.describe()
+
+
+def test_a_mixture_has_no_such_norm(tiny_data: Path, tmp_path: Path) -> None:
+    """HGAD's likelihood is no function of a norm, and the error says so."""
+    config = tiny_config(
+        tiny_data, model__name="hgad", model__levels=["16:8"], model__pyramid=[128], model__blocks=1,
+        model__position_channels=8, train__epochs=1, train__fibers=0,
+    )  # fmt: skip
+    result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
+    with pytest.raises(ConfigError, match="mixture as its base"):
+        measure_alignment(result.bundle, tiny_data, Silent())
+
+
+def test_ranks_share_ties_and_correlation_is_numpys() -> None:
+    """Equal values have their mean rank; the correlation is that of numpy."""
+    np.testing.assert_array_equal(_ranks(np.array([5.0, 1.0, 5.0, 7.0])), [1.5, 0.0, 1.5, 3.0])
+    a, b = np.random.default_rng(0).normal(size=(2, 30))
+    assert correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert correlation(np.ones(3), np.ones(3)) == 1.0
