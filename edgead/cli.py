@@ -96,6 +96,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run: --out, else the newest unfinished one.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the training would do and need, without doing it.")
+    ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -111,6 +114,9 @@ def train(
         "train.seed": seed,
     }  # fmt: skip
     settings = _config(config, set_, options)
+    if dry_run:
+        _dry_run(settings, out)
+        return
     with TerminalProgress() as progress:
         result = run(settings, progress, out=out, runs=RUNS, resume=resume)
     if not is_main_process():
@@ -428,6 +434,20 @@ def _config(path: Path | None, assignments: list[str] | None, options: dict[str,
 
 
 @contextmanager
+def _dry_run(settings: Config, out: Path | None) -> None:
+    from edgead.commands.dry_run import dry_run
+    from edgead.commands.runs import RUNS
+    from edgead.commands.train import is_main_process
+    from edgead.terminal import TerminalProgress, show_facts
+
+    if not is_main_process():
+        return
+    with TerminalProgress() as progress:
+        plan = dry_run(settings, progress, out=out, runs=RUNS)
+    show_facts(plan.facts)
+    plan.check()
+
+
 def _engine(path: Path | None, engine: str | None, settings: Config) -> Iterator[tuple[Bundle, Runner]]:
     from edgead.bundle import open_bundle
     from edgead.commands.runs import default_bundle

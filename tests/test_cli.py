@@ -59,6 +59,8 @@ def test_help_is_quick_and_light(tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (["train", "--data", "nowhere"], 1, "nowhere"),
+        (["train", "--data", "nowhere", "--dry-run"], 0, "no folder nowhere"),
+        (["train", "--data", ".", "--dry-run"], 1, "empty"),
         (["train", "--set", "model.colour=red"], 2, "model.colour"),
         (["train", "--set", "train.epochs=-1", "--set", "model.blocks=x"], 2, "2 setting(s)"),
         (["train", "--set", "epochs"], 2, "section.key=value"),
@@ -79,7 +81,7 @@ def test_help_is_quick_and_light(tmp_path: Path) -> None:
 def test_errors_have_their_exit_code_and_say_what_was_seen(
     arguments: list[str], code: int, said: str, tmp_path: Path
 ) -> None:
-    """Every expected failure ends with its documented exit code and names the value, without a traceback."""
+    """Every command ends with its documented exit code and names the value, without a traceback."""
     done = edgead(*arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert said in done.stderr + done.stdout

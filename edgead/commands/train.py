@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, Provenance, open_bundle
 from edgead.commands.curve import write_curve
+from edgead.commands.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
 from edgead.commands.progress import Progress, Silent
 from edgead.commands.runs import BUNDLE, CHECKPOINT, RUN_FILE, mark_latest, new_run, unfinished_run
 from edgead.config import Config
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
 
     from edgead.models.detector import Detector
     from edgead.train.distributed import World
+    from edgead.train.estimate import Estimate
     from edgead.train.features import FeatureStore
     from edgead.train.loop import LoopSettings, TrainState
     from edgead.train.start import Indices, LevelStart
 
 HISTORY = "history.json"
 CURVE = "training.png"
-CACHE = "cache"
 ALIKE = 0.3
 HELPFUL = 0.005
 PACKAGES = ("edgead", "torch", "timm", "numpy", "opencv-python", "onnx", "onnxruntime", "safetensors")
@@ -354,12 +355,11 @@ class _Prepared:
 def _closed_form_start(
     config: Config, data: TrainingData, model: Detector, run: Path, progress: Progress, clock: _Clock, world: World
 ) -> _Prepared:
-    from edgead.train.features import extract_features, feature_bytes, feature_key
+    from edgead.train.features import extract_features, feature_key, missing_bytes
     from edgead.train.start import Indices, fit_start, resemblance
 
     fit, early_stop = data.split.fit, data.split.early_stop
-    decides = config.model.couplings == "auto" or (config.model.positions and len(config.train.shrinkage) > 1)
-    copies = config.train.pseudo_defects if decides else 0
+    copies = pseudo_copies(config)
     n_good = len(fit) + len(early_stop)
     n_pseudo = copies * len(early_stop)
 
@@ -370,13 +370,20 @@ def _closed_form_start(
         donor = fit[(which * copies + copy) % len(fit)]
         return data.read_pseudo(early_stop[which], donor, (config.train.seed, which, copy))
 
-    limit = config.train.cache_memory_mb * 1_000_000 if world.size == 1 else 0
-    cache = config.train.cache_dir or run / CACHE
-    needed = feature_bytes(model.backbone, n_good + n_pseudo)
-    place = "in memory" if needed <= limit else f"on disk in {cache}"
-    also = f" and {n_pseudo} pseudo-defective" if n_pseudo else ""
-    progress.note(f"Features of {n_good} good{also} images: {needed / 1e6:.0f} MB {place}.")
+    limit, cache = memory_limit(config, world.size), feature_folder(config, run)
     content = f"{data.digest}/{config.train.seed}/{copies}" if copies else data.digest
+    key = feature_key(model.backbone, content, data.image_size, data.scan.white_level)
+
+    def needs() -> Estimate:
+        missing = missing_bytes(model.backbone, n_good + n_pseudo, cache, key)
+        found = training_needs(config, model, n_good + n_pseudo, processes=world.size, features_missing=missing)
+        found.check(cache, run / CACHE)
+        return found
+
+    estimate = world.from_main(needs)
+    also = f" and {n_pseudo} pseudo-defective" if n_pseudo else ""
+    place = f"on disk in {cache}" if estimate.features_disk_mb else "in memory"
+    progress.note(f"Features of {n_good} good{also} images are kept {place}. {estimate.describe()}")
     store = extract_features(
         model.backbone,
         read,
@@ -384,7 +391,7 @@ def _closed_form_start(
         device=next(model.parameters()).device,
         memory_limit=0 if config.train.cache_dir else limit,
         folder=cache,
-        key=feature_key(model.backbone, content, data.image_size, data.scan.white_level),
+        key=key,
         progress=lambda done, total: progress.update("Features", done, total),
         rank=world.rank,
         world_size=world.size,
@@ -400,7 +407,8 @@ def _closed_form_start(
             progress.note(f"Level {spec}: shrinkage {start.shrinkage:g} (pseudo-defect AUROC per amount: {tried}).")
     rows = parts.fit + parts.early_stop + parts.pseudo
     arrays = _shared_arrays(model, store, rows, limit, run / CACHE, world)
-    alike = resemblance(arrays, parts)
+    # whitened features alone tell photographs of one part from those of another
+    alike = resemblance(arrays, parts) if config.model.positions else 0.0
     if alike > ALIKE:
         progress.note(
             f"Warning: held-out images closely resemble single training images (median similarity {alike:.2f}, different "

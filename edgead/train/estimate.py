@@ -51,7 +51,7 @@ class Estimate:
 
     @property
     def disk_mb(self) -> float:
-        """All disk, in the folder of the caches."""
+        """All disk, in the folders of the caches."""
         return self.features_disk_mb + self.started_disk_mb
 
     def describe(self) -> str:
@@ -68,15 +68,22 @@ class Estimate:
             return f"{text} and no disk for caches."
         return f"{text} and {_written(self.disk_mb)} of disk ({_listed(disk)})."
 
-    def check(self, folder: Path) -> None:
-        """Check that the disk of `folder` can take what is not yet there.
+    def check(self, features: Path, started: Path) -> None:
+        """Check that the disk can take what is not yet there.
+
+        Args:
+            features: Folder of the backbone features; need not exist.
+            started: Folder of the flows' inputs; the two may lie on one disk or on two.
 
         Raises:
             StorageError: If it cannot, with what is needed and what is free.
         """
-        needed = self.features_missing_mb + self.started_disk_mb
-        if needed:
-            require_free_space(folder, math.ceil((needed + _SPARE_MB) * 1e6), purpose="Training")
+        needed: dict[int, float] = {}
+        for folder, size in ((features, self.features_missing_mb), (started, self.started_disk_mb)):
+            disk = _disk(folder)
+            needed[disk] = needed.get(disk, 0.0) + size
+            if needed[disk]:
+                require_free_space(folder, math.ceil((needed[disk] + _SPARE_MB) * 1e6), purpose="Training")
 
 
 def estimate(
@@ -94,6 +101,8 @@ def estimate(
     learned: int,
     position_values: int,
     memory_limit: int,
+    fibers: int = 0,
+    keep_features: bool = False,
     processes: int = 1,
     features_missing: int | None = None,
 ) -> Estimate:
@@ -113,16 +122,20 @@ def estimate(
         learned: Those of them that the optimiser changes.
         position_values: Those of them in matrices of a per-position start; 0 without.
         memory_limit: Bytes above which features, or the inputs of one level, go to the disk.
+        fibers: Feature vectors per training step and level, of the images of a batch; 0 = whole maps.
+        keep_features: Whether features go to the disk in any case, for other runs.
         processes: Number of processes that train together; several share their features through the disk.
         features_missing: Bytes of the features that are not on the disk yet; None is all of them.
     """
     features = _HALF * n_images * sum(channels[key] * math.prod(sizes[key]) for key in channels)
-    on_disk = features > memory_limit or processes > 1
+    on_disk = features > memory_limit or keep_features or processes > 1
     started = [_HALF * n_started * math.prod(shape) for shape in level_shapes]
     passes = extraction_batch * math.prod(image_size) * _PIXEL_BYTES
     # covariances are summed, drawn together and inverted in double precision
     start = 4 * 2 * _FLOAT * position_values
-    step = _FLOAT * batch_size * sum(map(math.prod, level_shapes)) * (_STEP_VALUES + blocks * _BLOCK_VALUES)
+    loaded = batch_size * sum(map(math.prod, level_shapes))
+    seen = min(loaded, fibers * sum(channels for channels, _, _ in level_shapes)) if fibers else loaded
+    step = _FLOAT * (_STEP_VALUES * loaded + _BLOCK_VALUES * blocks * seen)
     return Estimate(
         features_memory_mb=0.0 if on_disk else features / 1e6,
         features_disk_mb=features / 1e6 if on_disk else 0.0,
@@ -132,6 +145,13 @@ def estimate(
         weights_mb=_FLOAT * (weights + _OPTIMISER_COPIES * learned) / 1e6,
         working_mb=_PROCESS_MB + max(passes, start, step) / 1e6,
     )
+
+
+def _disk(folder: Path) -> int:
+    """Number of the disk that a folder lies on, or will lie on."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder.stat().st_dev
 
 
 def _written(megabytes: float) -> str:

@@ -48,8 +48,9 @@ def test_what_is_above_the_limit_goes_to_the_disk() -> None:
     assert (need.features_memory_mb, need.features_disk_mb) == (0, pytest.approx(50))
     assert need.started_disk_mb == pytest.approx(2 * 900 * 64 * 200 / MB)
     assert need.started_memory_mb == pytest.approx(2 * 900 * 32 * 25 / MB)
-    shared = estimate(**MODEL, processes=2)
-    assert (shared.features_memory_mb, shared.features_disk_mb) == (0, pytest.approx(50))
+    for shared in (estimate(**MODEL, processes=2), estimate(**MODEL, keep_features=True)):
+        assert (shared.features_memory_mb, shared.features_disk_mb) == (0, pytest.approx(50))
+        assert shared.started_disk_mb == 0
 
 
 def test_it_agrees_with_what_is_stored(tmp_path: Path) -> None:
@@ -106,6 +107,13 @@ def test_each_input_counts(change: dict[str, Any], grows: str) -> None:
     assert after.memory_mb > before.memory_mb
 
 
+def test_steps_of_single_vectors_need_less() -> None:
+    """Fibers pass the couplings alone, though whole maps are loaded; more of them than there are changes nothing."""
+    whole, few, all_of_them = (estimate(**{**MODEL, "batch_size": 900}, fibers=f) for f in (0, 64, 10**9))
+    assert few.working_mb < whole.working_mb == all_of_them.working_mb
+    assert few.working_mb > estimate(**{**MODEL, "batch_size": 100}, fibers=64).working_mb
+
+
 def test_it_is_said_in_one_sentence() -> None:
     """Memory and disk with their purposes, in readable units, without empty ones."""
     need = Estimate(0.0, 25_340.0, 25_340.0, 12.4, 0.0, 31.0, 950.0)
@@ -120,10 +128,12 @@ def test_a_disk_that_is_too_small_is_refused_before_the_work(tmp_path: Path) -> 
     """The error names what is needed and what is free; features that are already there are not asked for again."""
     free = shutil.disk_usage(tmp_path).free / 1e6
     with pytest.raises(StorageError, match=r"Training needs \d+ MB in .*, but only \d+ MB are free"):
-        Estimate(0.0, 2 * free, 2 * free, 0.0, 0.0, 0.0, 0.0).check(tmp_path / "new" / "cache")
+        Estimate(0.0, 2 * free, 2 * free, 0.0, 0.0, 0.0, 0.0).check(tmp_path / "new" / "cache", tmp_path)
     with pytest.raises(StorageError):
-        Estimate(0.0, 0.0, 0.0, 0.0, 2 * free, 0.0, 0.0).check(tmp_path)
-    Estimate(0.0, 2 * free, 0.0, 0.0, 0.0, 0.0, 0.0).check(tmp_path)
-    Estimate(2 * free, 0.0, 0.0, 2 * free, 0.0, 0.0, 0.0).check(tmp_path)
+        Estimate(0.0, 0.0, 0.0, 0.0, 2 * free, 0.0, 0.0).check(tmp_path, tmp_path / "run")
+    with pytest.raises(StorageError):
+        Estimate(0.0, 0.7 * free, 0.7 * free, 0.0, 0.7 * free, 0.0, 0.0).check(tmp_path / "cache", tmp_path / "run")
+    Estimate(0.0, 2 * free, 0.0, 0.0, 0.0, 0.0, 0.0).check(tmp_path, tmp_path)
+    Estimate(2 * free, 0.0, 0.0, 2 * free, 0.0, 0.0, 0.0).check(tmp_path, tmp_path)
     there = estimate(**{**MODEL, "memory_limit": 0}, features_missing=5 * MB)
     assert (there.features_disk_mb, there.features_missing_mb) == (pytest.approx(50), 5)
