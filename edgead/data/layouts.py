@@ -11,6 +11,7 @@ from edgead.errors import DataError
 
 GOOD_FOLDERS = {"good": "MVTec AD", "ok": "BTAD"}
 MASKS = "ground_truth"
+COLOUR, COLOUR_MASKS, POSITIONS = "rgb", "gt", "xyz"
 LABELLED = "labelled folders"
 PLAIN = "plain folder"
 Parts = tuple[list[Sample], list[Sample]]
@@ -20,7 +21,8 @@ def find_dataset(root: Path, *, need_train: bool = True) -> Dataset:
     """Recognise the data set in `root`.
 
     Tried in this order: VisA (`split_csv/1cls.csv` in the root, or beside one of its classes), one class in the layout
-    of MVTec AD or BTAD (`train/good|ok`, `test/*`, `ground_truth/*`), labelled folders (`good|ok` beside folders of
+    of MVTec AD or BTAD (`train/good|ok`, `test/*`, `ground_truth/*`) or MVTec 3D-AD, of which the colour pictures are
+    read (`train/good/rgb`, `test/*/rgb`, `test/*/gt`), labelled folders (`good|ok` beside folders of
     defects), several classes in the layout of MVTec AD or BTAD, and a plain folder, where every image counts as good.
 
     Args:
@@ -74,6 +76,8 @@ def _is_class(folder: Path) -> bool:
 
 
 def _layout_of(folder: Path) -> str:
+    if any(_colour_of(part) for part in (*subfolders(folder / "train"), *subfolders(folder / "test"))):
+        return "MVTec 3D-AD"
     for part in ("train", "test"):
         for name, layout in GOOD_FOLDERS.items():
             if (folder / part / name).is_dir():
@@ -88,7 +92,7 @@ def _is_labelled(folder: Path) -> bool:
 
 def _read_class(folder: Path, root: Path, class_name: str, need_train: bool) -> Parts:
     train = _good_folder(folder / "train")
-    train_paths = list_images(train) if train is not None else []
+    train_paths = list_images(_colour_of(train) or train) if train is not None else []
     if need_train and not train_paths:
         where = train or folder / "train"
         unnamed = "" if train else f", and none of its {len(subfolders(where))} folders is named good or ok"
@@ -131,11 +135,19 @@ def _read_test(test: Path, masks: Path, root: Path, class_name: str) -> list[Sam
         if folder.name == MASKS:
             continue
         good = folder.name.lower() in GOOD_FOLDERS
-        mask_of = {} if good else _masks_by_stem(masks / folder.name)
-        for path in list_images(folder):
+        colour = _colour_of(folder)
+        mask_of = {} if good else _masks_by_stem(folder / COLOUR_MASKS if colour else masks / folder.name)
+        for path in list_images(colour or folder):
             mask = mask_of.get(path.stem + "_mask", mask_of.get(path.stem))
             samples.append(Sample(path, _below(path, root), class_name, not good, GOOD if good else folder.name, mask))
     return samples
+
+
+def _colour_of(folder: Path) -> Path | None:
+    """The colour pictures of a folder of MVTec 3D-AD, which has positions or masks beside them."""
+    colour = folder / COLOUR
+    others = (folder / COLOUR_MASKS, folder / POSITIONS)
+    return colour if colour.is_dir() and any(other.is_dir() for other in others) else None
 
 
 def _masks_by_stem(folder: Path) -> dict[str, Path]:

@@ -46,6 +46,34 @@ def test_btad_layout(tmp_path: Path, write_images: WriteImages) -> None:
     assert [sample.mask_path.suffix for sample in dataset.test if sample.mask_path] == [".bmp", ".png"]
 
 
+def test_mvtec_3d_layout(tmp_path: Path, write_images: WriteImages) -> None:
+    """One class of MVTec 3D-AD: the colour pictures alone, masks beside them, those of good images left out."""
+    bagel = tmp_path / "bagel"
+    for part in ("train/good", "test/good", "test/hole"):
+        write_images(bagel / part / "rgb", "000.png", "001.png")
+        write_images(bagel / part / "xyz", "000.tiff", "001.tiff")
+    for part in ("test/good", "test/hole"):
+        write_images(bagel / part / "gt", "000.png", "001.png")
+    dataset = find_dataset(bagel)
+    assert (dataset.layout, dataset.classes) == ("MVTec 3D-AD", ("bagel",))
+    assert [sample.name for sample in dataset.train] == ["train/good/rgb/000.png", "train/good/rgb/001.png"]
+    assert [(sample.defect, sample.path.parent.name) for sample in dataset.test] == [("good", "rgb")] * 2 + [
+        ("hole", "rgb")
+    ] * 2
+    assert [sample.mask_path for sample in dataset.test] == [
+        None, None, bagel / "test/hole/gt/000.png", bagel / "test/hole/gt/001.png",
+    ]  # fmt: skip
+    assert find_dataset(tmp_path).layout == "MVTec 3D-AD"
+
+
+def test_a_folder_named_rgb_alone_is_as_any_other(tmp_path: Path, write_images: WriteImages) -> None:
+    """Without masks or positions beside it, nothing is left out."""
+    write_images(tmp_path / "a" / "train" / "good" / "rgb", "0.png")
+    write_images(tmp_path / "a" / "train" / "good" / "dark", "0.png")
+    dataset = find_dataset(tmp_path / "a")
+    assert (dataset.layout, len(dataset.train)) == ("MVTec AD", 2)
+
+
 def test_several_classes(tmp_path: Path, write_images: WriteImages) -> None:
     """A root of several classes: each child is a class; files are ignored and a folder that is no class is named."""
     for name in ("bottle", "cable"):
