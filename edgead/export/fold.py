@@ -20,6 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from edgead.errors import ExportError
+from edgead.export.folded import (
+    AddCode,
+    AddShift,
+    CouplingStep,
+    FoldedFlow,
+    FoldedPositions,
+    FoldedSubnet,
+    ResidualStep,
+    scale_output,
+)
 from edgead.flows.coupling import AdditiveCoupling, AffineCoupling
 from edgead.flows.flow import Flow, FlowSequence
 from edgead.flows.linear import ActNorm, ChannelLinear, FixedPermutation, Inverted, PositionLinear
@@ -28,148 +38,6 @@ from edgead.flows.subnets import ConvSubnet
 FoldForm = Literal["auto", "residual", "sliced"]
 ORTHOGONAL_TOLERANCE = 1e-6
 SEPARABLE_TOLERANCE = 1e-5
-
-
-class AddCode(nn.Module):
-    """h + rows + columns: what a position code adds to a subnet's hidden channels, as two small tables."""
-
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(self, rows: Tensor, columns: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("rows", rows)
-        self.register_buffer("columns", columns)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return hidden + self.rows + self.columns
-
-
-class FoldedSubnet(nn.Module):
-    """second(relu(code(first(u)))), with the position code as a constant."""
-
-    def __init__(self, first: nn.Conv2d, second: nn.Conv2d, code: AddCode | None) -> None:
-        super().__init__()
-        self.first = first
-        self.code = code
-        self.second = second
-
-    def forward(self, u: Tensor) -> Tensor:
-        hidden = self.first(u)
-        if self.code is not None:
-            hidden = self.code(hidden)
-        return self.second(hidden.relu())  # type: ignore[no-any-return]
-
-
-class ResidualStep(nn.Module):
-    """u + subnet(u): a coupling in residual form, full width outside, no 1x1."""
-
-    def __init__(self, subnet: FoldedSubnet) -> None:
-        super().__init__()
-        self.subnet = subnet
-
-    def forward(self, u: Tensor) -> Tensor:
-        return u + self.subnet(u)  # type: ignore[no-any-return]
-
-
-class CouplingStep(nn.Module):
-    """The coupling itself (sliced form): half-width convolutions on slices of u.
-
-    Args:
-        subnet: Folded.
-        n_first: Channels that stay.
-        n_second: Channels that change.
-        clamp: Of an affine coupling; None for an additive one.
-    """
-
-    def __init__(self, subnet: FoldedSubnet, n_first: int, n_second: int, clamp: float | None) -> None:
-        super().__init__()
-        self.subnet = subnet
-        self.n_first = n_first
-        self.n_second = n_second
-        self.clamp = clamp
-
-    def forward(self, u: Tensor) -> Tensor:
-        return self.with_log_scale(u)[0]
-
-    def with_log_scale(self, u: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The output, and the log scales `(N, n_second, h, w)` of an affine coupling."""
-        first, second = u[:, : self.n_first], u[:, self.n_first :]
-        answer = self.subnet(first)
-        if self.clamp is None:
-            return torch.cat([first, second + answer], dim=1), None
-        log_scale = self.clamp * torch.tanh(0.1 * answer[:, : self.n_second])
-        changed = second * torch.exp(log_scale) + answer[:, self.n_second :]
-        return torch.cat([first, changed], dim=1), log_scale
-
-
-class AddShift(nn.Module):
-    """u + shift, one value per channel."""
-
-    shift: Tensor
-
-    def __init__(self, shift: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("shift", shift[None, :, None, None].clone())
-
-    def forward(self, u: Tensor) -> Tensor:
-        return u + self.shift
-
-
-class FoldedPositions(nn.Module):
-    """One matrix per position, `(N, C, h, w)` to `(N, C, h, w)`, as a single batched product."""
-
-    weight_t: Tensor
-    mean: Tensor
-
-    def __init__(self, weight: Tensor, mean: Tensor, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.register_buffer("weight_t", weight.transpose(1, 2).contiguous())
-        self.register_buffer("mean", mean[:, None, :])
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        positions, _, channels = self.mean.shape
-        columns = x.reshape(-1, channels, positions).permute(2, 0, 1)
-        z = torch.matmul(columns - self.mean, self.weight_t)
-        return z.permute(1, 2, 0).reshape(-1, channels, *self.size)
-
-
-class FoldedFlow(nn.Module):
-    """A flow for inference: `(N, C, H, W)` to a latent whose norm at each position is that of the unfolded flow.
-
-    Unless it was folded to be exact, the latent may differ from the unfolded one by an orthogonal matrix, which no norm
-    sees.
-
-    Args:
-        steps: One after the other.
-        log_det: What the linear flows contribute to the log-determinant, `(h, w)`; only where it is asked for.
-    """
-
-    log_det: Tensor | None
-
-    def __init__(self, steps: list[nn.Module], log_det: Tensor | None = None) -> None:
-        super().__init__()
-        self.steps = nn.ModuleList(steps)
-        self.register_buffer("log_det", log_det)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for step in self.steps:
-            x = step(x)
-        return x
-
-    def with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The latent, and the log-determinant at each position `(N, h, w)`; all log scales are summed at once."""
-        assert self.log_det is not None
-        total: Tensor | None = None
-        for step in self.steps:
-            if isinstance(step, CouplingStep):
-                x, log_scale = step.with_log_scale(x)
-                if log_scale is not None:
-                    total = log_scale if total is None else total + log_scale
-            else:
-                x = step(x)
-        return x, self.log_det if total is None else total.sum(dim=1) + self.log_det
 
 
 def fold_flow(
@@ -228,17 +96,6 @@ def unfolded_multiply_adds(flow: Flow, channels: int, n_positions: int) -> int:
             convolutions = [subnet.first, subnet.second, *([subnet.condition] if subnet.condition is not None else [])]
             per_position += sum(conv.weight.numel() for conv in convolutions)
     return per_position * n_positions
-
-
-def folded_multiply_adds(folded: FoldedFlow, n_positions: int) -> int:
-    """Multiply-adds per image of a folded flow."""
-    total = 0
-    for module in folded.modules():
-        if isinstance(module, nn.Conv2d):
-            total += module.weight.numel() * n_positions
-        elif isinstance(module, FoldedPositions):
-            total += module.weight_t.numel()
-    return total
 
 
 class _Folder:
@@ -362,7 +219,7 @@ class _Folder:
         if not mixers:
             return
         for step in self.steps[mixers[-1] :]:
-            _scale_output(step, scale)
+            scale_output(step, scale)
         self.shift = scale * self.shift
         self.matrix = self.identity.clone()
 
@@ -396,30 +253,6 @@ class _Folder:
     def _reset(self) -> None:
         self.matrix = self.identity.clone()
         self.shift = self.identity.new_zeros(len(self.identity))
-
-
-def _scale_output(step: nn.Module, scale: Tensor) -> None:
-    """Make a step give scale ⊙ its output, from scale ⊙ its input where it is not one that mixes channels."""
-    if isinstance(step, FoldedPositions):
-        step.weight_t *= scale
-    elif isinstance(step, nn.Conv2d):
-        assert step.bias is not None
-        step.weight.data *= scale[:, None, None, None]
-        step.bias.data *= scale
-    elif isinstance(step, AddShift):
-        step.shift *= scale[None, :, None, None]
-    elif isinstance(step, ResidualStep):
-        step.subnet.first.weight.data /= scale[None, :, None, None]
-        _scale_output(step.subnet.second, scale)
-    elif isinstance(step, CouplingStep):
-        step.subnet.first.weight.data /= scale[None, : step.n_first, None, None]
-        changed = scale[step.n_first :]
-        if step.clamp is not None:
-            # only the shifts are in the output's units, the log scales are not
-            changed = torch.cat([torch.ones_like(changed), changed])
-        _scale_output(step.subnet.second, changed)
-    else:
-        raise AssertionError(type(step))
 
 
 def _product(flows: list[Flow], identity: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -16,108 +14,11 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from edgead.errors import ExportError
-from edgead.export.fold import FoldedFlow, fold_flow, folded_multiply_adds, unfolded_multiply_adds
-from edgead.flows.base import DiagonalBase
-from edgead.flows.flow import Flow, FlowSequence
-from edgead.flows.linear import ActNorm, OnFirstChannels, PositionLinear
-from edgead.flows.multiscale import Latent, UShapedFlow
+from edgead.export.folded_transform import FoldedTransform
 from edgead.models.detector import Detector
 
 OPSET = 17
 BATCH_AXIS = "batch"
-
-
-class FoldedTransform(nn.Module):
-    """The whole flow of a detector, start and base included, folded grid by grid: what `Detector.transform` computes.
-
-    The latents are exact only where the score needs them; log-determinants are zero where it does not.
-    """
-
-    def __init__(self, model: Detector) -> None:
-        super().__init__()
-        self.flow = model.flow
-        self.needs_log_det = model.needs_log_det
-        self.grids = grids(model)
-        self.stages = nn.ModuleList(
-            fold_flow(
-                grid.flow, grid.channels, grid.size, condition=code, exact=model.needs_latent or grid.exact,
-                log_det=grid.counted if model.needs_log_det else None,
-            )
-            for grid, code in zip(self.grids, model.codes(), strict=True)
-        )  # fmt: skip
-        self.starts = nn.ModuleList(
-            nn.Identity()
-            if grid.start is None
-            else fold_flow(grid.start, grid.start.mean.shape[1], grid.size, exact=True)
-            for grid in self.grids
-        )
-
-    def forward(self, inputs: Sequence[Tensor]) -> list[Latent]:
-        started = [start(x) for start, x in zip(self.starts, inputs, strict=True)]
-        if isinstance(self.flow, UShapedFlow):
-            return self.flow.walk(started, self._stage)
-        return [Latent(*self._stage(index, x)) for index, x in enumerate(started)]
-
-    def _stage(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        folded = self.stages[index]
-        assert isinstance(folded, FoldedFlow)
-        return folded.with_log_det(x) if self.needs_log_det else (folded(x), x.new_zeros(()))
-
-    def multiply_adds(self) -> tuple[int, int]:
-        """Per image: as trained, as folded."""
-        before = after = 0
-        for grid, *folded in zip(self.grids, self.starts, self.stages, strict=True):
-            positions = grid.size[0] * grid.size[1]
-            before += unfolded_multiply_adds(grid.flow, grid.channels, positions)
-            if grid.start is not None:
-                before += grid.start.weight.numel()
-            after += sum(folded_multiply_adds(part, positions) for part in folded if isinstance(part, FoldedFlow))
-        return before, after
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What happens on one grid.
-
-    Attributes:
-        start: A frozen start that cannot be part of `flow`, because more channels join after it.
-        flow: Everything else, from the start to the base.
-        counted: The part of it whose log-determinant counts: all but the start, whose own is a constant.
-        channels: Of the flow.
-        size: `(h, w)`.
-        exact: Whether another grid goes on from the result.
-    """
-
-    start: PositionLinear | None
-    flow: Flow
-    counted: Flow
-    channels: int
-    size: tuple[int, int]
-    exact: bool
-
-
-def grids(model: Detector) -> list[Grid]:
-    """The flow of a detector, grid by grid."""
-    found = []
-    stages = model.flow.stages()
-    for index, (level, stage, base) in enumerate(zip(model.levels, stages, model.bases, strict=True)):
-        assert isinstance(base, Flow)
-        if not isinstance(model.flow, UShapedFlow):
-            start, channels, size = model.flow_grids[index]
-            parts = [stage, base] if start is None else [start, stage, base]
-            found.append(Grid(None, FlowSequence(parts), FlowSequence([stage, base]), channels, size, False))
-            continue
-        width, kept = model.flow.widths[index], model.flow.latent_channels[index]
-        parts = [stage]
-        if isinstance(base, DiagonalBase):
-            parts.append(OnFirstChannels(base, kept, width))
-        counted = FlowSequence(parts)
-        if isinstance(level.start, ActNorm):
-            whole = FlowSequence([OnFirstChannels(level.start, level.channels, width), *parts])
-            found.append(Grid(None, whole, counted, width, level.size, index > 0))
-        else:
-            found.append(Grid(level.start, counted, counted, width, level.size, index > 0))
-    return found
 
 
 class DeployedModel(nn.Module):

@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgead.errors import ExportError
-from edgead.export.fold import (
-    AddCode,
-    AddShift,
-    FoldedFlow,
-    FoldedPositions,
-    FoldForm,
-    ResidualStep,
-    fold_flow,
-    folded_multiply_adds,
-    unfolded_multiply_adds,
-)
+from edgead.export.fold import FoldForm, fold_flow, unfolded_multiply_adds
+from edgead.export.folded import AddCode, AddShift, FoldedFlow, FoldedPositions, ResidualStep, folded_multiply_adds
 from edgead.flows.base import DiagonalBase
 from edgead.flows.blocks import CouplingKind, MixKind, coupling_block
 from edgead.flows.coupling import AdditiveCoupling
