@@ -142,6 +142,10 @@ def evaluate(
         str,
         typer.Option(help="What a model of several classes is told of each image's class: none, given or predicted."),
     ] = "none",
+    alignment: Annotated[
+        bool,
+        typer.Option("--alignment", help="Also correlate the model's likelihood with its latent norm; needs torch."),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the numbers as JSON to this file, - for stdout.")
     ] = None,
@@ -157,11 +161,18 @@ def evaluate(
         result = evaluate_bundle(
             opened, runner, settings.data.root, progress,
             false_alarm_rate=_rate(false_alarm_rate), report=report, class_mode=_class_mode(class_mode),
+            alignment=alignment,
         )  # fmt: skip
     if json_file is not None:
         _write_json(json_file, result.to_json())
     if json_file is None or str(json_file) != "-":
         show_evaluation(result.result)
+        if result.class_accuracy is not None:
+            typer.echo(
+                f"Class of the part predicted right: {result.class_accuracy:.1%} (class mode: {result.class_mode})."
+            )
+        if result.alignment is not None:
+            typer.echo(result.alignment.describe())
         if result.report is not None:
             typer.echo(f"Report: {result.report}")
 
@@ -423,17 +434,6 @@ def _report_bug(error: Exception) -> None:
     typer.echo(f"hint: Please report it with {log.name}", err=True)
 
 
-def _config(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:
-    from edgead.config import load_config, parse_override
-
-    overrides = dict(parse_override(text) for text in assignments or [])
-    overrides |= {
-        key: str(value) if isinstance(value, Path) else value for key, value in options.items() if value is not None
-    }
-    return load_config(path, overrides)
-
-
-@contextmanager
 def _dry_run(settings: Config, out: Path | None) -> None:
     from edgead.commands.dry_run import dry_run
     from edgead.commands.runs import RUNS
@@ -448,6 +448,17 @@ def _dry_run(settings: Config, out: Path | None) -> None:
     plan.check()
 
 
+def _config(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:
+    from edgead.config import load_config, parse_override
+
+    overrides = dict(parse_override(text) for text in assignments or [])
+    overrides |= {
+        key: str(value) if isinstance(value, Path) else value for key, value in options.items() if value is not None
+    }
+    return load_config(path, overrides)
+
+
+@contextmanager
 def _engine(path: Path | None, engine: str | None, settings: Config) -> Iterator[tuple[Bundle, Runner]]:
     from edgead.bundle import open_bundle
     from edgead.commands.runs import default_bundle
