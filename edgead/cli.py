@@ -103,8 +103,8 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Learn from good images and write a bundle."""
+    from edgead.commands.device import is_main_process
     from edgead.commands.runs import RUNS
-    from edgead.commands.train import is_main_process
     from edgead.commands.train import train as run
     from edgead.terminal import TerminalProgress, show_facts
 
@@ -435,9 +435,9 @@ def _report_bug(error: Exception) -> None:
 
 
 def _dry_run(settings: Config, out: Path | None) -> None:
+    from edgead.commands.device import is_main_process
     from edgead.commands.dry_run import dry_run
     from edgead.commands.runs import RUNS
-    from edgead.commands.train import is_main_process
     from edgead.terminal import TerminalProgress, show_facts
 
     if not is_main_process():

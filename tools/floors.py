@@ -21,7 +21,8 @@ from torch import Tensor
 
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.progress import Silent
-from edgead.commands.train import prepare_data, train
+from edgead.commands.train import train
+from edgead.commands.training_data import prepare_data
 from edgead.config import Config, load_config, parse_override
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.commands.device import choose_device
 from edgead.commands.needs import CACHE, feature_folder, pseudo_copies, training_needs
 from edgead.commands.progress import Progress
-from edgead.commands.train import choose_device, prepare_data
+from edgead.commands.training_data import prepare_data
 from edgead.config import Config
 
 if TYPE_CHECKING:

@@ -33,11 +33,10 @@ from edgead.data.dataset import Sample
 from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
 from edgead.evaluation.threshold import calibrate_class
-from edgead.imaging import Image
 from edgead.storage import scratch_folder
 
 if TYPE_CHECKING:
-    from edgead.commands.train import TrainingData
+    from edgead.commands.training_data import TrainingData
     from edgead.config import Config
     from edgead.export.onnx_graph import DeployedModel
     from edgead.models.detector import Detector

@@ -1,19 +1,27 @@
-"""The folder of runs: where a new one goes, which is the newest."""
+"""The folder of runs: where a new one goes, what it records, which is the newest."""
 
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
+import json
 import os
+import platform
+import subprocess
 import uuid
 from pathlib import Path
 
+from edgead.commands.training_data import TrainingData
+from edgead.config import Config
 from edgead.errors import ConfigError
+from edgead.storage import write_json
 
 RUNS = Path("runs")
 LATEST = "latest"
 BUNDLE = "bundle"
 CHECKPOINT = "checkpoint.safetensors"
 RUN_FILE = "run.json"
+PACKAGES = ("edgead", "torch", "timm", "numpy", "opencv-python", "onnx", "onnxruntime", "safetensors")
 
 
 def new_run(runs: Path, model: str) -> Path:
@@ -60,3 +68,56 @@ def mark_latest(run: Path) -> None:
 def default_bundle() -> Path:
     """The bundle of the newest finished run below the current folder."""
     return RUNS / LATEST / BUNDLE
+
+
+def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, resume: bool) -> Path:
+    """Make the folder of a run, or check that the one to resume had the same settings and images.
+
+    Raises:
+        ConfigError: If it had not, or a new run would overwrite one.
+    """
+    # The device may change; where the data lies may too, its digest may not.
+    settings = config.model_dump(mode="json", include={"data", "model", "train"})
+    settings["data"].pop("root")
+    settings["train"].pop("device")
+    record = {"settings": settings, "data_digest": data.digest}
+    if resume:
+        run = out or unfinished_run(runs)
+        try:
+            before = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{run} is no run that can be resumed: {RUN_FILE} is missing or damaged.") from error
+        changed = [key for key in record if before.get(key) != record[key]]
+        if changed:
+            raise ConfigError(
+                f"{run} was started with other {' and '.join(changed).replace('_', ' ')}; resuming needs the same.",
+                hint="Use the same options and data, or start anew without --resume.",
+            )
+        return run
+    if out is not None and (out / RUN_FILE).exists():
+        raise ConfigError(f"{out} already holds a run.", hint="Add --resume to go on with it, or choose another --out.")
+    run = out or new_run(runs, config.model.name)
+    description = {"description": data.description, "versions": package_versions(), "git": _git_revision()}
+    write_json(run / RUN_FILE, {**record, "config": config.model_dump(mode="json"), **description})
+    return run
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git_revision() -> str | None:
+    """Commit of the folder that edgead was run in, where it is a git repository."""
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import json
-import os
-import platform
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,23 +14,16 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, Provenance, open_bundle
 from edgead.commands.curve import write_curve
+from edgead.commands.device import choose_device
 from edgead.commands.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
 from edgead.commands.progress import Progress, Silent
-from edgead.commands.runs import BUNDLE, CHECKPOINT, RUN_FILE, mark_latest, new_run, unfinished_run
+from edgead.commands.runs import BUNDLE, CHECKPOINT, mark_latest, open_run, package_versions
+from edgead.commands.training_data import TrainingData, prepare_data
 from edgead.config import Config
-from edgead.data.dataset import Sample
-from edgead.data.layouts import find_dataset
-from edgead.data.pseudo_defects import make_pseudo_defect
-from edgead.data.reader import read_image
-from edgead.data.scan import Scan, data_digest, scan_images
-from edgead.data.split import Split, split_good
-from edgead.errors import ConfigError
-from edgead.imaging import Image, resize
+from edgead.imaging import Image
 from edgead.storage import write_json
 
 if TYPE_CHECKING:
-    import torch
-
     from edgead.models.detector import Detector
     from edgead.train.distributed import World
     from edgead.train.estimate import Estimate
@@ -47,7 +35,6 @@ HISTORY = "history.json"
 CURVE = "training.png"
 ALIKE = 0.3
 HELPFUL = 0.005
-PACKAGES = ("edgead", "torch", "timm", "numpy", "opencv-python", "onnx", "onnxruntime", "safetensors")
 
 
 @dataclass
@@ -73,29 +60,6 @@ class TrainResult:
     n_broken: int
     pseudo_auroc: tuple[float, float] | None
     couplings_kept: bool
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Good images, divided, and how to read them."""
-
-    root: Path
-    description: str
-    scan: Scan
-    split: Split
-    image_size: tuple[int, int]
-    classes: tuple[str, ...]
-    digest: str
-
-    def read(self, sample: Sample) -> Image:
-        """A picture at input size, RGB."""
-        return resize(read_image(sample.path, self.scan.white_level), self.image_size)
-
-    def read_pseudo(self, sample: Sample, donor: Sample, key: tuple[int, ...]) -> Image:
-        """A pseudo-defective copy of a picture at input size; `key` fixes the change."""
-        image, other = (read_image(s.path, self.scan.white_level) for s in (sample, donor))
-        changed, _ = make_pseudo_defect(image, other, np.random.default_rng(key))
-        return resize(changed, self.image_size)
 
 
 @dataclass
@@ -216,130 +180,6 @@ def _train(
     clock.lap("export")
     pseudo = None if before is None or after is None else (before, after)
     return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken), pseudo, kept)
-
-
-def prepare_data(config: Config, progress: Progress) -> TrainingData:
-    """Find, look at and divide the good images.
-
-    Raises:
-        DataError: If there are too few readable ones.
-    """
-    dataset = find_dataset(config.data.root)
-    progress.note(dataset.description)
-    scan = scan_images(
-        dataset.train,
-        min_good=config.train.min_images,
-        progress=lambda done, total: progress.update("Reading images", done, total),
-    )
-    for sample, reason in scan.broken[:5]:
-        progress.note(f"Left out {sample.name}: {reason}")
-    if scan.broken:
-        progress.note(f"{len(scan.broken)} of {len(dataset.train)} images were left out; {len(scan.readable)} remain.")
-    split = split_good(
-        scan.readable, config.data.early_stop_fraction, config.data.calibration_fraction, digests=scan.digests
-    )
-    progress.note(
-        f"Good images: {len(split.fit)} to learn from, {len(split.early_stop)} to stop by, "
-        f"{len(split.calibration)} for the threshold."
-    )
-    side = config.model.image_size
-    digest = data_digest(scan.readable, scan.digests)
-    return TrainingData(config.data.root, dataset.description, scan, split, (side, side), dataset.classes, digest)
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device of a name; `auto` takes cuda, then mps, then the CPU.
-
-    Of several processes that train together each takes a GPU of its own, for `auto` and `cuda`.
-
-    Raises:
-        ConfigError: If the device does not exist here, or does not fit training in several processes.
-    """
-    import torch
-
-    available = ["cpu"]
-    if torch.cuda.is_available():
-        available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if is_launched_with_others():
-        return _device_of_one(name, available)
-    if torch.backends.mps.is_available():
-        available.append("mps")
-    if name == "auto":
-        return torch.device(next((device for device in ("cuda", "mps") if device in available), "cpu"))
-    if name not in available:
-        raise ConfigError(f"train.device {name!r} is not on this machine; it has: {', '.join(available)}.")
-    return torch.device(name)
-
-
-def _device_of_one(name: str, available: list[str]) -> torch.device:
-    """The device of this process, of several on this machine."""
-    import torch
-
-    if name == "cpu" or (name == "auto" and "cuda" not in available):
-        return torch.device("cpu")
-    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    if name not in ("auto", "cuda") or own not in available:
-        raise ConfigError(
-            f"Several processes train together, and this one cannot have {own if name in ('auto', 'cuda') else name!r}; "
-            f"this machine has: {', '.join(available)}.",
-            hint="Start as many as there are GPUs, with train.device=cuda; or with train.device=cpu.",
-        )
-    device = torch.device(own)
-    torch.cuda.set_device(device)
-    return device
-
-
-def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, resume: bool) -> Path:
-    """Make the folder of a run, or check that the one to resume had the same settings and images.
-
-    Raises:
-        ConfigError: If it had not, or a new run would overwrite one.
-    """
-    # The device may change; where the data lies may too, its digest may not.
-    settings = config.model_dump(mode="json", include={"data", "model", "train"})
-    settings["data"].pop("root")
-    settings["train"].pop("device")
-    record = {"settings": settings, "data_digest": data.digest}
-    if resume:
-        run = out or unfinished_run(runs)
-        try:
-            before = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{run} is no run that can be resumed: {RUN_FILE} is missing or damaged.") from error
-        changed = [key for key in record if before.get(key) != record[key]]
-        if changed:
-            raise ConfigError(
-                f"{run} was started with other {' and '.join(changed).replace('_', ' ')}; resuming needs the same.",
-                hint="Use the same options and data, or start anew without --resume.",
-            )
-        return run
-    if out is not None and (out / RUN_FILE).exists():
-        raise ConfigError(f"{out} already holds a run.", hint="Add --resume to go on with it, or choose another --out.")
-    run = out or new_run(runs, config.model.name)
-    description = {"description": data.description, "versions": package_versions(), "git": _git_revision()}
-    write_json(run / RUN_FILE, {**record, "config": config.model_dump(mode="json"), **description})
-    return run
-
-
-def is_launched_with_others() -> bool:
-    """Whether a launcher such as torchrun started several processes to train together."""
-    return os.environ.get("WORLD_SIZE", "1") != "1"
-
-
-def is_main_process() -> bool:
-    """Whether this process speaks to the user: the only one, or the first of those that train together."""
-    return not is_launched_with_others() or os.environ.get("RANK", "0") == "0"
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 @dataclass(frozen=True)
@@ -483,13 +323,3 @@ def _seed(seed: int) -> None:
     import torch
 
     torch.manual_seed(seed)
-
-
-def _git_revision() -> str | None:
-    """Commit of the folder that edgead was run in, where it is a git repository."""
-    try:
-        command = ["git", "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -110,7 +111,7 @@ class UShapedFlow(MultiScaleFlow):
         self, make_stage: Callable[[int, int], Flow], channels: Sequence[int], sizes: Sequence[tuple[int, int]]
     ) -> None:
         super().__init__()
-        for fine, coarse in zip(sizes[:-1], sizes[1:], strict=True):
+        for fine, coarse in itertools.pairwise(sizes):
             if (fine[0], fine[1]) != (2 * coarse[0], 2 * coarse[1]):
                 raise ConfigError(
                     f"A U-shaped flow needs levels whose grids halve, finest first (got {list(sizes)}).",

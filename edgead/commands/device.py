@@ -1,0 +1,63 @@
+"""Which device a process trains on, alone or with others."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from edgead.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of a name; `auto` takes cuda, then mps, then the CPU.
+
+    Of several processes that train together each takes a GPU of its own, for `auto` and `cuda`.
+
+    Raises:
+        ConfigError: If the device does not exist here, or does not fit training in several processes.
+    """
+    import torch
+
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if is_launched_with_others():
+        return _device_of_one(name, available)
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if name == "auto":
+        return torch.device(next((device for device in ("cuda", "mps") if device in available), "cpu"))
+    if name not in available:
+        raise ConfigError(f"train.device {name!r} is not on this machine; it has: {', '.join(available)}.")
+    return torch.device(name)
+
+
+def _device_of_one(name: str, available: list[str]) -> torch.device:
+    """The device of this process, of several on this machine."""
+    import torch
+
+    if name == "cpu" or (name == "auto" and "cuda" not in available):
+        return torch.device("cpu")
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if name not in ("auto", "cuda") or own not in available:
+        raise ConfigError(
+            f"Several processes train together, and this one cannot have {own if name in ('auto', 'cuda') else name!r}; "
+            f"this machine has: {', '.join(available)}.",
+            hint="Start as many as there are GPUs, with train.device=cuda; or with train.device=cpu.",
+        )
+    device = torch.device(own)
+    torch.cuda.set_device(device)
+    return device
+
+
+def is_launched_with_others() -> bool:
+    """Whether a launcher such as torchrun started several processes to train together."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks to the user: the only one, or the first of those that train together."""
+    return not is_launched_with_others() or os.environ.get("RANK", "0") == "0"
