@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, Provenance, open_bundle
 from edgead.commands.curve import write_curve
-from edgead.commands.device import choose_device
+from edgead.commands.device import choose_device, is_launched_with_others
 from edgead.commands.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
 from edgead.commands.progress import Progress, Silent
 from edgead.commands.runs import BUNDLE, CHECKPOINT, mark_latest, open_run, package_versions

@@ -1,0 +1,163 @@
+"""Train and evaluate every cell of a table of results, and write the page: `python -m tools.results DATA_ROOT`.
+
+Finished cells are skipped, those of the published JSON too, and a killed one goes on from its last epoch, so the same
+command continues after any interruption and on another machine. The page, its picture and its JSON are written anew
+after every cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+
+from edgead.commands.progress import Silent
+from edgead.errors import ConfigError, DataError, EdgeadError
+from edgead.storage import write_bytes
+from tools.results.cells import TABLE, Cell, Table, check_data, data_digest, data_folder, expand, read_table, select
+from tools.results.chart import draw_chart
+from tools.results.page import write_page
+from tools.results.results import Results, load_results, published_records
+from tools.results.run import Record, Workplace, error_text, is_finished, read_records, run_cell
+from tools.results.show import Display
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing and write the page; 1 if a cell failed."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except EdgeadError as error:
+        print(error_text(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.results", description=__doc__.split("\n")[0])
+    parser.add_argument("root", type=Path, nargs="?", metavar="DATA_ROOT", help="folder of the data sets")
+    parser.add_argument("--config", type=Path, default=TABLE, help="the table (default: the one beside the tool)")
+    parser.add_argument("--work", type=Path, default=Path("runs/results"), help="finished cells and unfinished runs")
+    parser.add_argument("--only", metavar="PATTERN", help="cells whose id fits, such as 'pcb-*-seed0'")
+    parser.add_argument("--again", action="store_true", help="also the cells that are finished")
+    parser.add_argument("--list", action="store_true", help="print the cells with their commands and stop")
+    parser.add_argument("--only-page", action="store_true", help="write the page from the results at hand and stop")
+    parser.add_argument("--limit-hours", type=float, metavar="H", help="start no cell after this time")
+    parser.add_argument("--threads", type=int, default=0, help="of torch and ONNX Runtime (default: one per core)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="cells at a time, each in a process")
+    parser.add_argument("--keep-bundles", action="store_true", help="keep every bundle in WORK/runs")
+    parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--json", type=Path, default=Path("docs/results.json"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/images/results.svg"))
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    table = read_table(options.config)
+    everything = expand(table)
+    cells = select(everything, options.only)
+    records = {**published_records(options.json), **read_records(options.work)}
+    if options.list:
+        for cell in cells:
+            state = "finished" if is_finished(records.get(cell.id), cell) else "open    "
+            print(f"{state}  {cell.id:<48}  {cell.command}")
+        return 0
+    if options.only_page:
+        if not records:
+            raise DataError(f"There are no results in {options.work} or {options.json}.", hint="Run some cells.")
+        _write(options, load_results(table, everything, records))
+        return 0
+    if options.root is None:
+        raise ConfigError("DATA_ROOT is missing.", hint="python -m tools.results DATA_ROOT")
+    check_data(options.root, table, cells)
+    return _work(options, table, everything, cells, records)
+
+
+def _work(
+    options: argparse.Namespace, table: Table, everything: list[Cell], cells: list[Cell], records: dict[str, Record]
+) -> int:
+    place = Workplace(options.root, options.work, options.threads, options.keep_bundles)
+    digests = {folder: data_digest(folder) for folder in {data_folder(options.root, cell) for cell in cells}}
+    digest_of = {cell.id: digests[data_folder(options.root, cell)] for cell in cells}
+    open_cells = [
+        cell for cell in cells if options.again or not is_finished(records.get(cell.id), cell, digest_of[cell.id])
+    ]
+    failed = 0
+    started = time.monotonic()
+
+    def in_time() -> bool:
+        return options.limit_hours is None or time.monotonic() - started <= options.limit_hours * 3600
+
+    with Display(len(cells), open_cells, records, options.workers) as display:
+        run = _one_by_one(display) if options.workers < 2 else _side_by_side(display, options.workers)
+        n_done = 0
+        for record in run(open_cells, place, digest_of, in_time):
+            records[record["id"]] = record
+            failed += "error" in record
+            n_done += 1
+            display.finished(record)
+            _write(options, load_results(table, everything, records))
+        if n_done < len(open_cells):
+            display.say(f"{options.limit_hours:g} hours are over; {len(open_cells) - n_done} cells remain.")
+    if not open_cells:
+        _write(options, load_results(table, everything, records))
+    return 1 if failed else 0
+
+
+Run = Callable[[list[Cell], Workplace, dict[str, str], Callable[[], bool]], Iterator[Record]]
+
+
+def _one_by_one(display: Display) -> Run:
+    def run(
+        cells: list[Cell], place: Workplace, digest_of: dict[str, str], in_time: Callable[[], bool]
+    ) -> Iterator[Record]:
+        for cell in cells:
+            if not in_time():
+                return
+            with display.cell(cell) as progress:
+                record = run_cell(cell, place, digest_of[cell.id], progress)
+            yield record
+
+    return run
+
+
+def _side_by_side(display: Display, workers: int) -> Run:
+    """Several processes, each with cells of its own: two with one thread do more than one with two."""
+
+    def run(
+        cells: list[Cell], place: Workplace, digest_of: dict[str, str], in_time: Callable[[], bool]
+    ) -> Iterator[Record]:
+        waiting = list(cells)
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            running: dict[Future[Record], Cell] = {}
+            while True:
+                while waiting and len(running) < workers and in_time():
+                    cell = waiting.pop(0)
+                    running[pool.submit(run_cell, cell, place, digest_of[cell.id], Silent())] = cell
+                display.running(list(running.values()))
+                if not running:
+                    return
+                for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done:
+                    display.left(running.pop(future))
+                    yield future.result()
+
+    return run
+
+
+def _write(options: argparse.Namespace, results: Results) -> None:
+    """Write JSON, picture and page; each is complete or as it was."""
+    lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in results.to_json()]
+    write_bytes(options.json, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
+    write_bytes(options.picture, draw_chart(results).encode())
+    write_page(options.page, options.picture, results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

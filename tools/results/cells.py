@@ -1,0 +1,245 @@
+"""What the results page compares: a YAML file expanded to cells, each one training run and its evaluations."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgead.config import Config, load_config
+from edgead.errors import ConfigError, DataError
+
+TABLE = Path(__file__).with_name("table.yaml")
+COMMAND = "python -m tools.results"
+UNIFIED = "unified"
+PLAIN = "plain"
+_NO_FILE = Path(os.devnull)  # not an edgead.yaml that lies where the tool is run
+Settings = dict[str, Any]
+Mode = Literal["given", "predicted", "none"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelPart(_Part):
+    """What one model adds: settings its architecture dictates, seeds of its own, label modes it is evaluated in."""
+
+    settings: Settings = {}
+    seeds: tuple[int, ...] | None = None
+    modes: tuple[Mode, ...] = ()
+
+
+class PerClassPart(_Part):
+    """Axes of the cells that have a model per data set."""
+
+    models: tuple[str, ...]
+    couplings: tuple[Literal["affine", "uniform"], ...]
+    bases: tuple[Literal["normal", "altub"], ...]
+
+
+class UnifiedPart(_Part):
+    """One way to train one model on all data sets."""
+
+    model: str
+    coupling: Literal["affine", "uniform"]
+    base: Literal["normal", "altub"] = "normal"
+
+
+class Table(_Part):
+    """The YAML file."""
+
+    about: str
+    budget: Settings
+    data_sets: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    models: dict[str, ModelPart]
+    per_class: PerClassPart
+    unified: tuple[UnifiedPart, ...] = ()
+    explanations: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run and how it is evaluated.
+
+    Attributes:
+        data: A data set, or `unified` for one model of all of them.
+        model, coupling, base: The detector.
+        seed: Of training.
+        settings: Everything that differs from edgead's defaults, by dotted key.
+        modes: How much the model is told about an image's class, one evaluation each; empty: one, told nothing new.
+    """
+
+    data: str
+    model: str
+    coupling: str
+    base: str
+    seed: int
+    settings: Settings
+    modes: tuple[Mode, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Unique in the table, a file name, and what `--only` matches."""
+        return "-".join((self.data, self.model, self.coupling, self.base, f"seed{self.seed}"))
+
+    @property
+    def command(self) -> str:
+        """Trains and evaluates this cell again."""
+        return f"{COMMAND} DATA_ROOT --only {self.id} --again"
+
+    def config(self, folder: Path, cache: Path | None = None) -> Config:
+        """Its validated configuration.
+
+        Args:
+            folder: Training images.
+            cache: Features shared between cells.
+
+        Raises:
+            ConfigError: If a setting is unknown or out of range.
+        """
+        places = {"data.root": str(folder), "train.cache_dir": None if cache is None else str(cache)}
+        return load_config(_NO_FILE, {**self.settings, **places})
+
+
+def read_table(path: Path) -> Table:
+    """Read and check the YAML file.
+
+    Raises:
+        ConfigError: If it cannot be read, has unknown keys, or a model changes the budget.
+    """
+    try:
+        table = Table.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"The table {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}.") from error
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise ConfigError(f"{path} is no table of results:\n  " + "\n  ".join(lines)) from error
+    for name, part in table.models.items():
+        if both := sorted(table.budget.keys() & part.settings.keys()):
+            raise ConfigError(
+                f"models.{name} in {path} changes {', '.join(both)}, but the budget is the same for every cell.",
+                hint="Take the key out of `budget`, or out of the model.",
+            )
+    used = {*table.per_class.models, *(part.model for part in table.unified)}
+    if missing := sorted(used - table.models.keys()):
+        raise ConfigError(f"{path} uses {', '.join(missing)}, which `models` does not list.")
+    return table
+
+
+def expand(table: Table) -> list[Cell]:
+    """All cells, in an order that makes an unfinished table useful: every detector once before the next seed."""
+    everything = [*_per_class(table), *_unified(table)]
+    first = {seed: index for index, seed in enumerate(table.seeds)}
+    return sorted(everything, key=lambda cell: first.get(cell.seed, len(first) + cell.seed))
+
+
+def _per_class(table: Table) -> Iterator[Cell]:
+    axes = table.per_class
+    for base, model, coupling, data in product(axes.bases, axes.models, axes.couplings, table.data_sets):
+        yield from _seeds(table, data, UnifiedPart(model=model, coupling=coupling, base=base), ())
+
+
+def _unified(table: Table) -> Iterator[Cell]:
+    for part in table.unified:
+        yield from _seeds(table, UNIFIED, part, table.models[part.model].modes)
+
+
+def _seeds(table: Table, data: str, part: UnifiedPart, modes: tuple[Mode, ...]) -> Iterator[Cell]:
+    model = table.models[part.model]
+    named = {"model.name": part.model, "model.coupling": part.coupling, "model.base": part.base}
+    for seed in table.seeds if model.seeds is None else model.seeds:
+        settings = {**named, **table.budget, **model.settings, "train.seed": seed}
+        yield Cell(data, part.model, part.coupling, part.base, seed, settings, modes)
+
+
+def select(cells: Sequence[Cell], pattern: str | None) -> list[Cell]:
+    """The cells whose id fits a pattern such as `pcb-*-seed0`.
+
+    Raises:
+        ConfigError: If none does.
+    """
+    chosen = [cell for cell in cells if pattern is None or fnmatchcase(cell.id, pattern)]
+    if not chosen:
+        raise ConfigError(
+            f"No cell fits --only {pattern}; ids look like {cells[0].id}.",
+            hint="Quote patterns: --only 'pcb-*-seed0'. `--list` prints all ids.",
+        )
+    return chosen
+
+
+def data_folder(root: Path, cell: Cell) -> Path:
+    """Training and test images of a cell."""
+    return root if cell.data == UNIFIED else root / cell.data
+
+
+def check_data(root: Path, table: Table, cells: Sequence[Cell]) -> None:
+    """Check that every data set is there, and that one model of all sees no other ones.
+
+    Raises:
+        DataError: Naming what is missing or too much.
+    """
+    if not root.is_dir():
+        raise DataError(f"There is no data folder {root}.", hint="Give the folder that holds the data sets.")
+    present = {path.name for path in root.iterdir() if (path / "train").is_dir()}
+    is_unified = any(cell.data == UNIFIED for cell in cells)
+    needed = set(table.data_sets) if is_unified else {cell.data for cell in cells}
+    if missing := sorted(needed - present):
+        raise DataError(
+            f"{root} does not hold {', '.join(missing)}; it has: {', '.join(sorted(present)) or 'no data set'}.",
+            hint="A data set is a folder with train/good and test/*; --only skips cells.",
+        )
+    if is_unified and (foreign := sorted(present - needed)):
+        raise DataError(
+            f"{root} also holds {', '.join(foreign)}, which the unified cells would train on.",
+            hint="List them in data_sets, or give a folder without them.",
+        )
+
+
+def data_digest(folder: Path) -> str:
+    """What is in a folder of images, whatever their time stamps."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*/*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def is_same_work(record: Mapping[str, Any], cell: Cell, digest: str | None = None) -> bool:
+    """Whether a record is of exactly this cell: the same settings, label modes and data, errors included.
+
+    A default that edgead has changed since counts as a change, a key that it has gained does not.
+
+    Args:
+        record: From a cell's JSON.
+        cell: As the table has it now.
+        digest: Of the data now; None where the data is not at hand.
+    """
+    if digest is not None and record.get("data_digest") != digest:
+        return False
+    if record.get("settings") != cell.settings or record.get("modes") != list(cell.modes):
+        return False
+    before = record.get("resolved")
+    if before is None:
+        return True
+    now = resolved_settings(cell.config(Path("data")))
+    return all(value == now[key] for key, value in before.items() if key in now)
+
+
+def resolved_settings(config: Config) -> Settings:
+    """Every setting that decides the numbers, by dotted key."""
+    sections = config.model_dump(mode="json", include={"data", "model", "train"})
+    flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    places = ("data.root", "train.device", "train.cache_dir", "train.cache_memory_mb")
+    return {key: value for key, value in flat.items() if key not in places}

@@ -1,0 +1,131 @@
+"""The parts of the results page that say what was run, how sound it is, and how to run it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tools.results.cells import COMMAND, UNIFIED
+from tools.results.markdown import NAMES, NOTHING, number, table
+from tools.results.results import Results
+from tools.results.run import Record
+from tools.results.show import duration
+
+
+def what_was_run(results: Results) -> str:
+    """How much is done, the settings, the data, the machine, the software and the time."""
+    n_done, n_all = len(results.records), results.n_cells
+    lines = [f"- {n_done} of {n_all} cells are finished{'' if n_done == n_all else '; the tables below are partial'}."]
+    budget = ", ".join(f"`{key}={_yaml(value)}`" for key, value in results.table.budget.items())
+    lines.append(f"- Every cell: {budget}.")
+    for name, part in results.table.models.items():
+        own = ", ".join(f"`{key}={_yaml(value)}`" for key, value in part.settings.items())
+        seeds = results.table.seeds if part.seeds is None else part.seeds
+        own = f"{own}; " if own else ""
+        lines.append(f"- {NAMES.get(name, name)}: {own}seed{'s' if len(seeds) > 1 else ''} {_join(seeds)}.")
+    if not results.records:
+        return "\n".join(lines)
+    images = {r["data"]: r["n_images"] for r in results.records}
+    for data, counts in images.items():
+        lines.append(
+            f"- {data}: {counts['fit']} good images to learn from, {counts['early_stop']} for the held-out loss, "
+            f"{counts['calibration']} for the threshold."
+        )
+    total = sum(sum(record["seconds"].values()) for record in results.records)
+    machines = {_machine(record) for record in results.records}
+    versions = {_versions(record) for record in results.records}
+    days = sorted(record["finished_at"][:10] for record in results.records)
+    lines += [
+        f"- Machine: {_join(sorted(machines), '; ')}.",
+        f"- Software: {_join(sorted(versions), '; ')}; revision {_join(sorted({r['git'] or 'unknown' for r in results.records}))}"
+        f"{' (+: with changes)' if any((r['git'] or '').endswith('+') for r in results.records) else ''}.",
+        f"- {days[0]}{'' if days[0] == days[-1] else f' to {days[-1]}'}; the times of the cells add up to {duration(total)} "
+        "(features, training, export and evaluation).",
+    ]
+    return "\n".join(lines)
+
+
+def _machine(record: Record) -> str:
+    m = record["machine"]
+    return f"{m['processor']} ({m['device']}), {m['cores']} CPU cores, {m['threads']} thread{'s' if m['threads'] > 1 else ''} per cell"
+
+
+def _versions(record: Record) -> str:
+    versions = record["versions"]
+    named = ("python", "torch", "onnxruntime", "timm", "edgead")
+    return ", ".join(f"{name} {versions[name]}" for name in named if name in versions)
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _join(values: Iterable[object], separator: str = ", ") -> str:
+    return separator.join(str(value) for value in values)
+
+
+def health(results: Results) -> str:
+    """Whether the trained latents and the exported graphs are as they should be."""
+    head = (
+        "architecture",
+        "coupling",
+        "base",
+        "held-out loss",
+        "latent mean",
+        "latent mean square",
+        "NLL and norm",
+        "parity",
+    )
+    keys = dict.fromkeys((g.model, g.coupling, g.base) for g in results.groups.values())
+    rows = []
+    for key in keys:
+        records = [r for r in results.records if (r["model"], r["coupling"], r["base"]) == key]
+        if not records:
+            continue
+        metrics = [r["metrics"] for r in records]
+        low, high = _of(metrics, "latent_square_min"), _of(metrics, "latent_square_max")
+        loss = _of(metrics, "held_out_loss")
+        parts = [part for r in records for part in r["evaluations"].values()]
+        correlation = [part["alignment"]["spearman"] for part in parts if "alignment" in part]
+        rows.append(
+            (
+                *(NAMES.get(part, part) for part in key),
+                f"{min(loss):.3f} to {max(loss):.3f}" if loss else NOTHING,
+                number(max(_of(metrics, "latent_mean"), default=None), ".2f"),
+                f"{min(low):.2f} to {max(high):.2f}" if low else NOTHING,
+                number(min(correlation, default=None), ".3f"),
+                f"{max(r['parity']['onnx_vs_unfolded'] for r in records):.0e}",
+            )
+        )
+    if not rows:
+        return NOTHING
+    return (
+        table(head, rows, 3)
+        + "\n\nWorst over data sets and seeds. A flow at a maximum of the likelihood has a latent of mean 0 "
+        "and mean square 1 per channel; the correlation is Spearman's, of negative log-likelihood and latent norm; parity is "
+        "the largest relative difference between the maps of the exported graph and those of the unfolded torch model."
+    )
+
+
+def _of(metrics: Sequence[Record], name: str) -> list[float]:
+    return [m[name] for m in metrics if name in m]
+
+
+def again(results: Results) -> str:
+    """The commands that make the page and one cell."""
+    example = next(iter(results.records), None)
+    id_ = example["id"] if example else "pcb-fastflow-affine-normal-seed0"
+    return (
+        f"`{COMMAND} DATA_ROOT` does what is missing and writes this page; interrupted, it goes on where it was. One cell "
+        f"again: `{COMMAND} DATA_ROOT --only {id_} --again`; ids are DATA-ARCHITECTURE-COUPLING-BASE-seedN, with "
+        f"`{UNIFIED}` for the models of all data sets, and `--list` prints them all with their commands. Every cell's "
+        "settings and command are in `results.json`. Training times leave out reading images and their features, which "
+        "cells share; multiply-adds are per image, in parentheses those of the flow."
+    )
+
+
+def failures(results: Results) -> str:
+    """The cells that failed last time."""
+    if not results.failed:
+        return ""
+    lines = [f"- `{record['id']}` failed: {record['error'].splitlines()[0]}" for record in results.failed]
+    return "## Failed cells\n\n" + "\n".join(lines)

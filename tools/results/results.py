@@ -1,0 +1,166 @@
+"""The finished cells of a table, grouped over seeds, and their means and spreads."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgead.errors import DataError
+from tools.results.cells import PLAIN, UNIFIED, Cell, Table, is_same_work
+from tools.results.run import Record
+
+Key = tuple[str, str, str, str]
+IMAGE_AUROC = "image_auroc"
+
+
+@dataclass
+class Group:
+    """One detector on one data set, over its seeds.
+
+    Attributes:
+        data, model, coupling, base: Which.
+        n_seeds: How many the table has.
+        records: Of the finished seeds, by seed.
+        errors: Why seeds failed.
+    """
+
+    data: str
+    model: str
+    coupling: str
+    base: str
+    n_seeds: int = 0
+    records: list[Record] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> Key:
+        """Everything but the seed."""
+        return self.data, self.model, self.coupling, self.base
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Label modes that were evaluated."""
+        return tuple(self.records[0]["evaluations"]) if self.records else ()
+
+    def values(self, metric: str, mode: str = PLAIN, data: str | None = None) -> list[float]:
+        """A metric of each finished seed, as a fraction; empty where it is undefined.
+
+        Args:
+            metric: A key of `edgead eval --json`.
+            mode: Label mode.
+            data: One class of a unified model; None: the mean over the classes.
+        """
+        parts = [record["evaluations"].get(mode) for record in self.records]
+        scopes = [part and (part["mean"] if data is None else part["classes"].get(data)) for part in parts]
+        return [scope[metric] for scope in scopes if scope and scope[metric] is not None]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the page shows.
+
+    Attributes:
+        table: What was to be done.
+        groups: In the order of the table, those without results included.
+        records: Finished cells in the order of the table.
+        failed: Cells that ended in an error, likewise.
+    """
+
+    table: Table
+    groups: dict[Key, Group]
+    records: list[Record]
+    failed: list[Record]
+
+    def of(self, data: str) -> list[Group]:
+        """The groups of a data set, or of the unified models."""
+        return [group for group in self.groups.values() if group.data == data]
+
+    def per_class(self) -> list[Group]:
+        """The groups with a model per data set."""
+        return [group for group in self.groups.values() if group.data != UNIFIED]
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells the table has."""
+        return sum(group.n_seeds for group in self.groups.values())
+
+    def to_json(self) -> list[Record]:
+        """The records for the published file: the settings as the table writes them, without all defaults."""
+        both = [*self.records, *self.failed]
+        return [{key: value for key, value in record.items() if key != "resolved"} for record in both]
+
+
+def published_records(path: Path) -> dict[str, Record]:
+    """Records of a file that `Results.to_json` made, by cell id; empty where there is none.
+
+    Raises:
+        DataError: If it is another kind of file.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {record["id"]: record for record in content if "id" in record}
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} holds no results: {error}.", hint="Name another file with --json.") from error
+
+
+def load_results(table: Table, cells: Sequence[Cell], records: Mapping[str, Record]) -> Results:
+    """Group what is there; records of settings that the table no longer has are left out.
+
+    Args:
+        table: As read.
+        cells: Its cells.
+        records: By cell id.
+    """
+    groups: dict[Key, Group] = {}
+    finished, failed = [], []
+    for cell in sorted(cells, key=lambda cell: _table_order(table, cell)):
+        key = cell.data, cell.model, cell.coupling, cell.base
+        group = groups.setdefault(key, Group(*key))
+        group.n_seeds += 1
+        record = records.get(cell.id)
+        if record is None or not is_same_work(record, cell):
+            continue
+        if "error" in record:
+            group.errors.append(record["error"].splitlines()[0])
+            failed.append(record)
+        else:
+            group.records.append(record)
+            finished.append(record)
+    return Results(table, groups, finished, failed)
+
+
+def _table_order(table: Table, cell: Cell) -> tuple[int, ...]:
+    """Data sets, then architectures, couplings and bases as listed, then seeds."""
+    axes = table.per_class
+    places = (
+        ((*table.data_sets, UNIFIED), cell.data),
+        (tuple(table.models), cell.model),
+        (axes.couplings, cell.coupling),
+        (axes.bases, cell.base),
+    )
+    return (*(names.index(name) if name in names else len(names) for names, name in places), cell.seed)
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Arithmetic mean; None of nothing."""
+    return statistics.fmean(values) if values else None
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation of a sample (n - 1); None of fewer than two."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def pooled_spread(samples: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation within samples of different means, weighted by their degrees of freedom."""
+    known = [sample for sample in samples if len(sample) > 1]
+    freedom = sum(len(sample) - 1 for sample in known)
+    if not freedom:
+        return None
+    return math.sqrt(sum(statistics.variance(sample) * (len(sample) - 1) for sample in known) / freedom)

@@ -1,0 +1,240 @@
+"""One cell: train, export, evaluate the exported graph on the test images, write one JSON file."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgead.bundle import Bundle
+from edgead.commands.evaluate import evaluate_bundle
+from edgead.commands.progress import Progress, Silent
+from edgead.commands.runs import BUNDLE, RUN_FILE, package_versions
+from edgead.commands.train import TrainResult, train
+from edgead.config import Config
+from edgead.engines.build import REFERENCE, open_engine
+from edgead.errors import ConfigError, EdgeadError
+from edgead.storage import write_json
+from tools.results.cells import PLAIN, Cell, Mode, data_folder, is_same_work, resolved_settings
+
+Record = dict[str, Any]
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where cells are worked on.
+
+    Attributes:
+        root: Folder of the data sets.
+        work: Results, unfinished runs and the shared features.
+        threads: Of torch and ONNX Runtime; 0 = one per core.
+        keep_bundles: Whether a bundle stays after its evaluation.
+    """
+
+    root: Path
+    work: Path
+    threads: int = 0
+    keep_bundles: bool = False
+
+    def result(self, cell: Cell) -> Path:
+        """The cell's JSON file."""
+        return self.work / "cells" / f"{cell.id}.json"
+
+    def run(self, cell: Cell) -> Path:
+        """The folder that the cell trains in."""
+        return self.work / "runs" / cell.id
+
+    @property
+    def cache(self) -> Path:
+        """Features shared between the cells."""
+        return self.work / "cache"
+
+
+def read_records(work: Path) -> dict[str, Record]:
+    """What earlier starts wrote, by cell id; a file that cannot be read counts as not there."""
+    records = {}
+    for path in sorted((work / "cells").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict):
+            records[path.stem] = record
+    return records
+
+
+def is_finished(record: Record | None, cell: Cell, digest: str | None = None) -> bool:
+    """Whether a record is the result of this cell as the table and the data are now."""
+    return record is not None and "error" not in record and is_same_work(record, cell, digest)
+
+
+def run_cell(cell: Cell, place: Workplace, digest: str, progress: Progress) -> Record:
+    """Do a cell and write its JSON; an exception of the cell becomes its `error`, to be tried again next time.
+
+    Args:
+        cell: What to do. A run that was killed before goes on from its last epoch.
+        place: Where.
+        digest: Of the data.
+        progress: Gets notes and progress.
+    """
+    record: Record = {
+        "id": cell.id,
+        "data": cell.data,
+        "model": cell.model,
+        "coupling": cell.coupling,
+        "base": cell.base,
+        "seed": cell.seed,
+        "modes": list(cell.modes),
+        "settings": cell.settings,
+        "data_digest": digest,
+        "command": cell.command,
+        "git": git_revision(),
+    }
+    try:
+        record |= _measure(cell, place, progress)
+    except Exception as error:  # whatever a cell dies of, the next one is done
+        record["error"] = _without_places(f"{type(error).__name__}: {error}", place)
+        shutil.rmtree(place.run(cell), ignore_errors=True)
+        progress.note(record["error"])
+    record["finished_at"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    write_json(place.result(cell), record)
+    if "error" not in record:
+        _tidy(place.run(cell), place.keep_bundles)
+    gc.collect()
+    return record
+
+
+def _measure(cell: Cell, place: Workplace, progress: Progress) -> Record:
+    import torch
+
+    from edgead.models.zoo import load_model
+
+    threads = place.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    folder = data_folder(place.root, cell)
+    config = cell.config(folder, place.cache)
+    result, resumed = _train(config, place.run(cell), progress)
+    bundle = result.bundle
+    started = time.monotonic()
+    modes: tuple[Mode | None, ...] = cell.modes or (None,)
+    evaluations = {mode or PLAIN: evaluate_cell(bundle, folder, mode, threads, progress) for mode in modes}
+    seconds = {**result.seconds, "evaluation": round(time.monotonic() - started, 2)}
+    model = load_model(bundle)
+    manifest = bundle.manifest
+    return {
+        "resolved": resolved_settings(config),
+        "evaluations": evaluations,
+        "metrics": manifest.provenance.metrics,
+        "parity": manifest.parity.model_dump(mode="json"),
+        "cost": manifest.cost.model_dump(mode="json"),
+        "parameters": {
+            "flow": _count([*model.flow.parameters(), *model.bases.parameters()]),
+            "trainable": _count(p for p in model.parameters() if p.requires_grad),
+        },
+        "n_images": manifest.provenance.n_images,
+        "seconds": seconds,
+        "resumed": resumed,
+        "machine": _machine(config.train.device, threads),
+        "versions": package_versions(),
+    }
+
+
+def _train(config: Config, run: Path, progress: Progress) -> tuple[TrainResult, bool]:
+    """Train, going on with a run that was killed, if that run had these settings; also whether it went on."""
+    if (run / RUN_FILE).is_file():
+        try:
+            return train(config, progress, out=run, runs=run.parent, resume=True), True
+        except ConfigError as error:
+            progress.note(f"The unfinished run cannot be used: {error}")
+    shutil.rmtree(run, ignore_errors=True)
+    return train(config, progress, out=run, runs=run.parent, resume=False), False
+
+
+def evaluate_cell(
+    bundle: Bundle, data: Path, mode: Mode | None, threads: int, progress: Progress | None = None
+) -> Record:
+    """Measure a bundle's exported graph in ONNX Runtime on the test images, at the shipped threshold.
+
+    Args:
+        bundle: Just trained.
+        data: Folder of test images.
+        mode: How much the model is told about an image's class; None for one that knows no classes, whose likelihood is
+            then also compared with its latent norm.
+        threads: Of ONNX Runtime.
+        progress: Gets notes and progress.
+
+    Returns:
+        The metrics per class and in the mean, as `edgead eval --json` gives them.
+    """
+    told: dict[str, Any] = {"alignment": True} if mode is None else {"class_mode": mode}
+    with open_engine(bundle, REFERENCE, threads=threads) as runner:
+        evaluation = evaluate_bundle(
+            bundle, runner, data, progress or Silent(), false_alarm_rate=None, report=None, **told
+        )
+    content = evaluation.to_json()
+    for part in content["classes"].values():
+        part.pop("defects", None)  # kinds of defect are no columns of any table
+    return content
+
+
+def git_revision() -> str | None:
+    """Commit of this repository, with `+` where tracked files differ from it; None outside of one."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _machine(device: str, threads: int) -> Record:
+    from edgead.commands.device import choose_device
+
+    chosen = choose_device(device)
+    name = platform.machine()
+    if chosen.type == "cuda":
+        import torch
+
+        name = torch.cuda.get_device_name(chosen)
+    return {
+        "device": chosen.type,
+        "processor": name,
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": threads,
+        "system": platform.system(),
+    }
+
+
+def _count(parameters: Iterable[Any]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _without_places(text: str, place: Workplace) -> str:
+    for folder, name in ((place.work, "WORK"), (place.root, "DATA_ROOT")):
+        text = text.replace(str(folder.resolve()), name).replace(str(folder), name)
+    return text
+
+
+def _tidy(run: Path, keep_bundle: bool) -> None:
+    """Leave the bundle alone, or nothing."""
+    if not keep_bundle:
+        shutil.rmtree(run, ignore_errors=True)
+        return
+    for path in run.iterdir():
+        if path.name != BUNDLE:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def error_text(error: EdgeadError) -> str:
+    """An expected failure as a person reads it."""
+    return f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else "")
