@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.imaging import Image, upsample_map
+from edgead.prediction import Segmentation
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class HeatmapScale:
 
 @dataclass(frozen=True)
 class Region:
-    """A connected area above the pixel threshold, in pixels of the image it was found on.
+    """A connected anomalous area, in pixels of the image it was found on.
 
     Attributes:
         x, y, width, height: Bounding box.
@@ -64,10 +65,19 @@ def heatmap_from_map(anomaly_map: NDArray[np.float32], scale: HeatmapScale) -> I
     return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), np.uint8)
 
 
-def find_regions(anomaly_map: NDArray[np.float32], threshold: float, size: tuple[int, int]) -> list[Region]:
-    """Connected areas of the map above `threshold`, on an image of `size` (height, width), strongest first."""
+def find_regions(
+    anomaly_map: NDArray[np.float32], threshold: float, size: tuple[int, int], segmentation: Segmentation | None = None
+) -> list[Region]:
+    """Connected anomalous areas on an image of `size` (height, width), strongest first.
+
+    Args:
+        anomaly_map: `(h, w)`, float32, raw units.
+        threshold: What is above it is anomalous, where there is no `segmentation`.
+        size: Of the image.
+        segmentation: Says what is anomalous instead of the threshold.
+    """
     full = upsample_map(anomaly_map, size)
-    mask = (full > threshold).astype(np.uint8)
+    mask = (full > threshold if segmentation is None else segmentation.mask_at(size)).astype(np.uint8)
     if not mask.any():
         return []
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -83,7 +93,13 @@ def find_regions(anomaly_map: NDArray[np.float32], threshold: float, size: tuple
 
 
 def overlay(
-    image: Image, anomaly_map: NDArray[np.float32], scale: HeatmapScale, *, opacity: float = 0.6, contours: bool = True
+    image: Image,
+    anomaly_map: NDArray[np.float32],
+    scale: HeatmapScale,
+    segmentation: Segmentation | None = None,
+    *,
+    opacity: float = 0.6,
+    contours: bool = True,
 ) -> Image:
     """Blend the heatmap over an image and outline the anomalous regions; the inputs are not changed.
 
@@ -91,8 +107,9 @@ def overlay(
         image: `(H, W, 3)`, uint8, BGR.
         anomaly_map: `(h, w)`, float32, any resolution.
         scale: The bundle's fixed scale.
+        segmentation: What is outlined; None outlines what is above `scale.threshold`.
         opacity: 0..1, how strongly a position at `scale.high` hides the image; ordinary positions stay clear.
-        contours: Whether to outline what is above `scale.threshold`.
+        contours: Whether to outline anything.
 
     Returns:
         `(H, W, 3)`, uint8, BGR.
@@ -106,7 +123,7 @@ def overlay(
         weight = (np.minimum(strength * 2.0, 1.0) * np.float32(opacity))[:, :, None]
         blended[place] = np.rint(image[place] * (1.0 - weight) + colours * weight).astype(np.uint8)
     if contours:
-        outlines = [region.contour for region in find_regions(anomaly_map, scale.threshold, size)]
+        outlines = [region.contour for region in find_regions(anomaly_map, scale.threshold, size, segmentation)]
         thickness = max(1, round(min(size) / 200))
         halo = thickness + (2 if thickness > 1 else 1)
         cv2.drawContours(blended, outlines, -1, (255, 255, 255), halo)

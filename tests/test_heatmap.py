@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgead.heatmap import HeatmapScale, find_regions, heatmap_from_map, overlay
+from edgead.prediction import Segmentation
 
 SCALE = HeatmapScale(low=1.0, threshold=3.0, high=11.0)
 
@@ -117,3 +118,19 @@ def test_a_region_with_a_hole_has_its_outer_box() -> None:
     (region,) = find_regions(ring, 3.0, (20, 20))
     assert (region.x, region.y, region.width, region.height) == (5, 5, 10, 10)
     assert region.area_px == 100 - 16
+
+
+def test_a_segmentation_decides_what_is_a_region() -> None:
+    """With a segmentation of its own, its positions make the regions and the outline; the peak is still the map's."""
+    anomaly_map = np.full((4, 6), 1.0, np.float32)
+    anomaly_map[0, 0], anomaly_map[3, 5] = 9.0, 2.0
+    marked = np.zeros((4, 6), np.float32)
+    marked[2:, 4:] = 1.0
+    segmentation = Segmentation(marked, 0.5)
+    (region,) = find_regions(anomaly_map, 3.0, (40, 60), segmentation)
+    assert region.peak == 2.0
+    assert (region.x + region.width, region.y + region.height) == (60, 40)
+    image = np.full((40, 60, 3), 90, np.uint8)
+    outlined = overlay(image, anomaly_map, SCALE, segmentation, opacity=0)
+    assert np.array_equal(outlined[:15, :30], image[:15, :30])
+    assert (outlined[15:, 30:] != 90).any()

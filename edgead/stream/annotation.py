@@ -52,7 +52,10 @@ class Annotator:
 
     def _draw(self, result: Result) -> Image:
         image = fit_to_screen(result.frame.image)
-        picture = overlay(image, result.prediction.anomaly_map, self._scale, opacity=self._opacity)
+        prediction = result.prediction
+        picture = overlay(
+            image, prediction.anomaly_map, self._scale, prediction.own_segmentation, opacity=self._opacity
+        )
         if picture.shape[1] < MIN_WIDTH:
             picture = letterbox(picture, (picture.shape[0], MIN_WIDTH))
         verdict = _verdict(result)

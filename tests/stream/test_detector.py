@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgead.imaging import resize
+from edgead.prediction import Segmentation
 from edgead.runner import FakeRunner, Outputs
 from edgead.stream.detector import Detector
 from edgead.stream.frame import Frame
@@ -45,3 +46,22 @@ def test_prediction_carries_scores_thresholds_and_times(value: int, is_anomalous
     assert detection.frame.index == 3
     assert detection.prepare_ms > 0
     assert detection.engine_ms > 0
+
+
+def test_a_segmentation_of_the_bundle_makes_the_mask() -> None:
+    """What `segment` says of the engine's outputs is the prediction's mask, and its time is measured apart."""
+    segmentation = Segmentation(np.array([[1.0, 0.0], [0.0, 0.0]], np.float32), 0.5)
+    seen: list[Outputs] = []
+
+    def segment(outputs: Outputs) -> Segmentation:
+        seen.append(outputs)
+        return segmentation
+
+    sut = Detector(
+        FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE, threshold=THRESHOLD, pixel_threshold=THRESHOLD, segment=segment
+    )
+    detection = sut.detect(sut.prepare(Frame(plain(GOOD), 0, 0.0, "x")))
+    assert detection.prediction.pred_mask.tolist() == [[True, False], [False, False]]
+    assert seen[0]["anomaly_map"].shape == (1, 2, 2)
+    assert detection.segment_ms > 0.0
+    assert not detector().detect(sut.prepare(Frame(plain(GOOD), 0, 0.0, "x"))).prediction.pred_mask.any()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgead.errors import ConfigError, EdgeadError, StorageError
+from edgead.prediction import Segmentation
 from edgead.stream.alerts import Alert, AlertEvent, Ending
 from edgead.stream.annotation import Annotator
 from edgead.stream.result import Result
@@ -28,7 +29,7 @@ CONTEXT = AlertContext("rtsp://***@cam/live", "d" * 64, "fake-fp32", None)
 RECORD_KEYS = {
     "schema_version", "edgead_version", "id", "state", "opened_at", "closed_at", "duration_s", "ended_by", "source",
     "origin", "frame_index", "time_s", "score", "threshold", "pixel_threshold", "peak_score", "peak_frame_index",
-    "image_size", "regions", "pictures", "bundle", "engine", "class",
+    "segmentation", "image_size", "regions", "pictures", "bundle", "engine", "class",
 }  # fmt: skip
 
 
@@ -243,3 +244,22 @@ def test_verdicts_look_different() -> None:
     assert good_g > max(good_b, good_r)
     assert amber_r > amber_g > red_g
     assert red_r > 200
+
+
+def test_pictures_outline_the_bundles_segmentation(tmp_path: Path) -> None:
+    """Recording and alert show the outline of the segmentation where the bundle has one, else that of the map."""
+    corner = Segmentation(np.array([[1.0, 0.0], [0.0, 0.0]], np.float32), 0.5)
+    first = opened()
+    own = replace(first, prediction=replace(first.prediction, own_segmentation=corner))
+    draw = Annotator(SCALE, typical_score=0.0, opacity=0.0).draw
+    red = [int((draw(each)[80:] == (0, 0, 255)).all(axis=2).sum()) for each in (first, own)]
+    pictures = []
+    for name, each in (("map", first), ("own", own)):
+        with alert_folder(tmp_path / name) as sink:
+            sink.accept(each)
+        record = read_record(tmp_path / name)
+        assert record["segmentation"] == ("threshold" if name == "map" else "nfa")
+        assert (record["regions"][0]["area_px"] < 48 * 64) is (name == "own")
+        pictures.append((tmp_path / name / record["pictures"]["heatmap"]).read_bytes())
+    assert red[1] > red[0], "the outline of the whole frame lies below its border"
+    assert pictures[0] != pictures[1]

@@ -55,6 +55,8 @@ class AlertFolder:
       source's time line), `ended_by` (`quiet` or `end_of_stream`)
     - `source`, `origin` (the picture's file for a folder), `frame_index`, `time_s` (on the source's time line)
     - `score`, `threshold`, `pixel_threshold`, `peak_score`, `peak_frame_index` (raw units)
+    - `segmentation`: what the regions are, `threshold` (map above `pixel_threshold`) or `nfa` (by their number of false
+      detections; their `peak` may be below `pixel_threshold`)
     - `image_size` (height, width) and `regions` (`x`, `y`, `width`, `height`, `area_px`, `peak`), strongest first, of
       the opening frame, in its pixels
     - `pictures`: file names of `snapshot`, `heatmap` and, where there is one, `peak`
@@ -133,10 +135,13 @@ class AlertFolder:
             "pixel_threshold": prediction.pixel_threshold,
             "peak_score": alert.peak_score,
             "peak_frame_index": alert.peak_frame,
+            "segmentation": "threshold" if prediction.own_segmentation is None else "nfa",
             "image_size": size,
             "regions": [
                 _region_record(region)
-                for region in find_regions(prediction.anomaly_map, prediction.pixel_threshold, size)
+                for region in find_regions(
+                    prediction.anomaly_map, prediction.pixel_threshold, size, prediction.own_segmentation
+                )
             ],
             "pictures": {
                 "snapshot": self._write_picture(alert_id, "snapshot", image),
@@ -165,7 +170,14 @@ class AlertFolder:
         self._peak = None
 
     def _heatmap(self, result: Result) -> Image:
-        return overlay(result.frame.image, result.prediction.anomaly_map, self._scale, opacity=self._opacity)
+        prediction = result.prediction
+        return overlay(
+            result.frame.image,
+            prediction.anomaly_map,
+            self._scale,
+            prediction.own_segmentation,
+            opacity=self._opacity,
+        )
 
     def _free_id(self, opened_at: datetime, number: int) -> str:
         stamp = opened_at.strftime("%Y%m%dT%H%M%SZ")
