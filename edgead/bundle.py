@@ -87,6 +87,38 @@ class ClassCalibration(_Record):
         return HeatmapScale(self.heatmap_low, self.pixel_threshold.value, self.heatmap_high)
 
 
+class LevelNorm(_Record):
+    """A graph output `(N, h, w)` with the mean square of a level's latent over its channels.
+
+    Standardised in the graph: over good images every position has the mean and deviation of a standard normal latent,
+    1 and sqrt(2 / channels). `good_mean` is its mean over good images that the graph has not seen.
+    """
+
+    output: str
+    channels: int
+    size: tuple[int, int]
+    good_mean: float
+
+
+class NfaCalibration(_Record):
+    """How often good images of one class show any region, as a limit of the number of false detections.
+
+    `smallest` (the smallest log10 number of false detections on each held-out good image) is kept so that the rate can
+    be changed without the images.
+    """
+
+    smallest: tuple[float, ...]
+    log_epsilon: ThresholdRecord = Field(description="Its rate is the share of good images with any marked region.")
+
+
+class NfaRecord(_Record):
+    """The segmentation by the number of false detections; `evaluation/segmentation.py` makes and uses it."""
+
+    rule: Literal["published", "complete"] = Field(description="Which of nested regions is kept.")
+    levels: tuple[LevelNorm, ...]
+    calibration: dict[str, NfaCalibration] = Field(description="Per class, and `all` for an unknown class.")
+
+
 class Parity(_Record):
     """Largest relative difference of anomaly maps between two forms of the model, on the reference images."""
 
@@ -128,6 +160,7 @@ class Manifest(_Record):
     preprocessing: Preprocessing
     graph: GraphIO
     calibration: dict[str, ClassCalibration] = Field(description="Per class, and `all` for an unknown class.")
+    nfa: NfaRecord | None = Field(None, description="Segmentation of its own; without it, the pixel threshold's.")
     parity: Parity
     cost: Cost
     provenance: Provenance
@@ -182,6 +215,12 @@ class Bundle:
             return None
         return class_bias(self.manifest.classes, class_names)
 
+    @property
+    def reference_outputs(self) -> tuple[str, ...]:
+        """Graph outputs that the reference holds: what an engine has to reproduce."""
+        norms = self.manifest.nfa.levels if self.manifest.nfa else ()
+        return ("anomaly_map", "pred_score", *(level.output for level in norms))
+
     def preprocess(self, image: Image) -> Image:
         """Resize an RGB image `(H, W, 3)` to the graph's input size."""
         return resize(image, self.image_size)
@@ -192,9 +231,9 @@ class Bundle:
             return arrays["images"]  # type: ignore[no-any-return]
 
     def reference(self) -> dict[str, NDArray[Any]]:
-        """Images `(N, H, W, 3)` with the reference `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`."""
+        """Images `(N, H, W, 3)` with the reference `anomaly_map` `(N, h, w)`, `pred_score` `(N,)` and level norms."""
         with np.load(self.path / REFERENCE, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("images", "anomaly_map", "pred_score")}
+            return {name: arrays[name] for name in ("images", *self.reference_outputs)}
 
 
 def class_bias(classes: Sequence[str], names: Sequence[str | None]) -> NDArray[np.float32]:

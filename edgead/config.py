@@ -126,6 +126,10 @@ class ModelConfig(_Section):
     likelihood_map: bool = Field(False, description="Count each position's log-determinant in the map (affine only).")
     loss: Literal["nll", "log_sigmoid"] = Field("nll", description="Training objective of the flow.")
     top_fraction: float = Field(0.02, gt=0, le=1, description="Share of the map that the image score averages over.")
+    segmentation: Literal["threshold", "nfa"] = Field(
+        "threshold",
+        description="Marked positions: map above the pixel threshold, or regions by their number of false detections.",
+    )
     components: int = Field(10, ge=1, le=100, description="hgad: Gaussians per class.")
     score: Literal["product", "likelihood"] = Field(
         "product", description="hgad: likelihood map times entropy map, or the likelihood map alone."
@@ -176,6 +180,19 @@ class ModelConfig(_Section):
             )
         if self.position_channels and any(size != 1 for pair in self.kernels for size in pair):
             raise ValueError(f"position_channels needs kernels of 1 (got {list(self.kernels)})")
+        return self
+
+    @model_validator(mode="after")
+    def _nfa_needs_norms(self) -> ModelConfig:
+        if self.segmentation != "nfa":
+            return self
+        why = ""
+        if self.name in ("hgad", "vae-usf"):
+            why = f"a score made of the norms of standard normal latents, which {self.name} has not"
+        elif self.likelihood_map and self.coupling == "affine":
+            why = "a score without log-determinants: set coupling=uniform or likelihood_map=false"
+        if why:
+            raise ValueError(f"segmentation=nfa needs {why}")
         return self
 
     @model_validator(mode="after")

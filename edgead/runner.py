@@ -29,8 +29,8 @@ class Runner(Protocol):
 
     `infer` takes `(N, H, W, 3)` uint8 RGB and returns `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32.
     A model of several classes also takes `class_bias` `(N, K)`, 0 for a class that the image may be of and
-    `CLASS_EXCLUDED` for one that it is not (None: any), and returns `class_score` `(N, K)`; other models ignore it. The
-    arrays that it returns belong to the caller.
+    `CLASS_EXCLUDED` for one that it is not (None: any), and returns `class_score` `(N, K)`; other models ignore it. A
+    model with a segmentation of its own also returns `level_norm_<i>` `(N, h_i, w_i)`. The arrays belong to the caller.
     """
 
     @property

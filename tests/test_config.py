@@ -215,3 +215,26 @@ def test_what_cannot_be_included_is_said(text: str, said: str) -> None:
     """A missing file is named with the one that wants it, and anything but names of files is refused."""
     with pytest.raises(ConfigError, match=said):
         load_config(write(text), {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"name": "hgad"}, "which hgad has not"),
+        ({"name": "vae-usf"}, "which vae-usf has not"),
+        ({"name": "cflow"}, "coupling=uniform"),
+        ({"name": "fastflow", "likelihood_map": True}, "coupling=uniform"),
+    ],
+)
+def test_nfa_is_refused_without_norms_of_standard_normal_latents(settings: dict[str, Any], why: str) -> None:
+    """Where the score is not made of norms there is no number of false detections, and the error says what to do."""
+    with pytest.raises(ValueError, match=f"segmentation=nfa needs .*{why}"):
+        ModelConfig.model_validate({**settings, "segmentation": "nfa"})
+
+
+@pytest.mark.parametrize("name", ["usf", "fastflow", "cflow", "uflow"])
+def test_nfa_is_a_choice_and_never_a_default(name: str) -> None:
+    """Every preset goes by the pixel threshold; with uniform couplings each of these may use the NFA."""
+    assert ModelConfig.model_validate({"name": name}).segmentation == "threshold"
+    config = ModelConfig.model_validate({"name": name, "coupling": "uniform", "segmentation": "nfa"})
+    assert config.segmentation == "nfa"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
 from edgead.commands.progress import Progress
+from edgead.evaluation.segmentation import segmenter_of
 from edgead.runner import Runner
 from edgead.stream.detector import Detector
 from edgead.stream.frame import Frame
@@ -67,19 +68,21 @@ def bench(
     """
     frames = _frames(bundle, frame_size)
     calibration = bundle.calibration()
+    nfa = bundle.manifest.nfa
     detector = Detector(
         runner,
         image_size=bundle.image_size,
         threshold=calibration.threshold.value,
         pixel_threshold=calibration.pixel_threshold.value,
+        segment=segmenter_of(nfa, None).segment if nfa else None,
     )
-    engine_ms, end_to_end_ms, prepare_ms = [], [], []
+    engine_ms, end_to_end_ms, prepare_ms, segment_ms = [], [], [], []
     for i in range(WARM_UP + n_frames):
         frame = Frame(frames[i % len(frames)], i, time.monotonic(), "bench")
         start = time.perf_counter()
         prepared = detector.prepare(frame)
         middle = time.perf_counter()
-        detector.detect(prepared)
+        detection = detector.detect(prepared)
         end = time.perf_counter()
         batch = prepared.batch
         bare = time.perf_counter()
@@ -87,6 +90,7 @@ def bench(
         done = time.perf_counter()
         if i >= WARM_UP:
             prepare_ms.append((middle - start) * 1e3)
+            segment_ms.append(detection.segment_ms)
             end_to_end_ms.append((end - start) * 1e3)
             engine_ms.append((done - bare) * 1e3)
         progress.update("Measuring", i + 1, WARM_UP + n_frames)
@@ -94,7 +98,7 @@ def bench(
         engine=runner.engine_name,
         engine_ms=engine_ms,
         end_to_end_ms=end_to_end_ms,
-        stages_ms={"prepare": prepare_ms, "engine": engine_ms},
+        stages_ms={"prepare": prepare_ms, "engine": engine_ms, **({"segment": segment_ms} if nfa else {})},
         startup_s=round(startup_s, 3),
         rss_mb=round(peak_rss_mb(), 1),
         multiply_adds=bundle.manifest.cost.multiply_adds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgead.bundle import ENGINES, Bundle, open_bundle
+from edgead.bundle import ENGINES, Bundle, NfaCalibration, ThresholdRecord, open_bundle
 from edgead.engines.build import present_engines
 from edgead.evaluation.threshold import images_to_certify
 
@@ -29,6 +29,8 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
         ("images", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in provenance.n_images.items())),
     ]
     facts += [(f"threshold {name}", _threshold_text(bundle, name)) for name in manifest.calibration]
+    if manifest.nfa is not None:
+        facts += [(f"regions {name}", _nfa_text(part)) for name, part in manifest.nfa.calibration.items()]
     facts += [
         (
             "parity",
@@ -57,8 +59,16 @@ def folder_mb(path: Path) -> float:
 
 
 def _threshold_text(bundle: Bundle, name: str) -> str:
-    record = bundle.manifest.calibration[name].threshold
-    promise = f"{record.value:.3f} for {record.false_alarm_rate:.2%} false alarms, from {record.n_images} good images"
+    return _promise_text(bundle.manifest.calibration[name].threshold, "false alarms")
+
+
+def _nfa_text(calibration: NfaCalibration) -> str:
+    record = calibration.log_epsilon
+    return f"log10 number of false detections below {_promise_text(record, 'good images with any marked region')}"
+
+
+def _promise_text(record: ThresholdRecord, of_what: str) -> str:
+    promise = f"{record.value:.3f} for {record.false_alarm_rate:.2%} {of_what}, from {record.n_images} good images"
     if record.certified:
         return f"{promise}, certified"
     assert record.interval is not None

@@ -21,6 +21,7 @@ from edgead.bundle import (
     Cost,
     GraphIO,
     Manifest,
+    NfaRecord,
     Parity,
     Preprocessing,
     Provenance,
@@ -32,6 +33,7 @@ from edgead.commands.progress import Progress
 from edgead.data.dataset import Sample
 from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
+from edgead.evaluation.segmentation import calibrate_nfa
 from edgead.evaluation.threshold import calibrate_class
 from edgead.storage import scratch_folder
 
@@ -122,7 +124,7 @@ def write_trained_bundle(
         deployed = DeployedModel(model)
         cost = _write_graph(files[MODEL], deployed, data.image_size)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:
-            calibration = _calibrate(runner, data, config, progress, knows_classes=model.n_classes > 0)
+            calibration, nfa = _calibrate(runner, data, config, progress, model)
         images = _reference_images(data, config)
         parity, outputs = _check_parity(model, deployed, files[MODEL], images, calibration[POOLED].threshold.value)
         progress.note(parity_text(parity))
@@ -134,6 +136,7 @@ def write_trained_bundle(
             preprocessing=Preprocessing(image_size=data.image_size, white_level=data.scan.white_level),
             graph=GraphIO(map_size=model.head.size, class_bias="class_bias" if model.n_classes else None),
             calibration=calibration,
+            nfa=nfa,
             parity=parity,
             cost=cost,
             provenance=provenance,
@@ -196,7 +199,8 @@ def _check_parity(
     )
     if not (one.is_parity and two.is_parity):
         raise CheckFailed(f"The exported graph does not give the model's scores. {parity_text(parity)}")
-    return parity, {name: np.concatenate([part[name] for part in outputs]) for name in ("anomaly_map", "pred_score")}
+    names = ("anomaly_map", "pred_score", *model.norm_names)
+    return parity, {name: np.concatenate([part[name] for part in outputs]) for name in names}
 
 
 def _given_classes(n_classes: int, n_images: int) -> list[NDArray[np.float32]]:
@@ -208,21 +212,28 @@ def _given_classes(n_classes: int, n_images: int) -> list[NDArray[np.float32]]:
 
 
 def _save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> None:
-    np.savez_compressed(path, images=images, anomaly_map=outputs["anomaly_map"], pred_score=outputs["pred_score"])
+    np.savez_compressed(path, images=images, **outputs)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
 
 
 def _calibrate(
-    runner: Runner, data: TrainingData, config: Config, progress: Progress, *, knows_classes: bool
-) -> dict[str, ClassCalibration]:
-    """Thresholds per class and of all; a model that knows classes is told the class for the former, not for the latter."""
-    samples = data.split.calibration
+    runner: Runner, data: TrainingData, config: Config, progress: Progress, model: Detector
+) -> tuple[dict[str, ClassCalibration], NfaRecord | None]:
+    """Thresholds per class and of all, and the segmentation of a model that gives norms.
+
+    A model that knows classes is told the class for the thresholds of a class, not for those of all.
+    """
+    samples, knows_classes = data.split.calibration, model.n_classes > 0
+    norms: list[list[NDArray[np.float32]]] = [[] for _ in model.norm_names]
     unknown = np.empty((len(samples), 3))
     known = np.empty((len(samples), 3)) if knows_classes else unknown
     done = 0
     for chunk in _chunks(samples, BATCH):
         batch = np.stack([data.read(sample) for sample in chunk])
         part = slice(done, done + len(batch))
-        unknown[part] = _summaries(runner.infer(batch))
+        outputs = runner.infer(batch)
+        unknown[part] = _summaries(outputs)
+        for found, name in zip(norms, model.norm_names, strict=True):
+            found.append(outputs[name])
         if knows_classes:
             bias = class_bias(data.classes, [sample.class_name for sample in chunk])
             known[part] = _summaries(runner.infer(batch, bias))
@@ -234,7 +245,12 @@ def _calibrate(
     def calibrated(values: NDArray[np.float64]) -> ClassCalibration:
         return calibrate_class(values[:, 0], values[:, 1], float(np.median(values[:, 2])), rate)
 
-    return {POOLED: calibrated(unknown), **{name: calibrated(known[names == name]) for name in data.classes}}
+    calibration = {POOLED: calibrated(unknown), **{name: calibrated(known[names == name]) for name in data.classes}}
+    if not norms:
+        return calibration, None
+    levels = list(zip(model.norm_names, model.flow.latent_channels, strict=True))
+    nfa = calibrate_nfa([np.concatenate(maps) for maps in norms], levels, names.tolist(), rate)
+    return calibration, nfa
 
 
 def _summaries(outputs: Outputs) -> NDArray[np.float32]:

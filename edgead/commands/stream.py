@@ -13,6 +13,7 @@ from types import FrameType
 
 from edgead.bundle import Bundle
 from edgead.config import AlertConfig, StreamConfig
+from edgead.evaluation.segmentation import segmenter_of
 from edgead.evaluation.threshold import at_rate
 from edgead.runner import Runner
 from edgead.stream.alerts import AlertRules, closing_level
@@ -75,12 +76,14 @@ def stream(
         calibration = at_rate(calibration, false_alarm_rate)
     source = source_from_uri(source_uri, _source_options(config, bundle.manifest.preprocessing.white_level))
     threshold = calibration.threshold.value
+    nfa = bundle.manifest.nfa
     detector = Detector(
         runner,
         image_size=bundle.image_size,
         threshold=threshold,
         pixel_threshold=calibration.pixel_threshold.value,
         class_bias=bundle.class_bias([class_name]),
+        segment=segmenter_of(nfa, class_name, false_alarm_rate).segment if nfa else None,
     )
     rules = AlertRules(
         threshold=threshold,

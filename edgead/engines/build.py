@@ -124,7 +124,7 @@ def compare_to_reference(bundle: Bundle, runner: Runner) -> Comparison:
     parts = []
     for i in range(len(reference["images"])):
         one = slice(i, i + 1)
-        stored = {name: reference[name][one] for name in ("anomaly_map", "pred_score")}
+        stored = {name: reference[name][one] for name in bundle.reference_outputs}
         parts.append(compare_outputs(stored, runner.infer(reference["images"][one]), threshold))
     return merge(parts)
 

@@ -20,12 +20,12 @@ class Comparison:
     """Largest differences of a candidate's outputs from the reference's; infinite where the candidate is not finite.
 
     Attributes:
-        max_relative_difference: Of any map element: ``|a - b| / (|a| + s)`` with s the median magnitude of that
-            image's reference map (its mean where the median is 0, and 1 where the whole map is 0). An ordinary
+        max_relative_difference: Of any element of any map: ``|a - b| / (|a| + s)`` with s the median magnitude of that
+            map of that image in the reference (its mean where the median is 0, and 1 where the whole map is 0). An ordinary
             element thus counts about half of its plain relative difference, an element near zero does not blow up,
             and a peak counts relative to itself.
-        max_absolute_difference: Of any map element, raw units.
-        score_relative_difference: Of any image score, with the same s as its map.
+        max_absolute_difference: Of any element of any map, raw units.
+        score_relative_difference: Of any image score, with the same s as its anomaly map.
         verdict_flips: Images that one side calls anomalous and the other does not.
         n_images: Images compared.
     """
@@ -46,26 +46,27 @@ def compare_outputs(reference: Outputs, candidate: Outputs, threshold: Threshold
     """Compare the outputs of the same batch.
 
     Args:
-        reference: `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32; what is taken as true.
-        candidate: The same names and shapes.
+        reference: `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32; what is taken as true. Further outputs
+            `(N, h, w)`, level norms, are compared like the anomaly map; others are not looked at.
+        candidate: At least the same maps and scores.
         threshold: Score above which an image counts as anomalous; one, or one per image `(N,)`.
 
     Raises:
         ShapeError: If an output of the candidate has another shape.
     """
-    for name in ("anomaly_map", "pred_score"):
-        if candidate[name].shape != reference[name].shape:
-            raise ShapeError(name, expected=str(reference[name].shape), actual=candidate[name].shape)
-    maps, other = (outputs["anomaly_map"].astype(np.float64) for outputs in (reference, candidate))
+    maps = [name for name, value in reference.items() if value.ndim == 3]
+    for name in (*maps, "pred_score"):
+        if name not in candidate or candidate[name].shape != reference[name].shape:
+            actual = candidate[name].shape if name in candidate else ()
+            raise ShapeError(name, expected=str(reference[name].shape), actual=actual)
+    differences = [_map_differences(reference[name], candidate[name]) for name in maps]
     scores, other_scores = (outputs["pred_score"].astype(np.float64) for outputs in (reference, candidate))
-    scale = _map_scale(np.abs(maps))
+    scale = _map_scale(np.abs(reference["anomaly_map"].astype(np.float64)))
     with np.errstate(invalid="ignore", over="ignore"):
-        difference, score_difference = np.abs(maps - other), np.abs(scores - other_scores)
-        relative = difference / (np.abs(maps) + scale[:, None, None])
-        score_relative = score_difference / (np.abs(scores) + scale)
+        score_relative = np.abs(scores - other_scores) / (np.abs(scores) + scale)
     return Comparison(
-        _largest(relative),
-        _largest(difference),
+        max(relative for relative, _ in differences),
+        max(absolute for _, absolute in differences),
         _largest(score_relative),
         int(np.count_nonzero((scores > threshold) != (other_scores > threshold))),
         len(scores),
@@ -107,6 +108,16 @@ def require(comparison: Comparison, limit: float, *, what: str = "The outputs") 
             f"{comparison.n_images} verdicts change.",
             hint="Keep more layers in a higher precision, or compare on the machine that made the reference.",
         )
+
+
+def _map_differences(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> tuple[float, float]:
+    """Largest relative and absolute difference of maps `(N, h, w)`."""
+    maps, other = reference.astype(np.float64), candidate.astype(np.float64)
+    scale = _map_scale(np.abs(maps))
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(maps - other)
+        relative = difference / (np.abs(maps) + scale[:, None, None])
+    return _largest(relative), _largest(difference)
 
 
 def _map_scale(magnitude: NDArray[np.float64]) -> NDArray[np.float64]:

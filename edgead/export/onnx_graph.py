@@ -52,7 +52,7 @@ def onnx_from_model(deployed: DeployedModel, image_size: tuple[int, int]) -> onn
     if deployed.model.n_classes:
         example.append(torch.zeros(2, deployed.model.n_classes))
         inputs.append("class_bias")
-    outputs = list(deployed.model.output_names)
+    outputs = list(deployed.model.outputs)
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -185,8 +185,7 @@ def _drop_unused(proto: onnx.ModelProto) -> None:
 
 def _state_outputs(proto: onnx.ModelProto, model: Detector) -> None:
     """Write the outputs' fixed sizes into the graph, where the tracer left symbols."""
-    sizes = {"anomaly_map": model.head.size, "class_score": (model.n_classes,)}
     for output in proto.graph.output:
-        dims: list[int | str] = [BATCH_AXIS, *sizes.get(output.name, ())]
+        dims: list[int | str] = [BATCH_AXIS, *model.outputs[output.name]]
         output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, dims))
     del proto.graph.value_info[:]

@@ -59,6 +59,8 @@ class Detector(nn.Module):
         likelihood_map: Whether the map counts each position's log-determinant, as CFLOW's does, or not, as FastFlow's
             and U-Flow's; for a uniform flow it is a constant and left out.
         loss: `nll`, or CFLOW's `log_sigmoid`, -log sigmoid(log p / C), which gives likely positions less weight.
+        gives_norms: Whether `forward` also returns the mean square of each level's latent, `(N, h, w)` each, with the
+            mean and deviation of a standard normal latent: what the number of false detections starts from.
     """
 
     def __init__(
@@ -72,8 +74,11 @@ class Detector(nn.Module):
         position_channels: int = 0,
         likelihood_map: bool = False,
         loss: LossKind = "nll",
+        gives_norms: bool = False,
     ) -> None:
         super().__init__()
+        if gives_norms and likelihood_map and not flow.is_uniform:
+            raise ValueError("a map with log-determinants of its own is not made of norms")
         self.backbone = backbone
         self._levels = nn.ModuleList(levels)
         self.flow = flow
@@ -81,6 +86,7 @@ class Detector(nn.Module):
         self.head = head
         self.likelihood_map = likelihood_map
         self.loss_kind = loss
+        self.gives_norms = gives_norms
         self.position_channels = position_channels
         for index, level in enumerate(levels if position_channels else ()):
             self.register_buffer(f"code_{index}", position_code(position_channels, *level.size), persistent=False)
@@ -110,9 +116,15 @@ class Detector(nn.Module):
         return True
 
     @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of what `forward` returns."""
-        return ("anomaly_map", "pred_score")
+    def norm_names(self) -> tuple[str, ...]:
+        """Outputs with the standardised mean square of each level's latent; none unless the detector gives them."""
+        return tuple(f"level_norm_{index}" for index in range(len(self._levels))) if self.gives_norms else ()
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """Names and sizes, without the batch, of what `forward` returns."""
+        norms = zip(self.norm_names, self.head.sizes, strict=False)
+        return {"anomaly_map": self.head.size, "pred_score": (), **dict(norms)}
 
     @property
     def needs_log_det(self) -> bool:
@@ -216,7 +228,8 @@ class Detector(nn.Module):
 
     def score(self, evidence: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What `forward` returns, from the evidence."""
-        return self.head(evidence)  # type: ignore[no-any-return]
+        found: tuple[Tensor, ...] = self.head(evidence)
+        return (*found, *self.head.as_if_normal(evidence, self.flow.latent_channels)) if self.gives_norms else found
 
     def fit_head(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
         """Set the constants of the score from the evidence of good images: those that were fitted, and others."""
@@ -228,7 +241,7 @@ class Detector(nn.Module):
         return self.score(self.evidence(latents, class_bias))
 
     def forward(self, images: Tensor, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
-        """`anomaly_map` `(N, h, w)` and `pred_score` `(N,)` of `(N, H, W, 3)` uint8 RGB."""
+        """What `outputs` names, `anomaly_map` and `pred_score` first, of `(N, H, W, 3)` uint8 RGB."""
         return self.run(images, self.transform, class_bias)
 
     def drop_couplings(self) -> None:

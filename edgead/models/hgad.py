@@ -74,8 +74,8 @@ class HgadDetector(Detector):
         return False
 
     @property
-    def output_names(self) -> tuple[str, ...]:
-        return ("anomaly_map", "pred_score", "class_score")
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        return {**super().outputs, "class_score": (self.classes,)}
 
     @property
     def needs_log_det(self) -> bool:

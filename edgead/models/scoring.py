@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -61,6 +62,17 @@ class ScoreHead(nn.Module):
         values = maps.double().cpu().numpy()
         std = np.maximum(_smooth(values.std(axis=0)), 1e-6)
         self.set_level(index, torch.from_numpy(_smooth(values.mean(axis=0))), torch.from_numpy(std))
+
+    def as_if_normal(self, maps: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]:
+        """Maps `(N, h_l, w_l)` with the mean and deviation over good images that C standard normal channels would give.
+
+        Those of a mean square of C numbers are 1 and sqrt(2 / C), the same at every position.
+        """
+        found = []
+        for index, (level_map, c) in enumerate(zip(maps, channels, strict=True)):
+            gain = self.get_buffer(f"gain_{index}") * (math.sqrt(2.0 / c) / self.weights[index])
+            found.append((level_map - self.get_buffer(f"mean_{index}")) * gain + 1.0)
+        return found
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps `(N, h_l, w_l)` to `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`."""

@@ -28,11 +28,11 @@ class TorchRunner:
 
     def __init__(self, model: nn.Module, detector: Detector, image_size: tuple[int, int], device: torch.device) -> None:
         self._model = model.eval()
-        self._names = detector.output_names
+        outputs = detector.outputs
+        self._names = tuple(outputs)
         self._device = device
         self.input_spec = TensorSpec("image", (None, *image_size, 3), "uint8")
-        sizes: dict[str, tuple[int, ...]] = {"anomaly_map": detector.head.size, "class_score": (detector.n_classes,)}
-        self.output_specs = tuple(TensorSpec(name, (None, *sizes.get(name, ())), "float32") for name in self._names)
+        self.output_specs = tuple(TensorSpec(name, (None, *size), "float32") for name, size in outputs.items())
 
     @torch.inference_mode()
     def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:

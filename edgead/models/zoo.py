@@ -101,6 +101,7 @@ def assemble(config: ModelConfig, classes: tuple[str, ...], weights: str | None)
         position_channels=config.position_channels,
         likelihood_map=config.likelihood_map,
         loss=config.loss,
+        gives_norms=config.segmentation == "nfa",
     )
 
 

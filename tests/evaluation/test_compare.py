@@ -117,3 +117,16 @@ def test_other_shapes_are_refused() -> None:
     """Outputs of another shape are a programming error, not a difference."""
     with pytest.raises(ShapeError, match="anomaly_map"):
         compare_outputs(_outputs(3), _outputs(2), 1.0)
+
+
+def test_level_norms_count_like_the_map() -> None:
+    """A difference in a further map of the reference is found, relative to that map, and a missing one is refused."""
+    norms = np.full((3, 2, 2), 100.0, np.float32)
+    reference = {**_outputs(), "level_norm_0": norms, "class_score": np.ones((3, 4), np.float32)}
+    other = norms.copy()
+    other[1, 0, 0] = 102.0
+    comparison = compare_outputs(reference, {**_outputs(), "level_norm_0": other}, 5.0)
+    assert comparison.max_relative_difference == pytest.approx(0.01)
+    assert not comparison.is_parity
+    with pytest.raises(ShapeError, match="level_norm_0"):
+        compare_outputs(reference, _outputs(), 5.0)

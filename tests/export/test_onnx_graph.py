@@ -46,10 +46,28 @@ VARIANTS = {
     "cflow-uniform": {"name": "cflow", "levels": ("8", "16"), "position_channels": 16, "coupling": "uniform"},
     "uflow-affine": {"name": "uflow", "levels": ("8", "16"), "base": "altub"},
     "uflow-uniform": {"name": "uflow", "levels": ("8", "16"), "coupling": "uniform", "base": "altub"},
+    "uflow-uniform-nfa": {"name": "uflow", "levels": ("8", "16"), "coupling": "uniform", "segmentation": "nfa"},
+    "fastflow-altub-nfa": {"name": "fastflow", "levels": ("8", "16"), "base": "altub", "segmentation": "nfa"},
+    "cflow-uniform-nfa": {
+        "name": "cflow",
+        "levels": ("8", "16"),
+        "position_channels": 16,
+        "coupling": "uniform",
+        "segmentation": "nfa",
+    },
+    "uniform-nfa": {"segmentation": "nfa"},
     "uflow-positions": {"name": "uflow", "levels": ("8:8", "16:12"), "coupling": "uniform", "positions": True},
 }
-AFFINE = ("affine", "affine-positions", "fastflow", "cflow-affine", "uflow-affine")
-POSITIONS = ("uniform", "uniform-lu-two-levels", "affine-positions", "no-blocks", "altub", "uflow-positions")
+AFFINE = ("affine", "affine-positions", "fastflow", "cflow-affine", "uflow-affine", "fastflow-altub-nfa")
+POSITIONS = (
+    "uniform",
+    "uniform-nfa",
+    "uniform-lu-two-levels",
+    "affine-positions",
+    "no-blocks",
+    "altub",
+    "uflow-positions",
+)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -70,21 +88,47 @@ def test_the_graph_is_valid_opset_17(exported: tuple[str, Detector, onnx.ModelPr
 
 
 def test_inputs_and_outputs_are_the_contract(exported: tuple[str, Detector, onnx.ModelProto]) -> None:
-    """uint8 images of a fixed size and a free batch in; float32 map of a fixed size and one score per image out."""
-    _, model, proto = exported
+    """uint8 images of a fixed size in; float32 map, score and, for the NFA, each level's norm out; the batch is free."""
+    name, model, proto = exported
     (image,) = proto.graph.input
     found = {value.name: value.type.tensor_type for value in [image, *proto.graph.output]}
+    norms = {f"level_norm_{i}": size for i, size in enumerate(model.head.sizes if name.endswith("nfa") else ())}
     shapes = {name: [d.dim_param or d.dim_value for d in t.shape.dim] for name, t in found.items()}
     assert shapes == {
         "image": [BATCH_AXIS, SIDE, SIDE, 3],
         "anomaly_map": [BATCH_AXIS, *model.head.size],
         "pred_score": [BATCH_AXIS],
+        **{norm: [BATCH_AXIS, *size] for norm, size in norms.items()},
     }
     assert {name: t.elem_type for name, t in found.items()} == {
         "image": TensorProto.UINT8,
         "anomaly_map": TensorProto.FLOAT,
         "pred_score": TensorProto.FLOAT,
+        **dict.fromkeys(norms, TensorProto.FLOAT),
     }
+
+
+def test_level_norms_are_the_standardised_mean_squares_of_the_latents(
+    exported: tuple[str, Detector, onnx.ModelProto], tmp_path: Path
+) -> None:
+    """Level norms of the folded graph are the unfolded latents' mean squares, as far from 1 as the head finds them far."""
+    name, model, proto = exported
+    if not name.endswith("nfa"):
+        assert not model.norm_names
+        return
+    onnx.save(proto, str(tmp_path / "m.onnx"))
+    images = make_images(3, seed=9)
+    with torch.no_grad():
+        latents = model.transform(model.inputs(model.features(torch.from_numpy(images))))
+    with OnnxRunner(tmp_path / "m.onnx", threads=1, engine_name="reference") as runner:
+        outputs = runner.infer(images)
+    assert len(model.norm_names) == len(latents)
+    for index, (norm, latent) in enumerate(zip(model.norm_names, latents, strict=True)):
+        mean, gain = (model.head.get_buffer(f"{part}_{index}").numpy() for part in ("mean", "gain"))
+        deviations = (latent.z.square().mean(dim=1).numpy() - mean) * gain
+        expected = 1.0 + deviations * np.sqrt(2.0 / latent.z.shape[1])
+        assert float(np.ptp(expected)) > 0.01
+        np.testing.assert_allclose(outputs[norm], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_only_plain_operators_are_left(exported: tuple[str, Detector, onnx.ModelProto]) -> None:

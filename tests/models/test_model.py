@@ -125,3 +125,15 @@ def test_the_torch_runner_keeps_the_contract() -> None:
         for spec in runner.output_specs:
             assert outputs[spec.name].dtype == spec.dtype
             assert outputs[spec.name].shape == (3, *spec.shape[1:])
+
+
+def test_standardised_maps_have_the_moments_of_standard_normal_latents() -> None:
+    """Whatever the spread of good images at a position, there the map has mean 1 and deviation sqrt(2 / C)."""
+    torch.manual_seed(0)
+    spread = torch.linspace(0.5, 4.0, 8)[None, :, None].expand(1, 8, 8)
+    good = [3.0 + spread * torch.randn(4000, 8, 8)]
+    head = ScoreHead([(8, 8)], [2.0], 0.1)
+    head.fit(good, good)
+    (found,) = head.as_if_normal(good, [32])
+    torch.testing.assert_close(found.mean(dim=0), torch.ones(8, 8), atol=0.05, rtol=0.0)
+    torch.testing.assert_close(found.std(dim=0)[2:-2], torch.full((4, 8), (2 / 32) ** 0.5), atol=0.01, rtol=0.0)
