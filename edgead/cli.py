@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgead.bundle import Bundle
     from edgead.commands.evaluate import ClassMode
     from edgead.config import Config
+    from edgead.evaluation.segmentation import SegmentationKind
     from edgead.runner import Runner
 
 app = typer.Typer(
@@ -142,6 +143,10 @@ def evaluate(
         str,
         typer.Option(help="What a model of several classes is told of each image's class: none, given or predicted."),
     ] = "none",
+    segmentation: Annotated[
+        str | None,
+        typer.Option(help="Measure the marked regions of threshold or nfa, where the bundle has it; default: its own."),
+    ] = None,
     alignment: Annotated[
         bool,
         typer.Option("--alignment", help="Also correlate the model's likelihood with its latent norm; needs torch."),
@@ -161,12 +166,14 @@ def evaluate(
         result = evaluate_bundle(
             opened, runner, settings.data.root, progress,
             false_alarm_rate=_rate(false_alarm_rate), report=report, class_mode=_class_mode(class_mode),
-            alignment=alignment,
+            alignment=alignment, segmentation=_segmentation(segmentation),
         )  # fmt: skip
     if json_file is not None:
         _write_json(json_file, result.to_json())
     if json_file is None or str(json_file) != "-":
         show_evaluation(result.result)
+        if result.result.mean.mask_iou is not None:
+            typer.echo(f"Mask IoU {result.result.mean.mask_iou:.4f} (marked regions: {result.segmentation}).")
         if result.class_accuracy is not None:
             typer.echo(
                 f"Class of the part predicted right: {result.class_accuracy:.1%} (class mode: {result.class_mode})."
@@ -487,6 +494,20 @@ def _class_mode(value: str) -> ClassMode:
         if value == mode:
             return mode  # type: ignore[no-any-return]
     raise ConfigError(f"--class-mode must be one of {', '.join(get_args(ClassMode))}, got {value!r}.")
+
+
+def _segmentation(value: str | None) -> SegmentationKind | None:
+    from typing import get_args
+
+    from edgead.errors import ConfigError
+    from edgead.evaluation.segmentation import SegmentationKind
+
+    if value is None:
+        return None
+    for kind in get_args(SegmentationKind):
+        if value == kind:
+            return kind  # type: ignore[no-any-return]
+    raise ConfigError(f"--segmentation must be one of {', '.join(get_args(SegmentationKind))}, got {value!r}.")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -17,14 +17,20 @@ from edgead.commands.progress import Progress
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image, read_mask
-from edgead.errors import DataError
+from edgead.errors import ConfigError, DataError
 from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
 from edgead.evaluation.report import Report, write_report
+from edgead.evaluation.segmentation import NfaSegmenter, SegmentationKind, segmenter_of
 from edgead.evaluation.threshold import at_rate
+from edgead.prediction import Segmentation
 from edgead.runner import Outputs, Runner
 
 ClassMode = Literal["given", "predicted", "none"]
 REPORT_FILE = "report.html"
+SEGMENTATIONS: dict[SegmentationKind, str] = {
+    "threshold": "map above the pixel threshold",
+    "nfa": "regions by their number of false detections",
+}
 BATCH = 4
 
 
@@ -34,6 +40,7 @@ class Evaluation:
 
     Attributes:
         result: Per class and mean.
+        segmentation: Which automatic segmentation `mask_iou` is of.
         report: The HTML page.
         broken: Images that could not be read, with the reason.
         class_mode: What the model was told about each image's class; None for a model that cannot be told.
@@ -42,6 +49,7 @@ class Evaluation:
     """
 
     result: EvaluationResult
+    segmentation: SegmentationKind
     report: Path | None
     broken: tuple[tuple[Path, str], ...]
     class_mode: ClassMode | None = None
@@ -49,8 +57,8 @@ class Evaluation:
     alignment: Alignment | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As `EvaluationResult.to_json`, with the class mode and accuracy of a model that knows classes."""
-        values = self.result.to_json()
+        """As `EvaluationResult.to_json`, with the segmentation, and class mode and accuracy where there are classes."""
+        values = {**self.result.to_json(), "segmentation": self.segmentation}
         if self.class_mode is not None:
             values |= {"class_mode": self.class_mode, "class_accuracy": self.class_accuracy}
         if self.alignment is not None:
@@ -68,6 +76,7 @@ def evaluate_bundle(
     report: Path | None,
     class_mode: ClassMode = "none",
     alignment: bool = False,
+    segmentation: SegmentationKind | None = None,
 ) -> Evaluation:
     """Score every test image of a data set.
 
@@ -82,8 +91,10 @@ def evaluate_bundle(
             threshold, `predicted` those that the model itself finds first, `none` leaves it open and uses the
             threshold of an unknown class. Other models use each class's threshold.
         alignment: Also run the torch model, and correlate its likelihood with its latent norm; needs torch.
+        segmentation: Which one is measured; None takes the bundle's.
 
     Raises:
+        ConfigError: If the bundle has no such segmentation.
         DataError: If there is no labelled test image that can be read.
     """
     dataset = find_dataset(data, need_train=False)
@@ -97,9 +108,12 @@ def evaluate_bundle(
         name: record if false_alarm_rate is None else at_rate(record, false_alarm_rate)
         for name, record in bundle.manifest.calibration.items()
     }
+    kind = _segmentation_kind(bundle, segmentation)
     knows_classes = bundle.manifest.graph.class_bias is not None
     thresholds = {name: record.threshold.value for name, record in calibration.items()}
-    scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, thresholds)
+    nfa = bundle.manifest.nfa if kind == "nfa" else None
+    segmenters = {name: segmenter_of(nfa, name, false_alarm_rate) for name in nfa.calibration} if nfa else {}
+    scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, calibration, segmenters)
     images, broken = _score(scorer, dataset.test, progress)
     for path, reason in broken[:5]:
         progress.note(f"Left out {path}: {reason}")
@@ -111,10 +125,10 @@ def evaluate_bundle(
     page = None
     if report is not None:
         page = report / REPORT_FILE
-        write_report(page, _report(bundle, runner, data, result, images, calibration))
+        write_report(page, _report(bundle, runner, data, result, images, calibration, kind))
     aligned = measure_alignment(bundle, data, progress) if alignment else None
     accuracy = scorer.n_right / len(images) if knows_classes else None
-    return Evaluation(result, page, tuple(broken), class_mode if knows_classes else None, accuracy, aligned)
+    return Evaluation(result, kind, page, tuple(broken), class_mode if knows_classes else None, accuracy, aligned)
 
 
 @dataclass
@@ -125,21 +139,22 @@ class _Scorer:
         bundle: Of the engine.
         runner: Open.
         class_mode: None for a model that cannot be told the class.
-        thresholds: Image threshold per class.
+        calibration: Per class, and `all`.
+        segmenters: Likewise, where the segmentation is not that of the pixel threshold.
         n_right: Images whose class was predicted right so far.
     """
 
     bundle: Bundle
     runner: Runner
     class_mode: ClassMode | None
-    thresholds: Mapping[str, float]
+    calibration: Mapping[str, ClassCalibration]
+    segmenters: Mapping[str, NfaSegmenter]
     n_right: int = 0
 
-    def score(self, batch: NDArray[np.uint8], class_names: Sequence[str]) -> tuple[Outputs, list[float | None]]:
-        """Outputs of a batch, and the threshold of each image where it is not that of its class."""
-        own: list[float | None] = [None] * len(batch)
+    def score(self, batch: NDArray[np.uint8], class_names: Sequence[str]) -> tuple[Outputs, list[str]]:
+        """Outputs of a batch, and the name of the calibration that each image is judged by."""
         if self.class_mode is None:
-            return self.runner.infer(batch), own
+            return self.runner.infer(batch), [name if name in self.calibration else POOLED for name in class_names]
         if self.class_mode == "given":
             outputs = self.runner.infer(batch, self.bundle.class_bias(class_names))
         else:
@@ -148,9 +163,29 @@ class _Scorer:
         predicted = [classes[int(index)] for index in outputs["class_score"].argmax(axis=1)]
         self.n_right += sum(a == b for a, b in zip(predicted, class_names, strict=True))
         if self.class_mode == "predicted":
-            outputs = self.runner.infer(batch, self.bundle.class_bias(predicted))
-            own = [self.thresholds[name] for name in predicted]
-        return outputs, own
+            return self.runner.infer(batch, self.bundle.class_bias(predicted)), predicted
+        return outputs, list(class_names) if self.class_mode == "given" else [POOLED] * len(batch)
+
+    def own_threshold(self, name: str) -> float | None:
+        """The image threshold of a calibration, where it need not be that of the image's class."""
+        return self.calibration[name].threshold.value if self.class_mode == "predicted" else None
+
+    def segmentation(self, outputs: Outputs, index: int, name: str) -> Segmentation:
+        """What is marked automatically on an image of the batch."""
+        if self.segmenters:
+            return self.segmenters[name].segment(outputs, index)
+        return Segmentation(outputs["anomaly_map"][index].copy(), self.calibration[name].pixel_threshold.value)
+
+
+def _segmentation_kind(bundle: Bundle, wanted: SegmentationKind | None) -> SegmentationKind:
+    """The segmentation to measure: the one that was asked for, else the bundle's own."""
+    has_nfa = bundle.manifest.nfa is not None
+    if wanted == "nfa" and not has_nfa:
+        raise ConfigError(
+            f"{bundle.path} has no segmentation by number of false detections.",
+            hint="Train with --set model.segmentation=nfa, or measure --segmentation threshold.",
+        )
+    return wanted or ("nfa" if has_nfa else "threshold")
 
 
 def _score(
@@ -171,7 +206,7 @@ def _score(
             read.append((sample, bundle.preprocess(picture), (picture.shape[0], picture.shape[1])))
         if read:
             batch = np.stack([prepared for _, prepared, _ in read])
-            outputs, own = scorer.score(batch, [sample.class_name for sample, _, _ in read])
+            outputs, judged_by = scorer.score(batch, [sample.class_name for sample, _, _ in read])
             for i, (sample, _, size) in enumerate(read):
                 images.append(
                     ScoredImage(
@@ -183,7 +218,8 @@ def _score(
                         anomaly_map=outputs["anomaly_map"][i].copy(),
                         size=size,
                         mask_path=sample.mask_path,
-                        own_threshold=own[i],
+                        own_threshold=scorer.own_threshold(judged_by[i]),
+                        segmentation=scorer.segmentation(outputs, i, judged_by[i]),
                     )
                 )
         progress.update("Scoring", min(start + BATCH, len(samples)), len(samples))
@@ -197,6 +233,7 @@ def _report(
     result: EvaluationResult,
     images: list[ScoredImage],
     calibration: dict[str, ClassCalibration],
+    segmentation: SegmentationKind,
 ) -> Report:
     manifest = bundle.manifest
     facts = {
@@ -204,6 +241,7 @@ def _report(
         "Model": f"{manifest.model}, trained {manifest.provenance.created_at}",
         "Engine": runner.engine_name,
         "Data": str(data),
+        "Marked regions": SEGMENTATIONS[segmentation],
         "Training images": str(manifest.provenance.n_images.get("fit", 0)),
         "edgead": manifest.edgead_version,
     }

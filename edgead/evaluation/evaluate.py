@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from edgead.bundle import POOLED
 from edgead.errors import DataError, EngineError
 from edgead.evaluation.metrics import ScoreCounts, counts_from_scores
-from edgead.evaluation.pixel_metrics import PixelAccumulator, edges_from_maps
+from edgead.evaluation.pixel_metrics import MaskOverlap, PixelAccumulator, edges_from_maps
 from edgead.evaluation.threshold import binomial_interval
 from edgead.imaging import upsample_map
+from edgead.prediction import Segmentation
 
 MaskReader = Callable[[Path, tuple[int, int]], NDArray[np.bool_]]
 
@@ -34,6 +35,7 @@ class ScoredImage:
         size: Original `(height, width)` of the picture in pixels.
         mask_path: Ground truth of a defective image, None where there is none.
         own_threshold: Image threshold that counts for this image, where it is not that of its class.
+        segmentation: What is marked automatically; without it there is no mask IoU.
     """
 
     image_path: Path
@@ -45,6 +47,7 @@ class ScoredImage:
     size: tuple[int, int]
     mask_path: Path | None
     own_threshold: float | None = None
+    segmentation: Segmentation | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Metrics:
     """The numbers of one class, or the mean over classes; None where undefined.
 
     Pixel metrics are over the images with known ground truth: all good ones and the defective ones with a mask that
-    is not empty. Maps are upsampled to the original image; masks are never resized. In the mean, each class
+    is not empty. Maps are upsampled to the original image; masks are never resized. `mask_iou` is that of the automatic
+    segmentation: defective pixels that are marked, over all pixels that are either. In the mean, each class
     counts once, classes without a number are left out, the threshold is given only if there is one class, and
     the counts are sums.
     """
@@ -81,6 +85,7 @@ class Metrics:
     pixel_ap: float | None
     aupro_0_3: float | None
     aupro_0_05: float | None
+    mask_iou: float | None
     threshold: float | None
     false_alarm_rate: float | None
     detection_rate: float | None
@@ -198,7 +203,7 @@ def _evaluate_class(images: list[ScoredImage], threshold: float, read_mask: Mask
     defective = [image for image in images if image.gt_label]
     counts = image_counts(images)
     f1 = counts.f1_max()
-    pixels, n_without_mask = _count_pixels(good, defective, read_mask)
+    pixels, overlap, n_without_mask = _count_pixels(good, defective, read_mask)
     pixel_counts = pixels.counts() if pixels else None
     false_alarms, detections = _alarms(good, threshold), _alarms(defective, threshold)
     metrics = Metrics(
@@ -209,6 +214,7 @@ def _evaluate_class(images: list[ScoredImage], threshold: float, read_mask: Mask
         pixel_ap=pixel_counts.average_precision() if pixel_counts else None,
         aupro_0_3=pixels.aupro(0.3) if pixels else None,
         aupro_0_05=pixels.aupro(0.05) if pixels else None,
+        mask_iou=overlap.iou if overlap else None,
         threshold=threshold,
         false_alarm_rate=false_alarms.value,
         detection_rate=detections.value,
@@ -233,29 +239,33 @@ def _alarms(images: Sequence[ScoredImage], threshold: float) -> Rate:
 
 def _count_pixels(
     good: list[ScoredImage], defective: list[ScoredImage], read_mask: MaskReader
-) -> tuple[PixelAccumulator | None, int]:
-    """Feed the accumulator; also the number of defective images whose mask is missing or empty.
+) -> tuple[PixelAccumulator | None, MaskOverlap | None, int]:
+    """Feed the accumulators; also the number of defective images whose mask is missing or empty.
 
     An empty mask of a defective image says only that nobody drew one, so it does not turn its pixels into good ones.
     """
     masked = [image for image in defective if image.mask_path is not None]
     if not masked:
-        return None, len(defective)
+        return None, None, len(defective)
     pixels = PixelAccumulator(edges_from_maps(image.anomaly_map for image in [*good, *masked]))
+    overlap = MaskOverlap()
     n_empty = 0
     for image in masked:
         assert image.mask_path is not None
         mask = read_mask(image.mask_path, image.size)
         if mask.any():
             pixels.add(upsample_map(image.anomaly_map, image.size), mask)
+            overlap.add(image.segmentation, mask)
         else:
             n_empty += 1
     n_without_mask = len(defective) - len(masked) + n_empty
     if n_empty == len(masked):
-        return None, n_without_mask
+        return None, None, n_without_mask
     for image in good:
-        pixels.add(upsample_map(image.anomaly_map, image.size), np.zeros(image.size, bool))
-    return pixels, n_without_mask
+        nothing = np.zeros(image.size, bool)
+        pixels.add(upsample_map(image.anomaly_map, image.size), nothing)
+        overlap.add(image.segmentation, nothing)
+    return pixels, overlap, n_without_mask
 
 
 def _mean(parts: list[Metrics]) -> Metrics:

@@ -36,6 +36,7 @@ COLUMNS = (
     ("pixel AP", "pixel_ap"),
     ("AUPRO 0.3", "aupro_0_3"),
     ("AUPRO 0.05", "aupro_0_05"),
+    ("mask IoU", "mask_iou"),
 )
 
 
@@ -130,7 +131,7 @@ def _metrics_table(result: EvaluationResult) -> str:
     note = f" {blind} defective images have no mask and are not in the pixel metrics." if blind else ""
     return (
         '<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2><p class="soft">Pixel metrics and AUPRO at '
-        f"original image resolution, AUPRO up to a false positive rate of 0.3 and 0.05; {DASH} where it is undefined or "
+        f"original image resolution, AUPRO up to a false positive rate of 0.3 and 0.05, mask IoU of the marked regions; {DASH} where it is undefined or "
         f'the ground truth is missing.{note}</p><div class="scroll" tabindex="0" role="region" aria-labelledby="metrics">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )

@@ -78,7 +78,11 @@ def card(
     name = escape(f"{image.image_path.parent.name}/{image.image_path.name}", quote=True)
     panels = [
         (picture, "image", f"{name}"),
-        (overlay(np.ascontiguousarray(picture), image.anomaly_map, scale), "heatmap", f"Heatmap of {name}"),
+        (
+            overlay(np.ascontiguousarray(picture), image.anomaly_map, scale, image.segmentation),
+            "heatmap",
+            f"Heatmap of {name}",
+        ),
     ]
     if image.gt_label and image.mask_path is not None:
         marked = _with_contour(picture, read_mask(image.mask_path, image.size))
@@ -106,7 +110,7 @@ def legend(scale: HeatmapScale) -> str:
         f"<span>ordinary<br>≤ {number(scale.low)}</span><span>pixel threshold<br>{number(scale.threshold)}</span>"
         f"<span>strong<br>≥ {number(scale.high)}</span></div>"
         '<p class="soft">The scale comes from good images and is the same in every picture. What is ordinary stays clear; '
-        "the red outline is where the map exceeds the pixel threshold.</p></div>"
+        "the red outline is what is marked automatically.</p></div>"
     )
 
 

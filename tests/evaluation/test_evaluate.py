@@ -14,10 +14,11 @@ from edgead.errors import DataError, EngineError
 from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
 from edgead.evaluation.pixel_metrics import aupro
 from edgead.imaging import upsample_map
+from edgead.prediction import Segmentation
 
 KEYS = {
     *("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "aupro_0.3", "aupro_0.05"),
-    *("threshold", "false_alarm_rate", "detection_rate", "n_good", "n_defective"),
+    *("mask_iou", "threshold", "false_alarm_rate", "detection_rate", "n_good", "n_defective"),
 }
 
 
@@ -95,6 +96,25 @@ def test_without_masks_pixel_metrics_are_null(mask: str | None) -> None:
     metrics = _evaluate([*GOOD, _image(2.0, defect="dent", mask=mask)]).classes["nut"].metrics
     assert (metrics.pixel_auroc, metrics.pixel_ap, metrics.aupro_0_3, metrics.aupro_0_05) == (None,) * 4
     assert metrics.image_auroc == 1.0
+
+
+def test_mask_iou_by_hand() -> None:
+    """Over the images that count, good ones too, pixels marked and defective over pixels that are either."""
+    marked = np.zeros((8, 8), np.float32)
+    marked[:2, :4] = 1.0  # 10 x 32 px of 40 x 64; the mask is 10 x 16
+    stray = np.zeros((8, 8), np.float32)
+    stray[4:, 4:] = 1.0  # 20 x 32 px
+    bad = replace(BAD[0], segmentation=Segmentation(marked, 0.5))
+    blind = replace(bad, mask_path=None)
+    silent = replace(GOOD[0], segmentation=Segmentation(marked, 1.0))
+    alarmed = replace(GOOD[1], segmentation=Segmentation(stray, 0.5))
+    marks = [np.count_nonzero(Segmentation(m, 0.5).mask_at((40, 64))) for m in (marked, stray)]
+    assert 300 <= marks[0] <= 340
+    assert 600 <= marks[1] <= 640
+    assert _evaluate([bad, silent]).mean.mask_iou == pytest.approx(160 / marks[0])
+    assert _evaluate([bad, blind, silent, alarmed]).mean.mask_iou == pytest.approx(160 / sum(marks))
+    assert _evaluate([blind, silent]).mean.mask_iou is None, "no mask"
+    assert _evaluate([bad, GOOD[0]]).mean.mask_iou is None, "an image without segmentation"
 
 
 def test_good_images_alone_give_a_false_alarm_rate() -> None:

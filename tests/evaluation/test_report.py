@@ -17,6 +17,7 @@ from edgead.evaluation.report_charts import histogram, score_axis
 from edgead.evaluation.report_gallery import ImageBudget, card, choose_images
 from edgead.evaluation.threshold import calibrate_class
 from edgead.imaging import Image
+from edgead.prediction import Segmentation
 
 VOID = {"meta", "img", "br"}
 NASTY = "<script>alert('x')</script> & \"co\""
@@ -202,3 +203,12 @@ def test_report_is_written_whole(tmp_path: Path) -> None:
     write_report(tmp_path / "deep" / "report.html", _report(_mixed()))
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
     assert (tmp_path / "deep" / "report.html").read_text(encoding="utf-8").endswith("</html>\n")
+
+
+def test_the_heatmap_outlines_the_segmentation() -> None:
+    """What is outlined is the image's automatic segmentation."""
+    image = _image(3, "nut", "dent", 2.0)
+    everywhere = replace(image, segmentation=Segmentation(np.ones((6, 8), np.float32), 0.5))
+    scale = _report([image]).calibration["all"].heatmap_scale
+    first, second = (card(i, scale, 1.0, (_picture, _mask), ImageBudget(10**6)) for i in (image, everywhere))
+    assert first != second
