@@ -100,13 +100,16 @@ def test_killed_at_random_moments(
     """Killed again and again at random moments and resumed, a run ends with the weights of the undisturbed one."""
     moments, kills = random.Random(seed), 0
     checkpoint, out = tmp_path / "c.safetensors", tmp_path / "out.safetensors"
-    for attempt in range(4):
+    # the measured time may be that of a busier moment: small parts of it, until there were enough kills
+    for attempt in range(8):
         process = trainer.start(checkpoint, out, resume=attempt > 0)
-        time.sleep(moments.uniform(0.15, 0.5) * uninterrupted[1])
+        time.sleep(moments.uniform(0.05, 0.3) * uninterrupted[1])
         os.kill(process, signal.SIGKILL)
         kills += trainer.wait() == KILLED
         if checkpoint.exists():
             load_checkpoint(checkpoint)
+        if kills == 3:
+            break
     assert kills >= 2
     trainer.start(checkpoint, out, resume=True)
     assert trainer.wait() == 0
