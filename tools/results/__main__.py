@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 
-from edgead.commands.progress import Silent
 from edgead.errors import ConfigError, DataError, EdgeadError
 from edgead.storage import write_bytes
 from tools.results.cells import TABLE, Cell, Table, check_data, data_digest, data_folder, expand, read_table, select
 from tools.results.chart import draw_chart
 from tools.results.page import write_page
 from tools.results.results import Results, load_results, published_records
-from tools.results.run import Record, Workplace, error_text, is_finished, read_records, run_cell
+from tools.results.run import Record, Workplace, error_text, is_finished, known_records, read_records
 from tools.results.show import Display
+from tools.results.workers import run_cells
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="print the cells with their commands and stop")
     parser.add_argument("--only-page", action="store_true", help="write the page from the results at hand and stop")
     parser.add_argument("--limit-hours", type=float, metavar="H", help="start no cell after this time")
-    parser.add_argument("--threads", type=int, default=0, help="of torch and ONNX Runtime (default: one per core)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="per cell, of torch and ONNX Runtime (default: cores / N)"
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="cells at a time, each in a process")
     parser.add_argument("--keep-bundles", action="store_true", help="keep every bundle in WORK/runs")
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
@@ -63,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     table = read_table(options.config)
     everything = expand(table)
     cells = select(everything, options.only)
-    records = {**published_records(options.json), **read_records(options.work)}
+    records = known_records(everything, published_records(options.json), read_records(options.work))
     if options.list:
         for cell in cells:
             state = "finished" if is_finished(records.get(cell.id), cell) else "open    "
@@ -83,7 +84,8 @@ def _run(options: argparse.Namespace) -> int:
 def _work(
     options: argparse.Namespace, table: Table, everything: list[Cell], cells: list[Cell], records: dict[str, Record]
 ) -> int:
-    place = Workplace(options.root, options.work, options.threads, options.keep_bundles)
+    threads = options.threads or max(1, len(os.sched_getaffinity(0)) // max(1, options.workers))
+    place = Workplace(options.root.absolute(), options.work.absolute(), threads, options.keep_bundles)
     digests = {folder: data_digest(folder) for folder in {data_folder(options.root, cell) for cell in cells}}
     digest_of = {cell.id: digests[data_folder(options.root, cell)] for cell in cells}
     open_cells = [
@@ -96,9 +98,8 @@ def _work(
         return options.limit_hours is None or time.monotonic() - started <= options.limit_hours * 3600
 
     with Display(len(cells), open_cells, records, options.workers) as display:
-        run = _one_by_one(display) if options.workers < 2 else _side_by_side(display, options.workers)
         n_done = 0
-        for record in run(open_cells, place, digest_of, in_time):
+        for record in run_cells(open_cells, place, digest_of, in_time, display, options.workers):
             records[record["id"]] = record
             failed += "error" in record
             n_done += 1
@@ -109,46 +110,6 @@ def _work(
     if not open_cells:
         _write(options, load_results(table, everything, records))
     return 1 if failed else 0
-
-
-Run = Callable[[list[Cell], Workplace, dict[str, str], Callable[[], bool]], Iterator[Record]]
-
-
-def _one_by_one(display: Display) -> Run:
-    def run(
-        cells: list[Cell], place: Workplace, digest_of: dict[str, str], in_time: Callable[[], bool]
-    ) -> Iterator[Record]:
-        for cell in cells:
-            if not in_time():
-                return
-            with display.cell(cell) as progress:
-                record = run_cell(cell, place, digest_of[cell.id], progress)
-            yield record
-
-    return run
-
-
-def _side_by_side(display: Display, workers: int) -> Run:
-    """Several processes, each with cells of its own: two with one thread do more than one with two."""
-
-    def run(
-        cells: list[Cell], place: Workplace, digest_of: dict[str, str], in_time: Callable[[], bool]
-    ) -> Iterator[Record]:
-        waiting = list(cells)
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            running: dict[Future[Record], Cell] = {}
-            while True:
-                while waiting and len(running) < workers and in_time():
-                    cell = waiting.pop(0)
-                    running[pool.submit(run_cell, cell, place, digest_of[cell.id], Silent())] = cell
-                display.running(list(running.values()))
-                if not running:
-                    return
-                for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done:
-                    display.left(running.pop(future))
-                    yield future.result()
-
-    return run
 
 
 def _write(options: argparse.Namespace, results: Results) -> None:

@@ -21,6 +21,7 @@ TABLE = Path(__file__).with_name("table.yaml")
 COMMAND = "python -m tools.results"
 UNIFIED = "unified"
 PLAIN = "plain"
+_AXES = ("model.name", "model.coupling", "model.base", "train.seed")
 _NO_FILE = Path(os.devnull)  # not an edgead.yaml that lies where the tool is run
 Settings = dict[str, Any]
 Mode = Literal["given", "predicted", "none"]
@@ -115,7 +116,7 @@ def read_table(path: Path) -> Table:
     """Read and check the YAML file.
 
     Raises:
-        ConfigError: If it cannot be read, has unknown keys, or a model changes the budget.
+        ConfigError: If it cannot be read, has unknown keys, lists something twice, or a model changes the budget.
     """
     try:
         table = Table.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -126,6 +127,10 @@ def read_table(path: Path) -> Table:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise ConfigError(f"{path} is no table of results:\n  " + "\n  ".join(lines)) from error
+    parts = {"budget": table.budget, **{f"models.{name}": part.settings for name, part in table.models.items()}}
+    for name, settings in parts.items():
+        if own := sorted(settings.keys() & set(_AXES)):
+            raise ConfigError(f"{name} in {path} sets {', '.join(own)}, which the cells differ in.")
     for name, part in table.models.items():
         if both := sorted(table.budget.keys() & part.settings.keys()):
             raise ConfigError(
@@ -135,6 +140,11 @@ def read_table(path: Path) -> Table:
     used = {*table.per_class.models, *(part.model for part in table.unified)}
     if missing := sorted(used - table.models.keys()):
         raise ConfigError(f"{path} uses {', '.join(missing)}, which `models` does not list.")
+    ids = [cell.id for cell in expand(table)]
+    if twice := sorted({id_ for id_ in ids if ids.count(id_) > 1}):
+        raise ConfigError(f"{path} has {twice[0]} more than once.", hint="A list names something twice.")
+    if UNIFIED in table.data_sets:
+        raise ConfigError(f"{path} has a data set {UNIFIED}, the name of the models of all data sets.")
     return table
 
 
@@ -208,9 +218,11 @@ def check_data(root: Path, table: Table, cells: Sequence[Cell]) -> None:
 
 
 def data_digest(folder: Path) -> str:
-    """What is in a folder of images, whatever their time stamps."""
+    """What is in the sub-folders of a folder of images, linked ones too, whatever their time stamps."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*/*") if path.is_file()):
+    walk = os.walk(folder, followlinks=True)
+    files = (Path(place) / name for place, _, names in walk if Path(place) != folder for name in names)
+    for path in sorted(path for path in files if path.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

@@ -22,13 +22,14 @@ STYLE = """
   .affine { --mark: #b35900 }
   .uniform { --mark: #0969da }
   .normal .dot { fill: none; stroke: var(--mark); stroke-width: 1.8 }
-  .altub .dot { fill: var(--mark); stroke: var(--mark); stroke-width: 1.8 }
+  .altub .dot { fill: var(--mark); stroke: #f3f5f8; stroke-width: 1; r: 4.9px }
   .mean { stroke: var(--mark); stroke-width: 2.4 }
   .range { stroke: var(--mark); stroke-width: 1; opacity: .45 }
   .best { font-weight: 600; fill: #1f2328 }
   @media (prefers-color-scheme: dark) {
     .card { fill: #0d1117; stroke: #30363d }
     .band { fill: #161b22 }
+    .altub .dot { stroke: #161b22 }
     .grid { stroke: #2a313a }
     text { fill: #9da7b3 }
     .title, .head, .best { fill: #e6edf3 }
@@ -51,7 +52,8 @@ def draw_chart(results: Results) -> str:
     width = (WIDTH - LEFT - RIGHT - PANEL_GAP * (len(sets) - 1)) / len(sets)
     parts = [
         f'<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:.0f}" rx="8"/>',
-        '<text class="title" x="20" y="30">Image AUROC on test images, in percent: a dot per seed, a bar at their mean, the best mean in figures</text>',
+        f'<text class="title" x="20" y="30">{_title(results)}</text>',
+        f'<text x="{WIDTH - 20}" y="30" text-anchor="end">a dot per seed, a bar at their mean, the best mean in figures; each panel has its own axis</text>',
         _legend(),
         *_row_labels(rows),
     ]
@@ -63,6 +65,13 @@ def draw_chart(results: Results) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" height="{height:.0f}" '
         f'role="img" aria-label="Image AUROC of every detector, data set and seed">\n<style>{STYLE}</style>\n{body}\n</svg>\n'
     )
+
+
+def _title(results: Results) -> str:
+    """What is shown, and of how much of the table while that is not all."""
+    groups = results.per_class()
+    n_done, n_all = sum(len(group.records) for group in groups), sum(group.n_seeds for group in groups)
+    return "Image AUROC on test images, in percent" + (f" ({n_done} of {n_all} cells)" if n_done < n_all else "")
 
 
 def _row_places(detectors: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], float]:
@@ -128,11 +137,12 @@ def _panel(
     def place(value: float) -> float:
         return left + 14 + inner * (value - ticks[0]) / span
 
+    digits = 0 if all(tick.is_integer() for tick in ticks) else 1
     for tick in ticks:
         x = place(tick)
         parts.append(
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom:.1f}"/>'
-            f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{tick:g}</text>'
+            f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{tick:.{digits}f}</text>'
         )
     means = {g.key: 100 * m for g in groups if (m := mean(g.values(IMAGE_AUROC))) is not None}
     best = max(means.values())
@@ -161,7 +171,7 @@ def _dots(group: Group, y: float, left: float, place: Callable[[float], float], 
     parts = [f'<line class="range" x1="{min(xs):.1f}" x2="{max(xs):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>']
     parts += [f'<circle class="dot" cx="{dot:.1f}" cy="{y:.1f}" r="4"/>' for dot in xs]
     if len(xs) > 1:
-        parts.append(f'<line class="mean" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 8:.1f}" y2="{y + 8:.1f}"/>')
+        parts.append(f'<line class="mean" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 9:.1f}" y2="{y + 9:.1f}"/>')
     if is_best:
         has_room = min(xs) - 50 > left
         at, anchor = (min(xs) - 9, "end") if has_room else (max(xs) + 9, "start")

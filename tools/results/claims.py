@@ -63,9 +63,9 @@ def _swap(results: Results, name: str, new: str, old: str, partner: Partner) -> 
     for group in results.per_class():
         other = partner(results, group)
         if other is not None:
-            mine, its = _points(group.values(IMAGE_AUROC)), _points(other.values(IMAGE_AUROC))
-            if mine and its:
-                pairs.append((mine, its))
+            mine, its = group.by_seed(IMAGE_AUROC), other.by_seed(IMAGE_AUROC)
+            if both := [seed for seed in mine if seed in its]:
+                pairs.append((_points([mine[seed] for seed in both]), _points([its[seed] for seed in both])))
     spreads = [(a, b) for a, b in pairs if len(a) > 1 and len(b) > 1]
     means = [(mean(a) or 0.0, mean(b) or 0.0) for a, b in pairs]
     return [
@@ -91,7 +91,7 @@ def _mean_claim(name: str, text: str, pairs: Sequence[tuple[float, float]]) -> C
     changes = [new - old for new, old in pairs]
     change, p = mean(changes) or 0.0, sign_flip_p(changes)
     means = [mean([pair[side] for pair in pairs]) or 0.0 for side in (0, 1)]
-    numbers = f"mean {means[0]:.2f} against {means[1]:.2f} ({change:+.2f}) over {len(pairs)} pairs, {_p(p)}"
+    numbers = f"mean {means[0]:.2f} against {means[1]:.2f} ({_signed(change)}) over {len(pairs)} pairs, {_p(p)}"
     verdict = CONFIRMED if change >= 0 else REFUTED if p < LEVEL else NOISE
     return Claim(name, text, verdict, numbers)
 
@@ -116,6 +116,10 @@ def sign_flip_p(changes: Sequence[float]) -> float:
 
 def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _unified(results: Results) -> list[Claim]:
@@ -155,11 +159,11 @@ def _difference(name: str, text: str, mine: list[float], its: list[float], least
     if not mine or not its:
         return Claim(name, text, OPEN, "")
     gain = (mean(mine) or 0.0) - (mean(its) or 0.0)
-    numbers = f"{mean(mine):.2f} against {mean(its):.2f} ({gain:+.2f})"
+    numbers = f"{mean(mine):.2f} against {mean(its):.2f} ({_signed(gain)})"
     if len(mine) < 2 or len(its) < 2:
-        return Claim(name, text, CONFIRMED if gain >= least else REFUTED, f"{numbers}, one seed: no interval")
+        return Claim(name, text, NOISE, f"{numbers}, no interval from one seed")
     half = _welch_half_width(mine, its)
-    numbers += f", 95 % interval {gain - half:+.2f} to {gain + half:+.2f}"
+    numbers += f", 95 % interval {_signed(gain - half)} to {_signed(gain + half)}"
     verdict = CONFIRMED if gain - half >= least else REFUTED if gain + half < least else NOISE
     return Claim(name, text, verdict, numbers)
 
@@ -178,8 +182,8 @@ def _per_class_means(results: Results) -> list[float]:
     groups = [_find(results, data, "fastflow", "affine", "normal") for data in results.table.data_sets]
     by_seed: dict[int, list[float]] = {}
     for group in groups:
-        for record, value in zip(group.records, _points(group.values(IMAGE_AUROC)), strict=True) if group else ():
-            by_seed.setdefault(record["seed"], []).append(value)
+        for seed, value in group.by_seed(IMAGE_AUROC).items() if group else ():
+            by_seed.setdefault(seed, []).append(100.0 * value)
     return [mean(values) or 0.0 for values in by_seed.values() if len(values) == len(groups)]
 
 

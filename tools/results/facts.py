@@ -14,7 +14,9 @@ from tools.results.show import duration
 def what_was_run(results: Results) -> str:
     """How much is done, the settings, the data, the machine, the software and the time."""
     n_done, n_all = len(results.records), results.n_cells
-    lines = [f"- {n_done} of {n_all} cells are finished{'' if n_done == n_all else '; the tables below are partial'}."]
+    failed = f", {len(results.failed)} failed" if results.failed else ""
+    partial = "; what follows is partial" if n_done < n_all else ""
+    lines = [f"- {n_done} of {n_all} cells are finished{failed}{partial}."]
     budget = ", ".join(f"`{key}={_yaml(value)}`" for key, value in results.table.budget.items())
     lines.append(f"- Every cell: {budget}.")
     for name, part in results.table.models.items():
@@ -26,9 +28,11 @@ def what_was_run(results: Results) -> str:
         return "\n".join(lines)
     images = {r["data"]: r["n_images"] for r in results.records}
     for data, counts in images.items():
+        digests = {record["data_digest"] for record in results.records if record["data"] == data}
+        several = f" The images changed between cells: {len(digests)} versions." if len(digests) > 1 else ""
         lines.append(
-            f"- {data}: {counts['fit']} good images to learn from, {counts['early_stop']} for the held-out loss, "
-            f"{counts['calibration']} for the threshold."
+            f"- {'All data sets together' if data == UNIFIED else data}: {counts['fit']} good images to learn from, {counts['early_stop']} for the held-out loss, "
+            f"{counts['calibration']} for the threshold.{several}"
         )
     total = sum(sum(record["seconds"].values()) for record in results.records)
     machines = {_machine(record) for record in results.records}

@@ -78,19 +78,20 @@ def _summary(results: Results) -> str:
     rows = []
     for detector in detectors:
         groups = [g for g in results.per_class() if (g.model, g.coupling, g.base) == detector]
+        n_done = sum(bool(g.records) for g in groups)
         metrics = (IMAGE_AUROC, "pixel_auroc", "aupro_0.3", "detection_rate", "false_alarm_rate")
         means = [mean([m for g in groups if (m := mean(g.values(metric))) is not None]) for metric in metrics]
-        n_done = sum(bool(g.records) for g in groups)
-        image = number(means[0], ".2f", 100) + (f" ({n_done} of {len(groups)})" if 0 < n_done < len(groups) else "")
+        image = number(means[0], ".2f", 100) + _share(n_done, len(groups), "data sets")
         width = number(pooled_spread([g.values(IMAGE_AUROC) for g in groups]), ".2f", 100)
         rows.append((*_detector(groups[0]), image, width, *(number(m, ".2f", 100) for m in means[1:])))
     factors = [_factor(results, axis, value) for axis, value in _FACTORS]
     return "\n\n".join(
         [
             table(head, rows, 3),
-            table(("part", "image AUROC", "std over seeds"), factors),
-            "Means over the data sets and standard deviations over seeds pooled over them, in percent. Pixel metrics are over "
-            "the data sets with masks.",
+            table(("detectors", "image AUROC", "std over seeds"), factors),
+            "Percent: means over the data sets, and standard deviations over seeds, pooled over the data sets. Pixel metrics "
+            "are over the data sets with masks. *Detected* are the defective images above the shipped threshold, *false "
+            "alarms* the good ones. The second table takes the mean of the rows of all data sets.",
         ]
     )
 
@@ -101,8 +102,17 @@ _FACTORS = (("coupling", "affine"), ("coupling", "uniform"), ("base", "normal"),
 def _factor(results: Results, axis: str, value: str) -> Row:
     samples = [g.values(IMAGE_AUROC) for g in results.per_class() if getattr(g, axis) == value]
     means = [m for sample in samples if (m := mean(sample)) is not None]
-    name = f"{axis} {NAMES.get(value, value)}"
-    return name, number(mean(means), ".2f", 100), number(pooled_spread(samples), ".2f", 100)
+    image = number(mean(means), ".2f", 100) + _share(len(means), len(samples), "rows")
+    name = f"all with {value} couplings" if axis == "coupling" else f"all with {_BASES[value]}"
+    return name, image, number(pooled_spread(samples), ".2f", 100)
+
+
+_BASES = {"normal": "a normal base", "altub": "AltUB"}
+
+
+def _share(done: int, expected: int, what: str) -> str:
+    """What a number that is not complete is the mean of."""
+    return f" ({done} of {expected} {what})" if 0 < done < expected else ""
 
 
 _COSTS = ("training", "trainable", "multiply-adds")
@@ -123,9 +133,16 @@ def _costs(group: Group) -> Row:
     )
 
 
-def _measures(group: Group, mode: str = PLAIN, data: str | None = None) -> Row:
+def _measures(group: Group, mode: str = PLAIN) -> Row:
     metrics = (IMAGE_AUROC, "pixel_auroc", "aupro_0.3", "detection_rate", "false_alarm_rate")
-    return [percent(group.values(metric, mode, data)) for metric in metrics]
+    return [percent(group.values(metric, mode)) for metric in metrics]
+
+
+def _image(group: Group, mode: str = PLAIN) -> str:
+    """Image AUROC, how many seeds it is of while some are missing, and why there is none."""
+    if not group.records and group.errors:
+        return "failed: " + group.errors[0].replace("|", "\\|")
+    return percent(group.values(IMAGE_AUROC, mode)) + _share(len(group.records), group.n_seeds, "seeds")
 
 
 def _data_set(results: Results, data: str) -> str:
@@ -142,9 +159,7 @@ def _data_set(results: Results, data: str) -> str:
     )
     rows = []
     for group in results.of(data):
-        measures = list(_measures(group))
-        if not group.records and group.errors:
-            measures[0] = "failed: " + group.errors[0].replace("|", "\\|")
+        measures = [_image(group), *_measures(group)[1:]]
         rows.append((*_detector(group), *measures, *_costs(group)))
     return table(head, rows, 3)
 
@@ -177,14 +192,13 @@ def _unified(results: Results) -> str:
     rows = []
     for group in groups:
         for mode in group.modes or (results.table.models[group.model].modes or (PLAIN,)):
-            image, *others = _measures(group, mode)
-            if not group.records and group.errors:
-                image = "failed: " + group.errors[0].replace("|", "\\|")
+            image, others = _image(group, mode), _measures(group, mode)[1:]
             each = [percent(group.values(IMAGE_AUROC, mode, data)) for data in sets]
             name, coupling, _ = _detector(group)
             rows.append((name, coupling, _label(group, mode), image, *each, *others, *_costs(group)))
     return (
         table(head, rows, 3)
-        + "\n\nImage AUROC per data set and in the mean over them, each class ranked by itself. The "
-        "thresholds are those of the image's class where that is given, or where the model knows no classes."
+        + "\n\nImage AUROC per data set, each ranked by itself, and its mean over them. *Class given*: the model is told "
+        "which data set an image is of; *predicted*: it decides that first; *unknown*: neither, with one threshold for all. "
+        "A model that *knows no classes* is one flow for everything, with a threshold for each data set."
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgead.errors import DataError
 from tools.results.cells import PLAIN, UNIFIED, Cell, Table, is_same_work
-from tools.results.run import Record
+from tools.results.run import Record, is_record
 
 Key = tuple[str, str, str, str]
 IMAGE_AUROC = "image_auroc"
@@ -54,9 +54,22 @@ class Group:
             mode: Label mode.
             data: One class of a unified model; None: the mean over the classes.
         """
-        parts = [record["evaluations"].get(mode) for record in self.records]
-        scopes = [part and (part["mean"] if data is None else part["classes"].get(data)) for part in parts]
-        return [scope[metric] for scope in scopes if scope and scope[metric] is not None]
+        return list(self.by_seed(metric, mode, data).values())
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some seeds are finished and others are not."""
+        return 0 < len(self.records) < self.n_seeds
+
+    def by_seed(self, metric: str, mode: str = PLAIN, data: str | None = None) -> dict[int, float]:
+        """As `values`, with the seeds."""
+        found = {}
+        for record in self.records:
+            part = record["evaluations"].get(mode)
+            scope = part and (part["mean"] if data is None else part["classes"].get(data))
+            if scope and scope[metric] is not None:
+                found[record["seed"]] = scope[metric]
+        return found
 
 
 @dataclass(frozen=True)
@@ -102,11 +115,14 @@ def published_records(path: Path) -> dict[str, Record]:
     """
     if not path.is_file():
         return {}
+    hint = "Restore or remove the file, or name another one with --json."
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {record["id"]: record for record in content if "id" in record}
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} holds no results: {error}.", hint="Name another file with --json.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} holds no results: {error}.", hint=hint) from error
+    if not isinstance(content, list) or not all(map(is_record, content)):
+        raise DataError(f"{path} holds no results, but other JSON.", hint=hint)
+    return {record["id"]: record for record in content}
 
 
 def load_results(table: Table, cells: Sequence[Cell], records: Mapping[str, Record]) -> Results:

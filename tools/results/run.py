@@ -10,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,26 @@ def read_records(work: Path) -> dict[str, Record]:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(record, dict):
+        if is_record(record):
             records[path.stem] = record
     return records
+
+
+def is_record(value: Any) -> bool:
+    """Whether a value read from JSON is what a cell writes, finished or failed."""
+    return isinstance(value, dict) and isinstance(value.get("id"), str) and ("evaluations" in value or "error" in value)
+
+
+def known_records(
+    cells: Iterable[Cell], published: Mapping[str, Record], local: Mapping[str, Record]
+) -> dict[str, Record]:
+    """What is known of each cell, by id: a finished result before any other, that of the working folder first."""
+    known = {}
+    for cell in cells:
+        candidates = [records[cell.id] for records in (local, published) if cell.id in records]
+        if candidates:
+            known[cell.id] = next((record for record in candidates if is_finished(record, cell)), candidates[0])
+    return known
 
 
 def is_finished(record: Record | None, cell: Cell, digest: str | None = None) -> bool:
@@ -87,7 +104,29 @@ def run_cell(cell: Cell, place: Workplace, digest: str, progress: Progress) -> R
         digest: Of the data.
         progress: Gets notes and progress.
     """
-    record: Record = {
+    record = _new_record(cell, digest)
+    try:
+        record |= _measure(cell, place, progress)
+    except Exception as error:  # whatever a cell dies of, the next one is done
+        record["error"] = _without_places(f"{type(error).__name__}: {error}", place)
+        shutil.rmtree(place.run(cell), ignore_errors=True)
+        progress.note(record["error"])
+    _finish(record, place.result(cell))
+    if "error" not in record:
+        _tidy(place.run(cell), place.keep_bundles)
+    gc.collect()
+    return record
+
+
+def fail_cell(cell: Cell, place: Workplace, digest: str, error: str) -> Record:
+    """Write the JSON of a cell that could not do so itself; its run stays, to be gone on with."""
+    record = {**_new_record(cell, digest), "error": error}
+    _finish(record, place.result(cell))
+    return record
+
+
+def _new_record(cell: Cell, digest: str) -> Record:
+    return {
         "id": cell.id,
         "data": cell.data,
         "model": cell.model,
@@ -100,18 +139,11 @@ def run_cell(cell: Cell, place: Workplace, digest: str, progress: Progress) -> R
         "command": cell.command,
         "git": git_revision(),
     }
-    try:
-        record |= _measure(cell, place, progress)
-    except Exception as error:  # whatever a cell dies of, the next one is done
-        record["error"] = _without_places(f"{type(error).__name__}: {error}", place)
-        shutil.rmtree(place.run(cell), ignore_errors=True)
-        progress.note(record["error"])
+
+
+def _finish(record: Record, path: Path) -> None:
     record["finished_at"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    write_json(place.result(cell), record)
-    if "error" not in record:
-        _tidy(place.run(cell), place.keep_bundles)
-    gc.collect()
-    return record
+    write_json(path, record)
 
 
 def _measure(cell: Cell, place: Workplace, progress: Progress) -> Record:
@@ -220,8 +252,9 @@ def _count(parameters: Iterable[Any]) -> int:
 
 
 def _without_places(text: str, place: Workplace) -> str:
-    for folder, name in ((place.work, "WORK"), (place.root, "DATA_ROOT")):
-        text = text.replace(str(folder.resolve()), name).replace(str(folder), name)
+    for folder, name in ((place.work, "WORK"), (place.root, "DATA_ROOT"), (REPOSITORY, "."), (Path.home(), "~")):
+        for written in {folder.resolve(), folder.absolute()} - {Path("/")}:
+            text = text.replace(str(written), name)
     return text
 
 
