@@ -1,0 +1,91 @@
+"""A tiny table of results and hand-made records of the real one, for the tests of the tool that makes the page."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools.results.__main__ import main
+from tools.results.cells import PLAIN, TABLE, UNIFIED, Cell, expand, read_table
+from tools.results.results import Results, load_results
+from tools.results.run import Record
+
+SIDE = 64
+TINY: dict[str, Any] = {
+    "about": "Tiny.",
+    "budget": {
+        "model.image_size": SIDE,
+        "model.levels": ["16:8"],
+        "model.blocks": 2,
+        "model.couplings": "always",
+        "model.positions": False,
+        "train.epochs": 1,
+        "train.device": "cpu",
+        "train.calibration_images": 2,
+        "train.reference_images": 2,
+    },
+    "data_sets": ["disc", "cap"],
+    "seeds": [0],
+    "models": {"fastflow": {}, "hgad": {"modes": ["given", "none"]}},
+    "per_class": {"models": ["fastflow"], "couplings": ["affine"], "bases": ["normal"]},
+    "unified": [{"model": "hgad", "coupling": "uniform"}],
+}
+
+
+def write_table(folder: Path, **changes: Any) -> Path:
+    """The tiny table as a file, with other values for some keys."""
+    path = folder / "table.yaml"
+    path.write_text(yaml.safe_dump({**copy.deepcopy(TINY), **changes}))
+    return path
+
+
+def call(table: Path, work: Path, *arguments: str) -> int:
+    """The command line, with all it writes in one folder."""
+    places = {"--config": table, "--work": work, "--page": work / "p.md", "--json": work / "p.json"}
+    flat = [str(item) for pair in {**places, "--picture": work / "p.svg"}.items() for item in pair]
+    return main([*flat, "--threads", "1", *arguments])
+
+
+def make_record(cell: Cell, points: float) -> Record:
+    """What a finished cell writes, with the same image AUROC in percent for every class and mode."""
+    classes = read_table(TABLE).data_sets if cell.data == UNIFIED else (cell.data,)
+    has_masks = cell.data != "solar_cell_mono"
+    value = {
+        "image_auroc": points / 100,
+        "pixel_auroc": 0.9 if has_masks else None,
+        "aupro_0.3": 0.8 if has_masks else None,
+        "detection_rate": 0.5,
+        "false_alarm_rate": 0.02,
+    }
+    evaluation = {"mean": value, "classes": dict.fromkeys(classes, value)}
+    return {
+        **{name: getattr(cell, name) for name in ("id", "data", "model", "coupling", "base", "seed", "settings")},
+        "modes": list(cell.modes),
+        "data_digest": "0",
+        "command": cell.command,
+        "git": "abc",
+        "evaluations": dict.fromkeys(cell.modes or (PLAIN,), evaluation),
+        "metrics": {"held_out_loss": 1.0, "latent_mean": 0.1, "latent_square_min": 0.9, "latent_square_max": 1.1},
+        "parity": {"onnx_vs_unfolded": 2e-6},
+        "cost": {"multiply_adds": 2_000_000_000, "flow_multiply_adds_folded": 500_000_000},
+        "parameters": {"flow": 1_250_000, "trainable": 1_250_000},
+        "n_images": {"fit": 8, "early_stop": 1, "calibration": 1},
+        "seconds": {"features": 9.0, "closed form": 1.0, "training": 30.0, "export": 2.0, "evaluation": 3.0},
+        "resumed": False,
+        "machine": {"device": "cpu", "processor": "x86_64", "cores": 2, "threads": 1},
+        "versions": {"python": "3", "torch": "2"},
+        "finished_at": "2026-01-02T03:04:05",
+    }
+
+
+def make_results(points: Callable[[Cell], float | None]) -> Results:
+    """The real table with image AUROC `points(cell)` in percent; None leaves a cell out."""
+    table = read_table(TABLE)
+    cells = expand(table)
+    values = {cell.id: points(cell) for cell in cells}
+    records = {cell.id: make_record(cell, value) for cell in cells if (value := values[cell.id]) is not None}
+    return load_results(table, cells, records)
