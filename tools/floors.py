@@ -130,11 +130,11 @@ def _floors(folder: Path, settings: list[str]) -> dict[str, float]:
 def _features(
     backbone: Backbone, samples: tuple[Sample, ...], size: tuple[int, int], white_level: int
 ) -> dict[int, Tensor]:
-    parts: dict[int, list[Tensor]] = {stride: [] for stride in backbone.strides}
+    parts: dict[int, list[Tensor]] = {int(key): [] for key in backbone.keys}
     for start in range(0, len(samples), 16):
         images = np.stack([resize(read_image(s.path, white_level), size) for s in samples[start : start + 16]])
-        for stride, features in zip(backbone.strides, backbone(torch.from_numpy(images)), strict=True):
-            parts[stride].append(features.half())
+        for key, features in backbone(torch.from_numpy(images)).items():
+            parts[int(key)].append(features.half())
     return {stride: torch.cat(batches) for stride, batches in parts.items()}
 
 

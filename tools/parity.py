@@ -24,8 +24,8 @@ def main(bundle_path: Path, data: Path) -> int:
     """Print the largest differences and the number of verdicts that flip."""
     bundle = open_bundle(bundle_path)
     model = load_model(bundle)
-    shape = (bundle.image_size, bundle.manifest.graph.map_size, torch.device("cpu"))
-    unfolded, folded = TorchRunner(model, *shape), TorchRunner(DeployedModel(model), *shape)
+    place = (model, bundle.image_size, torch.device("cpu"))
+    unfolded, folded = TorchRunner(model, *place), TorchRunner(DeployedModel(model), *place)
     threshold = bundle.calibration().threshold.value
     test = find_dataset(data, need_train=False).test
     against_folded: list[Comparison] = []

@@ -239,7 +239,9 @@ def _closed_form_start(
     )
     clock.lap("features")
     parts = Indices(tuple(range(len(fit))), tuple(range(len(fit), n_good)), tuple(range(n_good, n_good + n_pseudo)))
-    starts = fit_start(model, store, parts, amounts=config.train.shrinkage, ridge=config.train.ridge)
+    starts = fit_start(
+        model, store, parts, amounts=config.train.shrinkage, ridge=config.train.ridge, noise=config.train.noise
+    )
     world.copy_from_main(model.state_dict().values())
     for spec, start in zip(config.model.levels, starts, strict=False):
         tried = ", ".join(f"{amount:g}: {score:.4f}" for amount, score in start.pseudo_auroc.items())

@@ -43,7 +43,13 @@ class LevelStart:
 
 @torch.no_grad()
 def fit_start(
-    model: Detector, store: FeatureStore, indices: Indices, *, amounts: Sequence[float], ridge: float
+    model: Detector,
+    store: FeatureStore,
+    indices: Indices,
+    *,
+    amounts: Sequence[float],
+    ridge: float,
+    noise: float = 0.0,
 ) -> list[LevelStart]:
     """Fit the frozen parts of every level from the good images.
 
@@ -59,6 +65,7 @@ def fit_start(
         indices: Its parts.
         amounts: Shrinkages to try.
         ridge: Added to the diagonal, as a share of the mean variance.
+        noise: Deviation of the training's noise: what starts from data starts from noisy data.
     """
     starts = []
     for level in model.levels:
@@ -72,7 +79,8 @@ def fit_start(
             starts.append(_fit_positions(model, level, level.start, store, indices, amounts, ridge))
     some = list(store.batches(_spread(indices.fit, 2 * BATCH), BATCH))
     started = [torch.cat([level.started(features) for features in some]) for level in model.levels]
-    model.initialise(started)
+    random = torch.Generator(_device(model)).manual_seed(0)
+    model.initialise([x + noise * torch.randn(x.shape, generator=random, device=x.device) for x in started])
     return starts
 
 
