@@ -121,7 +121,7 @@ def test_a_run_killed_at_any_stage_ends_as_the_undisturbed_one(place: Path, tmp_
     assert start(whole).wait(300) == 0
     stages: list[Callable[[], bool]] = [
         lambda: (killed / "run.json").exists(),
-        lambda: any(killed.glob("cache/*.partial")),
+        lambda: any(killed.glob("cache/*/*")),
         lambda: (killed / "checkpoint.safetensors").exists(),
         lambda: epochs(killed) > 4,
         lambda: any(killed.glob(".export.*")),
