@@ -162,7 +162,8 @@ def _train(
         config = config.model_copy(
             update={"model": config.model.model_copy(update={"blocks": 0, "base": "normal", "couplings": "always"})}
         )
-    fit_head(model, arrays, labels, indices)
+    if after is None or not kept:  # judging has just done it otherwise
+        fit_head(model, arrays, labels, indices)
     metrics = {"held_out_loss": state.kept_loss, "held_out_loss_start": state.held_out_loss[0], "epochs": state.epoch}
     if before is not None and after is not None:
         metrics["pseudo_defect_auroc"] = after if kept else before

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgead.flows.flow import Flow, FlowSequence
+from edgead.flows.flow import Flow, FlowSequence, no_log_det
 from edgead.flows.linear import ChannelLinear
 
 BaseKind = Literal["normal", "altub"]
@@ -40,7 +40,7 @@ class DiagonalBase(ChannelLinear):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         shape = (1, -1) + (1,) * (x.ndim - 2)
         u = (x - self.mean.view(shape)) * torch.exp(-self.log_std).view(shape)
-        return u, x.new_zeros(x.shape[:1] + x.shape[2:]) + self.log_abs_det()
+        return u, no_log_det(x) + self.log_abs_det()
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         shape = (1, -1) + (1,) * (z.ndim - 2)
