@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from edgead.config import PRESETS, Config, ModelConfig, describe_config, load_config, parse_override
+from edgead.config import Config, ModelConfig, describe_config, load_config, parse_override
 from edgead.errors import ConfigError
+from edgead.presets import PRESETS
 
 
 @pytest.fixture(autouse=True)
