@@ -8,8 +8,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from edgead.bundle import (
     CALIBRATION,
@@ -29,6 +31,7 @@ from edgead.bundle import (
     write_bundle,
 )
 from edgead.config import ModelConfig
+from edgead.data.synthetic.make import write_dataset
 from edgead.models.backbone import Backbone
 from edgead.models.detector import Detector
 from edgead.models.zoo import assemble
@@ -98,6 +101,16 @@ def disturb(model: Detector, spread: float = 0.05) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.add_(spread * torch.randn_like(parameter))
+
+
+def write_parts_and_weights(folder: Path, n_train: int) -> Path:
+    """Good parts in `folder/data` and random weights of `BACKBONE` in `folder/w.safetensors`; gives `folder`."""
+    write_dataset(
+        folder / "data", "disc", n_train=n_train, n_test_good=1, n_test_per_defect=1, seed=1, size=(SIDE, SIDE)
+    )
+    torch.manual_seed(0)
+    save_file(timm.create_model(BACKBONE, pretrained=False).state_dict(), folder / "w.safetensors")
+    return folder
 
 
 def make_manifest(map_size: tuple[int, int] = (4, 4), config: dict[str, Any] | None = None) -> Manifest:

@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from edgead.data.synthetic.make import write_dataset
-
-from ..tiny import BACKBONE, SIDE
+from ..tiny import BACKBONE, SIDE, write_parts_and_weights
 from .worlds import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -176,11 +173,7 @@ def test_the_death_of_one_process_ends_the_other(victim: int, worlds: Worlds, tm
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Good parts, and weights of a small backbone."""
-    folder = tmp_path_factory.mktemp("place")
-    write_dataset(folder / "data", "disc", n_train=24, n_test_good=1, n_test_per_defect=1, seed=1, size=(SIDE, SIDE))
-    torch.manual_seed(0)
-    save_file(timm.create_model(BACKBONE, pretrained=False).state_dict(), folder / "w.safetensors")
-    return folder
+    return write_parts_and_weights(tmp_path_factory.mktemp("place"), n_train=24)
 
 
 def train_command(place: Path, run: Path, *more: str) -> list[str]:

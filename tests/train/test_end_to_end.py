@@ -13,31 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from safetensors.numpy import load_file
-from safetensors.torch import save_file
 
 from edgead.commands.progress import Silent
 from edgead.commands.train import train
 from edgead.config import Config, load_config
-from edgead.data.synthetic.make import write_dataset
 from edgead.engines.build import compare_to_reference, open_engine
 from edgead.models.zoo import load_model
 
-from ..tiny import BACKBONE
-
-SIDE = 64
+from ..tiny import BACKBONE, SIDE, write_parts_and_weights
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with thirty good parts and weights of a small backbone."""
-    folder = tmp_path_factory.mktemp("end-to-end")
-    write_dataset(folder / "data", "disc", n_train=30, n_test_good=1, n_test_per_defect=1, seed=1, size=(SIDE, SIDE))
-    torch.manual_seed(0)
-    save_file(timm.create_model(BACKBONE, pretrained=False).state_dict(), folder / "w.safetensors")
-    return folder
+    return write_parts_and_weights(tmp_path_factory.mktemp("end-to-end"), n_train=30)
 
 
 def settings(place: Path, **overrides: object) -> Config:
