@@ -167,7 +167,8 @@ def _train(
     metrics = {"held_out_loss": state.kept_loss, "held_out_loss_start": state.held_out_loss[0], "epochs": state.epoch}
     if before is not None and after is not None:
         metrics["pseudo_defect_auroc"] = after if kept else before
-    metrics |= _health(config, model, prepared, progress)
+    if kept:  # of dropped couplings there is no trained latent to judge
+        metrics |= _health(config, model, prepared, progress)
     starts = prepared.starts
     arrays.clear()  # the export needs the memory
     clock.lap("training")

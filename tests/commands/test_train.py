@@ -73,6 +73,7 @@ def test_couplings_that_do_not_help_are_dropped(tiny_data: Path, tmp_path: Path)
     result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
     assert result.pseudo_auroc[0] == result.pseudo_auroc[1]
     assert not result.couplings_kept
+    assert not any("latent" in name for name in result.bundle.manifest.provenance.metrics)
     assert result.bundle.manifest.provenance.config["model"]["blocks"] == 0
     assert sum(parameter.requires_grad for parameter in load_model(result.bundle).parameters()) == 2
 
