@@ -165,9 +165,7 @@ class ModelConfig(_Section):
             "level_weights": self.level_weights,
             "loss=log_sigmoid": self.loss != "nll",
         }
-        wrong = [key for key, given in unused.items() if given]
-        if wrong:
-            raise ValueError(f"vae-usf has no use for {', '.join(wrong)}")
+        self._refuse(unused)
         return self
 
     @model_validator(mode="after")
@@ -180,10 +178,14 @@ class ModelConfig(_Section):
             "level_weights": self.level_weights,
             "loss=log_sigmoid (it is a part of its own)": self.loss != "nll",
         }
+        self._refuse(unused)
+        return self
+
+    def _refuse(self, unused: dict[str, object]) -> None:
+        """Say which of the settings that this detector does not read were given."""
         wrong = [key for key, given in unused.items() if given]
         if wrong:
-            raise ValueError(f"hgad has no use for {', '.join(wrong)}")
-        return self
+            raise ValueError(f"{self.name} has no use for {', '.join(wrong)}")
 
     @property
     def n_levels(self) -> int:
