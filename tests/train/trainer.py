@@ -63,7 +63,7 @@ def make_arrays() -> list[np.ndarray]:
 
 def train(checkpoint: Path, out: Path, resume: bool) -> None:
     model = make_model()
-    if resume:
+    if resume and checkpoint.exists():
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(1.0)  # nothing but the checkpoint may decide where a resumed run goes on
