@@ -10,11 +10,14 @@ import platform
 import subprocess
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgead.commands.training_data import TrainingData
 from edgead.config import Config
 from edgead.errors import ConfigError
 from edgead.storage import write_json
+
+if TYPE_CHECKING:  # reading images needs OpenCV, and `edgead doctor` must run where OpenCV is broken
+    from edgead.commands.training_data import TrainingData
 
 RUNS = Path("runs")
 LATEST = "latest"
