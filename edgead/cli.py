@@ -330,6 +330,10 @@ def bench(
 def doctor(
     bundle: BundleArgument = None,
     json_output: JsonOption = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also write a Markdown file for a bug report, without names, addresses and secrets."),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -339,11 +343,17 @@ def doctor(
     from edgead.terminal import show_diagnosis
 
     settings = _config(config, set_, {})
-    diagnosis = diagnose(bundle or default_bundle(), bundle_named=bundle is not None, threads=settings.engine.threads)
+    path = bundle or default_bundle()
+    diagnosis = diagnose(path, bundle_named=bundle is not None, threads=settings.engine.threads)
     if json_output:
         _write_json(Path("-"), diagnosis.to_json())
     else:
         show_diagnosis(diagnosis)
+    if report is not None:
+        from edgead.commands.doctor.report import write_report
+
+        write_report(report, diagnosis, path)
+        typer.echo(f"Report: {report}. Read it before you show it to others.", err=json_output)
     raise typer.Exit(0 if diagnosis.ok else 4)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
+MIN_WIDTH = 60
 STATUS_STYLE = {"ok": "green", "info": "dim", "warning": "yellow", "failed": "bold red"}
 
 
@@ -110,14 +113,28 @@ def show_bench(result: BenchResult) -> None:
 
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:
-    """One line per check and a verdict."""
-    table = Table.grid(padding=(0, 2))
-    for check in diagnosis.checks:
-        table.add_row(f"[{STATUS_STYLE[check.status]}]{check.status:<7}[/]", escape(check.name), escape(check.detail))
-    out.print(table)
-    out.print(
-        "[green]Everything that could be checked is right.[/]" if diagnosis.ok else "[bold red]Something failed.[/]"
-    )
+    """The checks under their headings, what to do below each that wants something, and a verdict."""
+    width = max(len(check.name) for check in diagnosis.checks)
+    indent = " " * (len("warning  ") + width + 2)
+    for group, checks in groupby(diagnosis.checks, key=lambda check: check.group):
+        out.print(f"[bold]{escape(group)}[/]")
+        for check in checks:
+            status = f"[{STATUS_STYLE[check.status]}]{check.status:<7}[/]"
+            detail = textwrap.fill(
+                check.detail, max(out.width, MIN_WIDTH), initial_indent=indent, subsequent_indent=indent,
+                break_on_hyphens=False,
+            )  # fmt: skip
+            out.print(f"{status}  {escape(check.name):<{width}}  {escape(detail.lstrip())}")
+            if check.advice:  # not wrapped: a command must be copied in one piece
+                out.print(f"{' ' * len('warning  ')}[bold]→[/] {escape(check.advice)}")
+    failed, warnings = diagnosis.count("failed"), diagnosis.count("warning")
+    warned = f"{warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+    if failed:
+        out.print(f"[bold red]{failed} failed{', ' if warned else ''}{warned}.[/]")
+    elif warned:
+        out.print(f"[yellow]Nothing failed; {warned}.[/]")
+    else:
+        out.print("[green]Everything that could be checked is right.[/]")
 
 
 def _table(first: str, *others: str) -> Table:

@@ -126,8 +126,8 @@ def test_json_of_doctor_is_json(tmp_path: Path) -> None:
     """`doctor --json` prints one JSON object with the documented keys."""
     done = edgead("doctor", "--json", cwd=tmp_path)
     content = json.loads(done.stdout)
-    assert content.keys() == {"checks", "ok"}
-    assert all(check.keys() == {"name", "status", "detail"} for check in content["checks"])
+    assert content.keys() >= {"checks", "ok"}
+    assert all(check.keys() >= {"name", "status", "detail"} for check in content["checks"])
 
 
 def test_config_lists_every_key(tmp_path: Path) -> None:

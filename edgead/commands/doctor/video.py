@@ -1,0 +1,110 @@
+"""Cameras, and GStreamer with the elements that matter."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgead.commands.doctor.check import Check
+from edgead.commands.doctor.jetson import Board
+from edgead.commands.doctor.machine import Machine
+
+BINDING = "import gi\ngi.require_version('Gst', '1.0')\nfrom gi.repository import Gst\nprint(Gst.version_string())"
+INSPECT = "gst-inspect-1.0"
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What some GStreamer elements together are good for.
+
+    Attributes:
+        name: Of the check.
+        elements: Element name -> the Debian package that brings it.
+        without: What cannot be done when one is missing.
+        jetson_only: Whether other machines cannot have them.
+    """
+
+    name: str
+    elements: dict[str, str]
+    without: str
+    jetson_only: bool = False
+
+
+BASE, GOOD, BAD, UGLY, LIBAV = (
+    "gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "gstreamer1.0-plugins-bad", "gstreamer1.0-plugins-ugly",
+    "gstreamer1.0-libav",
+)  # fmt: skip
+HARDWARE_ENCODER = "gst hw encoder"
+L4T, CAMERA = "nvidia-l4t-gstreamer", "nvidia-l4t-camera"
+PURPOSES = (
+    Purpose("gst frames", {"appsink": BASE, "videoconvert": BASE}, "no frame can be handed to edgead"),
+    Purpose("gst usb camera", {"v4l2src": GOOD, "jpegdec": GOOD}, "USB cameras go through OpenCV only"),
+    Purpose("gst csi camera", {"nvarguscamerasrc": CAMERA, "nvvidconv": L4T}, "no CSI (ribbon cable) camera", True),
+    Purpose("gst rtsp", {"rtspsrc": GOOD, "rtph264depay": GOOD, "h264parse": BAD}, "no network camera over RTSP"),
+    Purpose("gst hw decoder", {"nvv4l2decoder": L4T}, "H.264 and H.265 are decoded by the CPU", True),
+    Purpose("gst decoder", {"avdec_h264": LIBAV}, "H.264 needs the hardware decoder"),
+    Purpose(HARDWARE_ENCODER, {"nvv4l2h264enc": L4T}, "recordings are encoded by the CPU", True),
+    Purpose("gst encoder", {"x264enc": UGLY}, "recording as H.264 needs the hardware encoder"),
+)
+
+
+def check_video(machine: Machine, board: Board | None) -> Iterator[Check]:
+    """Look at cameras and GStreamer."""
+    yield _cameras(machine)
+    yield _binding(machine, board)
+    if machine.program(INSPECT) is None:
+        yield Check(
+            "gstreamer",
+            "info",
+            f"{INSPECT} is not installed, so its elements cannot be looked at; CSI cameras and hardware decoding need them",
+            f"sudo apt install gstreamer1.0-tools {BASE} {GOOD} {BAD} {UGLY} {LIBAV}" if board else "",
+        )
+        return
+    match = re.search(r"GStreamer (\d+\.\d+\.\d+)", machine.run(INSPECT, "--version").out)
+    yield Check("gstreamer", "ok", match[1] if match else "installed, of unknown version")
+    for purpose in PURPOSES:
+        if purpose.name == HARDWARE_ENCODER and board is not None and "orin nano" in board.model.lower():
+            yield Check(purpose.name, "info", "Orin Nano has none: recordings are encoded by the CPU")
+        elif board is not None or not purpose.jetson_only:
+            yield _elements(machine, purpose)
+
+
+def _cameras(machine: Machine) -> Check:
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # OpenCV without numpy says so where --json is printed
+            from edgead.stream.sources.camera import list_cameras
+    except ImportError as error:  # OpenCV is broken, which its own check says
+        return Check("cameras", "info", f"not looked for: {error}")
+    cameras = list_cameras(machine.folder("/dev"), machine.folder("/sys/class/video4linux"))
+    if not cameras:
+        return Check("cameras", "info", "no /dev/video*; a file, a folder, a URL or `synthetic` works without")
+    return Check("cameras", "ok", "; ".join(f"camera:{camera.index} is {camera.name}" for camera in cameras))
+
+
+def _binding(machine: Machine, board: Board | None) -> Check:
+    name = "gstreamer binding"
+    without = "sources are V4L2, files and URLs through OpenCV"
+    install = "sudo apt install python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0"
+    if machine.module("gi") is not None:
+        ran = machine.python(BINDING)
+        if ran.ok:
+            return Check(name, "ok", f"gi, {ran.out.strip()}")
+        return Check(name, "info", f"gi is there, but reaches no GStreamer ({ran.problem}): {without}", install)
+    if machine.exists("/usr/lib/python3/dist-packages/gi/__init__.py"):
+        advice = "Make the environment with the system's Python: /usr/bin/python3 -m venv --system-site-packages .venv"
+        detail = f"the system has gi, but this Python does not see it: {without}"
+        return Check(name, "info", detail, advice if board else "")
+    return Check(name, "info", f"gi is not installed: {without}", install if board else "")
+
+
+def _elements(machine: Machine, purpose: Purpose) -> Check:
+    missing = [name for name in purpose.elements if not machine.run(INSPECT, "--exists", name, timeout_s=60).ok]
+    if not missing:
+        return Check(purpose.name, "ok", ", ".join(purpose.elements))
+    packages = " ".join(sorted({purpose.elements[name] for name in missing}))
+    return Check(
+        purpose.name, "info", f"no {' and no '.join(missing)}: {purpose.without}", f"sudo apt install {packages}"
+    )
