@@ -143,10 +143,3 @@ def test_readme_reference_is_that_of_the_command_line() -> None:
         [sys.executable, str(ROOT / "tools" / "cli_reference.py"), "--check"], check=False, timeout=60
     )
     assert done.returncode == 0, "run: python tools/cli_reference.py"
-
-
-def test_readme_links_resolve() -> None:
-    """Every local file that the README links to is there."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert links
-    assert all((ROOT / link).is_file() for link in links)

@@ -24,8 +24,9 @@ def check_gpu(machine: Machine, board: Board | None) -> Iterator[Check]:
     yield _toolkit(machine, board, toolkit)
     yield _tensorrt(machine, board)
     wanted = board is not None or driver is not None
-    yield _pycuda(machine, wanted)
-    yield _cuda_bindings(machine, wanted, driver or numbers(toolkit))
+    cuda = driver or numbers(toolkit)
+    yield _pycuda(machine, wanted, cuda)
+    yield _cuda_bindings(machine, wanted, cuda)
 
 
 def _driver(machine: Machine, board: Board | None, driver: tuple[int, int] | None) -> Check:
@@ -142,7 +143,7 @@ def _cure(ran: Ran) -> str:
     return "Reinstall it the way it was installed; on a Jetson: " + REINSTALL
 
 
-def _pycuda(machine: Machine, wanted: bool) -> Check:
+def _pycuda(machine: Machine, wanted: bool, cuda: tuple[int, ...]) -> Check:
     version = machine.package("pycuda")
     if version is not None:
         ran = machine.python(import_code("pycuda.driver"))
@@ -156,19 +157,21 @@ def _pycuda(machine: Machine, wanted: bool) -> Check:
         )
     if not wanted:
         return Check("pycuda", "info", "not installed; only TensorRT engines need it")
+    # without the second part pip takes the newest cuda-bindings, which is for another CUDA
+    install = "pip install 'edgead[jetson]'" + (f" 'cuda-bindings=={cuda[0]}.*'" if cuda else "")
     steps = list(_missing_steps(machine))
     if steps:
         return Check(
             "pycuda",
             "warning",
             "not installed, and compiling it would fail: " + ", ".join(seen for seen, _ in steps),
-            "; ".join(cure for _, cure in steps) + "; then: pip install 'edgead[jetson]'",
+            "; ".join(cure for _, cure in steps) + f"; then: {install}",
         )
     return Check(
         "pycuda",
         "warning",
         "not installed; nvcc, cuda.h, a C++ compiler and Python's headers are there to compile it",
-        "pip install 'edgead[jetson]'",
+        install,
     )
 
 

@@ -64,7 +64,7 @@ def _package(machine: Machine, module: str, package: str, entry: dict[str, Any])
     source = ", from the system" if str(entry.get("file")).startswith(SYSTEM_PACKAGES) else ""
     detail = f"{short(entry['version'])}{source}"
     if module == "cv2" and not entry.get("gstreamer"):
-        detail += "; its wheel is made without GStreamer, which goes through `gi`"
+        detail += "; made without GStreamer, which goes through `gi`"
     if is_about_numpy(entry.get("noise", "")):
         return Check(package, "warning", f"{detail}; it was compiled for numpy 1, and numpy 2 is installed", OLD_NUMPY)
     return Check(package, "ok", detail)

@@ -68,6 +68,7 @@ def test_a_venv_that_does_not_see_tensorrt_is_told_how(tmp_path: Path) -> None:
     assert "/usr/bin/python3.10 -m venv --clear --system-site-packages" in checks["tensorrt"].advice
     assert "not on PATH" in checks["pycuda"].detail
     assert "export PATH=/usr/local/cuda/bin" in checks["pycuda"].advice
+    assert "'edgead[jetson]' 'cuda-bindings==12.*'" in checks["pycuda"].advice
     assert "cuda.h" not in checks["pycuda"].detail
     assert "the system has gi" in checks["gstreamer binding"].detail
     assert checks["proof onnxruntime"].status == "ok"
@@ -271,3 +272,39 @@ def test_json_keeps_its_keys() -> None:
         "checks": [{"name": "a", "status": "failed", "detail": "b", "advice": "c", "group": "d"}],
         "ok": False,
     }
+
+
+def test_terminal_groups_and_leaves_commands_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In 80 columns details wrap under their heading, advice stays one line to copy, and the verdict counts."""
+    import io
+
+    from rich.console import Console
+
+    from edgead import terminal
+
+    text = io.StringIO()
+    monkeypatch.setattr(terminal, "out", Console(file=text, width=80, highlight=False, soft_wrap=True))
+    diagnosis = doctor(tmp_path / "none", bundle_named=False, threads=1, machine=blind_venv())
+    terminal.show_diagnosis(diagnosis)
+    lines = text.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines if "→" not in line)
+    assert lines[0] == "Machine"
+    assert {"Jetson", "Python packages", "GPU", "Cameras and video", "Model"} <= set(lines)
+    for check in diagnosis.checks:
+        assert not check.advice or any(line.strip() == f"→ {check.advice}" for line in lines)
+    assert lines[-1] == "Nothing failed; 3 warnings."
+    terminal.show_diagnosis(Diagnosis((Check("[bold]x", "failed", "[/]", group="g"), Check("y", "warning", "z", "w"))))
+    assert "[bold]x" in text.getvalue()
+    assert text.getvalue().splitlines()[-1] == "1 failed, 1 warning."
+
+
+def test_report_is_written_from_the_command_line(tmp_path: Path) -> None:
+    """`--report FILE` leaves the file, says where on stderr where stdout is JSON, and changes no exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "edgead", "doctor", "--json", "--report", "here/report.md"], cwd=tmp_path,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ok"]
+    assert "here/report.md" in done.stderr
+    assert (tmp_path / "here" / "report.md").read_text(encoding="utf-8").startswith("# edgead doctor")
