@@ -33,7 +33,7 @@ PLANTED = [
     ("mail otto@acme.example", ["otto", "acme"]),
     ("peer 192.168.1.77:8554 refused, 10.1.2.3.", ["192.168.1.77", "10.1.2.3"]),
     ("addr:fe80::1c2b:3aff:fe4d:5e6f%eth0 [2001:db8::7]", ["1c2b", "db8"]),
-    ("ether 48:b0:2d:aa:bb:cc, 48-B0-2D-AA-BB-CC, mac:48:b0:2d:11:22:33, 48b0.2daa.bbcc", ["aa:bb", "AA-BB", "11:22", "2daa"]),
+    ("ether 48:b0:2d:aa:bb:cc, 48-B0-2D-AA-BB-CC, hwaddr:48:b0:2d:11:22:33, 48b0.2daa.bbcc", ["aa:bb", "AA-BB", "11:22", "2daa"]),
     ("Serial Number: 0424-X17, S/N 1424023012345", ["0424", "1424023012345"]),
     ("GPU 0: (UUID: GPU-5e1f7c3a-9d2b-4c6e-8f00-112233445566)", ["5e1f7c3a", "112233445566"]),
     ("password is hunter2, --token hunter3, \"api_key\": \"hunter 4\", mypassword=hunter5", ["hunter"]),
@@ -118,7 +118,7 @@ def test_no_mac_address_survives(octets: list[int], mark: str) -> None:
     """Every MAC address is hidden, upper or lower case."""
     address = mark.join(f"{octet:02x}" for octet in octets)
     for form in (address, address.upper()):
-        assert form not in anonymise(f"ether {form} brd, mac:{form}", {})
+        assert form not in anonymise(f"ether {form} brd, hwaddr:{form}", {})
 
 
 @given(st.text(string.ascii_letters + string.digits, min_size=24, max_size=64).filter(lambda t: re.search(r"\d", t) and re.search(r"[A-Za-z]", t)))  # fmt: skip
