@@ -18,7 +18,7 @@ from edgead.engines.tensorrt.layers import LayerInfo, layers_of
 from edgead.engines.tensorrt.messages import quoted, shared_log, shared_logger
 from edgead.engines.tensorrt.options import BatchRange, BuildOptions, workspace_limit
 from edgead.engines.tensorrt.parsing import ParsedNetwork, network_from_onnx
-from edgead.engines.tensorrt.placement import check_dla, pin_float32, place_on_dla
+from edgead.engines.tensorrt.placement import check_dla, layers_of_nodes, pin_float32, place_on_dla
 from edgead.engines.tensorrt.progress import TASK, BuildProgress, attach_monitor, run_cancellable
 from edgead.engines.tensorrt.timing_cache import attach_cache, cache_path, save_cache
 from edgead.errors import EngineBuildError
@@ -113,11 +113,13 @@ def _build(
     config: trt.IBuilderConfig = builder.create_builder_config()
     configure(config, how, job.options)
     _add_profile(parsed, config, job.options.batch)
-    if how.needs_pins and kept:
-        job.note(f"{pin_float32(parsed.layers, kept)} layers are pinned to float32.")
+    must_know = how.needs_pins or job.options.dla_core is not None
+    flow = layers_of_nodes(parsed.layers, kept, parsed.node_names) if must_know else frozenset()
+    if how.needs_pins and flow:
+        job.note(f"{pin_float32(parsed.layers, flow)} layers are pinned to float32.")
     if job.options.dla_core is not None:
         check_dla(builder, job.options.dla_core, how.precision, job.options.batch)
-        placed, before = place_on_dla(config, parsed.layers, job.options.dla_core, kept)
+        placed, before = place_on_dla(config, parsed.layers, job.options.dla_core, flow)
         job.note(f"{placed} of the {before} layers before the flow run on DLA core {job.options.dla_core}.")
     path = cache_path(job.options.timing_cache, job.machine) if job.options.timing_cache else None
     if path is not None:
@@ -209,11 +211,16 @@ def _layers(plan: bytes, job: _Job) -> list[LayerInfo]:
             runtime.engine_host_code_allowed = True
         if job.options.dla_core is not None:
             runtime.DLA_core = job.options.dla_core
-        engine = runtime.deserialize_cuda_engine(plan)
-        layers = layers_of(engine) if engine is not None else []
+        layers = _inspected(runtime, plan)
     except (RuntimeError, TypeError, MemoryError) as error:
         job.note(f"The layers' precisions are unknown: {error}.")
         return []
     if not layers:
         job.note("The layers' precisions are unknown: TensorRT told none.")
     return layers
+
+
+def _inspected(runtime: trt.Runtime, plan: bytes) -> list[LayerInfo]:
+    """In a function of its own, so that the engine is freed before its runtime."""
+    engine = runtime.deserialize_cuda_engine(plan)
+    return layers_of(engine) if engine is not None else []

@@ -60,9 +60,16 @@ class LoadedEngine:
 
     runtime: trt.Runtime | None
     engine: trt.ICudaEngine | None
-    tensors: tuple[EngineTensor, ...]
-    least: int
-    most: int
+    tensors: tuple[EngineTensor, ...] = ()
+    least: int = 0
+    most: int = 0
+
+    @property
+    def native(self) -> trt.ICudaEngine:
+        """TensorRT's engine, for use within an expression: a variable in a traceback would keep it alive."""
+        if self.engine is None:
+            raise EngineError("This engine was closed.")
+        return self.engine
 
     @property
     def inputs(self) -> tuple[EngineTensor, ...]:
@@ -92,27 +99,15 @@ def load_engine(plan: bytes, *, dla_core: int | None, host_code_allowed: bool) -
         EngineMismatchError: If TensorRT does not take it; with what TensorRT said.
         EngineError: If it is not an engine of edgead's graphs.
     """
-    import tensorrt as trt
-
-    with shared_log().recording() as lines:
-        try:
-            runtime: trt.Runtime = trt.Runtime(shared_logger())
-            if host_code_allowed:
-                runtime.engine_host_code_allowed = True
-            if dla_core is not None:
-                runtime.DLA_core = dla_core
-            engine = runtime.deserialize_cuda_engine(plan)
-        except (TypeError, RuntimeError, MemoryError) as error:
-            raise EngineMismatchError(
-                f"TensorRT {trt.__version__} cannot load the engine: {error}. {quoted(lines)}", hint=_REBUILD
-            ) from error
-        if engine is None:
-            raise EngineMismatchError(
-                f"TensorRT {trt.__version__} does not take the engine. {quoted(lines)}", hint=_REBUILD
-            )
-    tensors = tuple(_tensors(engine))
-    least, most = _batch_range(engine, tensors)
-    return LoadedEngine(runtime, engine, tensors, least, most)
+    loaded = LoadedEngine(None, None)
+    try:
+        _deserialize(loaded, plan, dla_core=dla_core, host_code_allowed=host_code_allowed)
+        loaded.tensors = tuple(_tensors(loaded))
+        loaded.least, loaded.most = _batch_range(loaded)
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
 
 
 @contextmanager
@@ -127,28 +122,49 @@ def quoting(doing: str) -> Iterator[None]:
             raise EngineError(f"TensorRT failed while {doing}: {error}. {quoted(lines)}", hint=_REBUILD) from error
 
 
-def _tensors(engine: trt.ICudaEngine) -> Iterator[EngineTensor]:
+def _deserialize(loaded: LoadedEngine, plan: bytes, *, dla_core: int | None, host_code_allowed: bool) -> None:
     import tensorrt as trt
 
-    for i in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(i)
-        kind = engine.get_tensor_dtype(name).name
+    with shared_log().recording() as lines:
+        try:
+            loaded.runtime = trt.Runtime(shared_logger())
+            if host_code_allowed:
+                loaded.runtime.engine_host_code_allowed = True
+            if dla_core is not None:
+                loaded.runtime.DLA_core = dla_core
+            loaded.engine = loaded.runtime.deserialize_cuda_engine(plan)
+        except (TypeError, RuntimeError, MemoryError) as error:
+            raise EngineMismatchError(
+                f"TensorRT {trt.__version__} cannot load the engine: {error}. {quoted(lines)}", hint=_REBUILD
+            ) from error
+        if loaded.engine is None:
+            raise EngineMismatchError(
+                f"TensorRT {trt.__version__} does not take the engine. {quoted(lines)}", hint=_REBUILD
+            )
+
+
+def _tensors(loaded: LoadedEngine) -> Iterator[EngineTensor]:
+    import tensorrt as trt
+
+    for i in range(loaded.native.num_io_tensors):
+        name = loaded.native.get_tensor_name(i)
+        kind = loaded.native.get_tensor_dtype(name).name
         if kind not in _DTYPES:
             raise EngineError(f"The engine's tensor {name!r} has the type {kind}, which edgead cannot fill.")
         yield EngineTensor(
             name=name,
             dtype=np.dtype(_DTYPES[kind]),
-            shape=tuple(engine.get_tensor_shape(name)),
-            is_input=engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
+            shape=tuple(loaded.native.get_tensor_shape(name)),
+            is_input=loaded.native.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
         )
 
 
-def _batch_range(engine: trt.ICudaEngine, tensors: tuple[EngineTensor, ...]) -> tuple[int, int]:
-    images = next((tensor for tensor in tensors if tensor.is_input and len(tensor.shape) == 4), None)
+def _batch_range(loaded: LoadedEngine) -> tuple[int, int]:
+    images = next((tensor for tensor in loaded.inputs if len(tensor.shape) == 4), None)
     if images is None:
         raise EngineError("The engine has no input of images (N, H, W, 3).", hint=_REBUILD)
     if images.shape[0] >= 0:
         return images.shape[0], images.shape[0]
     # of inputs only: the shapes of outputs follow from the inputs
-    least, _, most = engine.get_tensor_profile_shape(images.name, 0)
+    least, _, most = loaded.native.get_tensor_profile_shape(images.name, 0)
     return int(least[0]), int(most[0])

@@ -33,6 +33,12 @@ class ParsedNetwork:
         network: trt.INetworkDefinition = self.network
         return [network.get_layer(i) for i in range(network.num_layers)]
 
+    @property
+    def node_names(self) -> frozenset[str]:
+        import onnx
+
+        return frozenset(node.name for node in onnx.load_model_from_string(self.graph).graph.node)
+
 
 def network_from_onnx(graph: bytes, network_flags: int) -> ParsedNetwork:
     """Parse a serialized ONNX model.

@@ -20,28 +20,52 @@ INT8_ON_DLA = (
 )
 
 
-def pin_float32(layers: Sequence[trt.ILayer], names: Collection[str]) -> int:
-    """Pin the layers of the named graph nodes to float32; used with the flag OBEY_PRECISION_CONSTRAINTS.
+def layers_of_nodes(layers: Sequence[trt.ILayer], names: Collection[str], nodes: Collection[str]) -> frozenset[str]:
+    """Names of the layers that graph nodes became.
 
-    Only layers that compute on floating-point numbers are pinned: TensorRT refuses a float precision on a shape
-    computation.
+    The parser names a node's first layer like the node and its others `<name>_1` and so on, which may just as well be the
+    name of another node.
 
     Args:
         layers: Of the parsed network.
-        names: Of graph nodes. The parser names a node's second layer `<name>_1` and so on.
+        names: Of the graph nodes that are looked for.
+        nodes: Of every graph node.
+
+    Raises:
+        EngineBuildError: If `names` is not empty but none of them is a layer, so that nothing would be protected.
+    """
+    wanted, known = frozenset(names), frozenset(nodes)
+    found = frozenset(
+        layer.name
+        for layer in layers
+        if layer.name in wanted or (layer.name not in known and _SUFFIX.sub("", layer.name) in wanted)
+    )
+    if wanted and not found:
+        raise EngineBuildError(
+            f"None of the {len(wanted)} graph nodes that must stay in float32 is a layer of the network, for example "
+            f"{min(wanted)!r}: the flow would be computed in float16.",
+            hint="Build --fp32 instead, and report this with the output of `edgead doctor`.",
+        )
+    return found
+
+
+def pin_float32(layers: Sequence[trt.ILayer], names: Collection[str]) -> int:
+    """Pin the named layers to float32; used with the flag OBEY_PRECISION_CONSTRAINTS.
+
+    Only layers that compute floating-point numbers are pinned: TensorRT refuses a float precision on a shape computation.
+
+    Args:
+        layers: Of the parsed network.
+        names: From `layers_of_nodes`.
 
     Returns:
         Layers that were pinned.
-
-    Raises:
-        EngineBuildError: If `names` is not empty but no layer carries one of them, so that nothing would be protected.
     """
     import tensorrt as trt
 
-    wanted = frozenset(names)
     pinned = 0
     for layer in layers:
-        if not _is_named(layer.name, wanted) or not hasattr(layer, "precision"):
+        if layer.name not in names or not hasattr(layer, "precision"):
             continue
         outputs = [i for i in range(layer.num_outputs) if layer.get_output(i).dtype.name in _FLOATS]
         if outputs:
@@ -49,12 +73,6 @@ def pin_float32(layers: Sequence[trt.ILayer], names: Collection[str]) -> int:
             pinned += 1
         for i in outputs:
             layer.set_output_type(i, trt.DataType.FLOAT)
-    if wanted and not pinned:
-        raise EngineBuildError(
-            f"None of the {len(wanted)} graph nodes that must stay in float32 is a layer of the network, for example "
-            f"{sorted(wanted)[0]!r}: the flow would be computed in float16.",
-            hint="Build --fp32 instead, and report this with the output of `edgead doctor`.",
-        )
     return pinned
 
 
@@ -80,7 +98,7 @@ def check_dla(builder: trt.Builder, core: int, precision: str, batch: BatchRange
 
 
 def place_on_dla(
-    config: trt.IBuilderConfig, layers: Sequence[trt.ILayer], core: int, kept: Collection[str]
+    config: trt.IBuilderConfig, layers: Sequence[trt.ILayer], core: int, flow: Collection[str]
 ) -> tuple[int, int]:
     """Put every layer before the first one of the flow on the accelerator, where it can run there.
 
@@ -90,7 +108,7 @@ def place_on_dla(
         config: Gets the core and the fallback to the GPU.
         layers: In the order of the network.
         core: Checked with `check_dla`.
-        kept: Names of the graph nodes that stay in float32, and so on the GPU.
+        flow: Names of the layers that stay in float32, and so on the GPU.
 
     Returns:
         Layers on the accelerator, and all before the flow.
@@ -100,8 +118,7 @@ def place_on_dla(
     """
     import tensorrt as trt
 
-    wanted = frozenset(kept)
-    first = next((i for i, layer in enumerate(layers) if _is_named(layer.name, wanted)), len(layers))
+    first = next((i for i, layer in enumerate(layers) if layer.name in flow), len(layers))
     config.default_device_type = trt.DeviceType.GPU
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
@@ -116,7 +133,3 @@ def place_on_dla(
 
 
 _ON_THE_GPU = "Leave out the DLA: the engine then runs on the GPU."
-
-
-def _is_named(layer: str, names: frozenset[str]) -> bool:
-    return layer in names or _SUFFIX.sub("", layer) in names

@@ -81,19 +81,11 @@ class TensorRTRunner:
         self._submitted = 0
         self._slots: list[Slot] = []
         self._free: deque[Slot] = deque()
-        with device.active("loading the engine"), ExitStack() as stack:
-            stack.callback(device.close)
-            self._loaded: LoadedEngine = load_engine(
-                plan, dla_core=options.dla_core, host_code_allowed=options.host_code_allowed
-            )
-            stack.callback(self._loaded.close)
-            with quoting("preparing the engine"):
-                for _ in range(options.in_flight):
-                    slot = Slot(device, self._loaded, use_graph=options.use_graph)
-                    stack.callback(slot.close)
-                    self._slots.append(slot)
-            self._free.extend(self._slots)
-            self._resources = stack.pop_all()
+        try:
+            self._load(plan, options)
+        except BaseException:
+            device.close()
+            raise
         self.batch_range = (self._loaded.least, self._loaded.most)
         images = next(tensor for tensor in self._loaded.inputs if len(tensor.shape) == 4)
         self._class_bias = next((tensor for tensor in self._loaded.inputs if tensor is not images), None)
@@ -193,12 +185,12 @@ class TensorRTRunner:
     def close(self) -> None:
         """Wait for the batches in flight and free everything; a second call does nothing."""
         with self._lock:
-            slots, self._slots = self._slots, []
-            self._waiting.clear()
-            self._free.clear()
-        if slots:
-            with self._device.active("closing the engine"):
-                self._resources.close()
+            if self._slots:
+                with self._device.active("closing the engine"):
+                    self._resources.close()
+                self._slots.clear()
+                self._free.clear()
+                self._waiting.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -207,6 +199,21 @@ class TensorRTRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _load(self, plan: bytes, options: RunnerOptions) -> None:
+        with self._device.active("loading the engine"), ExitStack() as stack:
+            stack.callback(self._device.close)
+            self._loaded: LoadedEngine = load_engine(
+                plan, dla_core=options.dla_core, host_code_allowed=options.host_code_allowed
+            )
+            stack.callback(self._loaded.close)
+            with quoting("preparing the engine"):
+                for _ in range(options.in_flight):
+                    slot = Slot(self._device, self._loaded, use_graph=options.use_graph)
+                    stack.callback(slot.close)
+                    self._slots.append(slot)
+            self._free.extend(self._slots)
+            self._resources = stack.pop_all()
 
     def _take(self) -> Slot:
         with self._lock:

@@ -46,7 +46,7 @@ class Slot:
             stack.callback(self._stream.close)
             self._started, self._computed, self._done = (self._event(stack) for _ in range(3))
             stack.callback(self._drop_context)
-            self._context = self._new_context()
+            self._make_context()
             stack.callback(self._drop_graph)
             self._set_rows(loaded.most)
             for tensor in loaded.tensors:
@@ -129,12 +129,13 @@ class Slot:
         stack.callback(event.close)
         return event
 
-    def _new_context(self) -> trt.IExecutionContext:
-        engine: trt.ICudaEngine = self._loaded.engine
-        context = engine.create_execution_context()
-        if context is None:
+    # No method below keeps a TensorRT object in a variable: the traceback of an error would keep it alive, past the engine
+    # and the GPU's context that it needs for its end.
+
+    def _make_context(self) -> None:
+        self._context = self._loaded.native.create_execution_context()
+        if self._context is None:
             raise Refused("TensorRT gave no execution context; most likely the GPU's memory ran out.")
-        return context
 
     def _set_rows(self, rows: int) -> None:
         """Set the batch size; a graph belongs to the size that it was captured with."""
@@ -142,11 +143,10 @@ class Slot:
             return
         self._drop_graph()
         self._rows, self._has_run = 0, False
-        context: trt.IExecutionContext = self._execution
         for tensor in self._loaded.inputs:
-            if not context.set_input_shape(tensor.name, (rows, *tensor.shape[1:])):
+            if not self._execution.set_input_shape(tensor.name, (rows, *tensor.shape[1:])):
                 raise Refused(f"TensorRT refused a batch of {rows} for the input {tensor.name!r}.")
-        missing = context.infer_shapes()
+        missing = self._execution.infer_shapes()
         if missing:
             raise Refused(f"TensorRT does not know the shapes of {', '.join(missing)} for a batch of {rows}.")
         self._rows = rows
@@ -170,8 +170,7 @@ class Slot:
             raise Refused(f"TensorRT failed on a batch of {self._rows}.")
 
     def _enqueue(self) -> bool:
-        context: trt.IExecutionContext = self._execution
-        return bool(context.execute_async_v3(self._stream.handle))
+        return bool(self._execution.execute_async_v3(self._stream.handle))
 
     def _drop_graph(self) -> None:
         graph, self._graph = self._graph, None
