@@ -77,7 +77,7 @@ def compiled_facts(text: str) -> dict[str, Any]:
         elif part.startswith("DEF_SIMPLE_FUNCTION"):
             call = call_text(part, part.index("("))
             names = _NAME.findall(call)
-            facts["functions"][re.match(r"\(\s*(\w+)", call)[1]] = [f"({', '.join(names)})" if names else "(*)"]  # type: ignore[index]
+            facts["functions"][re.match(r"\(\s*(\w+)", call)[1]] = [f"({', '.join(names)})" if names else "(*)"]
         elif name and part.startswith("py::def"):
             facts["functions"][name[1]] = [arguments(call_text(part, part.index("(")))]
         elif name and part.startswith("enum_"):
