@@ -116,9 +116,8 @@ class Event:
         return self
 
     def time_since(self, event: Event) -> float:
-        assert self._reached == self._number and event._reached == event._number, (
-            "a time between events not yet reached"
-        )
+        for mark in (self, event):
+            assert mark._reached == mark._number, "a time between events not yet reached"
         return self._at_ms - event._at_ms
 
     def __del__(self) -> None:
