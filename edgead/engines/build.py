@@ -18,7 +18,7 @@ from edgead.storage import scratch_folder
 REFERENCE = "reference"
 ONNXRUNTIME = "onnxruntime"
 TENSORRT = "tensorrt"
-PREFERENCE = ("onnxruntime-fp32",)
+PREFERENCE = (TENSORRT, ONNXRUNTIME)
 MODEL_FILE = "model.onnx"
 
 
@@ -101,10 +101,10 @@ def open_engine(bundle: Bundle, name: str | None, *, threads: int) -> Runner:
                 f"The bundle has no engine {name!r} on this machine; it has: {present}.",
                 hint="Build it: edgead build-engine",
             )
-        return _open_onnxruntime(bundle, folder, threads)
-    for candidate in PREFERENCE:
+        return _open(bundle, folder, threads)
+    for folder in preferred_engines(bundle):
         try:
-            return _open_onnxruntime(bundle, bundle.engines_path / candidate, threads)
+            return _open(bundle, folder, threads)
         except EngineMismatchError:
             continue
     return reference()
@@ -115,6 +115,21 @@ def present_engines(bundle: Bundle) -> list[str]:
     if not bundle.engines_path.is_dir():
         return []
     return sorted(path.name for path in bundle.engines_path.iterdir() if not path.name.startswith("."))
+
+
+def preferred_engines(bundle: Bundle) -> list[Path]:
+    """Folders of the engines, TensorRT's before ONNX Runtime's, of each the precision built last first."""
+    found = []
+    for name in present_engines(bundle):
+        try:
+            record = read_record(bundle.engines_path / name)
+        except EngineMismatchError:
+            continue
+        if record.fingerprint.backend in PREFERENCE:
+            found.append((record, bundle.engines_path / name))
+    found.sort(key=lambda pair: pair[0].built_at, reverse=True)
+    found.sort(key=lambda pair: PREFERENCE.index(pair[0].fingerprint.backend))
+    return [folder for _, folder in found]
 
 
 def compare_to_reference(bundle: Bundle, runner: Runner) -> Comparison:
@@ -142,6 +157,14 @@ def require_parity(comparison: Comparison, name: str) -> None:
             f"{comparison.verdict_flips} of {comparison.n_images} verdicts flip (allowed 0).",
             hint="Run `edgead doctor` and report its output.",
         )
+
+
+def _open(bundle: Bundle, folder: Path, threads: int) -> Runner:
+    if read_record(folder).fingerprint.backend == TENSORRT:
+        from edgead.engines.tensorrt.opening import open_tensorrt
+
+        return open_tensorrt(bundle, folder)
+    return _open_onnxruntime(bundle, folder, threads)
 
 
 def _open_onnxruntime(bundle: Bundle, folder: Path, threads: int) -> Runner:

@@ -26,6 +26,25 @@ class Fingerprint(BaseModel):
     precision: str
     bundle_digest: str
     machine: str
+    gpu: str | None = None
+
+
+class TensorRTRecord(BaseModel):
+    """What an engine of TensorRT needs to be loaded, and what it was tuned under.
+
+    Attributes:
+        dla_core: The deep-learning accelerator's core that it was built for.
+        version_compatible: Whether it carries host code of its own.
+        driver_version: CUDA's, when it was built; it also runs with a newer one.
+        power_mode: When its kernels were chosen; under another one it is right, but perhaps not the fastest.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dla_core: int | None
+    version_compatible: bool
+    driver_version: int
+    power_mode: str
 
 
 class EngineRecord(BaseModel):
@@ -42,6 +61,7 @@ class EngineRecord(BaseModel):
     max_relative_difference: float
     verdict_flips: int
     n_images: int
+    tensorrt: TensorRTRecord | None = None
 
 
 def machine_id() -> str:
@@ -75,8 +95,14 @@ def read_record(folder: Path) -> EngineRecord:
         ) from error
 
 
-def verify_engine(folder: Path, bundle: Bundle, backend_version: str) -> Path:
+def verify_engine(folder: Path, bundle: Bundle, backend_version: str, *, gpu: str | None = None) -> Path:
     """Check that the engine in `folder` was built by this machine, from this bundle, and was not changed since.
+
+    Args:
+        folder: Of the engine.
+        bundle: Verified.
+        backend_version: Installed here.
+        gpu: Name and compute capability of the GPU here; None for an engine that runs on the CPU.
 
     Returns:
         The engine's file.
@@ -86,13 +112,13 @@ def verify_engine(folder: Path, bundle: Bundle, backend_version: str) -> Path:
     """
     record = read_record(folder)
     found, rebuild = record.fingerprint, "Rebuild it here: edgead build-engine"
-    expected = {"bundle": bundle.digest, "machine": machine_id(), "version": backend_version}
-    seen = {"bundle": found.bundle_digest, "machine": found.machine, "version": found.backend_version}
+    expected = {"bundle": bundle.digest, "machine": machine_id(), "version": backend_version, "gpu": gpu}
+    seen = {"bundle": found.bundle_digest, "machine": found.machine, "version": found.backend_version, "gpu": found.gpu}
     for what in expected:
         if expected[what] != seen[what]:
             raise EngineMismatchError(
-                f"The engine {folder.name} was built for another {_WORDS[what]}: {seen[what][:16]}, here it is "
-                f"{expected[what][:16]}.",
+                f"The engine {folder.name} was built for another {_WORDS[what]}: {_shown(seen[what])}, here it is "
+                f"{_shown(expected[what])}.",
                 hint=rebuild,
             )
     file = folder / Path(record.file).name
@@ -103,7 +129,12 @@ def verify_engine(folder: Path, bundle: Bundle, backend_version: str) -> Path:
     return file
 
 
-_WORDS = {"bundle": "bundle", "machine": "machine", "version": "version of its backend"}
+_WORDS = {"bundle": "bundle", "machine": "machine", "version": "version of its backend", "gpu": "GPU"}
+
+
+def _shown(value: str | None) -> str:
+    """Enough of a digest to tell it from another; a GPU's name as it is."""
+    return "none" if value is None else value if " " in value else value[:16]
 
 
 def _processor() -> str:

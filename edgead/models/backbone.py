@@ -75,7 +75,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Features `(N, C, h, w)`, float32, by key, in the order of `keys`."""
-        x = images.permute(0, 3, 1, 2).to(torch.float32)
+        x = images.to(torch.float32).permute(0, 3, 1, 2)  # in this order: TensorRT takes pixels into a cast alone
         factors = {*self._pictures.values(), *(f for body in self._bodies() for f in body.factors)}
         shrunk = {f: x if f == 1 else F.avg_pool2d(x, f) for f in sorted(factors)}
         found = {key: shrunk[f] * (1.0 / 255.0) for key, f in self._pictures.items()}

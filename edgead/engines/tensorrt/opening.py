@@ -1,0 +1,102 @@
+"""From a bundle to an engine for this machine, and from the engine's folder to a runner."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from edgead.bundle import Bundle
+from edgead.engines.fingerprint import TensorRTRecord, read_record, verify_engine
+from edgead.engines.tensorrt import available
+from edgead.engines.tensorrt.builder import BuiltPlan, build_plan
+from edgead.engines.tensorrt.cuda import Device, Gpu, find_gpu
+from edgead.engines.tensorrt.decision import BuildPlan
+from edgead.engines.tensorrt.options import BuildOptions
+from edgead.engines.tensorrt.power import power_mode
+from edgead.engines.tensorrt.progress import BuildProgress
+from edgead.engines.tensorrt.runner import RunnerOptions, TensorRTRunner
+from edgead.errors import EngineBuildError, EngineMismatchError
+
+BACKEND = "tensorrt"
+
+
+def require_tensorrt() -> Gpu:
+    """The GPU that engines are built for.
+
+    Raises:
+        EngineBuildError: If TensorRT cannot be used here, with the reason.
+    """
+    reason = available()
+    if reason is not None:
+        raise EngineBuildError(
+            f"No TensorRT engine can be built here: {reason}.", hint="Leave out --backend: ONNX Runtime runs here."
+        )
+    return find_gpu()
+
+
+def version() -> str:
+    """TensorRT's version."""
+    import tensorrt as trt
+
+    return str(trt.__version__)
+
+
+def machine_state(gpu: Gpu) -> dict[str, str]:
+    """What the time of a kernel depends on; the key of the timing cache."""
+    return {"gpu": gpu.identity, "tensorrt": version(), "power_mode": power_mode()}
+
+
+def build_tensorrt_plan(
+    graph: bytes, how: BuildPlan, options: BuildOptions, *, kept: Collection[str], progress: BuildProgress
+) -> BuiltPlan:
+    """Build a serialized engine for this machine; see `build_plan`.
+
+    Raises:
+        EngineBuildError: If TensorRT cannot be used here, or the build fails; then it is a `LoggedBuildError`.
+    """
+    gpu = require_tensorrt()
+    return build_plan(graph, how, options, kept=kept, machine=machine_state(gpu), progress=progress)
+
+
+def record_of(options: BuildOptions) -> TensorRTRecord:
+    """What must be known to load an engine that was built with `options` now."""
+    return TensorRTRecord(
+        dla_core=options.dla_core,
+        version_compatible=options.version_compatible,
+        driver_version=find_gpu().driver_version,
+        power_mode=power_mode(),
+    )
+
+
+def runner_of(plan: bytes, *, engine_name: str, record: TensorRTRecord) -> TensorRTRunner:
+    """A runner of a plan that this process built, or that was verified.
+
+    Raises:
+        EngineError: See `TensorRTRunner`.
+    """
+    options = RunnerOptions(dla_core=record.dla_core, host_code_allowed=record.version_compatible)
+    return TensorRTRunner(plan, Device(find_gpu()), engine_name=engine_name, options=options)
+
+
+def open_tensorrt(bundle: Bundle, folder: Path) -> TensorRTRunner:
+    """Open the engine in `folder`, after its record and its file were checked.
+
+    Raises:
+        EngineMismatchError: If it was built by another machine, for another GPU, bundle or TensorRT, was changed since,
+            or TensorRT is not here.
+        EngineError: If the GPU cannot be used.
+    """
+    record = read_record(folder)
+    if record.fingerprint.backend != BACKEND or record.tensorrt is None:
+        raise EngineMismatchError(
+            f"The engine {folder.name} names the backend {record.fingerprint.backend!r}, but TensorRT did not build it.",
+            hint="Build it here: edgead build-engine",
+        )
+    reason = available()
+    if reason is not None:
+        raise EngineMismatchError(
+            f"The engine {folder.name} cannot be used here: {reason}.",
+            hint="Use another one: --engine onnxruntime-fp32",
+        )
+    file = verify_engine(folder, bundle, version(), gpu=find_gpu().identity)
+    return runner_of(file.read_bytes(), engine_name=folder.name, record=record.tensorrt)

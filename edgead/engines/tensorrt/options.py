@@ -1,0 +1,85 @@
+"""What a user may choose about a TensorRT engine, besides its precision."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgead.errors import EngineBuildError
+
+WORKSPACE_LIMIT_BYTES = 2 * 1024**3
+UNKNOWN_MEMORY_BYTES = 4 * 1024**3
+
+
+@dataclass(frozen=True)
+class BatchRange:
+    """Images per call: the fewest, the number to tune for, the most."""
+
+    least: int = 1
+    tuned: int = 1
+    most: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.tuned <= self.most:
+            raise EngineBuildError(
+                f"A batch range must grow from 1 (got {self.least}, {self.tuned}, {self.most}).",
+                hint="Give the fewest, the usual and the most images per call, for example 1, 2, 4.",
+            )
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.least == self.most
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Everything that changes the engine but not its precision.
+
+    Attributes:
+        batch: Images per call; a fixed number gives the best kernels, and lets one CUDA graph live for ever.
+        workspace_bytes: Scratch memory that a kernel may use; None = a quarter of the memory, at most 2 GiB. TensorRT's
+            own default is all memory, which a Jetson shares with its CPU.
+        dla_core: Put the layers before the flow on this deep-learning accelerator; None = all on the GPU.
+        optimization_level: 0 (fast build) to 5; None = TensorRT's default, 3.
+        version_compatible: Let a newer TensorRT load the plan; slower. edgead itself still asks for a rebuild.
+        hardware_compatible: Let newer GPUs load the plan; slower.
+        timing_cache: A folder where measured kernel times are kept from build to build; None = measure anew.
+    """
+
+    batch: BatchRange = BatchRange()
+    workspace_bytes: int | None = None
+    dla_core: int | None = None
+    optimization_level: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    timing_cache: Path | None = None
+
+
+def workspace_limit(wanted: int | None, total_bytes: int | None = None) -> int:
+    """Scratch memory in bytes.
+
+    Args:
+        wanted: Asked for; None = a quarter of the memory, at most `WORKSPACE_LIMIT_BYTES`.
+        total_bytes: Memory of the GPU; None = the machine's, which on a Jetson is the same.
+
+    Raises:
+        EngineBuildError: If `wanted` is not positive, or is all the memory or more.
+    """
+    total = total_bytes or _physical_memory()
+    if wanted is None:
+        return min(total // 4, WORKSPACE_LIMIT_BYTES)
+    if not 0 < wanted < total:
+        raise EngineBuildError(
+            f"The workspace must be more than 0 and less than all memory (got {wanted / 1e6:.0f} MB of "
+            f"{total / 1e6:.0f} MB).",
+            hint=f"Leave it out for {min(total // 4, WORKSPACE_LIMIT_BYTES) / 1e6:.0f} MB.",
+        )
+    return wanted
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return UNKNOWN_MEMORY_BYTES

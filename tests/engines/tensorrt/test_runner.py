@@ -1,0 +1,328 @@
+"""A runner on fakes: right numbers in the right order, everything freed, whatever fails."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgead.engines.tensorrt.runner import TensorRTRunner
+from edgead.errors import EngineError, EngineMismatchError, MissingDependencyError, ShapeError
+from edgead.runner import Outputs, Runner
+
+from .conftest import SIDE, VERSIONS, World, make_images
+from .fake_tensorrt import expected_outputs
+
+ALL = pytest.mark.parametrize("version", VERSIONS)
+
+
+def assert_right(outputs: Outputs, images: Any, bias: Any = None) -> None:
+    for name, expected in expected_outputs(images, bias).items():
+        np.testing.assert_allclose(outputs[name], expected, rtol=1e-5)
+        assert outputs[name].dtype == np.float32
+
+
+@ALL
+def test_it_keeps_the_contract_of_a_runner(world: World) -> None:
+    """Specs, name and numbers; the arrays stay the caller's when the buffers are used again and freed."""
+    images, others = make_images(2), make_images(2, seed=1)
+    with world.runner() as runner:
+        assert isinstance(runner, Runner)
+        assert (runner.input_spec.shape, runner.input_spec.dtype) == ((None, SIDE, SIDE, 3), "uint8")
+        assert {s.name: s.shape for s in runner.output_specs} == {"anomaly_map": (None, 4, 4), "pred_score": (None,)}
+        assert (runner.engine_name, runner.batch_range, runner.gpu_ms) == ("tensorrt-fp32", (1, 4), None)
+        first = runner.infer(images)
+        for _ in range(4):
+            assert_right(runner.infer(others), others)
+        assert runner.gpu_ms is not None
+        assert runner.gpu_ms > 0
+    assert_right(first, images)
+
+
+@ALL
+@pytest.mark.parametrize("batch", [(4, 4, 4), (2, 2, 4), (1, 1, 1)])
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
+def test_any_number_of_images_is_taken(world: World, batch: tuple[int, int, int], count: int) -> None:
+    """Fewer than the engine's least are padded and cut, more than its most are run in parts, in order."""
+    images = make_images(count)
+    with world.runner(batch) as runner:
+        runner.infer(255 - make_images(4))  # what padding must not leave behind in the result
+        assert_right(runner.infer(images), images)
+
+
+@ALL
+def test_the_class_bias_reaches_the_engine(world: World) -> None:
+    """Its own input, split along with the images; zeros where none is given."""
+    images = make_images(6)
+    bias = np.arange(12, dtype=np.float32).reshape(6, 2)
+    with world.runner(classes=2) as runner:
+        assert_right(runner.infer(images, bias), images, bias)
+        assert_right(runner.infer(images), images)
+        with pytest.raises(ShapeError, match="class_bias"):
+            runner.infer(images, bias[:, :1])
+
+
+def test_a_model_without_classes_ignores_the_bias(world: World) -> None:
+    """As the contract of a runner says."""
+    with world.runner() as runner:
+        assert_right(runner.infer(make_images(1), np.full((1, 3), 9, np.float32)), make_images(1))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, SIDE, 3), (SIDE, SIDE, 3), (0, SIDE, SIDE, 3), (1, SIDE, SIDE, 4)])
+def test_other_images_are_refused(world: World, shape: tuple[int, ...]) -> None:
+    """Wrong sizes are a ShapeError, other types an EngineError, and the runner goes on."""
+    with world.runner() as runner:
+        with pytest.raises(ShapeError):
+            runner.infer(np.zeros(shape, np.uint8))
+        with pytest.raises(EngineError, match="float32"):
+            runner.infer(make_images(1).astype(np.float32))  # type: ignore[arg-type]
+        with pytest.raises(ShapeError, match="infer takes more"):
+            runner.submit(make_images(5))
+        assert_right(runner.infer(make_images(1)), make_images(1))
+
+
+@ALL
+def test_two_batches_are_in_flight_at_once(world: World) -> None:
+    """The second is queued before the first was waited for; each has its own memory; a third must wait."""
+    batches = [make_images(2, seed) for seed in range(6)]
+    with world.runner() as runner:
+        tickets = [runner.submit(batches[0])]
+        for i in range(1, 6):
+            tickets.append(runner.submit(batches[i]))
+            assert world.gpu.calls["wait"] == i - 1, "submitting waited for the GPU"
+            with pytest.raises(EngineError, match="2 batches are in flight"):
+                runner.submit(batches[0])
+            assert_right(runner.collect(tickets[i - 1]), batches[i - 1])
+        assert_right(runner.collect(tickets[5]), batches[5])
+        with pytest.raises(EngineError, match="collected before"):
+            runner.collect(tickets[0])
+
+
+def test_tickets_may_be_collected_in_any_order(world: World) -> None:
+    """The newer first, then the older."""
+    with world.runner() as runner:
+        first, second = runner.submit(make_images(1, 1)), runner.submit(make_images(3, 2))
+        assert_right(runner.collect(second), make_images(3, 2))
+        assert_right(runner.collect(first), make_images(1, 1))
+
+
+def test_the_batch_is_copied_before_submit_returns(world: World) -> None:
+    """A camera may write its next frame into the same array."""
+    images = make_images(1)
+    with world.runner() as runner:
+        ticket = runner.submit(images)
+        images[:] = 0
+        assert_right(runner.collect(ticket), make_images(1))
+
+
+def test_copies_are_queued_around_the_computation(world: World) -> None:
+    """Own memory: in, compute, out, for every input and output; shared memory: no copy at all."""
+    with world.runner(classes=2, use_graph=False) as runner:
+        runner.infer(make_images(2))
+    expected = ["event", "compute", "event", "event"]
+    if not world.gpu.integrated:
+        expected = ["htod", "htod", "event", "compute", "event", "dtoh", "dtoh", "event"]
+    assert world.gpu.trace == expected
+    assert world.gpu.calls["mem_alloc"] == (0 if world.gpu.integrated else 8)
+
+
+@ALL
+def test_it_works_from_other_threads(world: World) -> None:
+    """Made here, used there, closed elsewhere; one thread may submit while another collects."""
+    runner = world.runner()
+    batches = [make_images(2, seed) for seed in range(20)]
+    tickets: list[Any] = []
+    ready, free = threading.Semaphore(0), threading.Semaphore(2)
+
+    def submit() -> None:
+        for batch in batches:
+            assert free.acquire(timeout=10)
+            tickets.append(runner.submit(batch))
+            ready.release()
+
+    results: list[Outputs] = []
+
+    def collect() -> None:
+        for i in range(len(batches)):
+            assert ready.acquire(timeout=10)
+            results.append(runner.collect(tickets[i]))
+            free.release()
+
+    in_threads(submit, collect)
+    for batch, outputs in zip(batches, results, strict=True):
+        assert_right(outputs, batch)
+    in_threads(runner.close)
+    assert not any(world.gpu.live.values())
+
+
+def test_collecting_does_not_hold_up_submitting(world: World) -> None:
+    """While one thread waits for the GPU, another can start the next batch."""
+    waiting, go_on = threading.Event(), threading.Event()
+    runner = world.runner(use_graph=False)
+    first = runner.submit(make_images(1))
+    call = world.gpu.call
+
+    def slow(name: str, *rest: Any) -> None:
+        call(name, *rest)
+        if name == "wait":
+            waiting.set()
+            assert go_on.wait(10)
+
+    world.gpu.call = slow  # type: ignore[method-assign]
+
+    def submit() -> None:
+        assert waiting.wait(10)
+        second.append(runner.submit(make_images(1, 1)))
+        go_on.set()
+
+    second: list[Any] = []
+    in_threads(lambda: runner.collect(first), submit)
+    assert_right(runner.collect(second[0]), make_images(1, 1))
+    runner.close()
+
+
+def test_closing_waits_for_what_is_in_flight(world: World) -> None:
+    """Nothing is freed under running work, and a second close does nothing; afterwards every call is refused."""
+    runner = world.runner()
+    ticket = runner.submit(make_images(1))
+    runner.submit(make_images(2))
+    runner.close()
+    runner.close()
+    assert world.gpu.trace.count("compute") == 2
+    for call in (lambda: runner.infer(make_images(1)), lambda: runner.collect(ticket)):
+        with pytest.raises(EngineError, match="closed"):
+            call()
+
+
+CONSTRUCTION = ("retain", "push", "Stream", "Event", "pagelocked_empty", "mem_alloc", "get_device_pointer")
+
+
+@pytest.mark.parametrize("call", CONSTRUCTION)
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_an_error_half_way_through_construction_leaves_nothing(world: World, call: str, number: int) -> None:
+    """Whatever CUDA call fails, at whatever time, what was made until then is freed; the fixture looks."""
+    if call == "push" and number > 1:
+        pytest.skip("the second push is that of closing")
+    plan = world.build().plan
+    world.gpu.fail = {call: number}
+    try:
+        world.runner_of(plan).close()
+    except EngineError:
+        assert world.gpu.calls[call] == number
+    else:
+        assert world.gpu.calls[call] < number
+    if call in ("pagelocked_empty", "mem_alloc") and world.gpu.calls[call] >= number:
+        world.gpu.fail = {call: world.gpu.calls[call] + 1}
+        with pytest.raises(EngineError, match="memory ran out"):
+            world.runner_of(plan)
+
+
+@ALL
+@pytest.mark.parametrize("call", ["create_execution_context", "set_input_shape", "infer_shapes", "set_tensor_address"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_refusal_of_tensorrt_while_loading_leaves_nothing(world: World, call: str, number: int) -> None:
+    """The same for TensorRT's own refusals, which are no exceptions."""
+    plan = world.build().plan
+    world.scene.fail = {call: number}
+    with pytest.raises(EngineError):
+        world.runner_of(plan)
+    assert world.scene.calls[call] == number
+
+
+@pytest.mark.parametrize("call", ["htod", "dtoh", "wait", "execute_async_v3", "set_input_shape", "infer_shapes"])
+def test_a_failed_batch_does_not_block_the_next(world: World, call: str) -> None:
+    """Its slot becomes free again, and later numbers are right."""
+    if world.gpu.integrated and call in ("htod", "dtoh"):
+        pytest.skip("shared memory is not copied")
+    with world.runner(use_graph=False) as runner:
+        assert_right(runner.infer(make_images(2)), make_images(2))
+        world.gpu.fail = {call: world.gpu.calls[call] + 2}
+        world.scene.fail = {call: world.scene.calls[call] + 2}
+        failures = 0
+        for seed in range(6):
+            images = make_images(1 + seed % 2, seed)
+            try:
+                assert_right(runner.infer(images), images)
+            except EngineError:
+                failures += 1
+        assert failures == 1
+        assert_right(runner.infer(make_images(9)), make_images(9))
+
+
+def test_an_error_in_one_part_frees_the_others(world: World) -> None:
+    """A large batch that fails in the middle leaves no slot taken."""
+    with world.runner(use_graph=False) as runner:
+        world.scene.fail = {"execute_async_v3": 3}
+        with pytest.raises(EngineError, match="TensorRT failed on a batch of 4"):
+            runner.infer(make_images(16))
+        tickets = [runner.submit(make_images(1)) for _ in range(2)]
+        for ticket in tickets:
+            runner.collect(ticket)
+
+
+@ALL
+def test_a_foreign_plan_is_a_mismatch_with_tensorrts_words(world: World, version: str) -> None:
+    """Of another version, or no plan at all."""
+    for plan in (world.build().plan.replace(version.encode(), b"9.9"), b"something else"):
+        with pytest.raises(EngineMismatchError, match="Version tag does not match") as caught:
+            world.runner_of(plan)
+        assert "build-engine" in caught.value.hint
+
+
+@pytest.mark.parametrize("version", ["8.6.1"])
+def test_contexts_of_tensorrt_8_share_one_profile_only_if_built_so(world: World) -> None:
+    """The builder asks for it; a plan without it gives one context, and the runner says what is wrong."""
+    plan = world.build().plan
+    with world.runner_of(plan) as runner:
+        runner.infer(make_images(1))
+    with pytest.raises(EngineError, match="execution context"):
+        world.runner_of(plan.replace(b'"may_share": true', b'"may_share": false'))
+
+
+def test_without_pycuda_the_error_says_how_to_get_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package, the command, and what it needs."""
+    plan = world.build().plan
+    monkeypatch.delitem(sys.modules, "pycuda.driver")
+    monkeypatch.delitem(sys.modules, "pycuda")
+    with pytest.raises(MissingDependencyError) as caught:
+        world.runner_of(plan)
+    assert "edgead[jetson]" in caught.value.hint
+    broken = ModuleType("pycuda")
+    monkeypatch.setitem(sys.modules, "pycuda", broken)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)  # type: ignore[arg-type]
+    with pytest.raises((EngineError, MissingDependencyError)):
+        world.runner_of(plan)
+
+
+def test_a_runner_is_made_once(world: World) -> None:
+    """The type that the stream sees."""
+    with world.runner() as runner:
+        assert isinstance(runner, TensorRTRunner)
+
+
+def in_threads(*functions: Callable[[], Any]) -> None:
+    """Run each on a thread of its own; the first error is raised here."""
+    errors: list[BaseException] = []
+
+    def guarded(function: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                function()
+            except BaseException as error:
+                errors.append(error)
+
+        return run
+
+    threads = [threading.Thread(target=guarded(function)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
