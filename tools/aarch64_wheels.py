@@ -64,7 +64,7 @@ def requirements(text: str) -> tuple[list[str], list[str]]:
 
 
 def run_pip(arguments: Sequence[str]) -> tuple[int, str]:
-    """pip's exit status, with its report if it succeeded and its last words if not."""
+    """The exit status of pip, with its report if it succeeded and its last words if not."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]

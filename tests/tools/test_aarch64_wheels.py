@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -50,7 +51,7 @@ def test_a_missing_wheel_fails(capsys: pytest.CaptureFixture[str]) -> None:
 def test_pip_is_told_what_the_device_is() -> None:
     """Python, interface and every manylinux up to the system's C library, newest first."""
     options = TARGETS[0].options()
-    platforms = [value for option, value in zip(options, options[1:], strict=False) if option == "--platform"]
+    platforms = [value for option, value in itertools.pairwise(options) if option == "--platform"]
     assert platforms[0] == "manylinux_2_35_aarch64"
     assert {"manylinux_2_28_aarch64", "manylinux2014_aarch64"} <= set(platforms)
     assert options[options.index("--python-version") + 1] == "3.10"
