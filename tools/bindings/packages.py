@@ -65,7 +65,7 @@ def fetch(package: Package, cache: Path, *, source: bool = False) -> Path:
     if files.is_dir():
         return files
     folder.mkdir(parents=True, exist_ok=True)
-    only = ["--no-binary=:all:", "--no-build-isolation"] if source else ["--only-binary=:all:"]
+    only = [f"--no-binary={package.name}"] if source else ["--only-binary=:all:"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", *only]
     done = subprocess.run([*command, "--dest", str(folder), str(package)], capture_output=True, text=True, check=False)
     archives = [path for path in folder.iterdir() if path.suffix in (".whl", ".gz")]
