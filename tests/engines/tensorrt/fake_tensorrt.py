@@ -38,6 +38,7 @@ class Scene:
         seen: What the last build was given.
         log: Extra messages while building.
         steps: Called before each step of a build.
+        images: What the engine was given last.
         fail: Method of the execution context -> the number of the call that fails, from 1.
     """
 
@@ -55,6 +56,7 @@ class Scene:
     fail: dict[str, int] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     trt: Any = None
+    images: Any = None
 
     def refuses(self, name: str) -> bool:
         self.calls[name] += 1
@@ -442,6 +444,7 @@ class IExecutionContext(Strict):
             dtype = np.dtype(NUMPY[tensor["dtype"]])
             data = self._gpu.bytes_at(addresses[tensor["name"]], int(np.prod(shape)) * dtype.itemsize)
             views[tensor["name"]] = data.view(dtype).reshape(shape)
+        self._scene.images = views["image"].copy()
         for name, value in expected_outputs(views["image"], views.get("class_bias")).items():
             views[name][:] = value
         self._has_run = True
