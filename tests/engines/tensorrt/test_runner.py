@@ -17,7 +17,7 @@ from edgead.errors import EngineError, EngineMismatchError, MissingDependencyErr
 from edgead.runner import Outputs, Runner
 
 from .conftest import SIDE, VERSIONS, World, make_images
-from .fake_tensorrt import expected_outputs
+from .fake_engine import expected_outputs
 
 ALL = pytest.mark.parametrize("version", VERSIONS)
 
