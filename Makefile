@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: demo test test-slow test-base lint format types clean
+.PHONY: demo test test-slow test-base test-aarch64 bindings lint format types clean
 
 demo: $(STAMP)  ## generated parts: train, engine, report, annotated video, alerts
 	$(BIN)/edgead demo --out $(OUT)
@@ -21,6 +21,12 @@ test-slow: $(STAMP)  ## real data and kill tests; needs ../shared/data for some
 
 test-base: $(STAMP)  ## the device side in an environment without torch
 	VENV=$(VENV)-base sh tools/test_base_install.sh $(PYTHON)
+
+test-aarch64: $(STAMP)  ## the device side resolves from wheels on a Jetson; needs the network, installs nothing
+	$(BIN)/python tools/aarch64_wheels.py
+
+bindings: $(STAMP)  ## the tables of TensorRT's, pycuda's and CUDA's names anew; needs the network and a C compiler
+	$(BIN)/python -m tools.bindings
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from . import lookup
+from .annotations import Annotations
+from .calls import Calls
 from .values import (
     EVERY,
     IMPORTS,
@@ -22,10 +23,8 @@ from .values import (
     ApiModule,
     ApiObject,
     Builtin,
-    Claims,
-    Class,
     Either,
-    Function,
+    Gives,
     Guard,
     Literal,
     Many,
@@ -36,10 +35,11 @@ from .values import (
     OwnObject,
     Package,
     Row,
+    State,
     Unknown,
     Value,
     join,
-    parts_of,
+    joined,
 )
 
 if TYPE_CHECKING:
@@ -64,20 +64,6 @@ PLAIN_CALLS = (
 )
 
 
-@dataclass
-class State:
-    """What is known at one place: names, versions that may get here, and whose code it is."""
-
-    names: dict[str, Value] = field(default_factory=dict)
-    claims: Claims = EVERY
-    function: Function | None = None
-    owner: Class | None = None
-
-    def narrowed(self, claims: Claims) -> State:
-        """The same with its own names, and only those versions left that `claims` has too."""
-        return State(dict(self.names), self.claims & claims, self.function, self.owner)
-
-
 class Evaluator:
     """Evaluates the expressions of one module."""
 
@@ -85,6 +71,7 @@ class Evaluator:
         self.program = program
         self.module = module
         self.names = names
+        self.calls = Calls(self)
 
     def complain_at(self, node: ast.AST) -> Callable[[str], None]:
         return lambda text: self.program.complain(self.module, getattr(node, "lineno", 0), text)
@@ -159,7 +146,7 @@ class Evaluator:
             if name in cls.methods:
                 method = cls.methods[name]
                 if method.has_decorator("property", "cached_property"):
-                    return self.result_of(method)
+                    return self.calls.result_of(method)
                 return OwnFunction(method)
             for table in (cls.declared, cls.assigned):
                 if name in table and not isinstance(table[name], Unknown):
@@ -181,7 +168,7 @@ class Evaluator:
     def _container_method(self, base: Many, name: str) -> Value:
         element = base.element
         results = {"values": base, "items": Many(Row((PLAIN, element))), "get": element, "pop": element, "copy": base}
-        return _Gives(results.get(name, PLAIN))
+        return Gives(results.get(name, PLAIN))
 
     def imported(self, path: str, node: ast.AST) -> Value:
         """What `import path`, or an attribute chain of that name, is."""
@@ -198,124 +185,13 @@ class Evaluator:
             return UNKNOWN
         return self.program.imported(path)
 
-    # calls
-
     def _call(self, node: ast.Call, state: State) -> Value:
-        function = self.value(node.func, state, called=True)
-        special = self._special_call(node, function, state)
-        if special is not None:
-            return special
-        positional = [self.value(one, state) for one in node.args if not isinstance(one, ast.Starred)]
-        keywords = {word.arg: self.value(word.value, state) for word in node.keywords if word.arg}
-        hidden = [word for word in node.keywords if word.arg is None]
-        starred = [one for one in node.args if isinstance(one, ast.Starred)]
-        for one in (*(word.value for word in hidden), *(star.value for star in starred)):
-            self.value(one, state)
-        results = [
-            self._call_one(part, positional, keywords, bool(hidden), bool(starred), state, node)
-            for part in parts_of(function)
-        ]
-        return reduce(join, results)
+        return self.calls.value(node, state)
 
-    def _call_one(
-        self,
-        function: Value,
-        positional: list[Value],
-        keywords: dict[str, Value],
-        hidden: bool,
-        starred: bool,
-        state: State,
-        node: ast.Call,
-    ) -> Value:
-        complain = self.complain_at(node)
-        if isinstance(function, Maybe):
-            inner = state.narrowed(function.claims)
-            if state.claims & EVERY - function.claims:
-                complain("a call of what some versions do not have: test it against None first")
-            return self._call_one(function.value, positional, keywords, hidden, starred, inner, node)
-        if isinstance(function, ApiFunction | ApiClass):
-            self.program.count_use()
-            if hidden:
-                complain(f"{lookup.shown(function)}: the argument names in ** are hidden; write them out")
-                return UNKNOWN
-            return lookup.call(function, positional, keywords, state.claims, complain, starred=starred)
-        if isinstance(function, OwnFunction):
-            self.program.call(function.definition, state.claims)
-            return self.result_of(function.definition)
-        if isinstance(function, OwnClass):
-            for name in ("__init__", "__post_init__"):
-                if name in function.definition.methods:
-                    self.program.call(function.definition.methods[name], state.claims)
-            return OwnObject(function.definition)
-        if isinstance(function, _Gives):
-            return function.value
-        return UNKNOWN
-
-    def _special_call(self, node: ast.Call, function: Value, state: State) -> Value | None:
-        """Calls that the walk itself understands; None for the others."""
-        text = ast.unparse(node.func)
-        if text.endswith("import_module") and node.args:
-            (name,) = node.args[:1]
-            return self.imported(name.value, node) if isinstance(name, ast.Constant) else UNKNOWN
-        if text in ("cast", "typing.cast"):
-            self.value(node.args[1], state)
-            return self.annotation(node.args[0], state)
-        if not isinstance(function, Builtin):
-            return None
-        name = function.name
-        if name in ("hasattr", "getattr", "setattr"):
-            return self._by_name(name, node, state)
-        if name == "super":
-            base = state.owner.base if state.owner else None
-            return ApiObject(base.api, base.name) if base else PLAIN
-        arguments = [self.value(one.value if isinstance(one, ast.Starred) else one, state) for one in node.args]
-        arguments += [self.value(word.value, state) for word in node.keywords if word.arg in ("default", "key")]
-        if name in PLAIN_CALLS:
-            return PLAIN
-        if name in CONTAINERS and arguments:
-            return Many(self.element(arguments[0], state, node))
-        if name == "enumerate" and arguments:
-            return Many(Row((PLAIN, self.element(arguments[0], state, node))))
-        if name == "zip":
-            return Many(Row(tuple(self.element(one, state, node) for one in arguments)))
-        return self.element(arguments[0], state, node) if name in ("next", "min", "max") and arguments else UNKNOWN
-
-    def _by_name(self, function: str, node: ast.Call, state: State) -> Value:
-        """`hasattr`, `getattr` and `setattr` on the bindings want names that are written out."""
-        base, *rest = [self.value(one, state) for one in node.args]
-        owner = base.value if isinstance(base, Maybe) else base
-        complain = self.complain_at(node)
-        name = rest[0].value if isinstance(rest[0], Literal) else None
-        if isinstance(owner, OwnObject) and owner.definition.base:
-            owner = ApiObject(owner.definition.base.api, owner.definition.base.name)
-        if not isinstance(owner, ApiModule | ApiClass | ApiObject):
-            if lookup.is_unknown(owner) and isinstance(name, str):
-                lookup.unresolved(name, complain)
-            return UNKNOWN
-        self.program.count_use()
-        if not isinstance(name, str):
-            complain(f"{function} on {lookup.shown(owner)} with a name that is not written out")
-            return UNKNOWN
-        if function == "hasattr":
-            return lookup.guard_of(owner, name, complain)
-        if function == "setattr":
-            lookup.check_store(owner, name, rest[1], state.claims, complain)
-            return PLAIN
-        if len(rest) == 1:
-            return lookup.attribute(owner, name, state.claims, complain)
-        guard = lookup.guard_of(owner, name, complain)
-        there = state.claims & guard.true
-        found = lookup.attribute(owner, name, there, complain) if lookup.releases(owner.api, there) else UNKNOWN
-        return Maybe(found, guard.true) if isinstance(rest[1], Literal) else join(found, rest[1])
-
-    def result_of(self, function: Function) -> Value:
-        """What a call of our own function gives: its annotation, or the guard that it returns."""
-        if isinstance(function.result, Guard | Maybe):
-            return function.result
-        declared = self.program.evaluator(function.module).annotation(function.node.returns, State(function.names))
-        if function.has_decorator("contextmanager", "asynccontextmanager"):
-            return _Entered(self.element(declared, State(), function.node))
-        return declared if not lookup.is_unknown(declared) else function.result or UNKNOWN
+    def annotation(self, node: ast.expr | None, state: State) -> Value:
+        """The value of something that is annotated so."""
+        names = Annotations(lambda name: state.names.get(name) or self.names.get(name), self.complain_at)
+        return names.value(node)
 
     # conditions
 
@@ -395,18 +271,14 @@ class Evaluator:
         return Row(tuple(self.value(one, state) for one in node.elts))
 
     def _list(self, node: ast.List | ast.Set, state: State) -> Value:
-        return Many(self._joined([self.value(one, state) for one in node.elts]))
+        return Many(joined([self.value(one, state) for one in node.elts]))
 
     _set = _list
 
     def _dict(self, node: ast.Dict, state: State) -> Value:
         for key in node.keys:
             self.value(key, state)
-        return Many(self._joined([self.value(one, state) for one in node.values]))
-
-    def _joined(self, values: Iterable[Value]) -> Value:
-        found = list(values)
-        return reduce(join, found) if found else UNKNOWN
+        return Many(joined([self.value(one, state) for one in node.values]))
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, state: State) -> Value:
         inner = state.narrowed(EVERY)
@@ -425,14 +297,14 @@ class Evaluator:
         inner = state.narrowed(EVERY)
         arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
         inner.names |= {argument.arg: UNKNOWN for argument in arguments}
-        return _Gives(self.value(node.body, inner))
+        return Gives(self.value(node.body, inner))
 
     def element(self, value: Value, state: State, node: ast.AST) -> Value:
         """What iteration or an index gives."""
         if isinstance(value, Many):
             return value.element
         if isinstance(value, Row):
-            return self._joined(value.elements)
+            return joined(value.elements)
         if isinstance(value, ApiObject):
             got = lookup.attribute(value, "__getitem__", state.claims, self.complain_at(node))
             return (
@@ -472,81 +344,3 @@ class Evaluator:
             lookup.check_store(base, target.attr, value, state.claims, complain)
         elif lookup.is_unknown(base):
             lookup.unresolved(target.attr, complain)
-
-    def annotation(self, node: ast.expr | None, state: State) -> Value:
-        """The value of something that is annotated so."""
-        if node is None:
-            return UNKNOWN
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            return self.annotation(ast.parse(node.value, mode="eval").body, state)
-        if isinstance(node, ast.Constant):
-            return Literal(node.value)
-        if isinstance(node, ast.BinOp):
-            return join(self.annotation(node.left, state), self.annotation(node.right, state))
-        if isinstance(node, ast.Subscript):
-            return self._generic(node, state)
-        if isinstance(node, ast.Attribute):
-            return self._annotated_attribute(node, state)
-        if isinstance(node, ast.Name):
-            if node.id in ("Any", "object", "ModuleType", "Self"):
-                return UNKNOWN
-            found = state.names.get(node.id) or self.names.get(node.id)
-            if isinstance(found, ApiClass):
-                return ApiObject(found.api, found.name)
-            if isinstance(found, OwnClass):
-                return OwnObject(found.definition)
-        return PLAIN
-
-    def _annotated_attribute(self, node: ast.Attribute, state: State) -> Value:
-        """`trt.ICudaEngine`, which some version must have; an annotation is not run, so not all of them need it."""
-        path, base = ast.unparse(node), node.value
-        names = path.split(".")
-        root = state.names.get(names[0]) or self.names.get(names[0])
-        api = MODULE_NAMES.get(names[0]) if not isinstance(root, ApiModule) else root.api
-        if api is None and isinstance(base, ast.Attribute | ast.Name) and isinstance(root, Package):
-            api = IMPORTS.get(".".join(names[:-1]))
-        if api is None:
-            return UNKNOWN if names[-1] in ("Any", "ModuleType") else PLAIN
-        known = path.partition(".")[2] if names[0] in MODULE_NAMES or isinstance(root, ApiModule) else names[-1]
-        for release in reversed(list(lookup.releases(api, EVERY).values())):
-            if release.class_name(known):
-                return ApiObject(api, known)
-        self.complain_at(node)(f"no version of {api} has the type {known}")
-        return UNKNOWN
-
-    def _generic(self, node: ast.Subscript, state: State) -> Value:
-        name = ast.unparse(node.value).rpartition(".")[2]
-        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        if name == "Optional":
-            return self.annotation(inner[0], state)
-        if name == "Union":
-            return self._joined(self.annotation(one, state) for one in inner)
-        if name == "tuple":
-            elements = tuple(self.annotation(one, state) for one in inner)
-            is_open = len(inner) == 2 and isinstance(inner[1], ast.Constant) and inner[1].value is Ellipsis
-            return Many(elements[0]) if is_open else Row(elements)
-        if name in ("Generator", "AsyncGenerator"):
-            return Many(self.annotation(inner[0], state))
-        if name == "type":
-            value = self.annotation(inner[0], state)
-            return ApiClass(value.api, value.name) if isinstance(value, ApiObject) else UNKNOWN
-        if name == "Callable":
-            return _Gives(self.annotation(inner[-1], state))
-        if name in ("Annotated", "Final", "ClassVar"):
-            return self.annotation(inner[0], state)
-        is_container = name in (*lookup.SEQUENCES, *lookup.MAPPINGS, "AbstractContextManager")
-        return Many(self.annotation(inner[-1], state)) if is_container else PLAIN
-
-
-@dataclass(frozen=True)
-class _Gives(Value):
-    """Something that can be called, with the value of every call."""
-
-    value: Value
-
-
-@dataclass(frozen=True)
-class _Entered(Value):
-    """A context manager of our own, with what it gives to the `with` statement."""
-
-    value: Value

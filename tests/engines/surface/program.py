@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .expressions import Evaluator, State
+from .expressions import Evaluator
 from .statements import Walker
 from .values import (
     PACKAGES,
@@ -19,6 +19,7 @@ from .values import (
     Maybe,
     Plain,
     Problem,
+    State,
     Unknown,
     Value,
     join,

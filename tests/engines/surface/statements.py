@@ -8,7 +8,7 @@ from tools.bindings.signatures import split_arguments
 
 from ..facts import Release
 from . import lookup
-from .expressions import Evaluator, State, _Entered
+from .expressions import Evaluator
 from .values import (
     EVERY,
     MODULE_NAMES,
@@ -19,11 +19,13 @@ from .values import (
     ApiModule,
     ApiObject,
     Class,
+    Entered,
     Function,
     Many,
     OwnClass,
     OwnFunction,
     OwnObject,
+    State,
     Unknown,
     Value,
     join_names,
@@ -246,9 +248,7 @@ class Walker:
             value = self.at.value(item.context_expr, state)
             if isinstance(value, ApiObject):
                 lookup.attribute(value, "__enter__", state.claims, self.at.complain_at(node))
-            entered = (
-                value.value if isinstance(value, _Entered) else value.element if isinstance(value, Many) else value
-            )
+            entered = value.value if isinstance(value, Entered) else value.element if isinstance(value, Many) else value
             if item.optional_vars is not None:
                 self.at.bind(item.optional_vars, entered, state)
         return self.block(node.body, state)

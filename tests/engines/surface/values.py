@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from ..facts import load_facts
@@ -132,6 +134,20 @@ class Maybe(Value):
 
 
 @dataclass(frozen=True)
+class Gives(Value):
+    """Something that can be called, with the value of every call."""
+
+    value: Value
+
+
+@dataclass(frozen=True)
+class Entered(Value):
+    """A context manager of our own, with what it gives to the `with` statement."""
+
+    value: Value
+
+
+@dataclass(frozen=True)
 class Builtin(Value):
     name: str
 
@@ -191,6 +207,20 @@ class OwnFunction(Value):
 PLAIN, UNKNOWN = Plain(), Unknown()
 
 
+@dataclass
+class State:
+    """What is known at one place: names, versions that may get here, and whose code it is."""
+
+    names: dict[str, Value] = field(default_factory=dict)
+    claims: Claims = EVERY
+    function: Function | None = None
+    owner: Class | None = None
+
+    def narrowed(self, claims: Claims) -> State:
+        """The same with its own names, and only those versions left that `claims` has too."""
+        return State(dict(self.names), self.claims & claims, self.function, self.owner)
+
+
 def join(a: Value, b: Value) -> Value:
     """What is known where control comes from two places. A bindings' object on one side is taken to be there."""
     if a == b:
@@ -212,3 +242,9 @@ def join_names(a: dict[str, Value], b: dict[str, Value]) -> dict[str, Value]:
     return {
         name: join(a[name], b[name]) if name in a and name in b else (a.get(name) or b[name]) for name in {**a, **b}
     }
+
+
+def joined(values: Iterable[Value]) -> Value:
+    """All of them together; unknown if there is none."""
+    found = list(values)
+    return reduce(join, found) if found else UNKNOWN
