@@ -44,7 +44,7 @@ class BuildPlan:
     shares_profiles: bool
 
 
-def decide(precision: Precision, *, weakly_typed: bool = False) -> BuildPlan:
+def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = False) -> BuildPlan:
     """The row of the table for the installed TensorRT.
 
     | installed | fp32 | fp16 | int8 |
@@ -57,8 +57,8 @@ def decide(precision: Precision, *, weakly_typed: bool = False) -> BuildPlan:
 
     Args:
         precision: Wanted.
-        weakly_typed: Take the first row where both are possible: DLA before TensorRT 11 needs it, and it is the way
-            out where strong typing fails on a young 10.x.
+        weakly_typed: Take the first row where both are possible: the way out where strong typing fails on a young 10.x.
+        for_dla: Layers are to run on the deep-learning accelerator, which before TensorRT 11 wants the first row too.
 
     Raises:
         EngineBuildError: If `weakly_typed` is asked of a TensorRT without precision flags.
@@ -72,7 +72,7 @@ def decide(precision: Precision, *, weakly_typed: bool = False) -> BuildPlan:
             f"TensorRT {trt.__version__} has no precision flags: it only builds what the graph's types say.",
             hint="Leave out the weakly typed build.",
         )
-    if has_flags and (weakly_typed or not has_typing):
+    if has_flags and (weakly_typed or for_dla or not has_typing):
         return BuildPlan(
             precision=precision,
             variant="fp32" if precision == "fp16" else precision,

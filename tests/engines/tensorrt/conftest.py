@@ -22,7 +22,8 @@ from edgead.engines.tensorrt.runner import RunnerOptions, TensorRTRunner
 from .fake_cudart import cudart_modules
 from .fake_gpu import FakeGpu
 from .fake_pycuda import pycuda_modules
-from .fake_tensorrt import Scene, tensorrt_module
+from .fake_scene import Scene
+from .fake_tensorrt import tensorrt_module
 
 VERSIONS = ("8.6.1", "10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106")
 SIDE = 16

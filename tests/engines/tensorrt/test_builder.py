@@ -196,7 +196,7 @@ def test_the_workspace_is_never_all_memory() -> None:
 def test_the_backbone_goes_to_the_dla(world: World) -> None:
     """Layers before the flow that can run there, with the GPU for the rest; the flow stays on the GPU."""
     world.scene.dla_cores, world.scene.on_dla = 2, ("Conv", "Mul")
-    built = world.build("fp16", BuildOptions(dla_core=1), kept=FLOW, weakly_typed=True)
+    built = world.build("fp16", BuildOptions(dla_core=1), kept=FLOW, for_dla=True)
     config = world.scene.seen.config
     assert config._devices == {"backbone/conv": "DLA"}
     assert config.DLA_core == 1
@@ -222,7 +222,7 @@ def test_what_the_dla_cannot_do_is_refused(
     """No core, a wrong core, a wrong precision, a range of batches, or no layer for it: each with its reason."""
     world.scene.dla_cores, world.scene.on_dla = cores, on_dla
     with pytest.raises(EngineBuildError, match=message):
-        world.build(precision, BuildOptions(dla_core=1, batch=BatchRange(*batch)), kept=FLOW, weakly_typed=True)
+        world.build(precision, BuildOptions(dla_core=1, batch=BatchRange(*batch)), kept=FLOW, for_dla=True)
 
 
 @ALL

@@ -59,3 +59,9 @@ def test_there_is_no_weak_way_on_11(world: World) -> None:
     """It is refused with the version."""
     with pytest.raises(EngineBuildError, match=r"11\.4"):
         decide("fp16", weakly_typed=True)
+
+
+@pytest.mark.parametrize("version", TYPED)
+def test_the_dla_wants_weak_typing_before_11(world: World, version: str) -> None:
+    """Flags where there are some, the graph's own types where there are none."""
+    assert decide("fp16", for_dla=True).is_strongly_typed == version.startswith("11")

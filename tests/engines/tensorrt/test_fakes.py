@@ -11,7 +11,8 @@ from ..facts import assert_same_members, assert_same_signature, load_facts, tens
 from . import fake_cudart, fake_pycuda
 from .conftest import VERSIONS
 from .fake_gpu import FakeGpu
-from .fake_tensorrt import CLASSES, ENUMS, Strict, tensorrt_module
+from .fake_scene import Strict
+from .fake_tensorrt import CLASSES, ENUMS, tensorrt_module
 
 PYCUDA = ("Context", "Device", "Stream", "Event", "DeviceAllocation", "PagelockedHostAllocation")
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgead.engines.tensorrt.options import BuildOptions
 from edgead.engines.tensorrt.runner import TensorRTRunner
 from edgead.errors import EngineError, EngineMismatchError, MissingDependencyError, ShapeError
 from edgead.runner import Outputs, Runner
 
 from .conftest import SIDE, VERSIONS, World, make_images
-from .fake_tensorrt import expected_outputs
+from .fake_engine import expected_outputs
 
 ALL = pytest.mark.parametrize("version", VERSIONS)
 
@@ -53,6 +54,15 @@ def test_any_number_of_images_is_taken(world: World, batch: tuple[int, int, int]
     with world.runner(batch) as runner:
         runner.infer(255 - make_images(4))  # what padding must not leave behind in the result
         assert_right(runner.infer(images), images)
+
+
+def test_padding_is_black(world: World) -> None:
+    """What an earlier batch left in the buffer is not computed again."""
+    with world.runner((4, 4, 4)) as runner:
+        runner.infer(make_images(4))
+        runner.infer(make_images(1))
+    assert not world.scene.images[1:].any()
+    assert world.scene.images[0].any()
 
 
 @ALL
@@ -254,6 +264,15 @@ def test_a_failed_batch_does_not_block_the_next(world: World, call: str) -> None
         assert_right(runner.infer(make_images(9)), make_images(9))
 
 
+def test_a_batch_that_could_not_be_started_leaves_nothing_queued(world: World) -> None:
+    """Copies that were queued before the refusal are waited for, since their buffers are used again."""
+    with world.runner(use_graph=False) as runner:
+        world.scene.fail = {"execute_async_v3": 1}
+        with pytest.raises(EngineError, match="TensorRT failed"):
+            runner.submit(make_images(2))
+        assert not any(queue.waiting for queue in world.gpu.streams.values())
+
+
 def test_an_error_in_one_part_frees_the_others(world: World) -> None:
     """A large batch that fails in the middle leaves no slot taken."""
     with world.runner(use_graph=False) as runner:
@@ -272,6 +291,29 @@ def test_a_foreign_plan_is_a_mismatch_with_tensorrts_words(world: World, version
         with pytest.raises(EngineMismatchError, match="Version tag does not match") as caught:
             world.runner_of(plan)
         assert "build-engine" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b'"FLOAT"', b'"FP8"', "type FP8"),
+        (b'"UINT8"', b'"FLOAT"', "images of float32"),
+        (b"16, 16, 3", b"3", "no input"),
+    ],
+)
+def test_an_engine_of_another_graph_is_refused(world: World, old: bytes, new: bytes, message: str) -> None:
+    """An unknown type, images that are not uint8, no images at all; and it is freed."""
+    plan = world.build().plan.replace(old, new)
+    with pytest.raises(EngineError, match=message):
+        world.runner_of(plan)
+
+
+def test_an_engine_for_the_dla_is_loaded_on_its_core(world: World) -> None:
+    """The core is told before the plan is read, and so is the permission for host code."""
+    world.scene.dla_cores, world.scene.on_dla = 2, ("Conv",)
+    plan = world.build("fp16", BuildOptions(dla_core=1, version_compatible=True), weakly_typed=True).plan
+    with world.runner_of(plan, dla_core=1, host_code_allowed=True) as runner:
+        assert_right(runner.infer(make_images(1)), make_images(1))
 
 
 @pytest.mark.parametrize("version", ["8.6.1"])
