@@ -25,10 +25,11 @@ ALLOWED = {
     "flows": {"kernel"},
     "models": {"kernel", "flows"},
     "train": {"kernel", "data", "evaluation", "flows", "models"},
-    "export": {"kernel", "flows", "models"},
+    "precision": {"kernel", "engines"},
+    "export": {"kernel", "flows", "models", "precision"},
     "engines": {"kernel", "evaluation"},
     "stream": {"kernel", "data"},
-    "commands": {"kernel", "data", "evaluation", "engines", "stream"},
+    "commands": {"kernel", "data", "evaluation", "engines", "precision", "stream"},
     "cli": {"kernel", "commands"},
 }
 FRONT = ("cli", "terminal", "__main__")

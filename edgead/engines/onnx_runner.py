@@ -11,10 +11,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from edgead.errors import EngineError, ShapeError
+from edgead.errors import EngineBuildError, EngineError, ShapeError
 from edgead.runner import Outputs, TensorSpec
 
 _ERRORS_ONLY = 3
+# would quantise the weights of a convolution that was left in float between integer ones, with one scale per tensor
+DISABLED_OPTIMIZERS = ("WeightBiasQuantization",)
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
@@ -33,9 +35,7 @@ class OnnxRunner:
     def __init__(self, path: Path, *, threads: int, engine_name: str) -> None:
         self.engine_name = engine_name
         try:
-            self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
-                str(path), session_options(threads), providers=["CPUExecutionProvider"]
-            )
+            self._session: onnxruntime.InferenceSession | None = open_session(str(path), threads)
         except Exception as error:  # ONNX Runtime's exceptions have no common public type
             raise EngineError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {_first_line(error)}",
@@ -82,6 +82,17 @@ class OnnxRunner:
         self._session = None
 
 
+def open_session(graph: bytes | str, threads: int) -> onnxruntime.InferenceSession:
+    """A session of a serialized graph or of a file, computing as engines do."""
+    return _session(graph, session_options(threads))
+
+
+def _session(graph: bytes | str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(
+        graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED_OPTIMIZERS)
+    )
+
+
 def session_options(threads: int) -> onnxruntime.SessionOptions:
     """Options of every session: errors only, all graph optimisations, no spinning threads that eat a small board."""
     options = onnxruntime.SessionOptions()
@@ -97,12 +108,19 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def write_optimised(source: Path, target: Path) -> None:
-    """Write `source` as ONNX Runtime optimises it for this machine's CPU: it then starts faster."""
+def write_optimised(source: Path | bytes, target: Path) -> None:
+    """Write a graph (its file, or serialized) as ONNX Runtime optimises it for this CPU: it then starts faster.
+
+    Raises:
+        EngineBuildError: If ONNX Runtime refuses the graph or cannot write the file.
+    """
     options = session_options(0)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.optimized_model_filepath = str(target)
-    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    try:
+        _session(source if isinstance(source, bytes) else str(source), options)
+    except Exception as error:  # ONNX Runtime's exceptions have no common public type
+        raise EngineBuildError(f"ONNX Runtime {version()} could not build the engine: {_first_line(error)}") from error
 
 
 def version() -> str:

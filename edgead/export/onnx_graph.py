@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgead.errors import ExportError
 from edgead.export.folded_transform import FoldedTransform
 from edgead.models.detector import Detector
+from edgead.precision.cost import node_multiply_adds
 
 OPSET = 17
 BATCH_AXIS = "batch"
@@ -84,24 +85,8 @@ def operator_counts(proto: onnx.ModelProto) -> Counter[str]:
 
 
 def graph_multiply_adds(proto: onnx.ModelProto) -> int:
-    """Multiply-adds of convolutions and matrix products per image, from the inferred shapes.
-
-    A transposed convolution counts every tap of every input position, those that the padding cuts off included.
-    """
-    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
-    infos = list(inferred.graph.value_info) + list(inferred.graph.output)
-    shapes = {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim] for info in infos}
-    weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
-    total = 0
-    for node in proto.graph.node:
-        if node.op_type == "Conv":
-            out_height, out_width = shapes[node.output[0]][2:]
-            total += int(np.prod(weights[node.input[1]])) * out_height * out_width
-        elif node.op_type == "ConvTranspose":
-            total += int(np.prod(weights[node.input[1]])) * int(np.prod(shapes[node.input[0]][2:]))
-        elif node.op_type in ("MatMul", "Gemm"):
-            total += int(np.prod(weights[node.input[1]]))
-    return total
+    """Multiply-adds of convolutions and matrix products per image; see `node_multiply_adds`."""
+    return sum(node_multiply_adds(proto).values())
 
 
 def graph_parameters(proto: onnx.ModelProto) -> int:

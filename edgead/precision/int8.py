@@ -1,0 +1,227 @@
+"""The INT8 form of a graph: QuantizeLinear and DequantizeLinear where a backend turns them into integer kernels.
+
+Both layouts cover the same nodes with the same calibrated ranges; backends differ in what they fuse.
+
+- `tensorrt`: activations int8 with zero point 0, one scale per tensor, in front of every quantised convolution and of
+  the skip branch of a residual sum; biases stay float; nothing between a convolution and what is fused behind it.
+- `onnxruntime`: activations uint8 with a zero point, also behind every quantised node, int32 biases: what its CPU
+  kernels fuse. A range that begins at 0 or ends at 6 makes the activation in front of it disappear.
+
+Weights are symmetric int8 with one scale per output channel in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from edgead.precision.graph import Graph
+from edgead.precision.ranges import TensorRange
+
+Layout = Literal["tensorrt", "onnxruntime"]
+# above float16's smallest number, so that no scale becomes 0 in any form
+MIN_RANGE = 1e-4
+MIN_SCALE = 1e-7
+QUANTISABLE = ("Conv",)
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """How integers are laid out.
+
+    Attributes:
+        layout: Of which backend.
+        reduce_range: 7 bits for weights: for x86 processors without VNNI, whose 8-bit products saturate.
+        half_scales: Scales that float16 holds exactly, for a graph that computes in float16 between integers.
+    """
+
+    layout: Layout
+    reduce_range: bool = False
+    half_scales: bool = False
+
+
+@dataclass
+class _Quantiser:
+    graph: Graph
+    ranges: Mapping[str, TensorRange]
+    options: Int8Options
+    quantised: Collection[str]
+    pairs: dict[str, tuple[str, float, list[onnx.NodeProto]]] = field(default_factory=dict)
+
+    def pair(self, tensor: str) -> str:
+        """The name of the quantised and dequantised form of an activation."""
+        if tensor not in self.pairs:
+            scale, zero = self.parameters(tensor)
+            names = [f"{tensor}/{part}" for part in ("scale", "zero_point", "quantised", "dequantised")]
+            self.graph.set_constant(names[0], np.asarray(scale, np.float32))
+            self.graph.set_constant(names[1], np.asarray(zero, self.activation_type))
+            nodes = [
+                helper.make_node("QuantizeLinear", [tensor, names[0], names[1]], [names[2]], f"{tensor}/quantise"),
+                helper.make_node("DequantizeLinear", [names[2], *names[:2]], [names[3]], f"{tensor}/dequantise"),
+            ]
+            self.pairs[tensor] = (names[3], scale, nodes)
+        return self.pairs[tensor][0]
+
+    @property
+    def activation_type(self) -> type[np.generic]:
+        return np.int8 if self.options.layout == "tensorrt" else np.uint8
+
+    def parameters(self, tensor: str) -> tuple[float, int]:
+        """Scale and zero point."""
+        found = self.ranges[tensor]
+        if self.options.layout == "tensorrt":
+            scale = max(-found.low, found.high, MIN_RANGE) / 127.0
+            return (float(np.float16(scale)) if self.options.half_scales else scale), 0
+        scale = max(found.high - found.low, MIN_RANGE) / 255.0
+        return scale, int(np.clip(np.rint(-found.low / scale), 0, 255))
+
+    def weights(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Store a convolution's weights as int8 and, for ONNX Runtime, its bias as int32."""
+        weight = np.asarray(self.graph.constant(node.input[1]), np.float32)
+        limit = 64 if self.options.reduce_range else 127
+        stored, scale = quantise_weight(weight, limit, half_scales=self.options.half_scales)
+        base = f"{node.name}/weight"
+        self.graph.set_constant(f"{base}/scale", scale)
+        self.graph.set_constant(f"{base}/quantised", stored)
+        self.graph.set_constant(f"{base}/zero_point", np.zeros(len(scale), np.int8))
+        names = [f"{base}/quantised", f"{base}/scale", f"{base}/zero_point"]
+        added = [helper.make_node("DequantizeLinear", names, [f"{base}/dequantised"], f"{base}/dequantise", axis=0)]
+        node.input[1] = f"{base}/dequantised"
+        if self.options.layout == "onnxruntime" and len(node.input) > 2:
+            added.append(self._integer_bias(node, scale))
+        return added
+
+    def _integer_bias(self, node: onnx.NodeProto, weight_scale: NDArray[np.float32]) -> onnx.NodeProto:
+        bias = np.asarray(self.graph.constant(node.input[2]), np.float64)
+        scale = (weight_scale.astype(np.float64) * self.pairs[_source(node.input[0])][1]).astype(np.float32)
+        base = f"{node.name}/bias"
+        limit = 2**31 - 1
+        self.graph.set_constant(f"{base}/scale", scale)
+        self.graph.set_constant(f"{base}/quantised", np.clip(np.rint(bias / scale), -limit, limit).astype(np.int32))
+        self.graph.set_constant(f"{base}/zero_point", np.zeros(len(scale), np.int32))
+        names = [f"{base}/quantised", f"{base}/scale", f"{base}/zero_point"]
+        node.input[2] = f"{base}/dequantised"
+        return helper.make_node("DequantizeLinear", names, [f"{base}/dequantised"], f"{base}/dequantise", axis=0)
+
+
+def quantise_weight(
+    weight: NDArray[np.float32], limit: int = 127, *, half_scales: bool = False
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 with one scale per output channel: `(K, ...)` float to the same shape and `(K,)` scales."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    scale = np.maximum(largest / limit, MIN_SCALE).astype(np.float32)
+    if half_scales:
+        scale = scale.astype(np.float16).astype(np.float32)
+    shaped = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return np.clip(np.rint(weight / shaped), -limit, limit).astype(np.int8), scale
+
+
+def quantisable_nodes(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that INT8 can cover, in the order of the graph."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [n.name for n in model.graph.node if n.op_type in QUANTISABLE and n.input[1] in constants]
+
+
+def tensors_to_calibrate(model: onnx.ModelProto) -> list[str]:
+    """Every activation whose range an INT8 form of the graph may need, whichever nodes it covers."""
+    graph = Graph(model)
+    wanted: dict[str, None] = {}
+    for node in graph.nodes:
+        if node.name in set(quantisable_nodes(model)):
+            wanted[node.input[0]] = wanted[graph.result_of(node)] = None
+        elif is_residual_sum(graph, node):
+            wanted.update(dict.fromkeys([*node.input, graph.result_of(node)]))
+    return list(wanted)
+
+
+def to_int8(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, TensorRange],
+    nodes: Collection[str],
+    options: Int8Options,
+) -> onnx.ModelProto:
+    """Quantise some nodes of a float32 graph.
+
+    Args:
+        model: Opset 13 to 17, float32.
+        ranges: Of `tensors_to_calibrate`.
+        nodes: Names of the convolutions to quantise; all others stay float.
+        options: The layout.
+    """
+    graph = Graph(model)
+    quantiser = _Quantiser(graph, ranges, options, set(nodes))
+    sums = _sums_in_integers(graph, quantiser.quantised) if options.layout == "onnxruntime" else set()
+    requantised = {
+        graph.result_of(node): None
+        for node in graph.nodes
+        if options.layout == "onnxruntime" and (node.name in quantiser.quantised or node.name in sums)
+    }
+    result: list[onnx.NodeProto] = []
+    for node in graph.nodes:
+        if node.name in quantiser.quantised:
+            node.input[0] = quantiser.pair(node.input[0])
+        elif node.name in sums:
+            node.input[:] = [quantiser.pair(name) for name in node.input]
+        else:
+            for index, name in enumerate(node.input):
+                if name in requantised or (options.layout == "tensorrt" and _is_skip(graph, node, index, quantiser)):
+                    node.input[index] = quantiser.pair(name)
+    placed: set[str] = set()
+    for node in graph.nodes:
+        for name in node.input:
+            source = _source(name)
+            if source in quantiser.pairs and source not in placed:
+                placed.add(source)
+                result.extend(quantiser.pairs[source][2])
+        if node.name in quantiser.quantised:
+            result.extend(quantiser.weights(node))
+        result.append(node)
+    graph.replace_nodes(result)
+    graph.drop_unused()
+    return graph.model
+
+
+def _source(name: str) -> str:
+    """The float tensor behind a dequantised one."""
+    return name.removesuffix("/dequantised")
+
+
+def is_residual_sum(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node adds two activations."""
+    return node.op_type == "Add" and not any(graph.is_constant(name) for name in node.input)
+
+
+def _sums_in_integers(graph: Graph, quantised: Collection[str]) -> set[str]:
+    """Sums that only quantised nodes and other such sums read, so that nothing is lost by rounding them."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        if not is_residual_sum(graph, node):
+            continue
+        readers = graph.consumers.get(graph.result_of(node), [])
+        if readers and all(reader.name in quantised or reader.name in found for reader in readers):
+            found.add(node.name)
+    return found
+
+
+def _is_skip(graph: Graph, node: onnx.NodeProto, index: int, quantiser: _Quantiser) -> bool:
+    """Whether this input of a residual sum is the skip branch: the other comes straight from a quantised convolution."""
+    if not is_residual_sum(graph, node):
+        return False
+    mine, other = (graph.producer.get(node.input[i]) for i in (index, 1 - index))
+    if other is None or other.name not in quantiser.quantised:
+        return False
+    if mine is not None and mine.name in quantiser.quantised and node.input[index] not in _earlier(graph, node):
+        return False
+    readers = graph.consumers.get(node.input[index], [])
+    return any(reader.name in quantiser.quantised for reader in readers)
+
+
+def _earlier(graph: Graph, node: onnx.NodeProto) -> set[str]:
+    """Those inputs of a sum that something else reads as well: a skip branch is one of them."""
+    return {name for name in node.input if len(graph.consumers.get(name, [])) > 1}

@@ -1,0 +1,133 @@
+"""From a float32 graph and good images to its INT8 forms, which layer is sensitive, and what stays in float."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgead.engines.onnx_runner import open_session
+from edgead.precision.cost import node_multiply_adds
+from edgead.precision.equalise import equalise
+from edgead.precision.int8 import Int8Options, quantisable_nodes, tensors_to_calibrate, to_int8
+from edgead.precision.ranges import TensorStatistics, choose_range, collect_statistics, feed_of
+from edgead.precision.recipe import Recipe
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What INT8 in one layer alone does to the anomaly maps.
+
+    Attributes:
+        name: Of the graph's node.
+        error: 1 - correlation of all map values with the float32 ones.
+    """
+
+    name: str
+    error: float
+
+
+class Quantiser:
+    """A calibrated graph: gives its INT8 form for any choice of layers.
+
+    Args:
+        model: Float32, from a bundle.
+        images: Good images `(N, H, W, 3)` uint8 RGB; the recipe says how many are used, spread evenly.
+        recipe: How.
+        options: Of which backend.
+        report: Called with a task's name, what is done and what there is to do.
+        threads: Of ONNX Runtime.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        images: NDArray[np.uint8],
+        recipe: Recipe,
+        options: Int8Options,
+        report: Report,
+        *,
+        threads: int = 0,
+    ) -> None:
+        self.recipe = recipe
+        self.options = options
+        self.threads = threads
+        self.report = report
+        self.costs = node_multiply_adds(model)
+        # rescaled weights give the same names: costs and choices hold for both graphs
+        self.model = model
+        chosen = images[np.linspace(0, len(images) - 1, min(recipe.images, len(images))).round().astype(int)]
+        statistics = self._collect(chosen)
+        if recipe.equalise != "none":
+            margin = recipe.margin if recipe.equalise == "all" else float("inf")
+            self.model = equalise(model, statistics, margin=margin, balance=recipe.balance)
+            statistics = self._collect(chosen)
+        symmetric = options.layout == "tensorrt"
+        self.ranges = {
+            name: choose_range(found, recipe.method, percentile=recipe.percentile, symmetric=symmetric)
+            for name, found in statistics.items()
+        }
+        self.n_images = len(chosen)
+        self.candidates = [
+            name
+            for name in quantisable_nodes(model)
+            if not any(fnmatch.fnmatchcase(name, pattern) for pattern in recipe.keep_float)
+        ]
+
+    def graph(self, kept: Collection[str] = ()) -> onnx.ModelProto:
+        """The INT8 form in which the layers `kept` stay in float32."""
+        return to_int8(self.model, self.ranges, [n for n in self.candidates if n not in set(kept)], self.options)
+
+    def coverage(self, kept: Collection[str] = ()) -> float:
+        """Share of the graph's multiply-adds that are done in integers."""
+        covered = sum(self.costs.get(name, 0) for name in self.candidates if name not in set(kept))
+        return covered / max(sum(self.costs.values()), 1)
+
+    def sensitivity(self, images: NDArray[np.uint8]) -> list[LayerError]:
+        """How much each layer alone changes the maps of some images `(N, H, W, 3)`, worst first."""
+        reference = self._maps(self.model, images)
+        errors = []
+        for done, name in enumerate(self.candidates, start=1):
+            alone = to_int8(self.model, self.ranges, [name], self.options)
+            errors.append(LayerError(name, _map_error(reference, self._maps(alone, images))))
+            self.report("Sensitivity of layers", done, len(self.candidates))
+        return sorted(errors, key=lambda layer: -layer.error)
+
+    def outliers(self, errors: Sequence[LayerError]) -> list[str]:
+        """Layers far worse than the others, worst first, as many as the coverage allows."""
+        limit = self.recipe.outlier * float(np.median([layer.error for layer in errors])) if errors else 0.0
+        kept: list[str] = []
+        for layer in errors:
+            if layer.error > limit and self.coverage([*kept, layer.name]) >= self.recipe.min_coverage:
+                kept.append(layer.name)
+        return kept
+
+    def _collect(self, images: NDArray[np.uint8]) -> dict[str, TensorStatistics]:
+        done = 0
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            self.report("Calibration", done, 2 * len(images))
+
+        return collect_statistics(
+            self.model, tensors_to_calibrate(self.model), images, threads=self.threads, on_image=step
+        )
+
+    def _maps(self, model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        session = open_session(model.SerializeToString(), self.threads)
+        maps = [session.run(["anomaly_map"], feed_of(session, images[i : i + 1]))[0] for i in range(len(images))]
+        return np.concatenate(maps)
+
+
+def _map_error(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    if not np.isfinite(other).all():
+        return 1.0
+    correlation = float(np.corrcoef(reference.ravel(), other.ravel())[0, 1])
+    return 1.0 - correlation if np.isfinite(correlation) else 1.0

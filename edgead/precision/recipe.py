@@ -1,0 +1,61 @@
+"""How an INT8 engine is calibrated, as YAML that a user can change: `build-engine --recipe FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgead.errors import ConfigError
+from edgead.precision.ranges import RangeMethod
+
+
+class Recipe(BaseModel):
+    """Every choice between a float32 graph and its INT8 form; `calibration/default.yaml` has the defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: RangeMethod = Field("mse", description="How the range of an activation is chosen.")
+    percentile: float = Field(99.99, gt=50, le=100, description="Share of values that `percentile` keeps.")
+    images: int = Field(32, ge=4, le=4096, description="Most good images to run for the ranges.")
+    equalise: Literal["none", "streams", "all"] = Field(
+        "none",
+        description="Tensors whose channels are rescaled: residual streams only (exact), or also in front of clips.",
+    )
+    margin: float = Field(
+        2.0, ge=1, le=100, description="`all`: room above the largest value of good images before a clip cuts."
+    )
+    balance: float = Field(
+        1.0, ge=0, le=1, description="1 makes the ranges of a tensor's channels equal, 0 keeps them."
+    )
+    outlier: float = Field(
+        5.0, ge=1, description="Layers whose own error exceeds this many medians stay in higher precision."
+    )
+    min_coverage: float = Field(
+        0.9, ge=0, le=1, description="Share of the multiply-adds that outliers may not take from the integers."
+    )
+    keep_float: tuple[str, ...] = Field((), description="Patterns of node names that stay in higher precision.")
+
+
+def read_recipe(path: Path | None) -> Recipe:
+    """Read a recipe; without a path, the defaults.
+
+    Raises:
+        ConfigError: If the file cannot be read or does not follow the schema.
+    """
+    if path is None:
+        return Recipe()
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return Recipe.model_validate(values)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"The recipe {path} cannot be read: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise ConfigError(
+            f"The recipe {path} is wrong at {place}: {first['msg']}.",
+            hint=f"Known keys: {', '.join(Recipe.model_fields)}.",
+        ) from error
