@@ -191,6 +191,11 @@ class Bundle:
     def image_size(self) -> tuple[int, int]:
         return self.manifest.preprocessing.image_size
 
+    def calibrated(self, calibration: dict[str, ClassCalibration], nfa: NfaRecord | None) -> Bundle:
+        """The same bundle with the thresholds of one of its engines."""
+        update = {"calibration": calibration, "nfa": nfa}
+        return Bundle(self.path, self.manifest.model_copy(update=update), self.digest)
+
     def calibration(self, class_name: str | None = None) -> ClassCalibration:
         """Threshold and heatmap scale of a class; without a name, or for a single class, of all images."""
         calibration = self.manifest.calibration
@@ -229,6 +234,16 @@ class Bundle:
         """Good images `(N, H, W, 3)` uint8 RGB at input size, for INT8 calibration on the device."""
         with np.load(self.path / CALIBRATION, allow_pickle=False) as arrays:
             return arrays["images"]  # type: ignore[no-any-return]
+
+    def held_out(self) -> tuple[NDArray[np.uint8], list[str]] | None:
+        """Good images `(N, H, W, 3)` that training did not see, with their classes; None in an older bundle.
+
+        An engine's own thresholds come from its scores of these.
+        """
+        with np.load(self.path / CALIBRATION, allow_pickle=False) as arrays:
+            if "held_out" not in arrays:
+                return None
+            return arrays["held_out"], [self.manifest.classes[index] for index in arrays["held_out_classes"]]
 
     def reference(self) -> dict[str, NDArray[Any]]:
         """Images `(N, H, W, 3)` with the reference `anomaly_map` `(N, h, w)`, `pred_score` `(N,)` and level norms."""

@@ -210,30 +210,53 @@ def build_engine(
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, where this machine has it.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="8-bit integers, where this machine has it.")] = False,
     backend: Annotated[str, typer.Option(help="auto, tensorrt or onnxruntime.")] = "auto",
+    calib: Annotated[
+        Path | None, typer.Option(help="Folder of good images for the INT8 ranges; default: those in the bundle.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled test images to judge by; default: pseudo-defects on good images.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML with INT8 settings; see calibration/.")] = None,
+    max_drop: Annotated[float, typer.Option(help="Allowed drop of the image AUROC, 0 to 1.")] = 0.01,
+    batch: Annotated[str, typer.Option(help="TensorRT: images per call, N or MIN:USUAL:MAX.")] = "1",
+    workspace_mb: Annotated[
+        int | None, typer.Option(help="TensorRT: scratch memory in MB; default: a quarter of the memory, at most 2 GB.")
+    ] = None,
+    dla_core: Annotated[
+        int | None, typer.Option(help="TensorRT: DLA core for the backbone, where the board has one.")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even if nothing changed.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Build and check the best engine that this machine can run."""
     from edgead.bundle import open_bundle
     from edgead.commands.build_engine import build_engine as build
+    from edgead.commands.build_engine import engine_options
     from edgead.commands.runs import default_bundle
     from edgead.errors import ConfigError
-    from edgead.terminal import TerminalProgress, err
+    from edgead.terminal import TerminalProgress, err, show_engine
 
     chosen = [name for name, flag in (("fp32", fp32), ("fp16", fp16), ("int8", int8)) if flag]
     if len(chosen) > 1:
         raise ConfigError(f"Choose one precision, got --{' --'.join(chosen)}.")
     if backend not in ("auto", "tensorrt", "onnxruntime"):
         raise ConfigError(f"--backend must be auto, tensorrt or onnxruntime, got {backend!r}.")
+    options = engine_options(
+        calib=calib, data=data, recipe=recipe, max_drop=max_drop, batch=batch, workspace_mb=workspace_mb,
+        dla_core=dla_core, rebuild=rebuild,
+    )  # fmt: skip
     opened = open_bundle(bundle or default_bundle())
     with err.status("Building"), TerminalProgress() as progress:
-        built = build(opened, chosen[0] if chosen else "fp32", backend, progress)  # type: ignore[arg-type]
+        built = build(opened, chosen[0] if chosen else "fp32", backend, progress, options)  # type: ignore[arg-type]
     if json_output:
         _write_json(Path("-"), built.to_json())
         return
+    show_engine(built.record)
     record = built.record
     typer.echo(
-        f"Built {built.name} in {record.build_s:.1f} s ({record.size_mb:.1f} MB): {record.n_images} reference images, "
-        f"largest relative difference {record.max_relative_difference:.1e}, {record.verdict_flips} verdicts flip."
+        f"{'Kept' if built.reused else 'Built'} {built.name} in {record.build_s:.1f} s ({record.size_mb:.1f} MB): "
+        f"{record.n_images} reference images, largest relative difference {record.max_relative_difference:.1e}, "
+        f"{record.verdict_flips} verdicts flip."
     )
 
 
@@ -479,10 +502,10 @@ def _config(path: Path | None, assignments: list[str] | None, options: dict[str,
 def _engine(path: Path | None, engine: str | None, settings: Config) -> Iterator[tuple[Bundle, Runner]]:
     from edgead.bundle import open_bundle
     from edgead.commands.runs import default_bundle
-    from edgead.engines.build import open_engine
+    from edgead.engines.build import open_calibrated
 
-    bundle = open_bundle(path or default_bundle())
-    with open_engine(bundle, engine, threads=settings.engine.threads) as runner:
+    opened, bundle = open_calibrated(open_bundle(path or default_bundle()), engine, threads=settings.engine.threads)
+    with opened as runner:
         yield bundle, runner
 
 

@@ -238,6 +238,9 @@ class TrainConfig(_Section):
     min_images: int = Field(20, ge=10, description="Good images needed to train.")
     false_alarm_rate: float = Field(0.005, gt=0, lt=0.5, description="Promised share of good images that alarm.")
     calibration_images: int = Field(64, ge=1, le=4096, description="Good images stored for INT8 calibration.")
+    held_out_images: int = Field(
+        200, ge=0, le=4096, description="Held-out good images stored, for the thresholds of FP16 and INT8 engines."
+    )
     reference_images: int = Field(8, ge=1, le=256, description="Images stored with their reference maps.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -60,6 +61,30 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
         raise storage_error(parent, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Let one process at a time do `what`; the lock goes with the process that holds it.
+
+    Args:
+        path: The lock's file; it stays.
+        what: For the message, such as "builds an engine of this bundle".
+
+    Raises:
+        StorageError: If another process holds it, or the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise storage_error(path, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(f"Another edgead process {what}.", hint="Wait until it has finished.") from None
+        yield
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -17,6 +17,7 @@ from typing_extensions import Self
 if TYPE_CHECKING:
     from edgead.commands.bench import BenchResult
     from edgead.commands.doctor import Diagnosis
+    from edgead.engines.fingerprint import EngineRecord
     from edgead.evaluation.evaluate import EvaluationResult
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -67,6 +68,33 @@ def show_facts(facts: list[tuple[str, str]]) -> None:
     for name, value in facts:
         table.add_row(f"[bold]{escape(name)}[/bold]", escape(value))
     out.print(table)
+
+
+def show_engine(record: EngineRecord) -> None:
+    """What an engine of lower precision does compared with the float32 graph, and which layers stayed higher."""
+    lower = record.lower
+    if lower is None:
+        return
+    gate, precision = lower.gate, record.fingerprint.precision
+    table = _table("", "float32", precision)
+    judged = f"image AUROC, {gate.n_good} good and {gate.n_defective} " + (
+        "pseudo-defective" if gate.judged_by == "pseudo-defects" else "defective"
+    )
+    table.add_row(judged, f"{gate.reference_auroc:.4f}", f"{gate.engine_auroc:.4f}")
+    table.add_row("score correlation (Spearman)", "", f"{gate.score_correlation:.4f}")
+    table.add_row(
+        "held-out good images above the threshold", f"{gate.false_alarm_rate_before:.1%} of these scores",
+        f"{gate.false_alarm_rate:.1%} with its own",
+    )  # fmt: skip
+    table.add_row("milliseconds per image, in turns", f"{lower.reference_ms:.1f}", f"{lower.engine_ms:.1f}")
+    table.add_row(f"multiply-adds in {precision}", "", f"{lower.coverage:.1%}")
+    out.print(table)
+    higher = [layer for layer in lower.layers if layer.precision != precision]
+    if higher:
+        rows = _table("kept higher", "precision", f"error of {precision} alone")
+        for layer in higher:
+            rows.add_row(escape(layer.name), layer.precision, "" if layer.error is None else f"{layer.error:.1e}")
+        out.print(rows)
 
 
 def show_evaluation(result: EvaluationResult) -> None:

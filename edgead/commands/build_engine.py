@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgead.bundle import Bundle
+from edgead.commands.backends import Backend, OnnxRuntimeBackend, TensorRTBackend
+from edgead.commands.lower_precision import LowerOptions, build_lower, request_of
 from edgead.commands.progress import Progress
-from edgead.engines.build import ONNXRUNTIME, TENSORRT, build_onnxruntime, has_tensorrt
-from edgead.engines.fingerprint import EngineRecord
-from edgead.errors import EngineBuildError
+from edgead.engines.build import (
+    ONNXRUNTIME,
+    TENSORRT,
+    TENSORRT_LIMIT,
+    build_onnxruntime,
+    compare_to_reference,
+    fingerprint_of,
+    install_engine,
+)
+from edgead.engines.fingerprint import EngineRecord, read_record, verify_engine
+from edgead.errors import CheckFailed, ConfigError, EngineMismatchError
+from edgead.precision.recipe import read_recipe
+from edgead.storage import exclusive, scratch_folder
+
+if TYPE_CHECKING:
+    from edgead.engines.tensorrt.options import BuildOptions
 
 Precision = Literal["fp32", "fp16", "int8"]
-Backend = Literal["auto", "tensorrt", "onnxruntime"]
+BackendName = Literal["auto", "tensorrt", "onnxruntime"]
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -24,73 +43,193 @@ class BuiltEngine:
         record: Its record.
         requested: The precision that was asked for; another one than the record's was not possible here.
         reason: Why, in one or two sentences; empty when the request was met.
+        reused: Whether the engine was there already, from the same request.
     """
 
     name: str
     record: EngineRecord
     requested: Precision
     reason: str
+    reused: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `build-engine --json`."""
         record = self.record
-        return {
+        gate: dict[str, Any] = {
+            "max_relative_difference": record.max_relative_difference,
+            "verdict_flips": record.verdict_flips,
+            "n_images": record.n_images,
+        }
+        values: dict[str, Any] = {
             "engine": self.name,
             "backend": record.fingerprint.backend,
             "precision": record.fingerprint.precision,
             "requested_precision": self.requested,
             "reason": self.reason or None,
-            "gate": {
-                "max_relative_difference": record.max_relative_difference,
-                "verdict_flips": record.verdict_flips,
-                "n_images": record.n_images,
-            },
+            "reused": self.reused,
+            "gate": gate,
             "layers": [],
             "size_mb": record.size_mb,
             "build_s": record.build_s,
         }
+        if record.lower is not None:
+            gate |= {**record.lower.gate.model_dump(), "drop": record.lower.gate.drop}
+            values["layers"] = [layer.model_dump() for layer in record.lower.layers]
+            values["coverage"] = record.lower.coverage
+            values["reference_ms"], values["engine_ms"] = record.lower.reference_ms, record.lower.engine_ms
+            values["thresholds"] = {n: c.threshold.value for n, c in record.lower.calibration.items()}
+        return values
 
 
-def build_engine(bundle: Bundle, precision: Precision, backend: Backend, progress: Progress) -> BuiltEngine:
-    """Build an engine, falling back to fp32 on ONNX Runtime where the request cannot be met, and saying so.
+@dataclass(frozen=True)
+class EngineOptions:
+    """What a user may choose besides precision and backend.
+
+    Attributes:
+        lower: Calibration and gate of FP16 and INT8.
+        tensorrt: Batch, memory, accelerator; None takes TensorRT's defaults of ours.
+        rebuild: Build again even if the same request was built before.
+    """
+
+    lower: LowerOptions = field(default_factory=LowerOptions)
+    tensorrt: BuildOptions | None = None
+    rebuild: bool = False
+
+
+def engine_options(
+    *,
+    calib: Path | None,
+    data: Path | None,
+    recipe: Path | None,
+    max_drop: float,
+    batch: str,
+    workspace_mb: int | None,
+    dla_core: int | None,
+    rebuild: bool,
+) -> EngineOptions:
+    """Options from the command line's words.
+
+    Raises:
+        ConfigError: If one of them is wrong.
+        EngineBuildError: If a batch range does not grow.
+    """
+    from edgead.engines.tensorrt.options import BatchRange, BuildOptions
+
+    if not 0.0 <= max_drop <= 1.0:
+        raise ConfigError(f"--max-drop must be from 0 to 1, got {max_drop}.", hint="0.01 is one point of AUROC.")
+    words = batch.split(":")
+    if len(words) not in (1, 3) or not all(word.isdigit() for word in words):
+        raise ConfigError(f"--batch must be N or MIN:USUAL:MAX, got {batch!r}.", hint="For example 4, or 1:2:4.")
+    sizes = [int(word) for word in words] * (3 if len(words) == 1 else 1)
+    tensorrt = BuildOptions(
+        batch=BatchRange(*sizes),
+        workspace_bytes=None if workspace_mb is None else workspace_mb * 10**6,
+        dla_core=dla_core,
+        timing_cache=timing_cache_folder(),
+    )
+    lower = LowerOptions(max_drop=max_drop, recipe=read_recipe(recipe), calib=calib, labelled=data)
+    return EngineOptions(lower, tensorrt, rebuild)
+
+
+def timing_cache_folder() -> Path:
+    """Where TensorRT's measured kernel times are kept from build to build: the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "edgead" / "tensorrt"
+
+
+def build_engine(
+    bundle: Bundle, precision: Precision, backend: BackendName, progress: Progress, options: EngineOptions | None = None
+) -> BuiltEngine:
+    """Build an engine and check it; an engine of lower precision also gets thresholds of its own.
 
     Args:
         bundle: Verified.
         precision: Wanted.
-        backend: `auto` falls back; a named one that cannot be had is an error.
-        progress: Gets notes.
+        backend: `auto` takes TensorRT where it can be used, else ONNX Runtime, and there fp32 instead of an fp16 that
+            the processor does not compute in; a named one that cannot be had is an error.
+        progress: Gets notes and progress.
+        options: Everything else.
 
     Raises:
-        EngineBuildError: If the named backend cannot build.
-        CheckFailed: If the engine does not reproduce the reference; it is then not installed.
+        EngineBuildError: If the backend cannot build.
+        CheckFailed: If the engine misses its gate; it is then not installed, and an older one stays.
+        StorageError: If another process builds an engine of this bundle, or the disk is full.
     """
-    if backend == TENSORRT:
-        raise EngineBuildError(
-            f"This version of edgead cannot build TensorRT engines yet (TensorRT found here: {_yes(has_tensorrt())}).",
-            hint="Leave out --backend: the ONNX Runtime engine runs on this machine.",
-        )
-    reason = _why_not(precision)
+    options = options or EngineOptions()
+    chosen, reason = _choose(precision, backend)
     if reason:
         progress.note(reason)
-    record = build_onnxruntime(bundle)
-    return BuiltEngine(f"{ONNXRUNTIME}-fp32", record, precision, reason)
+    with exclusive(bundle.engines_path / LOCK, "builds an engine of this bundle"):
+        if chosen == (ONNXRUNTIME, "fp32"):
+            return BuiltEngine(f"{ONNXRUNTIME}-fp32", build_onnxruntime(bundle), precision, reason)
+        made = _backend(*chosen, options, progress)
+        name = f"{made.name}-{made.precision}"
+        request = request_of(bundle, made, options.lower)
+        if not options.rebuild and (old := _same(bundle, made, name, request)) is not None:
+            progress.note(
+                f"{name} was built from the same bundle, options and images before; --rebuild builds it again."
+            )
+            return BuiltEngine(name, old, precision, reason, reused=True)
+        if made.precision == "fp32":
+            return BuiltEngine(name, _build_fp32(bundle, made, request), precision, reason)
+        return BuiltEngine(name, build_lower(bundle, made, options.lower, progress), precision, reason)
 
 
-def _why_not(precision: Precision) -> str:
-    if precision == "fp32":
-        return ""
-    found = (
-        "TensorRT is installed here, but this version of edgead does not drive it yet"
-        if has_tensorrt()
-        else "TensorRT is not installed on this machine"
+def _choose(precision: Precision, backend: BackendName) -> tuple[tuple[str, Precision], str]:
+    """Backend and precision to build, and why it is not what was asked for."""
+    from edgead.engines.tensorrt import available
+
+    if backend == TENSORRT:
+        return (TENSORRT, precision), ""
+    if backend == ONNXRUNTIME or precision != "fp16":
+        missing = available() if backend == "auto" else ""
+        return (ONNXRUNTIME if missing is not None else TENSORRT, precision), ""
+    missing = available()
+    if missing is None:
+        return (TENSORRT, precision), ""
+    reason = (
+        f"No fp16 engine: {missing}. ONNX Runtime's CPU provider computes fp16 graphs in float32, so one would be no "
+        "faster; building the fp32 engine for ONNX Runtime instead. --int8 is faster on this processor."
     )
-    detail = (
-        "ONNX Runtime's CPU provider has no fp16 arithmetic, so an fp16 engine would be no faster"
-        if precision == "fp16"
-        else "int8 for ONNX Runtime is not available in this version"
-    )
-    return f"No {precision} engine: {found}, and {detail}. Building the fp32 engine for ONNX Runtime instead."
+    return (ONNXRUNTIME, "fp32"), reason
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+def _backend(name: str, precision: Precision, options: EngineOptions, progress: Progress) -> Backend:
+    if name == ONNXRUNTIME:
+        return OnnxRuntimeBackend(precision)
+    from edgead.engines.tensorrt.options import BuildOptions
+
+    return TensorRTBackend(precision, options.tensorrt or BuildOptions(), progress)
+
+
+def _same(bundle: Bundle, backend: Backend, name: str, request: str) -> EngineRecord | None:
+    """The record of an engine that is there, usable and built from the same request."""
+    folder = bundle.engines_path / name
+    try:
+        record = read_record(folder)
+        if record.request == request:
+            verify_engine(folder, bundle, backend.version, gpu=backend.gpu)
+            return record
+    except EngineMismatchError:
+        pass
+    return None
+
+
+def _build_fp32(bundle: Bundle, backend: Backend, request: str) -> EngineRecord:
+    """TensorRT's engine of the graph as it is, checked on the reference images."""
+    started = time.monotonic()
+    with scratch_folder(bundle.engines_path, f"{backend.name}-fp32") as staging:
+        with backend.build(bundle.model_path.read_bytes(), frozenset(), staging) as runner:
+            comparison = compare_to_reference(bundle, runner)
+        if comparison.max_relative_difference > TENSORRT_LIMIT or comparison.verdict_flips:
+            raise CheckFailed(
+                f"{backend.name}-fp32 does not reproduce the reference: largest relative difference "
+                f"{comparison.max_relative_difference:.2e} (allowed {TENSORRT_LIMIT:.0e}), "
+                f"{comparison.verdict_flips} of {comparison.n_images} verdicts flip (allowed 0).",
+                hint="Run `edgead doctor` and report its output.",
+            )
+        fingerprint = fingerprint_of(bundle, backend.name, backend.version, "fp32", backend.gpu)
+        return install_engine(
+            bundle, staging, staging / backend.file, fingerprint, comparison, time.monotonic() - started,
+            request=request, tensorrt=backend.record(),
+        )  # fmt: skip

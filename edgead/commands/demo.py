@@ -14,7 +14,7 @@ from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
 from edgead.config import Config
 from edgead.data.synthetic.make import write_dataset
-from edgead.engines.build import open_engine
+from edgead.engines.build import open_calibrated
 from edgead.errors import ConfigError
 from edgead.stream.meter import StreamSummary
 
@@ -68,11 +68,10 @@ def demo(config: Config, progress: Progress, *, out: Path, part: str) -> DemoRes
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": data})})
     training = train(config, progress, out=None, runs=out / "runs", resume=False)
     engine = build_engine(training.bundle, "fp32", "auto", progress)
-    with open_engine(training.bundle, engine.name, threads=config.engine.threads) as runner:
-        evaluation = evaluate_bundle(
-            training.bundle, runner, data, progress, false_alarm_rate=None, report=out / "report"
-        )
-        summary = _watch(config, training.bundle, runner, out, part, progress)
+    opened, bundle = open_calibrated(training.bundle, engine.name, threads=config.engine.threads)
+    with opened as runner:
+        evaluation = evaluate_bundle(bundle, runner, data, progress, false_alarm_rate=None, report=out / "report")
+        summary = _watch(config, bundle, runner, out, part, progress)
     seconds = time.monotonic() - started
     return DemoResult(data, training, engine, evaluation, summary, out / "line.mp4", out / "alerts", seconds)
 

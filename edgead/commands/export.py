@@ -17,11 +17,9 @@ from edgead.bundle import (
     REFERENCE,
     WEIGHTS,
     Bundle,
-    ClassCalibration,
     Cost,
     GraphIO,
     Manifest,
-    NfaRecord,
     Parity,
     Preprocessing,
     Provenance,
@@ -29,12 +27,11 @@ from edgead.bundle import (
     open_bundle,
     write_bundle,
 )
+from edgead.commands.calibration import Batch, calibrate_runner
 from edgead.commands.progress import Progress
 from edgead.data.dataset import Sample
 from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
-from edgead.evaluation.segmentation import calibrate_nfa
-from edgead.evaluation.threshold import calibrate_class
 from edgead.storage import scratch_folder
 
 if TYPE_CHECKING:
@@ -42,9 +39,8 @@ if TYPE_CHECKING:
     from edgead.config import Config
     from edgead.export.onnx_graph import DeployedModel
     from edgead.models.detector import Detector
-    from edgead.runner import Outputs, Runner
+    from edgead.runner import Outputs
 
-ORDINARY_QUANTILE = 0.95
 BATCH = 8
 
 
@@ -124,12 +120,21 @@ def write_trained_bundle(
         deployed = DeployedModel(model)
         cost = _write_graph(files[MODEL], deployed, data.image_size)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:
-            calibration, nfa = _calibrate(runner, data, config, progress, model)
+            calibration, nfa = calibrate_runner(
+                runner,
+                _batches(data),
+                len(data.split.calibration),
+                classes=data.classes,
+                knows_classes=model.n_classes > 0,
+                norms=list(zip(names, model.flow.latent_channels, strict=True)) if (names := model.norm_names) else [],
+                false_alarm_rate=config.train.false_alarm_rate,
+                progress=progress,
+            )
         images = _reference_images(data, config)
         parity, outputs = _check_parity(model, deployed, files[MODEL], images, calibration[POOLED].threshold.value)
         progress.note(parity_text(parity))
         _save_reference(files[REFERENCE], images, outputs)
-        np.savez_compressed(files[CALIBRATION], images=_calibration_images(data, config))
+        _save_calibration(files[CALIBRATION], data, config)
         manifest = Manifest(
             model=config.model.name,
             classes=data.classes,
@@ -215,51 +220,6 @@ def _save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> 
     np.savez_compressed(path, images=images, **outputs)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
 
 
-def _calibrate(
-    runner: Runner, data: TrainingData, config: Config, progress: Progress, model: Detector
-) -> tuple[dict[str, ClassCalibration], NfaRecord | None]:
-    """Thresholds per class and of all, and the segmentation of a model that gives norms.
-
-    A model that knows classes is told the class for the thresholds of a class, not for those of all.
-    """
-    samples, knows_classes = data.split.calibration, model.n_classes > 0
-    norms: list[list[NDArray[np.float32]]] = [[] for _ in model.norm_names]
-    unknown = np.empty((len(samples), 3))
-    known = np.empty((len(samples), 3)) if knows_classes else unknown
-    done = 0
-    for chunk in _chunks(samples, BATCH):
-        batch = np.stack([data.read(sample) for sample in chunk])
-        part = slice(done, done + len(batch))
-        outputs = runner.infer(batch)
-        unknown[part] = _summaries(outputs)
-        for found, name in zip(norms, model.norm_names, strict=True):
-            found.append(outputs[name])
-        if knows_classes:
-            bias = class_bias(data.classes, [sample.class_name for sample in chunk])
-            known[part] = _summaries(runner.infer(batch, bias))
-        done += len(batch)
-        progress.update("Calibration", done, len(samples))
-    names = np.array([sample.class_name for sample in samples])
-    rate = config.train.false_alarm_rate
-
-    def calibrated(values: NDArray[np.float64]) -> ClassCalibration:
-        return calibrate_class(values[:, 0], values[:, 1], float(np.median(values[:, 2])), rate)
-
-    calibration = {POOLED: calibrated(unknown), **{name: calibrated(known[names == name]) for name in data.classes}}
-    if not norms:
-        return calibration, None
-    levels = list(zip(model.norm_names, model.flow.latent_channels, strict=True))
-    nfa = calibrate_nfa([np.concatenate(maps) for maps in norms], levels, names.tolist(), rate)
-    return calibration, nfa
-
-
-def _summaries(outputs: Outputs) -> NDArray[np.float32]:
-    """Per image score, largest and ordinarily large map value, `(N, 3)`."""
-    maps = outputs["anomaly_map"]
-    ordinary = np.quantile(maps, ORDINARY_QUANTILE, axis=(1, 2))
-    return np.stack([outputs["pred_score"], maps.max(axis=(1, 2)), ordinary], axis=1)
-
-
 def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
     """Good images, every other one with a pseudo-defect, so that both verdicts are compared."""
     samples, donors = _spread(data.split.early_stop, config.train.reference_images), data.split.fit
@@ -269,17 +229,27 @@ def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
     return np.stack(images)
 
 
-def _calibration_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
-    return np.stack([data.read(sample) for sample in _spread(data.split.fit, config.train.calibration_images)])
+def _save_calibration(path: Path, data: TrainingData, config: Config) -> None:
+    """Images for the device: those that ranges come from, and those that training did not see."""
+    arrays = {"images": np.stack([data.read(s) for s in _spread(data.split.fit, config.train.calibration_images)])}
+    if held_out := _spread(data.split.calibration, config.train.held_out_images):
+        arrays["held_out"] = np.stack([data.read(sample) for sample in held_out])
+        arrays["held_out_classes"] = np.array([data.classes.index(s.class_name) for s in held_out], np.int32)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
     """At most `count` samples, evenly over the sequence."""
+    if count == 0:
+        return []
     if len(samples) <= count:
         return list(samples)
     return [samples[round(i)] for i in np.linspace(0, len(samples) - 1, count)]
 
 
-def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
+def _batches(data: TrainingData) -> Iterator[Batch]:
+    """The held-out images, with their classes."""
+    samples = data.split.calibration
+    for start in range(0, len(samples), BATCH):
+        part = samples[start : start + BATCH]
+        yield np.stack([data.read(sample) for sample in part]), [sample.class_name for sample in part]

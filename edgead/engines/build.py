@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import importlib.util
 import shutil
 import time
 from pathlib import Path
 
 from edgead.bundle import Bundle, file_digest
-from edgead.engines.fingerprint import EngineRecord, Fingerprint, machine_id, read_record, verify_engine, write_record
-from edgead.errors import CheckFailed, EngineBuildError, EngineMismatchError
+from edgead.engines.fingerprint import (
+    EngineRecord,
+    Fingerprint,
+    PrecisionRecord,
+    TensorRTRecord,
+    machine_id,
+    read_record,
+    verify_engine,
+    write_record,
+)
+from edgead.errors import CheckFailed, EngineMismatchError
 from edgead.evaluation.compare import PARITY_LIMIT, Comparison, compare_outputs, merge
 from edgead.runner import Runner
 from edgead.storage import scratch_folder
@@ -20,11 +29,8 @@ ONNXRUNTIME = "onnxruntime"
 TENSORRT = "tensorrt"
 PREFERENCE = (TENSORRT, ONNXRUNTIME)
 MODEL_FILE = "model.onnx"
-
-
-def has_tensorrt() -> bool:
-    """Whether TensorRT's Python binding is installed."""
-    return importlib.util.find_spec("tensorrt") is not None
+# of TensorRT's fp32 engines: TF32, on by default, has 10 bits of mantissa. A guess, until a device has been measured
+TENSORRT_LIMIT = 2e-2
 
 
 def build_onnxruntime(bundle: Bundle) -> EngineRecord:
@@ -42,36 +48,71 @@ def build_onnxruntime(bundle: Bundle) -> EngineRecord:
     started = time.monotonic()
     with scratch_folder(bundle.engines_path, name) as staging:
         file = staging / MODEL_FILE
-        try:
-            onnx_runner.write_optimised(bundle.model_path, file)
-        except Exception as error:  # ONNX Runtime's exceptions have no common public type
-            raise EngineBuildError(
-                f"ONNX Runtime {onnx_runner.version()} could not build the engine: {error}."
-            ) from error
+        onnx_runner.write_optimised(bundle.model_path, file)
         with onnx_runner.OnnxRunner(file, threads=0, engine_name=name) as runner:
             comparison = compare_to_reference(bundle, runner)
         require_parity(comparison, name)
-        record = EngineRecord(
-            fingerprint=Fingerprint(
-                backend=ONNXRUNTIME,
-                backend_version=onnx_runner.version(),
-                precision="fp32",
-                bundle_digest=bundle.digest,
-                machine=machine_id(),
-            ),
-            file=MODEL_FILE,
-            sha256=file_digest(file),
-            built_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            build_s=round(time.monotonic() - started, 3),
-            size_mb=round(file.stat().st_size / 1e6, 3),
-            max_relative_difference=comparison.max_relative_difference,
-            verdict_flips=comparison.verdict_flips,
-            n_images=comparison.n_images,
-        )
-        write_record(staging, record)
-        final = bundle.engines_path / name
-        shutil.rmtree(final, ignore_errors=True)
-        staging.rename(final)
+        fingerprint = fingerprint_of(bundle, ONNXRUNTIME, onnx_runner.version(), "fp32")
+        return install_engine(bundle, staging, file, fingerprint, comparison, time.monotonic() - started)
+
+
+def fingerprint_of(
+    bundle: Bundle, backend: str, backend_version: str, precision: str, gpu: str | None = None
+) -> Fingerprint:
+    """What an engine built now, here, of this bundle is bound to."""
+    return Fingerprint(
+        backend=backend,
+        backend_version=backend_version,
+        precision=precision,
+        bundle_digest=bundle.digest,
+        machine=machine_id(),
+        gpu=gpu,
+    )
+
+
+def install_engine(
+    bundle: Bundle,
+    staging: Path,
+    file: Path,
+    fingerprint: Fingerprint,
+    comparison: Comparison,
+    build_s: float,
+    *,
+    request: str = "",
+    tensorrt: TensorRTRecord | None = None,
+    lower: PrecisionRecord | None = None,
+) -> EngineRecord:
+    """Write the record of a finished engine and give its folder the final name; an older engine is replaced.
+
+    Args:
+        bundle: Whose engine it is.
+        staging: The engine's folder under another name.
+        file: The engine's file in it.
+        fingerprint: What it is bound to.
+        comparison: With the bundle's reference images.
+        build_s: Seconds that the build took.
+        request: A digest of everything that was asked for.
+        tensorrt: What TensorRT needs to load it.
+        lower: Of an engine of lower precision.
+    """
+    record = EngineRecord(
+        fingerprint=fingerprint,
+        file=file.name,
+        sha256=file_digest(file),
+        built_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        build_s=round(build_s, 3),
+        size_mb=round(file.stat().st_size / 1e6, 3),
+        max_relative_difference=comparison.max_relative_difference,
+        verdict_flips=comparison.verdict_flips,
+        n_images=comparison.n_images,
+        request=request,
+        tensorrt=tensorrt,
+        lower=lower,
+    )
+    write_record(staging, record)
+    final = bundle.engines_path / f"{fingerprint.backend}-{fingerprint.precision}"
+    shutil.rmtree(final, ignore_errors=True)
+    staging.rename(final)
     return record
 
 
@@ -86,10 +127,17 @@ def open_engine(bundle: Bundle, name: str | None, *, threads: int) -> Runner:
     Raises:
         EngineMismatchError: If the named engine is missing, foreign, stale or changed; with None such ones are skipped.
     """
+    return open_calibrated(bundle, name, threads=threads)[0]
+
+
+def open_calibrated(bundle: Bundle, name: str | None, *, threads: int) -> tuple[Runner, Bundle]:
+    """Open an engine as `open_engine` does, with the bundle as this engine sees it: an engine of lower precision has
+    thresholds of its own.
+    """
     from edgead.engines import onnx_runner
 
-    def reference() -> Runner:
-        return onnx_runner.OnnxRunner(bundle.model_path, threads=threads, engine_name=REFERENCE)
+    def reference() -> tuple[Runner, Bundle]:
+        return onnx_runner.OnnxRunner(bundle.model_path, threads=threads, engine_name=REFERENCE), bundle
 
     if name == REFERENCE:
         return reference()
@@ -132,16 +180,25 @@ def preferred_engines(bundle: Bundle) -> list[Path]:
     return [folder for _, folder in found]
 
 
-def compare_to_reference(bundle: Bundle, runner: Runner) -> Comparison:
-    """Run the bundle's reference images and compare with the stored maps and scores."""
+def compare_to_reference(bundle: Bundle, runner: Runner, *, shipped: Bundle | None = None) -> Comparison:
+    """Run the bundle's reference images and compare with the stored maps and scores.
+
+    Args:
+        bundle: As the engine sees it: its own thresholds judge its scores (see `open_calibrated`).
+        runner: Open.
+        shipped: The bundle whose thresholds judge the stored scores; None = the same.
+    """
     reference = bundle.reference()
-    threshold = bundle.calibration().threshold.value
-    parts = []
+    own = bundle.calibration().threshold.value
+    theirs = (shipped or bundle).calibration().threshold.value
+    parts, flips = [], 0
     for i in range(len(reference["images"])):
         one = slice(i, i + 1)
         stored = {name: reference[name][one] for name in bundle.reference_outputs}
-        parts.append(compare_outputs(stored, runner.infer(reference["images"][one]), threshold))
-    return merge(parts)
+        outputs = runner.infer(reference["images"][one])
+        parts.append(compare_outputs(stored, outputs, theirs))
+        flips += int((stored["pred_score"][0] > theirs) != (outputs["pred_score"][0] > own))
+    return dataclasses.replace(merge(parts), verdict_flips=flips)
 
 
 def require_parity(comparison: Comparison, name: str) -> None:
@@ -159,12 +216,14 @@ def require_parity(comparison: Comparison, name: str) -> None:
         )
 
 
-def _open(bundle: Bundle, folder: Path, threads: int) -> Runner:
-    if read_record(folder).fingerprint.backend == TENSORRT:
+def _open(bundle: Bundle, folder: Path, threads: int) -> tuple[Runner, Bundle]:
+    record = read_record(folder)
+    own = bundle.calibrated(record.lower.calibration, record.lower.nfa) if record.lower else bundle
+    if record.fingerprint.backend == TENSORRT:
         from edgead.engines.tensorrt.opening import open_tensorrt
 
-        return open_tensorrt(bundle, folder)
-    return _open_onnxruntime(bundle, folder, threads)
+        return open_tensorrt(bundle, folder), own
+    return _open_onnxruntime(bundle, folder, threads), own
 
 
 def _open_onnxruntime(bundle: Bundle, folder: Path, threads: int) -> Runner:

@@ -6,10 +6,11 @@ import hashlib
 import json
 import platform
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgead.bundle import Bundle, file_digest
+from edgead.bundle import Bundle, ClassCalibration, NfaRecord, file_digest
 from edgead.errors import EngineMismatchError
 from edgead.storage import write_json
 
@@ -47,6 +48,79 @@ class TensorRTRecord(BaseModel):
     power_mode: str
 
 
+class GateRecord(BaseModel):
+    """What an engine of lower precision was measured to do, beside the float32 graph.
+
+    Attributes:
+        judged_by: `pseudo-defects` made from the held-out good images, or `labelled images` that the user gave.
+        n_good, n_defective: How many images.
+        reference_auroc, engine_auroc: Image AUROC of the float32 graph and of the engine.
+        max_drop: Largest difference of the two that was allowed.
+        score_correlation: Spearman's, of the scores of all those images.
+        false_alarm_rate: Share of the held-out good images above the engine's own threshold.
+        false_alarm_rate_before: The same with the float32 graph's threshold.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    judged_by: Literal["pseudo-defects", "labelled images"]
+    n_good: int
+    n_defective: int
+    reference_auroc: float
+    engine_auroc: float
+    max_drop: float
+    score_correlation: float
+    false_alarm_rate: float
+    false_alarm_rate_before: float
+
+    @property
+    def drop(self) -> float:
+        return self.reference_auroc - self.engine_auroc
+
+
+class LayerRecord(BaseModel):
+    """One layer of an engine of lower precision.
+
+    Attributes:
+        name: Of the graph's node, or of the engine's fused layer.
+        precision: `fp32`, `fp16`, `int8`.
+        error: Of INT8 in this layer alone: 1 - correlation of the anomaly maps with float32; None if not measured.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    precision: str
+    error: float | None = None
+
+
+class PrecisionRecord(BaseModel):
+    """How an engine of lower precision was made, and its own thresholds.
+
+    Attributes:
+        gate: Its check against the float32 graph.
+        layers: Precision of each.
+        coverage: Share of the multiply-adds that are done in the lower precision.
+        recipe: Of its calibration.
+        images: Names of the calibration images, each with the start of its pixels' SHA-256.
+        reference_ms, engine_ms: Median time of one image, measured in turns.
+        calibration: Thresholds per class from this engine's own scores.
+        nfa: Segmentation from its own level norms.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gate: GateRecord
+    layers: tuple[LayerRecord, ...]
+    coverage: float
+    recipe: dict[str, Any]
+    images: tuple[str, ...]
+    reference_ms: float
+    engine_ms: float
+    calibration: dict[str, ClassCalibration]
+    nfa: NfaRecord | None
+
+
 class EngineRecord(BaseModel):
     """The content of `engine.json` beside an engine."""
 
@@ -61,7 +135,9 @@ class EngineRecord(BaseModel):
     max_relative_difference: float
     verdict_flips: int
     n_images: int
+    request: str = ""
     tensorrt: TensorRTRecord | None = None
+    lower: PrecisionRecord | None = None
 
 
 def machine_id() -> str:

@@ -50,20 +50,6 @@ def test_engine_is_built_checked_and_preferred(bundle_copy: BundleCopy) -> None:
         assert runner.engine_name == "onnxruntime-fp32"
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_precision_that_cannot_be_had_is_said_and_a_working_engine_left(
-    bundle_copy: BundleCopy, precision: str
-) -> None:
-    """--fp16 and --int8 without TensorRT say what is missing and build the fp32 engine."""
-    bundle = bundle_copy()
-    built = build_engine(bundle, precision, "auto", Silent())  # type: ignore[arg-type]
-    assert built.requested == precision
-    assert precision in built.reason
-    assert "fp32" in built.reason
-    with open_engine(bundle, built.name, threads=1) as runner:
-        assert runner.infer(bundle.reference()["images"][:1])["pred_score"].shape == (1,)
-
-
 def test_tensorrt_by_name_is_refused(bundle_copy: BundleCopy) -> None:
     """A backend that was named is never replaced by another."""
     with pytest.raises(EngineBuildError, match="TensorRT"):

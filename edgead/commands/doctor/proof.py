@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.commands.doctor.check import Check
+from edgead.engines.build import TENSORRT_LIMIT
 from edgead.errors import EdgeadError
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs
 from edgead.runner import Outputs, Runner
@@ -47,8 +48,28 @@ def _onnxruntime(graph: Path, folder: Path, threads: int) -> Runner:
     return OnnxRunner(graph, threads=threads, engine_name="onnxruntime-fp32")
 
 
-# TensorRT goes here: an entry whose `open` builds an engine of the graph into the folder and returns a runner of it
-BACKENDS = (Backend("onnxruntime", lambda: True, _onnxruntime, PARITY_LIMIT),)
+def _has_tensorrt() -> bool:
+    from edgead.engines.tensorrt import available
+
+    return available() is None
+
+
+def _tensorrt(graph: Path, folder: Path, threads: int) -> Runner:
+    """An engine built now; never run by us, see `engines/tensorrt`."""
+    from edgead.commands.progress import Silent
+    from edgead.engines.tensorrt.decision import decide
+    from edgead.engines.tensorrt.opening import build_tensorrt_plan, record_of, runner_of
+    from edgead.engines.tensorrt.options import BuildOptions
+
+    options = BuildOptions()
+    built = build_tensorrt_plan(graph.read_bytes(), decide("fp32"), options, kept=(), progress=Silent())
+    return runner_of(built.plan, engine_name="tensorrt-fp32", record=record_of(options))
+
+
+BACKENDS = (
+    Backend("onnxruntime", lambda: True, _onnxruntime, PARITY_LIMIT),
+    Backend("tensorrt", _has_tensorrt, _tensorrt, TENSORRT_LIMIT),
+)
 
 
 def check_backends(threads: int, backends: tuple[Backend, ...] = BACKENDS) -> Iterator[Check]:
