@@ -15,6 +15,7 @@ from edgead.commands.doctor.jetson import JETPACKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
+WITHOUT_COMMANDS = ("docs/results.md",)  # it names the tool that makes it
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
@@ -76,7 +77,7 @@ def test_local_links_resolve(page: str) -> None:
 def test_commands_exist(page: str) -> None:
     """Every command that a page names has a verb and options that the command line takes."""
     found = commands(text_of(page))
-    assert len(found) >= 5
+    assert len(found) >= 5 or page in WITHOUT_COMMANDS
     assert not [why for why in map(refusal, found) if why]
 
 
