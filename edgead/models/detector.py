@@ -233,7 +233,7 @@ class Detector(nn.Module):
 
     def fit_head(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
         """Set the constants of the score from the evidence of good images: those that were fitted, and others."""
-        self.head.fit(fitted, unseen)
+        self.head.fit(fitted, unseen, are_norms=not self.needs_log_det)
 
     def run(self, images: Tensor, transform: Transform, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
         """From images to the outputs, with any function in the place of `transform`: the exported graph has a folded one."""

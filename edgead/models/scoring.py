@@ -49,13 +49,20 @@ class ScoreHead(nn.Module):
         self.get_buffer(f"mean_{index}").copy_(mean)
         self.get_buffer(f"gain_{index}").copy_(self.weights[index] / std)
 
-    def fit(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
+    def fit(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor], *, are_norms: bool = True) -> None:
         """Standardise each level from its maps `(N, h, w)` of good images.
 
-        The flow was fitted on the first ones, so their maps are lower; they are scaled to the mean of the others first.
+        The flow was fitted on the first ones, so their maps are lower and vary less: they are brought to the others first.
+
+        Args:
+            fitted: Maps per level of images that the flow was fitted on.
+            unseen: Maps of others.
+            are_norms: Norms are scaled to the mean of the others. Likelihoods have no zero to scale from, their mean may be
+                anything: they get mean and deviation of the others.
         """
+        match = _scaled_like if are_norms else _distributed_like
         for index, (known, new) in enumerate(zip(fitted, unseen, strict=True)):
-            self.standardise(index, torch.cat([known * (new.mean() / known.mean()), new]))
+            self.standardise(index, torch.cat([match(known, new), new]))
 
     def standardise(self, index: int, maps: Tensor) -> None:
         """Set one level from maps of good images `(N, h, w)`; mean and deviation are smoothed over neighbours."""
@@ -83,6 +90,19 @@ class ScoreHead(nn.Module):
             total = part if total is None else total + part
         assert total is not None
         return total, total.reshape(-1, self.size[0] * self.size[1]).topk(self.top_k, dim=1).values.mean(dim=1)
+
+
+def _scaled_like(known: Tensor, new: Tensor) -> Tensor:
+    return known * (new.mean() / known.mean())
+
+
+def _distributed_like(known: Tensor, new: Tensor) -> Tensor:
+    """With the other maps' mean over everything, and their deviation over images in the mean of the positions."""
+    ratio = 1.0
+    if min(len(known), len(new)) > 1:
+        before, after = (float(maps.std(dim=0).mean()) for maps in (known, new))
+        ratio = after / max(before, 1e-12)
+    return (known - known.mean()) * ratio + new.mean()
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

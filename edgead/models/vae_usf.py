@@ -198,9 +198,9 @@ class VaeHead(ScoreHead):
         self.score = score
         self.latent_share = latent_size / (COLOURS * size[0] * size[1])
 
-    def fit(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
+    def fit(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor], *, are_norms: bool = True) -> None:
         """Standardise the map; the first of the two energies is the latent's and has none."""
-        super().fit(fitted[1:], unseen[1:])
+        super().fit(fitted[1:], unseen[1:], are_norms=are_norms)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Energies of the latent `(N, 1, 1)` and of the picture `(N, S, S)` to `anomaly_map` and `pred_score`."""

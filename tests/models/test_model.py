@@ -137,3 +137,26 @@ def test_standardised_maps_have_the_moments_of_standard_normal_latents() -> None
     (found,) = head.as_if_normal(good, [32])
     torch.testing.assert_close(found.mean(dim=0), torch.ones(8, 8), atol=0.05, rtol=0.0)
     torch.testing.assert_close(found.std(dim=0)[2:-2], torch.full((4, 8), (2 / 32) ** 0.5), atol=0.01, rtol=0.0)
+
+
+def test_likelihood_maps_of_two_levels_weigh_the_same_wherever_their_zero_is() -> None:
+    """A likelihood has no zero: shifting a level, by which its mean may even become 0, changes no score."""
+    torch.manual_seed(0)
+    known = [0.7 * torch.randn(200, 8, 8), 0.1 * torch.randn(200, 4, 4)]
+    new = [torch.randn(100, 8, 8) + 0.3, 0.2 * torch.randn(100, 4, 4) + 0.3]
+    seen = [torch.randn(5, 8, 8), 0.2 * torch.randn(5, 4, 4)]
+    scores = []
+    for shift in (0.0, -float(known[1].mean()), -0.2, 5.0):
+        head = ScoreHead([(8, 8), (4, 4)], [1.0, 1.0], 0.1)
+        head.fit([known[0], known[1] + shift], [new[0], new[1] + shift], are_norms=False)
+        scores.append(head([seen[0], seen[1] + shift])[1])
+        gains = [float(head.get_buffer(f"gain_{index}").mean()) for index in (0, 1)]
+        assert gains[1] / gains[0] == pytest.approx(5.0, rel=0.15)
+    for score in scores[1:]:
+        torch.testing.assert_close(score, scores[0], atol=1e-3, rtol=1e-3)
+
+
+def test_a_likelihood_map_is_matched_to_a_single_unseen_image() -> None:
+    head = ScoreHead([(4, 4)], [1.0], 0.1)
+    head.fit([torch.randn(30, 4, 4)], [torch.randn(1, 4, 4)], are_norms=False)
+    assert torch.isfinite(head([torch.randn(2, 4, 4)])[1]).all()
