@@ -64,6 +64,7 @@ def make_record(cell: Cell, points: float) -> Record:
     evaluation = {"mean": value, "classes": dict.fromkeys(classes, value)}
     return {
         **{name: getattr(cell, name) for name in ("id", "data", "model", "coupling", "base", "seed", "settings")},
+        **({"variant": cell.variant} if cell.variant else {}),
         "modes": list(cell.modes),
         "data_digest": "0",
         "command": cell.command,
@@ -82,9 +83,11 @@ def make_record(cell: Cell, points: float) -> Record:
     }
 
 
-def make_results(points: Callable[[Cell], float | None]) -> Results:
+def make_results(points: Callable[[Cell], float | None], *, variants: bool = False) -> Results:
     """The real table with image AUROC `points(cell)` in percent; None leaves a cell out."""
     table = read_table(TABLE)
+    if not variants:
+        table = table.model_copy(update={"variants": ()})
     cells = expand(table)
     values = {cell.id: points(cell) for cell in cells}
     records = {cell.id: make_record(cell, value) for cell in cells if (value := values[cell.id]) is not None}

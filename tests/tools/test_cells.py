@@ -23,7 +23,8 @@ def test_table_expands_to_every_cell_once() -> None:
 
     combinations = len(table.data_sets) * len(table.per_class.couplings) * len(table.per_class.bases)
     per_class = combinations * sum(map(seeds, table.per_class.models))
-    assert len(cells) == per_class + sum(seeds(part.model) for part in table.unified)
+    variants = sum(len(part.data) * len(part.seeds) for part in table.variants)
+    assert len(cells) == per_class + sum(seeds(part.model) for part in table.unified) + variants
     assert len({cell.id for cell in cells}) == len(cells) > 50
     assert all(cell.modes == (("given", "predicted", "none") if cell.model == "hgad" else ()) for cell in cells)
 
@@ -32,7 +33,8 @@ def test_every_cell_is_what_its_id_says() -> None:
     """The validated configuration of each cell has the model, coupling, base and seed of its id."""
     for cell in expand(read_table(TABLE)):
         config = cell.config(Path("data"))
-        settings = config.model.name, config.model.coupling, config.model.base, f"seed{config.train.seed}"
+        variant = (cell.variant,) if cell.variant else ()
+        settings = config.model.name, config.model.coupling, config.model.base, *variant, f"seed{config.train.seed}"
         assert "-".join((cell.data, *settings)) == cell.id
 
 
@@ -64,6 +66,24 @@ def test_first_line_of_the_table_runs_it() -> None:
     assert TABLE.read_text().startswith("# python -m tools.results DATA_ROOT")
 
 
+VARIANT = {
+    "name": "wide",
+    "about": "Wider.",
+    "of": {"model": "fastflow", "coupling": "affine"},
+    "data": ["disc"],
+    "seeds": [0],
+    "settings": {"model.hidden_ratio": 2.0},
+}
+
+
+def test_a_variant_differs_from_its_cell_by_its_settings(tmp_path: Path) -> None:
+    cells = expand(read_table(write_table(tmp_path, variants=[VARIANT])))
+    (variant,) = (cell for cell in cells if cell.variant)
+    (base,) = (cell for cell in cells if cell.id == "disc-fastflow-affine-normal-seed0")
+    assert variant.id == "disc-fastflow-affine-normal-wide-seed0"
+    assert variant.settings == {**base.settings, **VARIANT["settings"]}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -75,6 +95,9 @@ def test_first_line_of_the_table_runs_it() -> None:
         ({"seeds": []}, "seeds"),
         ({"seeds": [0, 0]}, "cap-fastflow-affine-normal-seed0 more than once"),
         ({"data_sets": ["disc", "unified"]}, "a data set unified"),
+        ({"variants": [{**VARIANT, "data": ["bottle"]}]}, "variant wide in .* not there: .*bottle"),
+        ({"variants": [{**VARIANT, "seeds": [3]}]}, "not there: .*3"),
+        ({"variants": [{**VARIANT, "of": {"model": "uflow", "coupling": "affine"}}]}, "uses uflow"),
     ],
 )
 def test_wrong_table_says_what_is_wrong(change: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edgead.storage import write_json
 from tests.tools.tables import make_record, make_results
 from tools.results.cells import TABLE, UNIFIED, Cell, expand, read_table
 from tools.results.chart import axis_ticks, draw_chart
+from tools.results.claims import judge
 from tools.results.page import render
 from tools.results.results import load_results, published_records
 from tools.results.show import Pace
@@ -209,3 +210,19 @@ def test_published_page_is_made_of_the_published_json() -> None:
     assert len(results.to_json()) == len(content)
     assert (DOCS / "results.md").read_text() == render(results, "images/results.svg")
     assert (DOCS / "images" / "results.svg").read_text() == draw_chart(results)
+
+
+def test_variants_stand_beside_what_they_change_and_count_nowhere_else() -> None:
+    plain = make_results(lambda cell: 80.0 + cell.seed)
+    both = make_results(lambda cell: 99.0 if cell.variant else 80.0 + cell.seed, variants=True)
+    page = render(both, "p.svg")
+    assert "| FastFlow, affine | pcb | knows no classes | 80.00 → 99.00 | 90.00 → 90.00 | 80.00 → 80.00 | 1 |" in page
+    assert "| HGAD, uniform | unified | class unknown | 80.00 → 99.00 |" in page
+    before, after = (render(results, "p.svg").split("## Over all data sets")[1] for results in (plain, both))
+    assert after.startswith(before.split("## Health")[0].rstrip())
+    assert judge(plain) == judge(both)
+    assert draw_chart(plain) == draw_chart(both)
+
+
+def test_page_without_variants_has_no_section_for_them() -> None:
+    assert "Why:" not in render(make_results(lambda cell: 80.0), "p.svg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -55,6 +55,17 @@ class UnifiedPart(_Part):
     base: Literal["normal", "altub"] = "normal"
 
 
+class VariantPart(_Part):
+    """A cell of the table with settings changed, to find out why it does as it does; shown beside it, part of no claim."""
+
+    name: str = Field(pattern="[a-z_]+")
+    about: str
+    of: UnifiedPart
+    data: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    settings: Settings
+
+
 class Table(_Part):
     """The YAML file."""
 
@@ -65,6 +76,7 @@ class Table(_Part):
     models: dict[str, ModelPart]
     per_class: PerClassPart
     unified: tuple[UnifiedPart, ...] = ()
+    variants: tuple[VariantPart, ...] = ()
     explanations: dict[str, str] = {}
 
 
@@ -78,6 +90,7 @@ class Cell:
         seed: Of training.
         settings: Everything that differs from edgead's defaults, by dotted key.
         modes: How much the model is told about an image's class, one evaluation each; empty: one, told nothing new.
+        variant: What is changed against the cell without it; empty: nothing.
     """
 
     data: str
@@ -87,11 +100,13 @@ class Cell:
     seed: int
     settings: Settings
     modes: tuple[Mode, ...] = ()
+    variant: str = ""
 
     @property
     def id(self) -> str:
         """Unique in the table, a file name, and what `--only` matches."""
-        return "-".join((self.data, self.model, self.coupling, self.base, f"seed{self.seed}"))
+        variant = (self.variant,) if self.variant else ()
+        return "-".join((self.data, self.model, self.coupling, self.base, *variant, f"seed{self.seed}"))
 
     @property
     def command(self) -> str:
@@ -137,10 +152,18 @@ def read_table(path: Path) -> Table:
                 f"models.{name} in {path} changes {', '.join(both)}, but the budget is the same for every cell.",
                 hint="Take the key out of `budget`, or out of the model.",
             )
-    used = {*table.per_class.models, *(part.model for part in table.unified)}
+    used = {*table.per_class.models, *(part.model for part in (*table.unified, *(v.of for v in table.variants)))}
     if missing := sorted(used - table.models.keys()):
         raise ConfigError(f"{path} uses {', '.join(missing)}, which `models` does not list.")
-    ids = [cell.id for cell in expand(table)]
+    cells = expand(table)
+    known = {(cell.data, cell.model, cell.coupling, cell.base, cell.seed) for cell in cells if not cell.variant}
+    for part in table.variants:
+        asked = {
+            (data, part.of.model, part.of.coupling, part.of.base, seed) for data in part.data for seed in part.seeds
+        }
+        if lacking := sorted(asked - known):
+            raise ConfigError(f"variant {part.name} in {path} changes a cell that is not there: {lacking[0]}.")
+    ids = [cell.id for cell in cells]
     if twice := sorted({id_ for id_ in ids if ids.count(id_) > 1}):
         raise ConfigError(f"{path} has {twice[0]} more than once.", hint="A list names something twice.")
     if UNIFIED in table.data_sets:
@@ -150,7 +173,7 @@ def read_table(path: Path) -> Table:
 
 def expand(table: Table) -> list[Cell]:
     """All cells, in an order that makes an unfinished table useful: every detector once before the next seed."""
-    everything = [*_per_class(table), *_unified(table)]
+    everything = [*_per_class(table), *_unified(table), *_variants(table)]
     first = {seed: index for index, seed in enumerate(table.seeds)}
     return sorted(everything, key=lambda cell: first.get(cell.seed, len(first) + cell.seed))
 
@@ -164,6 +187,15 @@ def _per_class(table: Table) -> Iterator[Cell]:
 def _unified(table: Table) -> Iterator[Cell]:
     for part in table.unified:
         yield from _seeds(table, UNIFIED, part, table.models[part.model].modes)
+
+
+def _variants(table: Table) -> Iterator[Cell]:
+    for part in table.variants:
+        for data in part.data:
+            modes = table.models[part.of.model].modes if data == UNIFIED else ()
+            for cell in _seeds(table, data, part.of, modes):
+                if cell.seed in part.seeds:
+                    yield replace(cell, settings={**cell.settings, **part.settings}, variant=part.name)
 
 
 def _seeds(table: Table, data: str, part: UnifiedPart, modes: tuple[Mode, ...]) -> Iterator[Cell]:

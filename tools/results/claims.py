@@ -188,7 +188,7 @@ def _per_class_means(results: Results) -> list[float]:
 
 
 def _find(results: Results, data: str, model: str, coupling: str, base: str) -> Group | None:
-    return results.groups.get((data, model, coupling, base))
+    return results.groups.get((data, model, coupling, base, ""))
 
 
 def _points(values: Sequence[float]) -> list[float]:

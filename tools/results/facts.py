@@ -79,10 +79,10 @@ def health(results: Results) -> str:
         "NLL and norm",
         "parity",
     )
-    keys = dict.fromkeys((g.model, g.coupling, g.base) for g in results.groups.values())
+    keys = dict.fromkeys((g.model, g.coupling, g.base) for g in results.groups.values() if not g.variant)
     rows = []
     for key in keys:
-        records = [r for r in results.records if (r["model"], r["coupling"], r["base"]) == key]
+        records = [r for r in results.records if (r["model"], r["coupling"], r["base"]) == key and "variant" not in r]
         if not records:
             continue
         metrics = [r["metrics"] for r in records]

@@ -34,7 +34,10 @@ def render(results: Results, picture: str) -> str:
     ]
     for data in results.table.data_sets:
         sections += [f"## {data}", _data_set(results, data)]
-    sections += ["## One model for all data sets", _unified(results), "## Health", health(results)]
+    sections += ["## One model for all data sets", _unified(results)]
+    if results.table.variants:
+        sections += ["## Why: one setting changed", _variants(results)]
+    sections += ["## Health", health(results)]
     sections += ["## Running it again", again(results), failures(results)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -202,3 +205,25 @@ def _unified(results: Results) -> str:
         "which data set an image is of; *predicted*: it decides that first; *unknown*: neither, with one threshold for all. "
         "A model that *knows no classes* is one flow for everything, with a threshold for each data set."
     )
+
+
+def _variants(results: Results) -> str:
+    """Each variant beside the cells that it changes, over the seeds that both have."""
+    parts = []
+    for variant in results.table.variants:
+        rows = []
+        for changed, base in results.variants(variant.name):
+            for mode in changed.modes or results.table.models[changed.model].modes or (PLAIN,):
+                seeds = set(changed.by_seed(IMAGE_AUROC, mode)) & set(base.by_seed(IMAGE_AUROC, mode))
+                cells = []
+                for metric in (IMAGE_AUROC, "pixel_auroc", "aupro_0.3"):
+                    pair = [[v for s, v in g.by_seed(metric, mode).items() if s in seeds] for g in (base, changed)]
+                    cells.append(f"{percent(pair[0])} → {percent(pair[1])}" if pair[0] and pair[1] else NOTHING)
+                name, coupling, _ = _detector(changed)
+                rows.append((f"{name}, {coupling}", changed.data, NAMES[mode], *cells, str(len(seeds))))
+        settings = ", ".join(f"`{key}={value}`" for key, value in variant.settings.items())
+        head = ("detector", "data set", "label", "image AUROC", "pixel AUROC", "AUPRO 0.3", "seeds")
+        parts.append(
+            f"**{variant.name.replace('_', ' ').capitalize()}** ({settings}): {variant.about}\n\n{table(head, rows, 3)}"
+        )
+    return "\n\n".join(parts)

@@ -13,7 +13,7 @@ from edgead.errors import DataError
 from tools.results.cells import PLAIN, UNIFIED, Cell, Table, is_same_work
 from tools.results.run import Record, is_record
 
-Key = tuple[str, str, str, str]
+Key = tuple[str, str, str, str, str]
 IMAGE_AUROC = "image_auroc"
 
 
@@ -22,7 +22,7 @@ class Group:
     """One detector on one data set, over its seeds.
 
     Attributes:
-        data, model, coupling, base: Which.
+        data, model, coupling, base, variant: Which.
         n_seeds: How many the table has.
         records: Of the finished seeds, by seed.
         errors: Why seeds failed.
@@ -32,6 +32,7 @@ class Group:
     model: str
     coupling: str
     base: str
+    variant: str = ""
     n_seeds: int = 0
     records: list[Record] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -39,7 +40,7 @@ class Group:
     @property
     def key(self) -> Key:
         """Everything but the seed."""
-        return self.data, self.model, self.coupling, self.base
+        return self.data, self.model, self.coupling, self.base, self.variant
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -89,12 +90,17 @@ class Results:
     failed: list[Record]
 
     def of(self, data: str) -> list[Group]:
-        """The groups of a data set, or of the unified models."""
-        return [group for group in self.groups.values() if group.data == data]
+        """The groups of a data set, or of the unified models, without variants."""
+        return [group for group in self.groups.values() if group.data == data and not group.variant]
 
     def per_class(self) -> list[Group]:
-        """The groups with a model per data set."""
-        return [group for group in self.groups.values() if group.data != UNIFIED]
+        """The groups with a model per data set, without variants."""
+        return [group for group in self.groups.values() if group.data != UNIFIED and not group.variant]
+
+    def variants(self, name: str) -> list[tuple[Group, Group]]:
+        """The groups of a variant, each with the group that it changes."""
+        changed = [group for group in self.groups.values() if group.variant == name]
+        return [(group, self.groups[(*group.key[:-1], "")]) for group in changed]
 
     @property
     def n_cells(self) -> int:
@@ -136,7 +142,7 @@ def load_results(table: Table, cells: Sequence[Cell], records: Mapping[str, Reco
     groups: dict[Key, Group] = {}
     finished, failed = [], []
     for cell in sorted(cells, key=lambda cell: _table_order(table, cell)):
-        key = cell.data, cell.model, cell.coupling, cell.base
+        key = cell.data, cell.model, cell.coupling, cell.base, cell.variant
         group = groups.setdefault(key, Group(*key))
         group.n_seeds += 1
         record = records.get(cell.id)
@@ -159,6 +165,7 @@ def _table_order(table: Table, cell: Cell) -> tuple[int, ...]:
         (tuple(table.models), cell.model),
         (axes.couplings, cell.coupling),
         (axes.bases, cell.base),
+        (("", *(part.name for part in table.variants)), cell.variant),
     )
     return (*(names.index(name) if name in names else len(names) for names, name in places), cell.seed)
 

@@ -132,6 +132,7 @@ def _new_record(cell: Cell, digest: str) -> Record:
         "model": cell.model,
         "coupling": cell.coupling,
         "base": cell.base,
+        **({"variant": cell.variant} if cell.variant else {}),
         "seed": cell.seed,
         "modes": list(cell.modes),
         "settings": cell.settings,
@@ -155,7 +156,7 @@ def _measure(cell: Cell, place: Workplace, progress: Progress) -> Record:
     torch.set_num_threads(threads)
     folder = data_folder(place.root, cell)
     config = cell.config(folder, place.cache)
-    result, resumed = _train(config, place.run(cell), progress)
+    result, resumed = train_or_resume(config, place.run(cell), progress)
     bundle = result.bundle
     started = time.monotonic()
     modes: tuple[Mode | None, ...] = cell.modes or (None,)
@@ -181,7 +182,7 @@ def _measure(cell: Cell, place: Workplace, progress: Progress) -> Record:
     }
 
 
-def _train(config: Config, run: Path, progress: Progress) -> tuple[TrainResult, bool]:
+def train_or_resume(config: Config, run: Path, progress: Progress) -> tuple[TrainResult, bool]:
     """Train, going on with a run that was killed, if that run had these settings; also whether it went on."""
     if (run / RUN_FILE).is_file():
         try:

@@ -1,0 +1,169 @@
+"""The page `docs/precision.md`, from the records."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from edgead.storage import write_bytes
+from tools.precision.measure import Record
+from tools.precision.table import COMMAND, UNIFIED, Table, recipe_form
+from tools.results.markdown import NOTHING, Row, number, table
+
+GOAL_POINTS = 0.3
+GOAL_COVERAGE = 0.9
+FORMS = {
+    "fp32": "fp32",
+    "fp16": "fp16",
+    "int8": "int8, all layers",
+    "int8-gated": "int8, gated",
+    "int8-gated-tensorrt": "int8, gated, TensorRT's form",
+}
+ABOUT = """\
+What FP16 and INT8 cost in detection, on ONNX Runtime's CPU provider, one seed per model. *All layers* lowers everything
+that can be lowered; *gated* is what `edgead build-engine --int8` installs: sensitive layers stay in float, and the
+engine is refused if pseudo-defects on held-out good images are told apart worse. *TensorRT's form* is the graph that
+TensorRT gets (symmetric int8, other places), computed by ONNX Runtime for its scores; TensorRT itself was never run.
+Recipes and gates see good images and pseudo-defects made from them; the test images chose nothing."""
+SEPARATION = """\
+*Drop*: points of image AUROC lost on pseudo-defects. *Separation*: how far the median pseudo-defect lies above the median
+good image, in interquartile ranges of the good ones, as a multiple of float32's: what a method does to the tail in which
+defects live. *Correlation*: of the ranks of all scores. Test columns: mean change in points over models and data sets;
+for reporting only."""
+
+
+def write_page(path: Path, table_: Table, records: Mapping[str, Record]) -> None:
+    """Write the page."""
+    write_bytes(path, render(table_, records).encode())
+
+
+def render(table_: Table, records: Mapping[str, Record]) -> str:
+    """The page's text."""
+    sections = [
+        f"<!-- Made by `{COMMAND}` from the JSON of its jobs; changes by hand are lost. -->",
+        "# Precision",
+        ABOUT,
+        _verdict(table_, records),
+        "## Image AUROC",
+        _metric(table_, records, "image_auroc"),
+        "## AUPRO 0.3",
+        _metric(table_, records, "aupro_0.3"),
+        "## What stays in float, and the time",
+        _costs(table_, records),
+    ]
+    for layout, name in (("onnxruntime", "ONNX Runtime's form"), ("tensorrt", "TensorRT's form")):
+        sections += [f"## Recipes, {name}", _recipes(table_, records, layout)]
+    sections += [SEPARATION, "## Running it again", f"`{COMMAND} DATA_ROOT`; one job: `--only ID --again`."]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _rows(table_: Table) -> Iterator[tuple[str, str, str]]:
+    """Model key, where it was trained, and the data set of each row."""
+    for name, model in table_.models.items():
+        for data in table_.data_sets:
+            yield name, UNIFIED if model.unified else data, data
+
+
+def _test(records: Mapping[str, Record], model: str, place: str, form: str, data: str, metric: str) -> float | None:
+    record = records.get(f"{model}-{place}-{form}")
+    value = record["test"].get(data, {}).get(metric) if record else None
+    return None if value is None else float(value)
+
+
+def _metric(table_: Table, records: Mapping[str, Record], metric: str) -> str:
+    rows: list[Row] = []
+    for model, place, data in _rows(table_):
+        values = [_test(records, model, place, form, data, metric) for form in table_.forms]
+        if any(value is not None for value in values):
+            rows.append((table_.models[model].label, data, *(number(value, ".2f", 100) for value in values)))
+    return table(("model", "data set", *(FORMS[form] for form in table_.forms)), rows, 2)
+
+
+def _costs(table_: Table, records: Mapping[str, Record]) -> str:
+    rows: list[Row] = []
+    for name, model in table_.models.items():
+        for place in (UNIFIED,) if model.unified else table_.data_sets:
+            for form in ("int8-gated", "int8-gated-tensorrt"):
+                record = records.get(f"{name}-{place}-{form}")
+                if record is None:
+                    continue
+                reference, engine = record["milliseconds"]
+                ratio = f"{engine / reference:.2f}" if form == "int8-gated" else NOTHING
+                layers = f"{len(record['kept'])} of {record['n_layers']}"
+                rows.append((model.label, place, FORMS[form], f"{record['coverage']:.1%}", layers, ratio))
+    head = ("model", "trained on", "form", "multiply-adds in int8", "layers in float", "time / fp32's")
+    note = (
+        "Times are medians of both engines run in turns, one image at a time, while the machine did other work as well."
+    )
+    return table(head, rows, 3) + "\n\n" + note
+
+
+def _verdict(table_: Table, records: Mapping[str, Record]) -> str:
+    lines = []
+    for data in table_.data_sets:
+        before = _test(records, "usf", data, "fp32", data, "image_auroc")
+        after = _test(records, "usf", data, "int8-gated", data, "image_auroc")
+        if before is None or after is None:
+            continue
+        coverage = records[f"usf-{data}-int8-gated"]["coverage"]
+        holds = abs(after - before) * 100 <= GOAL_POINTS and coverage >= GOAL_COVERAGE
+        lines.append(
+            f"- {data}: {100 * (after - before):+.2f} points, {coverage:.1%}: {'holds' if holds else 'missed'}"
+        )
+    if not lines:
+        return ""
+    goal = f"Goal for gated INT8 of USF: within {GOAL_POINTS} points of fp32 with {GOAL_COVERAGE:.0%} of the multiply-adds in int8."
+    return "\n".join([goal, "", *lines])
+
+
+def _recipes(table_: Table, records: Mapping[str, Record], layout: str) -> str:
+    rows: list[Row] = []
+    drops = {}
+    for recipe in table_.recipes:
+        found = []
+        for name in table_.recipe_models:
+            for place in (UNIFIED,) if table_.models[name].unified else table_.data_sets:
+                record = records.get(f"{name}-{place}-{recipe_form(layout, recipe)}")
+                plain = records.get(f"{name}-{place}-fp32")
+                if record and plain:
+                    found.append((record, plain))
+        if not found:
+            continue
+        drops[recipe] = statistics.mean(record["drop"] for record, _ in found)
+        rows.append(
+            (
+                recipe,
+                str(len(found)),
+                f"{100 * drops[recipe]:+.2f}",
+                f"{100 * max(record['drop'] for record, _ in found):+.2f}",
+                f"{statistics.geometric_mean(record['separation'] for record, _ in found):.3f}",
+                f"{statistics.mean(record['correlation'] for record, _ in found):.4f}",
+                _change(found, "image_auroc"),
+                _change(found, "aupro_0.3"),
+            )
+        )
+    if not rows:
+        return ""
+    head = (
+        "recipe",
+        "bundles",
+        "drop, mean",
+        "drop, worst",
+        "separation",
+        "correlation",
+        "test: image AUROC",
+        "test: AUPRO 0.3",
+    )
+    best = min(drops, key=lambda recipe: drops[recipe])
+    return table(head, rows) + f"\n\nSmallest mean drop on pseudo-defects: `{best}`."
+
+
+def _change(found: list[tuple[Record, Record]], metric: str) -> str:
+    changes = [
+        values[metric] - plain["test"][data][metric]
+        for record, plain in found
+        for data, values in record["test"].items()
+        if values[metric] is not None and plain["test"][data][metric] is not None
+    ]
+    return f"{100 * statistics.mean(changes):+.2f}" if changes else NOTHING
