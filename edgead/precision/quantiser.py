@@ -16,6 +16,7 @@ from edgead.precision.equalise import equalise
 from edgead.precision.int8 import Int8Options, quantisable_nodes, tensors_to_calibrate, to_int8
 from edgead.precision.ranges import TensorStatistics, choose_range, collect_statistics, feed_of
 from edgead.precision.recipe import Recipe
+from edgead.precision.scalars import use_scalars
 
 Report = Callable[[str, int, int], None]
 
@@ -60,13 +61,13 @@ class Quantiser:
         self.threads = threads
         self.report = report
         self.costs = node_multiply_adds(model)
-        # rescaled weights give the same names: costs and choices hold for both graphs
-        self.model = model
+        # scalars and rescaled weights leave the names of nodes alone: costs and choices hold for every form
+        self.model = use_scalars(model)
         chosen = images[np.linspace(0, len(images) - 1, min(recipe.images, len(images))).round().astype(int)]
         statistics = self._collect(chosen)
         if recipe.equalise != "none":
             margin = recipe.margin if recipe.equalise == "all" else float("inf")
-            self.model = equalise(model, statistics, margin=margin, balance=recipe.balance)
+            self.model = equalise(self.model, statistics, margin=margin, balance=recipe.balance)
             statistics = self._collect(chosen)
         symmetric = options.layout == "tensorrt"
         self.ranges = {

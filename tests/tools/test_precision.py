@@ -1,0 +1,123 @@
+"""The tool behind docs/precision.md: what it compares, what it measures, what the page says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from edgead.commands.gate import GateScores
+from tests.tools.tables import TINY
+from tools.precision.__main__ import main
+from tools.precision.measure import pseudo_auroc, separation
+from tools.precision.page import render
+from tools.precision.table import TABLE, Table, jobs_of, read_table, recipe_form, settings_of
+
+DOCS = Path(__file__).parents[2] / "docs"
+SMALL: dict[str, Any] = {
+    "data_sets": ["disc", "cap"],
+    "seed": 0,
+    "budget": TINY["budget"],
+    "models": {
+        "usf": {"label": "USF", "settings": {"model.name": "usf"}},
+        "hgad": {"label": "HGAD", "unified": True, "settings": {"model.name": "hgad"}},
+    },
+    "forms": {
+        "fp32": {"precision": "fp32"},
+        "int8-gated": {"precision": "int8", "recipe": "default", "gated": True},
+    },
+    "recipes": ["minmax"],
+    "recipe_models": ["usf"],
+}
+
+
+def make_records(table: Table, points: dict[str, float], drops: dict[str, float]) -> dict[str, Any]:
+    """Records of all jobs, with the image AUROC of a form in percent and the drop of a recipe."""
+    records = {}
+    for job in jobs_of(table):
+        recipe = job.form.rpartition("-")[2]
+        value = {"image_auroc": points.get(job.form, 90.0) / 100, "pixel_auroc": None, "aupro_0.3": None}
+        records[job.id] = {
+            "id": job.id,
+            "drop": drops.get(recipe, 0.0),
+            "correlation": 1.0,
+            "separation": 1.0,
+            "test": dict.fromkeys(table.data_sets if job.data == "unified" else (job.data,), value),
+            "milliseconds": [10.0, 6.0],
+            "coverage": 0.95,
+            "kept": ["a"],
+            "n_layers": 9,
+        }
+    return records
+
+
+def test_every_form_and_recipe_is_a_job_of_its_own() -> None:
+    table = read_table()
+    jobs = jobs_of(table)
+    assert len({job.id for job in jobs}) == len(jobs)
+    assert {job.how.recipe for job in jobs if job.form.startswith("recipe-")} == set(table.recipes)
+    assert settings_of(table, jobs[0]) == {"train.seed": 0}  # usf as it comes
+
+
+def test_a_table_of_unknown_recipes_is_refused() -> None:
+    with pytest.raises(ValidationError, match="rumour"):
+        Table.model_validate({**yaml.safe_load(TABLE.read_text()), "recipes": ["rumour"]})
+
+
+def test_separation_is_in_ranges_of_the_good_images() -> None:
+    good = np.array([0, 1, 2, 3, 4], np.float32)
+    scores = GateScores(good, good, np.array([5, 6, 7], np.float32))
+    assert separation(scores) == pytest.approx((6 - 2) / (3 - 1))
+    assert pseudo_auroc(scores) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("points", "said"), [(89.8, "-0.20 points, 95.0%: holds"), (89.6, "-0.40 points, 95.0%: missed")]
+)
+def test_page_judges_the_goal(points: float, said: str) -> None:
+    table = read_table()
+    page = render(table, make_records(table, {"int8-gated": points}, {}))
+    assert f"- pcb: {said}" in page
+    assert "| USF | pcb | 90.00 | 90.00 | 90.00 |" in page
+
+
+def test_page_names_the_recipe_with_the_smallest_drop_of_each_layout() -> None:
+    table = read_table()
+    page = render(table, make_records(table, {}, {"default": 0.01, "entropy": -0.01}))
+    assert page.count("Smallest mean drop on pseudo-defects: `entropy`.") == 2
+
+
+def test_small_table_is_measured_resumed_and_written(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bundles of one and of all data sets are trained once; a second call finds everything done."""
+    config = tmp_path / "table.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    places = {
+        "--config": config,
+        "--work": tmp_path / "work",
+        "--page": tmp_path / "p.md",
+        "--json": tmp_path / "p.json",
+    }
+    arguments = [str(data), *(str(item) for pair in places.items() for item in pair)]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    records = json.loads((tmp_path / "p.json").read_text())
+    table = read_table(config)
+    assert set(records) == {job.id for job in jobs_of(table)}
+    assert set(records["hgad-unified-int8-gated"]["test"]) == {"disc", "cap"}
+    gated = records["usf-disc-int8-gated"]
+    assert gated["coverage"] > 0.8
+    assert gated["correlation"] > 0.9
+    assert records["usf-disc-fp32"]["drop"] == 0.0
+    assert records[f"usf-cap-{recipe_form('tensorrt', 'minmax')}"]["kept"] == []
+    page = (tmp_path / "p.md").read_bytes()
+    (tmp_path / "p.md").unlink()
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "p.md").read_bytes() == page
