@@ -87,6 +87,14 @@ def open_session(graph: bytes | str, threads: int) -> onnxruntime.InferenceSessi
     return _session(graph, session_options(threads))
 
 
+def open_profiling_session(path: Path, threads: int, prefix: Path) -> onnxruntime.InferenceSession:
+    """A session of a file that records what each operator takes, until `end_profiling` names the file with it."""
+    options = session_options(threads)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(prefix)
+    return _session(str(path), options)
+
+
 def _session(graph: bytes | str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(
         graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED_OPTIMIZERS)
