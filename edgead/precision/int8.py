@@ -8,6 +8,9 @@ Both layouts cover the same nodes with the same calibrated ranges; backends diff
   kernels fuse. A range that begins at 0 or ends at 6 makes the activation in front of it disappear.
 
 Weights are symmetric int8 with one scale per output channel in both.
+
+Products with a matrix per position are covered for ONNX Runtime alone: reading their weights takes longer than the
+arithmetic, and as int8 they are a quarter. Input channels have a scale each there, which the matrices take in.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto, helper
 
 from edgead.precision.graph import Graph
 from edgead.precision.ranges import TensorRange
@@ -52,6 +55,7 @@ class _Quantiser:
     ranges: Mapping[str, TensorRange]
     options: Int8Options
     quantised: Collection[str]
+    channel_reach: Mapping[str, NDArray[np.float32]]
     pairs: dict[str, tuple[str, float, list[onnx.NodeProto]]] = field(default_factory=dict)
 
     def pair(self, tensor: str) -> str:
@@ -97,6 +101,38 @@ class _Quantiser:
             added.append(self._integer_bias(node, scale))
         return added
 
+    def product(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """`x @ W` of `(P, N, C)` and `(P, C, K)` in integers: x with a scale per channel, W with one per position and column."""
+        reach = np.maximum(self.channel_reach[node.input[0]], MIN_RANGE)
+        step = (reach / 127.0).astype(np.float32)
+        weight = np.asarray(self.graph.constant(node.input[1]), np.float32) * step[:, None]
+        limit = 64 if self.options.reduce_range else 127
+        scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / limit, MIN_SCALE)
+        base = f"{node.name}/product"
+        values = {
+            "per_step": 1.0 / step,
+            "one": np.asarray(1.0, np.float32),
+            "zero_point": np.asarray(128, np.uint8),
+            "weight": np.clip(np.rint(weight / scale), -limit, limit).astype(np.int8),
+            "scale": scale.astype(np.float32),
+        }
+        for name, value in values.items():
+            self.graph.set_constant(f"{base}/{name}", value)
+
+        def make(kind: str, result: str, *reads: str, **attributes: int) -> onnx.NodeProto:
+            names = [name if name == node.input[0] else f"{base}/{name}" for name in reads]
+            made = helper.make_node(kind, names, [f"{base}/{result}"], f"{base}/{result}")
+            made.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+            return made
+
+        return [
+            make("Mul", "steps", node.input[0], "per_step"),
+            make("QuantizeLinear", "quantised", "steps", "one", "zero_point"),
+            make("MatMulInteger", "integers", "quantised", "weight", "zero_point"),
+            make("Cast", "floats", "integers", to=TensorProto.FLOAT),
+            helper.make_node("Mul", [f"{base}/floats", f"{base}/scale"], node.output, node.name),
+        ]
+
     def _integer_bias(self, node: onnx.NodeProto, weight_scale: NDArray[np.float32]) -> onnx.NodeProto:
         bias = np.asarray(self.graph.constant(node.input[2]), np.float64)
         scale = (weight_scale.astype(np.float64) * self.pairs[_source(node.input[0])][1]).astype(np.float32)
@@ -123,9 +159,15 @@ def quantise_weight(
 
 
 def quantisable_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that INT8 can cover, in the order of the graph."""
+    """Names of the convolutions that INT8 can cover, in the order of the graph."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [n.name for n in model.graph.node if n.op_type in QUANTISABLE and n.input[1] in constants]
+
+
+def position_products(model: onnx.ModelProto) -> dict[str, str]:
+    """Names of the products with one matrix per position, and the tensor `(P, N, C)` that each reads."""
+    matrices = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 3}
+    return {n.name: n.input[0] for n in model.graph.node if n.op_type == "MatMul" and n.input[1] in matrices}
 
 
 def tensors_to_calibrate(model: onnx.ModelProto) -> list[str]:
@@ -137,7 +179,7 @@ def tensors_to_calibrate(model: onnx.ModelProto) -> list[str]:
             wanted[node.input[0]] = wanted[graph.result_of(node)] = None
         elif is_residual_sum(graph, node):
             wanted.update(dict.fromkeys([*node.input, graph.result_of(node)]))
-    return list(wanted)
+    return [*wanted, *(name for name in position_products(model).values() if name not in wanted)]
 
 
 def to_int8(
@@ -145,17 +187,26 @@ def to_int8(
     ranges: Mapping[str, TensorRange],
     nodes: Collection[str],
     options: Int8Options,
+    channel_reach: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> onnx.ModelProto:
     """Quantise some nodes of a float32 graph.
 
     Args:
         model: Opset 13 to 17, float32.
         ranges: Of `tensors_to_calibrate`.
-        nodes: Names of the convolutions to quantise; all others stay float.
+        nodes: Names of the convolutions, and for ONNX Runtime of the `position_products`, to quantise; all others stay
+            float.
         options: The layout.
+        channel_reach: `(C,)`, the largest magnitude of each channel, of what the products read.
+
+    Raises:
+        ValueError: If `nodes` has products and the layout is not ONNX Runtime's.
     """
     graph = Graph(model)
-    quantiser = _Quantiser(graph, ranges, options, set(nodes))
+    products = set(nodes) & set(position_products(model))
+    if products and options.layout != "onnxruntime":
+        raise ValueError(f"only ONNX Runtime's layout covers products: {', '.join(sorted(products))}")
+    quantiser = _Quantiser(graph, ranges, options, set(nodes) - products, channel_reach or {})
     sums = _sums_in_integers(graph, quantiser.quantised) if options.layout == "onnxruntime" else set()
     requantised = {
         graph.result_of(node): None
@@ -181,7 +232,10 @@ def to_int8(
                 result.extend(quantiser.pairs[source][2])
         if node.name in quantiser.quantised:
             result.extend(quantiser.weights(node))
-        result.append(node)
+        if node.name in products:
+            result.extend(quantiser.product(node))
+        else:
+            result.append(node)
     graph.replace_nodes(result)
     graph.drop_unused()
     return graph.model

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from edgead.engines.onnx_runner import open_session
 from edgead.precision.cost import node_multiply_adds
 from edgead.precision.equalise import equalise
-from edgead.precision.int8 import Int8Options, quantisable_nodes, tensors_to_calibrate, to_int8
+from edgead.precision.int8 import (
+    Int8Options,
+    position_products,
+    quantisable_nodes,
+    tensors_to_calibrate,
+    to_int8,
+)
 from edgead.precision.ranges import TensorStatistics, choose_range, collect_statistics, feed_of
 from edgead.precision.recipe import Recipe
 from edgead.precision.scalars import use_scalars
@@ -75,15 +81,19 @@ class Quantiser:
             for name, found in statistics.items()
         }
         self.n_images = len(chosen)
+        products = {} if symmetric else position_products(model)
+        self.channel_reach = {
+            name: np.maximum(-statistics[name].channel_low, statistics[name].channel_high) for name in products.values()
+        }
         self.candidates = [
             name
-            for name in quantisable_nodes(model)
+            for name in [*quantisable_nodes(model), *products]
             if not any(fnmatch.fnmatchcase(name, pattern) for pattern in recipe.keep_float)
         ]
 
     def graph(self, kept: Collection[str] = ()) -> onnx.ModelProto:
         """The INT8 form in which the layers `kept` stay in float32."""
-        return to_int8(self.model, self.ranges, [n for n in self.candidates if n not in set(kept)], self.options)
+        return self._lowered([name for name in self.candidates if name not in set(kept)])
 
     def coverage(self, kept: Collection[str] = ()) -> float:
         """Share of the graph's multiply-adds that are done in integers."""
@@ -95,7 +105,7 @@ class Quantiser:
         reference = self._maps(self.model, images)
         errors = []
         for done, name in enumerate(self.candidates, start=1):
-            alone = to_int8(self.model, self.ranges, [name], self.options)
+            alone = self._lowered([name])
             errors.append(LayerError(name, _map_error(reference, self._maps(alone, images))))
             self.report("Sensitivity of layers", done, len(self.candidates))
         return sorted(errors, key=lambda layer: -layer.error)
@@ -109,6 +119,9 @@ class Quantiser:
                 kept.append(layer.name)
         return kept
 
+    def _lowered(self, names: Sequence[str]) -> onnx.ModelProto:
+        return to_int8(self.model, self.ranges, names, self.options, self.channel_reach)
+
     def _collect(self, images: NDArray[np.uint8]) -> dict[str, TensorStatistics]:
         done = 0
 
@@ -118,7 +131,12 @@ class Quantiser:
             self.report("Calibration", done, 2 * len(images))
 
         return collect_statistics(
-            self.model, tensors_to_calibrate(self.model), images, threads=self.threads, on_image=step
+            self.model,
+            tensors_to_calibrate(self.model),
+            images,
+            channels_last=set(position_products(self.model).values()),
+            threads=self.threads,
+            on_image=step,
         )
 
     def _maps(self, model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ the number of images (ONNX Runtime's own calibrators keep every activation of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -38,7 +38,8 @@ class TensorStatistics:
 
     Attributes:
         low, high: Extremes.
-        channel_low, channel_high: `(C,)`, extremes of each channel of `(N, C, ...)`; the whole for other shapes.
+        channel_low, channel_high: `(C,)`, extremes of each channel of `(N, C, ...)`, or of `(..., C)` where that was
+            asked for; the whole for other shapes.
         counts: `(BINS,)`, a histogram between `low` and `high`.
     """
 
@@ -58,6 +59,7 @@ def collect_statistics(
     names: Sequence[str],
     images: NDArray[np.uint8],
     *,
+    channels_last: Collection[str] = (),
     threads: int = 0,
     histograms: bool = True,
     on_image: Callable[[], None] = lambda: None,
@@ -68,6 +70,7 @@ def collect_statistics(
         model: With float32 tensors of these names.
         names: Tensors to look at.
         images: `(N, H, W, 3)` uint8 RGB, N >= 1.
+        channels_last: Those of the tensors that have their channels on the last axis.
         threads: Of ONNX Runtime; 0 = one per core.
         histograms: Whether to make the second pass, which counts.
         on_image: Called after each image of each pass.
@@ -76,7 +79,7 @@ def collect_statistics(
     statistics: dict[str, TensorStatistics] = {}
     for values in _run(session, names, images, on_image):
         for name, value in values.items():
-            low, high = _channel_extremes(value)
+            low, high = _channel_extremes(value, name in channels_last)
             if name not in statistics:
                 statistics[name] = TensorStatistics(0.0, 0.0, low, high, np.zeros(BINS, np.int64))
             known = statistics[name]
@@ -173,7 +176,10 @@ def _run(
         on_image()
 
 
-def _channel_extremes(value: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _channel_extremes(value: NDArray[np.float32], is_last: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if is_last:
+        flat = value.reshape(-1, value.shape[-1])
+        return flat.min(axis=0), flat.max(axis=0)
     if value.ndim < 3:
         return value.reshape(1, -1).min(axis=1), value.reshape(1, -1).max(axis=1)
     axes = (0, *range(2, value.ndim))

@@ -31,7 +31,7 @@ class Recipe(BaseModel):
         1.0, ge=0, le=1, description="1 makes the ranges of a tensor's channels equal, 0 keeps them."
     )
     outlier: float = Field(
-        50.0, ge=1, description="Layers whose own error exceeds this many medians stay in higher precision."
+        100.0, ge=1, description="Layers whose own error exceeds this many medians stay in higher precision."
     )
     min_coverage: float = Field(
         0.9, ge=0, le=1, description="Share of the multiply-adds that outliers may not take from the integers."

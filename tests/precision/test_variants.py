@@ -121,7 +121,7 @@ def test_the_sensitive_layer_is_found_and_kept() -> None:
     following = graph.constant("depthwise.weight")
     following[0] *= 1e4
     graph.set_constant("depthwise.weight", following)
-    found = quantiser(Recipe(min_coverage=0.1), graph.model)
+    found = quantiser(Recipe(min_coverage=0.1, outlier=5.0), graph.model)
     errors = found.sensitivity(make_images(4, 3))
     assert {layer.name for layer in errors} == set(quantisable_nodes(model))
     assert [layer.error for layer in errors] == sorted((layer.error for layer in errors), reverse=True)

@@ -1,0 +1,88 @@
+"""Products with one matrix per position, in integers for ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgead.engines.onnx_runner import open_session
+from edgead.precision.int8 import Int8Options, position_products, tensors_to_calibrate, to_int8
+
+POSITIONS, CHANNELS = 6, 5
+
+
+def make_product(seed: int, spread: float) -> tuple[onnx.ModelProto, np.ndarray]:
+    """`x` `(P, N, C)` times one matrix per position, and values of x whose channels differ by `spread`."""
+    random = np.random.default_rng(seed)
+    scale = np.geomspace(1.0, spread, CHANNELS)
+    weight = (random.normal(size=(POSITIONS, CHANNELS, CHANNELS)) / scale[:, None]).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], "product")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [POSITIONS, "N", CHANNELS])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [POSITIONS, "N", CHANNELS])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    x = (random.normal(size=(POSITIONS, 3, CHANNELS)) * scale).astype(np.float32)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), x
+
+
+def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    (y,) = open_session(model.SerializeToString(), 1).run(None, {"x": x})
+    return np.asarray(y)
+
+
+def lowered(model: onnx.ModelProto, reach: np.ndarray, **options: bool) -> onnx.ModelProto:
+    onnx.checker.check_model(model)
+    made = to_int8(model, {}, ["product"], Int8Options("onnxruntime", **options), {"x": reach})
+    onnx.checker.check_model(made)
+    return made
+
+
+@given(seed=st.integers(0, 10_000), spread=st.sampled_from([1.0, 100.0, 1e4]))
+@settings(max_examples=30, deadline=None)
+def test_channels_of_any_scale_keep_their_eight_bits(seed: int, spread: float) -> None:
+    """Each channel has a step of its own: the result is off by what eight bits on either side explain."""
+    model, x = make_product(seed, spread)
+    reach = np.abs(x).max(axis=(0, 1))
+    made = lowered(model, reach)
+    weight = numpy_helper.to_array(model.graph.initializer[0]).astype(np.float64)
+    by_x = np.einsum("c,pck->pk", reach / 127 / 2, np.abs(weight))
+    steps = np.abs(weight * reach[:, None]).max(axis=1) / 127
+    bound = by_x[:, None] + np.einsum("pnc,pk->pnk", np.abs(x) / reach, steps / 2) + 1e-4 * np.abs(run(model, x)).max()
+    assert (np.abs(run(made, x) - run(model, x)) <= 1.1 * bound).all()
+    assert [node.op_type for node in made.graph.node].count("MatMulInteger") == 1
+    assert not position_products(made)
+
+
+def test_what_was_never_seen_is_cut_at_the_largest_value_of_its_channel() -> None:
+    model, x = make_product(0, 1.0)
+    reach = np.abs(x).max(axis=(0, 1))
+    made = lowered(model, reach)
+    np.testing.assert_allclose(
+        run(made, 10 * reach * np.sign(x)), run(made, 1.001 * reach * np.sign(x)), rtol=0.02, atol=0.05
+    )
+
+
+def test_weights_leave_a_bit_to_processors_that_saturate() -> None:
+    model, x = make_product(0, 1.0)
+    made = lowered(model, np.abs(x).max(axis=(0, 1)), reduce_range=True)
+    weights = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}["product/product/weight"]
+    assert np.abs(weights.astype(int)).max() == 64
+
+
+def test_a_channel_that_is_always_zero_divides_by_nothing() -> None:
+    model, x = make_product(0, 1.0)
+    x[:, :, 0] = 0.0
+    assert np.isfinite(run(lowered(model, np.abs(x).max(axis=(0, 1))), x)).all()
+
+
+def test_its_input_is_calibrated_and_tensorrt_keeps_it() -> None:
+    model, x = make_product(0, 1.0)
+    assert tensors_to_calibrate(model) == ["x"]
+    with pytest.raises(ValueError, match="product"):
+        to_int8(model, {}, ["product"], Int8Options("tensorrt"), {"x": np.abs(x).max(axis=(0, 1))})
