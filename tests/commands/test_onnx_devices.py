@@ -308,11 +308,20 @@ def test_a_named_device_is_kept_to(gpu: Gpu, bundle_copy: BundleCopy) -> None:
     assert len(gpu.asked) == asked
 
 
-def test_the_setting_reaches_the_engine(gpu: Gpu, bundle_copy: BundleCopy) -> None:
-    """`--set engine.device=cuda` in front of a command that runs an engine."""
-    bundle = bundle_copy()
-    words = ["bench", str(bundle.path), "--set", "engine.device=cuda", "--frames", "1"]
-    assert isinstance(CliRunner().invoke(app, words).exception, EngineMismatchError)
+def test_the_settings_reach_the_engine(gpu: Gpu, bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--set engine.device=cuda` and `engine.threads=3`, in front of a command that runs an engine."""
+    bundle, threads = bundle_copy(), []
+
+    def options(count: int) -> onnxruntime.SessionOptions:
+        threads.append(count)
+        return session_options(count)
+
+    monkeypatch.setattr(onnx_runner, "session_options", options)
+    words = ["bench", str(bundle.path), "--frames", "1", "--json", "-"]
+    assert isinstance(CliRunner().invoke(app, [*words, "--set", "engine.device=cuda"]).exception, EngineMismatchError)
+    assert threads == []
+    assert CliRunner().invoke(app, [*words, "--set", "engine.threads=3"]).exit_code == 0
+    assert threads == [3]
 
 
 def test_records_from_before_there_was_a_device_are_of_the_cpu(bundle_copy: BundleCopy) -> None:
