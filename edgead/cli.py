@@ -210,6 +210,7 @@ def build_engine(
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, where this machine has it.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="8-bit integers, where this machine has it.")] = False,
     backend: Annotated[str, typer.Option(help="auto, tensorrt or onnxruntime.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (the GPU where a backend can use it), cpu or cuda.")] = "auto",
     calib: Annotated[
         Path | None, typer.Option(help="Folder of good images for the INT8 ranges; default: those in the bundle.")
     ] = None,
@@ -243,7 +244,7 @@ def build_engine(
         raise ConfigError(f"--backend must be auto, tensorrt or onnxruntime, got {backend!r}.")
     options = engine_options(
         calib=calib, data=data, recipe=recipe, max_drop=max_drop, batch=batch, workspace_mb=workspace_mb,
-        dla_core=dla_core, rebuild=rebuild,
+        dla_core=dla_core, rebuild=rebuild, device=device,
     )  # fmt: skip
     opened = open_bundle(bundle or default_bundle())
     with err.status("Building"), TerminalProgress() as progress:
@@ -254,7 +255,7 @@ def build_engine(
     show_engine(built.record)
     record = built.record
     typer.echo(
-        f"{'Kept' if built.reused else 'Built'} {built.name} in {record.build_s:.1f} s ({record.size_mb:.1f} MB): "
+        f"{'Kept' if built.reused else 'Built'} {built.name} for {record.fingerprint.device} in {record.build_s:.1f} s ({record.size_mb:.1f} MB): "
         f"{record.n_images} reference images, largest relative difference {record.max_relative_difference:.1e}, "
         f"{record.verdict_flips} verdicts flip."
     )
@@ -504,7 +505,10 @@ def _engine(path: Path | None, engine: str | None, settings: Config) -> Iterator
     from edgead.commands.runs import default_bundle
     from edgead.engines.build import open_calibrated
 
-    opened, bundle = open_calibrated(open_bundle(path or default_bundle()), engine, threads=settings.engine.threads)
+    opened, bundle = open_calibrated(
+        open_bundle(path or default_bundle()), engine, threads=settings.engine.threads, device=settings.engine.device,
+        on_note=lambda text: typer.echo(f"note: {text}", err=True),
+    )  # fmt: skip
     with opened as runner:
         yield bundle, runner
 

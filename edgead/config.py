@@ -250,6 +250,11 @@ class EngineConfig(_Section):
     threads: int = Field(
         0, ge=0, le=256, description="CPU threads of ONNX Runtime; 0 = one per core that this process may use."
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="auto = what the engine was built for, or the CPU where ONNX Runtime cannot use the GPU; cpu; cuda = no "
+        "engine of the CPU.",
+    )
 
 
 class StreamConfig(_Section):

@@ -44,6 +44,11 @@ class Runner(Protocol):
         """`<backend>-<precision>`, for example `onnxruntime-fp32`."""
         ...
 
+    @property
+    def device(self) -> str:
+        """Where it computes: `cpu` or `cuda`."""
+        ...
+
     def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs: ...
 
     def __enter__(self) -> Self: ...
@@ -60,6 +65,7 @@ class FakeRunner:
     """
 
     engine_name = "fake-fp32"
+    device = "cpu"
 
     def __init__(self, image_size: tuple[int, int] = (256, 256)) -> None:
         height, width = image_size

@@ -127,7 +127,7 @@ def show_bench(result: BenchResult) -> None:
     """Latencies and costs."""
     content = result.to_json()
     table = _table("ms", "p50", "p95", "p99")
-    out.print(f"engine {result.engine}")
+    out.print(f"engine {result.engine} on {result.device}")
     stages = {f"  {name}": value for name, value in content["stages_ms"].items()}
     rows = {"engine alone": content["engine_ms"], "end to end": content["end_to_end_ms"], **stages}
     for name, value in rows.items():

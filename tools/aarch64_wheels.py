@@ -1,11 +1,11 @@
 """Whether the device side installs on a Jetson from wheels alone: `python tools/aarch64_wheels.py`.
 
-pip resolves the base dependencies, the `web` and `mqtt` extras and `jetson`'s binding of the CUDA runtime for aarch64 and
-the Pythons of JetPack 6 and 7, without installing anything. A dependency without an aarch64 wheel fails. pycuda has none
-and is reported, not demanded: it is compiled on the device.
+pip resolves the base dependencies and the `web`, `mqtt` and `jetson6` or `jetson7` extras for aarch64 and the Pythons of
+JetPack 6 and 7, without installing anything. A dependency without an aarch64 wheel fails, and so does a cuda-bindings for
+another CUDA. pycuda has no wheel and is reported, not demanded: it is compiled on the device.
 
 pip evaluates conditions such as `platform_machine == 'aarch64'` for the machine that it runs on, so a dependency which
-only those bring in is not seen.
+only those bring in is not seen; the extra `jetson`, which is one of the two by Python's version, is not asked for here.
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ NEEDS = "compiled on the device: CUDA's nvcc and headers (cuda.h), g++ and Pytho
 
 @dataclass(frozen=True)
 class Target:
-    """A Jetson system: its Python, its C library as the newest manylinux that it takes, and its CUDA's major version."""
+    """A Jetson system: its extra, its Python, its C library as the newest manylinux that it takes, and its CUDA's major
+    version.
+    """
 
     name: str
+    extra: str
     python: str
     glibc: int
     cuda: int
@@ -49,15 +52,15 @@ class Target:
         ]
 
 
-TARGETS = (Target("JetPack 6", "3.10", 35, 12), Target("JetPack 7", "3.12", 39, 13))
+TARGETS = (Target("JetPack 6", "jetson6", "3.10", 35, 12), Target("JetPack 7", "jetson7", "3.12", 39, 13))
 Pip = Callable[[Sequence[str]], "tuple[int, str]"]
 
 
-def requirements(text: str) -> tuple[list[str], list[str]]:
-    """What must come as wheels, and what may be compiled, out of a pyproject.toml."""
+def requirements(text: str, extra: str) -> tuple[list[str], list[str]]:
+    """What must come as wheels, and what may be compiled, out of a pyproject.toml, with one system's extra."""
     project = tomllib.loads(text)["project"]
     extras = project["optional-dependencies"]
-    jetson = extras["jetson"]
+    jetson = extras[extra]
     compiled = [entry for entry in jetson if entry.startswith(FROM_SOURCE)]
     wheels = [*project["dependencies"], *(entry for extra in EXTRAS for entry in extras[extra])]
     return [*wheels, *(entry for entry in jetson if entry not in compiled)], compiled
@@ -86,10 +89,10 @@ def resolved(report: str) -> dict[str, tuple[str, str]]:
 
 
 def check(targets: Sequence[Target], text: str, pip: Pip) -> int:
-    """Print what each target gets; how many of them lack a wheel."""
-    wheels, compiled = requirements(text)
+    """Print what each target gets; how many of them lack a wheel or get one for another CUDA."""
     failures = 0
     for target in targets:
+        wheels, compiled = requirements(text, target.extra)
         print(f"{target.name}: Python {target.python}, aarch64, glibc up to 2.{target.glibc}", flush=True)
         status, output = pip([*target.options(), *wheels])
         if status:
@@ -101,15 +104,16 @@ def check(targets: Sequence[Target], text: str, pip: Pip) -> int:
             print(f"  {name:<22} {version:<12} {tag}")
         bindings = found.get("cuda-bindings", ("", ""))[0]
         if bindings and int(bindings.split(".")[0]) != target.cuda:
+            failures += 1
             print(
-                f"  note: cuda-bindings {bindings} is not for CUDA {target.cuda}; ask for 'cuda-bindings=={target.cuda}.*'"
+                f"  cuda-bindings {bindings} is not for CUDA {target.cuda}: {target.extra} must say =={target.cuda}.*"
             )
         for entry in compiled:
             print(f"  {compiled_text(entry, *pip([*target.options(), '--no-deps', entry]))}")
     print(
-        "Every dependency has an aarch64 wheel."
+        "Every dependency has an aarch64 wheel, for the right CUDA."
         if not failures
-        else f"{failures} of {len(targets)} systems lack wheels."
+        else f"{failures} of {len(targets)} systems lack wheels or get wrong ones."
     )
     return failures
 

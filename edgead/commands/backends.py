@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from edgead.commands.progress import Progress
 from edgead.engines.build import ONNXRUNTIME, TENSORRT
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgead.engines.tensorrt.options import BuildOptions
 
 LOG = "build.log"
+Device = Literal["cpu", "cuda"]
 
 
 class Backend(Protocol):
@@ -33,6 +34,11 @@ class Backend(Protocol):
     @property
     def gpu(self) -> str | None:
         """The GPU that an engine is bound to."""
+        ...
+
+    @property
+    def device(self) -> Device:
+        """Where its engines compute."""
         ...
 
     @property
@@ -66,9 +72,10 @@ class Backend(Protocol):
 
 @dataclass
 class OnnxRuntimeBackend:
-    """ONNX Runtime on the CPU."""
+    """ONNX Runtime on the CPU, or on the GPU through its CUDA provider."""
 
     precision: str
+    device: Device = "cpu"
     name: str = ONNXRUNTIME
     file: str = "model.onnx"
     gpu: str | None = None
@@ -89,13 +96,20 @@ class OnnxRuntimeBackend:
 
     @property
     def request(self) -> dict[str, object]:
-        return {"reduce_range": self.int8_options.reduce_range}
+        return {"reduce_range": self.int8_options.reduce_range, "device": self.device}
 
     def build(self, graph: bytes, kept: frozenset[str], folder: Path) -> Runner:
         from edgead.engines import onnx_runner
 
-        onnx_runner.write_optimised(graph, folder / self.file)
-        return onnx_runner.OnnxRunner(folder / self.file, threads=0, engine_name=f"{self.name}-{self.precision}")
+        file = folder / self.file
+        if self.device == "cpu":
+            onnx_runner.write_optimised(graph, file)
+        else:
+            # as it is: what ONNX Runtime writes for the GPU has copying nodes in it that it does not read again
+            # (microsoft/onnxruntime issues 11348 and 17837), and as it is it also runs on the CPU
+            write_bytes(file, graph)
+        engine_name = f"{self.name}-{self.precision}"
+        return onnx_runner.OnnxRunner(file, threads=0, engine_name=engine_name, device=self.device)
 
     def layers(self) -> list[LayerRecord]:
         return []
@@ -115,6 +129,7 @@ class TensorRTBackend:
     precision: str
     options: BuildOptions
     progress: Progress
+    device: Device = "cuda"
     name: str = TENSORRT
     file: str = "model.plan"
     _layers: list[LayerRecord] = field(default_factory=list)

@@ -27,6 +27,7 @@ class BenchResult:
     """Latencies of n frames, in ms."""
 
     engine: str
+    device: str
     engine_ms: list[float]
     end_to_end_ms: list[float]
     stages_ms: dict[str, list[float]]
@@ -38,6 +39,7 @@ class BenchResult:
         """The stable keys of `bench --json`."""
         return {
             "engine": self.engine,
+            "device": self.device,
             "engine_ms": percentiles(self.engine_ms),
             "end_to_end_ms": percentiles(self.end_to_end_ms),
             "stages_ms": {name: percentiles(values) for name, values in self.stages_ms.items()},
@@ -96,6 +98,7 @@ def bench(
         progress.update("Measuring", i + 1, WARM_UP + n_frames)
     return BenchResult(
         engine=runner.engine_name,
+        device=runner.device,
         engine_ms=engine_ms,
         end_to_end_ms=end_to_end_ms,
         stages_ms={"prepare": prepare_ms, "engine": engine_ms, **({"segment": segment_ms} if nfa else {})},

@@ -6,16 +6,17 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 from edgead.bundle import Bundle
 from edgead.commands.backends import Backend, OnnxRuntimeBackend, TensorRTBackend
+from edgead.commands.choice import BackendName, Choice, Precision, choose
 from edgead.commands.lower_precision import LowerOptions, build_lower, request_of
 from edgead.commands.progress import Progress
 from edgead.engines.build import (
+    GPU_LIMIT,
     ONNXRUNTIME,
-    TENSORRT,
-    TENSORRT_LIMIT,
+    DeviceChoice,
     build_onnxruntime,
     compare_to_reference,
     fingerprint_of,
@@ -29,8 +30,6 @@ from edgead.storage import exclusive, scratch_folder
 if TYPE_CHECKING:
     from edgead.engines.tensorrt.options import BuildOptions
 
-Precision = Literal["fp32", "fp16", "int8"]
-BackendName = Literal["auto", "tensorrt", "onnxruntime"]
 LOCK = ".lock"
 
 
@@ -63,6 +62,7 @@ class BuiltEngine:
         values: dict[str, Any] = {
             "engine": self.name,
             "backend": record.fingerprint.backend,
+            "device": record.fingerprint.device,
             "precision": record.fingerprint.precision,
             "requested_precision": self.requested,
             "reason": self.reason or None,
@@ -89,11 +89,13 @@ class EngineOptions:
         lower: Calibration and gate of FP16 and INT8.
         tensorrt: Batch, memory, accelerator; None takes TensorRT's defaults of ours.
         rebuild: Build again even if the same request was built before.
+        device: Where the engine computes; `auto` is the GPU where a backend can use it.
     """
 
     lower: LowerOptions = field(default_factory=LowerOptions)
     tensorrt: BuildOptions | None = None
     rebuild: bool = False
+    device: DeviceChoice = "auto"
 
 
 def engine_options(
@@ -106,6 +108,7 @@ def engine_options(
     workspace_mb: int | None,
     dla_core: int | None,
     rebuild: bool,
+    device: str,
 ) -> EngineOptions:
     """Options from the command line's words.
 
@@ -117,6 +120,8 @@ def engine_options(
 
     if not 0.0 <= max_drop <= 1.0:
         raise ConfigError(f"--max-drop must be from 0 to 1, got {max_drop}.", hint="0.01 is one point of AUROC.")
+    if device not in get_args(DeviceChoice):
+        raise ConfigError(f"--device must be one of {', '.join(get_args(DeviceChoice))}, got {device!r}.")
     words = batch.split(":")
     if len(words) not in (1, 3) or not all(word.isdigit() for word in words):
         raise ConfigError(f"--batch must be N or MIN:USUAL:MAX, got {batch!r}.", hint="For example 4, or 1:2:4.")
@@ -128,7 +133,7 @@ def engine_options(
         timing_cache=timing_cache_folder(),
     )
     lower = LowerOptions(max_drop=max_drop, recipe=read_recipe(recipe), calib=calib, labelled=data)
-    return EngineOptions(lower, tensorrt, rebuild)
+    return EngineOptions(lower, tensorrt, rebuild, device)  # type: ignore[arg-type]
 
 
 def timing_cache_folder() -> Path:
@@ -145,8 +150,7 @@ def build_engine(
     Args:
         bundle: Verified.
         precision: Wanted.
-        backend: `auto` takes TensorRT where it can be used, else ONNX Runtime, and there fp32 instead of an fp16 that
-            the processor does not compute in; a named one that cannot be had is an error.
+        backend: `auto` takes TensorRT where it can be used, else ONNX Runtime; see `choose`.
         progress: Gets notes and progress.
         options: Everything else.
 
@@ -156,13 +160,15 @@ def build_engine(
         StorageError: If another process builds an engine of this bundle, or the disk is full.
     """
     options = options or EngineOptions()
-    chosen, reason = _choose(precision, backend)
-    if reason:
-        progress.note(reason)
+    chosen = choose(precision, backend, options.device)
+    reason = chosen.reason
+    for text in (reason, chosen.note):
+        if text:
+            progress.note(text)
     with exclusive(bundle.engines_path / LOCK, "builds an engine of this bundle"):
-        if chosen == (ONNXRUNTIME, "fp32"):
+        if chosen.is_plain:
             return BuiltEngine(f"{ONNXRUNTIME}-fp32", build_onnxruntime(bundle), precision, reason)
-        made = _backend(*chosen, options, progress)
+        made = _backend(chosen, options, progress)
         name = f"{made.name}-{made.precision}"
         request = request_of(bundle, made, options.lower)
         if not options.rebuild and (old := _same(bundle, made, name, request)) is not None:
@@ -175,31 +181,12 @@ def build_engine(
         return BuiltEngine(name, build_lower(bundle, made, options.lower, progress), precision, reason)
 
 
-def _choose(precision: Precision, backend: BackendName) -> tuple[tuple[str, Precision], str]:
-    """Backend and precision to build, and why it is not what was asked for."""
-    from edgead.engines.tensorrt import available
-
-    if backend == TENSORRT:
-        return (TENSORRT, precision), ""
-    if backend == ONNXRUNTIME or precision != "fp16":
-        missing = available() if backend == "auto" else ""
-        return (ONNXRUNTIME if missing is not None else TENSORRT, precision), ""
-    missing = available()
-    if missing is None:
-        return (TENSORRT, precision), ""
-    reason = (
-        f"No fp16 engine: {missing}. ONNX Runtime's CPU provider computes fp16 graphs in float32, so one would be no "
-        "faster; building the fp32 engine for ONNX Runtime instead. --int8 is faster on this processor."
-    )
-    return (ONNXRUNTIME, "fp32"), reason
-
-
-def _backend(name: str, precision: Precision, options: EngineOptions, progress: Progress) -> Backend:
-    if name == ONNXRUNTIME:
-        return OnnxRuntimeBackend(precision)
+def _backend(chosen: Choice, options: EngineOptions, progress: Progress) -> Backend:
+    if chosen.backend == ONNXRUNTIME:
+        return OnnxRuntimeBackend(chosen.precision, chosen.device)
     from edgead.engines.tensorrt.options import BuildOptions
 
-    return TensorRTBackend(precision, options.tensorrt or BuildOptions(), progress)
+    return TensorRTBackend(chosen.precision, options.tensorrt or BuildOptions(), progress)
 
 
 def _same(bundle: Bundle, backend: Backend, name: str, request: str) -> EngineRecord | None:
@@ -216,19 +203,19 @@ def _same(bundle: Bundle, backend: Backend, name: str, request: str) -> EngineRe
 
 
 def _build_fp32(bundle: Bundle, backend: Backend, request: str) -> EngineRecord:
-    """TensorRT's engine of the graph as it is, checked on the reference images."""
+    """An engine for the GPU of the graph as it is, checked on the reference images."""
     started = time.monotonic()
     with scratch_folder(bundle.engines_path, f"{backend.name}-fp32") as staging:
         with backend.build(bundle.model_path.read_bytes(), frozenset(), staging) as runner:
             comparison = compare_to_reference(bundle, runner)
-        if comparison.max_relative_difference > TENSORRT_LIMIT or comparison.verdict_flips:
+        if comparison.max_relative_difference > GPU_LIMIT or comparison.verdict_flips:
             raise CheckFailed(
                 f"{backend.name}-fp32 does not reproduce the reference: largest relative difference "
-                f"{comparison.max_relative_difference:.2e} (allowed {TENSORRT_LIMIT:.0e}), "
+                f"{comparison.max_relative_difference:.2e} (allowed {GPU_LIMIT:.0e}), "
                 f"{comparison.verdict_flips} of {comparison.n_images} verdicts flip (allowed 0).",
                 hint="Run `edgead doctor` and report its output.",
             )
-        fingerprint = fingerprint_of(bundle, backend.name, backend.version, "fp32", backend.gpu)
+        fingerprint = fingerprint_of(bundle, backend.name, backend.version, "fp32", backend.gpu, backend.device)
         return install_engine(
             bundle, staging, staging / backend.file, fingerprint, comparison, time.monotonic() - started,
             request=request, tensorrt=backend.record(),

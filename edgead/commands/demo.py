@@ -68,7 +68,7 @@ def demo(config: Config, progress: Progress, *, out: Path, part: str) -> DemoRes
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": data})})
     training = train(config, progress, out=None, runs=out / "runs", resume=False)
     engine = build_engine(training.bundle, "fp32", "auto", progress)
-    opened, bundle = open_calibrated(training.bundle, engine.name, threads=config.engine.threads)
+    opened, bundle = open_calibrated(training.bundle, engine.name, threads=config.engine.threads, on_note=progress.note)
     with opened as runner:
         evaluation = evaluate_bundle(bundle, runner, data, progress, false_alarm_rate=None, report=out / "report")
         summary = _watch(config, bundle, runner, out, part, progress)

@@ -148,7 +148,9 @@ def build_lower(bundle: Bundle, backend: Backend, options: LowerOptions, progres
                 calibration=judged.calibration,
                 nfa=judged.nfa,
             )
-            fingerprint = fingerprint_of(bundle, backend.name, backend.version, backend.precision, backend.gpu)
+            fingerprint = fingerprint_of(
+                bundle, backend.name, backend.version, backend.precision, backend.gpu, backend.device
+            )
             return install_engine(
                 bundle, staging, staging / backend.file, fingerprint, comparison, time.monotonic() - started,
                 request=request_of(bundle, backend, options), tensorrt=backend.record(), lower=lower,

@@ -6,7 +6,9 @@ import dataclasses
 import datetime
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from edgead.bundle import Bundle, file_digest
 from edgead.engines.fingerprint import (
@@ -29,8 +31,9 @@ ONNXRUNTIME = "onnxruntime"
 TENSORRT = "tensorrt"
 PREFERENCE = (TENSORRT, ONNXRUNTIME)
 MODEL_FILE = "model.onnx"
-# of TensorRT's fp32 engines: TF32, on by default, has 10 bits of mantissa. A guess, until a device has been measured
-TENSORRT_LIMIT = 2e-2
+# of fp32 engines on a GPU: TF32, on by default in TensorRT and cuDNN, has 10 bits of mantissa. A guess, until measured
+GPU_LIMIT = 2e-2
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
 def build_onnxruntime(bundle: Bundle) -> EngineRecord:
@@ -57,7 +60,12 @@ def build_onnxruntime(bundle: Bundle) -> EngineRecord:
 
 
 def fingerprint_of(
-    bundle: Bundle, backend: str, backend_version: str, precision: str, gpu: str | None = None
+    bundle: Bundle,
+    backend: str,
+    backend_version: str,
+    precision: str,
+    gpu: str | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Fingerprint:
     """What an engine built now, here, of this bundle is bound to."""
     return Fingerprint(
@@ -67,6 +75,7 @@ def fingerprint_of(
         bundle_digest=bundle.digest,
         machine=machine_id(),
         gpu=gpu,
+        device=device,
     )
 
 
@@ -116,31 +125,55 @@ def install_engine(
     return record
 
 
-def open_engine(bundle: Bundle, name: str | None, *, threads: int) -> Runner:
+def open_engine(
+    bundle: Bundle,
+    name: str | None,
+    *,
+    threads: int,
+    device: DeviceChoice = "auto",
+    on_note: Callable[[str], None] | None = None,
+) -> Runner:
     """Open an engine of the bundle.
 
     Args:
         bundle: Verified.
         name: `<backend>-<precision>`, a path, `reference`, or None for the best one present; without any, the reference.
         threads: Of ONNX Runtime; 0 = one per core.
+        device: `auto` takes the one that the engine was built for, or the CPU where ONNX Runtime cannot use the GPU.
+        on_note: Is told when that happens.
 
     Raises:
-        EngineMismatchError: If the named engine is missing, foreign, stale or changed; with None such ones are skipped.
+        EngineMismatchError: If the named engine is missing, foreign, stale, changed or for another device than the one
+            that was named; with None such ones are skipped.
+        CudaProviderError: If `cuda` was named, and ONNX Runtime cannot use the GPU.
     """
-    return open_calibrated(bundle, name, threads=threads)[0]
+    return open_calibrated(bundle, name, threads=threads, device=device, on_note=on_note)[0]
 
 
-def open_calibrated(bundle: Bundle, name: str | None, *, threads: int) -> tuple[Runner, Bundle]:
+def open_calibrated(
+    bundle: Bundle,
+    name: str | None,
+    *,
+    threads: int,
+    device: DeviceChoice = "auto",
+    on_note: Callable[[str], None] | None = None,
+) -> tuple[Runner, Bundle]:
     """Open an engine as `open_engine` does, with the bundle as this engine sees it: an engine of lower precision has
     thresholds of its own.
     """
     from edgead.engines import onnx_runner
 
     def reference() -> tuple[Runner, Bundle]:
+        if device == "cuda":
+            raise EngineMismatchError(
+                "engine.device is cuda, and the reference is computed on the CPU.",
+                hint="Build an engine for the GPU (edgead build-engine --device cuda), or set engine.device=auto.",
+            )
         return onnx_runner.OnnxRunner(bundle.model_path, threads=threads, engine_name=REFERENCE), bundle
 
     if name == REFERENCE:
         return reference()
+    opening = _Opening(threads, device, on_note or (lambda text: None))
     if name is not None:
         folder = Path(name) if "/" in name else bundle.engines_path / name
         if not folder.is_dir():
@@ -149,10 +182,10 @@ def open_calibrated(bundle: Bundle, name: str | None, *, threads: int) -> tuple[
                 f"The bundle has no engine {name!r} on this machine; it has: {present}.",
                 hint="Build it: edgead build-engine",
             )
-        return _open(bundle, folder, threads)
+        return _open(bundle, folder, opening)
     for folder in preferred_engines(bundle):
         try:
-            return _open(bundle, folder, threads)
+            return _open(bundle, folder, opening)
         except EngineMismatchError:
             continue
     return reference()
@@ -216,21 +249,49 @@ def require_parity(comparison: Comparison, name: str) -> None:
         )
 
 
-def _open(bundle: Bundle, folder: Path, threads: int) -> tuple[Runner, Bundle]:
+@dataclasses.dataclass(frozen=True)
+class _Opening:
+    threads: int
+    device: DeviceChoice
+    on_note: Callable[[str], None]
+
+
+def _open(bundle: Bundle, folder: Path, opening: _Opening) -> tuple[Runner, Bundle]:
     record = read_record(folder)
     own = bundle.calibrated(record.lower.calibration, record.lower.nfa) if record.lower else bundle
     if record.fingerprint.backend == TENSORRT:
         from edgead.engines.tensorrt.opening import open_tensorrt
 
+        if opening.device == "cpu":
+            raise _other_device(folder, "cuda", "cpu")
         return open_tensorrt(bundle, folder), own
-    return _open_onnxruntime(bundle, folder, threads), own
+    return _open_onnxruntime(bundle, folder, opening), own
 
 
-def _open_onnxruntime(bundle: Bundle, folder: Path, threads: int) -> Runner:
+def _open_onnxruntime(bundle: Bundle, folder: Path, opening: _Opening) -> Runner:
     from edgead.engines import onnx_runner
 
     record = read_record(folder)
     if record.fingerprint.backend != ONNXRUNTIME:
         raise EngineMismatchError(f"The engine {folder.name} needs the backend {record.fingerprint.backend!r}.")
+    built_for = record.fingerprint.device
+    if (
+        opening.device == "cuda" and built_for == "cpu"
+    ):  # it has kernels of the CPU in it; the other way round there are none
+        raise _other_device(folder, "cpu", "cuda")
     file = verify_engine(folder, bundle, onnx_runner.version())
-    return onnx_runner.OnnxRunner(file, threads=threads, engine_name=folder.name)
+    device = built_for if opening.device == "auto" else opening.device
+    try:
+        return onnx_runner.OnnxRunner(file, threads=opening.threads, engine_name=folder.name, device=device)
+    except onnx_runner.CudaProviderError as error:
+        if opening.device == "cuda":
+            raise
+        opening.on_note(f"{folder.name} was built for the GPU and runs on the CPU: {error.message}. {error.hint}")
+    return onnx_runner.OnnxRunner(file, threads=opening.threads, engine_name=folder.name)
+
+
+def _other_device(folder: Path, built_for: str, wanted: str) -> EngineMismatchError:
+    return EngineMismatchError(
+        f"The engine {folder.name} was built for {built_for}, engine.device is {wanted}.",
+        hint=f"Build one: edgead build-engine --device {wanted}; or set engine.device=auto.",
+    )

@@ -18,7 +18,7 @@ RECORD = "engine.json"
 
 
 class Fingerprint(BaseModel):
-    """Everything that must be the same for an engine to be loaded."""
+    """Everything that must be the same for an engine to be loaded; `device` is what it was built for: `cpu` or `cuda`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +28,7 @@ class Fingerprint(BaseModel):
     bundle_digest: str
     machine: str
     gpu: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class TensorRTRecord(BaseModel):

@@ -30,7 +30,7 @@ class TorchRunner:
         self._model = model.eval()
         outputs = detector.outputs
         self._names = tuple(outputs)
-        self._device = device
+        self._device, self.device = device, device.type
         self.input_spec = TensorSpec("image", (None, *image_size, 3), "uint8")
         self.output_specs = tuple(TensorSpec(name, (None, *size), "float32") for name, size in outputs.items())
 

@@ -75,6 +75,7 @@ def to_fp16(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     floats = set(all_activations(model)) | {
         tensor.name for tensor in model.graph.initializer if _is_float(graph, tensor.name)
     }
+    floats |= {i.name for i in model.graph.input if i.type.tensor_type.elem_type == TensorProto.FLOAT}
     half: set[str] = set()
     made: set[str] = set()
     result: list[onnx.NodeProto] = []

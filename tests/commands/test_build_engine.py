@@ -22,6 +22,7 @@ from edgead.commands.gate import judge, spearman
 from edgead.commands.lower_precision import LowerOptions
 from edgead.commands.progress import Silent
 from edgead.commands.train import TrainResult
+from edgead.engines import onnx_runner
 from edgead.engines.build import open_calibrated, open_engine
 from edgead.engines.fingerprint import GateRecord, read_record
 from edgead.errors import CheckFailed, ConfigError, DataError, EngineBuildError, EngineMismatchError, StorageError
@@ -121,8 +122,9 @@ def test_fp16_by_name_is_built_to_be_looked_at(bundle_copy: BundleCopy) -> None:
     assert json.loads(json.dumps(content))
 
 
-def test_fp16_without_tensorrt_offers_int8(bundle_copy: BundleCopy) -> None:
+def test_fp16_without_tensorrt_offers_int8(bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--fp16` alone says what is missing, offers what is faster here, and leaves a working engine."""
+    monkeypatch.setattr(onnx_runner, "computes_half", lambda: False)
     built = build_engine(bundle_copy(), "fp16", "auto", Silent())
     assert built.name == "onnxruntime-fp32"
     assert "TensorRT" in built.reason
@@ -276,7 +278,7 @@ def recipe_of(path: Path) -> Path:
 def test_wrong_options_are_said(change: dict[str, object], words: str) -> None:
     values: dict[str, object] = {
         "calib": None, "data": None, "recipe": None, "max_drop": 0.01, "batch": "1", "workspace_mb": None,
-        "dla_core": None, "rebuild": False,
+        "dla_core": None, "rebuild": False, "device": "auto",
     }  # fmt: skip
     with pytest.raises(ConfigError, match=words):
         engine_options(**{**values, **change})  # type: ignore[arg-type]

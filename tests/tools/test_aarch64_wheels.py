@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 
 import pytest
+from packaging.requirements import Requirement
 
-from tools.aarch64_wheels import PYPROJECT, TARGETS, check, requirements
+from tools.aarch64_wheels import PYPROJECT, TARGETS, Target, check, requirements, tomllib
 
 REPORT = json.dumps(
     {
@@ -22,25 +23,43 @@ REPORT = json.dumps(
 )
 
 
-def test_everything_on_the_device_is_asked_for() -> None:
-    """The base dependencies, both extras and the CUDA binding as wheels; pycuda apart; nothing of the training side."""
-    wheels, compiled = requirements(PYPROJECT.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.extra)
+def test_everything_on_the_device_is_asked_for(target: Target) -> None:
+    """The base dependencies, both extras and the binding of its CUDA as wheels; pycuda apart; nothing to train with."""
+    wheels, compiled = requirements(PYPROJECT.read_text(encoding="utf-8"), target.extra)
     names = " ".join(wheels)
+    assert f"cuda-bindings=={target.cuda}.*" in names
     for name in ("numpy", "opencv-python", "onnxruntime", "starlette", "uvicorn", "paho-mqtt", "cuda-bindings"):
         assert name in names
     assert "torch" not in names
     assert [entry.startswith("pycuda") for entry in compiled] == [True]
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.extra)
+def test_the_plain_extra_is_that_of_the_systems_python(target: Target) -> None:
+    """`edgead[jetson]` is right on both: the Python that sees TensorRT tells the JetPack."""
+    extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    entries = [Requirement(entry) for entry in extras["jetson"]]
+    here = {"python_version": target.python}
+    chosen = {(e.name, e.specifier) for e in entries if e.marker is None or e.marker.evaluate(here)}
+    assert chosen == {(e.name, e.specifier) for e in map(Requirement, extras[target.extra])}
+
+
+def test_bindings_of_another_cuda_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    """An extra that lets pip take the newest is found out on the board where that is wrong, and only there."""
+    assert check(TARGETS, PYPROJECT.read_text(encoding="utf-8"), lambda arguments: (0, REPORT)) == 1
+    assert "jetson6 must say ==12.*" in capsys.readouterr().out
+
+
 def test_a_missing_wheel_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where pip resolves nothing for one of two systems, that one is counted, with pip's words."""
+    """Where pip resolves nothing for one of two systems and the wrong CUDA for the other, both count, with pip's words."""
 
     def pip(arguments: Sequence[str]) -> tuple[int, str]:
         if "--no-deps" in arguments:
             return 1, "ERROR: No matching distribution found for pycuda"
         return (1, "ERROR: No matching distribution found for numpy") if "3.12" in arguments else (0, REPORT)
 
-    assert check(TARGETS, PYPROJECT.read_text(encoding="utf-8"), pip) == 1
+    assert check(TARGETS, PYPROJECT.read_text(encoding="utf-8"), pip) == 2
     printed = capsys.readouterr().out
     assert "13.5.0       cp310-cp310-manylinux_2_28_aarch64" in printed
     assert "cuda-bindings 13.5.0 is not for CUDA 12" in printed

@@ -14,6 +14,7 @@ from edgead.commands.doctor.packages import OLD_NUMPY, SYSTEM_PACKAGES, is_about
 CUDA = "/usr/local/cuda"
 HEADERS = (f"{CUDA}/include/cuda.h", f"{CUDA}/targets/*/include/cuda.h", "/usr/include/cuda.h")
 ON_PATH = f"export PATH={CUDA}/bin:$PATH"
+JETPACK_EXTRAS = {12: "jetson6", 13: "jetson7"}  # by CUDA
 REINSTALL = "sudo apt update && sudo apt install nvidia-jetpack"
 
 
@@ -25,7 +26,7 @@ def check_gpu(machine: Machine, board: Board | None) -> Iterator[Check]:
     yield _tensorrt(machine, board)
     wanted = board is not None or driver is not None
     cuda = driver or numbers(toolkit)
-    yield _pycuda(machine, wanted, cuda)
+    yield _pycuda(machine, wanted, _install(board, cuda))
     yield _cuda_bindings(machine, wanted, cuda)
 
 
@@ -143,7 +144,14 @@ def _cure(ran: Ran) -> str:
     return "Reinstall it the way it was installed; on a Jetson: " + REINSTALL
 
 
-def _pycuda(machine: Machine, wanted: bool, cuda: tuple[int, ...]) -> Check:
+def _install(board: Board | None, cuda: tuple[int, ...]) -> str:
+    """The command for pycuda and the cuda-bindings of this CUDA; pip by itself would take the newest, which may be for another one."""
+    if board is not None:
+        return f"pip install 'edgead[{JETPACK_EXTRAS.get(cuda[0] if cuda else 0, 'jetson')}]'"
+    return "pip install pycuda" + (f" 'cuda-bindings=={cuda[0]}.*'" if cuda else "")
+
+
+def _pycuda(machine: Machine, wanted: bool, install: str) -> Check:
     version = machine.package("pycuda")
     if version is not None:
         ran = machine.python(import_code("pycuda.driver"))
@@ -157,8 +165,6 @@ def _pycuda(machine: Machine, wanted: bool, cuda: tuple[int, ...]) -> Check:
         )
     if not wanted:
         return Check("pycuda", "info", "not installed; only TensorRT engines need it")
-    # without the second part pip takes the newest cuda-bindings, which is for another CUDA
-    install = "pip install 'edgead[jetson]'" + (f" 'cuda-bindings=={cuda[0]}.*'" if cuda else "")
     steps = list(_missing_steps(machine))
     if steps:
         return Check(

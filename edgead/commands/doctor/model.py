@@ -61,16 +61,18 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _engine(bundle: Bundle, name: str, threads: int) -> Check:
-    from edgead.engines.build import REFERENCE, compare_to_reference, open_calibrated
+    from edgead.engines.build import GPU_LIMIT, REFERENCE, compare_to_reference, open_calibrated
     from edgead.engines.fingerprint import read_record
     from edgead.evaluation.compare import PARITY_LIMIT
 
-    opened, own = open_calibrated(bundle, name, threads=threads)
+    notes: list[str] = []
+    opened, own = open_calibrated(bundle, name, threads=threads, on_note=notes.append)
     with opened as runner:
         comparison = compare_to_reference(own, runner, shipped=bundle)
     record = None if name == REFERENCE else read_record(bundle.engines_path / name)
     if record is None or (record.lower is None and record.tensorrt is None):
-        limit, flips, why = PARITY_LIMIT, 0, "allowed"
+        on_gpu = record is not None and record.fingerprint.device == "cuda"
+        limit, flips, why = GPU_LIMIT if on_gpu else PARITY_LIMIT, 0, "allowed"
     else:
         # what it may differ from float32 its gate has judged; here it must do what it did then
         limit = record.max_relative_difference * SAME_AGAIN + PARITY_LIMIT
@@ -78,8 +80,8 @@ def _engine(bundle: Bundle, name: str, threads: int) -> Check:
     holds = comparison.max_relative_difference <= limit and comparison.verdict_flips <= flips
     return Check(
         f"engine {name}",
-        "ok" if holds else "failed",
-        f"{comparison.n_images} reference images: largest relative difference {comparison.max_relative_difference:.1e} "
+        "failed" if not holds else "warning" if notes else "ok",
+        f"on {runner.device}, {comparison.n_images} reference images: largest relative difference {comparison.max_relative_difference:.1e} "
         f"({why} {limit:.0e}), {comparison.verdict_flips} verdicts flip",
-        "" if holds else "Build it anew: edgead build-engine --rebuild",
+        " ".join(notes) if holds else "Build it anew: edgead build-engine --rebuild",
     )

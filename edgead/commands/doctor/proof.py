@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.commands.doctor.check import Check
-from edgead.engines.build import TENSORRT_LIMIT
+from edgead.engines.build import GPU_LIMIT
 from edgead.errors import EdgeadError
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs
 from edgead.runner import Outputs, Runner
@@ -48,6 +48,18 @@ def _onnxruntime(graph: Path, folder: Path, threads: int) -> Runner:
     return OnnxRunner(graph, threads=threads, engine_name="onnxruntime-fp32")
 
 
+def _has_cuda_provider() -> bool:
+    from edgead.engines.onnx_runner import has_cuda_provider
+
+    return has_cuda_provider()
+
+
+def _onnxruntime_cuda(graph: Path, folder: Path, threads: int) -> Runner:
+    from edgead.engines.onnx_runner import OnnxRunner
+
+    return OnnxRunner(graph, threads=threads, engine_name="onnxruntime-fp32", device="cuda")
+
+
 def _has_tensorrt() -> bool:
     from edgead.engines.tensorrt import available
 
@@ -68,7 +80,8 @@ def _tensorrt(graph: Path, folder: Path, threads: int) -> Runner:
 
 BACKENDS = (
     Backend("onnxruntime", lambda: True, _onnxruntime, PARITY_LIMIT),
-    Backend("tensorrt", _has_tensorrt, _tensorrt, TENSORRT_LIMIT),
+    Backend("onnxruntime cuda", _has_cuda_provider, _onnxruntime_cuda, GPU_LIMIT),
+    Backend("tensorrt", _has_tensorrt, _tensorrt, GPU_LIMIT),
 )
 
 

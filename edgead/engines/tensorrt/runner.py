@@ -72,6 +72,8 @@ class TensorRTRunner:
         EngineError: If there is not enough memory, or CUDA fails.
     """
 
+    device = "cuda"
+
     def __init__(self, plan: bytes, device: Device, *, engine_name: str, options: RunnerOptions) -> None:
         self.engine_name = engine_name
         self.gpu_ms: float | None = None

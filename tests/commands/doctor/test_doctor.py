@@ -68,7 +68,7 @@ def test_a_venv_that_does_not_see_tensorrt_is_told_how(tmp_path: Path) -> None:
     assert "/usr/bin/python3.10 -m venv --clear --system-site-packages" in checks["tensorrt"].advice
     assert "not on PATH" in checks["pycuda"].detail
     assert "export PATH=/usr/local/cuda/bin" in checks["pycuda"].advice
-    assert "'edgead[jetson]' 'cuda-bindings==12.*'" in checks["pycuda"].advice
+    assert "pip install 'edgead[jetson6]'" in checks["pycuda"].advice
     assert "cuda.h" not in checks["pycuda"].detail
     assert "the system has gi" in checks["gstreamer binding"].detail
     assert checks["proof onnxruntime"].status == "ok"
