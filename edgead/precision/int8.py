@@ -48,6 +48,11 @@ class Int8Options:
     reduce_range: bool = False
     half_scales: bool = False
 
+    @property
+    def weight_limit(self) -> int:
+        """Largest integer of a weight."""
+        return 64 if self.reduce_range else 127
+
 
 @dataclass
 class _Quantiser:
@@ -56,12 +61,13 @@ class _Quantiser:
     options: Int8Options
     quantised: Collection[str]
     channel_reach: Mapping[str, NDArray[np.float32]]
+    bias_errors: Mapping[str, NDArray[np.float32]]
     pairs: dict[str, tuple[str, float, list[onnx.NodeProto]]] = field(default_factory=dict)
 
     def pair(self, tensor: str) -> str:
         """The name of the quantised and dequantised form of an activation."""
         if tensor not in self.pairs:
-            scale, zero = self.parameters(tensor)
+            scale, zero = activation_parameters(self.ranges[tensor], self.options)
             names = [f"{tensor}/{part}" for part in ("scale", "zero_point", "quantised", "dequantised")]
             self.graph.set_constant(names[0], np.asarray(scale, np.float32))
             self.graph.set_constant(names[1], np.asarray(zero, self.activation_type))
@@ -76,20 +82,10 @@ class _Quantiser:
     def activation_type(self) -> type[np.generic]:
         return np.int8 if self.options.layout == "tensorrt" else np.uint8
 
-    def parameters(self, tensor: str) -> tuple[float, int]:
-        """Scale and zero point."""
-        found = self.ranges[tensor]
-        if self.options.layout == "tensorrt":
-            scale = max(-found.low, found.high, MIN_RANGE) / 127.0
-            return (float(np.float16(scale)) if self.options.half_scales else scale), 0
-        scale = max(found.high - found.low, MIN_RANGE) / 255.0
-        return scale, int(np.clip(np.rint(-found.low / scale), 0, 255))
-
     def weights(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Store a convolution's weights as int8 and, for ONNX Runtime, its bias as int32."""
         weight = np.asarray(self.graph.constant(node.input[1]), np.float32)
-        limit = 64 if self.options.reduce_range else 127
-        stored, scale = quantise_weight(weight, limit, half_scales=self.options.half_scales)
+        stored, scale = quantise_weight(weight, self.options.weight_limit, half_scales=self.options.half_scales)
         base = f"{node.name}/weight"
         self.graph.set_constant(f"{base}/scale", scale)
         self.graph.set_constant(f"{base}/quantised", stored)
@@ -97,16 +93,28 @@ class _Quantiser:
         names = [f"{base}/quantised", f"{base}/scale", f"{base}/zero_point"]
         added = [helper.make_node("DequantizeLinear", names, [f"{base}/dequantised"], f"{base}/dequantise", axis=0)]
         node.input[1] = f"{base}/dequantised"
+        self._correct_bias(node)
         if self.options.layout == "onnxruntime" and len(node.input) > 2:
             added.append(self._integer_bias(node, scale))
         return added
+
+    def _correct_bias(self, node: onnx.NodeProto) -> None:
+        error = self.bias_errors.get(node.name)
+        if error is None:
+            return
+        if len(node.input) > 2:
+            name = self.graph.own_constant(node, 2)
+            self.graph.set_constant(name, (self.graph.constant(name) - error).astype(np.float32))
+        else:
+            node.input.append(f"{node.name}/bias")
+            self.graph.set_constant(f"{node.name}/bias", -error)
 
     def product(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """`x @ W` of `(P, N, C)` and `(P, C, K)` in integers: x with a scale per channel, W with one per position and column."""
         reach = np.maximum(self.channel_reach[node.input[0]], MIN_RANGE)
         step = (reach / 127.0).astype(np.float32)
         weight = np.asarray(self.graph.constant(node.input[1]), np.float32) * step[:, None]
-        limit = 64 if self.options.reduce_range else 127
+        limit = self.options.weight_limit
         scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / limit, MIN_SCALE)
         base = f"{node.name}/product"
         values = {
@@ -144,6 +152,15 @@ class _Quantiser:
         names = [f"{base}/quantised", f"{base}/scale", f"{base}/zero_point"]
         node.input[2] = f"{base}/dequantised"
         return helper.make_node("DequantizeLinear", names, [f"{base}/dequantised"], f"{base}/dequantise", axis=0)
+
+
+def activation_parameters(found: TensorRange, options: Int8Options) -> tuple[float, int]:
+    """Scale and zero point of a tensor."""
+    if options.layout == "tensorrt":
+        scale = max(-found.low, found.high, MIN_RANGE) / 127.0
+        return (float(np.float16(scale)) if options.half_scales else scale), 0
+    scale = max(found.high - found.low, MIN_RANGE) / 255.0
+    return scale, int(np.clip(np.rint(-found.low / scale), 0, 255))
 
 
 def quantise_weight(
@@ -188,6 +205,7 @@ def to_int8(
     nodes: Collection[str],
     options: Int8Options,
     channel_reach: Mapping[str, NDArray[np.float32]] | None = None,
+    bias_errors: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> onnx.ModelProto:
     """Quantise some nodes of a float32 graph.
 
@@ -198,6 +216,7 @@ def to_int8(
             float.
         options: The layout.
         channel_reach: `(C,)`, the largest magnitude of each channel, of what the products read.
+        bias_errors: `(K,)`, by node: what to take out of the biases of quantised convolutions; see `bias_correction`.
 
     Raises:
         ValueError: If `nodes` has products and the layout is not ONNX Runtime's.
@@ -206,7 +225,7 @@ def to_int8(
     products = set(nodes) & set(position_products(model))
     if products and options.layout != "onnxruntime":
         raise ValueError(f"only ONNX Runtime's layout covers products: {', '.join(sorted(products))}")
-    quantiser = _Quantiser(graph, ranges, options, set(nodes) - products, channel_reach or {})
+    quantiser = _Quantiser(graph, ranges, options, set(nodes) - products, channel_reach or {}, bias_errors or {})
     sums = _sums_in_integers(graph, quantiser.quantised) if options.layout == "onnxruntime" else set()
     requantised = {
         graph.result_of(node): None

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgead.engines.onnx_runner import open_session
+from edgead.precision.bias_correction import bias_errors
 from edgead.precision.cost import node_multiply_adds
 from edgead.precision.equalise import equalise
 from edgead.precision.int8 import (
@@ -81,15 +82,28 @@ class Quantiser:
             for name, found in statistics.items()
         }
         self.n_images = len(chosen)
-        products = {} if symmetric else position_products(model)
+        self.products = {} if symmetric else position_products(model)
         self.channel_reach = {
-            name: np.maximum(-statistics[name].channel_low, statistics[name].channel_high) for name in products.values()
+            name: np.maximum(-statistics[name].channel_low, statistics[name].channel_high)
+            for name in self.products.values()
         }
         self.candidates = [
             name
-            for name in [*quantisable_nodes(model), *products]
+            for name in [*quantisable_nodes(model), *self.products]
             if not any(fnmatch.fnmatchcase(name, pattern) for pattern in recipe.keep_float)
         ]
+        self.bias_errors = self._correct(chosen) if recipe.bias_correction else {}
+
+    def _correct(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        nodes = [name for name in self.candidates if name not in self.products]
+        done = 0
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            self.report("Bias correction", done, len(images))
+
+        return bias_errors(self.model, self.ranges, nodes, self.options, images, threads=self.threads, on_image=step)
 
     def graph(self, kept: Collection[str] = ()) -> onnx.ModelProto:
         """The INT8 form in which the layers `kept` stay in float32."""
@@ -120,7 +134,7 @@ class Quantiser:
         return kept
 
     def _lowered(self, names: Sequence[str]) -> onnx.ModelProto:
-        return to_int8(self.model, self.ranges, names, self.options, self.channel_reach)
+        return to_int8(self.model, self.ranges, names, self.options, self.channel_reach, self.bias_errors)
 
     def _collect(self, images: NDArray[np.uint8]) -> dict[str, TensorStatistics]:
         done = 0

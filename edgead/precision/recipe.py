@@ -30,6 +30,9 @@ class Recipe(BaseModel):
     balance: float = Field(
         1.0, ge=0, le=1, description="1 makes the ranges of a tensor's channels equal, 0 keeps them."
     )
+    bias_correction: bool = Field(
+        False, description="Take the mean error that rounding adds to each channel out of its bias."
+    )
     outlier: float = Field(
         100.0, ge=1, description="Layers whose own error exceeds this many medians stay in higher precision."
     )

@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
         "int8-gated": {"precision": "int8", "recipe": "default", "gated": True},
     },
     "recipes": ["minmax"],
-    "recipe_models": ["usf"],
+    "recipe_models": {"onnxruntime": ["usf"], "tensorrt": ["usf"]},
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 from edgead.storage import write_bytes
 from tools.precision.measure import Record
@@ -20,6 +21,7 @@ FORMS = {
     "int8-gated": "int8, gated",
     "int8-gated-tensorrt": "int8, gated, TensorRT's form",
 }
+LAYOUTS = {"onnxruntime": "ONNX Runtime's form", "tensorrt": "TensorRT's form"}
 ABOUT = """\
 What FP16 and INT8 cost in detection, on ONNX Runtime's CPU provider, one seed per model. *All layers* lowers everything
 that can be lowered; *gated* is what `edgead build-engine --int8` installs: sensitive layers stay in float, and the
@@ -52,8 +54,8 @@ def render(table_: Table, records: Mapping[str, Record]) -> str:
         "## What stays in float, and the time",
         _costs(table_, records),
     ]
-    for layout, name in (("onnxruntime", "ONNX Runtime's form"), ("tensorrt", "TensorRT's form")):
-        sections += [f"## Recipes, {name}", _recipes(table_, records, layout)]
+    for layout in table_.recipe_models:
+        sections += [f"## Recipes, {LAYOUTS[layout]}", _recipes(table_, records, layout)]
     sections += [SEPARATION, "## Running it again", f"`{COMMAND} DATA_ROOT`; one job: `--only ID --again`."]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -117,12 +119,12 @@ def _verdict(table_: Table, records: Mapping[str, Record]) -> str:
     return "\n".join([goal, "", *lines])
 
 
-def _recipes(table_: Table, records: Mapping[str, Record], layout: str) -> str:
+def _recipes(table_: Table, records: Mapping[str, Record], layout: Literal["onnxruntime", "tensorrt"]) -> str:
     rows: list[Row] = []
     drops = {}
     for recipe in table_.recipes:
         found = []
-        for name in table_.recipe_models:
+        for name in table_.recipe_models.get(layout, ()):
             for place in (UNIFIED,) if table_.models[name].unified else table_.data_sets:
                 record = records.get(f"{name}-{place}-{recipe_form(layout, recipe)}")
                 plain = records.get(f"{name}-{place}-fp32")

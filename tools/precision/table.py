@@ -47,11 +47,11 @@ class Table(_Part):
     models: dict[str, ModelPart]
     forms: dict[str, Form]
     recipes: tuple[str, ...]
-    recipe_models: tuple[str, ...]
+    recipe_models: dict[Literal["onnxruntime", "tensorrt"], tuple[str, ...]]
 
     @model_validator(mode="after")
     def _names_exist(self) -> Table:
-        unknown = set(self.recipe_models) - set(self.models)
+        unknown = {name for names in self.recipe_models.values() for name in names} - set(self.models)
         unknown |= {name for name in self.recipes if not recipe_path(name).is_file()}
         if unknown:
             raise ValueError(f"unknown models or recipes: {', '.join(sorted(unknown))}")
@@ -106,12 +106,12 @@ def jobs_of(table: Table, pattern: str | None = None) -> list[Job]:
     for form, how in table.forms.items():
         for name, model in table.models.items():
             jobs += [Job(name, data, form, how) for data in ((UNIFIED,) if model.unified else table.data_sets)]
-    for layout in ("onnxruntime", "tensorrt"):
+    for layout, models in table.recipe_models.items():
         for recipe in table.recipes:
-            how = Form(precision="int8", recipe=recipe, layout=layout)  # type: ignore[arg-type]
+            how = Form(precision="int8", recipe=recipe, layout=layout)
             jobs += [
                 Job(name, data, recipe_form(layout, recipe), how)
-                for name in table.recipe_models
+                for name in models
                 for data in ((UNIFIED,) if table.models[name].unified else table.data_sets)
             ]
     return [job for job in jobs if pattern is None or fnmatchcase(job.id, pattern)]
