@@ -17,11 +17,11 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: RangeMethod = Field("mse", description="How the range of an activation is chosen.")
+    method: RangeMethod = Field("minmax", description="How the range of an activation is chosen.")
     percentile: float = Field(99.99, gt=50, le=100, description="Share of values that `percentile` keeps.")
     images: int = Field(32, ge=4, le=4096, description="Most good images to run for the ranges.")
     equalise: Literal["none", "streams", "all"] = Field(
-        "none",
+        "streams",
         description="Tensors whose channels are rescaled: residual streams only (exact), or also in front of clips.",
     )
     margin: float = Field(
@@ -31,7 +31,7 @@ class Recipe(BaseModel):
         1.0, ge=0, le=1, description="1 makes the ranges of a tensor's channels equal, 0 keeps them."
     )
     bias_correction: bool = Field(
-        False, description="Take the mean error that rounding adds to each channel out of its bias."
+        True, description="Take the mean error that rounding adds to each channel out of its bias."
     )
     outlier: float = Field(
         100.0, ge=1, description="Layers whose own error exceeds this many medians stay in higher precision."

@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
         "fp32": {"precision": "fp32"},
         "int8-gated": {"precision": "int8", "recipe": "default", "gated": True},
     },
-    "recipes": ["minmax"],
+    "recipes": ["mse"],
     "recipe_models": {"onnxruntime": ["usf"], "tensorrt": ["usf"]},
 }
 
@@ -115,7 +115,7 @@ def test_small_table_is_measured_resumed_and_written(
     assert gated["coverage"] > 0.8
     assert gated["correlation"] > 0.7  # of a handful of images
     assert records["usf-disc-fp32"]["drop"] == 0.0
-    assert records[f"usf-cap-{recipe_form('tensorrt', 'minmax')}"]["kept"] == []
+    assert records[f"usf-cap-{recipe_form('tensorrt', 'mse')}"]["kept"] == []
     page = (tmp_path / "p.md").read_bytes()
     (tmp_path / "p.md").unlink()
     assert main(arguments) == 0
