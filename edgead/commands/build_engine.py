@@ -105,6 +105,7 @@ def engine_options(
     batch: str,
     workspace_mb: int | None,
     dla_core: int | None,
+    version_compatible: bool,
     rebuild: bool,
 ) -> EngineOptions:
     """Options from the command line's words.
@@ -125,6 +126,7 @@ def engine_options(
         batch=BatchRange(*sizes),
         workspace_bytes=None if workspace_mb is None else workspace_mb * 10**6,
         dla_core=dla_core,
+        version_compatible=version_compatible,
         timing_cache=timing_cache_folder(),
     )
     lower = LowerOptions(max_drop=max_drop, recipe=read_recipe(recipe), calib=calib, labelled=data)

@@ -162,7 +162,8 @@ def present_engines(bundle: Bundle) -> list[str]:
     """Names of the engine folders in the bundle, usable or not."""
     if not bundle.engines_path.is_dir():
         return []
-    return sorted(path.name for path in bundle.engines_path.iterdir() if not path.name.startswith("."))
+    folders = (path for path in bundle.engines_path.iterdir() if path.is_dir())  # the log of a failed build is a file
+    return sorted(path.name for path in folders if not path.name.startswith("."))
 
 
 def preferred_engines(bundle: Bundle) -> list[Path]:
