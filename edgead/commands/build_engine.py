@@ -24,7 +24,7 @@ from edgead.engines.build import (
 from edgead.engines.fingerprint import EngineRecord, read_record, verify_engine
 from edgead.errors import CheckFailed, ConfigError, EngineMismatchError
 from edgead.precision.recipe import read_recipe
-from edgead.storage import exclusive, scratch_folder
+from edgead.storage import exclusive, require_free_space, scratch_folder
 
 if TYPE_CHECKING:
     from edgead.engines.tensorrt.options import BuildOptions
@@ -162,6 +162,8 @@ def build_engine(
     if reason:
         progress.note(reason)
     with exclusive(bundle.engines_path / LOCK, "builds an engine of this bundle"):
+        # an engine is seldom larger than the graph; better said now than after minutes of calibration
+        require_free_space(bundle.engines_path, bundle.model_path.stat().st_size, purpose="Building an engine")
         if chosen == (ONNXRUNTIME, "fp32"):
             return BuiltEngine(f"{ONNXRUNTIME}-fp32", build_onnxruntime(bundle), precision, reason)
         made = _backend(*chosen, options, progress)

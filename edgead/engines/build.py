@@ -111,8 +111,13 @@ def install_engine(
     )
     write_record(staging, record)
     final = bundle.engines_path / f"{fingerprint.backend}-{fingerprint.precision}"
-    shutil.rmtree(final, ignore_errors=True)
+    # aside first: an engine that is half deleted when the process is killed is none. The name is one that the next
+    # build's scratch folder cleans up
+    aside = staging.with_name(f"{staging.name.removesuffix('.tmp')}.old.tmp")
+    if final.exists():
+        final.rename(aside)
     staging.rename(final)
+    shutil.rmtree(aside, ignore_errors=True)
     return record
 
 

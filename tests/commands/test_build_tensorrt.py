@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgead.bundle import Bundle
+from edgead.bundle import Bundle, open_bundle
 from edgead.cli import main
 from edgead.engines.build import open_calibrated, open_engine, present_engines
 from edgead.engines.fingerprint import EngineRecord, TensorRTRecord, read_record
@@ -298,6 +299,27 @@ def test_out_of_memory_names_the_option_that_helps(desk: Desk, bundle_copy: Bund
     assert present_engines(bundle) == ["tensorrt-fp16"]
     scene.no_plan = None
     assert not desk.build(bundle, "fp16", "--rebuild")["reused"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_disk_that_fills_up_during_a_build(
+    desk: Desk, bundle_copy: BundleCopy, small_disk: Path, fails: bool
+) -> None:
+    """The error says what is full and what is free; of a build that failed itself it is only a remark about the log."""
+    shutil.copytree(bundle_copy().path, small_disk / "bundle")
+    bundle, scene = open_bundle(small_disk / "bundle"), desk.install(TYPED)
+    desk.build(bundle, "fp32")
+    before, fill = contents(bundle.engines_path), small_disk / "fill"
+    scene.steps = lambda: fill.write_bytes(bytes(shutil.disk_usage(small_disk).free)) if not fill.exists() else None
+    scene.no_plan = ["out of memory"] if fails else None
+    assert desk.try_build(bundle, "fp32", "--rebuild") == 1
+    assert "0.0 MB are free" in desk.err
+    assert ("error: TensorRT 10.3.0 built no engine. TensorRT said: [ERROR] out of memory" in desk.err) == fails
+    assert ("error: The disk is full" in desk.err) == (not fails)
+    assert ("log could not be kept" in desk.err) == fails
+    assert contents(bundle.engines_path) == before
+    with open_engine(bundle, "tensorrt-fp32", threads=1):
+        pass
 
 
 def test_a_cut_or_swapped_engine_is_refused(desk: Desk, bundle_copy: BundleCopy) -> None:
