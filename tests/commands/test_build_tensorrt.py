@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections import Counter
@@ -18,6 +19,8 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.cli import main
 from edgead.engines.build import open_calibrated, open_engine, present_engines
 from edgead.engines.fingerprint import EngineRecord, TensorRTRecord, read_record
+from edgead.engines.tensorrt import power
+from edgead.engines.tensorrt.cuda_graph import INSTALL
 from edgead.engines.tensorrt.runner import TensorRTRunner
 from edgead.errors import EngineMismatchError
 from edgead.precision.fp16 import WEIGHTED
@@ -60,6 +63,11 @@ class Desk:
         assert self.try_build(bundle, precision, *words) == 0, self.err
         found: dict[str, Any] = json.loads(self.out)
         return found
+
+    def doctor(self, bundle: Bundle) -> dict[str, dict[str, str]]:
+        """The checks of `edgead doctor` by name."""
+        self.type("doctor", bundle.path, "--json")
+        return {check["name"]: check for check in json.loads(self.out)["checks"]}
 
     def try_build(self, bundle: Bundle, precision: str, *words: object) -> int:
         drop = () if "--max-drop" in words else ("--max-drop", 0.1)
@@ -340,3 +348,110 @@ def test_a_cut_or_swapped_engine_is_refused(desk: Desk, bundle_copy: BundleCopy)
     assert not desk.build(bundle, "fp16")["reused"]
     with open_engine(bundle, "tensorrt-fp16", threads=1):
         pass
+
+
+def test_bench_and_doctor_tell_what_the_gpu_does(desk: Desk, bundle_copy: BundleCopy) -> None:
+    """Its own time beside the wall's and one CUDA graph, as text and as JSON."""
+    bundle = bundle_copy()
+    desk.install(TYPED)
+    desk.build(bundle, "fp16")
+    bench = ("bench", bundle.path, "--frames", 5)
+    assert desk.type(*bench, "--json", "-") == 0, desk.err
+    content = json.loads(desk.out)
+    assert content["engine"] == "tensorrt-fp16"
+    # the fake GPU's clock goes on by one per entry of a stream: the graph, and the event after it
+    assert content["gpu"] == {
+        "gpu_ms": {"p50": 2.0, "p95": 2.0, "p99": 2.0}, "cuda_graph": True, "cuda_graph_note": None, "power_note": None,
+    }  # fmt: skip
+    assert desk.type(*bench) == 0, desk.err
+    assert re.search(r"on the GPU +2\.00 +2\.00 +2\.00", desk.out)
+    assert "launched as one CUDA graph" in desk.out
+
+    checks = desk.doctor(bundle)
+    assert checks["tensorrt engines"]["status"] == "ok"
+    for seen in (
+        "tensorrt 10.3.0",
+        "gpu Orin (fake), compute capability 8.7",
+        "cuda driver 12.6",
+        "power mode unknown",
+    ):
+        assert seen in checks["tensorrt engines"]["detail"]
+    speed = checks["speed tensorrt-fp16"]
+    assert (speed["status"], speed["advice"]) == ("ok", "")
+    assert re.fullmatch(r"\d+\.\d ms per image, of which the GPU computes 2\.0 ms; one CUDA graph", speed["detail"])
+    assert desk.type("doctor", bundle.path) == 0
+    assert "one CUDA graph" in desk.out
+
+
+def test_bench_and_doctor_say_why_no_graph_is_used(
+    desk: Desk, bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without cuda-bindings every kernel is launched by itself; what to install is said."""
+    bundle = bundle_copy()
+    desk.install(TYPED)
+    desk.build(bundle, "fp32")
+    for name in ("cuda", "cuda.bindings", "cuda.bindings.runtime"):
+        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+    assert desk.type("bench", bundle.path, "--frames", 3, "--json", "-") == 0, desk.err
+    gpu = json.loads(desk.out)["gpu"]
+    assert (gpu["cuda_graph"], gpu["cuda_graph_note"]) == (False, INSTALL)
+    assert desk.type("bench", bundle.path, "--frames", 3) == 0, desk.err
+    assert f"no CUDA graph: {INSTALL}" in desk.out
+    speed = desk.doctor(bundle)["speed tensorrt-fp32"]
+    assert speed["status"] == "info"
+    assert speed["detail"].endswith(f"no CUDA graph: {INSTALL}")
+
+
+def test_another_power_mode_than_at_the_build_is_told(
+    desk: Desk, bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The mode is in the record; in another one bench and doctor say so until the engine is built again."""
+    bundle, status = bundle_copy(), tmp_path / "status"
+    monkeypatch.setattr(power, "STATUS", status)
+    status.write_text("pmode:0002 fmode:fanNull\n")
+    desk.install(TYPED)
+    desk.build(bundle, "fp16")
+    record = record_of(bundle, "tensorrt-fp16")
+    assert record.tensorrt is not None
+    assert record.tensorrt.power_mode == "2"
+    bench = ("bench", bundle.path, "--frames", 2, "--json", "-")
+    assert desk.type(*bench) == 0
+    assert json.loads(desk.out)["gpu"]["power_note"] is None
+    assert desk.doctor(bundle)["speed tensorrt-fp16"]["status"] == "ok"
+
+    status.write_text("pmode:0000 fmode:fanNull\n")
+    assert desk.type(*bench) == 0
+    assert "built in power mode 2, and the board is in 0 now" in json.loads(desk.out)["gpu"]["power_note"]
+    assert desk.type(*bench[:-2]) == 0
+    assert "Note: the engine was built in power mode 2" in desk.out
+    speed = desk.doctor(bundle)["speed tensorrt-fp16"]
+    assert speed["status"] == "warning"
+    assert "built in power mode 2, and the board is in 0 now" in speed["detail"]
+    assert "edgead build-engine --fp16 --rebuild" in speed["advice"]
+
+    desk.build(bundle, "fp16", "--rebuild")
+    assert desk.doctor(bundle)["speed tensorrt-fp16"]["status"] == "ok"
+    status.unlink()
+    assert desk.doctor(bundle)["speed tensorrt-fp16"]["status"] == "ok"
+
+
+def test_doctor_says_why_the_tensorrt_that_is_there_cannot_be_used(
+    desk: Desk, bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = bundle_copy()
+    desk.install(TYPED)
+    monkeypatch.setattr(FakeGpu, "call", always_fails("init", FakeGpu.call))
+    check = desk.doctor(bundle)["tensorrt engines"]
+    assert check["status"] == "warning"
+    assert "cannot be built or run here: The GPU 0 cannot be used" in check["detail"]
+
+
+def always_fails(name: str, call: Callable[..., None]) -> Callable[..., None]:
+    """A driver call that fails every time."""
+
+    def calls(gpu: FakeGpu, called: str, *arguments: Any) -> None:
+        if called == name:
+            gpu.fail[name] = gpu.calls[name] + 1
+        call(gpu, called, *arguments)
+
+    return calls

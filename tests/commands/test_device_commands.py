@@ -145,10 +145,11 @@ def test_bench_has_the_documented_keys(tiny_result: TrainResult) -> None:
     """Bench measures the engine alone and end to end, with every documented key."""
     with open_engine(tiny_result.bundle, None, threads=1) as runner:
         result = bench(tiny_result.bundle, runner, Silent(), n_frames=5, frame_size=(100, 120), startup_s=0.1).to_json()
-    keys = {"engine", "engine_ms", "end_to_end_ms", "stages_ms", "fps", "rss_mb", "startup_s", "multiply_adds"}
+    keys = {"engine", "engine_ms", "end_to_end_ms", "stages_ms", "fps", "rss_mb", "startup_s", "multiply_adds", "gpu"}
     assert result.keys() == keys
     assert set(result["engine_ms"]) == {"p50", "p95", "p99"}
     assert result["end_to_end_ms"]["p50"] > 0
+    assert result["gpu"] is None
 
 
 def test_doctor_is_content_with_a_good_bundle(bundle_copy: BundleCopy) -> None:

@@ -75,7 +75,9 @@ def runner_of(plan: bytes, *, engine_name: str, record: TensorRTRecord) -> Tenso
     Raises:
         EngineError: See `TensorRTRunner`.
     """
-    options = RunnerOptions(dla_core=record.dla_core, host_code_allowed=record.version_compatible)
+    options = RunnerOptions(
+        dla_core=record.dla_core, host_code_allowed=record.version_compatible, power_mode=record.power_mode
+    )
     return TensorRTRunner(plan, Device(find_gpu()), engine_name=engine_name, options=options)
 
 
