@@ -162,9 +162,8 @@ def build_engine(
     if reason:
         progress.note(reason)
     with exclusive(bundle.engines_path / LOCK, "builds an engine of this bundle"):
-        # an engine is seldom larger than the graph; better said now than after minutes of calibration
-        require_free_space(bundle.engines_path, bundle.model_path.stat().st_size, purpose="Building an engine")
         if chosen == (ONNXRUNTIME, "fp32"):
+            _require_room(bundle)
             return BuiltEngine(f"{ONNXRUNTIME}-fp32", build_onnxruntime(bundle), precision, reason)
         made = _backend(*chosen, options, progress)
         name = f"{made.name}-{made.precision}"
@@ -174,6 +173,7 @@ def build_engine(
                 f"{name} was built from the same bundle, options and images before; --rebuild builds it again."
             )
             return BuiltEngine(name, old, precision, reason, reused=True)
+        _require_room(bundle)
         if made.precision == "fp32":
             return BuiltEngine(name, _build_fp32(bundle, made, request), precision, reason)
         return BuiltEngine(name, build_lower(bundle, made, options.lower, progress), precision, reason)
@@ -196,6 +196,11 @@ def _choose(precision: Precision, backend: BackendName) -> tuple[tuple[str, Prec
         "faster; building the fp32 engine for ONNX Runtime instead. --int8 is faster on this processor."
     )
     return (ONNXRUNTIME, "fp32"), reason
+
+
+def _require_room(bundle: Bundle) -> None:
+    """Say that the disk is full before minutes of calibration; an engine takes roughly what the graph takes."""
+    require_free_space(bundle.engines_path, bundle.model_path.stat().st_size, purpose="Building an engine")
 
 
 def _backend(name: str, precision: Precision, options: EngineOptions, progress: Progress) -> Backend:

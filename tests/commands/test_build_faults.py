@@ -23,6 +23,7 @@ from edgead.engines.build import open_engine
 from edgead.precision.recipe import Recipe
 
 NAME = "onnxruntime-int8"
+OPTIONS = EngineOptions(LowerOptions(max_drop=1.0, recipe=Recipe(images=4)))
 Contents = dict[str, bytes]
 
 
@@ -31,9 +32,8 @@ def template(tiny_result: TrainResult, tmp_path_factory: pytest.TempPathFactory)
     """A bundle with an INT8, an FP16 and an FP32 engine; do not change its files."""
     path = tmp_path_factory.mktemp("faults") / "bundle"
     shutil.copytree(tiny_result.bundle.path, path)
-    options = EngineOptions(LowerOptions(max_drop=1.0, recipe=Recipe(images=4)))
     for precision in ("fp32", "fp16", "int8"):
-        build_engine(open_bundle(path), precision, "onnxruntime", Silent(), options)  # type: ignore[arg-type]
+        build_engine(open_bundle(path), precision, "onnxruntime", Silent(), OPTIONS)  # type: ignore[arg-type]
     return path
 
 
@@ -153,7 +153,7 @@ def test_a_size_limit_is_told_as_what_it_is(bundle: Bundle, builds: Builds, prec
 
 
 def test_a_full_disk_is_told_before_the_work(template: Path, small_disk: Path, builds: Builds) -> None:
-    """What is needed, what is free and what to do; the engine from before still runs."""
+    """What is needed, what is free and what to do; the engine from before still runs, and asked for again is kept."""
     shutil.copytree(template, small_disk / "bundle")
     bundle = open_bundle(small_disk / "bundle")
     before, fill = installed(bundle), small_disk / "fill"
@@ -165,6 +165,7 @@ def test_a_full_disk_is_told_before_the_work(template: Path, small_disk: Path, b
     assert "Calibration" not in stderr
     assert installed(bundle) == before
     assert_runs(bundle)
+    assert build_engine(bundle, "int8", "onnxruntime", Silent(), OPTIONS).reused
     fill.unlink()
     assert builds.run(bundle, "fp16")[0] == 0
 
