@@ -226,6 +226,12 @@ def build_engine(
     dla_core: Annotated[
         int | None, typer.Option(help="TensorRT: DLA core for the backbone, where the board has one.")
     ] = None,
+    version_compatible: Annotated[
+        bool,
+        typer.Option(
+            "--version-compatible", help="TensorRT: let a newer TensorRT load the engine too; it can be slower."
+        ),
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even if nothing changed.")] = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -244,7 +250,7 @@ def build_engine(
         raise ConfigError(f"--backend must be auto, tensorrt or onnxruntime, got {backend!r}.")
     options = engine_options(
         calib=calib, data=data, recipe=recipe, max_drop=max_drop, batch=batch, workspace_mb=workspace_mb,
-        dla_core=dla_core, rebuild=rebuild, device=device,
+        dla_core=dla_core, version_compatible=version_compatible, rebuild=rebuild, device=device,
     )  # fmt: skip
     opened = open_bundle(bundle or default_bundle())
     with err.status("Building"), TerminalProgress() as progress:

@@ -15,6 +15,7 @@ from typing import Any
 
 from edgead.errors import StorageError
 
+_BLOCK = 1 << 20
 _FORMATS = (".mp4", ".avi", ".jpg", ".png", ".onnx", ".npz", ".npy", ".safetensors")
 
 
@@ -105,10 +106,7 @@ def require_free_space(folder: Path, needed_bytes: int, *, purpose: str) -> None
     Raises:
         StorageError: If it cannot.
     """
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = _free_bytes(folder)
     if free < needed_bytes:
         raise StorageError(
             f"{purpose} needs {needed_bytes / 1e6:.0f} MB in {folder}, but only {free / 1e6:.0f} MB are free.",
@@ -116,11 +114,43 @@ def require_free_space(folder: Path, needed_bytes: int, *, purpose: str) -> None
         )
 
 
+def require_writable(path: Path, n_bytes: int) -> None:
+    """Write as much as somebody failed to write, to learn why: a library that writes by itself may not tell.
+
+    Raises:
+        StorageError: If `n_bytes` cannot be written in the place of `path`.
+    """
+    probe = path.with_name(f".{path.name}.probe")
+    try:
+        with probe.open("wb") as file:
+            for start in range(0, n_bytes, _BLOCK):
+                file.write(bytes(min(_BLOCK, n_bytes - start)))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Translate `error` from writing `path` to the error that a user reads."""
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = "The disk is full" if error.errno == errno.ENOSPC else "Your share of the disk is used up"
         return StorageError(
-            f"The disk is full: {path} could not be written. What was there before is unchanged.",
+            f"{what}: {path} could not be written, {_free_bytes(path.parent) / 1e6:.1f} MB are free. What was there before "
+            "is unchanged.",
             hint=f"Free some space on the disk of {path.parent} and run the command again.",
         )
-    return StorageError(f"{path} could not be written: {error.strerror or error}.", hint="Check the folder's rights.")
+    hint = "Check the folder's rights."
+    if error.errno == errno.EFBIG:
+        hint = "Check the limits on a file's size: `ulimit -f`, and 4 GB on a FAT file system."
+    return StorageError(f"{path} could not be written: {error.strerror or error}.", hint=hint)
+
+
+def _free_bytes(folder: Path) -> int:
+    """Of the file system of a folder that may not be there yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

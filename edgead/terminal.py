@@ -129,7 +129,9 @@ def show_bench(result: BenchResult) -> None:
     table = _table("ms", "p50", "p95", "p99")
     out.print(f"engine {result.engine} on {result.device}")
     stages = {f"  {name}": value for name, value in content["stages_ms"].items()}
-    rows = {"engine alone": content["engine_ms"], "end to end": content["end_to_end_ms"], **stages}
+    gpu = content["gpu"]
+    on_gpu = {"  on the GPU": gpu["gpu_ms"]} if gpu else {}
+    rows = {"engine alone": content["engine_ms"], **on_gpu, "end to end": content["end_to_end_ms"], **stages}
     for name, value in rows.items():
         table.add_row(name, *(f"{value[key]:.2f}" for key in ("p50", "p95", "p99")))
     out.print(table)
@@ -138,6 +140,16 @@ def show_bench(result: BenchResult) -> None:
         f"{content['fps']:.1f} frames/s · end to end / engine {ratio:.2f} · start-up {content['startup_s']:.2f} s · "
         f"memory {content['rss_mb']:.0f} MB · {content['multiply_adds'] / 1e6:.0f} M multiply-adds"
     )
+    if gpu:
+        out.print(
+            "launched as one CUDA graph" if gpu["cuda_graph"] else f"no CUDA graph: {gpu['cuda_graph_note']}",
+            markup=False,
+        )
+        if gpu["power_note"]:
+            out.print(
+                f"Note: the engine was {gpu['power_note']}. To measure this mode, edgead build-engine --rebuild.",
+                markup=False,
+            )
 
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:

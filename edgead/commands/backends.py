@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from edgead.commands.progress import Progress
 from edgead.engines.build import ONNXRUNTIME, TENSORRT
 from edgead.engines.fingerprint import LayerRecord, TensorRTRecord
-from edgead.errors import EngineBuildError
+from edgead.errors import EngineBuildError, StorageError
 from edgead.precision.int8 import Int8Options
 from edgead.runner import Runner
 from edgead.storage import write_bytes
@@ -182,8 +182,12 @@ class TensorRTBackend:
         except LoggedBuildError as error:
             # beside the engines, not in the scratch folder that goes with the failure
             log = folder.parent / f"{self.name}-{self.precision}-{time.strftime('%Y%m%d-%H%M%S')}.failed.log"
-            write_bytes(log, "\n".join(error.log).encode())
-            raise EngineBuildError(error.message, hint=f"{error.hint} TensorRT's whole log: {log}") from error
+            try:
+                write_bytes(log, "\n".join(error.log).encode())
+                where = f"TensorRT's whole log: {log}"
+            except StorageError as unwritten:
+                where = f"TensorRT's whole log could not be kept: {unwritten.message}"
+            raise EngineBuildError(error.message, hint=f"{error.hint} {where}") from error
         for text in built.notes:
             self.progress.note(text)
         write_bytes(folder / LOG, "\n".join(built.log).encode())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
 from edgead.commands.progress import Progress
+from edgead.engines.tensorrt.runner import TensorRTRunner
 from edgead.evaluation.segmentation import segmenter_of
 from edgead.runner import Runner
 from edgead.stream.detector import Detector
@@ -23,8 +24,34 @@ WARM_UP = 10
 
 
 @dataclass(frozen=True)
+class GpuBench:
+    """What a TensorRT engine tells of itself beside the wall time.
+
+    Attributes:
+        compute_ms: The GPU's own time per call, without copies and waiting.
+        uses_graph: Whether the calls were launched as one CUDA graph each.
+        graph_note: Why not.
+        power_note: Why it may not be as fast as an engine built now.
+    """
+
+    compute_ms: list[float]
+    uses_graph: bool
+    graph_note: str
+    power_note: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The key `gpu` of `bench --json`."""
+        return {
+            "gpu_ms": percentiles(self.compute_ms),
+            "cuda_graph": self.uses_graph,
+            "cuda_graph_note": self.graph_note or None,
+            "power_note": self.power_note or None,
+        }
+
+
+@dataclass(frozen=True)
 class BenchResult:
-    """Latencies of n frames, in ms."""
+    """Latencies of n frames, in ms; `gpu` is of a TensorRT engine."""
 
     engine: str
     device: str
@@ -34,6 +61,7 @@ class BenchResult:
     startup_s: float
     rss_mb: float
     multiply_adds: int
+    gpu: GpuBench | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `bench --json`."""
@@ -47,6 +75,7 @@ class BenchResult:
             "rss_mb": self.rss_mb,
             "startup_s": self.startup_s,
             "multiply_adds": self.multiply_adds,
+            "gpu": self.gpu.to_json() if self.gpu else None,
         }
 
 
@@ -79,6 +108,8 @@ def bench(
         segment=segmenter_of(nfa, None).segment if nfa else None,
     )
     engine_ms, end_to_end_ms, prepare_ms, segment_ms = [], [], [], []
+    tensorrt = runner if isinstance(runner, TensorRTRunner) else None
+    gpu_ms = []
     for i in range(WARM_UP + n_frames):
         frame = Frame(frames[i % len(frames)], i, time.monotonic(), "bench")
         start = time.perf_counter()
@@ -95,6 +126,8 @@ def bench(
             segment_ms.append(detection.segment_ms)
             end_to_end_ms.append((end - start) * 1e3)
             engine_ms.append((done - bare) * 1e3)
+            if tensorrt is not None:
+                gpu_ms.append(tensorrt.gpu_ms or 0.0)
         progress.update("Measuring", i + 1, WARM_UP + n_frames)
     return BenchResult(
         engine=runner.engine_name,
@@ -105,6 +138,7 @@ def bench(
         startup_s=round(startup_s, 3),
         rss_mb=round(peak_rss_mb(), 1),
         multiply_adds=bundle.manifest.cost.multiply_adds,
+        gpu=GpuBench(gpu_ms, tensorrt.uses_graph, tensorrt.graph_note, tensorrt.power_note) if tensorrt else None,
     )
 
 

@@ -25,7 +25,7 @@ from edgead.engines.build import (
 from edgead.engines.fingerprint import EngineRecord, read_record, verify_engine
 from edgead.errors import CheckFailed, ConfigError, EngineMismatchError
 from edgead.precision.recipe import read_recipe
-from edgead.storage import exclusive, scratch_folder
+from edgead.storage import exclusive, require_free_space, scratch_folder
 
 if TYPE_CHECKING:
     from edgead.engines.tensorrt.options import BuildOptions
@@ -107,6 +107,7 @@ def engine_options(
     batch: str,
     workspace_mb: int | None,
     dla_core: int | None,
+    version_compatible: bool,
     rebuild: bool,
     device: str,
 ) -> EngineOptions:
@@ -130,6 +131,7 @@ def engine_options(
         batch=BatchRange(*sizes),
         workspace_bytes=None if workspace_mb is None else workspace_mb * 10**6,
         dla_core=dla_core,
+        version_compatible=version_compatible,
         timing_cache=timing_cache_folder(),
     )
     lower = LowerOptions(max_drop=max_drop, recipe=read_recipe(recipe), calib=calib, labelled=data)
@@ -167,6 +169,7 @@ def build_engine(
             progress.note(text)
     with exclusive(bundle.engines_path / LOCK, "builds an engine of this bundle"):
         if chosen.is_plain:
+            _require_room(bundle)
             return BuiltEngine(f"{ONNXRUNTIME}-fp32", build_onnxruntime(bundle), precision, reason)
         made = _backend(chosen, options, progress)
         name = f"{made.name}-{made.precision}"
@@ -176,9 +179,15 @@ def build_engine(
                 f"{name} was built from the same bundle, options and images before; --rebuild builds it again."
             )
             return BuiltEngine(name, old, precision, reason, reused=True)
+        _require_room(bundle)
         if made.precision == "fp32":
             return BuiltEngine(name, _build_fp32(bundle, made, request), precision, reason)
         return BuiltEngine(name, build_lower(bundle, made, options.lower, progress), precision, reason)
+
+
+def _require_room(bundle: Bundle) -> None:
+    """Say that the disk is full before minutes of calibration; an engine takes roughly what the graph takes."""
+    require_free_space(bundle.engines_path, bundle.model_path.stat().st_size, purpose="Building an engine")
 
 
 def _backend(chosen: Choice, options: EngineOptions, progress: Progress) -> Backend:

@@ -120,8 +120,13 @@ def install_engine(
     )
     write_record(staging, record)
     final = bundle.engines_path / f"{fingerprint.backend}-{fingerprint.precision}"
-    shutil.rmtree(final, ignore_errors=True)
+    # aside first: an engine that is half deleted when the process is killed is none. The name is one that the next
+    # build's scratch folder cleans up
+    aside = staging.with_name(f"{staging.name.removesuffix('.tmp')}.old.tmp")
+    if final.exists():
+        final.rename(aside)
     staging.rename(final)
+    shutil.rmtree(aside, ignore_errors=True)
     return record
 
 
@@ -195,7 +200,8 @@ def present_engines(bundle: Bundle) -> list[str]:
     """Names of the engine folders in the bundle, usable or not."""
     if not bundle.engines_path.is_dir():
         return []
-    return sorted(path.name for path in bundle.engines_path.iterdir() if not path.name.startswith("."))
+    folders = (path for path in bundle.engines_path.iterdir() if path.is_dir())  # the log of a failed build is a file
+    return sorted(path.name for path in folders if not path.name.startswith("."))
 
 
 def preferred_engines(bundle: Bundle) -> list[Path]:

@@ -36,7 +36,7 @@ class TensorRTRecord(BaseModel):
 
     Attributes:
         dla_core: The deep-learning accelerator's core that it was built for.
-        version_compatible: Whether it carries host code of its own.
+        version_compatible: Whether it carries host code of its own, for a newer TensorRT.
         driver_version: CUDA's, when it was built; it also runs with a newer one.
         power_mode: When its kernels were chosen; under another one it is right, but perhaps not the fastest.
     """
@@ -178,7 +178,7 @@ def verify_engine(folder: Path, bundle: Bundle, backend_version: str, *, gpu: st
     Args:
         folder: Of the engine.
         bundle: Verified.
-        backend_version: Installed here.
+        backend_version: Installed here, or the one that this stands for.
         gpu: Name and compute capability of the GPU here; None for an engine that runs on the CPU.
 
     Returns:

@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 from edgead.errors import EngineBuildError, EngineError, ShapeError
 from edgead.runner import Outputs, TensorSpec
+from edgead.storage import require_writable
 
 _ERRORS_ONLY = 3
 # would quantise the weights of a convolution that was left in float between integer ones, with one scale per tensor
@@ -215,7 +216,8 @@ def write_optimised(source: Path | bytes, target: Path) -> None:
     optimisations off takes as long (73 ms), and ONNX Runtime's own format longer (110 ms).
 
     Raises:
-        EngineBuildError: If ONNX Runtime refuses the graph or cannot write the file.
+        EngineBuildError: If ONNX Runtime refuses the graph.
+        StorageError: If the file cannot be written.
     """
     options = session_options(0)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -223,6 +225,8 @@ def write_optimised(source: Path | bytes, target: Path) -> None:
     try:
         _session(source if isinstance(source, bytes) else str(source), options)
     except Exception as error:  # ONNX Runtime's exceptions have no common public type
+        # of a full disk it says "Protobuf serialization failed"
+        require_writable(target, len(source) if isinstance(source, bytes) else source.stat().st_size)
         raise EngineBuildError(f"ONNX Runtime {version()} could not build the engine: {_first_line(error)}") from error
 
 

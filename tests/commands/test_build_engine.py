@@ -278,7 +278,7 @@ def recipe_of(path: Path) -> Path:
 def test_wrong_options_are_said(change: dict[str, object], words: str) -> None:
     values: dict[str, object] = {
         "calib": None, "data": None, "recipe": None, "max_drop": 0.01, "batch": "1", "workspace_mb": None,
-        "dla_core": None, "rebuild": False, "device": "auto",
+        "dla_core": None, "version_compatible": False, "rebuild": False, "device": "auto",
     }  # fmt: skip
     with pytest.raises(ConfigError, match=words):
         engine_options(**{**values, **change})  # type: ignore[arg-type]

@@ -155,10 +155,12 @@ def test_bench_has_the_documented_keys(tiny_result: TrainResult) -> None:
         "rss_mb",
         "startup_s",
         "multiply_adds",
+        "gpu",
     }
     assert result.keys() == keys
     assert set(result["engine_ms"]) == {"p50", "p95", "p99"}
     assert result["end_to_end_ms"]["p50"] > 0
+    assert result["gpu"] is None
 
 
 def test_doctor_is_content_with_a_good_bundle(bundle_copy: BundleCopy) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from edgead.commands.doctor.check import Check
+from edgead.commands.doctor.machine import short
 from edgead.errors import EdgeadError
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
+    from edgead.engines.tensorrt.runner import TensorRTRunner
 
 SAME_AGAIN = 1.05
+TIMED_RUNS = 10
 
 
 def check_model(path: Path, named: bool, threads: int) -> Iterator[Check]:
@@ -30,6 +35,7 @@ def check_model(path: Path, named: bool, threads: int) -> Iterator[Check]:
 
 
 def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
+    yield from _tensorrt()
     if not path.is_dir() and not named:
         from edgead.commands.doctor.proof import check_backends
 
@@ -50,25 +56,38 @@ def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
         "bundle", "ok", f"{path}: {manifest.model}, {classes}, every digest of {len(manifest.sha256)} files right"
     )
     for name in (REFERENCE, *present_engines(bundle)):
-        yield _guarded(f"engine {name}", lambda name=name: _engine(bundle, name, threads))  # type: ignore[misc]
+        try:
+            yield from _engine(bundle, name, threads)
+        except EdgeadError as error:
+            yield Check(f"engine {name}", "failed", error.message, error.hint)
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
-    try:
-        return check()
-    except EdgeadError as error:
-        return Check(name, "failed", error.message, error.hint)
+def _tensorrt() -> Iterator[Check]:
+    """Whether the TensorRT that is here can be used; its package, driver and GPU each by itself stand under GPU."""
+    from edgead.engines.tensorrt import available, versions
+
+    found = versions()
+    if "tensorrt" not in found:
+        return
+    reason = available()
+    if reason is not None:
+        yield Check("tensorrt engines", "warning", f"cannot be built or run here: {reason}")
+        return
+    shown = (f"{name} {value if ' ' in value else short(value)}" for name, value in found.items())
+    yield Check("tensorrt engines", "ok", f"can be built and run here: {'; '.join(shown)}")
 
 
-def _engine(bundle: Bundle, name: str, threads: int) -> Check:
+def _engine(bundle: Bundle, name: str, threads: int) -> Iterator[Check]:
     from edgead.engines.build import GPU_LIMIT, REFERENCE, compare_to_reference, open_calibrated
     from edgead.engines.fingerprint import read_record
+    from edgead.engines.tensorrt.runner import TensorRTRunner
     from edgead.evaluation.compare import PARITY_LIMIT
 
     notes: list[str] = []
     opened, own = open_calibrated(bundle, name, threads=threads, on_note=notes.append)
     with opened as runner:
         comparison = compare_to_reference(own, runner, shipped=bundle)
+        speed = [_speed(name, runner, bundle)] if isinstance(runner, TensorRTRunner) else []
     record = None if name == REFERENCE else read_record(bundle.engines_path / name)
     if record is None or (record.lower is None and record.tensorrt is None):
         on_gpu = record is not None and record.fingerprint.device == "cuda"
@@ -78,10 +97,28 @@ def _engine(bundle: Bundle, name: str, threads: int) -> Check:
         limit = record.max_relative_difference * SAME_AGAIN + PARITY_LIMIT
         flips, why = record.verdict_flips, "when it was built, with a margin,"
     holds = comparison.max_relative_difference <= limit and comparison.verdict_flips <= flips
-    return Check(
+    yield Check(
         f"engine {name}",
         "failed" if not holds else "warning" if notes else "ok",
         f"on {runner.device}, {comparison.n_images} reference images: largest relative difference {comparison.max_relative_difference:.1e} "
         f"({why} {limit:.0e}), {comparison.verdict_flips} verdicts flip",
         " ".join(notes) if holds else "Build it anew: edgead build-engine --rebuild",
     )
+    yield from speed
+
+
+def _speed(name: str, runner: TensorRTRunner, bundle: Bundle) -> Check:
+    """What the GPU does with one image, how it is launched, and whether it is tuned for the mode that the board is in."""
+    image = bundle.reference()["images"][:1]
+    wall_ms, gpu_ms = [], []
+    for _ in range(TIMED_RUNS):
+        started = time.perf_counter()
+        runner.infer(image)
+        wall_ms.append((time.perf_counter() - started) * 1e3)
+        gpu_ms.append(runner.gpu_ms or 0.0)
+    launched = "one CUDA graph" if runner.uses_graph else f"no CUDA graph: {runner.graph_note}"
+    detail = f"{median(wall_ms):.1f} ms per image, of which the GPU computes {median(gpu_ms):.1f} ms; {launched}"
+    if runner.power_note:
+        advice = f"Build it in the mode that it will run in: edgead build-engine --{name.rpartition('-')[2]} --rebuild"
+        return Check(f"speed {name}", "warning", f"{detail}; {runner.power_note}", advice)
+    return Check(f"speed {name}", "ok" if runner.uses_graph else "info", detail)

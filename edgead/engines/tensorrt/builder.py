@@ -148,6 +148,11 @@ def configure(config: trt.IBuilderConfig, how: BuildPlan, options: BuildOptions)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     if options.version_compatible:
+        if not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
+            raise EngineBuildError(
+                f"TensorRT {trt.__version__} builds no version-compatible engines; 8.6 and later do.",
+                hint="Leave out --version-compatible.",
+            )
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
@@ -197,7 +202,7 @@ def _serialized(parsed: ParsedNetwork, config: trt.IBuilderConfig, lines: deque[
 def _hint(lines: deque[str]) -> str:
     text = " ".join(lines).lower()
     if any(word in text for word in _MEMORY_WORDS):
-        return "Memory ran out: choose a smaller workspace or batch, and stop other programs that use the GPU."
+        return "Memory ran out: give kernels less of it with --workspace-mb or --batch, and stop other programs that use the GPU."
     return "Look into the build log; building --fp32 tells whether the precision is the cause."
 
 

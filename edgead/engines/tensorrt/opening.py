@@ -9,6 +9,7 @@ from edgead.bundle import Bundle
 from edgead.engines.fingerprint import TensorRTRecord, read_record, verify_engine
 from edgead.engines.tensorrt import available
 from edgead.engines.tensorrt.builder import BuiltPlan, build_plan
+from edgead.engines.tensorrt.compatible import may_load
 from edgead.engines.tensorrt.cuda import Device, Gpu, find_gpu
 from edgead.engines.tensorrt.decision import BuildPlan
 from edgead.engines.tensorrt.options import BuildOptions
@@ -74,7 +75,9 @@ def runner_of(plan: bytes, *, engine_name: str, record: TensorRTRecord) -> Tenso
     Raises:
         EngineError: See `TensorRTRunner`.
     """
-    options = RunnerOptions(dla_core=record.dla_core, host_code_allowed=record.version_compatible)
+    options = RunnerOptions(
+        dla_core=record.dla_core, host_code_allowed=record.version_compatible, power_mode=record.power_mode
+    )
     return TensorRTRunner(plan, Device(find_gpu()), engine_name=engine_name, options=options)
 
 
@@ -82,8 +85,8 @@ def open_tensorrt(bundle: Bundle, folder: Path) -> TensorRTRunner:
     """Open the engine in `folder`, after its record and its file were checked.
 
     Raises:
-        EngineMismatchError: If it was built by another machine, for another GPU, bundle or TensorRT, was changed since,
-            or TensorRT is not here.
+        EngineMismatchError: If it was built by another machine, for another GPU or bundle, by another TensorRT (unless
+            it is version compatible with the one here), was changed since, or TensorRT is not here.
         EngineError: If the GPU cannot be used.
     """
     record = read_record(folder)
@@ -98,5 +101,7 @@ def open_tensorrt(bundle: Bundle, folder: Path) -> TensorRTRunner:
             f"The engine {folder.name} cannot be used here: {reason}.",
             hint="Use another one: --engine onnxruntime-fp32",
         )
-    file = verify_engine(folder, bundle, version(), gpu=find_gpu().identity)
+    built = record.fingerprint.backend_version
+    is_loadable = record.tensorrt.version_compatible and may_load(built, version())
+    file = verify_engine(folder, bundle, built if is_loadable else version(), gpu=find_gpu().identity)
     return runner_of(file.read_bytes(), engine_name=folder.name, record=record.tensorrt)

@@ -42,7 +42,7 @@ class BuildOptions:
             own default is all memory, which a Jetson shares with its CPU.
         dla_core: Put the layers before the flow on this deep-learning accelerator; None = all on the GPU.
         optimization_level: 0 (fast build) to 5; None = TensorRT's default, 3.
-        version_compatible: Let a newer TensorRT load the plan; slower. edgead itself still asks for a rebuild.
+        version_compatible: Let a newer TensorRT load the plan (see `compatible`); it can be slower.
         hardware_compatible: Let newer GPUs load the plan; slower.
         timing_cache: A folder where measured kernel times are kept from build to build; None = measure anew.
     """

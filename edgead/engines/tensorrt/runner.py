@@ -18,6 +18,7 @@ from typing_extensions import Self
 
 from edgead.engines.tensorrt.cuda import Device
 from edgead.engines.tensorrt.loading import EngineTensor, LoadedEngine, load_engine, quoting
+from edgead.engines.tensorrt.power import UNKNOWN, mode_note
 from edgead.engines.tensorrt.slot import Slot
 from edgead.errors import EngineError, ShapeError
 from edgead.runner import Outputs, TensorSpec
@@ -42,12 +43,14 @@ class RunnerOptions:
         host_code_allowed: Whether it was built version compatible.
         in_flight: Batches that may be on their way at once; each costs its own memory.
         use_graph: Whether to capture CUDA graphs.
+        power_mode: When it was built.
     """
 
     dla_core: int | None = None
     host_code_allowed: bool = False
     in_flight: int = IN_FLIGHT
     use_graph: bool = True
+    power_mode: str = UNKNOWN
 
 
 class TensorRTRunner:
@@ -77,7 +80,7 @@ class TensorRTRunner:
     def __init__(self, plan: bytes, device: Device, *, engine_name: str, options: RunnerOptions) -> None:
         self.engine_name = engine_name
         self.gpu_ms: float | None = None
-        self._device = device
+        self._device, self._power_mode = device, options.power_mode
         self._lock = threading.Lock()
         self._waiting: dict[int, Slot] = {}
         self._submitted = 0
@@ -106,6 +109,11 @@ class TensorRTRunner:
     def graph_note(self) -> str:
         """Why no CUDA graph is used; empty while nothing speaks against it. The first batches are never one."""
         return next((slot.graph_note for slot in self._slots if slot.graph_note), "")
+
+    @property
+    def power_note(self) -> str:
+        """Why this engine may not be as fast as one built now; empty where nothing speaks for it."""
+        return mode_note(self._power_mode)
 
     def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         """Run a batch of any size; see `Runner`.

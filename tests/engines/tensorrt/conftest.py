@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +18,9 @@ from edgead.engines.tensorrt.decision import decide
 from edgead.engines.tensorrt.options import BatchRange, BuildOptions
 from edgead.engines.tensorrt.runner import RunnerOptions, TensorRTRunner
 
-from .fake_cudart import cudart_modules
 from .fake_gpu import FakeGpu
-from .fake_pycuda import pycuda_modules
+from .fake_machine import install
 from .fake_scene import Scene
-from .fake_tensorrt import tensorrt_module
 
 VERSIONS = ("8.6.1", "10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106")
 SIDE = 16
@@ -85,10 +82,7 @@ def version() -> str:
 @pytest.fixture
 def world(gpu: FakeGpu, version: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Everything installed; at the end, everything must have been freed."""
-    trt, scene = tensorrt_module(gpu, version)
-    for name, module in {"tensorrt": trt, **pycuda_modules(gpu), **cudart_modules(gpu)}.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    yield World(gpu, scene, Notes([], []))
+    yield World(gpu, install(gpu, version, monkeypatch), Notes([], []))
     gpu.check_clean()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from .fake_arithmetic import compiled, output_types
 from .fake_scene import CACHE, MAGIC, IHostMemory, Strict
 
 ONNX_TYPES = {1: "FLOAT", 2: "UINT8", 6: "INT32", 7: "INT64", 10: "HALF"}
@@ -192,7 +193,7 @@ class Builder(Strict):
         if config._cache is not None:
             config._cache._content = CACHE + b"timings"
         profile = config._profiles[0]._shapes if config._profiles else {}
-        plan = {
+        plan: dict[str, Any] = {
             "version": scene.version,
             "io": network._io,
             "profile": profile,
@@ -202,6 +203,8 @@ class Builder(Strict):
             "host_code": "VERSION_COMPATIBLE" in config._flags,
             "layers": [layer.name for layer in network._layers],
         }
+        if scene.computes:
+            plan |= compiled(network, config)
         return IHostMemory(MAGIC + json.dumps(plan).encode())
 
 
@@ -237,6 +240,7 @@ class OnnxParser(Strict):
 
     def parse(self, model: bytes, path: str | None = None) -> bool:
         graph = onnx.load_model_from_string(model).graph
+        types = output_types(model) if self._scene.computes else {}
         trt, network = self._scene.trt, self._network
         io = []
         for is_input, values in ((True, graph.input), (False, graph.output)):
@@ -253,10 +257,11 @@ class OnnxParser(Strict):
                 self._errors.append(trt.ParserError(index, node))
                 continue
             output = trt.ITensor()
-            output._put(name=node.output[0], dtype=trt.DataType["INT32" if node.op_type == "Shape" else "FLOAT"])
+            kind = types.get(node.output[0], "INT32" if node.op_type == "Shape" else "FLOAT")
+            output._put(name=node.output[0], dtype=trt.DataType[kind])
             network._layers.append(trt.ILayer(node.name, node.op_type, output))
         network._put(num_inputs=len(network._inputs), num_layers=len(network._layers))
-        network._io = io
+        network._io, network._model = io, model
         self._put(num_errors=len(self._errors))
         return not self._errors
 

@@ -8,26 +8,34 @@ from typing import Any
 
 import numpy as np
 
+from ..facts import version_key
+from .fake_arithmetic import run_graph
 from .fake_scene import MAGIC, Strict
 
 NUMPY = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "INT32": np.int32, "INT64": np.int64}
+
+WORDS = {"FLOAT": ("Float", "FP32"), "HALF": ("Half", "FP16"), "INT8": ("Int8", "Int8")}
+# a newer major version that loads an engine built version compatible by an older one, as NVIDIA's support matrix says
+NEWER_MAJOR = {8: 10, 10: 11}
 
 
 class EngineInspector(Strict):
     _real = "EngineInspector"
 
-    def __init__(self, layers: list[str]) -> None:
-        self._layers = layers
+    def __init__(self, layers: list[str], types: list[str]) -> None:
+        self._layers, self._types = layers, types
 
     def get_engine_information(self, format: Any) -> str:
         assert format.name == "JSON"
         apart = self._scene.version.startswith("11")
-        tensor = (
-            {"Format": "Row major linear", "Datatype": "Half"}
-            if apart
-            else {"Format/Datatype": "Row major linear FP16"}
-        )
-        rows = [{"Name": name, "LayerType": "Cask", "Inputs": [tensor], "Outputs": [tensor]} for name in self._layers]
+        rows = []
+        for name, kind in zip(self._layers, self._types, strict=True):
+            tensor = (
+                {"Format": "Row major linear", "Datatype": WORDS[kind][0]}
+                if apart
+                else {"Format/Datatype": f"Row major linear {WORDS[kind][1]}"}
+            )
+            rows.append({"Name": name, "LayerType": "Cask", "Inputs": [tensor], "Outputs": [tensor]})
         return json.dumps({"Layers": rows, "I/O Tensors" if apart else "Bindings": []})
 
 
@@ -94,7 +102,14 @@ class IExecutionContext(Strict):
             data = self._gpu.bytes_at(addresses[tensor["name"]], int(np.prod(shape)) * dtype.itemsize)
             views[tensor["name"]] = data.view(dtype).reshape(shape)
         self._scene.images = views["image"].copy()
-        for name, value in expected_outputs(views["image"], views.get("class_bias")).items():
+        graph = self._spec.get("graph")
+        if graph is None:
+            outputs = expected_outputs(views["image"], views.get("class_bias"))
+        else:
+            outputs = run_graph(graph, {t["name"]: views[t["name"]] for t in self._spec["io"] if t["is_input"]})
+            if self._scene.distort:
+                outputs = self._scene.distort(self._spec["types"], outputs)
+        for name, value in outputs.items():
             views[name][:] = value
         self._has_run = True
 
@@ -147,7 +162,8 @@ class ICudaEngine(Strict):
         return scene.trt.IExecutionContext(self)
 
     def create_engine_inspector(self) -> Any:
-        return self._scene.trt.EngineInspector(self._spec["layers"])
+        layers = self._spec["layers"]
+        return self._scene.trt.EngineInspector(layers, self._spec.get("types", ["HALF"] * len(layers)))
 
     def _tensor(self, name: str) -> dict[str, Any]:
         return next(tensor for tensor in self._spec["io"] if tensor["name"] == name)
@@ -169,9 +185,17 @@ class Runtime(Strict):
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
         content = bytes(serialized_engine)
         spec = json.loads(content[len(MAGIC) :]) if content.startswith(MAGIC) else {"version": "no engine at all"}
-        if spec["version"] != self._scene.version:
+        if not self._takes(spec):
             self._scene.say(self._logger, "ERROR", f"Version tag does not match: {spec['version']}")
             return None
         assert spec["dla"] == self.DLA_core, "the DLA core must be set before"
         assert spec["host_code"] <= self.engine_host_code_allowed
         return self._scene.trt.ICudaEngine(spec, self)
+
+    def _takes(self, spec: dict[str, Any]) -> bool:
+        if spec["version"] == self._scene.version:
+            return True
+        if not (spec.get("host_code") and self.engine_host_code_allowed):
+            return False
+        built, here = version_key(spec["version"]), version_key(self._scene.version)
+        return built < here and here[0] in (built[0], NEWER_MAJOR.get(built[0]))

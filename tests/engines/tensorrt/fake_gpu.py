@@ -39,6 +39,7 @@ class FakeGpu:
 
     def __init__(self, *, integrated: bool) -> None:
         self.integrated = integrated
+        self.name = "Orin (fake)"
         self.memory: dict[int, NDArray[np.uint8]] = {}
         self.streams: dict[int, FakeQueue] = {}
         self.live: Counter[str] = Counter()

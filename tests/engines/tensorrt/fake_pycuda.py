@@ -43,7 +43,7 @@ class Device:
             raise CudaError("invalid device ordinal")
 
     def name(self) -> str:
-        return "Orin (fake)"
+        return self._gpu.name
 
     def compute_capability(self) -> tuple[int, int]:
         return (8, 7)

@@ -27,6 +27,8 @@ class Scene:
         steps: Called before each step of a build.
         images: What the engine was given last.
         fail: Method of the execution context -> the number of the call that fails, from 1.
+        distort: Changes what an engine that computes gives: `(types of its layers, outputs) -> outputs`.
+        computes: Whether an engine computes its graph, in ONNX Runtime; else block means, whatever the graph says.
     """
 
     gpu: FakeGpu
@@ -44,6 +46,8 @@ class Scene:
     calls: Counter[str] = field(default_factory=Counter)
     trt: Any = None
     images: Any = None
+    computes: bool = False
+    distort: Any = None
 
     def refuses(self, name: str) -> bool:
         self.calls[name] += 1

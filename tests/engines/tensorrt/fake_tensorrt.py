@@ -1,7 +1,8 @@
 """`tensorrt` on a fake GPU, in the shape of one version: what its bindings do not have, the fake does not have.
 
 `fake_builder` and `fake_engine` hold the union of what edgead uses; here it is cut to a version with the committed facts,
-and a test holds the signatures against the same facts. An "engine" is JSON.
+and a test holds the signatures against the same facts. An "engine" is JSON, with the graph in it where the scene says
+that engines compute (`fake_arithmetic`).
 """
 
 from __future__ import annotations
