@@ -326,6 +326,7 @@ def bench(
     engine: EngineOption = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames to measure.")] = 100,
     frame_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the camera's pictures in px.")] = "480x640",
+    operators: Annotated[bool, typer.Option("--operators", help="Also say which operators take the time.")] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the numbers as JSON to this file, - for stdout.")
     ] = None,
@@ -348,8 +349,9 @@ def bench(
     with _engine(bundle, engine, settings) as (opened, runner), TerminalProgress() as progress:
         startup_s = time.monotonic() - started
         result = run(
-            opened, runner, progress, n_frames=frames, frame_size=(int(size[1]), int(size[2])), startup_s=startup_s
-        )
+            opened, runner, progress, n_frames=frames, frame_size=(int(size[1]), int(size[2])), startup_s=startup_s,
+            operators=operators,
+        )  # fmt: skip
     if json_file is not None:
         _write_json(json_file, result.to_json())
     if json_file is None or str(json_file) != "-":

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from edgead.commands.bench import BenchResult
     from edgead.commands.doctor import Diagnosis
     from edgead.engines.fingerprint import EngineRecord
+    from edgead.engines.operator_times import OperatorTime
     from edgead.evaluation.evaluate import EvaluationResult
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 MIN_WIDTH = 60
+MOST_OPERATORS = 10
 STATUS_STYLE = {"ok": "green", "info": "dim", "warning": "yellow", "failed": "bold red"}
 
 
@@ -140,6 +142,8 @@ def show_bench(result: BenchResult) -> None:
         f"{content['fps']:.1f} frames/s · end to end / engine {ratio:.2f} · start-up {content['startup_s']:.2f} s · "
         f"memory {content['rss_mb']:.0f} MB · {content['multiply_adds'] / 1e6:.0f} M multiply-adds"
     )
+    if result.operators is not None:
+        _show_operators(result.operators)
     if gpu:
         out.print(
             "launched as one CUDA graph" if gpu["cuda_graph"] else f"no CUDA graph: {gpu['cuda_graph_note']}",
@@ -150,6 +154,23 @@ def show_bench(result: BenchResult) -> None:
                 f"Note: the engine was {gpu['power_note']}. To measure this mode, edgead build-engine --rebuild.",
                 markup=False,
             )
+
+
+def _show_operators(times: list[OperatorTime]) -> None:
+    """Where an engine's time goes: kinds of operators, and the slowest single ones."""
+    from edgead.engines.operator_times import by_operator
+
+    whole = sum(one.milliseconds for one in times)
+    kinds = _table("operator", "nodes", "ms", "share")
+    for name, count, milliseconds in by_operator(times)[:MOST_OPERATORS]:
+        kinds.add_row(escape(name), str(count), f"{milliseconds:.2f}", f"{milliseconds / whole:.0%}")
+    out.print(kinds)
+    slowest = _table("slowest", "operator", "ms", "share")
+    for one in times[:MOST_OPERATORS]:
+        slowest.add_row(
+            escape(one.node), escape(one.operator), f"{one.milliseconds:.2f}", f"{one.milliseconds / whole:.0%}"
+        )
+    out.print(slowest)
 
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:

@@ -6,7 +6,7 @@ import resource
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
 from edgead.commands.progress import Progress
+from edgead.engines.onnx_runner import OnnxRunner
+from edgead.engines.operator_times import OperatorTime, operator_times
 from edgead.engines.tensorrt.runner import TensorRTRunner
+from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import segmenter_of
 from edgead.runner import Runner
 from edgead.stream.detector import Detector
@@ -51,7 +54,7 @@ class GpuBench:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Latencies of n frames, in ms; `gpu` is of a TensorRT engine."""
+    """Latencies of n frames, in ms; `gpu` is of a TensorRT engine, `operators` of one of ONNX Runtime where asked for."""
 
     engine: str
     device: str
@@ -62,6 +65,7 @@ class BenchResult:
     rss_mb: float
     multiply_adds: int
     gpu: GpuBench | None = None
+    operators: list[OperatorTime] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `bench --json`."""
@@ -76,6 +80,7 @@ class BenchResult:
             "startup_s": self.startup_s,
             "multiply_adds": self.multiply_adds,
             "gpu": self.gpu.to_json() if self.gpu else None,
+            "operators": None if self.operators is None else [asdict(one) for one in self.operators],
         }
 
 
@@ -85,7 +90,14 @@ def percentiles(values: list[float]) -> dict[str, float]:
 
 
 def bench(
-    bundle: Bundle, runner: Runner, progress: Progress, *, n_frames: int, frame_size: tuple[int, int], startup_s: float
+    bundle: Bundle,
+    runner: Runner,
+    progress: Progress,
+    *,
+    n_frames: int,
+    frame_size: tuple[int, int],
+    startup_s: float,
+    operators: bool = False,
 ) -> BenchResult:
     """Measure on the bundle's reference pictures, engine-only and end-to-end runs taking turns on the same frames.
 
@@ -96,7 +108,16 @@ def bench(
         n_frames: Measured frames, after a warm-up of 10.
         frame_size: `(height, width)` of the camera pictures to imitate.
         startup_s: Time that opening bundle and engine took.
+        operators: Also measure each operator of the engine's graph, in runs of their own.
+
+    Raises:
+        ConfigError: If `operators` is asked of an engine that ONNX Runtime does not run on the CPU.
     """
+    if operators and not (isinstance(runner, OnnxRunner) and runner.device == "cpu"):
+        raise ConfigError(
+            f"--operators measures engines of ONNX Runtime on the CPU, not {runner.engine_name} on {runner.device}.",
+            hint="Add --engine reference; for TensorRT, `trtexec --loadEngine=... --dumpProfile` has the same.",
+        )
     frames = _frames(bundle, frame_size)
     calibration = bundle.calibration()
     nfa = bundle.manifest.nfa
@@ -138,8 +159,14 @@ def bench(
         startup_s=round(startup_s, 3),
         rss_mb=round(peak_rss_mb(), 1),
         multiply_adds=bundle.manifest.cost.multiply_adds,
+        operators=_operators(runner, bundle, n_frames) if operators else None,
         gpu=GpuBench(gpu_ms, tensorrt.uses_graph, tensorrt.graph_note, tensorrt.power_note) if tensorrt else None,
     )
+
+
+def _operators(runner: Runner, bundle: Bundle, n_frames: int) -> list[OperatorTime]:
+    assert isinstance(runner, OnnxRunner)
+    return operator_times(runner, bundle.reference()["images"][:1], runs=n_frames)
 
 
 def peak_rss_mb() -> float:

@@ -49,6 +49,8 @@ class OnnxRunner:
     """
 
     def __init__(self, path: Path, *, threads: int, engine_name: str, device: Device = "cpu") -> None:
+        self.path = path
+        self.threads = threads
         self.engine_name = engine_name
         self.device: Device = device
         try:
@@ -91,6 +93,13 @@ class OnnxRunner:
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime failed on a batch of {len(batch)}: {_first_line(error)}") from error
         return dict(zip(self._names, values, strict=True))
+
+    def feed(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+        """The graph's inputs for images of unknown class."""
+        values: dict[str, NDArray[np.generic]] = {self.input_spec.name: batch}
+        if self._class_bias is not None:
+            values[self._class_bias.name] = np.zeros((len(batch), self._class_bias.shape[1] or 0), np.float32)
+        return values
 
     def __enter__(self) -> Self:
         return self

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.engines.onnx_runner import open_profiling_session
-from edgead.precision.ranges import feed_of
+from edgead.engines.onnx_runner import OnnxRunner, open_profiling_session
 
 WARM_UP = 3
 _KERNEL = "_kernel_time"
@@ -35,21 +34,20 @@ class OperatorTime:
     milliseconds: float
 
 
-def operator_times(path: Path, image: NDArray[np.uint8], *, runs: int, threads: int) -> list[OperatorTime]:
+def operator_times(runner: OnnxRunner, image: NDArray[np.uint8], *, runs: int) -> list[OperatorTime]:
     """Run an engine with ONNX Runtime's profiler, which costs a little itself.
 
     Args:
-        path: The engine's file.
+        runner: Of an engine on the CPU.
         image: `(1, H, W, 3)` uint8 RGB.
         runs: Measured runs, after three others.
-        threads: CPU threads; 0 = one per core that this process may use.
 
     Returns:
         Every node that took part, the slowest first.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session = open_profiling_session(path, threads, Path(folder) / "profile")
-        feed = feed_of(session, image)
+        session = open_profiling_session(runner.path, runner.threads, Path(folder) / "profile")
+        feed = runner.feed(image)
         for _ in range(WARM_UP + runs):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

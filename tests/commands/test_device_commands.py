@@ -21,7 +21,9 @@ from edgead.commands.export import export
 from edgead.commands.progress import Silent
 from edgead.commands.train import TrainResult
 from edgead.engines.build import open_engine
-from edgead.errors import BundleError, DataError, EngineBuildError, EngineMismatchError
+from edgead.engines.operator_times import by_operator
+from edgead.errors import BundleError, ConfigError, DataError, EngineBuildError, EngineMismatchError
+from edgead.terminal import show_bench
 
 BundleCopy = Callable[[], Bundle]
 METRICS = {
@@ -141,6 +143,40 @@ def test_reference_images_hold_both_verdicts_worth_comparing(tiny_result: TrainR
     assert scores[1::2].mean() > scores[0::2].mean()
 
 
+def test_bench_says_which_operators_take_the_time(tiny_result: TrainResult, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every node of the graph that computes is listed once, convolutions among them; not of an engine of another kind."""
+    bundle = tiny_result.bundle
+    with open_engine(bundle, "reference", threads=1) as runner:
+        result = bench(bundle, runner, Silent(), n_frames=5, frame_size=(100, 120), startup_s=0.1, operators=True)
+        assert result.operators is not None
+        kinds = {name: count for name, count, _ in by_operator(result.operators)}
+        assert kinds["Conv"] > 10
+        assert len({one.node for one in result.operators}) == len(result.operators)
+        assert sum(one.milliseconds for one in result.operators) < 3 * result.to_json()["engine_ms"]["p50"] + 5
+        assert set(result.to_json()["operators"][0]) == {"node", "operator", "milliseconds"}
+        show_bench(result)
+        shown = capsys.readouterr().out
+        assert "slowest" in shown
+        assert "Conv" in shown
+    with pytest.raises(ConfigError, match="ONNX Runtime on the CPU, not reference on cpu"):
+        bench(
+            bundle,
+            _Other(),
+            Silent(),
+            n_frames=1,
+            frame_size=(100, 120),
+            startup_s=0.1,
+            operators=True,  # type: ignore[arg-type]
+        )
+
+
+class _Other:
+    """A runner of another kind."""
+
+    engine_name = "reference"
+    device = "cpu"
+
+
 def test_bench_has_the_documented_keys(tiny_result: TrainResult) -> None:
     """Bench measures the engine alone and end to end, with every documented key."""
     with open_engine(tiny_result.bundle, None, threads=1) as runner:
@@ -156,6 +192,7 @@ def test_bench_has_the_documented_keys(tiny_result: TrainResult) -> None:
         "startup_s",
         "multiply_adds",
         "gpu",
+        "operators",
     }
     assert result.keys() == keys
     assert set(result["engine_ms"]) == {"p50", "p95", "p99"}
