@@ -10,7 +10,7 @@ Both layouts cover the same nodes with the same calibrated ranges; backends diff
 Weights are symmetric int8 with one scale per output channel in both.
 
 Products with a matrix per position are covered for ONNX Runtime alone: reading their weights takes longer than the
-arithmetic, and as int8 they are a quarter. Input channels have a scale each there, which the matrices take in.
+arithmetic, and in 8 bits they are a quarter.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ Layout = Literal["tensorrt", "onnxruntime"]
 # above float16's smallest number, so that no scale becomes 0 in any form
 MIN_RANGE = 1e-4
 MIN_SCALE = 1e-7
+MIDDLE = 128
 QUANTISABLE = ("Conv",)
 
 
@@ -110,35 +111,46 @@ class _Quantiser:
             self.graph.set_constant(f"{node.name}/bias", -error)
 
     def product(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """`x @ W` of `(P, N, C)` and `(P, C, K)` in integers: x with a scale per channel, W with one per position and column."""
-        reach = np.maximum(self.channel_reach[node.input[0]], MIN_RANGE)
-        step = (reach / 127.0).astype(np.float32)
-        weight = np.asarray(self.graph.constant(node.input[1]), np.float32) * step[:, None]
-        limit = self.options.weight_limit
-        scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / limit, MIN_SCALE)
-        base = f"{node.name}/product"
+        """`x @ W` of `(P, N, C)` and `(P, C, K)` in integers.
+
+        W has a scale per position and column. x is divided by the reach of its channels, which W takes in, and then has a
+        scale per position and image that is found when it runs: decorrelation makes small differences count, and a defect
+        may exceed whatever good images showed. W is unsigned: products with signed weights saturate on x86 without VNNI.
+        """
+        source, base = node.input[0], f"{node.name}/product"
+        reach = np.maximum(self.channel_reach[source], MIN_RANGE).astype(np.float32)
+        weight = np.asarray(self.graph.constant(node.input[1]), np.float32) * reach[:, None]
+        scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127.0, MIN_SCALE).astype(np.float32)
         values = {
-            "per_step": 1.0 / step,
+            "per_reach": 1.0 / reach,
+            "smallest": np.asarray(MIN_SCALE, np.float32),
+            "per_step": np.asarray(1.0 / 127.0, np.float32),
             "one": np.asarray(1.0, np.float32),
-            "zero_point": np.asarray(128, np.uint8),
-            "weight": np.clip(np.rint(weight / scale), -limit, limit).astype(np.int8),
-            "scale": scale.astype(np.float32),
+            "middle": np.asarray(MIDDLE, np.uint8),
+            "weight": (np.rint(weight / scale) + MIDDLE).astype(np.uint8),
+            "scale": scale,
         }
         for name, value in values.items():
             self.graph.set_constant(f"{base}/{name}", value)
 
-        def make(kind: str, result: str, *reads: str, **attributes: int) -> onnx.NodeProto:
-            names = [name if name == node.input[0] else f"{base}/{name}" for name in reads]
+        def make(kind: str, result: str, *reads: str, **attributes: int | list[int]) -> onnx.NodeProto:
+            names = [name if name == source else f"{base}/{name}" for name in reads]
             made = helper.make_node(kind, names, [f"{base}/{result}"], f"{base}/{result}")
             made.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
             return made
 
         return [
-            make("Mul", "steps", node.input[0], "per_step"),
-            make("QuantizeLinear", "quantised", "steps", "one", "zero_point"),
-            make("MatMulInteger", "integers", "quantised", "weight", "zero_point"),
+            make("Mul", "equal", source, "per_reach"),
+            make("Abs", "magnitude", "equal"),
+            make("ReduceMax", "largest", "magnitude", axes=[-1], keepdims=1),
+            make("Mul", "rough", "largest", "per_step"),
+            make("Max", "step", "rough", "smallest"),
+            make("Div", "steps", "equal", "step"),
+            make("QuantizeLinear", "quantised", "steps", "one", "middle"),
+            make("MatMulInteger", "integers", "quantised", "weight", "middle", "middle"),
             make("Cast", "floats", "integers", to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{base}/floats", f"{base}/scale"], node.output, node.name),
+            make("Mul", "scaled", "floats", "step"),
+            helper.make_node("Mul", [f"{base}/scaled", f"{base}/scale"], node.output, node.name),
         ]
 
     def _integer_bias(self, node: onnx.NodeProto, weight_scale: NDArray[np.float32]) -> onnx.NodeProto:
