@@ -88,8 +88,14 @@ def record_of(bundle: Bundle, name: str) -> EngineRecord:
     return read_record(bundle.engines_path / name)
 
 
-@pytest.mark.parametrize("version", [WEAK, TYPED, TYPED_ONLY])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize(
+    ("precision", "version"),
+    [
+        *((precision, version) for version in (WEAK, TYPED, TYPED_ONLY) for precision in ("fp32", "fp16")),
+        ("int8", TYPED),
+        *(pytest.param("int8", version, marks=pytest.mark.slow) for version in (WEAK, TYPED_ONLY)),
+    ],
+)
 def test_an_engine_is_built_judged_installed_and_used(
     desk: Desk, bundle_copy: BundleCopy, tiny_data: Path, version: str, precision: str
 ) -> None:
