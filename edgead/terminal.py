@@ -84,18 +84,16 @@ def show_engine(record: EngineRecord) -> None:
     )
     table.add_row(judged, f"{gate.reference_auroc:.4f}", f"{gate.engine_auroc:.4f}")
     table.add_row("score correlation (Spearman)", "", f"{gate.score_correlation:.4f}")
-    table.add_row(
-        "held-out good images above the threshold", f"{gate.false_alarm_rate_before:.1%} of these scores",
-        f"{gate.false_alarm_rate:.1%} with its own",
-    )  # fmt: skip
+    table.add_row("held-out good images above float32's threshold", "", f"{gate.false_alarm_rate_before:.1%}")
+    table.add_row("the same above its own threshold", "", f"{gate.false_alarm_rate:.1%}")
     table.add_row("milliseconds per image, in turns", f"{lower.reference_ms:.1f}", f"{lower.engine_ms:.1f}")
     table.add_row(f"multiply-adds in {precision}", "", f"{lower.coverage:.1%}")
     out.print(table)
     higher = [layer for layer in lower.layers if layer.precision != precision]
     if higher:
-        rows = _table("kept higher", "precision", f"error of {precision} alone")
+        rows = _names_last("precision", f"error of {precision} alone", "kept higher")
         for layer in higher:
-            rows.add_row(escape(layer.name), layer.precision, "" if layer.error is None else f"{layer.error:.1e}")
+            rows.add_row(layer.precision, "" if layer.error is None else f"{layer.error:.1e}", escape(layer.name))
         out.print(rows)
 
 
@@ -165,11 +163,10 @@ def _show_operators(times: list[OperatorTime]) -> None:
     for name, count, milliseconds in by_operator(times)[:MOST_OPERATORS]:
         kinds.add_row(escape(name), str(count), f"{milliseconds:.2f}", f"{milliseconds / whole:.0%}")
     out.print(kinds)
-    slowest = _table("slowest", "operator", "ms", "share")
+    slowest = _names_last("slowest", "ms", "share", "node")
     for one in times[:MOST_OPERATORS]:
-        slowest.add_row(
-            escape(one.node), escape(one.operator), f"{one.milliseconds:.2f}", f"{one.milliseconds / whole:.0%}"
-        )
+        share = f"{one.milliseconds / whole:.0%}"
+        slowest.add_row(escape(one.operator), f"{one.milliseconds:.2f}", share, escape(one.node))
     out.print(slowest)
 
 
@@ -203,6 +200,13 @@ def _table(first: str, *others: str) -> Table:
     table.add_column(first, no_wrap=True)
     for name in others:
         table.add_column(name, justify="right")
+    return table
+
+
+def _names_last(first: str, *others: str) -> Table:
+    """A table whose last column has long names, that wrap rather than push the numbers out."""
+    table = _table(first, *others[:-1])
+    table.add_column(others[-1], overflow="fold")
     return table
 
 
