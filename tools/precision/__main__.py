@@ -25,15 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what is missing and write the page; 1 if a job failed."""
     options = _parser().parse_args(arguments)
     table = read_table(options.config)
-    records = _published(options.json)
+    records = {**_published(options.json), **_finished(options.work)}
     jobs = jobs_of(table, options.only)
     failed = 0
     if not options.only_page:
         for number, job in enumerate(jobs, start=1):
-            path = options.work / "jobs" / f"{job.id}.json"
-            if path.is_file() and not options.again:
-                records[job.id] = json.loads(path.read_text(encoding="utf-8"))
-                continue
             if job.id in records and not options.again:
                 continue
             started = time.monotonic()
@@ -43,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed += 1
                 print(f"{number}/{len(jobs)} {job.id}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 continue
-            write_json(path, records[job.id])
+            write_json(options.work / "jobs" / f"{job.id}.json", records[job.id])
             print(
                 f"{number}/{len(jobs)} {job.id}: {_line(records[job.id])}, {time.monotonic() - started:.0f} s",
                 flush=True,
@@ -70,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _published(path: Path) -> dict[str, Record]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _finished(work: Path) -> dict[str, Record]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (work / "jobs").glob("*.json")}
 
 
 def _do(table: Table, job: Job, root: Path, work: Path) -> Record:
