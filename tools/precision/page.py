@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 from edgead.storage import write_bytes
 from tools.precision.measure import Record
-from tools.precision.table import COMMAND, UNIFIED, Table, recipe_form
+from tools.precision.table import COMMAND, UNIFIED, RecipePart, Table, places, recipe_form
 from tools.results.markdown import NOTHING, Row, number, table
 
 GOAL_POINTS = 0.3
@@ -54,8 +53,8 @@ def render(table_: Table, records: Mapping[str, Record]) -> str:
         "## What stays in float, and the time",
         _costs(table_, records),
     ]
-    for layout in table_.recipe_models:
-        sections += [f"## Recipes, {LAYOUTS[layout]}", _recipes(table_, records, layout)]
+    for part in table_.recipes:
+        sections += [f"## Recipes, {LAYOUTS[part.layout]}", _recipes(table_, records, part)]
     sections += [SEPARATION, "## Running it again", f"`{COMMAND} DATA_ROOT`; one job: `--only ID --again`."]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -85,7 +84,7 @@ def _metric(table_: Table, records: Mapping[str, Record], metric: str) -> str:
 def _costs(table_: Table, records: Mapping[str, Record]) -> str:
     rows: list[Row] = []
     for name, model in table_.models.items():
-        for place in (UNIFIED,) if model.unified else table_.data_sets:
+        for place in places(table_, name):
             for form in ("int8-gated", "int8-gated-tensorrt"):
                 record = records.get(f"{name}-{place}-{form}")
                 if record is None:
@@ -119,14 +118,14 @@ def _verdict(table_: Table, records: Mapping[str, Record]) -> str:
     return "\n".join([goal, "", *lines])
 
 
-def _recipes(table_: Table, records: Mapping[str, Record], layout: Literal["onnxruntime", "tensorrt"]) -> str:
+def _recipes(table_: Table, records: Mapping[str, Record], part: RecipePart) -> str:
     rows: list[Row] = []
     drops = {}
-    for recipe in table_.recipes:
+    for recipe in part.recipes:
         found = []
-        for name in table_.recipe_models.get(layout, ()):
-            for place in (UNIFIED,) if table_.models[name].unified else table_.data_sets:
-                record = records.get(f"{name}-{place}-{recipe_form(layout, recipe)}")
+        for name in part.models:
+            for place in places(table_, name):
+                record = records.get(f"{name}-{place}-{recipe_form(table_, part.layout, recipe)}")
                 plain = records.get(f"{name}-{place}-fp32")
                 if record and plain:
                     found.append((record, plain))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TABLE = Path(__file__).with_name("table.yaml")
 COMMAND = "python -m tools.precision"
 UNIFIED = "unified"
+Layout = Literal["onnxruntime", "tensorrt"]
 RECIPES = Path(__file__).parents[2] / "calibration"
 
 
@@ -30,12 +32,21 @@ class ModelPart(_Part):
 
 
 class Form(_Part):
-    """A precision, and how it is reached."""
+    """A precision, and how it is reached; of some models, or of all."""
 
     precision: Literal["fp32", "fp16", "int8"]
     recipe: str | None = None
     gated: bool = False
-    layout: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
+    layout: Layout = "onnxruntime"
+    models: tuple[str, ...] = ()
+
+
+class RecipePart(_Part):
+    """Recipes that are compared in one layout."""
+
+    layout: Layout
+    models: tuple[str, ...]
+    recipes: tuple[str, ...] = Field(min_length=1)
 
 
 class Table(_Part):
@@ -46,13 +57,13 @@ class Table(_Part):
     budget: dict[str, Any]
     models: dict[str, ModelPart]
     forms: dict[str, Form]
-    recipes: tuple[str, ...]
-    recipe_models: dict[Literal["onnxruntime", "tensorrt"], tuple[str, ...]]
+    recipes: tuple[RecipePart, ...]
 
     @model_validator(mode="after")
     def _names_exist(self) -> Table:
-        unknown = {name for names in self.recipe_models.values() for name in names} - set(self.models)
-        unknown |= {name for name in self.recipes if not recipe_path(name).is_file()}
+        used = [name for part in (*self.forms.values(), *self.recipes) for name in part.models]
+        recipes = [name for part in self.recipes for name in part.recipes]
+        unknown = set(used) - set(self.models) | {name for name in recipes if not recipe_path(name).is_file()}
         if unknown:
             raise ValueError(f"unknown models or recipes: {', '.join(sorted(unknown))}")
         return self
@@ -95,26 +106,39 @@ def recipe_path(name: str) -> Path:
     return RECIPES / f"{name}.yaml"
 
 
-def recipe_form(layout: str, recipe: str) -> str:
-    """The name of an ungated form that a recipe makes."""
-    return f"recipe-{layout}-{recipe}"
+def recipe_form(table: Table, layout: Layout, recipe: str) -> str:
+    """The name of the ungated form that a recipe makes; one of the table's forms where it is the same."""
+    wanted = (layout, recipe)
+    same = (
+        name
+        for name, form in table.forms.items()
+        if form.precision == "int8" and not form.gated and not form.models and (form.layout, form.recipe) == wanted
+    )
+    return next(same, f"recipe-{layout}-{recipe}")
 
 
 def jobs_of(table: Table, pattern: str | None = None) -> list[Job]:
     """All jobs, those of the main table first."""
-    jobs = []
+    jobs: dict[str, Job] = {}
+
+    def add(models: Sequence[str], form: str, how: Form) -> None:
+        for name in models:
+            for data in places(table, name):
+                job = Job(name, data, form, how)
+                jobs.setdefault(job.id, job)
+
     for form, how in table.forms.items():
-        for name, model in table.models.items():
-            jobs += [Job(name, data, form, how) for data in ((UNIFIED,) if model.unified else table.data_sets)]
-    for layout, models in table.recipe_models.items():
-        for recipe in table.recipes:
-            how = Form(precision="int8", recipe=recipe, layout=layout)
-            jobs += [
-                Job(name, data, recipe_form(layout, recipe), how)
-                for name in models
-                for data in ((UNIFIED,) if table.models[name].unified else table.data_sets)
-            ]
-    return [job for job in jobs if pattern is None or fnmatchcase(job.id, pattern)]
+        add(how.models or tuple(table.models), form, how)
+    for part in table.recipes:
+        for recipe in part.recipes:
+            how = Form(precision="int8", recipe=recipe, layout=part.layout)
+            add(part.models, recipe_form(table, part.layout, recipe), how)
+    return [job for job in jobs.values() if pattern is None or fnmatchcase(job.id, pattern)]
+
+
+def places(table: Table, model: str) -> tuple[str, ...]:
+    """Where a model is trained: on each data set, or on all of them at once."""
+    return (UNIFIED,) if table.models[model].unified else table.data_sets
 
 
 def settings_of(table: Table, job: Job) -> dict[str, Any]:
