@@ -96,8 +96,8 @@ def test_page_judges_the_goal(points: float, said: str) -> None:
 
 def test_page_names_the_recipe_with_the_smallest_drop_of_each_layout() -> None:
     table = read_table()
-    page = render(table, make_records(table, {}, {"default": 0.01, "unequalised": -0.01}))
-    assert page.count("Smallest mean drop on pseudo-defects: `unequalised`.") == 2
+    page = render(table, make_records(table, {}, {"default": 0.01, "uncorrected": -0.01}))
+    assert page.count("Smallest mean drop on pseudo-defects: `uncorrected`.") == 2
 
 
 def test_small_table_is_measured_resumed_and_written(
