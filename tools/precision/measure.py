@@ -116,7 +116,7 @@ def _form(job: Job, bundle: Bundle, reference: Runner, progress: Progress) -> It
         record = build_lower(bundle, backend, LowerOptions(recipe=recipe), progress)
         assert record.lower is not None
         runner, own = open_calibrated(bundle, f"{backend.name}-{backend.precision}", threads=0)
-        kept = [layer.name for layer in record.lower.layers if layer.precision == "fp32"]
+        kept = [layer.name for layer in record.lower.layers if layer.precision != backend.precision]
         with runner:
             yield runner, own, {
                 "coverage": record.lower.coverage,

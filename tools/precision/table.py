@@ -45,6 +45,7 @@ class RecipePart(_Part):
     """Recipes that are compared in one layout."""
 
     layout: Layout
+    gated: bool = False
     models: tuple[str, ...]
     recipes: tuple[str, ...] = Field(min_length=1)
 
@@ -106,15 +107,13 @@ def recipe_path(name: str) -> Path:
     return RECIPES / f"{name}.yaml"
 
 
-def recipe_form(table: Table, layout: Layout, recipe: str) -> str:
-    """The name of the ungated form that a recipe makes; one of the table's forms where it is the same."""
-    wanted = (layout, recipe)
-    same = (
-        name
-        for name, form in table.forms.items()
-        if form.precision == "int8" and not form.gated and not form.models and (form.layout, form.recipe) == wanted
-    )
-    return next(same, f"recipe-{layout}-{recipe}")
+def recipe_form(table: Table, part: RecipePart, recipe: str) -> str:
+    """The name of the form that a recipe makes; one of the table's forms where it is the same."""
+    wanted = Form(precision="int8", recipe=recipe, gated=part.gated, layout=part.layout)
+    for name, form in table.forms.items():
+        if form.model_copy(update={"models": ()}) == wanted and set(part.models) <= set(form.models or table.models):
+            return name
+    return "-".join(["recipe", part.layout, *(["gated"] if part.gated else []), recipe])
 
 
 def jobs_of(table: Table, pattern: str | None = None) -> list[Job]:
@@ -131,8 +130,8 @@ def jobs_of(table: Table, pattern: str | None = None) -> list[Job]:
         add(how.models or tuple(table.models), form, how)
     for part in table.recipes:
         for recipe in part.recipes:
-            how = Form(precision="int8", recipe=recipe, layout=part.layout)
-            add(part.models, recipe_form(table, part.layout, recipe), how)
+            how = Form(precision="int8", recipe=recipe, gated=part.gated, layout=part.layout)
+            add(part.models, recipe_form(table, part, recipe), how)
     return [job for job in jobs.values() if pattern is None or fnmatchcase(job.id, pattern)]
 
 
