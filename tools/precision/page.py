@@ -13,6 +13,7 @@ from tools.results.markdown import NOTHING, Row, number, table
 
 GOAL_POINTS = 0.3
 GOAL_COVERAGE = 0.9
+CORRELATION = 5  # column of the recipes' table
 FORMS = {
     "fp32": "fp32",
     "fp16": "fp16",
@@ -154,7 +155,8 @@ def _recipes(table_: Table, records: Mapping[str, Record], part: RecipePart) -> 
         "test: image AUROC",
         "test: AUPRO 0.3",
     )
-    return table(head, rows)
+    closest = max(rows, key=lambda row: float(row[CORRELATION]))[0]
+    return f"{table(head, rows)}\n\nRanks closest to float32's: `{closest}`."
 
 
 def _change(found: list[tuple[Record, Record]], metric: str) -> str:
