@@ -15,7 +15,7 @@ from edgead.commands.doctor.jetson import JETPACKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
-WITHOUT_COMMANDS = ("docs/results.md",)  # it names the tool that makes it
+WITHOUT_COMMANDS = ("docs/results.md", "docs/precision.md")  # they name the tools that make them
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
