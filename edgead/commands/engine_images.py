@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgead.bundle import Bundle
 from edgead.commands.gate import GateImages, scores_of
 from edgead.commands.progress import Progress
-from edgead.data.dataset import Sample
+from edgead.data.dataset import Sample, spread
 from edgead.data.layouts import find_dataset
 from edgead.data.pseudo_defects import make_pseudo_defect
 from edgead.data.reader import read_image
@@ -54,7 +54,7 @@ def calibration_images(
         return CalibrationImages(images, _named([f"bundle {i}" for i in range(len(images))], images))
     dataset = find_dataset(folder, need_train=False)
     samples = [sample for sample in (*dataset.train, *dataset.test) if not sample.gt_label]
-    images, names = _read(bundle, _spread(samples, limit), progress)
+    images, names = _read(bundle, spread(samples, limit), progress)
     if len(images) < MIN_CALIBRATION:
         raise DataError(
             f"INT8 calibration needs at least {MIN_CALIBRATION} good images; {folder} has {len(images)} that can be read.",
@@ -136,9 +136,3 @@ def _named(names: Sequence[str], images: NDArray[np.uint8]) -> tuple[str, ...]:
     return tuple(
         f"{name} {hashlib.sha256(image.tobytes()).hexdigest()[:12]}" for name, image in zip(names, images, strict=True)
     )
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    if len(samples) <= count:
-        return list(samples)
-    return [samples[round(i)] for i in np.linspace(0, len(samples) - 1, count)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from edgead.bundle import (
 )
 from edgead.commands.calibration import Batch, calibrate_runner
 from edgead.commands.progress import Progress
-from edgead.data.dataset import Sample
+from edgead.data.dataset import spread
 from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
 from edgead.storage import scratch_folder
@@ -222,7 +222,7 @@ def _save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> 
 
 def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
     """Good images, every other one with a pseudo-defect, so that both verdicts are compared."""
-    samples, donors = _spread(data.split.early_stop, config.train.reference_images), data.split.fit
+    samples, donors = spread(data.split.early_stop, config.train.reference_images), data.split.fit
     images = []
     for i, sample in enumerate(samples):
         images.append(data.read_pseudo(sample, donors[i % len(donors)], (i,)) if i % 2 else data.read(sample))
@@ -231,20 +231,11 @@ def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
 
 def _save_calibration(path: Path, data: TrainingData, config: Config) -> None:
     """Images for the device: those that ranges come from, and those that training did not see."""
-    arrays = {"images": np.stack([data.read(s) for s in _spread(data.split.fit, config.train.calibration_images)])}
-    if held_out := _spread(data.split.calibration, config.train.held_out_images):
+    arrays = {"images": np.stack([data.read(s) for s in spread(data.split.fit, config.train.calibration_images)])}
+    if held_out := spread(data.split.calibration, config.train.held_out_images):
         arrays["held_out"] = np.stack([data.read(sample) for sample in held_out])
         arrays["held_out_classes"] = np.array([data.classes.index(s.class_name) for s in held_out], np.int32)
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """At most `count` samples, evenly over the sequence."""
-    if count == 0:
-        return []
-    if len(samples) <= count:
-        return list(samples)
-    return [samples[round(i)] for i in np.linspace(0, len(samples) - 1, count)]
 
 
 def _batches(data: TrainingData) -> Iterator[Batch]:

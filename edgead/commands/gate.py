@@ -80,8 +80,8 @@ def judge(
         judged_by="labelled images" if is_labelled else "pseudo-defects",
         n_good=len(reference.good),
         n_defective=len(reference.defective),
-        reference_auroc=_auroc(reference),
-        engine_auroc=_auroc(engine),
+        reference_auroc=image_auroc(reference),
+        engine_auroc=image_auroc(engine),
         max_drop=max_drop,
         score_correlation=spearman(*both),
         false_alarm_rate=float(np.mean(engine.held_out > own[POOLED].threshold.value)),
@@ -111,7 +111,8 @@ def spearman(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
 
 
-def _auroc(scores: GateScores) -> float:
+def image_auroc(scores: GateScores) -> float:
+    """Of the defective images against the good ones; 0 where a score is not finite."""
     values = np.concatenate([scores.good, scores.defective])
     labels = np.arange(len(values)) >= len(scores.good)
     found = auroc(values, labels) if np.isfinite(values).all() else 0.0

@@ -205,20 +205,15 @@ def _candidates(
     import onnx
 
     master = onnx.load(str(bundle.model_path))
-    if backend.graph == "fp32":
-        # the backend's own flags lower the precision; it keeps what is named
-        kept = _float32_nodes(master, ranges, progress)
-        yield _Candidate(
-            master.SerializeToString(), frozenset(kept), _half_layers(master, kept), _half_coverage(master, kept)
-        )
-    elif backend.graph == "fp16":
-        kept = _float32_nodes(master, ranges, progress)
-        graph = to_fp16(master, kept)
-        yield _Candidate(
-            graph.SerializeToString(), frozenset(kept), _half_layers(master, kept), _half_coverage(master, kept)
-        )
-    else:
+    if backend.graph == "int8":
         yield from _int8_candidates(master, backend, options, ranges, images, progress)
+        return
+    kept = _float32_nodes(master, ranges, progress)
+    # of a float32 graph the backend's own flags lower the precision; it keeps what is named
+    graph = to_fp16(master, kept) if backend.graph == "fp16" else master
+    yield _Candidate(
+        graph.SerializeToString(), frozenset(kept), _half_layers(master, kept), _half_coverage(master, kept)
+    )
 
 
 def _int8_candidates(

@@ -94,13 +94,6 @@ class OnnxRunner:
             raise EngineError(f"ONNX Runtime failed on a batch of {len(batch)}: {_first_line(error)}") from error
         return dict(zip(self._names, values, strict=True))
 
-    def feed(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-        """The graph's inputs for images of unknown class."""
-        values: dict[str, NDArray[np.generic]] = {self.input_spec.name: batch}
-        if self._class_bias is not None:
-            values[self._class_bias.name] = np.zeros((len(batch), self._class_bias.shape[1] or 0), np.float32)
-        return values
-
     def __enter__(self) -> Self:
         return self
 
@@ -197,6 +190,15 @@ def _one_convolution(dtype: np.dtype[np.floating]) -> bytes:  # type: ignore[typ
     return bytes(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
     )
+
+
+def feed_of(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+    """The inputs of a graph for images of unknown class."""
+    first, *others = session.get_inputs()
+    feed: dict[str, NDArray[np.generic]] = {first.name: images}
+    for other in others:
+        feed[other.name] = np.zeros((len(images), other.shape[1]), np.float32)
+    return feed
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:

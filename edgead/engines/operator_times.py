@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.engines.onnx_runner import OnnxRunner, open_profiling_session
+from edgead.engines.onnx_runner import OnnxRunner, feed_of, open_profiling_session
 
 WARM_UP = 3
 _KERNEL = "_kernel_time"
@@ -47,7 +47,7 @@ def operator_times(runner: OnnxRunner, image: NDArray[np.uint8], *, runs: int) -
     """
     with tempfile.TemporaryDirectory() as folder:
         session = open_profiling_session(runner.path, runner.threads, Path(folder) / "profile")
-        feed = runner.feed(image)
+        feed = feed_of(session, image)
         for _ in range(WARM_UP + runs):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgead.engines.onnx_runner import open_session
+from edgead.engines.onnx_runner import feed_of, open_session
 from edgead.precision.bias_correction import bias_errors
 from edgead.precision.cost import node_multiply_adds
 from edgead.precision.equalise import equalise
@@ -21,7 +21,7 @@ from edgead.precision.int8 import (
     tensors_to_calibrate,
     to_int8,
 )
-from edgead.precision.ranges import TensorStatistics, choose_range, collect_statistics, feed_of
+from edgead.precision.ranges import TensorStatistics, choose_range, collect_statistics
 from edgead.precision.recipe import Recipe
 from edgead.precision.scalars import use_scalars
 

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgead.engines.onnx_runner import open_session
+from edgead.engines.onnx_runner import feed_of, open_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -142,15 +142,6 @@ def choose_range(
             )
             low, high = (low * best, high) if end == "low" else (low, high * best)
     return TensorRange(float(low), float(high))
-
-
-def feed_of(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-    """The inputs of a graph for images of unknown class."""
-    first, *others = session.get_inputs()
-    feed: dict[str, NDArray[np.generic]] = {first.name: images}
-    for other in others:
-        feed[other.name] = np.zeros((len(images), other.shape[1]), np.float32)
-    return feed
 
 
 def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:

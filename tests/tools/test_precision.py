@@ -11,10 +11,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from edgead.commands.gate import GateScores
+from edgead.commands.gate import GateScores, image_auroc
 from tests.tools.tables import TINY
 from tools.precision.__main__ import main
-from tools.precision.measure import pseudo_auroc, separation
+from tools.precision.measure import separation
 from tools.precision.page import render
 from tools.precision.table import TABLE, Table, jobs_of, read_table, recipe_form, settings_of
 
@@ -81,7 +81,7 @@ def test_separation_is_in_ranges_of_the_good_images() -> None:
     good = np.array([0, 1, 2, 3, 4], np.float32)
     scores = GateScores(good, good, np.array([5, 6, 7], np.float32))
     assert separation(scores) == pytest.approx((6 - 2) / (3 - 1))
-    assert pseudo_auroc(scores) == 1.0
+    assert image_auroc(scores) == 1.0
 
 
 @pytest.mark.parametrize(

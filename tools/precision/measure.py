@@ -18,12 +18,11 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.commands.backends import OnnxRuntimeBackend
 from edgead.commands.engine_images import calibration_images, gate_images
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.commands.gate import GateScores, score_images, spearman, time_in_turns
+from edgead.commands.gate import GateScores, image_auroc, score_images, spearman, time_in_turns
 from edgead.commands.lower_precision import LowerOptions, build_lower
 from edgead.commands.progress import Progress
 from edgead.config import load_config
 from edgead.engines.build import REFERENCE, open_calibrated, open_engine
-from edgead.evaluation.metrics import auroc
 from edgead.precision.int8 import Int8Options
 from edgead.precision.quantiser import Quantiser
 from edgead.precision.recipe import read_recipe
@@ -75,21 +74,14 @@ def measure(job: Job, bundle: Bundle, root: Path, progress: Progress) -> Record:
         "id": job.id,
         "bundle": bundle.digest,
         "how": job.how.model_dump(mode="json"),
-        "pseudo_auroc": pseudo_auroc(scores),
-        "drop": pseudo_auroc(truth) - pseudo_auroc(scores),
+        "pseudo_auroc": image_auroc(scores),
+        "drop": image_auroc(truth) - image_auroc(scores),
         "correlation": spearman(_all(truth), _all(scores)),
         "separation": separation(scores) / separation(truth),
         "test": evaluations,
         "milliseconds": [round(value, 3) for value in times],
         **facts,
     }
-
-
-def pseudo_auroc(scores: GateScores) -> float:
-    """Image AUROC of pseudo-defects against good images."""
-    value = auroc(_all(scores), np.arange(len(_all(scores))) >= len(scores.good))
-    assert value is not None
-    return value
 
 
 def separation(scores: GateScores) -> float:
