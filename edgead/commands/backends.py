@@ -92,11 +92,12 @@ class OnnxRuntimeBackend:
 
     @property
     def int8_options(self) -> Int8Options:
-        return Int8Options("onnxruntime", reduce_range=saturates_in_int8())
+        return Int8Options("onnxruntime", reduce_range=saturates_in_int8(), weights_first=has_amx())
 
     @property
     def request(self) -> dict[str, object]:
-        return {"reduce_range": self.int8_options.reduce_range, "device": self.device}
+        options = self.int8_options
+        return {"reduce_range": options.reduce_range, "weights_first": options.weights_first, "device": self.device}
 
     def build(self, graph: bytes, kept: frozenset[str], folder: Path) -> Runner:
         from edgead.engines import onnx_runner
@@ -206,9 +207,19 @@ class TensorRTBackend:
 
 def saturates_in_int8() -> bool:
     """Whether this x86 processor adds pairs of 8-bit products in 16 bits: without VNNI, 8-bit weights overflow there."""
+    flags = _x86_flags()
+    return bool(flags) and not {"avx512_vnni", "avx_vnni"} & flags
+
+
+def has_amx() -> bool:
+    """Whether this x86 processor multiplies tiles of 8-bit integers."""
+    return "amx_int8" in _x86_flags()
+
+
+def _x86_flags() -> set[str]:
+    """What this x86 processor says it can do; empty on others."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
-    flags = next((line.split(":")[1].split() for line in text.splitlines() if line.startswith("flags")), [])
-    return bool(flags) and not {"avx512_vnni", "avx_vnni"} & set(flags)
+        return set()
+    return next((set(line.split(":")[1].split()) for line in text.splitlines() if line.startswith("flags")), set())

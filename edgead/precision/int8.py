@@ -43,11 +43,13 @@ class Int8Options:
         layout: Of which backend.
         reduce_range: 7 bits for weights: for x86 processors without VNNI, whose 8-bit products saturate.
         half_scales: Scales that float16 holds exactly, for a graph that computes in float16 between integers.
+        weights_first: Products of ONNX Runtime have their matrices on the left: for processors with AMX.
     """
 
     layout: Layout
     reduce_range: bool = False
     half_scales: bool = False
+    weights_first: bool = False
 
     @property
     def weight_limit(self) -> int:
@@ -116,20 +118,31 @@ class _Quantiser:
         W has a scale per position and column. x is divided by the reach of its channels, which W takes in, and then has a
         scale per position and image that is found when it runs: decorrelation makes small differences count, and a defect
         may exceed whatever good images showed. W is unsigned: products with signed weights saturate on x86 without VNNI.
+
+        ONNX Runtime copies the right operand into another order at every run, which for one image costs more than the
+        arithmetic. `weights_first` computes `(Wᵀ xᵀ)ᵀ`, the same integers: 400 matrices of 176² then take 0.91 ms instead
+        of 1.35 with AMX on two threads, and as long as before on AVX-512 without it.
         """
         source, base = node.input[0], f"{node.name}/product"
+        first = self.options.weights_first
         reach = np.maximum(self.channel_reach[source], MIN_RANGE).astype(np.float32)
         weight = np.asarray(self.graph.constant(node.input[1]), np.float32) * reach[:, None]
         scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127.0, MIN_SCALE).astype(np.float32)
-        values = {
+        stored = (np.rint(weight / scale) + MIDDLE).astype(np.uint8)
+        positions, channels, results = weight.shape
+        values: dict[str, NDArray[np.generic]] = {
             "per_reach": 1.0 / reach,
             "smallest": np.asarray(MIN_SCALE, np.float32),
             "per_step": np.asarray(1.0 / 127.0, np.float32),
             "one": np.asarray(1.0, np.float32),
             "middle": np.asarray(MIDDLE, np.uint8),
-            "weight": (np.rint(weight / scale) + MIDDLE).astype(np.uint8),
+            "weight": stored.transpose(0, 2, 1) if first else stored,
             "scale": scale,
         }
+        if first:
+            values["zero"] = np.asarray(0, np.int8)
+            values["rows_read"] = np.asarray([positions, -1, channels], np.int64)
+            values["rows_made"] = np.asarray([positions, -1, results], np.int64)
         for name, value in values.items():
             self.graph.set_constant(f"{base}/{name}", value)
 
@@ -139,15 +152,26 @@ class _Quantiser:
             made.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
             return made
 
+        # a Reshape to the same shape: ONNX Runtime would join Transposes across it into one that takes ten times as long
+        rows = [make("Reshape", "rows", source, "rows_read")] if first else []
+        multiply = [make("MatMulInteger", "integers", "quantised", "weight", "middle", "middle")]
+        if first:
+            multiply = [
+                make("Transpose", "columns", "quantised", perm=[0, 2, 1]),
+                make("MatMulInteger", "column_integers", "weight", "columns", "middle"),
+                make("Transpose", "row_integers", "column_integers", perm=[0, 2, 1]),
+                make("Reshape", "integers", "row_integers", "rows_made"),
+            ]
         return [
-            make("Mul", "equal", source, "per_reach"),
+            *rows,
+            make("Mul", "equal", "rows" if first else source, "per_reach"),
             make("Abs", "magnitude", "equal"),
             make("ReduceMax", "largest", "magnitude", axes=[-1], keepdims=1),
             make("Mul", "rough", "largest", "per_step"),
             make("Max", "step", "rough", "smallest"),
             make("Div", "steps", "equal", "step"),
-            make("QuantizeLinear", "quantised", "steps", "one", "middle"),
-            make("MatMulInteger", "integers", "quantised", "weight", "middle", "middle"),
+            make("QuantizeLinear", "quantised", "steps", "one", "zero" if first else "middle"),
+            *multiply,
             make("Cast", "floats", "integers", to=TensorProto.FLOAT),
             make("Mul", "scaled", "floats", "step"),
             helper.make_node("Mul", [f"{base}/scaled", f"{base}/scale"], node.output, node.name),

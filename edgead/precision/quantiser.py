@@ -21,6 +21,7 @@ from edgead.precision.int8 import (
     tensors_to_calibrate,
     to_int8,
 )
+from edgead.precision.picture import read_integers
 from edgead.precision.ranges import TensorStatistics, choose_range, collect_statistics
 from edgead.precision.recipe import Recipe
 from edgead.precision.scalars import use_scalars
@@ -70,6 +71,8 @@ class Quantiser:
         self.costs = node_multiply_adds(model)
         # scalars and rescaled weights leave the names of nodes alone: costs and choices hold for every form
         self.model = use_scalars(model)
+        if options.layout == "onnxruntime":
+            self.model = read_integers(self.model)
         chosen = images[np.linspace(0, len(images) - 1, min(recipe.images, len(images))).round().astype(int)]
         statistics = self._collect(chosen)
         if recipe.equalise != "none":

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from edgead.bundle import CALIBRATION, Bundle, open_bundle
 from edgead.cli import app
-from edgead.commands import lower_precision
+from edgead.commands import backends, lower_precision
 from edgead.commands.build_engine import LOCK, EngineOptions, build_engine, engine_options
 from edgead.commands.doctor import doctor
 from edgead.commands.gate import judge, spearman
@@ -107,6 +107,28 @@ def lower_precision_backend():  # type: ignore[no-untyped-def]  # noqa: ANN201
     from edgead.commands.backends import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend("int8")
+
+
+@pytest.mark.parametrize(
+    ("flags", "reduce_range", "weights_first"),
+    [
+        ("fpu avx512_vnni amx_int8", False, True),
+        ("fpu avx512_vnni", False, False),
+        ("fpu avx_vnni", False, False),
+        ("fpu avx2", True, False),
+        (None, False, False),
+    ],
+)
+def test_the_processor_decides_the_form_of_the_integers(
+    flags: str | None, reduce_range: bool, weights_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "processor : 0\n" + (f"flags\t\t: {flags}\n" if flags else "Features : asimd\n")
+    monkeypatch.setattr(Path, "read_text", lambda *_args, **_kwargs: text)
+    backend = backends.OnnxRuntimeBackend("int8")
+    assert backend.int8_options.reduce_range == reduce_range
+    assert backend.int8_options.weights_first == weights_first
+    # another form is another request: an engine of the old one is built again
+    assert backend.request == {"reduce_range": reduce_range, "weights_first": weights_first, "device": "cpu"}
 
 
 def test_fp16_by_name_is_built_to_be_looked_at(bundle_copy: BundleCopy) -> None:
