@@ -9,19 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from cv2.typing import MatLike
 
 from edgead.errors import ShapeError, SourceError
 from edgead.imaging import silence_opencv
 from edgead.stream.frame import Frame
-from edgead.stream.sources.camera import CameraDevice, camera_missing, list_cameras
-from edgead.stream.sources.capture import Capture, capture_fps
-from edgead.stream.sources.live import LiveSource
 from edgead.stream.sources.registry import source_from_uri
-from edgead.stream.sources.restart import MAX_DELAY_S, RestartBudget
 from edgead.stream.sources.source import Source
 
-from .fakes import SOURCE_OPTIONS, ManualClock, plain
+from .fakes import SOURCE_OPTIONS, plain
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -145,9 +140,12 @@ def test_synthetic_parts_are_a_source() -> None:
         source_from_uri("synthetic:teapot", SOURCE_OPTIONS)
 
 
-@pytest.mark.parametrize("uri", ["missing.mp4", "ftp://host/a.mp4", "file:///nowhere/a.mp4", "camera:one"])
+@pytest.mark.parametrize(
+    "uri",
+    ["missing.mp4", "ftp://host/a.mp4", "file:///nowhere/a.mp4", "camera:one", "csi:one", "watch:", "watch:/nowhere"],
+)
 def test_what_is_no_source_is_refused(uri: str) -> None:
-    """A missing file, an unknown scheme and a bad camera number say what is allowed."""
+    """A missing file or folder, an unknown scheme and a bad camera number say what is allowed."""
     with pytest.raises(SourceError) as caught:
         source_from_uri(uri, SOURCE_OPTIONS)
     assert caught.value.hint
@@ -160,122 +158,6 @@ def test_no_camera_says_so(capfd: pytest.CaptureFixture[str]) -> None:
         read_all(source_from_uri("camera:0", SOURCE_OPTIONS))
     assert "v4l2-ctl --list-devices" in caught.value.hint
     assert capfd.readouterr().err == ""
-
-
-def test_cameras_are_listed_with_their_names(tmp_path: Path) -> None:
-    """Devices come in the order of their numbers, named by the driver where it says."""
-    devices, sysfs = tmp_path / "dev", tmp_path / "sys"
-    devices.mkdir()
-    for number in (10, 2):
-        (devices / f"video{number}").touch()
-    (devices / "videocodec").touch()
-    (sysfs / "video2").mkdir(parents=True)
-    (sysfs / "video2" / "name").write_text("USB Camera\n")
-    cameras = list_cameras(devices, sysfs)
-    assert [(camera.index, camera.name) for camera in cameras] == [(2, "USB Camera"), (10, "unknown")]
-
-
-def test_error_for_a_missing_camera_lists_the_others() -> None:
-    """With other cameras present, the error names them; with this one present but mute, it says why that may be."""
-    camera = CameraDevice(2, Path("/dev/video2"), "USB Camera")
-    missing = camera_missing(0, [camera])
-    assert "USB Camera" in missing.message
-    assert "--camera 2" in missing.hint
-    assert "does not give pictures" in camera_missing(2, [camera]).message
-
-
-class ScriptedCapture:
-    """Gives so many frames and then fails."""
-
-    def __init__(self, n_frames: int, count: float = 0.0) -> None:
-        self.n_left = n_frames
-        self.count = count
-        self.is_released = False
-
-    def read(self) -> tuple[bool, MatLike]:
-        self.n_left -= 1
-        return self.n_left >= 0, plain(9)
-
-    def get(self, property_id: int, /) -> float:
-        return {cv2.CAP_PROP_FPS: 90000.0, cv2.CAP_PROP_FRAME_COUNT: self.count}[property_id]
-
-    def release(self) -> None:
-        self.is_released = True
-
-
-class ImpatientEvent(threading.Event):
-    """An event whose waits take no time and are noted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.waits.append(timeout)
-        return self.is_set()
-
-
-def live_source(captures: list[Capture | None], max_restarts: int) -> LiveSource:
-    def connect() -> Capture:
-        capture = captures.pop(0)
-        if capture is None:
-            raise SourceError("no answer", retryable=True)
-        return capture
-
-    return LiveSource("fake", connect, RestartBudget(max_restarts, 60.0), ManualClock())
-
-
-def test_lost_connection_is_opened_again_with_growing_pauses() -> None:
-    """A live source goes on after a loss, numbering frames on, until the budget is spent; then the error names it."""
-    captures: list[Capture | None] = [ScriptedCapture(3), None, ScriptedCapture(2), None, None]
-    first = captures[0]
-    source, stop, frames = live_source(captures, max_restarts=4), ImpatientEvent(), list[Frame]()
-    with source, pytest.raises(SourceError, match=r"fake was lost.*4 reconnections"):
-        frames.extend(source.frames(stop))
-    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
-    assert stop.waits == [0.5, 1.0, 2.0, 4.0]
-    assert source.report.restarts == 4
-    assert isinstance(first, ScriptedCapture)
-    assert first.is_released
-    assert source.fps is None
-
-
-def test_first_connection_gets_one_attempt() -> None:
-    """A wrong address fails at once instead of being tried for minutes."""
-    with pytest.raises(SourceError, match="no answer"):
-        live_source([None, ScriptedCapture(1)], max_restarts=5).__enter__()
-
-
-def test_a_video_file_behind_a_url_ends() -> None:
-    """A capture that knows its frame count ends after it instead of being opened again."""
-    source = live_source([ScriptedCapture(4, count=4)], max_restarts=5)
-    assert len(read_all(source)) == 4
-    assert source.report.restarts == 0
-
-
-def test_stop_while_waiting_for_a_reconnection() -> None:
-    """A stop ends the pause before a reconnection."""
-    source, stop = live_source([ScriptedCapture(1)], max_restarts=5), threading.Event()
-    with source:
-        frames = source.frames(stop)
-        next(frames)
-        threading.Timer(0.05, stop.set).start()
-        assert list(frames) == []
-
-
-def test_restart_budget_recovers_with_time() -> None:
-    """Old restarts leave the window, the pause is capped and shrinks again."""
-    budget = RestartBudget(8, 100.0)
-    delays = [budget.next_delay(float(second)) for second in range(8)]
-    assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, MAX_DELAY_S, MAX_DELAY_S, MAX_DELAY_S]
-    assert budget.next_delay(99.0) is None
-    assert budget.next_delay(200.0) == 0.5
-
-
-def test_implausible_frame_rates_are_unknown() -> None:
-    """A stream clock of 90000 is not a frame rate."""
-    assert capture_fps(ScriptedCapture(0)) is None
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (0, 4, 3)])

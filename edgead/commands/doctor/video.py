@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgead.commands.doctor.check import Check
 from edgead.commands.doctor.jetson import Board
 from edgead.commands.doctor.machine import Machine
+
+if TYPE_CHECKING:
+    from edgead.stream.sources.camera import CameraDevice
 
 BINDING = "import gi\ngi.require_version('Gst', '1.0')\nfrom gi.repository import Gst\nprint(Gst.version_string())"
 INSPECT = "gst-inspect-1.0"
@@ -51,11 +56,22 @@ PURPOSES = (
 )
 
 
+# asks the binding, which is what edgead goes through, for all elements at once
+ELEMENTS = f"""import json, gi
+gi.require_version('Gst', '1.0')
+from gi.repository import Gst
+Gst.init(None)
+names = {[name for purpose in PURPOSES for name in purpose.elements]!r}
+print(json.dumps([name for name in names if Gst.ElementFactory.find(name)]))"""
+
+
 def check_video(machine: Machine, board: Board | None) -> Iterator[Check]:
     """Look at cameras and GStreamer."""
     yield _cameras(machine)
-    yield _binding(machine, board)
-    if machine.program(INSPECT) is None:
+    binding = _binding(machine, board)
+    yield binding
+    has_tool = machine.program(INSPECT) is not None
+    if not has_tool and binding.status != "ok":
         yield Check(
             "gstreamer",
             "info",
@@ -63,13 +79,15 @@ def check_video(machine: Machine, board: Board | None) -> Iterator[Check]:
             f"sudo apt install gstreamer1.0-tools {BASE} {GOOD} {BAD} {UGLY} {LIBAV}" if board else "",
         )
         return
-    match = re.search(r"GStreamer (\d+\.\d+\.\d+)", machine.run(INSPECT, "--version").out)
+    said = machine.run(INSPECT, "--version").out if has_tool else binding.detail
+    match = re.search(r"GStreamer (\d+\.\d+\.\d+)", said)
     yield Check("gstreamer", "ok", match[1] if match else "installed, of unknown version")
+    known = None if has_tool else _known_to_binding(machine)
     for purpose in PURPOSES:
         if purpose.name == HARDWARE_ENCODER and board is not None and "orin nano" in board.model.lower():
             yield Check(purpose.name, "info", "Orin Nano has none: recordings are encoded by the CPU")
         elif board is not None or not purpose.jetson_only:
-            yield _elements(machine, purpose)
+            yield _elements(machine, purpose, known)
 
 
 def _cameras(machine: Machine) -> Check:
@@ -81,7 +99,16 @@ def _cameras(machine: Machine) -> Check:
     cameras = list_cameras(machine.folder("/dev"), machine.folder("/sys/class/video4linux"))
     if not cameras:
         return Check("cameras", "info", "no /dev/video*; a file, a folder, a URL or `synthetic` works without")
-    return Check("cameras", "ok", "; ".join(f"camera:{camera.index} is {camera.name}" for camera in cameras))
+    return Check("cameras", "ok", "; ".join(map(camera_text, cameras)))
+
+
+def camera_text(camera: CameraDevice) -> str:
+    """A camera by the word that `edgead stream --source` takes, with what it offers."""
+    from edgead.stream.sources.camera_format import describe_modes
+
+    if not camera.gives_pictures:
+        return f"{camera.path.name} gives no pictures ({camera.name})"
+    return f"camera:{camera.index} is {camera.name}{f' ({describe_modes(camera.modes)})' if camera.modes else ''}"
 
 
 def _binding(machine: Machine, board: Board | None) -> Check:
@@ -100,8 +127,21 @@ def _binding(machine: Machine, board: Board | None) -> Check:
     return Check(name, "info", f"gi is not installed: {without}", install if board else "")
 
 
-def _elements(machine: Machine, purpose: Purpose) -> Check:
-    missing = [name for name in purpose.elements if not machine.run(INSPECT, "--exists", name, timeout_s=60).ok]
+def _known_to_binding(machine: Machine) -> set[str]:
+    ran = machine.python(ELEMENTS)
+    try:
+        return set(json.loads(ran.out.splitlines()[-1]))
+    except (ValueError, IndexError, TypeError):
+        return set()
+
+
+def _elements(machine: Machine, purpose: Purpose, known: set[str] | None) -> Check:
+    """Whether the elements are there: those that are `known`, or that GStreamer's own tool finds."""
+    missing = [
+        name
+        for name in purpose.elements
+        if not (machine.run(INSPECT, "--exists", name, timeout_s=60).ok if known is None else name in known)
+    ]
     if not missing:
         return Check(purpose.name, "ok", ", ".join(purpose.elements))
     packages = " ".join(sorted({purpose.elements[name] for name in missing}))

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import Protocol, get_args
 
 import cv2
 from cv2.typing import MatLike
 
 from edgead.imaging import silence_opencv
+from edgead.stream.sources.camera_format import CameraFormat
+from edgead.stream.sources.source import RtspTransport
 
 # Some drivers and RTSP servers report their clock (90000) or nothing instead of a frame rate.
 _PLAUSIBLE_FPS = (0.1, 240.0)
+# With n threads FFmpeg holds back n - 1 frames; by itself it takes as many as there are cores.
+_DECODER_THREADS = 2
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 class Capture(Protocol):
     """The part of `cv2.VideoCapture` that sources use."""
 
-    def read(self) -> tuple[bool, MatLike]: ...
+    def read(self) -> tuple[bool, MatLike]:
+        """The next frame; False, or a retryable SourceError that says why, when none comes within the read limit."""
+        ...
 
     def get(self, property_id: int, /) -> float: ...
 
@@ -30,24 +37,40 @@ def open_file_capture(path: str) -> Capture | None:
     return _opened(cv2.VideoCapture(path, cv2.CAP_FFMPEG))
 
 
-def open_url_capture(url: str, *, open_timeout_s: float, read_timeout_s: float) -> Capture | None:
+def open_url_capture(
+    url: str, *, open_timeout_s: float, read_timeout_s: float, rtsp_transport: RtspTransport = "tcp"
+) -> Capture | None:
     """A network stream, or None when it does not answer in time."""
     silence_opencv()
-    limits = [
+    settings = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
         round(open_timeout_s * 1e3),
         cv2.CAP_PROP_READ_TIMEOUT_MSEC,
         round(read_timeout_s * 1e3),
     ]
-    return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits))
+    if hasattr(cv2, "CAP_PROP_N_THREADS"):
+        settings += [cv2.CAP_PROP_N_THREADS, _DECODER_THREADS]
+    _choose_transport(rtsp_transport)
+    return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings))
 
 
-def open_camera_capture(index: int, *, read_timeout_s: float) -> Capture | None:
-    """A V4L2 camera, or None when there is none or it is in use."""
+def open_camera_capture(index: int, asked: CameraFormat, *, read_timeout_s: float) -> Capture | None:
+    """A V4L2 camera in the format that is asked for, or None when there is none or it is in use."""
     silence_opencv()
     # The V4L2 backend knows its read limit only through the environment.
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(max(1, round(read_timeout_s))))
-    return _opened(cv2.VideoCapture(index, cv2.CAP_V4L2))
+    capture = _opened(cv2.VideoCapture(index, cv2.CAP_V4L2))
+    if capture is None:
+        return None
+    # In this order: the driver may change the size with the pixel format, and the rate with the size.
+    if asked.fourcc is not None:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*asked.fourcc))
+    if asked.size is not None:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, asked.size[1])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, asked.size[0])
+    if asked.fps is not None:
+        capture.set(cv2.CAP_PROP_FPS, asked.fps)
+    return capture
 
 
 def capture_fps(capture: Capture) -> float | None:
@@ -63,7 +86,19 @@ def frame_count(capture: Capture) -> int | None:
     return count if count > 0 else None
 
 
-def _opened(capture: cv2.VideoCapture) -> Capture | None:
+def stream_time_s(capture: Capture) -> float:
+    """The time of the last frame in its stream, in seconds from an unknown start."""
+    return float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
+
+
+def _choose_transport(transport: RtspTransport) -> None:
+    # OpenCV takes what is FFmpeg's own from the environment alone, at every opening; what the user set there wins.
+    ours = [f"rtsp_transport;{name}" for name in get_args(RtspTransport)]
+    if os.environ.get(_FFMPEG_OPTIONS, ours[0]) in ours:
+        os.environ[_FFMPEG_OPTIONS] = f"rtsp_transport;{transport}"
+
+
+def _opened(capture: cv2.VideoCapture) -> cv2.VideoCapture | None:
     if capture.isOpened():
         return capture
     capture.release()

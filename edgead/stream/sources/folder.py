@@ -32,6 +32,7 @@ class FolderSource:
     """
 
     live = False
+    paced = False
 
     def __init__(self, path: Path, *, fps: float, white_level: int) -> None:
         self.name = str(path)

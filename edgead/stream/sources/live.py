@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,46 +13,66 @@ from typing_extensions import Self
 
 from edgead.errors import SourceError
 from edgead.stream.frame import Frame
-from edgead.stream.sources.capture import Capture, capture_fps, frame_count
+from edgead.stream.sources.capture import Capture, capture_fps, frame_count, stream_time_s
+from edgead.stream.sources.freshness import FrameClock
 from edgead.stream.sources.restart import RestartBudget
-from edgead.stream.sources.source import SourceReport
+from edgead.stream.sources.source import Phase, SourceOptions, SourceReport, SourceState
 
 _LOG = logging.getLogger(__name__)
 
 
 class LiveSource:
-    """Frames of a capture that is opened again when it fails.
+    """Frames of a capture that is opened again when it fails, none of them older than `options.max_frame_age_s`.
 
     Args:
         name: Redacted name.
         connect: Opens a capture; raises SourceError when it cannot.
-        budget: How often and after which pause to try again. The first connection gets one attempt:
-            a wrong address should say so at once.
+        options: How often to try again, how old a frame may be, and whether ever to give up. The first connection of a
+            source that may give up gets one attempt: a wrong address should say so at once.
+        has_times: Whether the capture tells when its frames were captured.
         clock: Monotonic seconds.
     """
 
     live = True
+    paced = True
 
     def __init__(
         self,
         name: str,
         connect: Callable[[], Capture],
-        budget: RestartBudget,
+        options: SourceOptions,
+        *,
+        has_times: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.fps: float | None = None
-        self.report = SourceReport()
+        self.report = SourceReport(state=SourceState("connecting", clock()))
         self._connect = connect
-        self._budget = budget
+        self._options = options
+        self._has_times = has_times
         self._clock = clock
+        self._budget = RestartBudget(options.max_restarts, options.restart_window_s)
         self._capture: Capture | None = None
+        self._frame_clock: FrameClock | None = None
+        self._late_since_s: float | None = None
 
     def __repr__(self) -> str:
         return f"LiveSource({self.name!r})"
 
+    @property
+    def state(self) -> SourceState:
+        """How the connection stands, for any thread."""
+        assert self.report.state is not None
+        return self.report.state
+
     def __enter__(self) -> Self:
-        self._open()
+        try:
+            self._open()
+        except SourceError as error:
+            if self._options.give_up or not error.retryable:
+                raise
+            self._lose(error.message)
         return self
 
     def __exit__(
@@ -61,20 +82,47 @@ class LiveSource:
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         index = 0
+        n_read = 0
         while not stop.is_set():
             capture = self._capture
             if capture is None:
+                n_read = 0
                 self._restart(stop)
                 continue
-            ok, image = capture.read()
-            if ok:
-                yield Frame(image, index, self._clock(), self.name)  # type: ignore[arg-type]
-                index += 1
-            elif self._has_ended(capture, index):
+            asked_s = self._clock()
+            try:
+                ok, image = capture.read()
+            except SourceError as error:
+                self._lose(error.message)
+                continue
+            if not ok and self._has_ended(capture, n_read):
                 return
-            else:
-                _LOG.warning("%s gives no more frames", self.name)
-                self._release()
+            # at the end of its patience FFmpeg hands over a frame that it had held back
+            if not ok or self._clock() - asked_s > self._options.read_timeout_s:
+                self._lose("it gives no more frames")
+                continue
+            n_read += 1
+            captured_at_s = self._captured_at(capture)
+            if captured_at_s is not None:
+                self._enter("running")
+                yield Frame(image, index, captured_at_s, self.name)  # type: ignore[arg-type]
+            index += 1
+
+    def _captured_at(self, capture: Capture) -> float | None:
+        """When the frame in hand was captured; None for one that is too old to be shown to anybody."""
+        now_s = self._clock()
+        if self._frame_clock is None:
+            return now_s
+        age_s = self._frame_clock.age_s(now_s, stream_time_s(capture) if self._has_times else None)
+        if age_s <= self._options.max_frame_age_s:
+            self._late_since_s = None
+            return now_s - age_s
+        self.report.stale_frames += 1
+        if self._late_since_s is None:
+            self._late_since_s = now_s
+        elif math.isfinite(age_s) and now_s - self._late_since_s > self._options.read_timeout_s:
+            self._lose(f"its frames come {age_s:.1f} s late and do not catch up")
+        return None
 
     def _has_ended(self, capture: Capture, n_read: int) -> bool:
         # A video file behind a URL ends; a stream that stops has been cut off.
@@ -82,23 +130,36 @@ class LiveSource:
         return count is not None and n_read >= count
 
     def _open(self) -> None:
-        self._capture = self._connect()
-        self.fps = capture_fps(self._capture)
+        capture = self._capture = self._connect()
+        self.fps = capture_fps(capture)
+        is_endless = frame_count(capture) is None
+        limit_s = self._options.max_frame_age_s
+        self._frame_clock = FrameClock(self.fps, limit_s) if is_endless and limit_s > 0 else None
+        self._late_since_s = None
+
+    def _lose(self, reason: str) -> None:
+        _LOG.warning("%s was lost: %s", self.name, reason)
+        self._release()
+        self._enter("reconnecting", reason)
 
     def _release(self) -> None:
         if self._capture is not None:
             self._capture.release()
         self._capture = None
 
+    def _enter(self, phase: Phase, error: str = "") -> None:
+        state = self.state
+        if state.phase != phase:
+            self.report.state = SourceState(phase, self._clock(), error or state.last_error)
+        elif error:
+            self.report.state = SourceState(phase, state.since_s, error)
+
     def _restart(self, stop: threading.Event) -> None:
         delay_s = self._budget.next_delay(self._clock())
         if delay_s is None:
-            raise SourceError(
-                f"{self.name} was lost and did not come back: {self.report.restarts} reconnections "
-                "spent the budget of the restart window.",
-                hint="Check the camera and its cable or network. stream.max_restarts and "
-                "stream.restart_window_s set how long edgead goes on trying.",
-            )
+            self._rest(stop)
+            return
+        self._enter("reconnecting")
         if stop.wait(delay_s):
             return
         self.report.restarts += 1
@@ -107,6 +168,20 @@ class LiveSource:
         except SourceError as error:
             if not error.retryable:
                 raise
+            self._enter("reconnecting", error.message)
             _LOG.warning("%s does not answer (attempt %d)", self.name, self.report.restarts)
         else:
             _LOG.warning("%s is back after %d reconnection(s)", self.name, self.report.restarts)
+
+    def _rest(self, stop: threading.Event) -> None:
+        rest_s = self._budget.rest_s(self._clock())
+        if self._options.give_up or math.isinf(rest_s):
+            raise SourceError(
+                f"{self.name} was lost and did not come back: {self.report.restarts} reconnections "
+                f"spent the budget of the restart window. The last time: {self.state.last_error}",
+                hint="Check the camera and its cable or network. stream.max_restarts and "
+                "stream.restart_window_s set how long edgead goes on trying.",
+            )
+        _LOG.warning("%s is left alone for %.0f s: the restart window is spent", self.name, rest_s)
+        self._enter("resting")
+        stop.wait(rest_s)

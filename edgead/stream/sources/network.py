@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from edgead.errors import SourceError
-from edgead.stream.redaction import redact
+from edgead.stream.redaction import escape_credentials, redact
 from edgead.stream.sources.capture import Capture, open_url_capture
+from edgead.stream.sources.gst_binding import decodes_in_hardware
+from edgead.stream.sources.gstreamer import open_rtsp_pipeline
 from edgead.stream.sources.live import LiveSource
-from edgead.stream.sources.restart import RestartBudget
+from edgead.stream.sources.mjpeg import open_mjpeg
 from edgead.stream.sources.source import SourceOptions
 
 
 def network_source(uri: str, options: SourceOptions) -> LiveSource:
     """A stream by its URL; the name that anybody gets to see is redacted."""
     name = redact(uri)
+    is_plain_http = uri.lower().startswith("http:")
+    is_rtsp = uri.lower().startswith("rtsp")
 
     def connect() -> Capture:
-        capture = open_url_capture(uri, open_timeout_s=options.open_timeout_s, read_timeout_s=options.read_timeout_s)
+        if is_plain_http:
+            mjpeg = open_mjpeg(
+                uri,
+                open_timeout_s=options.open_timeout_s,
+                read_timeout_s=options.read_timeout_s,
+                on_damage=count_damage,
+            )
+            if mjpeg is not None:
+                return mjpeg
+        if is_rtsp and (options.decoder == "gstreamer" or (options.decoder == "auto" and decodes_in_hardware())):
+            return open_rtsp_pipeline(uri, options)
+        capture = open_url_capture(
+            escape_credentials(uri),
+            open_timeout_s=options.open_timeout_s,
+            read_timeout_s=options.read_timeout_s,
+            rtsp_transport=options.rtsp_transport,
+        )
         if capture is None:
             raise SourceError(
                 f"{name} cannot be opened: no video came within {options.open_timeout_s:g} s.",
@@ -25,4 +45,9 @@ def network_source(uri: str, options: SourceOptions) -> LiveSource:
             )
         return capture
 
-    return LiveSource(name, connect, RestartBudget(options.max_restarts, options.restart_window_s))
+    def count_damage() -> None:
+        source.report.damaged_frames += 1
+
+    # The pictures of MJPEG have no times; FFmpeg numbers them as if they came at 25 a second.
+    source = LiveSource(name, connect, options, has_times=is_rtsp)
+    return source

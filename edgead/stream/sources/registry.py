@@ -11,18 +11,21 @@ from edgead.errors import SourceError
 from edgead.stream.redaction import redact
 from edgead.stream.sources.camera import camera_source
 from edgead.stream.sources.folder import FolderSource, is_picture
+from edgead.stream.sources.gstreamer import csi_source, launch_source
 from edgead.stream.sources.network import network_source
 from edgead.stream.sources.source import Source, SourceOptions
 from edgead.stream.sources.video import VideoSource
+from edgead.stream.sources.watched_folder import watched_folder
 
 
 def source_from_uri(uri: str, options: SourceOptions) -> Source:
     """Make, but do not open, the source that an address names.
 
     Args:
-        uri: `camera:N`, `N` or `/dev/videoN`; `rtsp://`, `rtsps://`, `http://`, `https://`; `synthetic[:PART]`;
-            otherwise (also as `file://`) a video file, a folder of pictures or a single picture.
-        options: Time limits, pace and pixel range.
+        uri: `camera:N`, `N` or `/dev/videoN`; `csi:N`; `rtsp://`, `rtsps://`, `http://`, `https://`; `gst:LAUNCH LINE`;
+            `watch:FOLDER`; `synthetic[:PART]`; otherwise (also as `file://`) a video file, a folder of pictures or a
+            single picture.
+        options: Time limits, formats, pace and pixel range.
 
     Raises:
         SourceError: If there is nothing of that kind.
@@ -39,7 +42,7 @@ def _kind(uri: str) -> str:
     if "://" in uri:
         raise SourceError(
             f"There is no source for {scheme}:// (got {redact(uri)!r}); a URL starts with rtsp, rtsps, http or https.",
-            hint="Give a URL, a file, a folder, camera:N or synthetic.",
+            hint="Give a URL, a file, a folder, camera:N, csi:N, gst:LAUNCH LINE, watch:FOLDER or synthetic.",
         )
     return "file"
 
@@ -68,6 +71,9 @@ SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
     "rtsps": network_source,
     "http": network_source,
     "https": network_source,
+    "csi": csi_source,
+    "gst": launch_source,
+    "watch": watched_folder,
     "synthetic": _synthetic,
     "file": _file,
 }

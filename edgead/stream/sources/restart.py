@@ -25,3 +25,11 @@ class RestartBudget:
         delay_s = min(FIRST_DELAY_S * 2.0 ** len(self._attempts), MAX_DELAY_S)
         self._attempts.append(now_s)
         return delay_s
+
+    def rest_s(self, now_s: float) -> float:
+        """Seconds from `now_s` until the window allows a restart again; infinite for a budget of none."""
+        if self._max_restarts == 0:
+            return float("inf")
+        if len(self._attempts) < self._max_restarts:
+            return 0.0
+        return max(0.0, self._attempts[0] + self._window_s - now_s)

@@ -22,6 +22,7 @@ class SyntheticSource:
     """Every frame of a synthetic video, the same for the same seed."""
 
     live = False
+    paced = False
 
     def __init__(self, video: SyntheticVideo) -> None:
         self.name = f"synthetic:{video.part}"

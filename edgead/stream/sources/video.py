@@ -23,6 +23,7 @@ class VideoSource:
     """Every frame of a video file; a video that is cut short ends early and says by how much."""
 
     live = False
+    paced = False
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)

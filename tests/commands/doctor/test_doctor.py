@@ -15,7 +15,11 @@ from edgead.commands.doctor.gpu import CUDA
 from edgead.commands.doctor.jetson import JETPACKS, find_board
 from edgead.commands.doctor.machine import Ran, ThisMachine, import_code, numbers, short
 from edgead.commands.doctor.packages import IMPORTS
+from edgead.commands.doctor.video import BINDING, ELEMENTS, camera_text
+from edgead.stream.sources.camera import CameraDevice
+from edgead.stream.sources.camera_format import CameraMode, SizeRange
 from tests.commands.doctor.devices import DEVICES, Picture, bare_x86, blind_venv, orin_nano, thor
+from tests.stream.servers import needs_gstreamer
 
 STATUSES = {"ok", "info", "warning", "failed"}
 
@@ -176,7 +180,9 @@ CASES: dict[str, tuple[Callable[[Picture], object], str, str, str]] = {
         "gst csi camera", "info", "nvidia-l4t-camera",
     ),
     "no gstreamer tools": (
-        lambda p: [p.commands.pop(key) for key in list(p.commands) if key.startswith("gst-inspect")],
+        lambda p: [
+            p.code.pop(BINDING), *(p.commands.pop(key) for key in list(p.commands) if key.startswith("gst-inspect"))
+        ],
         "gstreamer", "info", "gstreamer1.0-tools",
     ),
     "memory used up": (
@@ -219,6 +225,37 @@ def test_cameras_are_named_as_the_source_is(tmp_path: Path) -> None:
     picture = bare_x86()
     picture.root = tmp_path
     assert examine(picture, tmp_path)["cameras"].detail == "camera:2 is Line camera"
+
+
+def test_cameras_show_what_they_offer() -> None:
+    """Formats, sizes and rates stand beside the name, and a device without pictures is told from a camera."""
+    modes = (CameraMode("MJPG", SizeRange((720, 1280), (720, 1280)), (30.0,)),)
+    camera = CameraDevice(0, Path("/dev/video0"), "Line camera", modes)
+    assert camera_text(camera) == "camera:0 is Line camera (MJPG 1280x720@30)"
+    second = CameraDevice(1, Path("/dev/video1"), "Line camera", gives_pictures=False)
+    assert camera_text(second) == "video1 gives no pictures (Line camera)"
+
+
+def test_elements_are_asked_of_the_binding_where_the_tool_is_missing(tmp_path: Path) -> None:
+    """Without gst-inspect the Python binding, which is what edgead uses, says what is there."""
+    picture = orin_nano()
+    for command in [command for command in picture.commands if command.startswith("gst-inspect")]:
+        del picture.commands[command]
+    picture.code[ELEMENTS] = Ran(0, out='["appsink", "videoconvert", "nvv4l2decoder"]\n')
+    checks = examine(picture, tmp_path)
+    assert checks["gstreamer"].detail == "1.20.3"
+    assert checks["gst frames"].status == checks["gst hw decoder"].status == "ok"
+    assert checks["gst frames"].detail == "appsink, videoconvert"
+    assert "no nvarguscamerasrc" in checks["gst csi camera"].detail
+    assert "nvidia-l4t-camera" in checks["gst csi camera"].advice
+
+
+@needs_gstreamer
+def test_elements_of_this_machine_are_found() -> None:
+    """The question to the binding is understood by a real one."""
+    answer = json.loads(ThisMachine().python(ELEMENTS).out)
+    assert {"appsink", "rtspsrc", "x264enc"} <= set(answer)
+    assert "nosuchelement" not in answer
 
 
 def test_versions_are_read_and_shortened() -> None:

@@ -1,0 +1,133 @@
+"""The frames of a running GStreamer pipeline."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+from cv2.typing import MatLike
+
+from edgead.errors import SourceError
+from edgead.stream.redaction import redact_message
+from edgead.stream.sources.gst_binding import gstreamer
+from edgead.stream.sources.gst_pipelines import APPSINK
+
+_SLICE_S = 0.1
+
+
+class GstCapture:
+    """What `Capture` asks for, out of a pipeline.
+
+    Args:
+        pipeline: A Gst.Pipeline with an appsink of the name `APPSINK` that takes BGR.
+        name: Of the source, redacted.
+        uri: Its address with all secrets, to keep them out of GStreamer's messages.
+        read_timeout_s: Longest wait for a frame.
+    """
+
+    def __init__(self, pipeline: Any, name: str, uri: str, read_timeout_s: float) -> None:
+        self._gst = gstreamer()
+        self._pipeline = pipeline
+        self._sink = pipeline.get_by_name(APPSINK)
+        self._bus = pipeline.get_bus()
+        self._name = name
+        self._uri = uri
+        self._read_timeout_s = read_timeout_s
+        self._waiting: Any = None
+        self._caps: Any = None
+        self._info: Any = None
+        self._pts_ns = 0
+        self._n_read = 0
+        self._is_at_end = False
+        self._problem = ""
+
+    def start(self, timeout_s: float) -> None:
+        """Play until the first frame is there.
+
+        Raises:
+            SourceError: If none comes within `timeout_s`.
+        """
+        changed = self._pipeline.set_state(self._gst.State.PLAYING)
+        failed = changed == self._gst.StateChangeReturn.FAILURE
+        self._waiting = self._pull(0.0 if failed else timeout_s)
+        if self._waiting is not None:
+            self._read_info(self._waiting)
+            return
+        reason = self._problem or ("it does not start" if failed else f"no video came within {timeout_s:g} s")
+        raise SourceError(
+            f"{self._name} cannot be opened: {reason.rstrip('.')}.",
+            hint="Check address, user, password, cable and network; a slow camera may need a larger "
+            "stream.open_timeout_s.",
+            retryable=True,
+        )
+
+    def fail(self, problem: str) -> None:
+        """Let the next read fail; from any thread."""
+        self._problem = self._problem or redact_message(problem, self._uri)
+
+    def read(self) -> tuple[bool, MatLike]:
+        sample, self._waiting = self._waiting or self._pull(self._read_timeout_s), None
+        if sample is None:
+            if self._problem and not self._is_at_end:
+                raise SourceError(self._problem, retryable=True)
+            return False, np.empty(0, np.uint8)
+        self._n_read += 1
+        return True, self._image(sample)
+
+    def get(self, property_id: int, /) -> float:
+        if property_id == cv2.CAP_PROP_POS_MSEC:
+            return float(self._pts_ns / 1e6)
+        if property_id == cv2.CAP_PROP_FRAME_COUNT:
+            return self._n_read if self._is_at_end else -1
+        info = self._info
+        if info is None:
+            return 0.0
+        if property_id == cv2.CAP_PROP_FPS:
+            return float(info.fps_n / info.fps_d) if info.fps_d else 0.0
+        sides = {cv2.CAP_PROP_FRAME_WIDTH: info.width, cv2.CAP_PROP_FRAME_HEIGHT: info.height}
+        return float(sides.get(property_id, 0))
+
+    def release(self) -> None:
+        self._waiting = None
+        self._pipeline.set_state(self._gst.State.NULL)
+
+    def _pull(self, timeout_s: float) -> Any:
+        """The next sample; None when the limit is over, the stream ends or the pipeline fails."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self._is_broken():
+            left_s = max(deadline_s - time.monotonic(), 0.0)
+            sample = self._sink.try_pull_sample(round(min(left_s, _SLICE_S) * 1e9))
+            if sample is not None:
+                return sample
+            if self._sink.is_eos() and not self._is_broken():
+                # only what is no camera keeps its own pace, and then this is its end
+                self._is_at_end = bool(self._sink.get_property("sync"))
+                self.fail("the stream ended")
+            elif left_s == 0:
+                return None
+        return None
+
+    def _is_broken(self) -> bool:
+        # also throws away every other message, which nobody reads
+        message = self._bus.pop_filtered(self._gst.MessageType.ERROR)
+        if message is not None:
+            self.fail(message.parse_error()[0].message)
+        return bool(self._problem)
+
+    def _read_info(self, sample: Any) -> Any:
+        from gi.repository import GstVideo
+
+        caps = sample.get_caps()
+        if self._caps is None or not caps.is_equal(self._caps):
+            self._caps, self._info = caps, GstVideo.VideoInfo.new_from_caps(caps)
+        return self._info
+
+    def _image(self, sample: Any) -> MatLike:
+        info, buffer = self._read_info(sample), sample.get_buffer()
+        self._pts_ns = buffer.pts
+        width, height, stride = info.width, info.height, info.stride[0]
+        # a copy: the pipeline wants its buffer back
+        content = np.frombuffer(buffer.extract_dup(info.offset[0], stride * height), np.uint8)
+        return np.ascontiguousarray(content.reshape(height, stride)[:, : width * 3]).reshape(height, width, 3)

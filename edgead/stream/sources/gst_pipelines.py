@@ -1,0 +1,142 @@
+"""Which GStreamer elements a camera needs on this machine: hardware ones where they are, software ones elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from edgead.stream.redaction import split_credentials
+from edgead.stream.sources.camera_format import CameraFormat
+from edgead.stream.sources.source import SourceOptions
+
+Has = Callable[[str], bool]
+Value = str | int | bool
+
+APPSINK = "frames"
+SENSOR = "nvarguscamerasrc"
+CONVERTER = "nvvidconv"
+HARDWARE_DECODER = "nvv4l2decoder"
+NVMM = "video/x-raw(memory:NVMM)"
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element with the values of its properties, which are set one by one and never become part of a text.
+
+    Attributes:
+        factory: What it is.
+        properties: By name.
+        wishes: Properties that only some versions and makes of it have.
+    """
+
+    factory: str
+    properties: Mapping[str, Value] = field(default_factory=dict, repr=False)
+    wishes: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A way in which a network camera compresses.
+
+    Attributes:
+        depayload: Takes it out of RTP.
+        parse: Brings it into the form that decoders want.
+        software: Decoders that run on the CPU, the preferred one first.
+        in_hardware: Whether Jetson's decoder takes it as it is.
+    """
+
+    depayload: str
+    parse: str
+    software: tuple[str, ...]
+    in_hardware: bool = True
+
+
+# What lacks its key frame or a packet is a smear, which would be scored as a defect.
+_WHOLE: Mapping[str, Value] = {"wait-for-keyframe": True, "output-corrupt": False, "discard-corrupted-frames": True}
+
+# by the encoding-name of RTP
+CODECS = {
+    "H264": Codec("rtph264depay", "h264parse", ("avdec_h264", "openh264dec")),
+    "H265": Codec("rtph265depay", "h265parse", ("avdec_h265", "libde265dec")),
+    "JPEG": Codec("rtpjpegdepay", "jpegparse", ("jpegdec", "avdec_mjpeg"), in_hardware=False),
+}
+
+
+def caps(text: str) -> Element:
+    """What may pass."""
+    return Element("capsfilter", {"caps": text})
+
+
+def to_frames(*, in_hardware: bool, is_live: bool) -> tuple[Element, ...]:
+    """From decoded pictures to BGR arrays.
+
+    Args:
+        in_hardware: Whether the pictures lie in the memory of Jetson's hardware (NVMM).
+        is_live: Only the newest frame waits to be taken; otherwise every frame waits, at its own pace.
+    """
+    out = (Element(CONVERTER), caps("video/x-raw,format=BGRx")) if in_hardware else ()
+    leaky = "downstream" if is_live else "no"
+    return (
+        Element("queue", {"leaky": leaky, "max-size-buffers": 1, "max-size-bytes": 0, "max-size-time": 0}),
+        *out,
+        Element("videoconvert"),
+        caps("video/x-raw,format=BGR"),
+        Element("appsink", {"name": APPSINK, "max-buffers": 1, "drop": is_live, "sync": not is_live}),
+    )
+
+
+def rtsp_source(url: str, options: SourceOptions) -> Element:
+    """The element that talks to a network camera."""
+    place, credentials = split_credentials(url)
+    limit_us = round(options.read_timeout_s * 1e6)
+    login = {"user-id": credentials.user, "user-pw": credentials.password} if credentials else {}
+    return Element(
+        "rtspsrc",
+        {
+            "location": place,
+            **login,
+            "protocols": options.rtsp_transport,
+            "latency": options.rtsp_latency_ms,
+            "drop-on-latency": True,
+            "tcp-timeout": limit_us,
+            "timeout": limit_us,
+        },
+    )
+
+
+def decoding(encoding: str, has: Has) -> tuple[Element, ...] | None:
+    """From RTP packets of an encoding to decoded pictures; None where this machine cannot decode it."""
+    codec = CODECS.get(encoding.upper())
+    if codec is None or not has(codec.depayload):
+        return None
+    hardware = (HARDWARE_DECODER,) if codec.in_hardware and has(CONVERTER) else ()
+    decoder = next((name for name in (*hardware, *codec.software) if has(name)), None)
+    if decoder is None:
+        return None
+    parse = (Element(codec.parse),) if has(codec.parse) else ()
+    return Element(codec.depayload, wishes=_WHOLE), *parse, Element(decoder, wishes=_WHOLE)
+
+
+def csi_camera(sensor: int, wanted: CameraFormat, flip: int) -> tuple[Element, ...]:
+    """A camera on the ribbon cable of a Jetson, from its sensor to BGR arrays.
+
+    Args:
+        sensor: Its number.
+        wanted: Size and frame rate; the driver chooses what is left open.
+        flip: How it is turned: `nvvidconv`'s flip-method, 0..7.
+    """
+    limits = "".join(
+        f",{limit}"
+        for limit in (
+            f"width={wanted.size[1]},height={wanted.size[0]}" if wanted.size else "",
+            f"framerate={round(wanted.fps * 1000)}/1000" if wanted.fps else "",
+        )
+        if limit
+    )
+    return (
+        Element(SENSOR, {"sensor-id": sensor}),
+        caps(f"{NVMM},format=NV12{limits}"),
+        Element(CONVERTER, {"flip-method": flip}),
+        caps("video/x-raw,format=BGRx"),
+        *to_frames(in_hardware=False, is_live=True),
+    )

@@ -1,0 +1,151 @@
+"""A folder into which a camera, a robot or a person puts pictures: each new, completely written one once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from typing_extensions import Self
+
+from edgead.data.reader import read_image
+from edgead.errors import DataError, SourceError
+from edgead.imaging import Image
+from edgead.stream.frame import Frame
+from edgead.stream.sources.folder_watch import PATIENCE_S, FolderWatch
+from edgead.stream.sources.source import Phase, SourceOptions, SourceReport, SourceState
+
+POLL_S = 0.2
+# Looking may take this share of the time, however many files there are.
+_SHARE = 0.1
+_LOG = logging.getLogger(__name__)
+
+
+class WatchedFolder:
+    """Every new picture of a folder, for ever.
+
+    None is dropped when the consumer is slow. While the folder is away, as on a disk that was unplugged, it is waited for.
+
+    Args:
+        folder: Its subfolders are not looked into.
+        settle_s: How long a file must not change to count as written.
+        take_existing: Whether the pictures that are there at the start come too.
+        white_level: The 16-bit value that becomes 255.
+        patience_s: How long a file that cannot be read is given to change before it is reported as broken.
+    """
+
+    live = False
+    paced = True
+    fps: float | None = None
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settle_s: float,
+        take_existing: bool,
+        white_level: int,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self.name = f"watch:{folder}"
+        self.report = SourceReport(state=SourceState("connecting", time.monotonic()))
+        self._folder = folder
+        self._settle_s = settle_s
+        self._take_existing = take_existing
+        self._white_level = white_level
+        self._patience_s = patience_s
+        self._watch: FolderWatch | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._watch = FolderWatch(
+                self._folder,
+                settle_s=self._settle_s,
+                take_existing=self._take_existing,
+                patience_s=self._patience_s,
+            )
+        except OSError as error:
+            raise SourceError(
+                f"The folder {self._folder} cannot be watched: {error.strerror or error}.",
+                hint="Make it, or name another: --source watch:FOLDER",
+            ) from error
+        self._enter("running")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch = None
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        index = 0
+        pause_s = 0.0
+        while not stop.wait(pause_s):
+            started_s = time.monotonic()
+            names = self._look()
+            pause_s = max(POLL_S, (time.monotonic() - started_s) / _SHARE)
+            for name in names:
+                image = self._read(name)
+                if image is not None:
+                    yield Frame(image, index, time.monotonic(), str(self._folder / name))
+                    index += 1
+                if stop.is_set():
+                    return
+
+    def _look(self) -> list[str]:
+        assert self._watch is not None, "frames() needs an opened source"
+        try:
+            names = self._watch.settled()
+        except OSError as error:
+            reason = str(error.strerror or error)
+            if self.report.state is not None and self.report.state.phase == "running":
+                _LOG.warning("%s is away: %s", self.name, reason)
+            self._enter("reconnecting", reason)
+            return []
+        self._enter("running")
+        return names
+
+    def _read(self, name: str) -> Image | None:
+        assert self._watch is not None, "frames() needs an opened source"
+        path = self._folder / name
+        try:
+            rgb = read_image(path, self._white_level)
+        except DataError as error:
+            if path.exists() and not self._watch.put_back(name):
+                self._watch.take(name)
+                self.report.broken.append(str(path))
+                _LOG.warning("skipped: %s", error.message)
+            return None
+        self._watch.take(name)
+        return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+
+    def _enter(self, phase: Phase, error: str = "") -> None:
+        state = self.report.state
+        if state is None or state.phase != phase:
+            last_error = error or (state.last_error if state else "")
+            self.report.state = SourceState(phase, time.monotonic(), last_error)
+
+
+def watched_folder(uri: str, options: SourceOptions) -> WatchedFolder:
+    """A watched folder by `watch:DIR`.
+
+    Raises:
+        SourceError: If there is no such folder.
+    """
+    folder = Path(uri.partition(":")[2]).expanduser()
+    if not folder.is_dir() or not uri.partition(":")[2]:
+        raise SourceError(
+            f"There is no folder {folder} to watch.",
+            hint="Make it first: --source watch:FOLDER waits for its pictures.",
+        )
+    return WatchedFolder(
+        folder,
+        settle_s=options.watch_settle_s,
+        take_existing=options.watch_existing,
+        white_level=options.white_level,
+    )

@@ -1,0 +1,121 @@
+"""Ages of live frames, from when they come and what the stream says of their times."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgead.stream.sources.freshness import FrameClock
+
+INTERVAL_S = 0.04
+
+
+def ages(arrivals: list[float], times: list[float] | None, fps: float | None = 25.0) -> list[float]:
+    clock = FrameClock(fps, longest_pause_s=1.0)
+    return [clock.age_s(arrived, times[i] if times else None) for i, arrived in enumerate(arrivals)]
+
+
+def paced(n: int, start_s: float = 0.0, interval_s: float = INTERVAL_S) -> list[float]:
+    return [start_s + interval_s * (1 + i) for i in range(n)]
+
+
+@pytest.mark.parametrize("has_times", [True, False])
+def test_what_waited_in_the_buffer_of_the_opening_is_old(has_times: bool) -> None:
+    """Frames that come at once after the connection are of unknown age; those that have to be waited for are new."""
+    burst = [0.001 * i for i in range(20)]
+    arrivals = burst + paced(10, burst[-1])
+    times = [INTERVAL_S * i for i in range(30)] if has_times else None
+    found = ages(arrivals, times)
+    assert all(math.isinf(age) for age in found[:21])
+    assert found[22:] == pytest.approx([0.0] * 8, abs=0.01)
+
+
+def test_a_connection_is_not_suspected_for_ever() -> None:
+    """A stream that always comes in bursts is taken as it is after five seconds."""
+    arrivals = [0.5 * (i // 12) + 0.0005 * (i % 12) for i in range(200)]
+    found = ages(arrivals, [INTERVAL_S * i for i in range(200)])
+    assert math.isinf(found[100])
+    assert math.isfinite(found[150])
+
+
+def test_delay_is_measured_by_the_stream_and_wears_off() -> None:
+    """After two seconds without data the backlog is 2 s old, each frame of it less, and the live ones not at all."""
+    start = paced(50)
+    stall_s = start[-1] + 2.0
+    backlog = [stall_s + 0.001 * i for i in range(50)]
+    live = paced(20, backlog[-1])
+    found = ages(start + backlog + live, [INTERVAL_S * i for i in range(120)])
+    assert found[49] == 0.0
+    assert found[50] == pytest.approx(2.0 - INTERVAL_S, abs=0.01)
+    assert found[75] == pytest.approx(2.0 - 26 * INTERVAL_S + 0.025, abs=0.02)
+    assert found[105:] == pytest.approx([0.0] * 15, abs=0.05)
+
+
+def test_a_pause_of_the_camera_is_no_delay() -> None:
+    """A camera that was silent for two seconds, and whose times say so, is not late afterwards.
+
+    Only the first frame is doubted: a library that starts counting anew after a gap says the same.
+    """
+    arrivals = paced(20) + paced(20, 0.8 + 2.0)
+    found = ages(arrivals, arrivals)
+    assert found[2:20] + found[21:] == pytest.approx([0.0] * 37, abs=0.01)
+    assert found[20] == pytest.approx(2.0)
+
+
+def test_a_lasting_delay_is_not_forgotten() -> None:
+    """A camera that stays 1.5 s behind after a stall is still found late a minute later."""
+    arrivals = paced(20) + paced(1500, 0.8 + 1.5)
+    found = ages(arrivals, [INTERVAL_S * i for i in range(1520)])
+    assert 1.35 < found[-1] < 1.5
+
+
+@given(ppm=st.floats(-500, 500))
+def test_a_clock_that_runs_differently_is_no_delay(ppm: float) -> None:
+    """However far the clocks of camera and computer part in a day, frames that come in pace are fresh."""
+    times = [10.0 * i for i in range(8640)]
+    clock = FrameClock(0.1, longest_pause_s=100.0)
+    found = [clock.age_s(time * (1 + ppm * 1e-6), time) for time in times]
+    assert max(found[3:]) < 0.05
+
+
+def test_times_that_start_over_are_no_delay() -> None:
+    """A camera that sets its clock, back or forth, is not late."""
+    times = [INTERVAL_S * i for i in range(30)] + [INTERVAL_S * i - 500 for i in range(30, 60)]
+    times += [INTERVAL_S * i + 9000 for i in range(60, 90)]
+    assert max(ages(paced(90), times)[3:]) < 0.05
+
+
+def test_times_that_stand_still_say_nothing() -> None:
+    """A driver that gives every frame the same time leaves its frames fresh, once the opening is over."""
+    found = ages(paced(300), [7.0] * 300)
+    assert found[-1] == 0.0
+
+
+def test_without_times_what_follows_a_pause_waits_for_an_empty_buffer() -> None:
+    """MJPEG after a pause: the backlog is old, and the first picture that had to be waited for is not."""
+    start = paced(20)
+    backlog = [start[-1] + 3.0 + 0.001 * i for i in range(30)]
+    found = ages(start + backlog + paced(10, backlog[-1]), None)
+    assert min(found[20:50]) > 1.0
+    assert found[50:] == [0.0] * 10
+
+
+def test_without_times_a_slow_camera_is_shown() -> None:
+    """One picture each two seconds is a slow camera and no row of pauses: at most one picture is lost."""
+    found = ages(paced(30, interval_s=2.0), None, fps=None)
+    assert sum(age > 1.0 for age in found) <= 4
+    assert found[8:] == [0.0] * 22
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(-10, 10) | st.none()), max_size=60))
+def test_ages_are_never_negative_or_undefined(steps: list[tuple[float, float | None]]) -> None:
+    """Whatever comes when, the age is a number of at least 0, or infinite."""
+    clock = FrameClock(None, longest_pause_s=1.0)
+    now_s, stream_s = 0.0, 0.0
+    for wait_s, step_s in steps:
+        now_s += wait_s
+        stream_s += step_s or 0.0
+        assert clock.age_s(now_s, None if step_s is None else stream_s) >= 0

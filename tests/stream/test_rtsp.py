@@ -1,0 +1,209 @@
+"""RTSP from a real server that stalls, hangs, dies and comes back, through FFmpeg and through GStreamer."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote
+
+import pytest
+
+from edgead.errors import SourceError
+from edgead.stream.frame import Frame
+from edgead.stream.sources.live import LiveSource
+from edgead.stream.sources.registry import source_from_uri
+from edgead.stream.sources.source import Decoder, SourceOptions
+from tools.rtsp_server import read_stamp
+
+from .fakes import SOURCE_OPTIONS
+from .servers import RtspCamera, cable, needs_gstreamer, rtsp_camera
+
+pytestmark = [pytest.mark.timeout(90), needs_gstreamer]
+DECODERS: tuple[Decoder, ...] = ("ffmpeg", "gstreamer")
+# FFmpeg looks at a stream for a second before it opens it, which adds up
+ONE_QUICK = (pytest.param("ffmpeg", marks=pytest.mark.slow), "gstreamer")
+OPTIONS = replace(SOURCE_OPTIONS, open_timeout_s=5.0, read_timeout_s=1.5, max_restarts=20)
+# what encoder, network and decoder together hold back of a stream that nothing delays
+USUAL_S = 0.45
+
+
+@dataclass
+class Watcher:
+    """Reads a source on a thread and notes of each frame its number, its true age and the age that it claims."""
+
+    source: LiveSource
+    camera: RtspCamera
+    seen: list[tuple[float, int, float, float]] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+    error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            with self.source:
+                for frame in self.source.frames(self.stop):
+                    self._note(frame)
+        except SourceError as error:
+            self.error = error
+
+    def _note(self, frame: Frame) -> None:
+        now_s, number = time.monotonic(), read_stamp(frame.image)
+        captured_s = self.camera.t0_s + number / self.camera.fps
+        self.seen.append((now_s, number, now_s - captured_s, now_s - frame.captured_at_s))
+
+    def wait_for(self, n_more: int, limit_s: float = 15.0) -> None:
+        """Until so many more frames have come."""
+        target, deadline_s = len(self.seen) + n_more, time.monotonic() + limit_s
+        while len(self.seen) < target and self.error is None and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        assert len(self.seen) >= target, (self.error, self.source.state)
+
+
+@contextmanager
+def watching(url: str, camera: RtspCamera, options: SourceOptions) -> Iterator[Watcher]:
+    source = source_from_uri(url, options)
+    assert isinstance(source, LiveSource)
+    watcher = Watcher(source, camera)
+    thread = threading.Thread(target=watcher.run)
+    thread.start()
+    try:
+        yield watcher
+    finally:
+        watcher.stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_no_frame_is_stale(decoder: Decoder) -> None:
+    """After the connection and after a cable that was pinched, no frame is older than it says, nor than allowed.
+
+    The server's frames carry their numbers, so that their true ages are known.
+    """
+    options = replace(OPTIONS, decoder=decoder, max_frame_age_s=0.5, read_timeout_s=4.0)
+    with rtsp_camera() as camera, cable(camera.port) as wire:
+        with watching(f"rtsp://127.0.0.1:{wire.port}/live", camera, options) as watcher:
+            watcher.wait_for(5)
+            wire.pinch()
+            time.sleep(1.0)
+            wire.release()
+            watcher.wait_for(15)
+        assert watcher.source.report.restarts == 0
+        assert watcher.source.fps == 25.0
+    true_ages = [age for _, _, age, _ in watcher.seen]
+    assert max(true_ages) < options.max_frame_age_s + USUAL_S
+    assert max(abs(age - claimed) for _, _, age, claimed in watcher.seen) < USUAL_S
+    numbers = [number for _, number, _, _ in watcher.seen]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.slow
+def test_without_the_limit_the_same_frames_would_be_stale() -> None:
+    """The counterpart: with the check switched off, FFmpeg does hand over frames of a second ago as new."""
+    with rtsp_camera() as camera:
+        with watching(camera.url, camera, replace(OPTIONS, decoder="ffmpeg", max_frame_age_s=0)) as watcher:
+            watcher.wait_for(30)
+    assert max(age for _, _, age, _ in watcher.seen) > 0.8
+    assert watcher.source.report.stale_frames == 0
+
+
+@pytest.mark.parametrize("decoder", ONE_QUICK)
+def test_a_camera_that_loses_power_is_taken_up_again(decoder: Decoder) -> None:
+    """A killed server is noticed and said so, its successor on the same port is found, and only its new frames come."""
+    options = replace(OPTIONS, decoder=decoder, open_timeout_s=2.0)
+    with rtsp_camera() as first:
+        with watching(first.url, first, options) as watcher:
+            watcher.wait_for(5)
+            assert watcher.source.state.phase == "running"
+            first.close()
+            killed_s = time.monotonic()
+            while watcher.source.state.phase == "running" and time.monotonic() < killed_s + 5:
+                time.sleep(0.02)
+            assert watcher.source.state.phase == "reconnecting"
+            assert watcher.source.state.last_error
+            n_before = len(watcher.seen)
+            with rtsp_camera(port=first.port) as second:
+                watcher.camera = second
+                watcher.wait_for(10)
+            assert watcher.source.report.restarts >= 1
+    assert max(age for _, _, age, _ in watcher.seen[n_before:]) < options.max_frame_age_s + USUAL_S
+
+
+@pytest.mark.parametrize("decoder", ["ffmpeg", pytest.param("gstreamer", marks=pytest.mark.slow)])
+def test_a_server_that_hangs_is_left_after_the_read_limit(decoder: Decoder) -> None:
+    """A stopped process keeps its connections open and sends nothing: that is a loss, within the limit."""
+    options = replace(OPTIONS, decoder=decoder, read_timeout_s=1.0)
+    with rtsp_camera() as camera:
+        with watching(camera.url, camera, options) as watcher:
+            watcher.wait_for(3)
+            camera.hang()
+            hung_s = time.monotonic()
+            while watcher.source.state.phase == "running" and time.monotonic() < hung_s + 10:
+                time.sleep(0.02)
+            assert watcher.source.state.phase == "reconnecting"
+            assert watcher.source.state.since_s - hung_s < options.read_timeout_s + 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("auth", ["digest", "basic"])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_hostile_password_logs_in(decoder: Decoder, auth: str) -> None:
+    """A password full of what means something to a URL or a launch line reaches the server as it is."""
+    password = "p@ss w/o:rd?#%41&! user-id=x \"'\\ä"
+    options = replace(OPTIONS, decoder=decoder, open_timeout_s=2.0)
+    with rtsp_camera("--user", "opera", "--password", password, "--auth", auth) as camera:
+        assert opens(camera.url.replace("rtsp://", f"rtsp://opera:{quote(password, safe='')}@"), options)
+        assert not opens(camera.url.replace("rtsp://", "rtsp://opera:wrong-one@"), options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_password_may_be_typed_as_it_is(decoder: Decoder) -> None:
+    """Slashes and the like need not be escaped."""
+    with rtsp_camera("--user", "opera", "--password", "sl/ash#1? :@") as camera:
+        assert opens(camera.url.replace("rtsp://", "rtsp://opera:sl/ash#1? :@@"), replace(OPTIONS, decoder=decoder))
+
+
+def opens(url: str, options: SourceOptions) -> bool:
+    """Whether a frame comes."""
+    try:
+        with source_from_uri(url, options) as source:
+            return next(iter(source.frames(threading.Event()))).image.shape[2] == 3
+    except SourceError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_pictures_travel_as_they_are_told(decoder: Decoder, transport: str) -> None:
+    """Over TCP they come through the connection, and stop with it; over UDP they come beside it."""
+    options = replace(OPTIONS, decoder=decoder, rtsp_transport=transport)  # type: ignore[arg-type]
+    with rtsp_camera() as camera, cable(camera.port) as wire:
+        with watching(f"rtsp://127.0.0.1:{wire.port}/live", camera, options) as watcher:
+            watcher.wait_for(3)
+            wire.pinch()
+            time.sleep(0.5)
+            n_before = len(watcher.seen)
+            time.sleep(0.5)
+            n_after = len(watcher.seen)
+    assert (n_after > n_before + 5) is (transport == "udp")
+    assert transport == "udp" or n_after == n_before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_who_comes_later_sees_whole_pictures(decoder: Decoder) -> None:
+    """Between two key frames a second viewer gets nothing that is smeared: every number can be read from the first on."""
+    options = replace(OPTIONS, decoder=decoder, max_frame_age_s=0)
+    with rtsp_camera("--gop", "40") as camera:
+        with watching(camera.url, camera, OPTIONS) as first:
+            first.wait_for(20)
+            with watching(camera.url, camera, options) as second:
+                second.wait_for(15)
+    numbers = [number for _, number, _, _ in second.seen]
+    steps = {later - earlier for earlier, later in itertools.pairwise(numbers)}
+    assert steps <= {1, 2, 3}, numbers
