@@ -53,17 +53,24 @@ class TailFit:
 
     Attributes:
         start: The score where the tail begins.
-        tail_probability: Chance that a new score lies above `start`.
+        n_images: Scores that the fit has seen;
+        n_above: as many of them lie above `start`.
         shapes: `(P,)`, the tail index of each member.
         scales: `(P,)`, score units.
         weights: `(P,)`, sum 1.
     """
 
     start: float
-    tail_probability: float
+    n_images: int
+    n_above: int
     shapes: Floats
     scales: Floats
     weights: Floats
+
+    @property
+    def tail_probability(self) -> float:
+        """Chance that a new score lies above `start`, the (n-m)-th of n scores: (m+1)/(n+1), whatever the distribution."""
+        return (self.n_above + 1) / (self.n_images + 1)
 
     def quantile(self, rate: float) -> float:
         """The score that a new good image exceeds with chance `rate`, averaged over what the fit does not know."""
@@ -85,6 +92,26 @@ class TailFit:
         ends = np.searchsorted(mass, [(1 - confidence) / 2, (1 + confidence) / 2]).clip(0, mass.size - 1)
         low, high = excess[order][ends]
         return self.start + float(low), self.start + float(high)
+
+    def rate_above(self, level: float) -> float:
+        """Chance that a new good image exceeds `level`, at least `start`: the inverse of `quantile`."""
+        return self.tail_probability * float(self.weights @ _survival(level - self.start, self.shapes, self.scales))
+
+    def rate_interval(self, level: float, confidence: float = 0.95) -> tuple[float, float]:
+        """Where the true rate above `level`, at least `start`, lies with the given posterior chance.
+
+        Counts what the fit does not know of the tail's form and, by the Beta distribution of a conformal coverage, of the
+        chance to be in the tail at all.
+        """
+        start_rates, start_weights = _beta_grid(self.n_above + 1, self.n_images - self.n_above)
+        survival = _survival(level - self.start, self.shapes, self.scales)
+        rates = np.outer(start_rates, survival).ravel()
+        weights = np.outer(start_weights, self.weights).ravel()
+        order = np.argsort(rates)
+        mass = np.cumsum(weights[order])
+        ends = np.searchsorted(mass, [(1 - confidence) / 2, (1 + confidence) / 2]).clip(0, mass.size - 1)
+        low, high = rates[order][ends]
+        return float(low), float(high)
 
     def _member_excess(self, share: float) -> Floats:
         log_share = -np.log(share)
@@ -110,8 +137,7 @@ def fit_tail(scores: Floats) -> TailFit | None:
     log_weights = _log_likelihood(excess / unit, shapes, scales) - 0.5 * (shapes / SHAPE_PRIOR_SD) ** 2
     weights = np.exp(log_weights - log_weights.max())
     keep = weights > 1e-9
-    # A new score lies above the (n-m)-th of n with chance (m+1)/(n+1), whatever the distribution.
-    return TailFit(start, (m + 1) / (n + 1), shapes[keep], scales[keep] * unit, weights[keep] / weights[keep].sum())
+    return TailFit(start, n, m, shapes[keep], scales[keep] * unit, weights[keep] / weights[keep].sum())
 
 
 def _log_likelihood(excess: Floats, shapes: Floats, scales: Floats) -> Floats:
@@ -130,3 +156,13 @@ def _survival(excess: float, shapes: Floats, scales: Floats) -> Floats:
         tail = np.maximum(1.0 + shapes * ratio, 0.0) ** (-1.0 / shapes)
     # Beyond the end point of a bounded tail (negative shape) the power is 0 ** positive = 0, as it should be.
     return np.where(shapes == 0.0, np.exp(-ratio), tail)
+
+
+def _beta_grid(a: int, b: int) -> tuple[Floats, Floats]:
+    """Values of a Beta(a, b) variable and their weights, evenly spaced in the logit."""
+    mean, spread = np.log(a / b), 5.0 * np.sqrt(1.0 / a + 1.0 / b)
+    values = 1.0 / (1.0 + np.exp(-np.linspace(mean - spread, mean + spread, 41)))
+    # In the logit the density is x^a (1-x)^b: one power more of each than in x itself.
+    logs = a * np.log(values) + b * np.log1p(-values)
+    weights = np.exp(logs - logs.max())
+    return values, weights / weights.sum()

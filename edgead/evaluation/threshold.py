@@ -35,7 +35,7 @@ def threshold_from_scores(scores: ArrayLike, false_alarm_rate: float) -> Thresho
     """
     if not 0.0 < false_alarm_rate < 1.0:
         raise ValueError(f"false_alarm_rate must be between 0 and 1, got {false_alarm_rate}")
-    ordered = _checked(scores)
+    ordered = checked_scores(scores)
     n = ordered.size
     # The 1e-9 keeps (n+1) * rate = 1 on the certified side when it comes out as 0.9999999999.
     k = n + 1 - math.floor((n + 1) * false_alarm_rate + 1e-9)
@@ -84,7 +84,7 @@ def calibrate_class(
     Raises:
         DataError: If there are fewer than 5 images or a value is not finite.
     """
-    image_scores, maxima = _checked(scores, keep_order=True), _checked(map_maxima, keep_order=True)
+    image_scores, maxima = checked_scores(scores, keep_order=True), checked_scores(map_maxima, keep_order=True)
     if image_scores.size != maxima.size:
         raise ValueError(f"every image has a score and a map maximum, got {image_scores.size} and {maxima.size}")
     pixel_threshold = threshold_from_scores(maxima, false_alarm_rate)
@@ -117,7 +117,12 @@ def binomial_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, 
     return low, high
 
 
-def _checked(scores: ArrayLike, *, keep_order: bool = False) -> NDArray[np.float64]:
+def checked_scores(scores: ArrayLike, *, keep_order: bool = False) -> NDArray[np.float64]:
+    """The scores of at least 5 good images, ascending unless `keep_order`.
+
+    Raises:
+        DataError: If there are fewer or one is not finite.
+    """
     values = np.asarray(scores, np.float64).ravel()
     if values.size < MIN_IMAGES:
         raise DataError(

@@ -1,0 +1,78 @@
+"""How often new good images exceed a given level: the inverse of `threshold.py`, with an honest interval.
+
+Up to the largest score seen, the chance to exceed the k-th smallest of n exchangeable scores is a Beta(n+1-k, k)
+variable over the draws of those n images (with ties it is smaller): its mean is the conformal rate, its quantiles are
+the interval. Beyond the largest score the posterior of `tail.py` speaks, and the answer says `certified=False`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgead.bundle import ThresholdRecord
+from edgead.evaluation.tail import Floats, fit_tail
+from edgead.evaluation.threshold import binomial_interval, checked_scores
+
+
+@dataclass(frozen=True)
+class Exceedance:
+    """The chance that a new good image scores above a level.
+
+    Attributes:
+        rate: Its mean over the draws of the calibration images.
+        interval: 95 % interval of the chance itself.
+        certified: True: the level lies within the scores seen; false: extrapolated by a tail fit.
+        n_images: Scores that this rests on.
+    """
+
+    rate: float
+    interval: tuple[float, float]
+    certified: bool
+    n_images: int
+
+
+def exceedance(scores: ArrayLike, level: float) -> Exceedance:
+    """How often new good images exceed any level, for example one that a person chose.
+
+    Args:
+        scores: `(n,)`, scores of good images that training did not see, n >= 5.
+        level: Raw score units, finite.
+
+    Raises:
+        DataError: If there are fewer than 5 scores or one is not finite.
+    """
+    ordered = checked_scores(scores)
+    return _certified(ordered, level) if level <= ordered[-1] else _extrapolated(ordered, level)
+
+
+def exceedance_of(scores: ArrayLike, threshold: ThresholdRecord) -> Exceedance:
+    """How often new good images exceed a threshold that `threshold.threshold_from_scores` made from the same scores.
+
+    Unlike `exceedance` it knows whether a threshold that equals the largest score was certified or extrapolated.
+
+    Raises:
+        DataError: If there are fewer than 5 scores or one is not finite.
+    """
+    ordered = checked_scores(scores)
+    return (_certified if threshold.certified else _extrapolated)(ordered, threshold.value)
+
+
+def _certified(ordered: Floats, level: float) -> Exceedance:
+    n = ordered.size
+    n_above = int(n - np.searchsorted(ordered, level, side="right"))
+    # The Clopper-Pearson ends are quantiles of Beta distributions; these two belong to Beta(n_above + 1, n - n_above).
+    interval = (binomial_interval(min(n_above + 1, n), n)[0], binomial_interval(n_above, n)[1])
+    return Exceedance((n_above + 1) / (n + 1), interval, certified=True, n_images=n)
+
+
+def _extrapolated(ordered: Floats, level: float) -> Exceedance:
+    seen, fit = _certified(ordered, level), fit_tail(ordered)
+    if fit is None:
+        return Exceedance(seen.rate, (0.0, seen.interval[1]), certified=False, n_images=seen.n_images)
+    low, high = fit.rate_interval(level)
+    # No level above the largest score is exceeded more often than that score.
+    rate, high = min(seen.rate, fit.rate_above(level)), min(seen.interval[1], high)
+    return Exceedance(rate, (low, high), certified=False, n_images=seen.n_images)
