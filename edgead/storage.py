@@ -16,7 +16,7 @@ from typing import Any
 from edgead.errors import StorageError
 
 _BLOCK = 1 << 20
-_FORMATS = (".mp4", ".avi", ".jpg", ".png", ".onnx", ".npz", ".npy", ".safetensors")
+_FORMATS = (".mp4", ".avi", ".webm", ".jpg", ".png", ".onnx", ".npz", ".npy", ".safetensors")
 
 
 @contextmanager
@@ -65,12 +65,13 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
+def exclusive(path: Path, what: str, *, hint: str = "Wait until it has finished.") -> Iterator[None]:
     """Let one process at a time do `what`; the lock goes with the process that holds it.
 
     Args:
         path: The lock's file; it stays.
         what: For the message, such as "builds an engine of this bundle".
+        hint: What whoever does not get it can do.
 
     Raises:
         StorageError: If another process holds it, or the file cannot be made.
@@ -84,7 +85,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StorageError(f"Another edgead process {what}.", hint="Wait until it has finished.") from None
+            raise StorageError(f"Another edgead process {what}.", hint=hint) from None
         yield
 
 

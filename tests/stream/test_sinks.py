@@ -1,10 +1,8 @@
-"""Alert records, recordings and windows as a user finds them afterwards."""
+"""Recordings and windows as a user finds them afterwards."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,115 +12,13 @@ import pytest
 
 from edgead.errors import ConfigError, EdgeadError, StorageError
 from edgead.prediction import Segmentation
-from edgead.stream.alerts import Alert, AlertEvent, Ending
 from edgead.stream.annotation import Annotator
-from edgead.stream.result import Result
-from edgead.stream.sinks.alert_folder import AlertContext, AlertFolder
 from edgead.stream.sinks.recorder import MAX_GAP_S, Recorder
 from edgead.stream.sinks.window import require_screen
 
-from .fakes import BAD, GOOD, SCALE, THRESHOLD, result
+from .fakes import BAD, GOOD, SCALE, result
 
 pytestmark = pytest.mark.timeout(30)
-
-CONTEXT = AlertContext("rtsp://***@cam/live", "d" * 64, "fake-fp32", None)
-RECORD_KEYS = {
-    "schema_version", "edgead_version", "id", "state", "opened_at", "closed_at", "duration_s", "ended_by", "source",
-    "origin", "frame_index", "time_s", "score", "threshold", "pixel_threshold", "peak_score", "peak_frame_index",
-    "segmentation", "image_size", "regions", "pictures", "bundle", "engine", "class",
-}  # fmt: skip
-
-
-def alert_folder(folder: Path, at: str = "2026-11-22T10:11:12") -> AlertFolder:
-    moment = datetime.fromisoformat(at).replace(tzinfo=timezone.utc)
-    return AlertFolder(folder, SCALE, CONTEXT, opacity=0.6, utc_from_monotonic=lambda _: moment)
-
-
-def opened(number: int = 1, index: int = 5) -> Result:
-    alert = Alert(number, opened_s=0.5, opened_frame=index, peak_score=0.48, peak_frame=index)
-    return result(BAD, index=index, time_s=0.5, event=AlertEvent("opened", alert), is_alert_open=True)
-
-
-def later(first: Result, kind: str, *, ended_by: Ending | None = None) -> Result:
-    assert first.event is not None
-    alert = replace(first.event.alert, peak_score=0.5, peak_frame=7)
-    if kind == "peak":
-        return result(255, index=7, time_s=0.7, event=AlertEvent("peak", alert), is_alert_open=True)
-    closed = replace(alert, closed_s=2.0, ended_by=ended_by)
-    return result(GOOD, index=20, time_s=2.0, event=AlertEvent("closed", closed))
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    (path,) = folder.glob("*.json")
-    record = json.loads(path.read_text())
-    assert path.stem == record["id"]
-    return dict(record)
-
-
-def test_record_is_complete_while_the_alert_is_open(tmp_path: Path) -> None:
-    """As soon as an alert opens, its record and both pictures are there, whole, with every documented key."""
-    with alert_folder(tmp_path / "alerts") as sink:
-        sink.accept(opened())
-        record = read_record(tmp_path / "alerts")
-    assert record.keys() == RECORD_KEYS
-    assert record["id"] == "20261122T101112Z-0001"
-    assert record["state"] == "open"
-    assert record["opened_at"] == "2026-11-22T10:11:12.000Z"
-    assert record["closed_at"] is record["duration_s"] is record["ended_by"] is None
-    assert record["source"] == CONTEXT.source
-    assert record["threshold"] == THRESHOLD
-    assert record["score"] == pytest.approx(BAD / 255 - 0.5)
-    assert record["image_size"] == [48, 64]
-    assert record["regions"] == [
-        {"x": 0, "y": 0, "width": 64, "height": 48, "area_px": 48 * 64, "peak": pytest.approx(BAD / 255 - 0.5)}
-    ]
-    snapshot = cv2.imread(str(tmp_path / "alerts" / record["pictures"]["snapshot"]))
-    heatmap = cv2.imread(str(tmp_path / "alerts" / record["pictures"]["heatmap"]))
-    assert snapshot is not None
-    assert heatmap is not None
-    assert snapshot.shape == heatmap.shape == (48, 64, 3)
-    assert abs(float(snapshot.mean()) - BAD) < 2
-    assert np.abs(snapshot.astype(int) - heatmap).max() > 50
-
-
-def test_closing_completes_the_record(tmp_path: Path) -> None:
-    """The closed record keeps what it said when it opened and adds end, duration and peak with its picture."""
-    first = opened()
-    with alert_folder(tmp_path) as sink:
-        sink.accept(first)
-        before = read_record(tmp_path)
-        sink.accept(later(first, "peak"))
-        sink.accept(later(first, "closed", ended_by="quiet"))
-    after = read_record(tmp_path)
-    changed = {key for key in RECORD_KEYS if before[key] != after[key]}
-    assert changed == {"state", "closed_at", "duration_s", "ended_by", "peak_score", "peak_frame_index", "pictures"}
-    assert (after["state"], after["ended_by"], after["duration_s"]) == ("closed", "quiet", 1.5)
-    assert (after["peak_score"], after["peak_frame_index"]) == (0.5, 7)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{after['id']}.json", *after["pictures"].values()}
-    assert set(after["pictures"]) == {"snapshot", "heatmap", "peak"}
-
-
-def test_no_record_names_a_picture_that_is_not_there(tmp_path: Path) -> None:
-    """Pictures come first: where one cannot be written, there is no record."""
-    (tmp_path / "20261122T101112Z-0001-heatmap.jpg").mkdir()
-    with pytest.raises(StorageError, match="heatmap"):
-        alert_folder(tmp_path).accept(opened())
-    assert list(tmp_path.glob("*.json")) == []
-
-
-def test_two_runs_in_one_second_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    """A record of an earlier run with the same time and number stays."""
-    for _ in range(2):
-        with alert_folder(tmp_path) as sink:
-            sink.accept(opened())
-    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["20261122T101112Z-0001", "20261122T101112Z-0002"]
-
-
-def test_an_alert_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    """A file where the folder should be is an error before the first alert."""
-    (tmp_path / "alerts").write_text("a file")
-    with pytest.raises(StorageError, match="alerts"):
-        alert_folder(tmp_path / "alerts").__enter__()
 
 
 def recorder(path: Path) -> Recorder:
@@ -223,7 +119,7 @@ def test_display_without_a_screen_says_how_to_go_on(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("size", [(48, 64), (240, 240), (480, 640), (1080, 1920), (700, 200), (3000, 4000)])
 def test_annotated_pictures_are_legible_and_bounded(size: tuple[int, int]) -> None:
     """Every size gives at least 640 and at most 1920 px of width with the strip on top; the frame is not painted on."""
-    annotator = Annotator(SCALE, typical_score=0.0, opacity=0.6)
+    annotator = Annotator(SCALE, opacity=0.6)
     item = result(BAD, size=size, is_alert_open=True)
     before = item.frame.image.copy()
     picture = annotator.draw(item)
@@ -235,7 +131,7 @@ def test_annotated_pictures_are_legible_and_bounded(size: tuple[int, int]) -> No
 
 def test_verdicts_look_different() -> None:
     """Good, anomalous and alert frames show green, amber and red."""
-    annotator = Annotator(SCALE, typical_score=0.0, opacity=0.6)
+    annotator = Annotator(SCALE, opacity=0.6)
     colours = []
     for item in (result(GOOD), result(BAD), result(BAD, is_alert_open=True)):
         picture = annotator.draw(item)
@@ -246,20 +142,11 @@ def test_verdicts_look_different() -> None:
     assert red_r > 200
 
 
-def test_pictures_outline_the_bundles_segmentation(tmp_path: Path) -> None:
-    """Recording and alert show the outline of the segmentation where the bundle has one, else that of the map."""
+def test_a_recording_outlines_the_bundles_segmentation() -> None:
+    """The drawing shows the outline of the segmentation where the bundle has one, else that of the map."""
     corner = Segmentation(np.array([[1.0, 0.0], [0.0, 0.0]], np.float32), 0.5)
-    first = opened()
+    first = result(BAD, is_alert_open=True)
     own = replace(first, prediction=replace(first.prediction, own_segmentation=corner))
-    draw = Annotator(SCALE, typical_score=0.0, opacity=0.0).draw
+    draw = Annotator(SCALE, opacity=0.0).draw
     red = [int((draw(each)[80:] == (0, 0, 255)).all(axis=2).sum()) for each in (first, own)]
-    pictures = []
-    for name, each in (("map", first), ("own", own)):
-        with alert_folder(tmp_path / name) as sink:
-            sink.accept(each)
-        record = read_record(tmp_path / name)
-        assert record["segmentation"] == ("threshold" if name == "map" else "nfa")
-        assert (record["regions"][0]["area_px"] < 48 * 64) is (name == "own")
-        pictures.append((tmp_path / name / record["pictures"]["heatmap"]).read_bytes())
     assert red[1] > red[0], "the outline of the whole frame lies below its border"
-    assert pictures[0] != pictures[1]

@@ -17,6 +17,7 @@ from edgead.imaging import Image, silence_opencv
 from edgead.storage import atomic_path, storage_error
 from edgead.stream.annotation import letterbox
 from edgead.stream.result import Result
+from edgead.stream.sinks.sink import Item
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,11 +71,12 @@ class Recorder:
                 self._writer.release()
                 self._check_complete()
 
-    def wants(self, result: Result) -> bool:
-        return not result.is_repeat
+    def wants(self, item: Item) -> bool:
+        return isinstance(item, Result) and not item.is_repeat
 
-    def accept(self, result: Result) -> None:
-        picture = self._draw(result)
+    def accept(self, item: Item) -> None:
+        assert isinstance(item, Result)
+        result, picture = item, self._draw(item)
         if self._writer is None:
             self._writer = self._open(picture, result)
         picture = letterbox(picture, self._size)

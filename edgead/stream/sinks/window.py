@@ -6,15 +6,15 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
 from types import TracebackType
 
 import cv2
 from typing_extensions import Self
 
 from edgead.errors import EdgeadError, MissingDependencyError
-from edgead.imaging import Image
+from edgead.stream.annotation import Annotator
 from edgead.stream.result import Result
+from edgead.stream.sinks.sink import Item
 
 _ESCAPE = 27
 _HOW_TO_GO_ON = "Leave out --display; --record FILE keeps the same picture as a video."
@@ -31,9 +31,9 @@ class Window:
     name = "window"
     lossless = False
 
-    def __init__(self, draw: Callable[[Result], Image], stop: threading.Event, *, title: str = "edgead") -> None:
+    def __init__(self, annotator: Annotator, stop: threading.Event, *, title: str = "edgead") -> None:
         require_screen()
-        self._draw = draw
+        self._annotator = annotator
         self._stop = stop
         self._title = title
 
@@ -46,11 +46,12 @@ class Window:
     ) -> None:
         cv2.destroyAllWindows()
 
-    def wants(self, result: Result) -> bool:
-        return not result.is_repeat
+    def wants(self, item: Item) -> bool:
+        return not item.is_repeat if isinstance(item, Result) else item.kind == "picture"
 
-    def accept(self, result: Result) -> None:
-        cv2.imshow(self._title, self._draw(result))
+    def accept(self, item: Item) -> None:
+        draw = self._annotator
+        cv2.imshow(self._title, draw.draw(item) if isinstance(item, Result) else draw.draw_unjudged(item))
         key = cv2.waitKey(1) & 0xFF
         is_closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
         if key in (_ESCAPE, ord("q")) or is_closed:

@@ -1,0 +1,125 @@
+"""`edgead alerts`: look at the alerts of a stream, acknowledge them, take them elsewhere; also while it runs."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgead.errors import ConfigError, EdgeadError
+from edgead.stream.spool.archive import Archive, open_archive
+from edgead.stream.spool.records import STATES, Record
+
+_PAGE = 500
+
+
+@contextmanager
+def open_alerts(folder: Path) -> Iterator[Archive]:
+    """The alerts of a folder, whether a stream is running there or not.
+
+    Raises:
+        StorageError: If there are none, or they cannot be read.
+    """
+    archive, database = open_archive(folder)
+    try:
+        yield archive
+        archive.save_exported()
+    finally:
+        database.close()
+
+
+def list_alerts(
+    folder: Path, *, state: str | None = None, camera: str | None = None, limit: int | None = None
+) -> list[Record]:
+    """Records, newest first.
+
+    Args:
+        folder: Of the stream's alerts.
+        state: Only those `open`, `held` or `closed`.
+        camera: Only those of this camera.
+        limit: At most so many; None for all.
+
+    Raises:
+        ConfigError: If the state is unknown.
+        StorageError: If the folder holds no alerts, or they cannot be read.
+    """
+    if state is not None and state not in STATES:
+        raise ConfigError(f"An alert's state is one of {', '.join(STATES)}, got {state!r}.")
+    with open_alerts(folder) as archive:
+        found: list[Record] = []
+        for record in _all(archive, state, camera):
+            if limit is not None and len(found) >= limit:
+                break
+            found.append(record)
+        return found
+
+
+def show_alert(folder: Path, alert_id: str) -> dict[str, Any]:
+    """A record, and under `files` where its pictures and its clip are.
+
+    Raises:
+        EdgeadError: If there is no such alert.
+    """
+    with open_alerts(folder) as archive:
+        record = _alert(archive, alert_id)
+        files = {kind: archive.evidence(alert_id, kind) for kind in record["pictures"]}
+        return {**record, "files": {kind: str(path) for kind, path in files.items() if path is not None}}
+
+
+def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None = None) -> Record:
+    """Note that somebody has seen an alert; a stream that runs there hears of it within a second or two.
+
+    Args:
+        folder: Of the stream's alerts.
+        alert_id: Of any alert.
+        note: For the record.
+        who: Unset: the user at the terminal.
+
+    Returns:
+        The record after it.
+
+    Raises:
+        EdgeadError: If there is no such alert, or it has been acknowledged before.
+    """
+    with open_alerts(folder) as archive:
+        record = _alert(archive, alert_id)
+        if not archive.acknowledge(alert_id, who or _user(), note):
+            raise EdgeadError(
+                f"{alert_id} was acknowledged before, at {record['acknowledged_at']} by {record['acknowledged_by']}."
+            )
+        archive.export(alert_id)
+        return _alert(archive, alert_id)
+
+
+def export_alerts(
+    folder: Path, write: Callable[[str], object], *, state: str | None = None, camera: str | None = None
+) -> int:
+    """Write every record as a line of JSON, oldest first; how many there were."""
+    records = list_alerts(folder, state=state, camera=camera)
+    for record in reversed(records):
+        write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    return len(records)
+
+
+def _all(archive: Archive, state: str | None, camera: str | None) -> Iterator[Record]:
+    before = None
+    while page := archive.alerts(state=state, camera=camera, before=before, limit=_PAGE):
+        yield from page
+        before = str(page[-1]["id"])
+
+
+def _alert(archive: Archive, alert_id: str) -> Record:
+    record = archive.alert(alert_id)
+    if record is None:
+        raise EdgeadError(f"There is no alert {alert_id!r}.", hint="`edgead alerts list` names them.")
+    return record
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no name for this user id, as in some containers
+        return "unknown"

@@ -1,0 +1,146 @@
+"""Events to a program of the user: one run each, delivered when it ends with 0."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from typing_extensions import Self
+
+from edgead.errors import ConfigError
+from edgead.sink_settings import CommandSettings
+from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
+from edgead.stream.redaction import redact
+from edgead.stream.spool.events import StoredEvent
+
+# sysexits.h: the data is wrong; no later attempt would help
+REFUSED = 65
+_TAIL_CHARACTERS = 300
+_POLL_S = 0.05
+_KILLED_S = 5.0
+
+
+class CommandSink:
+    """Runs a program without a shell, in a process group of its own, with the event's JSON on standard input.
+
+    It also gets `EDGEAD_KEY`, `EDGEAD_SEQUENCE`, `EDGEAD_KIND`, `EDGEAD_AT`, `EDGEAD_CAMERA`, `EDGEAD_ZONE`,
+    `EDGEAD_ALERT`, `EDGEAD_SEVERITY` and `EDGEAD_SNAPSHOT` (the picture's path) in its environment; what there is none of
+    is empty. It ends with 0 when it has the event, with 65 when it refuses it for good; anything else is tried again.
+    When it has ended, or its time is over, everything it started in its group is killed.
+
+    Raises:
+        ConfigError: If there is no such program.
+    """
+
+    def __init__(self, settings: CommandSettings, *, evidence: Callable[[str, str], Path | None]) -> None:
+        if shutil.which(settings.argv[0]) is None:
+            raise ConfigError(
+                f"The program {settings.argv[0]!r} of a command sink is not there, or may not be run.",
+                hint="Give its full path and check its rights.",
+            )
+        self._settings = settings
+        self._evidence = evidence
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def tend(self) -> None:
+        """Nothing: programs run only to deliver."""
+
+    def deliver(self, events: Sequence[StoredEvent]) -> None:
+        for number, event in enumerate(events):
+            try:
+                self._run(event)
+            except DeliveryError as error:
+                error.n_delivered = number
+                raise
+
+    def _run(self, event: StoredEvent) -> None:
+        name = self._settings.address
+        # a file, not a pipe: a program that does not read it cannot break anything
+        with tempfile.TemporaryFile() as given:
+            given.write(json.dumps(event.payload, allow_nan=False).encode() + b"\n")
+            given.seek(0)
+            try:
+                process = subprocess.Popen(
+                    self._settings.argv, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                    env={**os.environ, **self._environment(event)}, start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                raise DeliveryError(f"{name} could not be started: {error}") from error
+        assert process.stdout is not None
+        tail = _Tail(process.stdout)
+        is_over = _ended(process, self._settings.timeout_s)
+        # before it is reaped, so that its number cannot be another group's
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        try:
+            code = process.wait(_KILLED_S)
+        except subprocess.TimeoutExpired:
+            raise DeliveryError(f"{name} cannot be killed") from None
+        said = redact(tail.text())
+        if not is_over:
+            raise DeliveryError(f"{name} was killed after {self._settings.timeout_s:g} s: {said}")
+        if code == REFUSED:
+            raise RefusedError(f"{name} ended with {code}: {said}")
+        if code != 0:
+            raise DeliveryError(f"{name} ended with {code}: {said}")
+
+    def _environment(self, event: StoredEvent) -> dict[str, str]:
+        payload, alert = event.payload, event.payload["alert"] or {}
+        snapshot = None if event.alert_id is None else self._evidence(event.alert_id, "snapshot")
+        values = {
+            "KEY": event.key, "SEQUENCE": event.sequence, "KIND": event.kind, "AT": payload["at"],
+            "CAMERA": payload["camera"], "ZONE": payload["zone"], "ALERT": event.alert_id,
+            "SEVERITY": alert.get("severity"), "SNAPSHOT": snapshot,
+        }  # fmt: skip
+        return {
+            f"EDGEAD_{key}": "" if value is None else str(value).replace("\0", " ") for key, value in values.items()
+        }
+
+
+class _Tail:
+    """Reads what a program says until nobody can say more, and keeps the end."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._end = b""
+        self._thread = threading.Thread(target=self._read, name="edgead command output", daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        self._thread.join(1.0)
+        return self._end.decode("utf-8", "replace").strip()[-_TAIL_CHARACTERS:]
+
+    def _read(self) -> None:
+        with self._pipe:
+            while part := os.read(self._pipe.fileno(), 65536):
+                self._end = (self._end + part)[-4 * _TAIL_CHARACTERS :]
+
+
+def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Wait for the end of a program without reaping it; False when the time is over."""
+    deadline_s = time.monotonic() + timeout_s
+    pause_s = 0.001
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, _POLL_S)
+    return True

@@ -1,0 +1,78 @@
+"""All sinks of a stream, each on a thread of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from typing_extensions import Self
+
+from edgead.errors import ConfigError
+from edgead.stream.delivery.back_off import FIRST_S
+from edgead.stream.delivery.event_sink import EventSink
+from edgead.stream.delivery.worker import SinkHealth, SinkOptions, Worker
+from edgead.stream.spool.spool import Spool
+
+_JOIN_S = 1.0
+
+
+class Delivery:
+    """Delivers the spool's events to every sink, at least once, in order, under one key; a context manager.
+
+    Sinks know nothing of each other: a slow or dead one keeps nobody waiting. What is not delivered stays in the spool,
+    for this process and for the next. On leaving, sinks that work get a little time to deliver the last events.
+
+    Args:
+        spool: Open, and open for longer than this.
+        sinks: How each is treated, and the sink itself, not yet entered.
+        drain_s: Longest time that leaving may take.
+        first_pause_s: After a sink's first failure; it doubles from there.
+
+    Raises:
+        ConfigError: If two sinks have one name.
+        StorageError: From `__enter__`, if the cursors cannot be read.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        sinks: Sequence[tuple[SinkOptions, EventSink]],
+        *,
+        drain_s: float,
+        first_pause_s: float = FIRST_S,
+    ) -> None:
+        names = [options.name for options, _ in sinks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(
+                    f"Two sinks have the name {name!r}; each needs its own, because its place in the history is kept "
+                    "under it.",
+                    hint="Give them different names in the configuration: name: ...",
+                )
+        self._spool = spool
+        self._sinks = sinks
+        self._drain_s = drain_s
+        self._first_pause_s = first_pause_s
+        self._workers: list[Worker] = []
+
+    def __enter__(self) -> Self:
+        self._workers = [
+            Worker(self._spool, sink, options, first_pause_s=self._first_pause_s) for options, sink in self._sinks
+        ]
+        for worker in self._workers:
+            worker.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            worker.close(self._drain_s)
+        deadline_s = time.monotonic() + self._drain_s + _JOIN_S
+        for worker in self._workers:
+            worker.thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    def health(self) -> list[SinkHealth]:
+        """How every sink fares, in the order of the configuration."""
+        return [worker.health() for worker in self._workers]

@@ -1,0 +1,55 @@
+"""From settings to sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgead.sink_settings import CommandSettings, JsonlSettings, MqttSettings, SinkSettings, WebhookSettings
+from edgead.stream.delivery.command import CommandSink
+from edgead.stream.delivery.event_sink import EventSink
+from edgead.stream.delivery.jsonl import JsonlSink
+from edgead.stream.delivery.mqtt import MqttSink
+from edgead.stream.delivery.webhook import WebhookSink
+from edgead.stream.delivery.worker import SinkOptions
+from edgead.stream.spool.spool import Spool
+
+
+def event_sink(
+    settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]
+) -> tuple[SinkOptions, EventSink]:
+    """The sink of some settings, not yet entered, and how `Delivery` is to treat it.
+
+    Args:
+        settings: Of the sink.
+        spool: Open.
+        zones: Names of the zones of every camera.
+
+    Raises:
+        ConfigError: If a file, a secret or a program that the settings name is not there.
+        MissingDependencyError: If the sink needs a package that is not installed.
+    """
+    options = SinkOptions(
+        name=settings.identity,
+        kind=settings.kind,
+        from_beginning=settings.start == "beginning",
+        retry_max_s=settings.retry_max_s,
+        give_up_s=settings.give_up_s,
+    )
+    return options, _sink(settings, spool, zones)
+
+
+def _sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]) -> EventSink:
+    match settings:
+        case MqttSettings():
+            return MqttSink(settings, device=spool.device, zones=zones, active=lambda: _active(spool))
+        case WebhookSettings():
+            return WebhookSink(settings, evidence=spool.evidence)
+        case JsonlSettings():
+            return JsonlSink(settings)
+        case CommandSettings():
+            return CommandSink(settings, evidence=spool.evidence)
+
+
+def _active(spool: Spool) -> set[tuple[str, str]]:
+    alerts = [*spool.alerts(state="open", limit=10000), *spool.alerts(state="held", limit=10000)]
+    return {(str(alert["camera"]), str(alert["zone"])) for alert in alerts}

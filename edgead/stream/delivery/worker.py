@@ -1,0 +1,235 @@
+"""One sink's own thread: reads the spool behind its cursor, delivers, and waits where it has to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from edgead.errors import StorageError
+from edgead.stream.delivery.back_off import BackOff
+from edgead.stream.delivery.event_sink import DeliveryError, EventSink, RefusedError
+from edgead.stream.redaction import redact
+from edgead.stream.spool.events import StoredEvent, iso
+from edgead.stream.spool.spool import Spool
+
+_LOG = logging.getLogger(__name__)
+
+BATCH = 50
+MIN_REFUSALS = 3
+_IDLE_S = 1.0
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True)
+class SinkHealth:
+    """How a sink fares.
+
+    Attributes:
+        name, kind: Of the sink.
+        is_ok: Whether the last attempt succeeded; True before the first.
+        since: When that began, UTC.
+        last_error: Why the last failed attempt failed, without secrets; also after it works again.
+        next_try_s: Seconds until the next attempt; None while it works.
+        n_waiting: Events that it has still to get.
+        n_delivered: Events that it has confirmed since the start.
+        n_set_aside: Events that it refused for good since the start.
+    """
+
+    name: str
+    kind: str
+    is_ok: bool
+    since: str
+    last_error: str
+    next_try_s: float | None
+    n_waiting: int
+    n_delivered: int
+    n_set_aside: int
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """How a sink is treated.
+
+    Attributes:
+        name: What its cursor is kept under.
+        kind: For people.
+        from_beginning: Whether a new sink gets everything that is still there.
+        retry_max_s: Longest pause between two attempts.
+        give_up_s: An event that is refused for good is set aside after so long and `MIN_REFUSALS` attempts.
+    """
+
+    name: str
+    kind: str
+    from_beginning: bool
+    retry_max_s: float
+    give_up_s: float
+
+
+class Worker:
+    """Delivers to one sink until it is told to end.
+
+    What a sink does, raises or takes its time for concerns nobody else. The cursor moves when the sink has confirmed:
+    after a kill it gets what it may have got already once more, under the same key.
+
+    Args:
+        spool: Open.
+        sink: Entered, used and left on the worker's thread; entered again after it broke.
+        options: How it is treated.
+        first_pause_s: After a first failure.
+    """
+
+    def __init__(self, spool: Spool, sink: EventSink, options: SinkOptions, *, first_pause_s: float) -> None:
+        self._spool = spool
+        self._sink = sink
+        self._options = options
+        self._cursor = spool.begin(options.name, from_beginning=options.from_beginning)
+        self._back_off = BackOff(options.retry_max_s, first_pause_s)
+        self._closing = threading.Event()
+        self._deadline_s = 0.0
+        self._lock = threading.Lock()
+        self._is_ok, self._since = True, _now()
+        self._last_error = ""
+        self._next_try_s: float | None = None
+        self._n_delivered = self._n_set_aside = 0
+        self._refused_key, self._n_refusals, self._refused_since_s = "", 0, 0.0
+        self.thread = threading.Thread(target=self._run, name=f"edgead {options.name}", daemon=True)
+
+    def close(self, drain_s: float) -> None:
+        """Deliver what is there for at most `drain_s` more, then end; does not wait."""
+        self._deadline_s = time.monotonic() + drain_s
+        self._closing.set()
+
+    def health(self) -> SinkHealth:
+        with self._lock:
+            next_s = self._next_try_s
+            return SinkHealth(
+                name=self._options.name,
+                kind=self._options.kind,
+                is_ok=self._is_ok,
+                since=self._since,
+                last_error=self._last_error,
+                next_try_s=None if next_s is None else round(max(next_s - time.monotonic(), 0.0), 1),
+                n_waiting=self._spool.depths().get(self._options.name, 0),
+                n_delivered=self._n_delivered,
+                n_set_aside=self._n_set_aside,
+            )
+
+    # On the worker's thread
+
+    def _run(self) -> None:
+        while True:
+            try:
+                with self._sink as sink:
+                    while not self._is_over():
+                        self._round(sink)
+                return
+            except Exception as error:
+                # a bug or a missing file, in the sink or in its opening: it must not end anything else
+                _LOG.exception("The sink %s broke", self._options.name)
+                if self._pause(DeliveryError(f"{type(error).__name__}: {error}")):
+                    return
+
+    def _is_over(self) -> bool:
+        return self._closing.is_set() and time.monotonic() > self._deadline_s
+
+    def _round(self, sink: EventSink) -> None:
+        try:
+            events = self._spool.events(self._cursor, BATCH)
+            if events:
+                sink.deliver(events)
+                self._confirm(events)
+            elif self._closing.is_set():
+                self._deadline_s = 0.0
+                return
+            else:
+                sink.tend()
+        except RefusedError as error:
+            self._refused(events, error)
+            return
+        except DeliveryError as error:
+            self._confirm(events[: error.n_delivered])
+            self._pause(error)
+            return
+        except StorageError as error:
+            self._pause(DeliveryError(f"The spool cannot be read: {error.message}"))
+            return
+        self._succeeded()
+        if not events:
+            self._wait()
+
+    def _wait(self) -> None:
+        until_s = time.monotonic() + _IDLE_S
+        while not self._closing.is_set() and time.monotonic() < until_s:
+            if self._spool.wait_for_events(self._cursor, _LOOK_S):
+                return
+
+    def _confirm(self, events: list[StoredEvent]) -> None:
+        if not events:
+            return
+        self._cursor = events[-1].sequence
+        self._back_off.reset()
+        with self._lock:
+            self._n_delivered += len(events)
+        try:
+            self._spool.cursors.advance(self._options.name, self._cursor)
+        except StorageError as error:
+            # the cursor in memory goes on; a restart would deliver these again, under the same keys
+            _LOG.debug("The cursor of %s is not saved: %s", self._options.name, error)
+
+    def _refused(self, events: list[StoredEvent], error: RefusedError) -> None:
+        self._confirm(events[: error.n_delivered])
+        event, now_s = events[error.n_delivered], time.monotonic()
+        if event.key != self._refused_key:
+            self._refused_key, self._n_refusals, self._refused_since_s = event.key, 0, now_s
+        self._n_refusals += 1
+        if self._n_refusals < MIN_REFUSALS or now_s - self._refused_since_s < self._options.give_up_s:
+            self._pause(error)
+            return
+        reason = redact(error.message)
+        try:
+            self._spool.cursors.set_aside(self._options.name, event, reason)
+        except StorageError as failure:
+            self._pause(DeliveryError(failure.message))
+            return
+        _LOG.error(
+            "%s refused the event %s (%s) %d times for good: %s. It is set aside among the dead letters.",
+            self._options.name, event.key, event.kind, self._n_refusals, reason,
+        )  # fmt: skip
+        self._cursor = event.sequence
+        with self._lock:
+            self._n_set_aside += 1
+
+    def _succeeded(self) -> None:
+        self._back_off.reset()
+        with self._lock:
+            self._next_try_s = None
+            if self._is_ok:
+                return
+            self._is_ok, self._since = True, _now()
+        _LOG.warning("%s delivers again", self._options.name)
+
+    def _pause(self, error: DeliveryError) -> bool:
+        """Note a failure and wait; whether the worker should end."""
+        message = redact(error.message)
+        pause_s = self._back_off.next_s(error.retry_after_s)
+        with self._lock:
+            was_ok, self._is_ok = self._is_ok, False
+            if was_ok:
+                self._since = _now()
+            self._last_error = message
+            self._next_try_s = time.monotonic() + pause_s
+        if was_ok:
+            _LOG.warning("%s does not deliver: %s. It is tried again until it does.", self._options.name, message)
+        if self._closing.is_set():
+            # closing cuts a pause short for one more attempt; where that fails there is no point in waiting
+            self._deadline_s = 0.0
+            return True
+        self._closing.wait(pause_s)
+        return False
+
+
+def _now() -> str:
+    return iso(datetime.now(timezone.utc))

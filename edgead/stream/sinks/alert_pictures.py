@@ -1,0 +1,70 @@
+"""The pictures of alerts on their way to the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+
+from edgead.heatmap import HeatmapScale, overlay
+from edgead.imaging import Image
+from edgead.stream.result import Result
+from edgead.stream.spool.records import Record
+from edgead.stream.spool.spool import Spool
+
+JPEG_QUALITY = 92
+
+
+class AlertPictures:
+    """The pictures of the alerts that change in one frame: each is drawn and encoded once.
+
+    Alerts that one frame opens share the files of snapshot and heatmap. Each has a file of its peak: it may be
+    written again when a held alert goes on.
+    """
+
+    def __init__(self, spool: Spool, opacity: float, scale: HeatmapScale) -> None:
+        self._spool = spool
+        self._opacity = opacity
+        self._scale = scale
+        self._encoded: dict[tuple[str, int], bytes] = {}
+        self._shared: dict[str, tuple[str, str | None]] = {}
+
+    def opening(self, alert_id: str, result: Result) -> Record:
+        """Write snapshot and heatmap of an alert that opens; what changes in its record."""
+        written = {}
+        for kind in ("snapshot", "heatmap"):
+            if kind not in self._shared:
+                self._shared[kind] = self._write(alert_id, kind, result)
+            written[kind] = self._shared[kind]
+        return _in_record(written)
+
+    def peak(self, alert_id: str, result: Result) -> Record:
+        """Write the strongest frame of an alert; what changes in its record."""
+        return _in_record({"peak": self._write(alert_id, "peak", result)})
+
+    def _write(self, alert_id: str, kind: str, result: Result) -> tuple[str, str | None]:
+        name = f"{alert_id}-{kind}.jpg"
+        key = (kind, id(result))
+        if key not in self._encoded:
+            image = result.frame.image if kind == "snapshot" else self._heatmap(result)
+            ok, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            assert ok, "OpenCV encodes any uint8 picture as JPEG"
+            self._encoded[key] = encoded.tobytes()
+        return name, self._spool.write_evidence(name, self._encoded[key])
+
+    def _heatmap(self, result: Result) -> Image:
+        prediction = result.prediction
+        return overlay(
+            result.frame.image,
+            prediction.anomaly_map,
+            self._scale,
+            prediction.own_segmentation,
+            opacity=self._opacity,
+        )
+
+
+def _in_record(written: Mapping[str, tuple[str, str | None]]) -> Record:
+    return {
+        "pictures": {kind: name for kind, (name, reason) in written.items() if reason is None},
+        "pictures_missing": {kind: reason for kind, (_, reason) in written.items()},
+    }

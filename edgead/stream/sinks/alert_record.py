@@ -1,0 +1,100 @@
+"""What is known of an alert when it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import edgead
+from edgead.heatmap import HeatmapScale, find_regions
+from edgead.prediction import Prediction, Segmentation
+from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.spool.records import SCHEMA_VERSION, Record
+
+
+@dataclass(frozen=True)
+class AlertContext:
+    """What judges the frames of one camera.
+
+    Attributes:
+        source: Redacted name of the source.
+        bundle: Digest of the bundle.
+        engine: `<backend>-<precision>`.
+        class_name: The kind of part, None when the bundle's common threshold is in use.
+        scale: Of the heatmaps.
+        segmentation: What marks the regions: the pixel threshold, or the bundle's number of false detections.
+        latched: Zones whose alerts stay until somebody acknowledges them.
+        masks: Positions `(h, w)` of the anomaly map that belong to a zone; a zone without one is the whole picture.
+    """
+
+    source: str
+    bundle: str
+    engine: str
+    class_name: str | None
+    scale: HeatmapScale
+    segmentation: Literal["threshold", "nfa"] = "threshold"
+    latched: frozenset[str] = frozenset()
+    masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+
+def opening_record(
+    result: Result, verdict: ZoneVerdict, alert_id: str, context: AlertContext, opened_at: str
+) -> Record:
+    """The record of an alert that opens, but for its pictures; its keys are those of `spool.records`."""
+    assert verdict.event is not None
+    alert, prediction = verdict.event.alert, result.prediction
+    size = (result.frame.image.shape[0], result.frame.image.shape[1])
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "edgead_version": edgead.__version__,
+        "id": alert_id,
+        "camera": result.camera,
+        "zone": verdict.zone,
+        "severity": alert.severity,
+        "state": "open",
+        "opened_at": opened_at,
+        "held_at": None,
+        "closed_at": None,
+        "duration_s": None,
+        "ended_by": None,
+        "latched": verdict.zone in context.latched,
+        "acknowledged_at": None,
+        "acknowledged_by": None,
+        "note": None,
+        "source": context.source,
+        "origin": result.frame.source,
+        "frame_index": result.frame.index,
+        "time_s": round(result.time_s, 3),
+        "score": verdict.score,
+        "threshold": verdict.threshold,
+        "pixel_threshold": prediction.pixel_threshold,
+        "peak_score": alert.peak_score,
+        "peak_frame_index": alert.peak_frame,
+        "segmentation": context.segmentation,
+        "image_size": list(size),
+        "regions": _regions(prediction, context.masks.get(verdict.zone), size),
+        "bundle": context.bundle,
+        "engine": context.engine,
+        "class": context.class_name,
+    }
+
+
+def _regions(prediction: Prediction, mask: NDArray[np.bool_] | None, size: tuple[int, int]) -> list[dict[str, Any]]:
+    anomaly_map, segmentation = prediction.anomaly_map, prediction.own_segmentation
+    if mask is not None:
+        whole = prediction.segmentation
+        height, width = whole.values.shape
+        inside = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.bool_)
+        low = np.float32(min(float(whole.values.min()), whole.limit))
+        segmentation = Segmentation(np.where(inside, whole.values, low), whole.limit)
+    regions = []
+    for region in find_regions(anomaly_map, prediction.pixel_threshold, size, segmentation):
+        values = asdict(region)
+        del values["contour"]
+        regions.append(values)
+    return regions

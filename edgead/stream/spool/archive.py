@@ -1,0 +1,261 @@
+"""Alerts, events and acknowledgements of a folder: what any process may read and do there, stream or not."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from edgead.errors import StorageError
+from edgead.storage import write_json
+from edgead.stream.spool.age import AgeClock
+from edgead.stream.spool.database import DATABASE, Database
+from edgead.stream.spool.events import Event, StoredEvent, iso, plain, stored_event
+from edgead.stream.spool.records import STATES, Change, Record, acknowledged, laid_over
+
+
+class Archive:
+    """The tables behind a spool. Every change is one transaction, on disk when the method returns.
+
+    Args:
+        folder: Holds the database, the records' files and the evidence.
+        database: Open; closed by whoever opened it.
+        age: The spool's own time, for the process that it belongs to; others take it as that process left it.
+
+    Raises:
+        StorageError: From every method, when the disk does not take or give it.
+    """
+
+    def __init__(self, folder: Path, database: Database, age: AgeClock | None = None) -> None:
+        self._folder = folder
+        self._database = database
+        self._age = age
+        self._saved_s = 0.0
+        self._exported: list[tuple[str, str]] = []
+        self.device = self.meta("device_id") or ""
+
+    def meta(self, key: str) -> str | None:
+        with self._database.read() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_meta(self, **values: str) -> None:
+        with self._database.write() as connection:
+            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    @property
+    def age_s(self) -> float:
+        """The spool's own time, in seconds."""
+        return self._age() if self._age is not None else float(self.meta("lived_s") or 0.0)
+
+    def save_age(self, every_s: float) -> None:
+        """Save the spool's own time for the next process, when that has not been done for so long."""
+        if self._age is None or 0 < self._age() - self._saved_s < every_s:
+            return
+        self._saved_s = self._age()
+        self.set_meta(lived_s=repr(self._saved_s), seen_s=repr(self._age.wall()))
+
+    def write(self, changes: Iterable[Change]) -> list[int]:
+        """Apply changes in order, all or none.
+
+        Returns:
+            Sequence numbers of the events among them.
+        """
+        age_s = self.age_s
+        with self._database.write() as connection:
+            self._mark_exported(connection)
+            return [number for change in changes for number in _apply(connection, self._folder, change, age_s)]
+
+    def acknowledge(self, alert_id: str, who: str, note: str, now: datetime | None = None) -> bool:
+        """Note that somebody has seen an alert; False when it is unknown or has been acknowledged before."""
+        age_s = self.age_s
+        with self._database.write() as connection:
+            record = _record(connection, alert_id)
+            if record is None or record["acknowledged_at"] is not None:
+                return False
+            for change in acknowledged(record, who, note, iso(now or datetime.now(timezone.utc))):
+                _apply(connection, self._folder, change, age_s)
+        return True
+
+    def acknowledgements(self, after: int) -> list[tuple[int, str, str]]:
+        """Number, alert and who of every acknowledgement with a number above `after`."""
+        with self._database.read() as connection:
+            query = "SELECT number, alert_id, who FROM acknowledgements WHERE number > ? ORDER BY number"
+            return connection.execute(query, (after,)).fetchall()
+
+    def last_acknowledgement(self) -> int:
+        with self._database.read() as connection:
+            return int(connection.execute("SELECT COALESCE(MAX(number), 0) FROM acknowledgements").fetchone()[0])
+
+    def events(self, after: int = 0, limit: int = 100) -> list[StoredEvent]:
+        """Events with a sequence number above `after`, ascending."""
+        with self._database.read() as connection:
+            query = "SELECT sequence, content FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+            rows = connection.execute(query, (after, limit)).fetchall()
+        return [stored_event(self.device, sequence, json.loads(content)) for sequence, content in rows]
+
+    def has_events(self, after: int) -> bool:
+        """Whether there is an event with a sequence number above `after`."""
+        with self._database.read() as connection:
+            query = "SELECT EXISTS (SELECT 1 FROM events WHERE sequence > ?)"
+            return bool(connection.execute(query, (after,)).fetchone()[0])
+
+    def last_sequence(self) -> int:
+        """The number of the latest event ever written, also when it has been removed."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def alerts(
+        self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
+    ) -> list[Record]:
+        """Records, newest first by id.
+
+        Args:
+            state: Only those that are `open`, `held` or `closed`.
+            camera: Only those of this camera.
+            before: Only ids below this one, for the next page.
+            limit: At most so many.
+        """
+        if state is not None and state not in STATES:
+            raise ValueError(f"state must be one of {', '.join(STATES)} (got {state!r})")
+        wanted = {"state = ?": state, "camera = ?": camera, "id < ?": before}
+        conditions = {term: value for term, value in wanted.items() if value is not None}
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        with self._database.read() as connection:
+            query = f"SELECT record FROM alerts {where} ORDER BY id DESC LIMIT ?"
+            rows = connection.execute(query, (*conditions.values(), limit)).fetchall()
+        return [json.loads(record) for (record,) in rows]
+
+    def alert(self, alert_id: str) -> Record | None:
+        with self._database.read() as connection:
+            return _record(connection, alert_id)
+
+    def evidence(self, alert_id: str, kind: str) -> Path | None:
+        """The picture or clip of an alert, if it is there."""
+        record = self.alert(alert_id)
+        name = None if record is None else record["pictures"].get(kind)
+        if name is None:
+            return None
+        path = self._folder / name
+        return path if path.is_file() else None
+
+    def export(self, alert_id: str) -> None:
+        """Write the record's file, `<id>.json`, as it is in the database."""
+        text, current = None, self._record_text(alert_id)
+        # another process may change the record meanwhile: whoever writes last has read last
+        while current is not None and current != text:
+            text = current
+            write_json(self._folder / f"{alert_id}.json", json.loads(text))
+            current = self._record_text(alert_id)
+        if text is not None:
+            self._exported.append((alert_id, text))
+
+    def export_pending(self, limit: int = 100) -> int:
+        """Write the files of records that a killed process or a full disk left behind; how many there were."""
+        done = {alert_id for alert_id, _ in self._exported}
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT id FROM alerts WHERE NOT is_exported ORDER BY id").fetchall()
+        pending = [alert_id for (alert_id,) in rows if alert_id not in done][:limit]
+        for alert_id in pending:
+            self.export(alert_id)
+        return len(pending)
+
+    def save_exported(self) -> None:
+        """Note which files are up to date; else the next process writes them again."""
+        if self._exported:
+            with self._database.write() as connection:
+                self._mark_exported(connection)
+
+    def _mark_exported(self, connection: sqlite3.Connection) -> None:
+        done, self._exported = self._exported, []
+        connection.executemany("UPDATE alerts SET is_exported = 1 WHERE id = ? AND record = ?", done)
+
+    def _record_text(self, alert_id: str) -> str | None:
+        with self._database.read() as connection:
+            row = connection.execute("SELECT record FROM alerts WHERE id = ?", (alert_id,)).fetchone()
+        return None if row is None else str(row[0])
+
+
+def open_archive(folder: Path) -> tuple[Archive, Database]:
+    """Open the folder of a stream that may be running in another process; the caller closes the database.
+
+    Raises:
+        StorageError: If no stream has written alerts there, or the database cannot be read.
+    """
+    path = folder / DATABASE
+    if not path.is_file():
+        raise StorageError(
+            f"{folder} holds no alerts: there is no {DATABASE}.",
+            hint="Name the folder that `edgead stream --alerts DIR` writes to.",
+        )
+    database = Database(path)
+    return Archive(folder, database), database
+
+
+def encode(value: Any) -> str:
+    """JSON for the database: ASCII, so that nothing in it depends on an encoding."""
+    return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+
+
+def _record(connection: sqlite3.Connection, alert_id: str) -> Record | None:
+    row = connection.execute("SELECT record FROM alerts WHERE id = ?", (alert_id,)).fetchone()
+    return None if row is None else json.loads(row[0])
+
+
+def _apply(connection: sqlite3.Connection, folder: Path, change: Change, age_s: float) -> Sequence[int]:
+    record = None
+    if change.alert is not None:
+        known = _record(connection, change.alert["id"])
+        record = laid_over(known or {}, change.alert)
+        if "state" in record:  # else it is a change of a record that has been removed meanwhile
+            _save_record(connection, folder, record, age_s)
+    if change.acknowledgement is not None:
+        query = "INSERT INTO acknowledgements (alert_id, who, note) VALUES (?, ?, ?)"
+        connection.execute(query, tuple(plain(list(change.acknowledgement))))
+    if change.event is None:
+        return ()
+    return (_add_event(connection, change.event, record, age_s),)
+
+
+def _add_event(connection: sqlite3.Connection, event: Event, record: Record | None, age_s: float) -> int:
+    content = {
+        "kind": event.kind, "at": event.at, "camera": event.camera, "zone": event.zone, "alert": record,
+        "detail": event.detail, "values": event.values,
+    }  # fmt: skip
+    cursor = connection.execute(
+        "INSERT INTO events (alert_id, stored_s, content) VALUES (?, ?, ?)",
+        (None if record is None else record["id"], age_s, encode(content)),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def _save_record(connection: sqlite3.Connection, folder: Path, record: Record, age_s: float) -> None:
+    connection.execute(
+        "INSERT INTO alerts (id, state, camera, record, stored_s, is_exported) VALUES (?, ?, ?, ?, ?, 0) "
+        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, camera = excluded.camera, record = excluded.record, "
+        "is_exported = 0",
+        (record["id"], record["state"], plain(record["camera"]), encode(record), age_s),
+    )
+    names = record["pictures"]
+    for (kind,) in connection.execute("SELECT kind FROM evidence WHERE alert_id = ?", (record["id"],)).fetchall():
+        if kind not in names:
+            connection.execute("DELETE FROM evidence WHERE alert_id = ? AND kind = ?", (record["id"], kind))
+    for kind, name in names.items():
+        size = _size(folder / name)
+        connection.execute(
+            "INSERT INTO evidence (alert_id, kind, file, size_bytes, stored_s) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (alert_id, kind) DO UPDATE SET file = excluded.file, size_bytes = excluded.size_bytes",
+            (record["id"], kind, name, size, age_s),
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,103 @@
+"""Changes on their way to the disk: straight there, or in memory and in order while it takes none."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from edgead.errors import StorageError
+from edgead.stream.spool.archive import Archive
+from edgead.stream.spool.events import plain
+from edgead.stream.spool.records import Change, Record, laid_over
+
+_LOG = logging.getLogger(__name__)
+
+_BATCH = 500
+
+
+class Backlog:
+    """Writes changes to the archive, and keeps those that the disk refuses. Not safe to use from two threads at once.
+
+    Args:
+        archive: Where they go.
+        limit: Changes kept in memory; beyond it the oldest are lost, and counted.
+    """
+
+    def __init__(self, archive: Archive, limit: int) -> None:
+        self._archive = archive
+        self._limit = limit
+        self._waiting: deque[Change] = deque()
+        self._records: dict[str, Record] = {}
+        self.lost = 0
+        self.failure = ""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """Records as they will be when everything is on disk, of the alerts that something waits for."""
+        return self._records
+
+    def write(self, changes: Sequence[Change]) -> list[int]:
+        """Write changes behind those that wait.
+
+        Returns:
+            Sequence numbers of the events among them; empty when they wait.
+        """
+        if self.flush():
+            try:
+                return self._archive.write(changes)
+            except StorageError as error:
+                self._note(error)
+        self._keep(changes)
+        return []
+
+    def flush(self) -> bool:
+        """Try to write what waits; whether nothing waits any more."""
+        # one first: while the disk is full, each attempt should cost little
+        size = 1
+        while self._waiting:
+            batch = list(islice(self._waiting, size))
+            size = min(2 * size, _BATCH)
+            try:
+                self._archive.write(batch)
+            except StorageError as error:
+                self._note(error)
+                return False
+            for _ in batch:
+                self._waiting.popleft()
+        if self.failure:
+            _LOG.warning("Records of alerts are on disk again; %d were lost meanwhile", self.lost)
+            self.failure = ""
+            self._records.clear()
+        return True
+
+    def _note(self, error: StorageError) -> None:
+        if not self.failure:
+            _LOG.error("%s Records of alerts wait in memory and are lost if this process ends. %s", error, error.hint)
+        self.failure = error.message
+
+    def _keep(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if change.alert is not None:
+                alert_id = change.alert["id"]
+                self._records[alert_id] = plain(laid_over(self._known(alert_id), change.alert))
+            self._waiting.append(change)
+        while len(self._waiting) > self._limit:
+            if not self.lost:
+                _LOG.error(
+                    "More than %d records of alerts wait for the disk: the oldest are lost from now on", self._limit
+                )
+            self._waiting.popleft()
+            self.lost += 1
+
+    def _known(self, alert_id: str) -> Record:
+        if alert_id in self._records:
+            return self._records[alert_id]
+        try:
+            return self._archive.alert(alert_id) or {}
+        except StorageError:
+            return {}

@@ -1,0 +1,209 @@
+"""One SQLite file: a writer at a time, readers beside it, every transaction synced."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edgead.errors import StorageError
+
+_LOG = logging.getLogger(__name__)
+
+DATABASE = "spool.sqlite"
+_BUSY_S = 5.0
+_COMPANIONS = ("", "-wal", "-shm")
+
+# One script per schema version, never changed once released: a database of version n gets those after the n-th.
+_SCHEMA = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE TABLE events (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, alert_id TEXT, stored_s REAL NOT NULL, content TEXT NOT NULL
+    );
+    CREATE INDEX events_alert ON events (alert_id);
+    CREATE TABLE alerts (
+        id TEXT PRIMARY KEY, state TEXT NOT NULL, camera TEXT, record TEXT NOT NULL, stored_s REAL NOT NULL,
+        is_exported INTEGER NOT NULL
+    );
+    CREATE INDEX alerts_state ON alerts (state, id);
+    CREATE INDEX alerts_not_exported ON alerts (is_exported) WHERE NOT is_exported;
+    CREATE TABLE evidence (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, alert_id TEXT NOT NULL, kind TEXT NOT NULL, file TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL, stored_s REAL NOT NULL, UNIQUE (alert_id, kind)
+    );
+    CREATE INDEX evidence_file ON evidence (file);
+    CREATE TABLE acknowledgements (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, alert_id TEXT NOT NULL, who TEXT NOT NULL, note TEXT NOT NULL
+    );
+    CREATE TABLE sinks (name TEXT PRIMARY KEY, sequence INTEGER NOT NULL);
+    CREATE TABLE dead_letters (
+        sink TEXT NOT NULL, sequence INTEGER NOT NULL, at TEXT NOT NULL, reason TEXT NOT NULL, content TEXT NOT NULL,
+        PRIMARY KEY (sink, sequence)
+    );
+    """,
+)
+
+
+class Database:
+    """A database file that is there, whole and of a schema that this version knows.
+
+    Safe to use from any thread. Several processes may have the same file open: writers wait for each other.
+
+    Raises:
+        StorageError: If the file cannot be opened, is damaged, or belongs to a newer edgead.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._idle_readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._is_closed = False
+        with _translated(path):
+            self._writer = _connect(path)
+            try:
+                _prepare(self._writer, path)
+            except BaseException:
+                self._writer.close()
+                raise
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: on disk when the block has ended, undone when it raises.
+
+        Raises:
+            StorageError: If the disk is full or does not take it.
+        """
+        with self._lock, _translated(self._path):
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                # SQLite ends the transaction by itself when the disk is full
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection for queries, never blocked by the writer."""
+        with _translated(self._path):
+            if self._is_closed:
+                raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
+            try:
+                connection = self._idle_readers.get_nowait()
+            except queue.Empty:
+                connection = _connect(self._path)
+            try:
+                yield connection
+            finally:
+                self._idle_readers.put(connection)
+                if self._is_closed:
+                    self._close_readers()
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            self._close_readers()
+            self._writer.close()
+
+    def _close_readers(self) -> None:
+        while True:
+            try:
+                self._idle_readers.get_nowait().close()
+            except queue.Empty:
+                return
+
+
+class DamagedError(StorageError):
+    """A file that is no whole database."""
+
+
+def open_or_replace(folder: Path, now: datetime) -> tuple[Database, Path | None]:
+    """Open the folder's database; a damaged one is moved aside and a new one begun.
+
+    Returns:
+        The database, and where the damaged one is now, if there was one.
+
+    Raises:
+        StorageError: If it cannot be opened for another reason.
+    """
+    path = folder / DATABASE
+    try:
+        return Database(path), None
+    except DamagedError as error:
+        aside = _move_aside(path, now)
+        _LOG.error(
+            "%s The file is kept as %s and a new one is begun; alerts are taken from their .json files, events that were "
+            "not delivered yet are lost unless they can be saved from the old file.",
+            error.message,
+            aside,
+        )
+        return Database(path), aside
+
+
+def _move_aside(path: Path, now: datetime) -> Path:
+    stamp = now.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    for companion in _COMPANIONS:
+        old = path.with_name(path.name + companion)
+        if old.exists():
+            old.rename(aside.with_name(aside.name + companion))
+    return aside
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(_SCHEMA):
+        raise StorageError(
+            f"{path} was written by a newer edgead: its schema is {version}, this version knows up to {len(_SCHEMA)}.",
+            hint="Use that version, or another folder for the alerts.",
+        )
+    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise DamagedError(f"{path} is damaged: {problem}.")
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        _LOG.warning(
+            "%s cannot keep a write-ahead log there (mode %s): readers and writers wait for each other", path, mode
+        )
+    connection.execute("PRAGMA journal_size_limit = 16777216")
+    for number, script in enumerate(_SCHEMA[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        full = "full" in text
+        raise StorageError(
+            f"{'The disk is full' if full else 'The database does not work'}: {path} could not be used: {text}.",
+            hint=f"Free some space on the disk of {path.parent}."
+            if full
+            else f"Check the rights, the space and the health of the disk of {path.parent}.",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+            raise StorageError(f"{path} could not be used: {error}.") from error
+        raise DamagedError(
+            f"{path} is damaged: {error}.", hint="`edgead stream` moves it aside and begins a new one."
+        ) from error

@@ -1,0 +1,55 @@
+"""What opening a spool puts right after a kill, a power cut or a damaged database."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from edgead.stream.spool import retention
+from edgead.stream.spool.age import AgeClock
+from edgead.stream.spool.archive import Archive
+from edgead.stream.spool.database import Database
+from edgead.stream.spool.events import iso
+from edgead.stream.spool.evidence import clean_up, recorded_alerts
+from edgead.stream.spool.records import Change, interrupted
+
+_LOG = logging.getLogger(__name__)
+
+_EVERY = 10_000
+
+
+def open_archive_of_stream(
+    folder: Path, database: Database, wall: Callable[[], float], monotonic: Callable[[], float]
+) -> Archive:
+    """Begin a new database with an id and the records that are there as files; take an old one as it is."""
+    tables = Archive(folder, database)
+    is_new = not tables.device
+    if is_new:
+        tables.set_meta(device_id=uuid.uuid4().hex[:12])
+    seen = tables.meta("seen_s")
+    age = AgeClock(float(tables.meta("lived_s") or 0.0), None if seen is None else float(seen), wall, monotonic)
+    archive = Archive(folder, database, age)
+    files = recorded_alerts(folder) if is_new else []
+    if files:
+        archive.write([Change(patch=record) for record in files])
+        _LOG.warning("%d records of alerts were taken over from %s", len(files), folder)
+    return archive
+
+
+def recover(folder: Path, database: Database, archive: Archive, now: datetime) -> None:
+    """Make files, records and states agree after a process that did not end by itself."""
+    with database.read() as connection:
+        known = {alert_id for (alert_id,) in connection.execute("SELECT id FROM alerts")}
+    removed = clean_up(folder, known)
+    if removed:
+        _LOG.warning("Removed %d unfinished files of a process that was killed", len(removed))
+    with database.read() as connection:
+        lost = retention.vanished(connection, frozenset(path.name for path in folder.iterdir()))
+    if lost:
+        _LOG.warning("%d pictures or clips of alerts were removed by somebody else", len(lost))
+    left = archive.alerts(state="open", limit=_EVERY)[::-1]
+    archive.write([*lost, *(interrupted(record, iso(now)) for record in left)])
+    archive.export_pending(_EVERY)

@@ -1,0 +1,335 @@
+"""The spool of a running stream: its own process alone writes alerts there, and what the disk refuses waits in memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from edgead.errors import StorageError
+from edgead.storage import exclusive, storage_error
+from edgead.stream.control import Acknowledge
+from edgead.stream.spool import reserve, retention
+from edgead.stream.spool.backlog import Backlog
+from edgead.stream.spool.cursors import Cursors
+from edgead.stream.spool.database import open_or_replace
+from edgead.stream.spool.events import Event, StoredEvent, iso
+from edgead.stream.spool.evidence import EvidenceFolder, sync_folder
+from edgead.stream.spool.options import SpoolHealth, SpoolOptions
+from edgead.stream.spool.records import Change, Record, acknowledged
+from edgead.stream.spool.recovery import open_archive_of_stream, recover
+
+_LOG = logging.getLogger(__name__)
+
+LOCK = ".spool.lock"
+_MAINTAIN_S = 5.0
+_SAVE_AGE_S = 60.0
+
+
+class Spool:
+    """Alerts, their evidence and the events for the sinks, in a folder; a context manager, safe to use from any thread.
+
+    `append` returns when the event is on disk. When the disk is full or fails, the event keeps its place in memory,
+    `append` returns 0, `health` and the log say it, and the disk is tried again every few seconds.
+
+    The folder belongs to one process at a time. On opening: unfinished files are removed, a damaged database is moved
+    aside, and alerts that a dead process left open are closed (`interrupted`), or held when they are latched.
+
+    Raises:
+        StorageError: From `__enter__`, when another process has the folder, it cannot be written, or its database
+            belongs to a newer edgead.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        options: SpoolOptions,
+        *,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._options = options
+        self._limits = retention.Limits(
+            options.evidence_mb, options.evidence_days, options.event_days, options.record_days
+        )
+        self._wall = wall
+        self._monotonic = monotonic
+        self._stack = ExitStack()
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._heard: deque[Acknowledge] = deque()
+        self._evidence = EvidenceFolder(folder, options.min_free_mb)
+        self._is_export_late = False
+        self._polled = self._last = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise storage_error(self._folder, error) from error
+            hint = "Stop it, or give this stream another folder: --alerts DIR."
+            stack.enter_context(exclusive(self._folder / LOCK, f"writes its alerts to {self._folder}", hint=hint))
+            reserve.release(self._folder)
+            self._database, _ = open_or_replace(self._folder, self._now())
+            stack.callback(self._database.close)
+            self._archive = open_archive_of_stream(self._folder, self._database, self._wall, self._monotonic)
+            recover(self._folder, self._database, self._archive, self._now())
+            self._backlog = Backlog(self._archive, self._options.memory_events)
+            self._cursors = Cursors(self._database)
+            self._last = self._archive.last_sequence()
+            self._polled = self._archive.last_acknowledgement()
+            self._archive.save_age(0.0)
+            self._keeper = threading.Thread(target=self._keep_house, name="edgead spool", daemon=True)
+            self._keeper.start()
+            stack.callback(self._wind_down)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def device(self) -> str:
+        """The random id of this spool, made once; a new database has a new one, because its numbers start anew."""
+        return self._archive.device
+
+    # History
+
+    def append(self, event: Event) -> int:
+        """Write an event, and what it changes in its alert's record.
+
+        Returns:
+            Its sequence number: it is on disk. 0: the disk does not take it, and it waits in memory.
+        """
+        return next(iter(self._write([Change(event)])), 0)
+
+    def update(self, patch: Mapping[str, Any]) -> None:
+        """Change the record of `patch["id"]` without an event."""
+        self._write([Change(patch=patch)])
+
+    def events(self, after: int = 0, limit: int = 100) -> list[StoredEvent]:
+        """Events with a sequence number above `after`, ascending."""
+        return self._archive.events(after, limit)
+
+    def wait_for_events(self, after: int, timeout_s: float) -> bool:
+        """Wait until there is an event with a number above `after`; False when the time is over."""
+        with self._changed:
+            last = self._last
+        # another process may have added one, of which nobody notifies us; and the latest may be gone for its age
+        if self._archive.has_events(after):
+            return True
+        with self._changed:
+            return self._changed.wait_for(lambda: self._last > last, timeout_s)
+
+    # Alerts
+
+    def alerts(
+        self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
+    ) -> list[Record]:
+        """Records, newest first by id: those `open`, `held` or `closed`, of one camera, with an id below `before`."""
+        found = {
+            record["id"]: record
+            for record in self._archive.alerts(state=state, camera=camera, before=before, limit=limit)
+        }
+        with self._changed:
+            waiting = dict(self._backlog.records)
+        for alert_id, record in waiting.items():
+            found.pop(alert_id, None)
+            if (
+                state in (None, record.get("state"))
+                and camera in (None, record.get("camera"))
+                and (not before or alert_id < before)
+            ):
+                found[alert_id] = record
+        return [found[alert_id] for alert_id in sorted(found, reverse=True)][:limit]
+
+    def alert(self, alert_id: str) -> Record | None:
+        with self._changed:
+            waiting = self._backlog.records.get(alert_id)
+        return waiting or self._archive.alert(alert_id)
+
+    def held_alerts(self) -> list[Record]:
+        """Alerts that wait for somebody since before this stream, oldest first; `records.restored_alert` revives them."""
+        return self.alerts(state="held", limit=10000)[::-1]
+
+    def acknowledge(self, alert_id: str, who: str, note: str = "") -> bool:
+        """Note durably that somebody has seen an alert; a held one closes. False when it is unknown or was seen before.
+
+        The state machines hear of it through `poll_acknowledgements`.
+        """
+        with self._changed:
+            if self._backlog.flush():
+                try:
+                    is_new = self._archive.acknowledge(alert_id, who, note, self._now())
+                    self._last = self._archive.last_sequence()
+                    self._after_write([alert_id] if is_new else [])
+                    return is_new
+                except StorageError as error:
+                    _LOG.error("%s The acknowledgement waits in memory.", error)
+            record = self.alert(alert_id)
+            if record is None or record["acknowledged_at"] is not None:
+                return False
+            self._write(acknowledged(record, who, note, iso(self._now())))
+            self._heard.append(Acknowledge(alert_id, who))
+            return True
+
+    def poll_acknowledgements(self) -> list[Acknowledge]:
+        """Acknowledgements since the last call, by whatever process, for `Control`; some may come twice."""
+        with self._changed:
+            heard = list(self._heard)
+            self._heard.clear()
+            try:
+                rows = self._archive.acknowledgements(self._polled)
+            except StorageError as error:
+                _LOG.debug("Acknowledgements cannot be read: %s", error)
+                rows = []
+            if rows:
+                self._polled = rows[-1][0]
+        return heard + [Acknowledge(alert_id, who) for _, alert_id, who in rows]
+
+    # Evidence
+
+    def write_evidence(self, name: str, content: bytes | Path) -> str | None:
+        """Write a picture or clip, synced, before the record that names it.
+
+        Args:
+            name: `<alert id>-<kind>.<suffix>`.
+            content: What it holds, or a file of this folder that it is to become.
+
+        Returns:
+            None, or why it is not there, for the record's `pictures_missing`.
+        """
+        return self._evidence.write(name, content)
+
+    def evidence(self, alert_id: str, kind: str) -> Path | None:
+        """The `snapshot`, `heatmap`, `peak` or `clip` of an alert, if it is there."""
+        record = self.alert(alert_id)
+        name = None if record is None else record["pictures"].get(kind)
+        path = self._folder / name if name else None
+        return path if path is not None and path.is_file() else None
+
+    # Sinks
+
+    @property
+    def cursors(self) -> Cursors:
+        """How far each sink has got."""
+        return self._cursors
+
+    def begin(self, sink: str, *, from_beginning: bool) -> int:
+        """Let a sink take part: a new one with everything that is still there, or with what comes from now on.
+
+        Returns:
+            The last event that it has confirmed.
+        """
+        return self._cursors.begin(sink, after=0 if from_beginning else self._archive.last_sequence())
+
+    def depths(self) -> dict[str, int]:
+        """Events that each sink of this stream has still to get; -1 when the disk does not say."""
+        return self._cursors.depths()
+
+    # Health
+
+    def health(self) -> SpoolHealth:
+        with self._changed:
+            waiting, lost, failure = len(self._backlog), self._backlog.lost, self._backlog.failure
+        details = [self._evidence.detail, failure, f"{lost} records lost" if lost else ""]
+        return SpoolHealth(
+            evidence_ok=self._evidence.is_ok,
+            records_ok=not failure,
+            free_mb=self._evidence.free_mb,
+            detail="; ".join(text for text in details if text),
+            waiting=waiting,
+            lost=lost,
+        )
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._wall(), timezone.utc)
+
+    def _write(self, changes: Sequence[Change]) -> list[int]:
+        with self._changed:
+            numbers = self._backlog.write(changes)
+            self._last = max([self._last, *numbers])
+            written = [str(change.alert["id"]) for change in changes if change.alert is not None]
+            self._after_write(dict.fromkeys(written) if not self._backlog.failure else [])
+        return numbers
+
+    def _after_write(self, alerts: Iterable[str]) -> None:
+        self._changed.notify_all()
+        for alert_id in alerts:
+            self._export(alert_id)
+
+    def _export(self, alert_id: str) -> None:
+        try:
+            self._archive.export(alert_id)
+            sync_folder(self._folder)
+        except StorageError as error:
+            if not self._is_export_late:
+                _LOG.error("%s The database has the record; the file follows when it can be written.", error)
+            self._is_export_late = True
+
+    # House-keeping
+
+    def maintain(self) -> None:
+        """One round of house-keeping: what waits is tried again, what is too old or too much goes."""
+        try:
+            self._evidence.has_space()
+            reserve.keep(self._folder)
+            with self._changed:
+                is_clear = self._backlog.flush()
+                self._last = self._archive.last_sequence()
+                self._changed.notify_all()
+            if is_clear:
+                self._remove_old()
+            if self._archive.export_pending() == 0:
+                self._is_export_late = False
+            self._archive.save_age(_SAVE_AGE_S)
+        except StorageError as error:
+            # whoever writes says it; here it is only one more attempt
+            _LOG.debug("House-keeping failed: %s", error)
+
+    def _remove_old(self) -> None:
+        now_s, told = self._archive.age_s, self._cursors.told(self._last)
+        with self._database.read() as connection:
+            files = retention.removable_evidence(connection, self._limits, now_s, told)
+            changes = retention.removals(connection, files)
+        if files:
+            # removed first: a full disk could not note it before
+            self._evidence.remove(files)
+            _LOG.info("Removed %d pictures and clips of old alerts", len(files))
+            self._write(changes)
+        gone = retention.purge(self._database, self._limits, now_s, told)
+        self._evidence.remove(f"{alert_id}.json" for alert_id in gone)
+
+    def _keep_house(self) -> None:
+        while not self._stop.wait(_MAINTAIN_S):
+            self.maintain()
+
+    def _wind_down(self) -> None:
+        self._stop.set()
+        self._keeper.join()
+        self.maintain()
+        try:
+            self._archive.save_age(0.0)
+            self._archive.save_exported()
+        except StorageError as error:
+            _LOG.debug("%s", error)
+        if len(self._backlog):
+            text = "%d records of alerts could not be written and are lost: %s"
+            _LOG.error(text, len(self._backlog), self._backlog.failure)
