@@ -1,0 +1,1 @@
+"""A running stream on the network: REST interface, live pictures, health and metrics."""

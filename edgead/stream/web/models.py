@@ -1,0 +1,86 @@
+"""What goes in and out of the REST interface; requests are checked by these models, and answers are made of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class Answer(BaseModel):
+    """Made by the server."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Asked(BaseModel):
+    """Comes from outside: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ErrorDetail(Answer):
+    message: str
+    hint: str = ""
+
+
+class Error(Answer):
+    """Every answer from 400 on."""
+
+    error: ErrorDetail
+
+
+class Login(Asked):
+    token: str = Field(min_length=1, max_length=512)
+    name: Annotated[Text, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="Who it is, for acknowledgements and changed thresholds."
+    )
+
+
+class Who(Answer):
+    name: str
+
+
+class BundleInfo(Answer):
+    digest: str
+    model: str
+    classes: list[str]
+
+
+class EngineInfo(Answer):
+    name: str
+    device: str
+    ms: float | None = Field(description="Median of the last calls; null before the first.")
+
+
+class StoreInfo(Answer):
+    evidence_ok: bool
+    records_ok: bool
+    free_mb: float
+    detail: str
+
+
+class SinkInfo(Answer):
+    name: str
+    depth: int = Field(description="Events that it has still to deliver.")
+    state: str
+    detail: str
+
+
+class Abilities(Answer):
+    clips: bool
+
+
+class Info(Answer):
+    device: str
+    version: str
+    started_at: str
+    uptime_s: float
+    bundle: BundleInfo
+    engine: EngineInfo
+    cameras: list[str]
+    spool: StoreInfo
+    sinks: list[SinkInfo]
+    can: Abilities

@@ -1,0 +1,147 @@
+// One alert: its pictures, what is known of it, and the acknowledgement.
+
+import { stateOf } from "./alerts.js";
+import { get, path, send } from "./api.js";
+import { facts, h, setText } from "./dom.js";
+import { ago, duration, plural, score, utc } from "./format.js";
+import { cameraUrl } from "./overview.js";
+import { badge } from "./verdict.js";
+
+const KINDS = [["heatmap", "Heatmap"], ["snapshot", "Picture"], ["peak", "Strongest"], ["clip", "Clip"]];
+const ENDINGS = {
+  quiet: "the scores went down", acknowledged: "somebody acknowledged it", end_of_stream: "the stream ended",
+  interrupted: "the device stopped",
+};
+
+export class AlertDetail {
+  #id;
+  #record = null;
+  #kind = "heatmap";
+  #onChanged;
+  #shown = "";
+  #isClosed = false;
+  #title = h("h2", { id: "alert-title", tabindex: "-1" }, "Alert");
+  #badge = badge();
+  #media = h("div", { class: "media" });
+  #choices = h("div", { class: "controls", role: "group", "aria-label": "Pictures of the alert" });
+  #facts = h("div");
+  #done = h("div", { class: "acknowledged", role: "status" });
+  #note = h("textarea", { id: "alert-note", rows: "2", maxlength: "500" });
+  #problem = h("p", { class: "problem", role: "alert" });
+  #button = h("button", { class: "primary" }, "Acknowledge");
+  #form;
+
+  constructor(id, record, onChanged) {
+    this.#id = id;
+    this.#onChanged = onChanged;
+    this.#note.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey) return;
+      event.preventDefault();
+      this.#form.requestSubmit();
+    });
+    this.#form = h("form", { class: "acknowledge", onsubmit: (event) => this.#acknowledge(event) },
+      h("label", { for: "alert-note" }, "Note (optional)"), this.#note,
+      h("div", { class: "actions" }, this.#button, h("span", { class: "hint" }, "Enter sends")), this.#problem);
+    this.#form.hidden = true;
+    this.element = h("article", { class: "card detail", "aria-labelledby": "alert-title" },
+      h("div", { class: "head" }, h("a", { class: "back", href: "#/alerts", "aria-label": "All alerts" }, "←"),
+        this.#title, this.#badge.element),
+      this.#media, this.#choices, this.#form, this.#done, this.#facts);
+    if (record) this.show(record);
+    else this.#load();
+  }
+
+  close() {
+    this.#isClosed = true;
+    this.#media.replaceChildren();
+  }
+
+  /** Lead to the note, from which Enter acknowledges. */
+  acknowledge() {
+    if (!this.#form.hidden) this.#note.focus();
+  }
+
+  show(record) {
+    const shown = JSON.stringify(record);
+    if (this.#isClosed || shown === this.#shown) return;
+    this.#shown = shown;
+    const before = this.#record;
+    this.#record = record;
+    this.#badge.show(...stateOf(record));
+    setText(this.#title, `${record.camera}${record.zone && record.zone !== "picture" ? `, ${record.zone}` : ""}`);
+    if (JSON.stringify(before?.pictures) !== JSON.stringify(record.pictures)) this.#showChoices();
+    this.#form.hidden = Boolean(record.acknowledged_at);
+    this.#showDone(record);
+    this.#showFacts(record);
+  }
+
+  async #load() {
+    try {
+      this.show(await get(path("alerts", this.#id)));
+    } catch (error) {
+      if (!this.#isClosed) this.#media.replaceChildren(h("p", { class: "empty" }, error.words));
+    }
+  }
+
+  #showChoices() {
+    const kinds = KINDS.filter(([kind]) => this.#record.pictures?.[kind]);
+    if (!kinds.some(([kind]) => kind === this.#kind)) this.#kind = kinds[0]?.[0] ?? null;
+    this.#choices.replaceChildren(...kinds.map(([kind, words]) => h("button", {
+      type: "button", class: "toggle", "data-kind": kind, onclick: () => this.#choose(kind) }, words)));
+    this.#choose(this.#kind);
+  }
+
+  #choose(kind) {
+    this.#kind = kind;
+    for (const button of this.#choices.children) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
+    if (kind === null) {
+      this.#media.replaceChildren(h("p", { class: "empty" }, "No pictures were kept of this alert."));
+      return;
+    }
+    const words = KINDS.find(([one]) => one === kind)[1];
+    const src = path("alerts", this.#id, kind);
+    const problem = () => this.#media.replaceChildren(h("p", { class: "empty" }, `${words}: not there (any more).`));
+    this.#media.replaceChildren(kind === "clip"
+      ? h("video", { src, controls: true, loop: true, playsinline: "", preload: "metadata", "aria-label": `${words} of the alert`, onerror: problem })
+      : h("a", { href: src, target: "_blank", rel: "noopener", title: "Full size" },
+        h("img", { src, alt: `${words} of the alert on ${this.#record.camera}`, onerror: problem })));
+  }
+
+  #showDone(record) {
+    if (!record.acknowledged_at) return this.#done.replaceChildren();
+    return this.#done.replaceChildren(
+      h("p", {}, "Acknowledged by ", h("strong", {}, record.acknowledged_by ?? "–"), " ",
+        h("time", { datetime: record.acknowledged_at, title: utc(record.acknowledged_at) }, ago(record.acknowledged_at))),
+      record.note ? h("blockquote", {}, record.note) : "");
+  }
+
+  #showFacts(record) {
+    this.#facts.replaceChildren(facts([
+      ["Opened", h("time", { datetime: record.opened_at }, utc(record.opened_at))],
+      ["Over", record.closed_at ? `${utc(record.closed_at)}: ${ENDINGS[record.ended_by] ?? record.ended_by}` : "not yet"],
+      ["Duration", duration(record.duration_s)],
+      ["Severity", record.severity ?? "–"],
+      ["Peak score", `${score(record.peak_score ?? record.score)}, threshold ${score(record.threshold)}`],
+      ["Regions", record.regions?.length ? plural(record.regions.length, "marked region") : "–"],
+      ["Camera", h("a", { href: cameraUrl(record.camera) }, record.camera)],
+      ["Id", record.id],
+    ]));
+  }
+
+  async #acknowledge(event) {
+    event.preventDefault();
+    if (this.#button.disabled) return;
+    this.#button.disabled = true;
+    setText(this.#problem, "");
+    try {
+      const record = await send("POST", path("alerts", this.#id, "acknowledge"), { note: this.#note.value.trim().replace(/\s+/g, " ") });
+      this.show(record);
+      this.#title.focus();
+      this.#onChanged();
+    } catch (error) {
+      setText(this.#problem, error.words);
+    } finally {
+      this.#button.disabled = false;
+    }
+  }
+}

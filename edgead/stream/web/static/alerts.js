@@ -1,0 +1,198 @@
+// The list of alerts, newest first; the one that is chosen lies beside it, or on a phone instead of it.
+
+import { AlertDetail } from "./alert_detail.js";
+import { get, path } from "./api.js";
+import { h, setClass, setText } from "./dom.js";
+import { ago, duration, score, utc } from "./format.js";
+import { store } from "./store.js";
+import { badge } from "./verdict.js";
+
+const STATES = [["", "All alerts"], ["open", "Going on"], ["held", "Waiting for you"], ["closed", "Over"]];
+const LIMIT = 50;
+const CLOCK_MS = 10000;
+
+export const alertUrl = (id) => `#/alerts/${encodeURIComponent(id)}`;
+
+/** The record's state as verdict and words; an acknowledged alert needs nobody any more. */
+export function stateOf(record) {
+  if (record.state === "open") return ["alert", record.acknowledged_at ? "Going on, seen" : "Going on"];
+  if (record.state === "held") return ["held", "Waiting for you"];
+  return record.acknowledged_at ? ["ok", "Acknowledged"] : ["past", "Over"];
+}
+
+export function open(root, { id, filters }) {
+  return new AlertsView(root, id, filters);
+}
+
+class AlertsView {
+  #id;
+  #filters;
+  #records = [];
+  #next = null;
+  #rows = new Map();
+  #state = h("select", { "aria-label": "State" });
+  #camera = h("select", { "aria-label": "Camera" });
+  #list = h("ul", { class: "alert-list" });
+  #empty = h("p", { class: "empty" }, "Loading …");
+  #more = h("button", { type: "button", onclick: () => this.#load(true) }, "Older alerts");
+  #side = h("div", { class: "alert-side" });
+  #detail = null;
+  #turn = 0;
+  #timer;
+  #onAlert = () => this.#load();
+
+  constructor(root, id, filters) {
+    this.#id = id ?? null;
+    this.#filters = filters;
+    this.#state.append(...STATES.map(([value, words]) => h("option", { value }, words)));
+    this.#state.value = filters.state;
+    for (const select of [this.#state, this.#camera]) select.addEventListener("change", () => this.#filter());
+    this.#more.hidden = true;
+    this.#fillCameras();
+    this.element = h("div", { class: "alerts" },
+      h("div", { class: "alert-main" },
+        h("div", { class: "head" }, h("h1", {}, "Alerts"), h("div", { class: "filters" }, this.#state, this.#camera)),
+        this.#empty, this.#list, h("p", {}, this.#more)),
+      this.#side);
+    root.append(this.element);
+    store.addEventListener("alert", this.#onAlert);
+    this.#timer = setInterval(() => this.#tick(), CLOCK_MS);
+    this.keys = { j: () => this.#step(1), k: () => this.#step(-1), a: () => this.#detail?.acknowledge() };
+    this.#load();
+    this.#showDetail();
+  }
+
+  title = () => "Alerts";
+
+  update() {
+    this.#fillCameras();
+  }
+
+  /** Another alert of the same list: no new view, so that the list keeps its place. */
+  choose(id) {
+    this.#id = id ?? null;
+    this.#mark();
+    this.#showDetail();
+  }
+
+  get escape() {
+    return this.#id ? "#/alerts" : "#/";
+  }
+
+  close() {
+    this.#turn += 1;
+    clearInterval(this.#timer);
+    store.removeEventListener("alert", this.#onAlert);
+    this.#detail?.close();
+  }
+
+  #fillCameras() {
+    const names = ["", ...store.cameras.map((camera) => camera.name)];
+    if (names.length === this.#camera.options.length) return;
+    this.#camera.replaceChildren(...names.map((name) => h("option", { value: name }, name || "All cameras")));
+    this.#camera.value = this.#filters.camera;
+  }
+
+  #filter() {
+    Object.assign(this.#filters, { state: this.#state.value, camera: this.#camera.value });
+    this.#load();
+  }
+
+  async #load(isOlder = false) {
+    const turn = ++this.#turn;
+    const query = new URLSearchParams({ limit: String(LIMIT) });
+    for (const [key, value] of Object.entries(this.#filters)) if (value) query.set(key, value);
+    if (isOlder && this.#next) query.set("before", this.#next);
+    try {
+      const answer = await get(`${path("alerts")}?${query}`);
+      if (turn !== this.#turn) return;
+      const fresh = answer.alerts;
+      const oldest = fresh.length ? fresh[fresh.length - 1].id : "";
+      // what was loaded by "Older alerts" stays when newer ones arrive
+      const older = fresh.length === LIMIT ? this.#records.filter((record) => record.id < oldest) : [];
+      const isRefresh = !isOlder && older.length > 0;
+      this.#records = isOlder ? [...this.#records, ...fresh] : [...fresh, ...older];
+      if (!isRefresh) this.#next = answer.next;
+      this.#more.hidden = !this.#next;
+      this.#show();
+    } catch (error) {
+      if (turn === this.#turn && !this.#records.length) setText(this.#empty, error.words ?? "The list could not be read.");
+    }
+  }
+
+  #show() {
+    this.#empty.hidden = this.#records.length > 0;
+    const isFiltered = this.#filters.state || this.#filters.camera;
+    setText(this.#empty, isFiltered ? "No alert is like this." : "No alerts. When a part looks unlike the good ones, it shows here.");
+    const focused = this.#records.find((record) => this.#rows.get(record.id)?.contains(document.activeElement))?.id;
+    const old = this.#rows;
+    this.#rows = new Map(this.#records.map((record) => {
+      const shown = JSON.stringify(record);
+      const row = old.get(record.id);
+      return [record.id, row?.shown === shown ? row : Object.assign(alertRow(record), { shown })];
+    }));
+    const rows = [...this.#rows.values()];
+    if (rows.length !== this.#list.children.length || rows.some((row, index) => this.#list.children[index] !== row)) {
+      this.#list.replaceChildren(...rows);
+      if (focused) this.#rows.get(focused)?.querySelector("a").focus();
+    }
+    this.#mark();
+    const chosen = this.#records.find((record) => record.id === this.#id);
+    if (chosen) this.#detail?.show(chosen);
+  }
+
+  #mark() {
+    for (const [id, row] of this.#rows) {
+      const link = row.querySelector("a");
+      if (id === this.#id) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+    this.element.classList.toggle("has-detail", this.#id !== null);
+  }
+
+  #showDetail() {
+    this.#detail?.close();
+    this.#detail = null;
+    if (!this.#id) {
+      this.#side.replaceChildren(h("p", { class: "empty" }, "Choose an alert to see its pictures."));
+      return;
+    }
+    this.#detail = new AlertDetail(this.#id, this.#records.find((record) => record.id === this.#id), () => this.#load());
+    this.#side.replaceChildren(this.#detail.element);
+  }
+
+  #tick() {
+    for (const time of this.#list.querySelectorAll("time")) setText(time, ago(time.dateTime));
+  }
+
+  /** j and k: the focus moves along the list; where an alert is open, the next one opens. */
+  #step(by) {
+    const ids = this.#records.map((record) => record.id);
+    const focused = ids.findIndex((id) => this.#rows.get(id).contains(document.activeElement));
+    const from = focused >= 0 ? focused : ids.indexOf(this.#id);
+    const index = from < 0 ? 0 : Math.min(ids.length - 1, Math.max(0, from + by));
+    if (!ids.length) return;
+    this.#rows.get(ids[index]).querySelector("a").focus();
+    if (this.#id) location.replace(alertUrl(ids[index]));
+  }
+}
+
+function alertRow(record) {
+  const [verdict, words] = stateOf(record);
+  const mark = badge();
+  mark.show(verdict, words);
+  const picture = record.pictures?.heatmap ? "heatmap" : record.pictures?.snapshot ? "snapshot" : null;
+  const where = record.zone && record.zone !== "picture" ? `${record.camera}, ${record.zone}` : record.camera;
+  const row = h("li", {}, h("a", { class: "alert-row", href: alertUrl(record.id) },
+    picture ? h("img", { class: "thumb", src: path("alerts", record.id, picture), alt: "", loading: "lazy" })
+      : h("span", { class: "thumb" }),
+    h("span", { class: "alert-words" },
+      h("strong", {}, where), mark.element,
+      h("span", { class: "muted" },
+        h("time", { datetime: record.opened_at, title: utc(record.opened_at) }, ago(record.opened_at)),
+        record.duration_s === null || record.duration_s === undefined ? "" : `, for ${duration(record.duration_s)}`),
+      h("span", {}, record.severity ? h("span", { class: "severity" }, record.severity) : "",
+        `peak ${score(record.peak_score ?? record.score)} of ${score(record.threshold)}`))));
+  setClass(row, "is-", verdict);
+  return row;
+}

@@ -1,0 +1,62 @@
+// The REST API, and whether it can be reached.
+
+export class ApiError extends Error {
+  constructor(status, message, hint) {
+    super(message);
+    this.status = status;
+    this.hint = hint;
+  }
+
+  /** One or two sentences for people. */
+  get words() {
+    return this.hint ? `${this.message} ${this.hint}` : this.message;
+  }
+}
+
+/** Fires `lost`, `back` and `login`; `heardAt` is when the device last answered, in ms. */
+export const link = Object.assign(new EventTarget(), { isUp: true, heardAt: Date.now() });
+
+const TIMEOUT_MS = 8000;
+
+export const path = (...parts) => `/api/v1/${parts.map(encodeURIComponent).join("/")}`;
+
+/** The response of a request that went well. */
+export async function request(url, { method = "GET", body, signal } = {}) {
+  const limit = AbortSignal.timeout(TIMEOUT_MS);
+  const headers = {};
+  if (method !== "GET") headers["X-Edgead"] = "1";
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(url, {
+      method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store",
+      credentials: "same-origin", signal: signal && AbortSignal.any ? AbortSignal.any([signal, limit]) : signal ?? limit,
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    setUp(false);
+    throw new ApiError(0, "The device does not answer.", "");
+  }
+  setUp(true);
+  if (response.ok) return response;
+  if (response.status === 401 && url !== path("session")) link.dispatchEvent(new Event("login"));
+  const answer = await response.json().catch(() => null);
+  throw new ApiError(
+    response.status, answer?.error?.message ?? `The device answers ${response.status}.`, answer?.error?.hint ?? "");
+}
+
+export async function get(url, signal) {
+  return (await request(url, { signal })).json();
+}
+
+export async function send(method, url, body) {
+  const response = await request(url, { method, body });
+  return response.status === 204 ? null : response.json();
+}
+
+export function setUp(isUp) {
+  if (isUp) link.heardAt = Date.now();
+  if (isUp === link.isUp) return;
+  link.isUp = isUp;
+  link.dispatchEvent(new Event(isUp ? "back" : "lost"));
+}

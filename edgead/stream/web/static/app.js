@@ -1,0 +1,176 @@
+// The page: which view is shown, what the header says, and keys.
+
+import * as alerts from "./alerts.js";
+import { get, link, path } from "./api.js";
+import * as camera from "./camera.js";
+import { h, icon, setClass, setText } from "./dom.js";
+import { score } from "./format.js";
+import { areKeysOn, showHelp } from "./help.js";
+import * as login from "./login.js";
+import * as overview from "./overview.js";
+import { refresh, start, stop, store } from "./store.js";
+import * as system from "./system.js";
+import { openAlerts, summary } from "./verdict.js";
+
+const TOAST_MS = 12000;
+const main = document.getElementById("main");
+const nav = document.getElementById("nav");
+const overall = document.getElementById("overall");
+const banner = document.getElementById("banner");
+const toast = document.getElementById("toast");
+const filters = { state: "", camera: "" };
+
+let view = null;
+let viewName = "";
+let who = null;
+let toastTimer = 0;
+let asking = null;
+
+function route() {
+  const [name = "", argument] = location.hash.replace(/^#\/?/, "").split("/");
+  let text;
+  try {
+    text = argument === undefined ? undefined : decodeURIComponent(argument);
+  } catch {
+    text = argument;
+  }
+  if (name === "camera" && text) return ["camera", camera, { name: text }];
+  if (name === "alerts") return ["alerts", alerts, { id: text, filters }];
+  if (name === "system") return ["system", system, { who, onLogout: ask }];
+  return ["overview", overview, {}];
+}
+
+function show() {
+  if (who === null) return;
+  const [name, module, options] = route();
+  if (name === "alerts" && viewName === "alerts") view.choose(options.id);
+  else {
+    const isFirst = view === null;
+    replaceView(name, module, options);
+    if (!isFirst) main.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
+  if (toast.querySelector("a")?.hash === location.hash) toast.replaceChildren();
+  for (const entry of nav.querySelectorAll("a")) {
+    const isHere = entry.dataset.view === (name === "camera" ? "overview" : name);
+    if (isHere) entry.setAttribute("aria-current", "page");
+    else entry.removeAttribute("aria-current");
+  }
+  showHeader();
+}
+
+function replaceView(name, module, options) {
+  view?.close();
+  main.replaceChildren();
+  viewName = name;
+  view = module.open(main, options);
+}
+
+function showHeader() {
+  const number = openAlerts(store.cameras).length;
+  const counter = document.getElementById("open-alerts");
+  counter.hidden = number === 0;
+  setText(counter, String(number));
+  counter.setAttribute("aria-label", `${number} open`);
+  const state = !link.isUp ? { verdict: "lost", text: "No connection" }
+    : store.isLoaded ? summary(store.cameras) : { verdict: "waiting", text: "Loading …" };
+  overall.hidden = who === null;
+  if (overall.dataset.shown !== state.verdict + state.text) {
+    overall.dataset.shown = state.verdict + state.text;
+    setClass(overall, "is-", state.verdict);
+    overall.replaceChildren(icon(state.verdict), h("span", {}, state.text));
+  }
+  const title = view?.title instanceof Function ? view.title() : view?.title;
+  document.title = `${number ? `(${number}) ` : ""}${title ?? "edgead"} · edgead`;
+}
+
+// several requests are refused at once when a login has ended: a second form would take what is typed into the first
+function ask() {
+  asking ??= findOut().finally(() => (asking = null));
+}
+
+async function findOut() {
+  stop();
+  try {
+    who = (await get(path("session"))).name;
+  } catch (error) {
+    who = null;
+    if (error.status !== 401) {
+      main.replaceChildren(h("p", { class: "empty" }, error.words));
+      setTimeout(ask, 3000);
+      return;
+    }
+  }
+  nav.hidden = who === null;
+  if (who === null) {
+    replaceView("login", login, { onLogin: ask });
+    showHeader();
+    return;
+  }
+  start();
+  view?.close();
+  view = null;
+  viewName = "";
+  show();
+}
+
+function announce({ kind, alert }) {
+  if (kind !== "alert_opened" && kind !== "alert_raised" || !alert) return;
+  const where = alert.zone && alert.zone !== "picture" ? `${alert.camera}, ${alert.zone}` : alert.camera;
+  const words = kind === "alert_opened" ? `New alert on ${where}` : `Alert on ${where} is now ${alert.severity ?? "stronger"}`;
+  clearTimeout(toastTimer);
+  const close = h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => toast.replaceChildren() }, "×");
+  toast.replaceChildren(h("div", { class: "toast-box" }, icon("alert"),
+    h("a", { href: alerts.alertUrl(alert.id) }, `${words}: ${score(alert.peak_score ?? alert.score)} of ${score(alert.threshold)}`), close));
+  toastTimer = setTimeout(() => toast.matches(":hover, :focus-within") || toast.replaceChildren(), TOAST_MS);
+}
+
+function showConnection() {
+  document.body.classList.toggle("is-cut-off", !link.isUp);
+  banner.hidden = link.isUp;
+  if (!link.isUp && !banner.firstChild) {
+    banner.replaceChildren(h("span", {}, "Connection lost. What you see is old; trying again."), " ",
+      h("button", { type: "button", onclick: () => (who === null ? ask() : refresh()) }, "Try now"));
+  }
+  if (link.isUp) banner.replaceChildren();
+  showHeader();
+}
+
+function onKey(event) {
+  if (who === null || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const isTyping = event.target.matches("input, textarea, select");
+  if (event.key === "Escape") {
+    if (isTyping) event.target.blur();
+    else if (view?.escape) location.hash = view.escape;
+    return;
+  }
+  if (isTyping || !areKeysOn()) return;
+  const places = { o: "#/", l: "#/alerts", s: "#/system" };
+  const chosen = /^[1-9]$/.test(event.key) ? store.cameras[Number(event.key) - 1] : undefined;
+  if (view?.keys?.[event.key]) view.keys[event.key]();
+  else if (event.key === "?") showHelp();
+  else if (places[event.key]) location.hash = places[event.key];
+  else if (chosen) location.hash = overview.cameraUrl(chosen.name);
+  else return;
+  event.preventDefault();
+}
+
+store.addEventListener("cameras", () => {
+  if (who === null) return;
+  if (view?.isStale?.()) show();
+  else view?.update?.();
+  showHeader();
+});
+store.addEventListener("alert", (event) => announce(event.detail));
+link.addEventListener("lost", showConnection);
+link.addEventListener("back", showConnection);
+link.addEventListener("login", () => who !== null && ask());
+addEventListener("hashchange", show);
+addEventListener("keydown", onKey);
+document.getElementById("help").addEventListener("click", showHelp);
+// a fragment of its own would be taken for a view
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+ask();

@@ -1,0 +1,213 @@
+// One camera: where it sees what, how its scores went, how it is, and what its threshold promises.
+
+import { get, path } from "./api.js";
+import { alertUrl } from "./alerts.js";
+import { facts, h, setText, svg } from "./dom.js";
+import { count, ms, score } from "./format.js";
+import { legend } from "./legend.js";
+import { levelBar } from "./level.js";
+import { LivePicture, staleWords } from "./picture.js";
+import { camera as find, store } from "./store.js";
+import { ThresholdPanel } from "./threshold.js";
+import { Trace } from "./trace.js";
+import { badge, worstZone } from "./verdict.js";
+
+const TRACE_EVERY_MS = 2000;
+const SPANS = [[120, "2 min"], [600, "10 min"], [3600, "1 h"]];
+
+export function open(root, { name }) {
+  const first = find(name);
+  if (!first) {
+    const empty = h("p", { class: "empty" }, store.isLoaded ? `There is no camera ${name}.` : "Waiting for the device …");
+    root.append(h("h1", {}, name), empty, h("p", {}, h("a", { href: "#/" }, "All cameras")));
+    return { title: () => name, isStale: () => Boolean(find(name)), update() {}, close() {} };
+  }
+  return new CameraView(root, first);
+}
+
+class CameraView {
+  #name;
+  #zone;
+  #zonesShown = "";
+  #badge = badge();
+  #since = h("p", { class: "picture-note" });
+  #overlay = svg("svg", { class: "zones", "aria-hidden": "true" });
+  #legend = legend();
+  #trace = new Trace();
+  #zones = h("div", { class: "zone-list" });
+  #zoneBars = new Map();
+  #health = h("div");
+  #alertLine = h("p", { class: "alert-line" });
+  #heatmap = toggle("Heatmap", "h", (isOn) => this.#showHeatmap(isOn));
+  #zonesToggle = toggle("Zones", "z", (isOn) => this.#overlay.classList.toggle("is-shown", isOn));
+  #seconds = 600;
+  #threshold;
+  #picture;
+  #timer = 0;
+  #isClosed = false;
+
+  constructor(root, camera) {
+    this.#name = camera.name;
+    this.#zone = worstZone(camera).name;
+    this.#threshold = new ThresholdPanel(camera.name, () => this.#loadTrace());
+    const image = h("img", { alt: `Live picture of ${camera.name}` });
+    const picture = h("div", { class: "picture is-large" }, image, this.#overlay, this.#since);
+    root.append(
+      h("div", { class: "head" }, h("a", { class: "back", href: "#/", "aria-label": "All cameras" }, "←"),
+        h("h1", {}, camera.name), this.#badge.element, this.#alertLine),
+      h("div", { class: "columns" },
+        h("div", { class: "wide" },
+          h("section", { class: "card", "aria-label": "Live picture" }, picture,
+            h("div", { class: "controls" }, this.#heatmap.element, this.#zonesToggle.element), this.#legend.element),
+          h("section", { class: "card", "aria-labelledby": "scores-title" },
+            h("div", { class: "controls" }, h("h2", { id: "scores-title" }, "Scores"), this.#spans()), this.#trace.element)),
+        h("div", { class: "narrow" },
+          h("section", { class: "card", "aria-labelledby": "zones-title" }, h("h2", { id: "zones-title" }, "Zones"), this.#zones),
+          this.#threshold.element,
+          h("section", { class: "card", "aria-labelledby": "health-title" },
+            h("h2", { id: "health-title" }, "Health"), this.#health))));
+    this.#picture = new LivePicture(image, camera.name, {
+      width: 1280, perSecond: 10, onPicture: (age) => setText(this.#since, staleWords(age)), onNone: (words) => setText(this.#since, words),
+    }).start();
+    this.keys = { h: () => this.#heatmap.flip(), z: () => this.#zonesToggle.flip() };
+    this.escape = "#/";
+    this.update();
+    this.#follow();
+  }
+
+  title = () => this.#name;
+
+  update() {
+    const camera = find(this.#name);
+    if (!camera) return;
+    this.#badge.show(camera.verdict);
+    this.#legend.show(camera.scale);
+    this.#showZones(camera);
+    this.#showAlert(camera);
+    this.#threshold.show(camera.zones.find((zone) => zone.name === this.#zone) ?? camera.zones[0]);
+    this.#health.replaceChildren(healthFacts(camera));
+  }
+
+  close() {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#picture.stop();
+    this.#trace.stop();
+    this.#threshold.close();
+  }
+
+  #showHeatmap(isOn) {
+    this.#picture.heatmap = isOn;
+    this.#legend.element.classList.toggle("is-on", isOn);
+  }
+
+  #spans() {
+    const select = h("select", { "aria-label": "Time span of the scores" }, SPANS.map(([seconds, words]) =>
+      h("option", { value: String(seconds) }, words)));
+    select.value = String(this.#seconds);
+    select.addEventListener("change", () => {
+      this.#seconds = Number(select.value);
+      this.#loadTrace();
+    });
+    return select;
+  }
+
+  #showZones(camera) {
+    const [height, width] = camera.size ?? [3, 4];
+    const corners = camera.zones.map((zone) => [zone.name, zone.include, zone.exclude]);
+    const shapes = JSON.stringify([this.#zone, width, height, corners]);
+    if (shapes !== this.#zonesShown) {
+      this.#zonesShown = shapes;
+      const hadFocus = this.#zones.contains(document.activeElement);
+      this.#zoneBars = new Map(camera.zones.map((zone) => [zone.name, zoneRow(zone, this.#zone, (name) => {
+        this.#zone = name;
+        this.update();
+        this.#loadTrace();
+      })]));
+      this.#zones.replaceChildren(...[...this.#zoneBars.values()].map((row) => row.element));
+      if (hadFocus) this.#zones.querySelector("[aria-pressed=true]").focus();
+      this.#overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      this.#overlay.parentElement.style.aspectRatio = `${width} / ${height}`;
+      this.#overlay.replaceChildren(
+        ...camera.zones.flatMap((zone) => polygons(zone, zone.name === this.#zone, width, height)));
+      this.#zonesToggle.element.hidden = !camera.zones.some((zone) => zone.include.length + zone.exclude.length);
+    }
+    for (const zone of camera.zones) this.#zoneBars.get(zone.name).show(zone);
+  }
+
+  #showAlert(camera) {
+    const alerts = camera.zones.filter((zone) => zone.alert);
+    const words = alerts.map((zone) => `${zone.name} ${zone.alert.id}`).join();
+    if (this.#alertLine.dataset.shown === words) return;
+    this.#alertLine.dataset.shown = words;
+    this.#alertLine.replaceChildren(...alerts.map((zone) =>
+      h("a", { class: "button", href: alertUrl(zone.alert.id) }, alerts.length > 1 ? `Show alert in ${zone.name}` : "Show alert")));
+  }
+
+  async #loadTrace() {
+    const zone = this.#zone;
+    try {
+      const query = `?zone=${encodeURIComponent(zone)}&seconds=${this.#seconds}`;
+      const scores = await get(`${path("cameras", this.#name, "scores")}${query}`);
+      if (zone === this.#zone && !this.#isClosed) this.#trace.show(scores, this.#seconds);
+    } catch {
+      // the next one will tell
+    }
+  }
+
+  async #follow() {
+    if (!document.hidden) await this.#loadTrace();
+    if (!this.#isClosed) this.#timer = setTimeout(() => this.#follow(), TRACE_EVERY_MS);
+  }
+}
+
+function toggle(label, key, onFlip) {
+  const element = h("button", { type: "button", class: "toggle", "aria-pressed": "false", "aria-keyshortcuts": key },
+    label, " ", h("kbd", { "aria-hidden": "true" }, key));
+  const flip = () => {
+    const isOn = element.getAttribute("aria-pressed") === "false";
+    element.setAttribute("aria-pressed", String(isOn));
+    onFlip(isOn);
+  };
+  element.addEventListener("click", flip);
+  return { element, flip: () => element.hidden || flip() };
+}
+
+function zoneRow(zone, chosen, onChoose) {
+  const bar = levelBar(`Score in ${zone.name}`);
+  const value = h("span", { class: "zone-score" });
+  const element = h("div", { class: "zone-row" },
+    h("button", { type: "button", class: "plain", "aria-pressed": String(zone.name === chosen), onclick: () => onChoose(zone.name) },
+      zone.name), value, bar.element);
+  return {
+    element,
+    show(now) {
+      setText(value, `${score(now.score)} of ${score(now.threshold)}`);
+      element.classList.toggle("is-above", now.is_anomalous);
+      bar.show(now);
+    },
+  };
+}
+
+function polygons(zone, isChosen, width, height) {
+  const draw = (corners, kind) => svg("polygon", {
+    points: corners.map(([x, y]) => `${x * width},${y * height}`).join(" "), class: `${kind}${isChosen ? " is-chosen" : ""}` });
+  return [...zone.include.map((corners) => draw(corners, "include")), ...zone.exclude.map((corners) => draw(corners, "exclude"))];
+}
+
+export function healthFacts(camera) {
+  const lost = camera.n_dropped + camera.n_unjudged;
+  return facts([
+    ["State", camera.fault ? `${camera.state}, ${camera.fault}` : camera.state],
+    ["Pictures per second", camera.fps === null ? "–" : camera.fps.toFixed(1)],
+    ["Delay, p50 / p95", camera.delay_ms ? `${ms(camera.delay_ms.p50)} / ${ms(camera.delay_ms.p95)}` : "–"],
+    ["Judged of captured", `${count(camera.n_judged)} of ${count(camera.n_captured)}`],
+    ["Skipped", lost ? `${count(camera.n_dropped)} for newer ones, ${count(camera.n_unjudged)} not judged` : "none"],
+    ["Alerts since start", count(camera.n_alerts)],
+    ["Restarts", count(camera.restarts)],
+    ["Picture", camera.size ? `${camera.size[1]} × ${camera.size[0]} px` : "–"],
+    ["Source", camera.source],
+    ["Class", camera.class ?? "common threshold"],
+    camera.last_error ? ["Last error", camera.last_error] : null,
+  ].filter(Boolean));
+}

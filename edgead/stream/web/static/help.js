@@ -1,0 +1,27 @@
+// The keys, and the switch that turns single keys off.
+
+import { h } from "./dom.js";
+
+const KEYS = [
+  ["o", "Cameras"], ["l", "Alerts"], ["s", "System"], ["h", "Heatmap on and off, with a camera open"],
+  ["z", "Zones on and off, with a camera open"], ["1 … 9", "Open that camera"], ["j / k", "Next and previous alert"],
+  ["Enter", "Open the focused alert; in the note: acknowledge"], ["a", "Acknowledge: go to the note"], ["Esc", "Back"],
+  ["?", "This help"],
+];
+const OFF_KEY = "edgead.keys";
+
+export const areKeysOn = () => localStorage.getItem(OFF_KEY) !== "off";
+
+export function showHelp() {
+  const box = h("input", { type: "checkbox", id: "keys-on", checked: areKeysOn() });
+  box.addEventListener("change", () => localStorage.setItem(OFF_KEY, box.checked ? "on" : "off"));
+  const close = h("button", { type: "button", class: "primary", onclick: () => dialog.close() }, "Close");
+  const dialog = h("dialog", { class: "help", "aria-labelledby": "help-title", onclose: () => dialog.remove() },
+    h("h2", { id: "help-title" }, "Keys"),
+    h("dl", { class: "keys" }, KEYS.map(([key, words]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, words)))),
+    h("p", { class: "check" }, box, h("label", { for: "keys-on" }, "Single keys do something")),
+    h("div", { class: "actions" }, close));
+  document.body.append(dialog);
+  dialog.showModal();
+  close.focus();
+}

@@ -1,0 +1,78 @@
+// What the page knows of the device: cameras by polling, what happens at once by server-sent events.
+
+import { get, link, path, setUp } from "./api.js";
+
+const POLL_MS = 1000;
+const POLL_HIDDEN_MS = 10000;
+const RETRY_MS = 3000;
+
+/** Fires `cameras`, `alert` (detail: the event) and `change`. */
+export const store = Object.assign(new EventTarget(), { cameras: [], info: null, isLoaded: false });
+
+let timer = 0;
+let events = null;
+let isRunning = false;
+
+export function start() {
+  if (isRunning) return;
+  isRunning = true;
+  listen();
+  poll();
+}
+
+export function stop() {
+  isRunning = false;
+  clearTimeout(timer);
+  events?.close();
+  events = null;
+}
+
+/** Ask now rather than at the next turn. */
+export function refresh() {
+  if (isRunning) poll();
+}
+
+export function camera(name) {
+  return store.cameras.find((one) => one.name === name);
+}
+
+async function poll() {
+  clearTimeout(timer);
+  try {
+    const cameras = await get(path("cameras"));
+    if (!store.info) store.info = await get(path("info"));
+    Object.assign(store, { cameras: cameras.map(withAlerts), isLoaded: true });
+    store.dispatchEvent(new Event("cameras"));
+  } catch {
+    // the banner and the login page say what is wrong
+  }
+  clearTimeout(timer);
+  if (isRunning) timer = setTimeout(poll, document.hidden ? POLL_HIDDEN_MS : POLL_MS);
+}
+
+/** A camera is never called fine while one of its zones has an alert, whatever was written down first. */
+function withAlerts(camera) {
+  const alerts = camera.zones.flatMap((zone) => zone.alert ?? []);
+  if (!alerts.length || !["ok", "anomaly", "waiting"].includes(camera.verdict)) return camera;
+  return { ...camera, verdict: alerts.some((alert) => alert.state === "open") ? "alert" : "held" };
+}
+
+function listen() {
+  events?.close();
+  events = new EventSource(path("events"));
+  for (const kind of ["alert", "camera", "change"]) {
+    events.addEventListener(kind, (message) => {
+      setUp(true);
+      const detail = JSON.parse(message.data);
+      store.dispatchEvent(new CustomEvent(kind, { detail }));
+      refresh();
+    });
+  }
+  events.onerror = () => {
+    // the browser gives up for good on an HTTP error; polling goes on, so listening may start anew
+    if (events?.readyState === EventSource.CLOSED && isRunning) setTimeout(() => isRunning && listen(), RETRY_MS);
+  };
+}
+
+link.addEventListener("back", refresh);
+document.addEventListener("visibilitychange", () => document.hidden || refresh());

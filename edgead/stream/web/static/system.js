@@ -1,0 +1,95 @@
+// Model, engine, storage and deliveries of the device, and all cameras as a table.
+
+import { get, path, send } from "./api.js";
+import { facts, h } from "./dom.js";
+import { count, duration, ms, utc } from "./format.js";
+import { cameraUrl } from "./overview.js";
+import { store } from "./store.js";
+import { badge } from "./verdict.js";
+
+const EVERY_MS = 5000;
+
+export function open(root, { onLogout, who }) {
+  const device = h("div");
+  const model = h("div");
+  const storage = h("div");
+  const health = h("tbody");
+  const sinks = h("tbody");
+  const noSinks = h("p", { class: "muted" }, "Alerts go to no other system.");
+  const sinkTable = table("Deliveries", ["Sink", "State", "Waiting", "Detail"], sinks);
+  let timer = 0;
+  let isClosed = false;
+  root.append(
+    h("div", { class: "head" }, h("h1", {}, "System")),
+    h("div", { class: "columns is-even" },
+      card("Device", device), card("Model and engine", model), card("Storage of alerts", storage),
+      card("Session", h("p", {}, "Logged in as ", h("strong", {}, who ?? "–"), "."),
+        h("button", { type: "button", onclick: () => send("DELETE", path("session")).finally(onLogout) }, "Log out"))),
+    card("Deliveries", sinkTable, noSinks),
+    card("Health of the cameras", table("Health of the cameras",
+      ["Camera", "State", "Pictures/s", "Delay p50 / p95", "Judged", "Skipped", "Restarts", "Last error"], health)));
+
+  function show(info) {
+    device.replaceChildren(facts([
+      ["Device", info.device], ["edgead", info.version], ["Running for", duration(info.uptime_s)], ["Since", utc(info.started_at)]]));
+    model.replaceChildren(facts([
+      ["Model", info.bundle.model], ["Classes", info.bundle.classes?.length ? info.bundle.classes.join(", ") : "one"],
+      ["Bundle", h("code", {}, info.bundle.digest.replace("sha256:", "").slice(0, 16))],
+      ["Engine", info.engine.name], ["Runs on", info.engine.device], ["Time per picture", ms(info.engine.ms)]]));
+    storage.replaceChildren(facts([
+      ["Records", state(info.spool.records_ok)], ["Pictures and clips", state(info.spool.evidence_ok)],
+      ["Free", `${count(Math.round(info.spool.free_mb))} MB`], info.spool.detail ? ["Detail", info.spool.detail] : null,
+    ].filter(Boolean)));
+    noSinks.hidden = info.sinks.length > 0;
+    sinkTable.hidden = !info.sinks.length;
+    sinks.replaceChildren(...info.sinks.map((sink) => row([sink.name, sink.state, count(sink.depth), sink.detail ?? ""])));
+  }
+
+  function update() {
+    health.replaceChildren(...store.cameras.map((camera) => {
+      const mark = badge();
+      mark.show(camera.verdict);
+      const delay = camera.delay_ms ? `${ms(camera.delay_ms.p50)} / ${ms(camera.delay_ms.p95)}` : "–";
+      return row([h("a", { href: cameraUrl(camera.name) }, camera.name), mark.element, camera.fps?.toFixed(1) ?? "–", delay,
+        `${count(camera.n_judged)} of ${count(camera.n_captured)}`, count(camera.n_dropped + camera.n_unjudged),
+        count(camera.restarts), camera.last_error ?? ""]);
+    }));
+  }
+
+  async function follow() {
+    if (!document.hidden) await get(path("info")).then((info) => isClosed || show(info), () => {});
+    if (!isClosed) timer = setTimeout(follow, EVERY_MS);
+  }
+
+  if (store.info) show(store.info);
+  update();
+  follow();
+  return {
+    title: () => "System",
+    update: () => health.contains(document.activeElement) || update(),
+    escape: "#/",
+    close() {
+      isClosed = true;
+      clearTimeout(timer);
+    },
+  };
+}
+
+function card(title, ...children) {
+  return h("section", { class: "card" }, h("h2", {}, title), ...children);
+}
+
+function table(label, columns, body) {
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+    h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))), body));
+}
+
+function row(cells) {
+  return h("tr", {}, cells.map((cell) => h("td", {}, cell)));
+}
+
+function state(isFine) {
+  const mark = badge();
+  mark.show(isFine ? "ok" : "failed", isFine ? "Fine" : "Cannot be written");
+  return mark.element;
+}
