@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from edgead.deployment import (
+    AlertConfig,
+    CameraConfig,
+    ClipConfig,
+    Section,
+    SpoolConfig,
+    StreamConfig,
+    WebConfig,
+    ZoneConfig,
+    check_unique,
+)
 from edgead.errors import ConfigError
 from edgead.presets import MIXES, PRESETS, TRAIN_PRESETS
+from edgead.sink_settings import SinkSettings
 
 DEFAULT_CONFIG = Path("edgead.yaml")
 INCLUDE = "include"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """What to learn from."""
 
     root: Path = Field(Path("data"), description="Folder of good images, or a data set in a known layout.")
@@ -32,7 +41,7 @@ class DataConfig(_Section):
     )
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which detector; `name` picks the defaults of the other keys."""
 
     name: Literal["usf", "fastflow", "cflow", "uflow", "hgad", "vae-usf"] = Field(
@@ -193,7 +202,7 @@ class ModelConfig(_Section):
         return len(self.levels) * max(1, len(self.pyramid))
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """How the flows are fitted."""
 
     epochs: int = Field(6, ge=0, le=10000, description="Most passes over the good images.")
@@ -244,7 +253,7 @@ class TrainConfig(_Section):
     reference_images: int = Field(8, ge=1, le=256, description="Images stored with their reference maps.")
 
 
-class EngineConfig(_Section):
+class EngineConfig(Section):
     """How the model runs on this machine."""
 
     threads: int = Field(
@@ -257,52 +266,7 @@ class EngineConfig(_Section):
     )
 
 
-class StreamConfig(_Section):
-    """How frames are taken and shown."""
-
-    queue_size: int = Field(4, ge=1, le=1000, description="Frames that a file source may read ahead.")
-    record_fps: float = Field(25.0, gt=0, le=240, description="Frame rate of --record when the source has none.")
-    folder_fps: float = Field(
-        2.0, gt=0, le=240, description="Pictures of a folder per second, in a recording and in the times of alerts."
-    )
-    opacity: float = Field(0.6, ge=0, le=1, description="How strongly the heatmap covers the picture.")
-    open_timeout_s: float = Field(
-        10.0, gt=0, le=600, description="Longest wait for a source's first frame, in seconds."
-    )
-    read_timeout_s: float = Field(
-        5.0, gt=0, le=600, description="Longest wait for a live source's next frame, in seconds."
-    )
-    max_restarts: int = Field(10, ge=0, le=1000, description="Reconnections to a live source per restart window.")
-    restart_window_s: float = Field(300.0, gt=0, description="Length of the restart window, in seconds.")
-
-
-class AlertConfig(_Section):
-    """When a run of anomalous frames becomes an alert."""
-
-    open_frames: int = Field(
-        3, ge=1, le=10000, description="Anomalous frames needed to open an alert (N of the last M)."
-    )
-    window_frames: int = Field(5, ge=1, le=10000, description="Frames looked back on (M).")
-    close_frames: int = Field(
-        5, ge=1, le=10000, description="Frames in a row below the closing level that end an alert."
-    )
-    close_ratio: float = Field(
-        0.9, gt=0, le=1, description="Closing level as a share of the way from the median good score to the threshold."
-    )
-    cooldown_s: float = Field(
-        0.0, ge=0, le=86400, description="Pause after an alert before the next may open, in seconds; it hides defects."
-    )
-
-    @model_validator(mode="after")
-    def _window_holds_open(self) -> AlertConfig:
-        if self.open_frames > self.window_frames:
-            raise ValueError(
-                f"open_frames must not exceed window_frames (got {self.open_frames} > {self.window_frames})"
-            )
-        return self
-
-
-class Config(_Section):
+class Config(Section):
     """The whole configuration of one run."""
 
     data: DataConfig = DataConfig()
@@ -311,6 +275,11 @@ class Config(_Section):
     engine: EngineConfig = EngineConfig()
     stream: StreamConfig = StreamConfig()
     alerts: AlertConfig = AlertConfig()
+    spool: SpoolConfig = SpoolConfig()
+    clips: ClipConfig = ClipConfig()
+    web: WebConfig = WebConfig()
+    sinks: tuple[SinkSettings, ...] = Field((), description="Where events are delivered to.")
+    cameras: tuple[CameraConfig, ...] = Field((), description="Cameras of a stream that has several, or zones.")
 
     @model_validator(mode="before")
     @classmethod
@@ -321,6 +290,25 @@ class Config(_Section):
         if isinstance(train, dict) and isinstance(name, str):
             return {**values, "train": {**TRAIN_PRESETS.get(name, {}), **train}}
         return values
+
+    @model_validator(mode="after")
+    def _cameras_are_whole(self) -> Config:
+        check_unique(self.cameras)
+        for camera in self.cameras:
+            self.stream_of(camera)
+            self.alerts_of(camera)
+            for zone in camera.zones:
+                self.alerts_of(camera, zone)
+        return self
+
+    def stream_of(self, camera: CameraConfig) -> StreamConfig:
+        """The stream's settings with what the camera changes."""
+        return StreamConfig.model_validate({**self.stream.model_dump(), **camera.stream})
+
+    def alerts_of(self, camera: CameraConfig, zone: ZoneConfig | None = None) -> AlertConfig:
+        """The alert settings with what the camera and then the zone change."""
+        changes = {**camera.alerts, **(zone.alerts if zone else {})}
+        return AlertConfig.model_validate({**self.alerts.model_dump(), **changes})
 
     @model_validator(mode="after")
     def _vae_sees_whole_pictures(self) -> Config:
@@ -351,11 +339,20 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         where = str(path) if path is not None else "the options"
-        lines = [f"{_dotted(item['loc'])}: {item['msg']} (got {item['input']!r})" for item in error.errors()]
+        lines = [f"{_dotted(item['loc'])}: {item['msg']}{_given(item)}" for item in error.errors()]
         raise ConfigError(
             f"{len(lines)} setting(s) in {where} cannot be used:\n  " + "\n  ".join(lines),
             hint="`edgead config` lists every key with its meaning, range and default.",
         ) from error
+
+
+def _given(item: Mapping[str, Any]) -> str:
+    # sinks and sources may hold passwords
+    section, *rest = item["loc"] or ("",)
+    is_whole = isinstance(item["input"], (dict, list))
+    if section == "sinks" or (section == "cameras" and (is_whole or "source" in rest)):
+        return ""
+    return f" (got {item['input']!r})"
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -374,13 +371,29 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def describe_config() -> list[tuple[str, str, str]]:
-    """Dotted key, default and meaning of every setting, in order."""
+    """Dotted key, default and meaning of every setting, in order; `[]` stands for each one of a list."""
+    return _describe("", Config, Config())
+
+
+def _describe(prefix: str, section: type[BaseModel], values: BaseModel | None) -> list[tuple[str, str, str]]:
     rows = []
-    for section_name, section in Config.model_fields.items():
-        for name, field in section.default.__class__.model_fields.items():
-            default = getattr(section.default, name)
-            rows.append((f"{section_name}.{name}", str(default), field.description or ""))
+    for name, field in section.model_fields.items():
+        key, value = f"{prefix}{field.alias or name}", getattr(values, name, field.default)
+        if isinstance(value, Section):
+            rows += _describe(f"{key}.", type(value), value)
+            continue
+        rows.append((key, "required" if field.is_required() else str(value), field.description or ""))
+        for inner in _models_in(field.annotation):
+            kind = inner.model_fields["kind"].default if "kind" in inner.model_fields else ""
+            rows += _describe(f"{key}[{kind}].", inner, None)
     return rows
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a list may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
 def _read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:

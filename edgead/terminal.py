@@ -1,11 +1,11 @@
-"""What a person sees: progress bars, tables, one-sentence notes. Used by `cli.py` only."""
+"""What a person sees: progress bars, tables, one-sentence notes. Used by `cli` only."""
 
 from __future__ import annotations
 
 import textwrap
 from itertools import groupby
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 if TYPE_CHECKING:
     from edgead.commands.bench import BenchResult
+    from edgead.commands.bench_cameras import CamerasBench
     from edgead.commands.doctor import Diagnosis
     from edgead.engines.fingerprint import EngineRecord
     from edgead.engines.operator_times import OperatorTime
@@ -53,6 +54,10 @@ class TerminalProgress:
         self._bars.update(self._tasks[task], completed=done, total=total, detail=detail)
         if done >= total:
             self._bars.update(self._tasks.pop(task), completed=total)
+
+    def finish(self) -> None:
+        """Leave the terminal to somebody else."""
+        self._bars.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -140,6 +145,8 @@ def show_bench(result: BenchResult) -> None:
         f"{content['fps']:.1f} frames/s · end to end / engine {ratio:.2f} · start-up {content['startup_s']:.2f} s · "
         f"memory {content['rss_mb']:.0f} MB · {content['multiply_adds'] / 1e6:.0f} M multiply-adds"
     )
+    if result.cameras is not None:
+        _show_cameras(result.cameras)
     if result.operators is not None:
         _show_operators(result.operators)
     if gpu:
@@ -152,6 +159,37 @@ def show_bench(result: BenchResult) -> None:
                 f"Note: the engine was {gpu['power_note']}. To measure this mode, edgead build-engine --rebuild.",
                 markup=False,
             )
+
+
+def show_alerts(records: list[dict[str, Any]]) -> None:
+    """One line per alert."""
+    if not records:
+        out.print("No alerts.")
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("alert, by UTC time", no_wrap=True)
+    for name in ("where", "state", "severity", "peak"):
+        table.add_column(name)
+    for record in records:
+        seen = f", seen by {record['acknowledged_by']}" if record["acknowledged_by"] else ""
+        table.add_row(
+            str(record["id"]),
+            escape(f"{record['camera']}, {record['zone']}"),
+            escape(f"{record['state']}{seen}"),
+            escape(str(record["severity"] or "-")),
+            f"{record['peak_score']:.3g} / {record['threshold']:.3g}",
+        )
+    out.print(table)
+
+
+def _show_cameras(result: CamerasBench) -> None:
+    alone, shared = result.delay_ms, result.delay_when_one_dies_ms
+    out.print(
+        f"{result.cameras} cameras: {result.stream_fps:.1f} frames/s, {result.ratio:.2f} of the engine's "
+        f"{result.engine_fps:.1f} on batches of {result.cameras}\n"
+        f"  from capture to verdict at {result.load:.0%} of that: p50 {alone['p50']:.1f} ms, p95 {alone['p95']:.1f} ms; "
+        f"when one of them dies, the others p50 {shared['p50']:.1f} ms, p95 {shared['p95']:.1f} ms"
+    )
 
 
 def _show_operators(times: list[OperatorTime]) -> None:

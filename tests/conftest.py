@@ -12,6 +12,8 @@ from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before torch is imported: a small test takes 100 times longer with threads
+# FFmpeg reads it once, at the first video of the process, and here a test may come before the code that sets it
+os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
 
 import numpy as np
 import pytest

@@ -166,17 +166,19 @@ def test_other_overrides_are_refused(text: str) -> None:
 
 def test_the_description_covers_every_key() -> None:
     """Each key of each section is there once, in order, with its default and a sentence."""
-    rows = describe_config()
-    expected = [
-        f"{section}.{name}"
-        for section, values in Config().model_dump().items()
-        for name in values
-    ]  # fmt: skip
-    assert [key for key, _, _ in rows] == expected
-    for key, default, meaning in rows:
-        section, name = key.split(".")
-        assert default == str(getattr(getattr(Config(), section), name))
-        assert meaning.endswith((".", ")"))
+    rows = {key: (default, meaning) for key, default, meaning in describe_config()}
+    dumped = Config().model_dump()
+    for section, values in dumped.items():
+        for name, value in values.items() if isinstance(values, dict) else ():
+            default = str(getattr(getattr(Config(), section), name))
+            assert rows[f"{section}.{name}"][0] == default, value
+    assert rows["cameras[].source"][0] == "required"
+    assert rows["cameras[].class"][0] == "None"
+    assert rows["cameras[].zones[].include"][0] == "()"
+    assert rows["sinks[mqtt].host"][0] == rows["sinks[webhook].url"][0] == "required"
+    n_listed = sum("[" in key for key in rows)
+    assert len(rows) - n_listed == sum(len(values) if isinstance(values, dict) else 1 for values in dumped.values())
+    assert all(meaning.endswith((".", ")")) for key, (_, meaning) in rows.items() if not key.endswith(".kind"))
 
 
 def test_a_file_changes_those_that_it_includes(tmp_path: Path) -> None:
@@ -239,3 +241,22 @@ def test_nfa_is_a_choice_and_never_a_default(name: str) -> None:
     assert ModelConfig.model_validate({"name": name}).segmentation == "threshold"
     config = ModelConfig.model_validate({"name": name, "coupling": "uniform", "segmentation": "nfa"})
     assert config.segmentation == "nfa"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sinks: [{kind: webhook, url: 'http://x', secret: hunter2, colour: red}]",
+        "sinks: [{kind: mqtt, host: x, user: u, password: [hunter2]}]",
+        "sinks: [{kind: webhook, url: 'ftp://u:hunter2@x'}]",
+        "sinks: [{kind: fax, password: hunter2}]",
+        "cameras: [{name: a, source: ['rtsp://u:hunter2@x']}]",
+        "cameras: [{name: a, source: 'rtsp://u:hunter2@x', colour: red}]",
+        "cameras: [{name: a, source: 'rtsp://u:hunter2@x', zones: nowhere}]",
+    ],
+)
+def test_errors_show_no_passwords(text: str) -> None:
+    """What stands in sinks and sources is not repeated by the error about it."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(text), {})
+    assert "hunter2" not in str(caught.value) + caught.value.message + (caught.value.hint or "")

@@ -13,7 +13,8 @@ from edgead.config import Config, DataConfig, load_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
-TRAINING = [path for path in CONFIGS if path.name != "line.yaml"]
+STREAMS = ("line.yaml", "cameras.yaml")
+TRAINING = [path for path in CONFIGS if path.name not in STREAMS]
 PAIR = ("uniform", "affine")
 MODELS = ("fastflow", "cflow", "uflow", "usf-fastflow", "altub-fastflow", "hgad", "vae-usf")
 FAMILIES = {"mvtec-ad": 15, "visa": 12, "btad": 3, "mvtec-3d": 10}

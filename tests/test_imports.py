@@ -28,7 +28,7 @@ ALLOWED = {
     "precision": {"kernel", "engines"},
     "export": {"kernel", "flows", "models", "precision"},
     "engines": {"kernel", "evaluation"},
-    "stream": {"kernel", "data"},
+    "stream": {"kernel", "data", "evaluation"},
     "commands": {"kernel", "data", "evaluation", "engines", "precision", "stream"},
     "cli": {"kernel", "commands"},
 }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
+from edgead.commands.bench_cameras import CamerasBench, bench_cameras
 from edgead.commands.progress import Progress
 from edgead.engines.onnx_runner import OnnxRunner
 from edgead.engines.operator_times import OperatorTime, operator_times
@@ -54,7 +55,7 @@ class GpuBench:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Latencies of n frames, in ms; `gpu` is of a TensorRT engine, `operators` of one of ONNX Runtime where asked for."""
+    """Latencies of n frames, in ms; `gpu` is of a TensorRT engine, `operators` of one of ONNX Runtime and `cameras` where asked for."""
 
     engine: str
     device: str
@@ -66,6 +67,7 @@ class BenchResult:
     multiply_adds: int
     gpu: GpuBench | None = None
     operators: list[OperatorTime] | None = None
+    cameras: CamerasBench | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `bench --json`."""
@@ -80,6 +82,7 @@ class BenchResult:
             "startup_s": self.startup_s,
             "multiply_adds": self.multiply_adds,
             "gpu": self.gpu.to_json() if self.gpu else None,
+            "cameras": self.cameras.to_json() if self.cameras else None,
             "operators": None if self.operators is None else [asdict(one) for one in self.operators],
         }
 
@@ -98,6 +101,7 @@ def bench(
     frame_size: tuple[int, int],
     startup_s: float,
     operators: bool = False,
+    n_cameras: int = 1,
 ) -> BenchResult:
     """Measure on the bundle's reference pictures, engine-only and end-to-end runs taking turns on the same frames.
 
@@ -109,6 +113,7 @@ def bench(
         frame_size: `(height, width)` of the camera pictures to imitate.
         startup_s: Time that opening bundle and engine took.
         operators: Also measure each operator of the engine's graph, in runs of their own.
+        n_cameras: With more than one, also measure a stream of so many.
 
     Raises:
         ConfigError: If `operators` is asked of an engine that ONNX Runtime does not run on the CPU.
@@ -119,15 +124,9 @@ def bench(
             hint="Add --engine reference; for TensorRT, `trtexec --loadEngine=... --dumpProfile` has the same.",
         )
     frames = _frames(bundle, frame_size)
-    calibration = bundle.calibration()
     nfa = bundle.manifest.nfa
-    detector = Detector(
-        runner,
-        image_size=bundle.image_size,
-        threshold=calibration.threshold.value,
-        pixel_threshold=calibration.pixel_threshold.value,
-        segment=segmenter_of(nfa, None).segment if nfa else None,
-    )
+    detector = Detector(runner, image_size=bundle.image_size)
+    segmenter = segmenter_of(nfa, None) if nfa else None
     engine_ms, end_to_end_ms, prepare_ms, segment_ms = [], [], [], []
     tensorrt = runner if isinstance(runner, TensorRTRunner) else None
     gpu_ms = []
@@ -136,15 +135,18 @@ def bench(
         start = time.perf_counter()
         prepared = detector.prepare(frame)
         middle = time.perf_counter()
-        detection = detector.detect(prepared)
+        outputs = detector.detect([prepared])
+        seen = time.perf_counter()
+        if segmenter is not None:
+            segmenter.segment(outputs)
         end = time.perf_counter()
-        batch = prepared.batch
+        batch = prepared.image[None]
         bare = time.perf_counter()
         runner.infer(batch)
         done = time.perf_counter()
         if i >= WARM_UP:
             prepare_ms.append((middle - start) * 1e3)
-            segment_ms.append(detection.segment_ms)
+            segment_ms.append((end - seen) * 1e3)
             end_to_end_ms.append((end - start) * 1e3)
             engine_ms.append((done - bare) * 1e3)
             if tensorrt is not None:
@@ -159,6 +161,16 @@ def bench(
         startup_s=round(startup_s, 3),
         rss_mb=round(peak_rss_mb(), 1),
         multiply_adds=bundle.manifest.cost.multiply_adds,
+        cameras=None
+        if n_cameras == 1
+        else bench_cameras(
+            bundle,
+            runner,
+            progress,
+            n_cameras=n_cameras,
+            n_frames=max(10, n_frames // n_cameras),
+            frame_size=frame_size,
+        ),
         operators=_operators(runner, bundle, n_frames) if operators else None,
         gpu=GpuBench(gpu_ms, tensorrt.uses_graph, tensorrt.graph_note, tensorrt.power_note) if tensorrt else None,
     )

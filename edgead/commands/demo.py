@@ -14,6 +14,7 @@ from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
 from edgead.config import Config
 from edgead.data.synthetic.make import write_dataset
+from edgead.deployment import CameraConfig
 from edgead.engines.build import open_calibrated
 from edgead.errors import ConfigError
 from edgead.stream.meter import StreamSummary
@@ -84,10 +85,9 @@ def _watch(config: Config, bundle: Bundle, runner: object, out: Path, part: str,
     return stream(
         bundle,
         runner,
-        f"synthetic:{part}",
+        [CameraConfig(name="line", source=f"synthetic:{part}")],
         StreamOutputs(alerts_dir=out / "alerts", record=out / "line.mp4"),
-        config=config.stream,
-        alert_config=config.alerts,
+        config=config,
         max_frames=VIDEO_FRAMES,
         on_status=lambda status: progress.update("Watching", status.n_frames, VIDEO_FRAMES),
     )

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Shown by `cli.py`, ignored by `Silent`."""
+    """Shown by `cli`, ignored by `Silent`."""
 
     def note(self, text: str) -> None:
         """Say one sentence."""

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import signal
-import statistics
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from edgead.bundle import Bundle
-from edgead.config import AlertConfig, StreamConfig
-from edgead.evaluation.segmentation import segmenter_of
-from edgead.evaluation.threshold import at_rate
+from edgead.bundle import Bundle, ClassCalibration
+from edgead.commands.alarm_wishes import AlarmWishes, alarm_wishes, begin_with
+from edgead.commands.alert_station import AlertStation
+from edgead.commands.cameras import make_cameras
+from edgead.commands.dashboard import Dashboard
+from edgead.commands.progress import Progress, Silent
+from edgead.config import Config
+from edgead.deployment import CameraConfig
+from edgead.errors import ConfigError
 from edgead.runner import Runner
-from edgead.stream.alerts import AlertRules, closing_level
+from edgead.stream.alarm_keeper import AlarmKeeper
 from edgead.stream.annotation import Annotator
+from edgead.stream.camera import Camera
+from edgead.stream.control import Control
 from edgead.stream.detector import Detector
 from edgead.stream.meter import StreamStatus, StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
-from edgead.stream.sinks.alert_folder import AlertContext, AlertFolder
 from edgead.stream.sinks.recorder import Recorder
 from edgead.stream.sinks.sink import Sink
+from edgead.stream.sinks.threshold_memory import ThresholdMemory
 from edgead.stream.sinks.window import Window
-from edgead.stream.sources.registry import source_from_uri
-from edgead.stream.sources.source import SourceOptions
 
 
 @dataclass(frozen=True)
@@ -41,74 +45,121 @@ class StreamOutputs:
 def stream(
     bundle: Bundle,
     runner: Runner,
-    source_uri: str,
+    cameras: Sequence[CameraConfig],
     outputs: StreamOutputs,
     *,
-    config: StreamConfig,
-    alert_config: AlertConfig,
-    class_name: str | None = None,
+    config: Config,
     max_frames: int | None = None,
     false_alarm_rate: float | None = None,
+    false_alarms_per_hour: float | None = None,
     on_status: Callable[[StreamStatus], None] | None = None,
+    progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> StreamSummary:
-    """Judge every frame of a source until it ends, `max_frames` are judged or SIGINT or SIGTERM comes.
+    """Judge every frame of one or more cameras until they end, `max_frames` are judged or SIGINT or SIGTERM comes.
 
     Args:
         bundle: Gives input size, thresholds and colour scale.
         runner: An open engine of this bundle; used on another thread than the one that opened it.
-        source_uri: As `stream.sources.registry.source_from_uri` takes it.
+        cameras: What to watch; sources as `stream.sources.registry.source_from_uri` takes them.
         outputs: Alert folder, recording, window.
-        config: Queues, time limits, drawing.
-        alert_config: When a run of anomalous frames becomes an alert.
-        class_name: The kind of part; None takes the bundle's common threshold.
+        config: Queues, time limits, drawing, and when a run of anomalous frames becomes an alert.
         max_frames: End after so many judged frames.
         false_alarm_rate: Use the thresholds for this rate instead of the shipped ones.
+        false_alarms_per_hour: Use thresholds that promise so few, of all cameras together; see `alarm_wishes`.
         on_status: Gets the state of the running stream about ten times a second.
+        progress: Gets notes and progress before the stream starts.
         stop: Ends the stream from outside.
 
     Raises:
+        ConfigError: If a recording or a window is asked of several cameras.
         EdgeadError: The first failure; outputs are complete up to there.
     """
+    if len(cameras) > 1 and (outputs.record or outputs.display):
+        raise ConfigError(
+            f"--record and --display show one camera, and there are {len(cameras)}.", hint="--web shows all of them."
+        )
     stop = threading.Event() if stop is None else stop
-    calibration = bundle.calibration(class_name)
-    if false_alarm_rate is not None:
-        calibration = at_rate(calibration, false_alarm_rate)
-    source = source_from_uri(source_uri, _source_options(config, bundle.manifest.preprocessing.white_level))
-    threshold = calibration.threshold.value
-    nfa = bundle.manifest.nfa
-    detector = Detector(
-        runner,
-        image_size=bundle.image_size,
-        threshold=threshold,
-        pixel_threshold=calibration.pixel_threshold.value,
-        class_bias=bundle.class_bias([class_name]),
-        segment=segmenter_of(nfa, class_name, false_alarm_rate).segment if nfa else None,
-    )
-    rules = AlertRules(
-        threshold=threshold,
-        closing_level=closing_level(calibration.scores, threshold, alert_config.close_ratio),
-        open_frames=alert_config.open_frames,
-        window_frames=alert_config.window_frames,
-        close_frames=alert_config.close_frames,
-        cooldown_s=alert_config.cooldown_s,
-    )
-    annotator = Annotator(
-        calibration.heatmap_scale,
-        typical_score=statistics.median(calibration.scores) if calibration.scores else threshold,
-        opacity=config.opacity,
-    )
-    sinks: list[Sink] = []
+    progress = progress or Silent()
+    made = make_cameras(cameras, bundle, runner, config, progress, false_alarm_rate=false_alarm_rate)
+    wishes = alarm_wishes(cameras, config, false_alarms_per_hour)
+    begin_with(wishes, made, assumed_fps=config.stream.record_fps, progress=progress)
+    memory = None
     if outputs.alerts_dir is not None:
-        context = AlertContext(source.name, bundle.digest, runner.engine_name, class_name)
-        sinks.append(AlertFolder(outputs.alerts_dir, calibration.heatmap_scale, context, opacity=config.opacity))
+        memory = ThresholdMemory(outputs.alerts_dir, bundle.digest, runner.engine_name)
+        _restore(memory, made, wishes, progress)
+    control = Control()
+    keeper = AlarmKeeper(
+        made, control, assumed_fps=config.stream.record_fps, per_hour=wishes, basis=config.alerts.false_alarm_basis
+    )
+    with ExitStack() as stack:
+        sinks: list[Sink] = [keeper]
+        station = None
+        if outputs.alerts_dir is not None:
+            station = stack.enter_context(
+                AlertStation(outputs.alerts_dir, made, cameras, bundle, runner.engine_name, config, control)
+            )
+            sinks += station.sinks
+        if memory is not None:
+            sinks.append(memory)
+        dashboard = None
+        if config.web.address is not None:
+            if station is None:
+                raise ConfigError("The dashboard shows alerts, and needs a folder for them.", hint="Add --alerts DIR.")
+            dashboard = stack.enter_context(
+                Dashboard(config.web.address, made, cameras, bundle, runner, station, keeper, control, config, progress)
+            )
+            sinks.append(dashboard.monitor)
+
+        def show(status: StreamStatus) -> None:
+            if station is not None:
+                station.look_after()
+            if dashboard is not None:
+                dashboard.update(status)
+            if on_status is not None:
+                on_status(status)
+
+        stack.enter_context(stop_on_signals(stop))
+        return run_stream(
+            made,
+            Detector(runner, image_size=bundle.image_size),
+            [*sinks, *_pictures(made[0], bundle.calibration(cameras[0].class_name), outputs, config, stop)],
+            RunOptions(
+                queue_size=config.stream.queue_size,
+                fallback_fps=config.stream.record_fps,
+                max_frames=max_frames,
+                engine_timeout_s=config.stream.engine_timeout_s,
+                capture_timeout_s=2 * (config.stream.open_timeout_s + config.stream.read_timeout_s),
+            ),
+            stop=stop,
+            control=control,
+            on_status=show,
+        )
+
+
+def _restore(memory: ThresholdMemory, cameras: Sequence[Camera], wishes: AlarmWishes, progress: Progress) -> None:
+    """Go on with the thresholds that people set in an earlier stream; they come before what the settings wish."""
+    for kept in memory.kept:
+        watch = next((one.watch(kept.zone) for one in cameras if one.name == kept.camera), None)
+        if watch is None:
+            continue
+        watch.set_threshold(value=kept.value)
+        wishes.pop((kept.camera, kept.zone), None)
+        progress.note(f"{kept.camera}, {kept.zone}: the threshold {kept.value:.4g} that {kept.who} set still holds.")
+
+
+def _pictures(
+    camera: Camera, calibration: ClassCalibration, outputs: StreamOutputs, config: Config, stop: threading.Event
+) -> list[Sink]:
+    """The recording and the window of the only camera."""
+    zones = [polygon for watch in camera.watches for polygon in (*watch.shape.include, *watch.shape.exclude)]
+    annotator = Annotator(calibration.heatmap_scale, opacity=config.stream.opacity, zones=zones)
+    sinks: list[Sink] = []
     if outputs.record is not None:
         sinks.append(Recorder(outputs.record, annotator.draw))
     if outputs.display:
-        sinks.append(Window(annotator.draw, stop))
-    options = RunOptions(queue_size=config.queue_size, fallback_fps=config.record_fps, max_frames=max_frames)
-    with stop_on_signals(stop):
-        return run_stream(source, detector, rules, sinks, options, stop=stop, on_status=on_status)
+        sinks.append(Window(annotator, stop))
+    return sinks
 
 
 @contextmanager
@@ -135,14 +186,3 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, old in old_handlers.items():
             signal.signal(number, old)
-
-
-def _source_options(config: StreamConfig, white_level: int) -> SourceOptions:
-    return SourceOptions(
-        open_timeout_s=config.open_timeout_s,
-        read_timeout_s=config.read_timeout_s,
-        max_restarts=config.max_restarts,
-        restart_window_s=config.restart_window_s,
-        folder_fps=config.folder_fps,
-        white_level=white_level,
-    )

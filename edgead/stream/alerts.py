@@ -1,4 +1,12 @@
-"""When a run of anomalous frames becomes an alert: a pure state machine without clock and without I/O."""
+"""When a run of anomalous frames becomes an alert: a pure state machine without clock and without I/O.
+
+One machine watches one zone of one camera::
+
+    closed --N of M anomalous--> open --quiet--> closed                   (without latch, or once acknowledged)
+                                 open --quiet--> held --acknowledged--> closed          (latch)
+                                 open <--N of M anomalous-- held
+
+"""
 
 from __future__ import annotations
 
@@ -7,8 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-EventKind = Literal["opened", "peak", "closed"]
-Ending = Literal["quiet", "end_of_stream"]
+EventKind = Literal["opened", "peak", "raised", "held", "resumed", "acknowledged", "closed"]
+Ending = Literal["quiet", "acknowledged", "end_of_stream"]
+
+
+@dataclass(frozen=True)
+class Severity:
+    """A band of peak scores: from `level` (raw units, exclusive) up to the next band's."""
+
+    name: str
+    level: float
 
 
 @dataclass(frozen=True)
@@ -22,6 +38,9 @@ class AlertRules:
         window_frames: M open an alert.
         close_frames: Quiet frames in a row that close it.
         cooldown_s: Pause after a closed alert before the next may open, in seconds of the source's own time.
+        min_area: Share of the zone, 0..1, that must be marked for a frame to be anomalous; a frame with less is quiet.
+        latch: An alert stays until somebody has acknowledged it.
+        severities: Bands by rising level; an alert has the highest one that its peak is above, None below the first.
     """
 
     threshold: float
@@ -30,6 +49,9 @@ class AlertRules:
     window_frames: int
     close_frames: int
     cooldown_s: float
+    min_area: float = 0.0
+    latch: bool = False
+    severities: tuple[Severity, ...] = ()
 
     def __post_init__(self) -> None:
         if self.closing_level > self.threshold:
@@ -38,24 +60,65 @@ class AlertRules:
             raise ValueError(f"open_frames must be 1..window_frames (got {self.open_frames}, {self.window_frames})")
         if self.close_frames < 1:
             raise ValueError(f"close_frames must be at least 1 (got {self.close_frames})")
+        if not 0.0 <= self.min_area <= 1.0:
+            raise ValueError(f"min_area must be 0..1 (got {self.min_area})")
+        levels = [severity.level for severity in self.severities]
+        if levels != sorted(levels):
+            raise ValueError(f"severities must have rising levels (got {levels})")
+
+    def is_anomalous(self, seen: Observation) -> bool:
+        return seen.score > self.threshold and seen.area >= self.min_area
+
+    def is_quiet(self, seen: Observation) -> bool:
+        return seen.score <= self.closing_level or seen.area < self.min_area
+
+    def severity(self, score: float) -> str | None:
+        names = [severity.name for severity in self.severities if score > severity.level]
+        return names[-1] if names else None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one frame shows of a zone.
+
+    Attributes:
+        score: Raw units, finite.
+        area: Share of the zone that is marked as anomalous, 0..1; only rules with a `min_area` look at it.
+    """
+
+    score: float
+    area: float = 1.0
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert: where it opened, its strongest frame so far and, once closed, how it ended."""
+    """One alert: where it opened, its strongest frame so far and, once closed, how it ended.
+
+    Attributes:
+        number: From 1, per machine.
+        opened_s, opened_frame: Where it opened, on the source's own time line.
+        peak_score, peak_frame: Its strongest frame so far.
+        severity: Band of the peak.
+        held_s: Since when a latched alert has been quiet; None while it goes on.
+        acknowledged_s: When somebody acknowledged it.
+        closed_s, ended_by: When and how it ended.
+    """
 
     number: int
     opened_s: float
     opened_frame: int
     peak_score: float
     peak_frame: int
+    severity: str | None = None
+    held_s: float | None = None
+    acknowledged_s: float | None = None
     closed_s: float | None = None
     ended_by: Ending | None = None
 
 
 @dataclass(frozen=True)
 class AlertEvent:
-    """A change that somebody may want to hear of."""
+    """A change that somebody may want to hear of; `raised` is a new peak that is also a higher severity."""
 
     kind: EventKind
     alert: Alert
@@ -66,9 +129,9 @@ class AlertState:
     """What the machine remembers between two frames; the default is the start.
 
     Attributes:
-        recent: Whether each of the last M frames was anomalous, oldest first; empty while an alert is open.
-        quiet_frames: Quiet frames in a row while an alert is open.
-        alert: The open alert.
+        recent: Whether each of the last M frames was anomalous, oldest first; empty while an alert goes on.
+        quiet_frames: Quiet frames in a row while an alert goes on.
+        alert: The alert that goes on or is held.
         closed_s: Time at which the last alert closed.
         n_alerts: Alerts opened so far.
     """
@@ -79,6 +142,13 @@ class AlertState:
     closed_s: float | None = None
     n_alerts: int = 0
 
+    def forget_recent(self) -> AlertState:
+        """For a change of the threshold: frames judged by the old one open no alert under the new one."""
+        return replace(self, recent=())
+
+
+Step = tuple[AlertState, AlertEvent | None]
+
 
 def closing_level(good_scores: Sequence[float], threshold: float, close_ratio: float) -> float:
     """The level `close_ratio` of the way from the median good score to the threshold, never above the threshold."""
@@ -88,57 +158,106 @@ def closing_level(good_scores: Sequence[float], threshold: float, close_ratio: f
     return min(threshold, median + close_ratio * (threshold - median))
 
 
-def step(
-    rules: AlertRules, state: AlertState, score: float, *, frame_index: int, time_s: float
-) -> tuple[AlertState, AlertEvent | None]:
-    """Take one frame's score into account.
+def severity_bands(good_scores: Sequence[float], threshold: float, multiples: dict[str, float]) -> tuple[Severity, ...]:
+    """Bands from multiples of the way from the median good score to the threshold: 1 is the threshold itself."""
+    median = statistics.median(good_scores) if good_scores else 0.0
+    bands = [Severity(name, median + factor * (threshold - median)) for name, factor in multiples.items()]
+    return tuple(sorted(bands, key=lambda band: band.level))
+
+
+def step(rules: AlertRules, state: AlertState, seen: Observation, *, frame_index: int, time_s: float) -> Step:
+    """Take one frame into account.
 
     Args:
         rules: When to open and to close.
         state: The state before this frame.
-        score: The frame's score, raw units, finite.
+        seen: What the frame shows of the zone.
         frame_index: Number of the frame, for the record.
         time_s: Time of the frame on the source's own time line, in seconds; must not go back.
     """
     if state.alert is None:
-        return _step_closed(rules, state, score, frame_index, time_s)
-    return _step_open(rules, state, state.alert, score, frame_index, time_s)
+        return _step_closed(rules, state, seen, frame_index, time_s)
+    if state.alert.held_s is not None:
+        return _step_held(rules, state, state.alert, seen, frame_index)
+    return _step_open(rules, state, state.alert, seen, frame_index, time_s)
 
 
-def finish(state: AlertState, *, time_s: float) -> tuple[AlertState, AlertEvent | None]:
-    """End the stream: an open alert closes."""
-    if state.alert is None:
+def acknowledge(state: AlertState, *, time_s: float) -> Step:
+    """Somebody has seen the alert: a held one closes, one that goes on will close when it is quiet."""
+    alert = state.alert
+    if alert is None or alert.acknowledged_s is not None:
         return state, None
+    alert = replace(alert, acknowledged_s=time_s)
+    if alert.held_s is not None:
+        return _close(state, alert, time_s, "acknowledged")
+    return replace(state, alert=alert), AlertEvent("acknowledged", alert)
+
+
+def finish(rules: AlertRules, state: AlertState, *, time_s: float) -> Step:
+    """End the stream: an alert that goes on closes, a latched one is held for whoever watches next."""
+    if state.alert is None or state.alert.held_s is not None:
+        return state, None
+    if rules.latch and state.alert.acknowledged_s is None:
+        return _hold(state, state.alert, time_s)
     return _close(state, state.alert, time_s, "end_of_stream")
 
 
-def _step_closed(
-    rules: AlertRules, state: AlertState, score: float, frame_index: int, time_s: float
-) -> tuple[AlertState, AlertEvent | None]:
-    is_anomalous = score > rules.threshold
-    recent = (*state.recent, is_anomalous)[-rules.window_frames :]
+def _step_closed(rules: AlertRules, state: AlertState, seen: Observation, frame_index: int, time_s: float) -> Step:
+    recent = _look_back(rules, state, seen)
     is_cooling = state.closed_s is not None and time_s - state.closed_s < rules.cooldown_s
-    # Only an anomalous frame opens, so that the alert's first picture always shows something,
-    # also when the window had filled up during the cooldown.
-    if not is_anomalous or is_cooling or sum(recent) < rules.open_frames:
+    if is_cooling or not _opens(rules, recent):
         return replace(state, recent=recent), None
     number = state.n_alerts + 1
-    alert = Alert(number, time_s, frame_index, peak_score=score, peak_frame=frame_index)
+    alert = Alert(number, time_s, frame_index, seen.score, frame_index, severity=rules.severity(seen.score))
     return AlertState(alert=alert, closed_s=state.closed_s, n_alerts=number), AlertEvent("opened", alert)
 
 
+def _step_held(rules: AlertRules, state: AlertState, alert: Alert, seen: Observation, frame_index: int) -> Step:
+    recent = _look_back(rules, state, seen)
+    if not _opens(rules, recent):
+        return replace(state, recent=recent), None
+    alert = _with_peak(rules, replace(alert, held_s=None), seen, frame_index)
+    return replace(state, alert=alert, recent=(), quiet_frames=0), AlertEvent("resumed", alert)
+
+
 def _step_open(
-    rules: AlertRules, state: AlertState, alert: Alert, score: float, frame_index: int, time_s: float
-) -> tuple[AlertState, AlertEvent | None]:
-    quiet_frames = state.quiet_frames + 1 if score <= rules.closing_level else 0
+    rules: AlertRules, state: AlertState, alert: Alert, seen: Observation, frame_index: int, time_s: float
+) -> Step:
+    quiet_frames = state.quiet_frames + 1 if rules.is_quiet(seen) else 0
     if quiet_frames >= rules.close_frames:
+        if rules.latch and alert.acknowledged_s is None:
+            return _hold(state, alert, time_s)
         return _close(state, alert, time_s, "quiet")
-    if score > alert.peak_score:
-        alert = replace(alert, peak_score=score, peak_frame=frame_index)
-        return replace(state, alert=alert, quiet_frames=quiet_frames), AlertEvent("peak", alert)
-    return replace(state, quiet_frames=quiet_frames), None
+    grown = _with_peak(rules, alert, seen, frame_index)
+    state = replace(state, alert=grown, quiet_frames=quiet_frames)
+    if grown is alert:
+        return state, None
+    return state, AlertEvent("peak" if grown.severity == alert.severity else "raised", grown)
 
 
-def _close(state: AlertState, alert: Alert, time_s: float, ended_by: Ending) -> tuple[AlertState, AlertEvent]:
+def _look_back(rules: AlertRules, state: AlertState, seen: Observation) -> tuple[bool, ...]:
+    return (*state.recent, rules.is_anomalous(seen))[-rules.window_frames :]
+
+
+def _opens(rules: AlertRules, recent: tuple[bool, ...]) -> bool:
+    # Only an anomalous frame opens, so that the alert's first picture always shows something,
+    # also when the window had filled up during the cooldown.
+    return recent[-1] and sum(recent) >= rules.open_frames
+
+
+def _with_peak(rules: AlertRules, alert: Alert, seen: Observation, frame_index: int) -> Alert:
+    if seen.score <= alert.peak_score or seen.area < rules.min_area:
+        return alert
+    # a lower threshold set meanwhile must not lower what the alert has been
+    severity = rules.severity(seen.score) or alert.severity
+    return replace(alert, peak_score=seen.score, peak_frame=frame_index, severity=severity)
+
+
+def _hold(state: AlertState, alert: Alert, time_s: float) -> Step:
+    held = replace(alert, held_s=time_s)
+    return replace(state, alert=held, recent=(), quiet_frames=0), AlertEvent("held", held)
+
+
+def _close(state: AlertState, alert: Alert, time_s: float, ended_by: Ending) -> Step:
     closed = replace(alert, closed_s=time_s, ended_by=ended_by)
     return AlertState(closed_s=time_s, n_alerts=state.n_alerts), AlertEvent("closed", closed)

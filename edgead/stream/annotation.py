@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image, resize
-from edgead.stream.result import Result
+from edgead.stream.result import Notice, Result
+from edgead.stream.zones import Polygon
 
 # Text of a strip under 640 px wide cannot be read in a recording; drawing and encoding more than 1920 px is
 # slower than the engine. Frames between the two keep their size.
@@ -19,8 +21,8 @@ MAX_SIDE = 1920
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _INK, _FAINT = (240, 240, 240), (165, 165, 165)
 _STRIP, _TRACK = (30, 28, 26), (74, 70, 66)
-_GREEN, _AMBER, _RED = (96, 160, 46), (0, 150, 240), (40, 40, 220)
-_VERDICTS = {"OK": _GREEN, "ANOMALY": _AMBER, "ALERT": _RED}
+_GREEN, _AMBER, _RED, _VIOLET = (96, 160, 46), (0, 150, 240), (40, 40, 220), (150, 60, 130)
+_VERDICTS = {"OK": _GREEN, "ANOMALY": _AMBER, "ALERT": _RED, "FAULT": _VIOLET}
 
 
 class Annotator:
@@ -28,14 +30,14 @@ class Annotator:
 
     Args:
         scale: The bundle's colour scale.
-        typical_score: Score of an ordinary good image: near the left end of the score bar, whose middle is the threshold.
         opacity: 0..1, how strongly the heatmap covers the picture.
+        zones: Outlines to draw, polygons of (x, y) in 0..1.
     """
 
-    def __init__(self, scale: HeatmapScale, *, typical_score: float, opacity: float) -> None:
+    def __init__(self, scale: HeatmapScale, *, opacity: float, zones: Sequence[Polygon] = ()) -> None:
         self._scale = scale
-        self._typical_score = typical_score
         self._opacity = opacity
+        self._zones = zones
         self._lock = threading.Lock()
         self._last: tuple[Result, Image] | None = None
 
@@ -50,24 +52,35 @@ class Annotator:
                 self._last = (result, self._draw(result))
             return self._last[1]
 
+    def draw_unjudged(self, notice: Notice) -> Image:
+        """The picture of a notice with what is wrong with it; shape as `draw`."""
+        assert notice.frame is not None
+        picture = _wide(fit_to_screen(notice.frame.image))
+        strip = _strip(picture.shape[1])
+        badge_right = strip.shape[0] // 6 + _badge(strip, "FAULT", strip.shape[0] // 6)
+        _text(strip, f"not judged: {notice.detail}", badge_right + strip.shape[0] // 3, 0, _INK)
+        return np.vstack([strip, picture])
+
     def _draw(self, result: Result) -> Image:
         image = fit_to_screen(result.frame.image)
         prediction = result.prediction
         picture = overlay(
             image, prediction.anomaly_map, self._scale, prediction.own_segmentation, opacity=self._opacity
         )
-        if picture.shape[1] < MIN_WIDTH:
-            picture = letterbox(picture, (picture.shape[0], MIN_WIDTH))
+        for polygon in self._zones:
+            corners = np.rint(np.asarray(polygon) * (picture.shape[1] - 1, picture.shape[0] - 1)).astype(np.int32)
+            cv2.polylines(picture, [corners], True, _INK, max(1, picture.shape[1] // 640), cv2.LINE_AA)
+        picture = _wide(picture)
         verdict = _verdict(result)
         # The last frames of an alert may already show the next, good part: those get the badge, not the frame.
-        if verdict == "ALERT" and result.prediction.pred_label:
+        if verdict == "ALERT" and result.is_anomalous:
             border = max(3, picture.shape[1] // 200)
             cv2.rectangle(picture, (0, 0), (picture.shape[1] - 1, picture.shape[0] - 1), _RED, 2 * border)
         return np.vstack([self._strip(result, verdict, picture.shape[1]), picture])
 
     def _strip(self, result: Result, verdict: str, width: int) -> Image:
-        height = round(min(max(width * 0.075, 48), 96)) // 2 * 2
-        strip = np.full((height, width, 3), _STRIP, np.uint8)
+        strip = _strip(width)
+        height = strip.shape[0]
         pad = height // 6
         badge_right = pad + _badge(strip, verdict, pad)
         clock = f"{int(result.time_s) // 60:02d}:{result.time_s % 60:04.1f}"
@@ -81,7 +94,8 @@ class Annotator:
 
     def _score(self, strip: Image, result: Result, verdict: str, span: tuple[int, int]) -> None:
         left, right = span
-        score, threshold = result.prediction.pred_score, result.prediction.threshold
+        worst = result.worst
+        score, threshold = worst.score, worst.threshold
         digits = 3 if abs(threshold) < 10 else 1
         height = strip.shape[0]
         _text(strip, f"score {score:.{digits}f}", left, 0, _INK)
@@ -90,17 +104,13 @@ class Annotator:
             _text(strip, limit, right - _text_width(limit, height), 0, _FAINT)
         top, bottom = round(height * 0.62), round(height * 0.80)
         middle = (left + right) // 2
-        colour = _VERDICTS[verdict] if result.prediction.pred_label else _GREEN
-        end = left + round((right - left) * self._fraction(score, threshold))
+        colour = _VERDICTS[verdict] if result.is_anomalous else _GREEN
+        # An ordinary good image fills an eighth of the bar, so that the bar is seen to live; its middle is the threshold.
+        end = left + round((right - left) * float(np.clip(0.125 + 0.375 * worst.level, 0.0, 1.0)))
         cv2.rectangle(strip, (left, top), (right, bottom), _TRACK, cv2.FILLED)
         cv2.rectangle(strip, (left, top), (end, bottom), colour, cv2.FILLED)
         tick = max(1, height // 32)
         cv2.rectangle(strip, (middle - tick, top - 2 * tick), (middle + tick, bottom + 2 * tick), _INK, cv2.FILLED)
-
-    def _fraction(self, score: float, threshold: float) -> float:
-        # An ordinary good image fills an eighth of the bar, so that the bar is seen to live.
-        reach = max(threshold - self._typical_score, abs(threshold) * 1e-3, 1e-9)
-        return float(np.clip(0.5 + 0.375 * (score - threshold) / reach, 0.0, 1.0))
 
 
 def fit_to_screen(image: Image) -> Image:
@@ -129,7 +139,16 @@ def letterbox(image: Image, size: tuple[int, int]) -> Image:
 def _verdict(result: Result) -> str:
     if result.is_alert_open:
         return "ALERT"
-    return "ANOMALY" if result.prediction.pred_label else "OK"
+    return "ANOMALY" if result.is_anomalous else "OK"
+
+
+def _wide(picture: Image) -> Image:
+    return picture if picture.shape[1] >= MIN_WIDTH else letterbox(picture, (picture.shape[0], MIN_WIDTH))
+
+
+def _strip(width: int) -> Image:
+    height = round(min(max(width * 0.075, 48), 96)) // 2 * 2
+    return np.full((height, width, 3), _STRIP, np.uint8)
 
 
 def _badge(strip: Image, verdict: str, pad: int) -> int:

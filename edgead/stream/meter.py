@@ -23,19 +23,77 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class StreamStatus:
-    """A running stream at one moment; `score` and the latencies are None before the first frame."""
+class CameraStatus:
+    """One camera of a running stream; the score is None before the first frame.
 
+    Attributes:
+        name: Of the camera.
+        source: Redacted.
+        state: What its source does: `waiting` before the first frame, `running`, `lost`, `failed` or `ended`.
+        fault: What is wrong with its pictures, which are not judged.
+        n_captured, n_processed, n_dropped, n_unjudged: Frames taken, judged, replaced by newer ones, left out by a fault.
+        n_alerts: Alerts opened.
+        restarts: Reconnections.
+        fps: Judged frames per second over the last 60.
+        zone: The zone that is nearest to its threshold, or furthest above it, with
+        score, threshold: its own, raw units.
+        is_anomalous: Whether the last frame was.
+        is_alert_open: Whether an alert goes on.
+        is_held: Whether an alert waits to be acknowledged.
+    """
+
+    name: str
     source: str
-    elapsed_s: float
-    n_frames: int
+    state: str
+    fault: str | None
+    n_captured: int
+    n_processed: int
     n_dropped: int
+    n_unjudged: int
     n_alerts: int
+    restarts: int
     fps: float
-    engine_ms: float | None
+    zone: str | None
     score: float | None
     threshold: float
+    is_anomalous: bool
     is_alert_open: bool
+    is_held: bool
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """A running stream at one moment; `engine_ms` (per call) is None before the first frame."""
+
+    elapsed_s: float
+    engine_ms: float | None
+    cameras: tuple[CameraStatus, ...]
+
+    @property
+    def n_frames(self) -> int:
+        """Judged frames of all cameras."""
+        return sum(camera.n_processed for camera in self.cameras)
+
+
+@dataclass(frozen=True)
+class CameraSummary:
+    """What one camera of a stream did; see `StreamSummary` for the names they share."""
+
+    name: str
+    source: str
+    failure: str | None
+    n_captured: int
+    n_processed: int
+    n_dropped: int
+    n_unjudged: int
+    n_anomalous: int
+    n_alerts: int
+    broken: tuple[str, ...]
+    missing_frames: int
+    restarts: int
+    fps: float
+    end_to_end_ms: Latency | None
+    delay_ms: Latency | None
 
 
 @dataclass(frozen=True)
@@ -43,26 +101,30 @@ class StreamSummary:
     """What a stream did.
 
     Attributes:
-        ended_by: The end of the source, `max_frames`, or a stop from outside (a signal, a key in the window).
-        n_captured, n_processed: Frames taken from the source and frames judged.
-        n_dropped: Frames of a live source that a newer one replaced before the engine was free.
+        ended_by: The end of the sources, `max_frames`, or a stop from outside (a signal, a key in the window).
+        n_captured, n_processed: Frames taken from the sources and frames judged.
+        n_dropped: Frames of live sources that a newer one replaced before the engine was free.
+        n_unjudged: Frames left out because of a fault of the camera: frozen, black, over-exposed or blurred.
         n_anomalous: Judged frames over the threshold.
         n_alerts: Alerts opened.
         n_pictures_dropped: Pictures that the recorder or the window missed because they were too slow.
         broken: Pictures of a folder that could not be read, by file.
         missing_frames: Frames that a video's header promises and its content does not hold.
-        restarts: Reconnections of a live source.
+        restarts: Reconnections of live sources.
         elapsed_s: From start to end.
-        fps: Judged frames per second, from the first to the last of them.
-        engine_ms: The engine alone; None when no frame was judged.
-        end_to_end_ms: All work on a frame up to verdict, alert decision and hand-over to the sinks, without waiting.
+        fps: Judged frames per second of all cameras, from the first to the last of them.
+        engine_ms: One call of the engine, for the frames of all cameras; None when no frame was judged.
+        end_to_end_ms: All work on a frame up to verdict, alert decision and hand-over to the sinks, without waiting;
+            of a call for several frames its share.
         delay_ms: From capture to verdict, including the wait for the engine.
+        cameras: Every camera's own share.
     """
 
     ended_by: Literal["source", "max_frames", "stop"]
     n_captured: int
     n_processed: int
     n_dropped: int
+    n_unjudged: int
     n_anomalous: int
     n_alerts: int
     n_pictures_dropped: int
@@ -74,28 +136,55 @@ class StreamSummary:
     engine_ms: Latency | None
     end_to_end_ms: Latency | None
     delay_ms: Latency | None
+    cameras: tuple[CameraSummary, ...]
+
+
+class Series:
+    """The last values of something measured in ms, written by one thread and read by others."""
+
+    def __init__(self) -> None:
+        self._values: deque[float] = deque(maxlen=_KEPT)
+        self._lock = threading.Lock()
+
+    def add(self, value: float) -> None:
+        with self._lock:
+            self._values.append(value)
+
+    def recent(self) -> float | None:
+        """Median of the last 60; None before the first."""
+        with self._lock:
+            values = list(self._values)[-_RATE_WINDOW:]
+        return float(np.median(values)) if values else None
+
+    def latency(self) -> Latency | None:
+        return latency_of([self])
+
+    def values(self) -> list[float]:
+        with self._lock:
+            return list(self._values)
 
 
 class Meter:
-    """Counters and latencies, written by the inference thread and read by the main thread."""
+    """Counters and latencies of one camera, written by the inference thread and read by the main thread."""
 
     def __init__(self) -> None:
+        self.end_to_end = Series()
+        self.delay = Series()
         self._lock = threading.Lock()
-        self._engine: deque[float] = deque(maxlen=_KEPT)
-        self._end_to_end: deque[float] = deque(maxlen=_KEPT)
-        self._delay: deque[float] = deque(maxlen=_KEPT)
         self._done_at: deque[float] = deque(maxlen=_RATE_WINDOW)
-        self._first_at = 0.0
+        self.first_at: float | None = None
+        self.last_at: float | None = None
         self.n_processed = 0
         self.n_anomalous = 0
+        self.n_unjudged = 0
 
-    def add(self, *, engine_ms: float, end_to_end_ms: float, delay_ms: float, is_anomalous: bool, now_s: float) -> None:
+    def add(self, *, end_to_end_ms: float, delay_ms: float, is_anomalous: bool, now_s: float) -> None:
+        self.end_to_end.add(end_to_end_ms)
+        self.delay.add(delay_ms)
         with self._lock:
-            if self.n_processed == 0:
-                self._first_at = now_s
-            self._engine.append(engine_ms)
-            self._end_to_end.append(end_to_end_ms)
-            self._delay.append(delay_ms)
+            if self.first_at is None:
+                self.first_at = now_s
+            self.last_at = now_s
             self._done_at.append(now_s)
             self.n_processed += 1
             self.n_anomalous += is_anomalous
@@ -104,30 +193,25 @@ class Meter:
     def current_fps(self) -> float:
         """Frames per second over the last 60 frames; 0 before the second frame."""
         with self._lock:
-            return _rate(len(self._done_at), self._done_at[-1] - self._done_at[0]) if self._done_at else 0.0
+            return rate(len(self._done_at), self._done_at[-1] - self._done_at[0]) if self._done_at else 0.0
 
     @property
     def overall_fps(self) -> float:
         with self._lock:
-            return _rate(self.n_processed, self._done_at[-1] - self._first_at) if self._done_at else 0.0
-
-    @property
-    def recent_engine_ms(self) -> float | None:
-        with self._lock:
-            return float(np.median(list(self._engine)[-_RATE_WINDOW:])) if self._engine else None
-
-    def latencies(self) -> tuple[Latency | None, Latency | None, Latency | None]:
-        """Engine, end to end and delay."""
-        with self._lock:
-            return _latency(self._engine), _latency(self._end_to_end), _latency(self._delay)
+            if self.first_at is None or self.last_at is None:
+                return 0.0
+            return rate(self.n_processed, self.last_at - self.first_at)
 
 
-def _rate(n: int, span_s: float) -> float:
+def rate(n: int, span_s: float) -> float:
+    """Per second, of n moments over a span."""
     return (n - 1) / span_s if n > 1 and span_s > 0 else 0.0
 
 
-def _latency(values: deque[float]) -> Latency | None:
+def latency_of(series: list[Series]) -> Latency | None:
+    """Percentiles over several series together."""
+    values = [value for one in series for value in one.values()]
     if not values:
         return None
-    p50, p95 = np.percentile(list(values), (50, 95))
+    p50, p95 = np.percentile(values, (50, 95))
     return Latency(float(p50), float(p95))

@@ -3,10 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgead.prediction import Prediction
-from edgead.stream.alerts import AlertEvent
+from edgead.stream.alerts import Alert, AlertEvent
 from edgead.stream.frame import Frame
+
+NoticeKind = Literal[
+    "camera_lost",  # a live source gives no frames
+    "camera_back",
+    "camera_failed",  # it spent its restart budget, hangs, or cannot be used at all
+    "picture_fault",  # frozen, black, over-exposed or blurred pictures: not judged
+    "picture_ok",
+    "picture",  # one picture that was not judged because of the fault
+    "threshold_changed",
+]
+
+
+@dataclass(frozen=True)
+class ZoneVerdict:
+    """What one frame shows of one zone.
+
+    Attributes:
+        zone: Name of the zone.
+        score: Raw units; the model's own image score for the whole picture.
+        threshold: Score above which the zone is anomalous.
+        area: Share of the zone that is marked as anomalous, 0..1.
+        is_anomalous: Whether the frame counts as anomalous in this zone.
+        alert: The zone's alert after this frame: one that goes on or is held.
+        alert_id: Its name across restarts; also of the alert that `event` closed.
+        event: The change that this frame caused.
+        level: The score without its unit: 0 is an ordinary good image, 1 the threshold.
+    """
+
+    zone: str
+    score: float
+    threshold: float
+    area: float
+    is_anomalous: bool
+    alert: Alert | None = None
+    alert_id: str | None = None
+    event: AlertEvent | None = None
+    level: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -14,22 +52,63 @@ class Result:
     """One judged frame.
 
     Attributes:
+        camera: Name of the camera.
         frame: The frame.
         prediction: What the model says about it.
         time_s: Seconds since the first frame on the source's own time line: capture time of a live source,
             index / fps of a file.
         source_fps: Frame rate of the source's time line.
-        measured_fps: Frames per second that the stream achieves at the moment.
-        is_alert_open: Whether an alert is open after this frame.
-        event: The alert event that this frame caused.
-        is_repeat: True for the last frame of a stream, sent once more with the event that closes the open alert.
+        measured_fps: Frames per second that the camera achieves at the moment.
+        zones: The verdict of every zone.
+        is_repeat: True for the last frame of a stream or an acknowledged one, sent once more with the events that
+            have no frame of their own.
     """
 
+    camera: str
     frame: Frame
     prediction: Prediction
     time_s: float
     source_fps: float
     measured_fps: float
-    is_alert_open: bool
-    event: AlertEvent | None
+    zones: tuple[ZoneVerdict, ...]
     is_repeat: bool = False
+
+    @property
+    def is_alert_open(self) -> bool:
+        """Whether an alert goes on in any zone; a held one is over."""
+        return any(zone.alert is not None and zone.alert.held_s is None for zone in self.zones)
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the frame counts as anomalous in any zone."""
+        return any(zone.is_anomalous for zone in self.zones)
+
+    @property
+    def worst(self) -> ZoneVerdict:
+        """The zone that is nearest to its threshold, or furthest above it."""
+        return max(self.zones, key=lambda zone: zone.level)
+
+    @property
+    def has_event(self) -> bool:
+        return any(zone.event is not None for zone in self.zones)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something about a camera that is no verdict.
+
+    Attributes:
+        camera: Name of the camera.
+        kind: What happened.
+        detail: For people, without secrets.
+        at_s: Monotonic time, in seconds.
+        frame: The picture, where it is about one.
+        values: What a machine would like to know, for example `from`, `to` and `who` of a changed threshold.
+    """
+
+    camera: str
+    kind: NoticeKind
+    detail: str
+    at_s: float
+    frame: Frame | None = None
+    values: tuple[tuple[str, str | float | None], ...] = ()

@@ -1,9 +1,10 @@
-"""The hand-over between two threads: newest wins for live sources, back-pressure for everything else."""
+"""The hand-over between threads: newest wins for live sources, back-pressure for everything else."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,50 +20,79 @@ class Slot(Generic[T]):
         capacity: Number of items that it holds.
         newest_wins: When full, a new item replaces the oldest one, which is counted in `dropped`;
             otherwise the producer waits for space.
+        changed: Shared by slots that one consumer takes from with `take_each`.
     """
 
-    def __init__(self, capacity: int, *, newest_wins: bool) -> None:
+    def __init__(self, capacity: int, *, newest_wins: bool, changed: threading.Condition | None = None) -> None:
         self._items: deque[T] = deque()
         self._capacity = capacity
         self._newest_wins = newest_wins
         self._closed = False
-        self._changed = threading.Condition()
+        self.changed = changed or threading.Condition()
         self.dropped = 0
 
     def put(self, item: T) -> bool:
         """Hand an item over; False when the slot is closed, and the item is not taken."""
-        with self._changed:
+        with self.changed:
             while len(self._items) >= self._capacity and not self._closed:
                 if self._newest_wins:
                     self._items.popleft()
                     self.dropped += 1
                 else:
-                    self._changed.wait(_WAIT_S)
+                    self.changed.wait(_WAIT_S)
             if self._closed:
                 return False
             self._items.append(item)
-            self._changed.notify_all()
+            self.changed.notify_all()
             return True
 
     def take(self) -> T | None:
         """Wait for the next item; None when the slot is closed and empty."""
-        with self._changed:
+        with self.changed:
             while not self._items and not self._closed:
-                self._changed.wait(_WAIT_S)
+                self.changed.wait(_WAIT_S)
             if not self._items:
                 return None
             item = self._items.popleft()
-            self._changed.notify_all()
+            self.changed.notify_all()
             return item
 
     def close(self) -> None:
         """Take nothing more; what is inside can still be taken out."""
-        with self._changed:
+        with self.changed:
             self._closed = True
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def abandon(self) -> None:
         """Close and throw away what is inside."""
-        with self._changed:
+        with self.changed:
             self._items.clear()
         self.close()
+
+    @property
+    def is_finished(self) -> bool:
+        """Closed and empty."""
+        return self._closed and not self._items
+
+    @property
+    def depth(self) -> int:
+        """Items that wait."""
+        return len(self._items)
+
+    def _pop(self) -> T | None:
+        return self._items.popleft() if self._items else None
+
+
+def take_each(slots: Sequence[Slot[T]], *, timeout_s: float = _WAIT_S) -> list[tuple[int, T]]:
+    """At most one item of each slot, with the slot's number; waits until one has any, at most `timeout_s`.
+
+    A slot that gives nothing never holds up the others. The slots must share one condition.
+    """
+    changed = slots[0].changed
+    with changed:
+        if not any(slot.depth for slot in slots) and not all(slot.is_finished for slot in slots):
+            changed.wait(timeout_s)
+        taken = [(index, item) for index, slot in enumerate(slots) if (item := slot._pop()) is not None]
+        if taken:
+            changed.notify_all()
+        return taken

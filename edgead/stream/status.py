@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from edgead.stream.meter import StreamStatus, StreamSummary
+from edgead.stream.meter import CameraStatus, CameraSummary, StreamStatus, StreamSummary
 
 # Fast enough to look alive, slow enough to be read; a log file gets a line per five seconds.
 _TERMINAL_INTERVAL_S = 0.2
@@ -16,19 +16,46 @@ _CLEAR_TO_END = "\x1b[K"
 
 def status_line(status: StreamStatus) -> str:
     """The status as one line of plain text; the most important first, because narrow terminals cut the end off."""
-    if status.score is None or status.engine_ms is None:
-        return f"waiting for the first frame of {status.source} ({status.elapsed_s:.0f} s)"
-    verdict = "ALERT" if status.is_alert_open else "ANOMALY" if status.score > status.threshold else "ok"
+    if status.n_frames == 0 or status.engine_ms is None:
+        return f"waiting for the first frame of {_waiting_for(status.cameras)} ({status.elapsed_s:.0f} s)"
+    n_alerts = sum(camera.n_alerts for camera in status.cameras)
+    n_dropped = sum(camera.n_dropped for camera in status.cameras)
     parts = [
-        f"{verdict:<7} score {status.score:.3f} / {status.threshold:.3f}",
-        f"{status.fps:.1f} fps",
+        *_verdicts(status.cameras),
+        f"{sum(camera.fps for camera in status.cameras):.1f} fps",
         f"engine {status.engine_ms:.1f} ms",
         f"{status.n_frames} frames",
-        f"{status.n_alerts} alert{'' if status.n_alerts == 1 else 's'}",
+        f"{n_alerts} alert{'' if n_alerts == 1 else 's'}",
     ]
-    if status.n_dropped:
-        parts.append(f"{status.n_dropped} skipped")
+    if n_dropped:
+        parts.append(f"{n_dropped} skipped")
     return " · ".join(parts)
+
+
+def _waiting_for(cameras: Sequence[CameraStatus]) -> str:
+    return cameras[0].source if len(cameras) == 1 else f"{len(cameras)} cameras"
+
+
+def _verdicts(cameras: Sequence[CameraStatus]) -> list[str]:
+    """One camera with its score; of several, those that are not fine."""
+    if len(cameras) == 1:
+        camera = cameras[0]
+        score = "no score" if camera.score is None else f"score {camera.score:.3f} / {camera.threshold:.3f}"
+        return [f"{_verdict(camera):<7} {score}"]
+    notable = [f"{_verdict(camera)} {camera.name}" for camera in cameras if _verdict(camera) != "ok"]
+    return notable or [f"ok      {len(cameras)} cameras"]
+
+
+def _verdict(camera: CameraStatus) -> str:
+    if camera.is_alert_open:
+        return "ALERT"
+    if camera.state not in ("running", "ended"):
+        return camera.state.upper()
+    if camera.fault is not None:
+        return "FAULT"
+    if camera.is_anomalous:
+        return "ANOMALY"
+    return "HELD" if camera.is_held else "ok"
 
 
 def summary_text(summary: StreamSummary) -> str:
@@ -42,6 +69,8 @@ def summary_text(summary: StreamSummary) -> str:
         parts.append(f"{summary.n_dropped} skipped for newer ones")
     if summary.restarts:
         parts.append(f"{summary.restarts} reconnections")
+    if summary.n_unjudged:
+        parts.append(f"{summary.n_unjudged} not judged because of a camera fault")
     if summary.n_pictures_dropped:
         parts.append(f"{summary.n_pictures_dropped} pictures missing in the recording or window")
     lines = [", ".join(parts) + "."]
@@ -50,12 +79,19 @@ def summary_text(summary: StreamSummary) -> str:
             f"Engine p50 {summary.engine_ms.p50:.1f} ms, p95 {summary.engine_ms.p95:.1f} ms; end to end p50 "
             f"{summary.end_to_end_ms.p50:.1f} ms, p95 {summary.end_to_end_ms.p95:.1f} ms."
         )
+    if len(summary.cameras) > 1:
+        lines += [_camera_text(camera) for camera in summary.cameras]
     if summary.broken:
         named = ", ".join(summary.broken[:5])
         lines.append(f"{len(summary.broken)} pictures could not be read and were skipped: {named}.")
     if summary.missing_frames:
         lines.append(f"The video ended {summary.missing_frames} frames before its header promised.")
     return "\n".join(lines)
+
+
+def _camera_text(camera: CameraSummary) -> str:
+    text = f"  {camera.name}: {camera.n_processed} frames, {camera.n_anomalous} anomalous, {camera.n_alerts} alerts"
+    return text if camera.failure is None else f"{text}; failed: {camera.failure}"
 
 
 class StatusLine:

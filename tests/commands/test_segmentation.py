@@ -20,8 +20,9 @@ from edgead.commands.export import export
 from edgead.commands.progress import Silent
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
-from edgead.config import AlertConfig, StreamConfig
+from edgead.config import Config
 from edgead.data.reader import read_image
+from edgead.deployment import AlertConfig, CameraConfig
 from edgead.engines.build import build_onnxruntime, compare_to_reference, open_engine
 from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import SegmentationKind, segmenter_of
@@ -124,11 +125,11 @@ def test_the_stream_marks_by_the_bundles_segmentation(nfa_bundle: Bundle, tiny_d
     folder.mkdir()
     for path in sorted((tiny_data / "test").glob("*/*.png")):
         shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
-    rules = AlertConfig(open_frames=1, window_frames=1, close_frames=1)
+    config = Config(alerts=AlertConfig(open_frames=1, window_frames=1, close_frames=1))
     with open_engine(nfa_bundle, "reference", threads=1) as runner:
         summary = stream(
-            nfa_bundle, runner, str(folder), StreamOutputs(tmp_path / "alerts", tmp_path / "out.mp4"),
-            config=StreamConfig(), alert_config=rules, false_alarm_rate=0.45,
+            nfa_bundle, runner, [CameraConfig(name="line", source=str(folder))],
+            StreamOutputs(tmp_path / "alerts", tmp_path / "out.mp4"), config=config, false_alarm_rate=0.45,
         )  # fmt: skip
         assert summary.n_alerts > 0
         record = nfa_bundle.manifest.nfa

@@ -36,7 +36,8 @@ from edgead.bundle import (
     write_bundle,
 )
 from edgead.commands.stream import StreamOutputs, stop_on_signals, stream
-from edgead.config import AlertConfig, StreamConfig
+from edgead.config import Config
+from edgead.deployment import CameraConfig
 from edgead.errors import BundleError, SourceError
 from edgead.runner import FakeRunner
 
@@ -93,6 +94,10 @@ def write_video(path: Path, values: list[int]) -> Path:
     return path
 
 
+def watching(source: str | Path, **changes: Any) -> list[CameraConfig]:
+    return [CameraConfig.model_validate({"name": "line", "source": str(source), **changes})]
+
+
 def n_frames_of(path: Path) -> int:
     capture, n_frames = cv2.VideoCapture(str(path)), 0
     while capture.read()[0]:
@@ -106,7 +111,7 @@ def test_video_to_alerts_and_recording(bundle: Bundle, tmp_path: Path) -> None:
     video = write_video(tmp_path / "in.mp4", ([GOOD] * 20 + [BAD] * 15) * 2 + [GOOD] * 20)
     outputs = StreamOutputs(tmp_path / "alerts", tmp_path / "out.mp4")
     with FakeRunner((32, 32)) as runner:
-        summary = stream(bundle, runner, str(video), outputs, config=StreamConfig(), alert_config=AlertConfig())
+        summary = stream(bundle, runner, watching(video), outputs, config=Config())
     assert (summary.n_processed, summary.n_anomalous, summary.n_alerts) == (90, 30, 2)
     records = [json.loads(path.read_text()) for path in sorted((tmp_path / "alerts").glob("*.json"))]
     assert [record["frame_index"] for record in records] == [22, 57]
@@ -121,7 +126,7 @@ def test_an_alert_that_is_open_at_the_end_is_closed(bundle: Bundle, tmp_path: Pa
     """A video that ends with a defect leaves a closed record that says why."""
     video = write_video(tmp_path / "in.mp4", [GOOD] * 5 + [BAD] * 10)
     outputs = StreamOutputs(alerts_dir=tmp_path / "alerts")
-    stream(bundle, FakeRunner((32, 32)), str(video), outputs, config=StreamConfig(), alert_config=AlertConfig())
+    stream(bundle, FakeRunner((32, 32)), watching(video), outputs, config=Config())
     (path,) = (tmp_path / "alerts").glob("*.json")
     record = json.loads(path.read_text())
     assert (record["state"], record["ended_by"]) == ("closed", "end_of_stream")
@@ -132,17 +137,9 @@ def test_missing_source_and_class_are_reported(bundle: Bundle, tmp_path: Path) -
     outputs = StreamOutputs(tmp_path / "alerts", tmp_path / "out.mp4")
     runner = FakeRunner((32, 32))
     with pytest.raises(SourceError, match="nothing-here"):
-        stream(bundle, runner, "nothing-here", outputs, config=StreamConfig(), alert_config=AlertConfig())
+        stream(bundle, runner, watching("nothing-here"), outputs, config=Config())
     with pytest.raises(BundleError, match="teapot"):
-        stream(
-            bundle,
-            runner,
-            str(tmp_path),
-            outputs,
-            config=StreamConfig(),
-            alert_config=AlertConfig(),
-            class_name="teapot",
-        )
+        stream(bundle, runner, watching(tmp_path, **{"class": "teapot"}), outputs, config=Config())
     assert not (tmp_path / "alerts").exists()
     assert not (tmp_path / "out.mp4").exists()
 
@@ -165,7 +162,8 @@ import dataclasses, json, sys, time
 from pathlib import Path
 from edgead.bundle import open_bundle
 from edgead.commands.stream import StreamOutputs, stream
-from edgead.config import AlertConfig, StreamConfig
+from edgead.config import Config
+from edgead.deployment import CameraConfig
 from edgead.runner import FakeRunner
 
 folder, engine_s = Path(sys.argv[1]), float(sys.argv[2])
@@ -179,8 +177,8 @@ outputs = StreamOutputs(folder / "alerts", folder / "out.mp4")
 runner = SlowRunner((32, 32))
 try:
     print("started", flush=True)
-    summary = stream(open_bundle(folder / "bundle"), runner, str(folder / "in.mp4"), outputs,
-                     config=StreamConfig(), alert_config=AlertConfig())
+    cameras = [CameraConfig(name="line", source=str(folder / "in.mp4"))]
+    summary = stream(open_bundle(folder / "bundle"), runner, cameras, outputs, config=Config())
 except KeyboardInterrupt:
     sys.exit(130)
 print(json.dumps(dataclasses.asdict(summary)))
@@ -211,8 +209,11 @@ def whole_records(folder: Path) -> list[dict[str, Any]]:
     """Every record, after checking that its pictures are there and can be read; hidden names are unfinished writes."""
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("2*.json"))]
     for record in records:
-        for name in record["pictures"].values():
-            assert cv2.imread(str(folder / name)) is not None
+        for kind, name in record["pictures"].items():
+            if kind == "clip":
+                assert n_frames_of(folder / name) > 0
+            else:
+                assert cv2.imread(str(folder / name)) is not None
     return records
 
 

@@ -11,23 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from edgead.bundle import ThresholdRecord
 from edgead.heatmap import HeatmapScale
 from edgead.imaging import Image
 from edgead.prediction import Prediction
 from edgead.runner import FakeRunner, Outputs
-from edgead.stream.alerts import AlertEvent, AlertRules
+from edgead.stream.alerts import Alert, AlertEvent
+from edgead.stream.camera import Camera
 from edgead.stream.detector import Detector
 from edgead.stream.frame import Frame
 from edgead.stream.pipeline import RunOptions
-from edgead.stream.result import Result
-from edgead.stream.sources.source import SourceOptions, SourceReport
+from edgead.stream.result import Notice, Result, ZoneVerdict
+from edgead.stream.sinks.sink import Item
+from edgead.stream.sources.source import Source, SourceOptions, SourceReport
+from edgead.stream.watch import RuleOptions, ZoneWatch
+from edgead.stream.zones import ZoneShape
 
 GOOD, BAD = 100, 250
 INPUT_SIZE = (32, 32)
 # FakeRunner scores brightness above mid-grey: GOOD gives 0, BAD 0.48.
 THRESHOLD = 0.2
+GOOD_SCORES = (0.0,) * 99
 SCALE = HeatmapScale(0.05, THRESHOLD, 0.5)
-RULES = AlertRules(THRESHOLD, closing_level=0.1, open_frames=2, window_frames=3, close_frames=2, cooldown_s=0.0)
+RULES = RuleOptions(open_frames=2, window_frames=3, close_frames=2, close_ratio=0.5)
 OPTIONS = RunOptions(queue_size=2, fallback_fps=10.0, grace_s=2.0)
 SOURCE_OPTIONS = SourceOptions(
     open_timeout_s=2.0, read_timeout_s=1.0, max_restarts=2, restart_window_s=60.0, folder_fps=2.0
@@ -40,9 +46,33 @@ def plain(value: int, size: tuple[int, int] = (48, 64)) -> Image:
 
 
 def detector(runner: FakeRunner | None = None) -> Detector:
-    return Detector(
-        runner or FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE, threshold=THRESHOLD, pixel_threshold=THRESHOLD
+    return Detector(runner or FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE)
+
+
+def watch(options: RuleOptions = RULES, shape: ZoneShape | None = None) -> ZoneWatch:
+    """Good images score 0, so the closing level is half the threshold."""
+    threshold = ThresholdRecord(
+        value=THRESHOLD, false_alarm_rate=0.01, certified=True, interval=None, n_images=len(GOOD_SCORES)
     )
+    return ZoneWatch(shape or ZoneShape(), (2, 2), GOOD_SCORES, threshold, options)
+
+
+def camera(source: Source, *watches: ZoneWatch, name: str = "line") -> Camera:
+    return Camera(name, source, watches or (watch(),), pixel_threshold=THRESHOLD)
+
+
+def verdict(
+    score: float, event: AlertEvent | None = None, *, zone: str = "picture", is_alert_open: bool = False
+) -> ZoneVerdict:
+    """A verdict on the whole picture with the alert that its event leaves behind."""
+    alert = event.alert if event is not None else Alert(1, 0.0, 0, score, 0) if is_alert_open else None
+    return ZoneVerdict(
+        zone, score, THRESHOLD, 1.0, score > THRESHOLD,
+        level=1 + (score - THRESHOLD) / THRESHOLD,
+        alert=alert if is_alert_open else None,
+        alert_id=None if alert is None else "20261122T101112Z-abc123",
+        event=event,
+    )  # fmt: skip
 
 
 def result(
@@ -60,7 +90,8 @@ def result(
     score = max(value / 255 - 0.5, 0.0)
     anomaly_map = np.full((2, 2), score, np.float32)
     prediction = Prediction(anomaly_map, score, THRESHOLD, THRESHOLD)
-    return Result(Frame(image, index, 0.0, "fake"), prediction, time_s, fps, fps, is_alert_open, event)
+    frame = Frame(image, index, 0.0, "fake")
+    return Result("line", frame, prediction, time_s, fps, fps, (verdict(score, event, is_alert_open=is_alert_open),))
 
 
 class ManualClock:
@@ -100,7 +131,7 @@ class ListSource(_Context):
         pace_s: float = 0.0,
         closed: threading.Event | None = None,
     ) -> None:
-        self.live = live
+        self.live = self.paced = live
         self.fps = fps
         self.report = SourceReport()
         self.n_given = 0
@@ -184,6 +215,7 @@ class CollectingSink(_Context):
     ) -> None:
         self.lossless = lossless
         self.results: list[Result] = []
+        self.notices: list[Notice] = []
         self.entered = threading.Event()
         self.is_closed = False
         self._gate = gate
@@ -191,16 +223,19 @@ class CollectingSink(_Context):
         self._error = error
         self._at = at
 
-    def wants(self, result: Result) -> bool:
+    def wants(self, item: Item) -> bool:
         return True
 
-    def accept(self, result: Result) -> None:
+    def accept(self, item: Item) -> None:
+        if isinstance(item, Notice):
+            self.notices.append(item)
+            return
         self.entered.set()
         if self._gate is not None:
             self._gate.wait(self._gate_s)
         if self._error is not None and len(self.results) == self._at:
             raise self._error
-        self.results.append(result)
+        self.results.append(item)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgead.stream.alerts import AlertEvent, AlertRules, AlertState, closing_level, finish, step
+from edgead.stream.alerts import AlertEvent, AlertRules, AlertState, Observation, closing_level, finish, step
 
 THRESHOLD, CLOSING = 1.0, 0.5
 
@@ -34,7 +34,7 @@ def play(rules: AlertRules, values: list[float]) -> tuple[AlertState, list[tuple
     """Every event with the index of its frame; one frame per second."""
     state, events = AlertState(), []
     for index, value in enumerate(values):
-        state, event = step(rules, state, value, frame_index=index, time_s=float(index))
+        state, event = step(rules, state, Observation(value), frame_index=index, time_s=float(index))
         if event is not None:
             events.append((index, event))
     return state, events
@@ -69,7 +69,7 @@ def test_closes_after_enough_quiet_frames(rules: AlertRules, values: list[float]
 def test_opening_and_closing_alternate_in_order(rules: AlertRules, values: list[float]) -> None:
     """Events alternate, carry rising numbers and times, and the end of the stream leaves nothing open."""
     state, events = play(rules, values)
-    state, last = finish(state, time_s=float(len(values)))
+    state, last = finish(rules, state, time_s=float(len(values)))
     kinds = [event.kind for _, event in events if event.kind != "peak"] + ([last.kind] if last else [])
     assert kinds == ["opened", "closed"] * (len(kinds) // 2)
     assert state.alert is None

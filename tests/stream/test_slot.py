@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
-from edgead.stream.slot import Slot
+from edgead.stream.slot import Slot, take_each
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -70,3 +71,49 @@ def test_ending_wakes_a_waiting_consumer() -> None:
     slot.close()
     consumer.join(5)
     assert answers == [None]
+
+
+def shared(*capacities: int) -> list[Slot[str]]:
+    changed = threading.Condition()
+    return [Slot(capacity, newest_wins=False, changed=changed) for capacity in capacities]
+
+
+def test_one_item_of_each_is_taken_and_an_empty_slot_holds_up_nobody() -> None:
+    """Every slot that has something gives its oldest; what waits longer comes with the next call."""
+    first, empty, third = shared(2, 1, 1)
+    for slot, item in ((first, "a"), (first, "b"), (third, "c")):
+        slot.put(item)
+    assert take_each([first, empty, third], timeout_s=30.0) == [(0, "a"), (2, "c")]
+    assert take_each([first, empty, third], timeout_s=30.0) == [(0, "b")]
+    assert take_each([first, empty, third], timeout_s=0.01) == []
+
+
+def test_taking_wakes_for_any_slot_and_for_the_end() -> None:
+    """A waiting consumer sees the first item of any slot, and does not wait for slots that are all closed."""
+    slots = shared(1, 1)
+    threading.Timer(0.05, lambda: slots[1].put("late")).start()
+    assert take_each(slots, timeout_s=10.0) == [(1, "late")]
+    for slot in slots:
+        slot.close()
+    assert take_each(slots, timeout_s=10.0) == []
+    assert all(slot.is_finished for slot in slots)
+
+
+def test_taking_makes_room_for_a_producer_that_waits() -> None:
+    """Back-pressure goes on: the producer of a full slot goes on as soon as its item is taken."""
+    (slot,) = shared(1)
+
+    def produce() -> None:
+        for item in range(50):
+            slot.put(str(item))
+        slot.close()
+
+    producer = threading.Thread(target=produce, daemon=True)
+    started = time.monotonic()
+    producer.start()
+    seen: list[str] = []
+    while not slot.is_finished:
+        seen += [item for _, item in take_each([slot])]
+    producer.join(5)
+    assert seen == [str(item) for item in range(50)]
+    assert time.monotonic() - started < 2.0  # 5 s if the producer only looked by itself

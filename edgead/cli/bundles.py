@@ -1,0 +1,39 @@
+"""`edgead bundle`: look into a bundle, check it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from edgead.cli.options import (
+    BundleArgument,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+bundle_app = typer.Typer(help="Look into a bundle, check it.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@bundle_app.command()
+def info(bundle: BundleArgument = None) -> None:
+    """Show what a bundle holds, after verifying it."""
+    from edgead.commands.bundle import bundle_facts
+    from edgead.commands.runs import default_bundle
+    from edgead.terminal import show_facts
+
+    show_facts(bundle_facts(bundle or default_bundle()))
+
+
+@bundle_app.command()
+def verify(bundle: BundleArgument = None) -> None:
+    """Check schema, file list and every digest of a bundle."""
+    from edgead.bundle import open_bundle
+    from edgead.commands.runs import default_bundle
+
+    opened = open_bundle(bundle or default_bundle())
+    typer.echo(
+        f"{opened.path}: schema {opened.manifest.schema_version}, {len(opened.manifest.sha256)} files, every digest right."
+    )

@@ -1,0 +1,155 @@
+"""The verbs about engines: build-engine, bench, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgead.cli.options import (
+    BundleArgument,
+    ConfigOption,
+    EngineOption,
+    JsonOption,
+    SetOption,
+    load,
+    open_engine_of,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def build_engine(
+    bundle: BundleArgument = None,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Full precision (default).")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, where this machine has it.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit integers, where this machine has it.")] = False,
+    backend: Annotated[str, typer.Option(help="auto, tensorrt or onnxruntime.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (the GPU where a backend can use it), cpu or cuda.")] = "auto",
+    calib: Annotated[
+        Path | None, typer.Option(help="Folder of good images for the INT8 ranges; default: those in the bundle.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled test images to judge by; default: pseudo-defects on good images.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML with INT8 settings; see calibration/.")] = None,
+    max_drop: Annotated[float, typer.Option(help="Allowed drop of the image AUROC, 0 to 1.")] = 0.01,
+    batch: Annotated[str, typer.Option(help="TensorRT: images per call, N or MIN:USUAL:MAX.")] = "1",
+    workspace_mb: Annotated[
+        int | None, typer.Option(help="TensorRT: scratch memory in MB; default: a quarter of the memory, at most 2 GB.")
+    ] = None,
+    dla_core: Annotated[
+        int | None, typer.Option(help="TensorRT: DLA core for the backbone, where the board has one.")
+    ] = None,
+    version_compatible: Annotated[
+        bool,
+        typer.Option(
+            "--version-compatible", help="TensorRT: let a newer TensorRT load the engine too; it can be slower."
+        ),
+    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even if nothing changed.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Build and check the best engine that this machine can run."""
+    from edgead.bundle import open_bundle
+    from edgead.commands.build_engine import build_engine as build
+    from edgead.commands.build_engine import engine_options
+    from edgead.commands.runs import default_bundle
+    from edgead.errors import ConfigError
+    from edgead.terminal import TerminalProgress, err, show_engine
+
+    chosen = [name for name, flag in (("fp32", fp32), ("fp16", fp16), ("int8", int8)) if flag]
+    if len(chosen) > 1:
+        raise ConfigError(f"Choose one precision, got --{' --'.join(chosen)}.")
+    if backend not in ("auto", "tensorrt", "onnxruntime"):
+        raise ConfigError(f"--backend must be auto, tensorrt or onnxruntime, got {backend!r}.")
+    options = engine_options(
+        calib=calib, data=data, recipe=recipe, max_drop=max_drop, batch=batch, workspace_mb=workspace_mb,
+        dla_core=dla_core, version_compatible=version_compatible, rebuild=rebuild, device=device,
+    )  # fmt: skip
+    opened = open_bundle(bundle or default_bundle())
+    with err.status("Building"), TerminalProgress() as progress:
+        built = build(opened, chosen[0] if chosen else "fp32", backend, progress, options)  # type: ignore[arg-type]
+    if json_output:
+        write_json(Path("-"), built.to_json())
+        return
+    show_engine(built.record)
+    record = built.record
+    typer.echo(
+        f"{'Kept' if built.reused else 'Built'} {built.name} for {record.fingerprint.device} in {record.build_s:.1f} s ({record.size_mb:.1f} MB): "
+        f"{record.n_images} reference images, largest relative difference {record.max_relative_difference:.1e}, "
+        f"{record.verdict_flips} verdicts flip."
+    )
+
+
+def bench(
+    bundle: BundleArgument = None,
+    engine: EngineOption = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames to measure.")] = 100,
+    frame_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the camera's pictures in px.")] = "480x640",
+    operators: Annotated[bool, typer.Option("--operators", help="Also say which operators take the time.")] = False,
+    cameras: Annotated[
+        int, typer.Option(min=1, max=64, help="Also measure a stream of so many cameras on this engine.")
+    ] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the numbers as JSON to this file, - for stdout.")
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Measure what a frame costs here: the engine alone and end to end."""
+    import re
+    import time
+
+    from edgead.commands.bench import bench as run
+    from edgead.errors import ConfigError
+    from edgead.terminal import TerminalProgress, show_bench
+
+    size = re.fullmatch(r"(\d+)x(\d+)", frame_size)
+    if not size or min(int(size[1]), int(size[2])) < 16:
+        raise ConfigError(f"--frame-size must be HEIGHTxWIDTH with sides of 16 px or more, got {frame_size!r}.")
+    settings = load(config, set_, {})
+    started = time.monotonic()
+    with open_engine_of(bundle, engine, settings) as (opened, runner), TerminalProgress() as progress:
+        startup_s = time.monotonic() - started
+        result = run(
+            opened, runner, progress, n_frames=frames, frame_size=(int(size[1]), int(size[2])), startup_s=startup_s,
+            operators=operators, n_cameras=cameras,
+        )  # fmt: skip
+    if json_file is not None:
+        write_json(json_file, result.to_json())
+    if json_file is None or str(json_file) != "-":
+        show_bench(result)
+
+
+def doctor(
+    bundle: BundleArgument = None,
+    json_output: JsonOption = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also write a Markdown file for a bug report, without names, addresses and secrets."),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Say what this machine has and whether the bundle's reference images score here as they should."""
+    from edgead.commands.doctor import doctor as diagnose
+    from edgead.commands.runs import default_bundle
+    from edgead.terminal import show_diagnosis
+
+    settings = load(config, set_, {})
+    path = bundle or default_bundle()
+    diagnosis = diagnose(path, bundle_named=bundle is not None, threads=settings.engine.threads)
+    if json_output:
+        write_json(Path("-"), diagnosis.to_json())
+    else:
+        show_diagnosis(diagnosis)
+    if report is not None:
+        from edgead.commands.doctor.report import write_report
+
+        write_report(report, diagnosis, path)
+        typer.echo(f"Report: {report}. Read it before you show it to others.", err=json_output)
+    raise typer.Exit(0 if diagnosis.ok else 4)

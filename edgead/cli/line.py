@@ -1,0 +1,185 @@
+"""The verbs of a line: stream and service."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgead.cli.options import (
+    BundleArgument,
+    ConfigOption,
+    EngineOption,
+    JsonOption,
+    RateOption,
+    SetOption,
+    load,
+    open_engine_of,
+    rate_of,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgead.config import Config
+    from edgead.deployment import CameraConfig
+    from edgead.stream.meter import StreamStatus
+
+
+def stream(
+    bundle: BundleArgument = None,
+    camera: Annotated[int | None, typer.Option(help="Number of a camera on this machine.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Video, folder of pictures, rtsp:// or http:// URL, csi:N, gst:LINE, watch:FOLDER, synthetic[:PART]."
+        ),
+    ] = None,
+    engine: EngineOption = None,
+    alerts: Annotated[Path, typer.Option(help="Folder for alert records and pictures.")] = Path("alerts"),
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Deliver events there: mqtt(s)://, http(s)://, file:NAME.jsonl; repeatable."),
+    ] = None,
+    web: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve the dashboard, e.g. on 127.0.0.1:8080.")
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Write an annotated video, e.g. out.mp4.")] = None,
+    display: Annotated[bool, typer.Option("--display", help="Show a window; q or Esc ends.")] = False,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="Kind of part, for bundles of several.")] = None,
+    false_alarm_rate: RateOption = None,
+    false_alarms_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            "--false-alarms-per-hour", help="Use thresholds that promise so few in all, at the stream's own frame rate."
+        ),
+    ] = None,
+    json_output: JsonOption = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Watch a camera, a video, a folder or a network stream and raise alerts."""
+    import dataclasses
+
+    from edgead.commands.stream import StreamOutputs
+    from edgead.commands.stream import stream as run
+    from edgead.stream.service import ServiceManager
+    from edgead.stream.status import StatusLine, status_line
+    from edgead.terminal import TerminalProgress
+
+    manager = ServiceManager()
+    settings = _with_sinks(load(config, set_, {"web.address": web}), sink)
+    cameras = _cameras(settings, camera, source, class_name)
+    status = StatusLine(sys.stderr.write, is_terminal=sys.stderr.isatty())
+    with open_engine_of(bundle, engine, settings) as (opened, runner), TerminalProgress() as progress:
+
+        def show(state: StreamStatus) -> None:
+            progress.finish()
+            manager.ready()
+            manager.alive(status_line(state))
+            status(state)
+
+        try:
+            summary = run(
+                opened, runner, cameras, StreamOutputs(alerts, record, display), config=settings,
+                max_frames=max_frames, on_status=show, false_alarm_rate=rate_of(false_alarm_rate),
+                false_alarms_per_hour=_per_hour(false_alarms_per_hour, false_alarm_rate), progress=progress,
+            )  # fmt: skip
+        finally:
+            manager.stopping()
+            status.finish()
+    if json_output:
+        write_json(Path("-"), dataclasses.asdict(summary))
+    else:
+        from edgead.stream.status import summary_text
+
+        typer.echo(summary_text(summary))
+        typer.echo(f"Alerts: {alerts}/" if summary.n_alerts else "No alert was raised.")
+        if record is not None:
+            typer.echo(f"Video: {record}")
+    if any(one.failure for one in summary.cameras):
+        raise typer.Exit(1)
+
+
+def service(
+    config: Annotated[Path, typer.Option("--config", help="YAML file with the cameras.")] = Path("edgead.yaml"),
+    folder: Annotated[
+        Path, typer.Option(help="Where it runs: holds runs/ or what the configuration names; may be written to.")
+    ] = Path("."),
+    user: Annotated[str, typer.Option(help="Whose rights it has.")] = "edgead",
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", help="One more word of `edgead stream`; repeatable.")
+    ] = None,
+    writable: Annotated[
+        list[Path] | None, typer.Option(help="Another folder that it may write to; repeatable.")
+    ] = None,
+    environment_file: Annotated[
+        Path | None, typer.Option(help="File with secrets, NAME=VALUE lines, readable by root alone.")
+    ] = None,
+    watchdog_s: Annotated[
+        int, typer.Option(min=10, max=3600, help="Started again without a sign of life for so long, in s.")
+    ] = 60,
+    out: Annotated[Path | None, typer.Option(help="Write it here; default: print it.")] = None,
+) -> None:
+    """Make a systemd unit that starts the stream with the machine and again after a failure."""
+    from edgead.commands.service import ServiceOptions, service_unit, write_service
+
+    text = service_unit(
+        ServiceOptions(
+            config, folder, user, tuple(option or ()), tuple(writable or ()), watchdog_s, environment_file
+        )
+    )  # fmt: skip
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    write_service(out, text)
+    typer.echo(f"Wrote {out}. Its first lines say how to install it.")
+
+
+def _cameras(
+    settings: Config, camera: int | None, source: str | None, class_name: str | None
+) -> Sequence[CameraConfig]:
+    """The one camera of the options, else those of the configuration."""
+    from edgead.deployment import CameraConfig
+    from edgead.errors import ConfigError
+
+    hint = "For example: edgead stream --camera 0"
+    if camera is None and source is None:
+        if not settings.cameras:
+            raise ConfigError(
+                "stream needs a source: --camera N, --source URI or `cameras` in a configuration.", hint=hint
+            )
+        if class_name is not None:
+            raise ConfigError("--class goes with --camera or --source; `cameras` in a configuration have `class`.")
+        return settings.cameras
+    if camera is not None and source is not None:
+        raise ConfigError("stream takes one of --camera and --source, got both.", hint=hint)
+    if settings.cameras:
+        raise ConfigError(
+            f"The configuration names {len(settings.cameras)} cameras already; --camera and --source would be one more.",
+            hint="Leave the option out, or use a configuration without `cameras`.",
+        )
+    uri = source if source is not None else f"camera:{camera}"
+    return [CameraConfig.model_validate({"name": "camera", "source": uri, "class": class_name})]
+
+
+def _with_sinks(settings: Config, urls: list[str] | None) -> Config:
+    from edgead.sink_settings import sink_from_url
+
+    return settings.model_copy(update={"sinks": (*settings.sinks, *(sink_from_url(url) for url in urls or ()))})
+
+
+def _per_hour(value: float | None, rate: float | None) -> float | None:
+    from edgead.errors import ConfigError
+
+    if value is not None and rate is not None:
+        raise ConfigError("--false-alarms-per-hour and --false-alarm-rate both set the thresholds; give one of them.")
+    if value is not None and not 0 < value <= 1e5:
+        raise ConfigError(
+            f"--false-alarms-per-hour must be above 0, got {value}.", hint="1 is one false alarm per hour."
+        )
+    return value

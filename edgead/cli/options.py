@@ -1,0 +1,81 @@
+"""What several verbs share: options, settings, the engine, JSON."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgead.bundle import Bundle
+    from edgead.config import Config
+    from edgead.runner import Runner
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with settings; ./edgead.yaml is read when present.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
+]
+BundleArgument = Annotated[
+    Path | None, typer.Argument(help="The bundle's folder; default: runs/latest/bundle.", show_default=False)
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", help="BACKEND-PRECISION, a path or `reference`; default: the best one built here."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+RateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--false-alarm-rate",
+        help="Use the threshold for this share of false alarms, e.g. 0.001; default: the bundle's.",
+    ),
+]
+
+
+def load(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:
+    from edgead.config import load_config, parse_override
+
+    overrides = dict(parse_override(text) for text in assignments or [])
+    overrides |= {
+        key: str(value) if isinstance(value, Path) else value for key, value in options.items() if value is not None
+    }
+    return load_config(path, overrides)
+
+
+@contextmanager
+def open_engine_of(path: Path | None, engine: str | None, settings: Config) -> Iterator[tuple[Bundle, Runner]]:
+    from edgead.bundle import open_bundle
+    from edgead.commands.runs import default_bundle
+    from edgead.engines.build import open_calibrated
+
+    opened, bundle = open_calibrated(
+        open_bundle(path or default_bundle()), engine, threads=settings.engine.threads, device=settings.engine.device,
+        on_note=lambda text: typer.echo(f"note: {text}", err=True),
+    )  # fmt: skip
+    with opened as runner:
+        yield bundle, runner
+
+
+def rate_of(value: float | None) -> float | None:
+    from edgead.errors import ConfigError
+
+    if value is not None and not 0 < value < 0.5:
+        raise ConfigError(f"--false-alarm-rate must be above 0 and below 0.5, got {value}.", hint="0.005 is 0.5 %.")
+    return value
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    import json
+
+    if str(path) == "-":
+        typer.echo(json.dumps(content, indent=2, allow_nan=False))
+        return
+    from edgead.storage import write_json
+
+    write_json(path, content)

@@ -1,0 +1,220 @@
+"""The verbs of a workstation: train, eval, export, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgead.cli.options import (
+    BundleArgument,
+    ConfigOption,
+    EngineOption,
+    RateOption,
+    SetOption,
+    load,
+    open_engine_of,
+    rate_of,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from edgead.commands.evaluate import ClassMode
+    from edgead.config import Config
+    from edgead.evaluation.segmentation import SegmentationKind
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of good images, or a data set in a known layout; default: ./data.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="usf (default), fastflow, cflow, uflow, hgad or vae-usf.")] = None,
+    coupling: Annotated[str | None, typer.Option(help="uniform or affine; default: the model's own.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base distribution: normal (default), or altub, a learnable Gaussian.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Any timm model with feature maps; default: tf_efficientnet_lite0.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="lite0, timm or a .safetensors file; default: lite0 for its backbone, else timm.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the square input in px, a multiple of 32; default: 320.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most passes over the images; default: 6.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto (default), cpu, cuda, cuda:N or mps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice; default: 0.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one in ./runs.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run: --out, else the newest unfinished one.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the training would do and need, without doing it.")
+    ] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Learn from good images and write a bundle."""
+    from edgead.commands.device import is_main_process
+    from edgead.commands.runs import RUNS
+    from edgead.commands.train import train as run
+    from edgead.terminal import TerminalProgress, show_facts
+
+    options = {
+        "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
+        "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
+        "train.seed": seed,
+    }  # fmt: skip
+    settings = load(config, set_, options)
+    if dry_run:
+        _dry_run(settings, out)
+        return
+    with TerminalProgress() as progress:
+        result = run(settings, progress, out=out, runs=RUNS, resume=resume)
+    if not is_main_process():
+        return
+    from edgead.commands.bundle import bundle_facts
+
+    show_facts(bundle_facts(result.bundle.path))
+    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
+    typer.echo(f"Took {sum(result.seconds.values()):.0f} s: {stages}.")
+    typer.echo("Next: edgead build-engine, then edgead stream --camera 0")
+
+
+def evaluate(
+    bundle: BundleArgument = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set with a test part, or good/ beside defect folders; default: ./data.")
+    ] = None,
+    engine: EngineOption = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report with pictures into this folder.")] = None,
+    false_alarm_rate: RateOption = None,
+    class_mode: Annotated[
+        str,
+        typer.Option(help="What a model of several classes is told of each image's class: none, given or predicted."),
+    ] = "none",
+    segmentation: Annotated[
+        str | None,
+        typer.Option(help="Measure the marked regions of threshold or nfa, where the bundle has it; default: its own."),
+    ] = None,
+    alignment: Annotated[
+        bool,
+        typer.Option("--alignment", help="Also correlate the model's likelihood with its latent norm; needs torch."),
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the numbers as JSON to this file, - for stdout.")
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Measure detection, localisation and false alarms on labelled images."""
+    from edgead.commands.evaluate import evaluate_bundle
+    from edgead.terminal import TerminalProgress, show_evaluation
+
+    settings = load(config, set_, {"data.root": data})
+    with open_engine_of(bundle, engine, settings) as (opened, runner), TerminalProgress() as progress:
+        result = evaluate_bundle(
+            opened, runner, settings.data.root, progress,
+            false_alarm_rate=rate_of(false_alarm_rate), report=report, class_mode=_class_mode(class_mode),
+            alignment=alignment, segmentation=_segmentation(segmentation),
+        )  # fmt: skip
+    if json_file is not None:
+        write_json(json_file, result.to_json())
+    if json_file is None or str(json_file) != "-":
+        show_evaluation(result.result)
+        if result.result.mean.mask_iou is not None:
+            typer.echo(f"Mask IoU {result.result.mean.mask_iou:.4f} (marked regions: {result.segmentation}).")
+        if result.class_accuracy is not None:
+            typer.echo(
+                f"Class of the part predicted right: {result.class_accuracy:.1%} (class mode: {result.class_mode})."
+            )
+        if result.alignment is not None:
+            typer.echo(result.alignment.describe())
+        if result.report is not None:
+            typer.echo(f"Report: {result.report}")
+
+
+def export(
+    run: Annotated[
+        Path | None, typer.Argument(help="A run's folder or its bundle; default: runs/latest.", show_default=False)
+    ] = None,
+) -> None:
+    """Write the bundle's ONNX graph anew from its weights, folded and checked."""
+    from edgead.commands.bundle import bundle_facts
+    from edgead.commands.export import export as do
+    from edgead.commands.runs import LATEST, RUNS
+    from edgead.terminal import TerminalProgress, show_facts
+
+    with TerminalProgress() as progress:
+        result = do(run or RUNS / LATEST, progress)
+    show_facts(bundle_facts(result.bundle.path))
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(result.operators.items()))
+    typer.echo(f"Operators: {counts}.")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("edgead-demo"),
+    part: Annotated[str, typer.Option(help="disc, cap, fabric or board.")] = "disc",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Run the whole journey on generated parts: train, engine, report, annotated video and alerts."""
+    from edgead.commands.demo import demo as run
+    from edgead.terminal import TerminalProgress, show_evaluation, show_facts
+
+    settings = load(config, set_, {})
+    with TerminalProgress() as progress:
+        result = run(settings, progress, out=out, part=part)
+    show_evaluation(result.evaluation.result)
+    show_facts(
+        [
+            ("took", f"{result.seconds:.0f} s"),
+            ("frames", f"{result.stream.n_processed}, {result.stream.n_alerts} alerts"),
+            ("video", str(result.video)),
+            ("alerts", str(result.alerts)),
+            ("report", str(result.evaluation.report)),
+            ("bundle", str(result.training.bundle.path)),
+        ]
+    )
+
+
+def _dry_run(settings: Config, out: Path | None) -> None:
+    from edgead.commands.device import is_main_process
+    from edgead.commands.dry_run import dry_run
+    from edgead.commands.runs import RUNS
+    from edgead.terminal import TerminalProgress, show_facts
+
+    if not is_main_process():
+        return
+    with TerminalProgress() as progress:
+        plan = dry_run(settings, progress, out=out, runs=RUNS)
+    show_facts(plan.facts)
+    plan.check()
+
+
+def _class_mode(value: str) -> ClassMode:
+    from typing import get_args
+
+    from edgead.commands.evaluate import ClassMode
+    from edgead.errors import ConfigError
+
+    for mode in get_args(ClassMode):
+        if value == mode:
+            return mode  # type: ignore[no-any-return]
+    raise ConfigError(f"--class-mode must be one of {', '.join(get_args(ClassMode))}, got {value!r}.")
+
+
+def _segmentation(value: str | None) -> SegmentationKind | None:
+    from typing import get_args
+
+    from edgead.errors import ConfigError
+    from edgead.evaluation.segmentation import SegmentationKind
+
+    if value is None:
+        return None
+    for kind in get_args(SegmentationKind):
+        if value == kind:
+            return kind  # type: ignore[no-any-return]
+    raise ConfigError(f"--segmentation must be one of {', '.join(get_args(SegmentationKind))}, got {value!r}.")

@@ -1,0 +1,107 @@
+"""One camera of a stream: where its frames come from and how they are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.imaging import Image
+from edgead.prediction import Prediction, Segmentation
+from edgead.runner import Outputs
+from edgead.stream.result import ZoneVerdict
+from edgead.stream.sources.source import Source
+from edgead.stream.watch import ZoneWatch
+from edgead.stream.zones import union
+
+
+class Segmenter(Protocol):
+    """The bundle's own segmentation of one image of the engine's outputs."""
+
+    def segment(self, outputs: Outputs, index: int = 0) -> Segmentation: ...
+
+
+@dataclass(frozen=True)
+class PictureCheck:
+    """What a look at a picture says before the model sees it.
+
+    Attributes:
+        fault: What is wrong with the camera, for people; None while nothing has lasted.
+        is_usable: Whether this picture is worth a verdict: not while there is a fault, nor where it looks like one.
+    """
+
+    fault: str | None
+    is_usable: bool
+
+
+@dataclass
+class Camera:
+    """A camera and its zones.
+
+    Attributes:
+        name: For people; unique in a stream.
+        source: Not yet opened.
+        watches: Its zones, at least one.
+        pixel_threshold: Map value above which a position is anomalous, raw units.
+        class_bias: `(1, K)`, for an engine that takes one.
+        segmenter: The bundle's own segmentation; None goes by the pixel threshold.
+        check_picture: Looks at a picture `(h, w, 3)`, uint8, RGB, and its monotonic time; None takes every picture.
+    """
+
+    name: str
+    source: Source
+    watches: Sequence[ZoneWatch]
+    pixel_threshold: float
+    class_bias: NDArray[np.float32] | None = None
+    segmenter: Segmenter | None = None
+    check_picture: Callable[[Image, float], PictureCheck] | None = None
+
+    def __post_init__(self) -> None:
+        self._seen = union([watch.mask for watch in self.watches])
+
+    def judge(
+        self, outputs: Outputs, index: int, *, frame_index: int, time_s: float
+    ) -> tuple[Prediction, tuple[ZoneVerdict, ...]]:
+        """What the engine's outputs for one frame mean.
+
+        Args:
+            outputs: Of a batch.
+            index: Of this camera's frame in it.
+            frame_index: Number of the frame in its source.
+            time_s: On the source's own time line, in seconds.
+        """
+        anomaly_map, score = outputs["anomaly_map"][index], float(outputs["pred_score"][index])
+        segmentation = None if self.segmenter is None else self.segmenter.segment(outputs, index)
+        if self._seen is not None:
+            segmentation = _restricted(
+                segmentation or Segmentation(anomaly_map, self.pixel_threshold), self._seen, anomaly_map.shape
+            )
+        threshold = self.watches[0].threshold.value
+        prediction = Prediction(anomaly_map, score, threshold, self.pixel_threshold, segmentation)
+
+        def marked() -> NDArray[np.bool_]:
+            return prediction.segmentation.mask_at((anomaly_map.shape[0], anomaly_map.shape[1]))
+
+        verdicts = tuple(
+            watch.observe(anomaly_map, score, marked, frame_index=frame_index, time_s=time_s) for watch in self.watches
+        )
+        return prediction, verdicts
+
+    def watch(self, zone: str) -> ZoneWatch | None:
+        """The watch of a zone by its name."""
+        return next((watch for watch in self.watches if watch.name == zone), None)
+
+
+def _restricted(segmentation: Segmentation, seen: NDArray[np.bool_], size: tuple[int, ...]) -> Segmentation:
+    """Nothing outside the watched zones is marked."""
+    values = segmentation.values
+    if values.shape != size:
+        # a segmentation at another resolution: the zones are brought to it
+        rows = (np.arange(values.shape[0]) * size[0]) // values.shape[0]
+        columns = (np.arange(values.shape[1]) * size[1]) // values.shape[1]
+        seen = seen[np.ix_(rows, columns)]
+    low = min(float(values.min()), segmentation.limit)
+    return Segmentation(np.where(seen, values, np.float32(low)), segmentation.limit)

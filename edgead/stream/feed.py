@@ -1,0 +1,214 @@
+"""One camera's capture thread, its queue and its counters."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from edgead.errors import EdgeadError
+from edgead.stream.alerts import AlertEvent
+from edgead.stream.camera import Camera
+from edgead.stream.detector import Detector, PreparedFrame
+from edgead.stream.meter import CameraStatus, CameraSummary, Meter
+from edgead.stream.result import Notice, NoticeKind, Result, ZoneVerdict
+from edgead.stream.slot import Slot
+
+_LOG = logging.getLogger(__name__)
+
+
+class CameraFeed:
+    """Reads a camera on a thread of its own, so that its failures and waits are nobody else's.
+
+    Args:
+        camera: Not yet opened.
+        detector: Prepares the frames.
+        queue_size: Frames that a source which can wait may read ahead; a live one keeps the newest alone.
+        fallback_fps: Frame rate of the time line when the source does not know its own.
+        limit: Most frames to read from a source that can wait.
+        hang_s: Without a frame or an error for so long the capture of a live source counts as hung.
+        changed: Shared by the queues of all cameras.
+        stop: Ends the capture.
+        on_failure: Gets the feed and what its source raised, on the capture thread.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        detector: Detector,
+        *,
+        queue_size: int,
+        fallback_fps: float,
+        limit: int | None,
+        hang_s: float,
+        changed: threading.Condition,
+        stop: threading.Event,
+        on_failure: Callable[[CameraFeed, Exception], None],
+    ) -> None:
+        self.camera = camera
+        self.meter = Meter()
+        self.slot: Slot[PreparedFrame] = Slot(
+            1 if camera.source.live else queue_size, newest_wins=camera.source.live, changed=changed
+        )
+        self.failure: Exception | None = None
+        self.last: Result | None = None
+        self.fault: str | None = None
+        self.n_captured = 0
+        self._detector = detector
+        self._fallback_fps = fallback_fps
+        self._limit = None if camera.source.live else limit
+        self._stop = stop
+        self._on_failure = on_failure
+        self._first_captured_s: float | None = None
+        self._hang_s = hang_s
+        self._heard_s = time.monotonic()
+        self._phase = "waiting"
+        self.thread = threading.Thread(target=self._capture, name=f"edgead capture {camera.name}", daemon=True)
+
+    @property
+    def source_fps(self) -> float:
+        return self.camera.source.fps or self._fallback_fps
+
+    def time_s(self, prepared: PreparedFrame) -> float:
+        """When a frame was, on the source's own time line."""
+        # Files run as fast as they can; their alerts must not depend on how fast that is.
+        frame = prepared.frame
+        if not (self.camera.source.live or self.camera.source.paced):
+            return frame.index / self.source_fps
+        if self._first_captured_s is None:
+            self._first_captured_s = frame.captured_at_s
+        return frame.captured_at_s - self._first_captured_s
+
+    def repeat(self, verdicts: tuple[ZoneVerdict, ...]) -> Result | None:
+        """The last frame once more, with events that have no frame of their own; None before the first."""
+        last = self.last
+        if last is None:
+            return None
+        return Result(
+            self.camera.name, last.frame, last.prediction, last.time_s, last.source_fps, last.measured_fps, verdicts,
+            is_repeat=True,
+        )  # fmt: skip
+
+    def notice(self, kind: NoticeKind, detail: str, prepared: PreparedFrame | None = None) -> Notice:
+        frame = None if prepared is None else prepared.frame
+        return Notice(self.camera.name, kind, detail, time.monotonic(), frame)
+
+    def status(self) -> CameraStatus:
+        last, source = self.last, self.camera.source
+        worst = None if last is None else last.worst
+        alerts = [watch.alert for watch in self.camera.watches if watch.alert is not None]
+        return CameraStatus(
+            name=self.camera.name,
+            source=source.name,
+            state=self.phase,
+            fault=self.fault,
+            n_captured=self.n_captured,
+            n_processed=self.meter.n_processed,
+            n_dropped=self.slot.dropped,
+            n_unjudged=self.meter.n_unjudged,
+            n_alerts=self._n_alerts(),
+            restarts=source.report.restarts,
+            fps=self.meter.current_fps,
+            zone=None if worst is None else worst.zone,
+            score=None if worst is None else worst.score,
+            threshold=self.camera.watches[0].threshold.value if worst is None else worst.threshold,
+            is_anomalous=last is not None and last.is_anomalous,
+            is_alert_open=any(alert.held_s is None for alert in alerts),
+            is_held=any(alert.held_s is not None for alert in alerts),
+        )
+
+    def summary(self) -> CameraSummary:
+        report = self.camera.source.report
+        return CameraSummary(
+            name=self.camera.name,
+            source=self.camera.source.name,
+            failure=_message(self.failure),
+            n_captured=self.n_captured,
+            n_processed=self.meter.n_processed,
+            n_dropped=self.slot.dropped,
+            n_unjudged=self.meter.n_unjudged,
+            n_anomalous=self.meter.n_anomalous,
+            n_alerts=self._n_alerts(),
+            broken=tuple(report.broken),
+            missing_frames=report.missing_frames,
+            restarts=report.restarts,
+            fps=self.meter.overall_fps,
+            end_to_end_ms=self.meter.end_to_end.latency(),
+            delay_ms=self.meter.delay.latency(),
+        )
+
+    def _n_alerts(self) -> int:
+        return sum(watch.n_alerts for watch in self.camera.watches)
+
+    def look_after(self) -> list[Notice]:
+        """What became of the connection since the last look; called from one thread, a few times a second."""
+        notices = []
+        before, self._phase = self._phase, self.phase
+        detail = "" if self.camera.source.report.state is None else self.camera.source.report.state.last_error
+        if self._phase == "running" and before in ("lost", "resting", "hung"):
+            notices.append(self.notice("camera_back", f"after {self.camera.source.report.restarts} reconnections"))
+        elif self._phase == "lost" and before in ("waiting", "running"):
+            notices.append(self.notice("camera_lost", detail))
+        elif self._phase == "resting" and before != "resting":
+            notices.append(self.notice("camera_failed", f"it rests until the next attempts: {detail}"))
+        elif self._phase == "hung" and before != "hung":
+            notices.append(self.notice("camera_failed", self._hang()))
+        return notices
+
+    @property
+    def phase(self) -> str:
+        """`waiting` before the first frame, `running`, `lost`, `resting`, `hung`, `failed` or `ended`."""
+        if self.failure is not None:
+            return "failed"
+        if not self.thread.is_alive() and self.thread.ident is not None:
+            return "ended"
+        state = self.camera.source.report.state
+        if state is not None and state.phase == "resting":
+            return "resting"
+        if state is not None and state.phase == "reconnecting":
+            return "lost"
+        # a source reads and connects with time limits of its own; one that keeps none of them hangs in its driver
+        if self.camera.source.live and time.monotonic() - self._heard_s > self._hang_s:
+            return "hung"
+        return "running" if self.n_captured else "waiting"
+
+    def _hang(self) -> str:
+        return f"its capture hangs: no frame and no error for {self._hang_s:g} s"
+
+    def _capture(self) -> None:
+        try:
+            with self.camera.source as source:
+                for frame in itertools.islice(source.frames(self._stop), self._limit):
+                    self.n_captured += 1
+                    self._heard_s = time.monotonic()
+                    if not self.slot.put(self._prepare(self._detector.prepare(frame))):
+                        return
+        except Exception as error:
+            self.failure = error
+            if not isinstance(error, EdgeadError):
+                _LOG.exception("the capture of %s failed", self.camera.name)
+            self._on_failure(self, error)
+        finally:
+            self.slot.close()
+
+    def _prepare(self, prepared: PreparedFrame) -> PreparedFrame:
+        check = self.camera.check_picture
+        if check is None:
+            return prepared
+        start = time.perf_counter()
+        found = check(prepared.image, prepared.frame.captured_at_s)
+        spent_ms = prepared.prepare_ms + (time.perf_counter() - start) * 1e3
+        return PreparedFrame(prepared.frame, prepared.image, spent_ms, found.fault, found.is_usable)
+
+
+def events_of(verdicts: tuple[ZoneVerdict, ...]) -> list[AlertEvent]:
+    """What changed in any zone."""
+    return [verdict.event for verdict in verdicts if verdict.event is not None]
+
+
+def _message(error: Exception | None) -> str | None:
+    if error is None:
+        return None
+    return error.message if isinstance(error, EdgeadError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,191 @@
+"""What happens on the inference thread: the engine, the verdicts and the requests of people."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.errors import EdgeadError
+from edgead.stream.control import Acknowledge, Control, Request, SetThreshold
+from edgead.stream.detector import Detector, PreparedFrame
+from edgead.stream.feed import CameraFeed, events_of
+from edgead.stream.meter import Series
+from edgead.stream.result import Notice, Result
+from edgead.stream.sinks.sink import Item
+from edgead.stream.slot import take_each
+
+_LOG = logging.getLogger(__name__)
+
+
+class Inference:
+    """Judges the newest frames of all cameras together, as often as the engine can.
+
+    Args:
+        feeds: Of the cameras, started by somebody else.
+        detector: Its runner must be open.
+        control: Requests of people, carried out between two calls of the engine.
+        hand_out: Gets every result and notice.
+        stop: Ends it.
+        max_frames: End after so many judged frames.
+    """
+
+    def __init__(
+        self,
+        feeds: Sequence[CameraFeed],
+        detector: Detector,
+        control: Control,
+        hand_out: Callable[[Item], None],
+        stop: threading.Event,
+        max_frames: int | None,
+    ) -> None:
+        self.engine = Series()
+        self.engine_since_s: float | None = None
+        self.n_processed = 0
+        self.ended_by: Literal["source", "max_frames", "stop"] = "source"
+        self._feeds = feeds
+        self._detector = detector
+        self._control = control
+        self._hand_out = hand_out
+        self._stop = stop
+        self._max_frames = max_frames
+
+    def run(self) -> None:
+        """Until the sources end, `max_frames` are judged or `stop` is set.
+
+        Raises:
+            Exception: What the engine raises, or, when every camera has failed, what the first one raised.
+        """
+        slots = [feed.slot for feed in self._feeds]
+        for n in sorted({1, len(self._feeds)}):
+            self._detector.warm_up(n, self._class_bias(self._feeds[:n]))
+        while not self._stop.is_set():
+            for request in self._control.take_all():
+                self._carry_out(request)
+            taken = take_each(slots)
+            if taken:
+                self._judge([(self._feeds[index], prepared) for index, prepared in taken])
+            elif all(slot.is_finished for slot in slots):
+                break
+            if self._max_frames is not None and self.n_processed >= self._max_frames:
+                self.ended_by = "max_frames"
+                return
+        if self._stop.is_set():
+            self.ended_by = "stop"
+        else:
+            self._raise_failure()
+
+    def finish(self) -> None:
+        """Close the alerts that go on."""
+        for feed in self._feeds:
+            last = feed.last
+            if last is None:
+                continue
+            verdicts = tuple(watch.finish(last.time_s) for watch in feed.camera.watches)
+            if events_of(verdicts) and (repeat := feed.repeat(verdicts)):
+                self._hand_out(repeat)
+
+    def _raise_failure(self) -> None:
+        failures = [feed.failure for feed in self._feeds if feed.failure is not None]
+        if len(failures) == len(self._feeds):
+            raise failures[0]
+
+    def _judge(self, taken: list[tuple[CameraFeed, PreparedFrame]]) -> None:
+        for feed, prepared in taken:
+            if prepared.fault != feed.fault:
+                self._fault_changed(feed, prepared)
+            if not prepared.is_usable:
+                feed.meter.n_unjudged += 1
+                self._hand_out(feed.notice("picture", prepared.fault or "it looks like a camera fault", prepared))
+        batch = [(feed, prepared) for feed, prepared in taken if prepared.is_usable]
+        if self._max_frames is not None:
+            batch = batch[: self._max_frames - self.n_processed]
+        if not batch:
+            return
+        start = time.perf_counter()
+        self.engine_since_s = time.monotonic()
+        outputs = self._detector.detect(
+            [prepared for _, prepared in batch], self._class_bias([feed for feed, _ in batch])
+        )
+        self.engine_since_s = None
+        engine_ms = (time.perf_counter() - start) * 1e3
+        self.engine.add(engine_ms)
+        for index, (feed, prepared) in enumerate(batch):
+            start = time.perf_counter()
+            frame, time_s = prepared.frame, feed.time_s(prepared)
+            prediction, verdicts = feed.camera.judge(outputs, index, frame_index=frame.index, time_s=time_s)
+            result = Result(
+                feed.camera.name, frame, prediction, time_s, feed.source_fps, feed.meter.current_fps, verdicts
+            )
+            feed.last = result
+            self._hand_out(result)
+            now_s = time.monotonic()
+            feed.meter.add(
+                end_to_end_ms=prepared.prepare_ms + engine_ms / len(batch) + (time.perf_counter() - start) * 1e3,
+                delay_ms=(now_s - frame.captured_at_s) * 1e3,
+                is_anomalous=result.is_anomalous,
+                now_s=now_s,
+            )
+            self.n_processed += 1
+
+    def _fault_changed(self, feed: CameraFeed, prepared: PreparedFrame) -> None:
+        feed.fault = prepared.fault
+        if prepared.fault is None:
+            self._hand_out(feed.notice("picture_ok", "the pictures are fine again", prepared))
+            return
+        _LOG.warning("%s: %s", feed.camera.name, prepared.fault)
+        for watch in feed.camera.watches:
+            watch.interrupt()
+        self._hand_out(feed.notice("picture_fault", prepared.fault, prepared))
+
+    def _carry_out(self, request: Request) -> None:
+        for feed in self._feeds:
+            if isinstance(request, Acknowledge):
+                self._acknowledge(feed, request)
+            elif feed.camera.name == request.camera:
+                self._set_threshold(feed, request)
+
+    def _acknowledge(self, feed: CameraFeed, request: Acknowledge) -> None:
+        if request.alert_id not in [watch.alert_id for watch in feed.camera.watches]:
+            return
+        time_s = 0.0 if feed.last is None else feed.last.time_s
+        verdicts = tuple(
+            (watch.acknowledge(time_s) if watch.alert_id == request.alert_id else None) or watch.verdict()
+            for watch in feed.camera.watches
+        )
+        if events_of(verdicts) and (repeat := feed.repeat(verdicts)):
+            self._hand_out(repeat)
+
+    def _set_threshold(self, feed: CameraFeed, request: SetThreshold) -> None:
+        watch = feed.camera.watch(request.zone)
+        if watch is None:
+            return
+        try:
+            change = watch.set_threshold(
+                value=request.value, false_alarm_rate=request.false_alarm_rate, record=request.record
+            )
+        except EdgeadError as error:
+            _LOG.warning("the threshold of %s stays: %s", feed.camera.name, error.message)
+            return
+        after = change.after
+        detail = f"{request.who} changed the threshold of {request.zone} from {change.before:.4g} to {after.value:.4g}"
+        if request.why:
+            detail = f"{detail}: {request.why}"
+        _LOG.warning("%s: %s", feed.camera.name, detail)
+        values: tuple[tuple[str, str | float | None], ...] = (
+            ("zone", request.zone), ("who", request.who), ("from", change.before), ("to", after.value),
+            ("false_alarm_rate", after.false_alarm_rate),
+        )  # fmt: skip
+        self._hand_out(Notice(feed.camera.name, "threshold_changed", detail, time.monotonic(), None, values))
+
+    def _class_bias(self, feeds: Sequence[CameraFeed]) -> NDArray[np.float32] | None:
+        rows = [feed.camera.class_bias for feed in feeds]
+        known = [row for row in rows if row is not None]
+        if not known:
+            return None
+        return np.concatenate([np.zeros_like(known[0]) if row is None else row for row in rows])

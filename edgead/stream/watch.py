@@ -1,0 +1,251 @@
+"""One zone of one camera: its thresholds, its state machine and the names of its alerts."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.bundle import ThresholdRecord
+from edgead.evaluation.exceedance import exceedance
+from edgead.evaluation.threshold import MIN_IMAGES, threshold_from_scores
+from edgead.stream.alerts import (
+    Alert,
+    AlertEvent,
+    AlertRules,
+    AlertState,
+    Observation,
+    acknowledge,
+    closing_level,
+    finish,
+    severity_bands,
+    step,
+)
+from edgead.stream.result import ZoneVerdict
+from edgead.stream.zones import ZoneShape, zone_score
+
+_COUNT = itertools.count(secrets.randbelow(4096))
+
+
+@dataclass(frozen=True)
+class RuleOptions:
+    """When a run of anomalous frames becomes an alert, as the user sets it; the levels follow from a threshold.
+
+    Attributes:
+        close_ratio: Closing level as a share of the way from the median good score to the threshold.
+        severities: Band by multiple of that way; 1 is the threshold.
+    """
+
+    open_frames: int = 3
+    window_frames: int = 5
+    close_frames: int = 5
+    close_ratio: float = 0.9
+    cooldown_s: float = 0.0
+    min_area: float = 0.0
+    latch: bool = False
+    severities: tuple[tuple[str, float], ...] = ()
+
+    def rules(self, good_scores: tuple[float, ...], threshold: float) -> AlertRules:
+        """The rules for a threshold, raw units."""
+        return AlertRules(
+            threshold=threshold,
+            closing_level=closing_level(good_scores, threshold, self.close_ratio),
+            open_frames=self.open_frames,
+            window_frames=self.window_frames,
+            close_frames=self.close_frames,
+            cooldown_s=self.cooldown_s,
+            min_area=self.min_area,
+            latch=self.latch,
+            severities=severity_bands(good_scores, threshold, dict(self.severities)),
+        )
+
+
+@dataclass(frozen=True)
+class ThresholdChange:
+    """A threshold that was changed while the stream ran."""
+
+    zone: str
+    before: float
+    after: ThresholdRecord
+
+
+class ZoneWatch:
+    """Judges one zone of a camera's pictures; used by the inference thread alone.
+
+    Args:
+        shape: Where the zone lies.
+        map_size: Of the anomaly map, `(h, w)`.
+        good_scores: Of held-out good images in this zone, raw units.
+        threshold: What it starts with.
+        options: When to open and to close.
+        utc_now: For the names of alerts.
+
+    Attributes:
+        good_scores, threshold, shape: As given; the threshold as it is now.
+        mask: The zone's positions on the anomaly map; None for the whole picture.
+        typical: Median of the good scores.
+        alert_id: Of the alert that goes on or is held.
+    """
+
+    def __init__(
+        self,
+        shape: ZoneShape,
+        map_size: tuple[int, int],
+        good_scores: tuple[float, ...],
+        threshold: ThresholdRecord,
+        options: RuleOptions,
+        utc_now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self.shape = shape
+        self.mask: NDArray[np.bool_] | None = None if shape.is_whole else shape.mask(map_size)
+        self.good_scores = good_scores
+        self.threshold = threshold
+        self.alert_id: str | None = None
+        self._options = options
+        self._rules = options.rules(good_scores, threshold.value)
+        self.typical = statistics.median(good_scores) if good_scores else 0.0
+        self._state = AlertState()
+        self._utc_now = utc_now
+        self._last = Observation(self.typical, 0.0)
+
+    @property
+    def name(self) -> str:
+        return self.shape.name
+
+    @property
+    def rules(self) -> AlertRules:
+        return self._rules
+
+    @property
+    def n_alerts(self) -> int:
+        """Alerts opened so far."""
+        return self._state.n_alerts
+
+    @property
+    def alert(self) -> Alert | None:
+        """The alert that goes on or is held."""
+        return self._state.alert
+
+    def observe(
+        self,
+        anomaly_map: NDArray[np.float32],
+        pred_score: float,
+        marked: Callable[[], NDArray[np.bool_]],
+        *,
+        frame_index: int,
+        time_s: float,
+    ) -> ZoneVerdict:
+        """Take one frame into account.
+
+        Args:
+            anomaly_map: `(h, w)`, raw units.
+            pred_score: The model's score of the whole picture.
+            marked: Gives the anomalous positions `(h, w)`; called only where the rules ask for an area.
+            frame_index: Of the frame.
+            time_s: On the source's own time line, in seconds.
+        """
+        score = pred_score if self.mask is None else zone_score(anomaly_map, self.mask)
+        area = self._area(marked()) if self._rules.min_area > 0 else 1.0
+        self._last = Observation(score, area)
+        self._state, event = step(self._rules, self._state, self._last, frame_index=frame_index, time_s=time_s)
+        if event is not None and event.kind == "opened":
+            self.alert_id = alert_name(self._utc_now())
+        return self._verdict(event)
+
+    def acknowledge(self, time_s: float) -> ZoneVerdict | None:
+        """Somebody has seen the zone's alert; None when that changes nothing."""
+        self._state, event = acknowledge(self._state, time_s=time_s)
+        return None if event is None else self._verdict(event)
+
+    def finish(self, time_s: float) -> ZoneVerdict:
+        """The stream ends."""
+        self._state, event = finish(self._rules, self._state, time_s=time_s)
+        return self._verdict(event)
+
+    def verdict(self) -> ZoneVerdict:
+        """The last verdict, without an event."""
+        return self._verdict(None)
+
+    def restore(self, alert_id: str, alert: Alert) -> None:
+        """Go on holding the alert of an earlier process."""
+        held = replace(alert, number=0, held_s=0.0)
+        self.alert_id = alert_id
+        self._state = AlertState(alert=held)
+
+    def interrupt(self) -> None:
+        """Frames are missing: those before and after them do not open an alert together."""
+        self._state = self._state.forget_recent()
+
+    def set_threshold(
+        self,
+        *,
+        value: float | None = None,
+        false_alarm_rate: float | None = None,
+        record: ThresholdRecord | None = None,
+    ) -> ThresholdChange:
+        """Judge from now on by another threshold: a score in raw units, that of a rate, or one that is known already.
+
+        Raises:
+            DataError: If a rate is asked of fewer than 5 good scores.
+        """
+        if record is not None:
+            after = record
+        elif false_alarm_rate is not None:
+            after = threshold_from_scores(self.good_scores, false_alarm_rate)
+        else:
+            assert value is not None
+            after = ThresholdRecord(
+                value=value, false_alarm_rate=self.rate_of(value), certified=False, interval=None,
+                n_images=len(self.good_scores),
+            )  # fmt: skip
+        change = ThresholdChange(self.name, self.threshold.value, after)
+        self.threshold = after
+        self._rules = self._options.rules(self.good_scores, after.value)
+        self._state = self._state.forget_recent()
+        return change
+
+    def rate_of(self, value: float) -> float:
+        """The share of good frames above a value: counted among the held-out images, beyond them from their tail."""
+        if len(self.good_scores) < MIN_IMAGES:
+            return 0.5
+        return exceedance(self.good_scores, value).rate
+
+    def _area(self, marked: NDArray[np.bool_]) -> float:
+        inside = marked if self.mask is None else marked[self.mask]
+        return float(inside.mean())
+
+    def _verdict(self, event: AlertEvent | None) -> ZoneVerdict:
+        seen, threshold = self._last, self._rules.threshold
+        alert_id = self.alert_id
+        if event is not None and event.kind == "closed":
+            self.alert_id = None
+        return ZoneVerdict(
+            zone=self.name,
+            score=seen.score,
+            threshold=threshold,
+            area=seen.area,
+            is_anomalous=self._rules.is_anomalous(seen),
+            level=_level(seen.score, self.typical, threshold),
+            alert=self._state.alert,
+            alert_id=alert_id,
+            event=event,
+        )
+
+
+def alert_name(opened_at: datetime) -> str:
+    """A name that nothing else has, fit for files, and sorted by time to the millisecond: `20261123T021500Z-07b5c1`.
+
+    The last three digits count the names of this process: no two of one millisecond are the same.
+    """
+    return f"{opened_at:%Y%m%dT%H%M%SZ}-{opened_at.microsecond // 1000:03x}{next(_COUNT) % 4096:03x}"
+
+
+def _level(score: float, typical: float, threshold: float) -> float:
+    reach = max(threshold - typical, abs(threshold) * 1e-3, 1e-9)
+    return 1.0 + (score - threshold) / reach

@@ -1,0 +1,82 @@
+"""Zones of a picture that are watched, and parts of it that are not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.errors import ConfigError
+
+PICTURE = "picture"
+# Share of a zone's positions that its score averages over, as the image score of the default model does of the picture.
+TOP_FRACTION = 0.02
+
+Polygon = tuple[tuple[float, float], ...]
+_FINE = 16
+
+
+@dataclass(frozen=True)
+class ZoneShape:
+    """Where a zone lies.
+
+    Attributes:
+        name: Of the zone.
+        include: Polygons of (x, y) in 0..1 of the picture's width and height; none means the whole picture.
+        exclude: Polygons that are taken out.
+    """
+
+    name: str = PICTURE
+    include: tuple[Polygon, ...] = ()
+    exclude: tuple[Polygon, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole picture, whose score the model itself gives."""
+        return not self.include and not self.exclude
+
+    def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """The positions of a map of `size` (height, width) that lie at least half inside.
+
+        Raises:
+            ConfigError: If there are none.
+        """
+        height, width = size
+        fine = np.zeros((height * _FINE, width * _FINE), np.uint8) if self.include else None
+        if fine is None:
+            fine = np.ones((height * _FINE, width * _FINE), np.uint8)
+        _fill(fine, self.include, 1)
+        _fill(fine, self.exclude, 0)
+        share = fine.reshape(height, _FINE, width, _FINE).mean(axis=(1, 3))
+        mask = np.asarray(share >= 0.5, np.bool_)
+        if not mask.any():
+            raise ConfigError(
+                f"The zone {self.name!r} covers none of the {width}×{height} positions of the anomaly map.",
+                hint="Make it larger; its corners are given as x, y between 0 and 1.",
+            )
+        return mask
+
+
+def zone_score(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """Mean of the largest values of a map `(h, w)` inside a mask `(h, w)`: of 2 % of its positions, at least one."""
+    values = anomaly_map[mask]
+    k = max(1, round(TOP_FRACTION * values.size))
+    return float(np.partition(values, values.size - k)[values.size - k :].mean(dtype=np.float64))
+
+
+def union(masks: Sequence[NDArray[np.bool_] | None]) -> NDArray[np.bool_] | None:
+    """Everything that any zone covers; None where one of them, given as None, is the whole picture."""
+    known = [mask for mask in masks if mask is not None]
+    if len(known) < len(masks) or not known:
+        return None
+    return np.asarray(np.logical_or.reduce(known), np.bool_)
+
+
+def _fill(canvas: NDArray[np.uint8], polygons: Sequence[Polygon], value: int) -> None:
+    height, width = canvas.shape
+    for polygon in polygons:
+        corners = np.rint(np.asarray(polygon, np.float64) * (width, height) - 0.5).astype(np.int32)
+        cv2.fillPoly(canvas, [corners], value)

@@ -1,0 +1,101 @@
+"""`edgead alerts`: reading and acknowledging beside a running stream."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgead.commands.alerts import acknowledge, export_alerts, list_alerts, show_alert
+from edgead.errors import ConfigError, EdgeadError, StorageError
+from edgead.stream.control import Acknowledge
+from edgead.stream.spool.records import Change
+
+from ..stream.spool.builders import alert_id, closed, opened, spool, with_picture
+
+pytestmark = pytest.mark.timeout(60)
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_lists_show_and_export(tmp_path: Path) -> None:
+    """Newest first, by state and camera; one with its files; all as lines of JSON, oldest first."""
+    with spool(tmp_path) as target:
+        with_picture(target, 1)
+        target.append(opened(2, camera="line 2", note="ä"))
+        target.append(closed(1))
+        assert [record["id"] for record in list_alerts(tmp_path)] == [alert_id(2), alert_id(1)]
+        assert [record["id"] for record in list_alerts(tmp_path, state="closed")] == [alert_id(1)]
+        assert [record["id"] for record in list_alerts(tmp_path, camera="line 2", limit=5)] == [alert_id(2)]
+        assert len(list_alerts(tmp_path, limit=1)) == 1
+        shown = show_alert(tmp_path, alert_id(1))
+        assert shown["files"] == {"snapshot": str(tmp_path / f"{alert_id(1)}-snapshot.jpg")}
+        lines: list[str] = []
+        assert export_alerts(tmp_path, lines.append) == 2
+        assert [json.loads(line) for line in lines] == [target.alert(alert_id(1)), target.alert(alert_id(2))]
+        assert "ä" in lines[1]
+    assert len(list_alerts(tmp_path)) == 2, "also without a stream"
+
+
+def test_more_alerts_than_a_page(tmp_path: Path) -> None:
+    """Every one is there, once."""
+    with spool(tmp_path) as target:
+        target._archive.write([Change(opened(number)) for number in range(1200)])
+        target._archive.export_pending = lambda limit=0: 0  # type: ignore[method-assign]  # 1200 synced files take long
+    ids = [record["id"] for record in list_alerts(tmp_path)]
+    assert len(ids) == len(set(ids)) == 1200
+    assert ids == sorted(ids, reverse=True)
+
+
+def test_acknowledging_beside_a_running_stream(tmp_path: Path) -> None:
+    """Another process acknowledges: the stream's spool has it, its machines hear of it, the file shows it."""
+    with spool(tmp_path) as target:
+        target.append(opened(1))
+        code = f"""
+from pathlib import Path
+from edgead.commands.alerts import acknowledge
+print(acknowledge(Path({str(tmp_path)!r}), {alert_id(1)!r}, note="seen", who="Ada")["acknowledged_by"])
+"""
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout == "Ada\n"
+        assert target.poll_acknowledgements() == [Acknowledge(alert_id(1), "Ada")]
+        record = target.alert(alert_id(1))
+        assert record is not None
+        assert record["note"] == "seen"
+        assert json.loads((tmp_path / f"{alert_id(1)}.json").read_text()) == record
+        assert target.wait_for_events(1, 0.0), "sinks hear of it too"
+        with pytest.raises(EdgeadError, match=r"acknowledged before, at .* by Ada"):
+            acknowledge(tmp_path, alert_id(1))
+
+
+def test_a_held_alert_is_closed_without_a_stream(tmp_path: Path) -> None:
+    """And the next stream tells the sinks."""
+    with spool(tmp_path) as target:
+        target.append(opened(1, state="held", latched=True))
+    record = acknowledge(tmp_path, alert_id(1))
+    assert (record["state"], record["ended_by"]) == ("closed", "acknowledged")
+    assert record["acknowledged_by"]
+    with spool(tmp_path) as target:
+        assert target.held_alerts() == []
+        assert [event.kind for event in target.events()][1:] == ["alert_acknowledged", "alert_closed"]
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    """A folder without alerts, an unknown alert and an unknown state are named."""
+    with pytest.raises(StorageError, match=f"{tmp_path} holds no alerts"):
+        list_alerts(tmp_path)
+    assert list(tmp_path.iterdir()) == [], "looking makes nothing"
+    with spool(tmp_path):
+        pass
+    for look in (show_alert, acknowledge):
+        with pytest.raises(EdgeadError, match="no alert 'nothing'"):
+            look(tmp_path, "nothing")
+    with pytest.raises(ConfigError, match=r"open, held, closed.*'broken'"):
+        list_alerts(tmp_path, state="broken")
+    (tmp_path / "spool.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(StorageError, match="damaged") as caught:
+        list_alerts(tmp_path)
+    assert "edgead stream" in caught.value.hint
