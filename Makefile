@@ -5,6 +5,11 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT ?= edgead-demo
 STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.test-packages
+GSTREAMER := gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+	gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gcc libc6-dev pkg-config libgirepository1.0-dev \
+	libcairo2-dev
+TEST_PACKAGES := mosquitto openssl chromium $(GSTREAMER)
 
 export PYTHONUNBUFFERED = 1
 
@@ -13,10 +18,10 @@ export PYTHONUNBUFFERED = 1
 demo: $(STAMP)  ## generated parts: train, engine, report, annotated video, alerts
 	$(BIN)/edgead demo --out $(OUT)
 
-test: $(STAMP)  ## the default tests
+test: $(STAMP) $(TEST_STAMP)  ## the default tests
 	$(BIN)/python -m pytest
 
-test-slow: $(STAMP)  ## real data and kill tests; needs ../shared/data for some
+test-slow: $(STAMP) $(TEST_STAMP)  ## real data and kill tests; needs ../shared/data for some
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
 test-base: $(STAMP)  ## the device side in an environment without torch
@@ -46,6 +51,12 @@ $(STAMP): pyproject.toml tools/system_packages.sh
 	sh tools/system_packages.sh $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar off --editable '.[train,demo,dev]'
+	$(BIN)/python -m pip install --progress-bar off --editable '.[train,demo,web,dev]'
 	$(BIN)/python -c 'import cv2'
 	touch $(STAMP)
+
+$(TEST_STAMP): $(STAMP) tools/system_packages.sh  ## what only tests need: cameras, a broker, certificates
+	sh tools/system_packages.sh $(PYTHON) "$(TEST_PACKAGES)"
+	$(BIN)/python -m pip install --progress-bar off --editable '.[gstreamer]' || \
+		echo "GStreamer's Python binding could not be compiled: the tests that need it are skipped."
+	touch $(TEST_STAMP)
