@@ -15,7 +15,8 @@ from edgead.commands.doctor.jetson import JETPACKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
-WITHOUT_COMMANDS = ("docs/results.md", "docs/precision.md")  # they name the tools that make them
+# the first two name the tools that make them, the third is for programs
+WITHOUT_COMMANDS = ("docs/results.md", "docs/precision.md", "docs/events.md")
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
@@ -58,6 +59,8 @@ def refusal(command: str) -> str:
         if not words or words[0] not in current.commands:
             return f"no verb in {command!r}"
         current = current.commands[words.pop(0)]
+    if not words:
+        return ""  # the verb's name alone, as in a heading
     try:
         current.make_context(command, [*words])
     except Exception as error:  # Typer's own click classes are private
