@@ -25,6 +25,8 @@ def picture_check(bundle: Bundle, config: StreamConfig, *, live: bool) -> Callab
 
     def check(image: Image, time_s: float) -> PictureCheck:
         fault = monitor.observe(image, time_s)
-        return PictureCheck(None if fault is None else fault.message, fault is None and not monitor.is_suspect)
+        if fault is None:
+            return PictureCheck(None, is_usable=not monitor.is_suspect)
+        return PictureCheck(fault.message, is_usable=False, kind=fault.kind)
 
     return check

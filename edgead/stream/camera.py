@@ -31,10 +31,12 @@ class PictureCheck:
     Attributes:
         fault: What is wrong with the camera, for people; None while nothing has lasted.
         is_usable: Whether this picture is worth a verdict: not while there is a fault, nor where it looks like one.
+        kind: Name of the fault, for machines.
     """
 
     fault: str | None
     is_usable: bool
+    kind: str | None = None
 
 
 @dataclass

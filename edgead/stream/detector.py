@@ -26,6 +26,7 @@ class PreparedFrame:
         prepare_ms: What that took.
         fault: What is wrong with the camera.
         is_usable: Whether it is to be judged.
+        fault_kind: Name of the fault, for machines.
     """
 
     frame: Frame
@@ -33,6 +34,7 @@ class PreparedFrame:
     prepare_ms: float
     fault: str | None = None
     is_usable: bool = True
+    fault_kind: str | None = None
 
 
 class Detector:

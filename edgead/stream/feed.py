@@ -92,8 +92,10 @@ class CameraFeed:
         )  # fmt: skip
 
     def notice(self, kind: NoticeKind, detail: str, prepared: PreparedFrame | None = None) -> Notice:
-        frame = None if prepared is None else prepared.frame
-        return Notice(self.camera.name, kind, detail, time.monotonic(), frame)
+        if prepared is None:
+            return Notice(self.camera.name, kind, detail, time.monotonic())
+        values = () if prepared.fault_kind is None else (("fault", prepared.fault_kind),)
+        return Notice(self.camera.name, kind, detail, time.monotonic(), prepared.frame, values)
 
     def status(self) -> CameraStatus:
         last, source = self.last, self.camera.source
@@ -200,7 +202,7 @@ class CameraFeed:
         start = time.perf_counter()
         found = check(prepared.image, prepared.frame.captured_at_s)
         spent_ms = prepared.prepare_ms + (time.perf_counter() - start) * 1e3
-        return PreparedFrame(prepared.frame, prepared.image, spent_ms, found.fault, found.is_usable)
+        return PreparedFrame(prepared.frame, prepared.image, spent_ms, found.fault, found.is_usable, found.kind)
 
 
 def events_of(verdicts: tuple[ZoneVerdict, ...]) -> list[AlertEvent]:

@@ -29,7 +29,7 @@ class CameraView:
         status: Its counters and state; None before the stream's first.
         result: Its last judged frame.
         unjudged: Its last picture that was not judged, where that is newer than the result.
-        fault: What is wrong with its pictures.
+        fault, fault_kind: What is wrong with its pictures, for people and for machines.
         last_error: What the source said last when it failed.
         delay_ms: From capture to verdict over the last 600 judged frames; None before the first.
         judged_age_s: Seconds since the last verdict.
@@ -44,6 +44,7 @@ class CameraView:
     result: Result | None
     unjudged: Notice | None
     fault: str | None
+    fault_kind: str | None
     last_error: str | None
     delay_ms: Latency | None
     judged_age_s: float | None
@@ -143,6 +144,7 @@ class Monitor:
                 result=camera.result,
                 unjudged=camera.unjudged,
                 fault=camera.fault,
+                fault_kind=camera.fault_kind,
                 last_error=camera.last_error,
                 delay_ms=delays(),
                 judged_age_s=None if camera.judged_s is None else max(0.0, self._clock() - camera.judged_s),

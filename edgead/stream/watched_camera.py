@@ -54,6 +54,7 @@ class WatchedCamera:
         self.result: Result | None = None
         self.unjudged: Notice | None = None
         self.fault: str | None = None
+        self.fault_kind: str | None = None
         self.last_error: str | None = None
         self.judged_s: float | None = None
         self.scores = {zone: ScoreHistory() for zone in zones}
@@ -84,11 +85,11 @@ class WatchedCamera:
 
     def notice(self, notice: Notice) -> None:
         if notice.kind in ("picture", "picture_fault"):
-            self.fault = notice.detail
+            self.fault, self.fault_kind = notice.detail, _text(dict(notice.values).get("fault"))
             if notice.frame is not None:
                 self.unjudged = notice
         elif notice.kind == "picture_ok":
-            self.fault = None
+            self.fault = self.fault_kind = None
         elif notice.kind in ("camera_lost", "camera_failed"):
             self.last_error = notice.detail
         elif notice.kind == "threshold_changed":
@@ -134,3 +135,7 @@ class WatchedCamera:
             last.closed_s = now_s
         if running is not None and (last is None or last.id != running):
             spans.append(_Span(running, now_s))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

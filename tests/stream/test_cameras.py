@@ -203,7 +203,7 @@ def test_faulty_pictures_are_said_and_not_judged() -> None:
 
     def check(image: Image, now_s: float) -> PictureCheck:
         is_black = bool(image.mean() < 10)
-        return PictureCheck("black picture" if is_black else None, not is_black)
+        return PictureCheck("black picture", False, "black") if is_black else PictureCheck(None, True)
 
     source = ListSource([GOOD, BAD, 0, 0, 0, BAD, GOOD, BAD, BAD])
     one = camera(source)
@@ -211,7 +211,8 @@ def test_faulty_pictures_are_said_and_not_judged() -> None:
     summary = run_stream([one], detector(), [sink], OPTIONS, stop=threading.Event())
     assert [r.frame.index for r in of(sink, "line")] == [0, 1, 5, 6, 7, 8]
     assert [notice.kind for notice in sink.notices] == ["picture_fault", *["picture"] * 3, "picture_ok"]
-    assert sink.notices[0].detail == "black picture"
+    assert (sink.notices[0].detail, sink.notices[0].values) == ("black picture", (("fault", "black"),))
+    assert sink.notices[-1].values == ()
     assert [notice.frame.index for notice in sink.notices if notice.frame] == [2, 2, 3, 4, 5]
     # BAD, fault, BAD would be two of three frames without the interruption
     assert kinds(of(sink, "line")) == [(7, "opened")]

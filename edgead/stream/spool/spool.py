@@ -128,6 +128,10 @@ class Spool:
         """Events with a sequence number above `after`, ascending."""
         return self._archive.events(after, limit)
 
+    def last_sequence(self) -> int:
+        """The number of the latest event ever written, also when it has been removed."""
+        return self._archive.last_sequence()
+
     def wait_for_events(self, after: int, timeout_s: float) -> bool:
         """Wait until there is an event with a number above `after`; False when the time is over."""
         with self._changed:

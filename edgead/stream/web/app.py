@@ -40,7 +40,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, ASGIApp]]
 
 def make_app(desk: Desk) -> Starlette:
     """The application for a stream."""
-    document = openapi_document(ENDPOINTS, desk.station.facts.version)
+    document = openapi_document(ENDPOINTS, desk.station.facts.version, desk.auth.cookie)
     describe = Endpoint("GET", f"{API}/openapi.json", lambda call: JSONResponse(document), "This document.")
     static = StaticFiles(FOLDER)
     routes = [
@@ -65,7 +65,7 @@ def make_app(desk: Desk) -> Starlette:
     app = Starlette(
         routes=_merged(routes),
         lifespan=follow,
-        middleware=[Middleware(SecurityHeaders, is_secure=desk.is_secure)],
+        middleware=[Middleware(SecurityHeaders)],
         exception_handlers={HTTPException: _http_error},
     )
     app.router.redirect_slashes = False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
 import re
+import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from typing import TypeVar
 
 from starlette.requests import HTTPConnection
 
@@ -17,12 +20,12 @@ from edgead.stream.web.rate_limit import RateLimit
 from edgead.stream.web.sessions import Sessions
 from edgead.stream.web.token import TokenCheck
 
-COOKIE = "edgead_session"
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 _ANYBODY = ""
-_TRUSTED = 1024
+_REMEMBERED = 1024
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,19 @@ class Auth:
         token: Knows the right one.
         options: Limits and allowed names.
         hosts: Names that a `Host` header may have; None allows all.
+        cookie: Name of the session's cookie. Browsers send cookies to every port of a host: two streams on one machine
+            need different names.
     """
 
-    def __init__(self, token: TokenCheck, options: AuthOptions, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self,
+        token: TokenCheck,
+        options: AuthOptions,
+        hosts: frozenset[str] | None,
+        cookie: str = "edgead_session",
+    ) -> None:
         self.token = token
+        self.cookie = cookie
         self.sessions = Sessions(idle_s=options.session_idle_s, max_s=options.session_s)
         self._hosts = hosts
         self._requests = RateLimit(options.request_burst, options.requests_per_s)
@@ -56,7 +68,9 @@ class Auth:
         self._failures = RateLimit(options.login_attempts, options.login_attempts / 300)
         self._all_failures = RateLimit(10 * options.login_attempts, options.login_attempts / 60)
         self._trusted: OrderedDict[str, None] = OrderedDict()
+        self._wrong: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
+        self._salt = secrets.token_bytes(32)
 
     def admit(self, request: HTTPConnection, method: str) -> None:
         """Checks that come before the question who it is.
@@ -70,7 +84,7 @@ class Auth:
                 400, "The request names a host that this server is not.", hint="web.hosts lists further ones."
             )
         # behind a proxy or a router all have one address, and a screen full of cameras takes what it allows
-        key = _cookie(request)
+        key = self._key(request)
         session = None if key is None else self.sessions.id_of(key)
         wait_s = self._requests.take(address_of(request)) if session is None else self._session_requests.take(session)
         if wait_s:
@@ -80,16 +94,22 @@ class Auth:
 
     def person(self, request: HTTPConnection) -> Person | None:
         """By the session's cookie; a script's token is a matter of `person_of_token`, which is slow."""
-        key = _cookie(request)
+        key = self._key(request)
         name = None if key is None else self.sessions.name_of(key)
         return None if name is None else Person(name, key)
 
     def check_token(self, request: HTTPConnection, token: str) -> bool:
         """Whether it is the token; to be called on a thread that may wait.
 
+        A wrong one that is given again counts once: nobody learns from it, and a script with a token of last year must
+        not lock out the people at its address.
+
         Raises:
             Refusal: 429 after too many wrong ones, from this address or, from addresses that were never right, of all.
         """
+        tag = hmac.digest(self._salt, token.encode("utf-8", "replace"), "sha256")
+        if tag in self._wrong:
+            return False
         address = address_of(request)
         wait_s = self._failures.wait_s(address)
         if address not in self._trusted:
@@ -100,13 +120,24 @@ class Auth:
         self._failures.take(address)
         if not self.token.is_right(token):
             self._all_failures.take(_ANYBODY)
+            self._remember(self._wrong, tag)
             return False
         self._failures.give_back(address)
-        with self._lock:
-            self._trusted[address] = None
-            while len(self._trusted) > _TRUSTED:
-                self._trusted.popitem(last=False)
+        self._remember(self._trusted, address)
         return True
+
+    def _remember(self, known: OrderedDict[_T, None], one: _T) -> None:
+        with self._lock:
+            known[one] = None
+            while len(known) > _REMEMBERED:
+                known.popitem(last=False)
+
+    def _key(self, request: HTTPConnection) -> str | None:
+        try:
+            found = SimpleCookie(request.headers.get("cookie", "")).get(self.cookie)
+        except CookieError:
+            return None
+        return None if found is None else found.value
 
     def person_of_token(self, request: HTTPConnection) -> Person | None:
         """A script, by its `Authorization` header."""
@@ -143,14 +174,6 @@ def _check_same_site(request: HTTPConnection) -> None:
     # behind a proxy that ends TLS the scheme differs, the host does not
     if origin is not None and origin.partition("://")[2].lower() != request.headers.get("host", "").lower():
         raise Refusal(403, "Another site caused this request.", hint=hint)
-
-
-def _cookie(request: HTTPConnection) -> str | None:
-    try:
-        found = SimpleCookie(request.headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return None if found is None else found.value
 
 
 def _host_name(host: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, RootModel, model_validator
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from edgead.stream.live_pictures import MAX_WIDTH, MIN_WIDTH
 from edgead.stream.web.models import Answer, Asked
@@ -107,8 +107,17 @@ class Scores(Answer):
     )
 
 
+_WAYS = ("value", "false_alarm_rate", "alarms_per_hour")
+
+
+def _exactly_one(schema: dict[str, Any]) -> None:
+    schema["oneOf"] = [{"required": [way], "properties": {way: {"type": "number"}}} for way in _WAYS]
+
+
 class ThresholdRequest(Asked):
     """Exactly one of the three."""
+
+    model_config = ConfigDict(json_schema_extra=_exactly_one)
 
     value: Score | None = None
     false_alarm_rate: float | None = Field(None, gt=0, lt=1, description="Share of good frames over the threshold.")
@@ -116,9 +125,8 @@ class ThresholdRequest(Asked):
 
     @model_validator(mode="after")
     def _one_of_three(self) -> ThresholdRequest:
-        given = [self.value, self.false_alarm_rate, self.alarms_per_hour]
-        if sum(value is not None for value in given) != 1:
-            raise ValueError("give exactly one of value, false_alarm_rate and alarms_per_hour")
+        if sum(getattr(self, way) is not None for way in _WAYS) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_WAYS)}")
         return self
 
 

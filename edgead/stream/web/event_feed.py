@@ -33,7 +33,7 @@ class EventFeed:
 
     def open(self) -> None:
         """Find the end of the history, and the changed thresholds before it."""
-        self.sequence = self._last_sequence()
+        self.sequence = self._store.last_sequence()
         after = max(0, self.sequence - _SEARCHED)
         while after < self.sequence:
             events = self._store.events(after, _BLOCK)
@@ -74,17 +74,3 @@ class EventFeed:
     def _note_change(self, payload: dict[str, Any]) -> None:
         if payload["kind"] == "threshold_changed":
             self._changes.append(payload)
-
-    def _last_sequence(self) -> int:
-        # the store only counts upwards: double until there is nothing behind, then halve
-        high = 1
-        while self._store.events(high, 1):
-            high *= 2
-        low = high // 2
-        while low < high:
-            middle = (low + high) // 2
-            if self._store.events(middle, 1):
-                low = middle + 1
-            else:
-                high = middle
-        return low

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from edgead.stream.histogram import HistogramView
 from edgead.stream.monitor import CameraView
+from edgead.stream.picture_faults import FaultKind
 from edgead.stream.web.camera_answers import threshold_now
 from edgead.stream.web.station import Station
 
 Labels = Mapping[str, str]
-FAULTS = ("frozen", "black", "overexposed", "blurred", "other")
-_WORDS = {"frozen": "froz", "black": "black", "overexposed": "expos", "blurred": "blur"}
+FAULTS = (*get_args(FaultKind), "other")
 
 
 class Exposition:
@@ -110,9 +111,7 @@ def _cameras(out: Exposition, station: Station, views: Sequence[CameraView]) -> 
     up = [({"camera": view.name}, float(view.status is not None and view.status.state == "running")) for view in views]
     out.family("edgead_camera_up", "gauge", "1 while the source gives frames.", up)
     faults = [
-        ({"camera": view.name, "kind": kind}, float(kind == _fault_kind(view.fault)))
-        for view in views
-        for kind in FAULTS
+        ({"camera": view.name, "kind": kind}, float(kind == _fault_kind(view))) for view in views for kind in FAULTS
     ]
     out.family("edgead_picture_fault", "gauge", "1 while pictures are not judged for this reason.", faults)
     thresholds = [
@@ -123,10 +122,10 @@ def _cameras(out: Exposition, station: Station, views: Sequence[CameraView]) -> 
     out.family("edgead_threshold", "gauge", "Score above which a frame is anomalous, raw units.", thresholds)
 
 
-def _fault_kind(fault: str | None) -> str | None:
-    if fault is None:
+def _fault_kind(view: CameraView) -> str | None:
+    if view.fault is None:
         return None
-    return next((kind for kind, word in _WORDS.items() if word in fault.lower()), "other")
+    return view.fault_kind if view.fault_kind in FAULTS else "other"
 
 
 def _escaped(text: str) -> str:

@@ -11,19 +11,20 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from edgead.stream.web import alert_models, models
-from edgead.stream.web.auth import CHANGING, COOKIE
+from edgead.stream.web.auth import CHANGING
 from edgead.stream.web.endpoint import Endpoint
 
 _REF = "#/components/schemas/{model}"
 _ALWAYS = (400, 429)
 
 
-def openapi_document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
+def openapi_document(endpoints: Sequence[Endpoint], version: str, cookie: str) -> dict[str, Any]:
     """OpenAPI 3.1.
 
     Args:
         endpoints: The route table.
         version: Of edgead.
+        cookie: Name of the session's.
     """
     asked: list[type[BaseModel]] = []
     answered: list[type[BaseModel]] = [models.Error, alert_models.EventData]
@@ -51,7 +52,7 @@ def openapi_document(endpoints: Sequence[Endpoint], version: str) -> dict[str, A
             "schemas": {name: schema for name, schema in schemas.items() if name not in unused},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
-                "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+                "session": {"type": "apiKey", "in": "cookie", "name": cookie},
             },
         },
     }

@@ -38,7 +38,9 @@ class WebOptions:
         certificate, key: Files in PEM format for TLS; both or none.
         max_viewers: Live pictures at the same time.
         max_listeners: Listeners to events at the same time.
-        max_connections: Connections at the same time.
+        max_connections: Connections at the same time; the last eighth is kept for this machine, whose service manager
+            asks how the stream is.
+        max_per_address: Of one other machine.
         patience_s: How long a client may take for its request, and may not take anything of an answer.
         ready_s: A camera is ready when it was judged less than so long ago.
     """
@@ -49,5 +51,6 @@ class WebOptions:
     max_viewers: int = 8
     max_listeners: int = 16
     max_connections: int = 128
+    max_per_address: int = 64
     patience_s: float = 15.0
     ready_s: float = 10.0

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
+from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edgead.stream.web.address import is_loopback
+from edgead.stream.web.options import WebOptions
 
 _GRACE_S = 1.0
 # A peer that is gone without a word is found out after a minute.
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
 
 
-def patient_protocol(patience_s: float, max_connections: int) -> type[H11Protocol]:
+def patient_protocol(options: WebOptions) -> type[H11Protocol]:
     """Uvicorn's protocol with limits.
 
     Args:
-        patience_s: How long a request's head may take, and how long a client may take nothing of an answer.
-        max_connections: Beyond it new connections are closed at once.
+        options: `patience_s` for a request's head and for a client that takes nothing of an answer. Beyond
+            `max_connections` and `max_per_address` new connections are closed at once.
     """
+    patience_s = options.patience_s
 
     class PatientProtocol(H11Protocol):
         _reading: asyncio.TimerHandle | None = None
@@ -27,7 +32,7 @@ def patient_protocol(patience_s: float, max_connections: int) -> type[H11Protoco
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            if len(self.connections) > max_connections:
+            if self._is_one_too_many():
                 transport.abort()
                 return
             _watch_peer(transport)
@@ -58,6 +63,15 @@ def patient_protocol(patience_s: float, max_connections: int) -> type[H11Protoco
             # what has not been taken by then is not wanted
             self.loop.call_later(_GRACE_S, self.transport.abort)
 
+        def _is_one_too_many(self) -> bool:
+            n = len(self.connections)
+            address = _address_of(self)
+            if address is None or is_loopback(address):
+                return n > options.max_connections
+            if n > options.max_connections - options.max_connections // 8:
+                return True
+            return sum(_address_of(one) == address for one in self.connections) > options.max_per_address
+
         def _expect_request(self) -> None:
             is_waiting = self.cycle is None or self.cycle.response_complete
             if not is_waiting:
@@ -66,6 +80,11 @@ def patient_protocol(patience_s: float, max_connections: int) -> type[H11Protoco
                 self._reading = self.loop.call_later(patience_s, self.transport.abort)
 
     return PatientProtocol
+
+
+def _address_of(connection: Any) -> str | None:
+    client = getattr(connection, "client", None)
+    return None if client is None else str(client[0])
 
 
 def _watch_peer(transport: asyncio.Transport) -> None:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgead.stream.web.models import Error, ErrorDetail
 
+# No Strict-Transport-Security: it would hold for every other port of the device as well, and for a year.
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; base-uri 'none'; form-action 'self'; "
     "object-src 'none'; frame-ancestors 'none'",
@@ -43,14 +44,10 @@ class SecurityHeaders:
 
     Args:
         app: Whose answers they are.
-        is_secure: Whether the server speaks TLS.
     """
 
-    def __init__(self, app: ASGIApp, *, is_secure: bool) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._headers = dict(_SECURITY)
-        if is_secure:
-            self._headers["Strict-Transport-Security"] = "max-age=31536000"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI calls it."""
@@ -59,7 +56,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("Cache-Control", "no-store")
-                for name, value in self._headers.items():
+                for name, value in _SECURITY.items():
                     headers[name] = value
             await send(message)
 

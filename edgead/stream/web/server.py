@@ -116,7 +116,7 @@ class WebServer:
         try:
             config = uvicorn.Config(
                 make_app(self._desk),
-                http=patient_protocol(options.patience_s, options.max_connections),
+                http=patient_protocol(options),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -161,7 +161,7 @@ class WebServer:
         return Desk(
             station=self._station,
             options=self._options,
-            auth=Auth(self._token, self._options.auth, hosts),
+            auth=Auth(self._token, self._options.auth, hosts, f"edgead_session_{self.port}"),
             pictures=self.pictures,
             feed=EventFeed(self._station.store),
             viewers=Seats(self._options.max_viewers),

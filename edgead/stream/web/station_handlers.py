@@ -5,7 +5,6 @@ from __future__ import annotations
 from starlette.responses import PlainTextResponse, Response
 
 from edgead.stream.web import models
-from edgead.stream.web.auth import COOKIE
 from edgead.stream.web.endpoint import Call
 from edgead.stream.web.errors import Refusal
 from edgead.stream.web.health import alive, ready
@@ -21,7 +20,7 @@ def log_in(call: Call) -> Response:
         )
     response = Response(status_code=204)
     response.set_cookie(
-        COOKIE,
+        call.desk.auth.cookie,
         call.desk.auth.sessions.start(body.name),
         max_age=round(call.desk.auth.sessions.max_s),
         httponly=True,
@@ -36,7 +35,9 @@ def log_out(call: Call) -> Response:
     if call.person is not None and call.person.session is not None:
         call.desk.auth.sessions.end(call.person.session)
     response = Response(status_code=204)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=call.desk.is_secure, path="/")
+    response.delete_cookie(
+        call.desk.auth.cookie, httponly=True, samesite="strict", secure=call.desk.is_secure, path="/"
+    )
     return response
 
 

@@ -140,9 +140,11 @@ def test_records_go_only_when_told_so(tmp_path: Path) -> None:
         for number in (1, 2):
             with_picture(target, number)
         target.append(closed(1))
+        last = target.last_sequence()
         clock.pass_s(21 * DAY_S)
         target.maintain()
         target.maintain()
+        assert target.last_sequence() >= last
         assert [alert["id"] for alert in target.alerts()] == [alert_id(2)]
         assert not (tmp_path / f"{alert_id(1)}.json").exists()
 

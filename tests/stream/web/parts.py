@@ -86,6 +86,9 @@ class MemoryStore:
     def events(self, after: int = 0, limit: int = 100) -> list[MemoryEvent]:
         return [event for event in list(self.history) if event.sequence > after][:limit]
 
+    def last_sequence(self) -> int:
+        return self.history[-1].sequence if self.history else 0
+
     def alerts(
         self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
     ) -> list[dict[str, Any]]:

@@ -8,12 +8,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from edgead.bundle import ThresholdRecord
 from edgead.errors import DataError
 from edgead.stream.alerts import Alert
 from edgead.stream.control import SetThreshold
 from edgead.stream.watch import RuleOptions, ZoneWatch
+from edgead.stream.web.camera_models import ThresholdRequest
 from edgead.stream.web.station import AlarmForecast, Station
 from edgead.stream.zones import ZoneShape
 
@@ -215,12 +218,16 @@ def test_a_changed_threshold_is_told(station: Station, browser: Browser) -> None
 )  # fmt: skip
 def test_bad_thresholds(body: Any) -> None:
     """Exactly one of the three, in its range; the stream hears nothing of the rest."""
-    from pydantic import ValidationError
-
-    from edgead.stream.web.camera_models import ThresholdRequest
-
     with pytest.raises(ValidationError):
         ThresholdRequest.model_validate(body)
+    assert not Draft202012Validator(ThresholdRequest.model_json_schema()).is_valid(body)
+
+
+def test_the_schema_knows_good_thresholds() -> None:
+    """What a client generates from the document is taken, unused ways left out or null."""
+    for body in ({"value": 1.5}, {"false_alarm_rate": 0.1, "value": None}, {"alarms_per_hour": 2}):
+        ThresholdRequest.model_validate(body)
+        assert Draft202012Validator(ThresholdRequest.model_json_schema()).is_valid(body)
 
 
 def test_bad_bodies(station: Station, browser: Browser) -> None:

@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from edgead.errors import ConfigError, StorageError
-from edgead.stream.web.auth import COOKIE, Auth
+from edgead.stream.web.auth import Auth
 from edgead.stream.web.errors import Refusal
 from edgead.stream.web.options import AuthOptions, WebOptions
 from edgead.stream.web.rate_limit import RateLimit
@@ -20,7 +20,7 @@ from edgead.stream.web.station import Station
 from edgead.stream.web.token import TOKEN_FILE, open_token
 
 from ..fakes import ManualClock
-from .parts import ALERT_ID, LINE, TOKEN, Browser, MemoryStore, judged, known_token, serving, tell
+from .parts import ALERT_ID, LINE, TOKEN, Browser, MemoryStore, judged, known_token, make_station, serving, tell
 
 
 def cookie_of(browser: Browser) -> dict[str, str]:
@@ -55,9 +55,9 @@ STRANGERS: list[dict[str, str]] = [
     {"Authorization": f"Basic {TOKEN}"},
     {"Authorization": f"Bearer {TOKEN}x"},
     {"Authorization": f"Bearer {TOKEN[:-1]}"},
-    {"Cookie": f"{COOKIE}=guess"},
-    {"Cookie": f"{COOKIE}="},
-    {"Cookie": f"{COOKIE}={TOKEN}"},
+    {"Cookie": "edgead_session_0=guess"},
+    {"Cookie": "edgead_session_0="},
+    {"Cookie": f"edgead_session_0={TOKEN}"},
     {"Cookie": 'a="\\'},
 ]
 
@@ -84,12 +84,29 @@ def test_wrong_tokens_are_counted(station: Station, no_trace: None) -> None:
     options = WebOptions(auth=AuthOptions(login_attempts=3))
     with serving(station, options) as browser:
         cookie = cookie_of(browser)
-        assert [browser.log_in("wrong").status for _ in range(4)] == [401, 401, 401, 429]
+        assert [browser.log_in(f"wrong {number}").status for number in range(4)] == [401, 401, 401, 429]
         reply = browser.log_in()
         assert reply.status == 429
         assert 1 <= int(reply.headers["retry-after"]) <= 100
         assert browser.get("/api/v1/info").status == 429
         assert browser.ask("GET", "/api/v1/info", headers=cookie).status == 200
+
+
+def test_a_script_with_an_old_token_locks_out_nobody(station: Station, no_trace: None) -> None:
+    """The same wrong token counts once, however often and from wherever it comes."""
+    with serving(station, WebOptions(auth=AuthOptions(login_attempts=3))) as browser:
+        old = {"Authorization": "Bearer a token of last year"}
+        assert [browser.ask("GET", "/api/v1/info", headers=old).status for _ in range(8)] == [401] * 8
+        assert browser.log_in().status == 204
+        assert browser.ask("GET", "/api/v1/info", headers=old).status == 401
+
+
+def test_two_streams_on_one_machine(station: Station, tmp_path: Path, no_trace: None) -> None:
+    """A browser sends cookies to every port of a host: a login at one stream does not end that at another."""
+    with serving(station) as one, serving(make_station(tmp_path / "other")) as other:
+        jar = "; ".join([cookie_of(one)["Cookie"], cookie_of(other)["Cookie"]])
+        for browser in (one, other):
+            assert browser.ask("GET", "/api/v1/session", headers={"Cookie": jar}).status == 200
 
 
 def test_wrong_tokens_from_everywhere_are_counted() -> None:
@@ -104,7 +121,7 @@ def test_wrong_tokens_from_everywhere_are_counted() -> None:
             return refusal.status
 
     assert attempt("192.0.2.1", TOKEN) is True
-    guesses = [attempt(f"198.51.100.{number}", "wrong") for number in range(22)]
+    guesses = [attempt(f"198.51.100.{number}", f"wrong {number}") for number in range(22)]
     assert guesses == [False] * 20 + [429] * 2
     assert attempt("198.51.100.200", TOKEN) == 429
     assert attempt("192.0.2.1", TOKEN) is True

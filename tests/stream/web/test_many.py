@@ -28,7 +28,7 @@ def test_an_invented_login_has_none(station: Station, no_trace: None) -> None:
     with serving(station, FEW) as browser:
         ada = cookie_of(browser, "Ada")
         assert browser.ask("DELETE", "/api/v1/session", headers={**ada, "X-Edgead": "1"}).status == 204
-        guesses = [{"Cookie": f"edgead_session=guess{number}"} for number in range(3)]
+        guesses = [{"Cookie": f"edgead_session_{browser.port}=guess{number}"} for number in range(3)]
         statuses = [browser.ask("GET", "/api/v1/session", headers=guess).status for guess in [*guesses, ada]]
         assert statuses == [401] * 3 + [429]
 

@@ -26,7 +26,7 @@ pytest.importorskip("openapi_spec_validator")
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-DOCUMENT = openapi_document(ENDPOINTS, "0.1")
+DOCUMENT = openapi_document(ENDPOINTS, "0.1", "edgead_session")
 OPERATIONS = [
     (method.upper(), path, operation) for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
 ]

@@ -151,6 +151,32 @@ def test_pictures_stop_while_nobody_can_see_them(open_page: Any, device: FakeDev
     assert 2 <= len(asked) <= 10
 
 
+def test_a_hidden_tab_holds_no_connection(open_page: Any, device: FakeDevice) -> None:
+    """It listens again when somebody looks, and a held alert that goes on is said."""
+    page = open_page()
+    hide = """(is) => {
+        Object.defineProperty(document, 'hidden', { value: is, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+
+    def is_heard(number: int) -> bool:
+        for _ in range(50):
+            if len(device.listeners) == number:
+                return True
+            page.wait_for_timeout(100)
+        return False
+
+    assert is_heard(1)
+    page.evaluate(hide, True)
+    assert is_heard(0)
+    page.evaluate(hide, False)
+    assert is_heard(1)
+    alert = device.open_alert("left")
+    wait_for_text(page, "#toast", "New alert on left, bore")
+    device.tell("alert", "alert_resumed", "left", alert)
+    wait_for_text(page, "#toast", "The held alert on left, bore goes on")
+
+
 def test_an_alert_appears_by_itself_and_is_acknowledged_by_keyboard(open_page: Any, device: FakeDevice) -> None:
     page = open_page()
     wait_for_text(page, "#overall", "fine")

@@ -88,7 +88,7 @@ def test_metrics_are_what_was_measured(station: Station, browser: Browser) -> No
     tell(station.monitor)
     for value in (100, 100, BAD):
         station.monitor.accept(judged(value=value, alert=Alert(2, 0.0, 0, 0.4, 0)))
-    station.monitor.accept(notice("picture_fault", "the picture is over-exposed", value=255))
+    station.monitor.accept(notice("picture_fault", "too bright", value=255, fault="over-exposed"))
     reply = browser.get("/metrics")
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = samples(reply.body.decode())
@@ -96,7 +96,7 @@ def test_metrics_are_what_was_measured(station: Station, browser: Browser) -> No
         ("edgead_frames_captured_total", LINE): 5, ("edgead_frames_judged_total", LINE): 4,
         ("edgead_frames_dropped_total", LINE): 1, ("edgead_frames_unjudged_total", SIDE): 0,
         ("edgead_reconnects_total", LINE): 2, ("edgead_alerts_total", LINE, "picture"): 2,
-        ("edgead_camera_up", LINE): 1, ("edgead_picture_fault", LINE, "overexposed"): 1,
+        ("edgead_camera_up", LINE): 1, ("edgead_picture_fault", LINE, "over-exposed"): 1,
         ("edgead_picture_fault", LINE, "black"): 0, ("edgead_end_to_end_seconds_count", LINE): 3,
         ("edgead_score_level_bucket", LINE, "0.5", "picture"): 2,
         ("edgead_score_level_bucket", LINE, "+Inf", "picture"): 3,

@@ -18,6 +18,11 @@ const nav = document.getElementById("nav");
 const overall = document.getElementById("overall");
 const banner = document.getElementById("banner");
 const toast = document.getElementById("toast");
+const ANNOUNCED = {
+  alert_opened: (where) => `New alert on ${where}`,
+  alert_raised: (where, alert) => `Alert on ${where} is now ${alert.severity ?? "stronger"}`,
+  alert_resumed: (where) => `The held alert on ${where} goes on`,
+};
 const filters = { state: "", camera: "" };
 
 let view = null;
@@ -115,9 +120,9 @@ async function findOut() {
 }
 
 function announce({ kind, alert }) {
-  if (kind !== "alert_opened" && kind !== "alert_raised" || !alert) return;
+  if (!ANNOUNCED[kind] || !alert) return;
   const where = alert.zone && alert.zone !== "picture" ? `${alert.camera}, ${alert.zone}` : alert.camera;
-  const words = kind === "alert_opened" ? `New alert on ${where}` : `Alert on ${where} is now ${alert.severity ?? "stronger"}`;
+  const words = ANNOUNCED[kind](where, alert);
   clearTimeout(toastTimer);
   const close = h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => toast.replaceChildren() }, "×");
   toast.replaceChildren(h("div", { class: "toast-box" }, icon("alert"),

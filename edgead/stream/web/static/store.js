@@ -23,8 +23,7 @@ export function start() {
 export function stop() {
   isRunning = false;
   clearTimeout(timer);
-  events?.close();
-  events = null;
+  unlisten();
 }
 
 /** Ask now rather than at the next turn. */
@@ -57,8 +56,14 @@ function withAlerts(camera) {
   return { ...camera, verdict: alerts.some((alert) => alert.state === "open") ? "alert" : "held" };
 }
 
-function listen() {
+function unlisten() {
   events?.close();
+  events = null;
+}
+
+function listen() {
+  unlisten();
+  if (document.hidden) return;
   events = new EventSource(path("events"));
   for (const kind of ["alert", "camera", "change"]) {
     events.addEventListener(kind, (message) => {
@@ -75,4 +80,11 @@ function listen() {
 }
 
 link.addEventListener("back", refresh);
-document.addEventListener("visibilitychange", () => document.hidden || refresh());
+// a browser has few connections for one host, and tabs that nobody sees would hold them all
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) unlisten();
+  else if (isRunning) {
+    listen();
+    refresh();
+  }
+});
