@@ -25,6 +25,7 @@ from edgead.stream.annotation import Annotator
 from edgead.stream.camera import Camera
 from edgead.stream.control import Control
 from edgead.stream.detector import Detector
+from edgead.stream.heap import keep_heaps_few
 from edgead.stream.meter import StreamStatus, StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
 from edgead.stream.sinks.recorder import Recorder
@@ -79,6 +80,7 @@ def stream(
         raise ConfigError(
             f"--record and --display show one camera, and there are {len(cameras)}.", hint="--web shows all of them."
         )
+    keep_heaps_few()
     stop = threading.Event() if stop is None else stop
     progress = progress or Silent()
     made = make_cameras(cameras, bundle, runner, config, progress, false_alarm_rate=false_alarm_rate)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -196,6 +197,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # the small disk is unmounted and every part is stopped, whoever ends it
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         sys.exit(main())
     except subprocess.CalledProcessError as error:
