@@ -31,6 +31,11 @@ Layout = Literal["tensorrt", "onnxruntime"]
 # above float16's smallest number, so that no scale becomes 0 in any form
 MIN_RANGE = 1e-4
 MIN_SCALE = 1e-7
+# Medians of the layers' errors above which a layer stays in higher precision. TensorRT's form spends half of its integers
+# on values that a clipped activation never has, and its higher precision is float16, which costs little: with 10 instead
+# of 100 the scores' rank correlation with float32 rises from 0.985, 0.998 and 0.996 to 0.997, 0.999 and 0.998 (default
+# model, three data sets) for 5 % of the multiply-adds. On a CPU each border to float32 costs two passes over the tensor.
+OUTLIERS: dict[Layout, float] = {"tensorrt": 10.0, "onnxruntime": 100.0}
 MIDDLE = 128
 QUANTISABLE = ("Conv",)
 

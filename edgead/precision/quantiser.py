@@ -15,6 +15,7 @@ from edgead.precision.bias_correction import bias_errors
 from edgead.precision.cost import node_multiply_adds
 from edgead.precision.equalise import equalise
 from edgead.precision.int8 import (
+    OUTLIERS,
     Int8Options,
     position_products,
     quantisable_nodes,
@@ -129,7 +130,8 @@ class Quantiser:
 
     def outliers(self, errors: Sequence[LayerError]) -> list[str]:
         """Layers far worse than the others, worst first, as many as the coverage allows."""
-        limit = self.recipe.outlier * float(np.median([layer.error for layer in errors])) if errors else 0.0
+        medians = self.recipe.outlier or OUTLIERS[self.options.layout]
+        limit = medians * float(np.median([layer.error for layer in errors])) if errors else 0.0
         kept: list[str] = []
         for layer in errors:
             if layer.error > limit and self.coverage([*kept, layer.name]) >= self.recipe.min_coverage:

@@ -33,8 +33,11 @@ class Recipe(BaseModel):
     bias_correction: bool = Field(
         True, description="Take the mean error that rounding adds to each channel out of its bias."
     )
-    outlier: float = Field(
-        100.0, ge=1, description="Layers whose own error exceeds this many medians stay in higher precision."
+    outlier: float | None = Field(
+        None,
+        ge=1,
+        description="Layers whose own error exceeds this many medians stay in higher precision; unset: as many as the "
+        "backend's form has been measured with.",
     )
     min_coverage: float = Field(
         0.9, ge=0, le=1, description="Share of the multiply-adds that outliers may not take from the integers."

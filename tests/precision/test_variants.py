@@ -15,7 +15,7 @@ from edgead.precision.cost import node_multiply_adds
 from edgead.precision.equalise import equalise
 from edgead.precision.fp16 import all_activations, float32_nodes, to_fp16
 from edgead.precision.graph import Graph
-from edgead.precision.int8 import Int8Options, quantisable_nodes, tensors_to_calibrate
+from edgead.precision.int8 import Int8Options, Layout, quantisable_nodes, tensors_to_calibrate
 from edgead.precision.quantiser import LayerError, Quantiser
 from edgead.precision.ranges import collect_statistics
 from edgead.precision.recipe import Recipe, read_recipe
@@ -102,10 +102,8 @@ def test_a_shared_constant_is_not_changed_for_others() -> None:
     np.testing.assert_array_equal(graph.constant(own), graph.constant(expand.input[2]))
 
 
-def quantiser(recipe: Recipe, model: onnx.ModelProto | None = None) -> Quantiser:
-    return Quantiser(
-        model or make_graph(), make_images(8), recipe, Int8Options("onnxruntime"), lambda *_: None, threads=1
-    )
+def quantiser(recipe: Recipe, model: onnx.ModelProto | None = None, layout: Layout = "onnxruntime") -> Quantiser:
+    return Quantiser(model or make_graph(), make_images(8), recipe, Int8Options(layout), lambda *_: None, threads=1)
 
 
 def test_the_sensitive_layer_is_found_and_kept() -> None:
@@ -139,6 +137,16 @@ def test_outliers_leave_the_wanted_share_in_integers() -> None:
     assert found.coverage() == 1.0
     costs = node_multiply_adds(make_graph())
     assert costs["stem"] == 3 * 6 * 9 * SIDE * SIDE
+
+
+@pytest.mark.parametrize(("layout", "outlier", "number"), [
+    ("onnxruntime", None, 1), ("tensorrt", None, 2), ("tensorrt", 100.0, 1), ("onnxruntime", 10.0, 2),
+])  # fmt: skip
+def test_how_many_stay_out_depends_on_the_backend(layout: Layout, outlier: float | None, number: int) -> None:
+    """Float16 between TensorRT's integers costs little, float32 between a CPU's more; a recipe may say otherwise."""
+    found = quantiser(Recipe(min_coverage=0.0, outlier=outlier), layout=layout)
+    errors = [LayerError(name, error) for name, error in zip(found.candidates, (200, 50, 1, 1, 1, 1), strict=True)]
+    assert found.outliers(errors) == [name.name for name in errors[:number]]
 
 
 def test_patterns_keep_layers_in_float() -> None:
