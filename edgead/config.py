@@ -350,7 +350,7 @@ def _given(item: Mapping[str, Any]) -> str:
     # sinks and sources may hold passwords
     section, *rest = item["loc"] or ("",)
     is_whole = isinstance(item["input"], (dict, list))
-    if section == "sinks" or (section == "cameras" and (is_whole or "source" in rest)):
+    if section in ("", "sinks") or (section == "cameras" and (is_whole or "source" in rest)):
         return ""
     return f" (got {item['input']!r})"
 

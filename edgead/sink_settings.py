@@ -222,6 +222,10 @@ def sink_from_url(url: str) -> SinkSettings:
 
 def _mqtt_from_url(url: str, tls: bool) -> MqttSettings:
     parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("the port must be a number from 1 to 65535") from None
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = options.keys() - {"ca", "discovery"}
     if unknown:
@@ -229,7 +233,7 @@ def _mqtt_from_url(url: str, tls: bool) -> MqttSettings:
     user = unquote(parts.username) if parts.username else None
     from_env = MQTT_PASSWORD if user and not parts.password and os.environ.get(MQTT_PASSWORD) else None
     values: dict[str, Any] = {
-        "host": parts.hostname or "", "port": parts.port, "tls": tls, "user": user, "password_env": from_env,
+        "host": parts.hostname or "", "port": port, "tls": tls, "user": user, "password_env": from_env,
         "password": SecretStr(unquote(parts.password)) if parts.password else None, **options,
     }  # fmt: skip
     if prefix := unquote(parts.path).strip("/"):

@@ -57,7 +57,8 @@ class TerminalProgress:
 
     def finish(self) -> None:
         """Leave the terminal to somebody else."""
-        self._bars.stop()
+        if self._live:
+            self._bars.stop()
 
     def __enter__(self) -> Self:
         return self

@@ -51,6 +51,17 @@ def test_every_mistake_is_listed_with_its_key_and_value() -> None:
     assert caught.value.exit_code == 2
 
 
+def test_what_is_wrong_with_the_whole_shows_nothing_of_it() -> None:
+    """Two cameras of one name: the rest of the configuration may hold passwords."""
+    one = "{name: a, source: 'rtsp://u:secret@h/1'}"
+    with pytest.raises(ConfigError, match="twice: a") as caught:
+        load_config(
+            write(f"cameras: [{one}, {one}]\nsinks: [{{kind: mqtt, host: h, user: u, password: hidden}}]\n"), {}
+        )
+    assert "secret" not in caught.value.message
+    assert "hidden" not in caught.value.message
+
+
 def test_overrides_beat_the_file_and_the_file_beats_defaults() -> None:
     """The order is default, file, override."""
     path = write("train: {epochs: 11, seed: 5}\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -126,18 +126,36 @@ def service(
     out: Annotated[Path | None, typer.Option(help="Write it here; default: print it.")] = None,
 ) -> None:
     """Make a systemd unit that starts the stream with the machine and again after a failure."""
-    from edgead.commands.service import ServiceOptions, service_unit, write_service
+    from edgead.commands.service import ServiceOptions, advice, service_unit, write_service
 
-    text = service_unit(
-        ServiceOptions(
-            config, folder, user, tuple(option or ()), tuple(writable or ()), watchdog_s, environment_file
-        )
+    options = ServiceOptions(
+        config, folder, user, tuple(option or ()), tuple(writable or ()), watchdog_s, environment_file
     )  # fmt: skip
+    text = service_unit(options)
+    words = _words_of_stream(options.arguments)
+    settings = _with_sinks(load(config, words.get("set_"), {}), words.get("sink"))
+    _cameras(settings, words.get("camera"), words.get("source"), words.get("class_name"))
+    for sentence in advice(options, settings):
+        typer.echo(f"Warning: {sentence}", err=True)
     if out is None:
         typer.echo(text, nl=False)
         return
     write_service(out, text)
     typer.echo(f"Wrote {out}. Its first lines say how to install it.")
+
+
+def _words_of_stream(words: Sequence[str]) -> dict[str, Any]:
+    """Values of words of `edgead stream`, so that a wrong one is found before the service is started for ever."""
+    import click
+
+    from edgead.errors import ConfigError
+
+    app = typer.Typer(add_completion=False)
+    app.command()(stream)
+    try:
+        return dict(typer.main.get_command(app).make_context("stream", list(words)).params)
+    except click.ClickException as error:
+        raise ConfigError(f"--option: {error.format_message()}", hint="`edgead stream --help` lists them.") from None
 
 
 def _cameras(

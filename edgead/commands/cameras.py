@@ -24,8 +24,6 @@ from edgead.stream.sources.source import Source, SourceOptions
 from edgead.stream.watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import PICTURE, ZoneShape, zone_score
 
-_BATCH = 8
-
 
 @dataclass(frozen=True)
 class GoodMaps:
@@ -128,10 +126,11 @@ def _good_maps(bundle: Bundle, runner: Runner, progress: Progress) -> GoodMaps:
         )
     images, classes = held_out
     maps = []
-    for first in range(0, len(images), _BATCH):
-        bias = bundle.class_bias(classes[first : first + _BATCH])
-        maps.append(runner.infer(images[first : first + _BATCH], bias)["anomaly_map"])
-        progress.update("Thresholds of the zones", min(first + _BATCH, len(images)), len(images))
+    # one at a time: a backend keeps the memory of the largest batch that it has seen, 350 MB for eight
+    for index in range(len(images)):
+        bias = bundle.class_bias(classes[index : index + 1])
+        maps.append(runner.infer(images[index : index + 1], bias)["anomaly_map"])
+        progress.update("Thresholds of the zones", index + 1, len(images))
     return GoodMaps(np.concatenate(maps), classes)
 
 

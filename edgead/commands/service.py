@@ -7,7 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgead.config import Config
 from edgead.errors import ConfigError
+from edgead.sink_settings import JsonlSettings
 from edgead.storage import write_bytes
 
 NAME = "edgead.service"
@@ -95,6 +97,33 @@ def service_unit(options: ServiceOptions, *, python: str = sys.executable) -> st
             "",
         ]
     )
+
+
+def advice(options: ServiceOptions, config: Config) -> list[str]:
+    """What would keep the service from working, one sentence each; empty when nothing is known to.
+
+    Args:
+        options: What the unit starts.
+        config: Its configuration with the sinks of its arguments.
+    """
+    found = []
+    folder = options.folder.resolve()
+    writable = [folder, *(path.resolve() for path in options.writable)]
+    for sink in config.sinks:
+        variables = [value for name, value in sink if name.endswith("_env") and value]
+        if variables and options.environment_file is None:
+            found.append(
+                f"The sink {sink.identity} reads {', '.join(variables)}, which nothing gives to the service: write it to a "
+                "file that root alone can read, and name that with --environment-file."
+            )
+        if isinstance(sink, JsonlSettings):
+            place = (folder / sink.path).resolve().parent
+            if not any(place.is_relative_to(one) for one in writable):
+                found.append(f"{sink.path} is outside of what the service may write to: add --writable {place}.")
+    for path in options.writable:
+        if not path.is_dir():
+            found.append(f"The folder {path} is not there, and without it the service does not start: make it.")
+    return found
 
 
 def write_service(path: Path, text: str) -> None:

@@ -112,13 +112,14 @@ class CameraFeed:
             n_unjudged=self.meter.n_unjudged,
             n_alerts=self._n_alerts(),
             restarts=source.report.restarts,
-            fps=self.meter.current_fps,
+            fps=self.meter.fps_at(time.monotonic()),
             zone=None if worst is None else worst.zone,
             score=None if worst is None else worst.score,
             threshold=self.camera.watches[0].threshold.value if worst is None else worst.threshold,
             is_anomalous=last is not None and last.is_anomalous,
             is_alert_open=any(alert.held_s is None for alert in alerts),
             is_held=any(alert.held_s is not None for alert in alerts),
+            is_steady=source.live or source.fps is not None,
         )
 
     def summary(self) -> CameraSummary:

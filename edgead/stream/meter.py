@@ -12,6 +12,7 @@ import numpy as np
 # Percentiles are over the last frames, so that a stream of weeks needs no more memory than one of minutes.
 _KEPT = 10_000
 _RATE_WINDOW = 60
+_SILENCE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class CameraStatus:
         is_anomalous: Whether the last frame was.
         is_alert_open: Whether an alert goes on.
         is_held: Whether an alert waits to be acknowledged.
+        is_steady: Whether frames come at a rate, so that silence says something; not those of a watched folder.
     """
 
     name: str
@@ -59,6 +61,7 @@ class CameraStatus:
     is_anomalous: bool
     is_alert_open: bool
     is_held: bool
+    is_steady: bool = True
 
 
 @dataclass(frozen=True)
@@ -192,8 +195,15 @@ class Meter:
     @property
     def current_fps(self) -> float:
         """Frames per second over the last 60 frames; 0 before the second frame."""
+        return self.fps_at(None)
+
+    def fps_at(self, now_s: float | None) -> float:
+        """The same, falling when the last frame is more than a second old at the monotonic time `now_s`."""
         with self._lock:
-            return rate(len(self._done_at), self._done_at[-1] - self._done_at[0]) if self._done_at else 0.0
+            if not self._done_at:
+                return 0.0
+            end_s = self._done_at[-1] if now_s is None else max(self._done_at[-1], now_s - _SILENCE_S)
+            return rate(len(self._done_at), end_s - self._done_at[0])
 
     @property
     def overall_fps(self) -> float:

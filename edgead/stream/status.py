@@ -17,6 +17,9 @@ _CLEAR_TO_END = "\x1b[K"
 def status_line(status: StreamStatus) -> str:
     """The status as one line of plain text; the most important first, because narrow terminals cut the end off."""
     if status.n_frames == 0 or status.engine_ms is None:
+        faults = [camera for camera in status.cameras if camera.fault is not None]
+        if faults:
+            return " · ".join([_notable(camera) for camera in faults] + [f"{status.elapsed_s:.0f} s, no frame judged"])
         return f"waiting for the first frame of {_waiting_for(status.cameras)} ({status.elapsed_s:.0f} s)"
     n_alerts = sum(camera.n_alerts for camera in status.cameras)
     n_dropped = sum(camera.n_dropped for camera in status.cameras)
@@ -40,19 +43,37 @@ def _verdicts(cameras: Sequence[CameraStatus]) -> list[str]:
     """One camera with its score; of several, those that are not fine."""
     if len(cameras) == 1:
         camera = cameras[0]
+        if _trouble(camera):
+            return [_notable(camera)]
         score = "no score" if camera.score is None else f"score {camera.score:.3f} / {camera.threshold:.3f}"
         return [f"{_verdict(camera):<7} {score}"]
-    notable = [f"{_verdict(camera)} {camera.name}" for camera in cameras if _verdict(camera) != "ok"]
+    notable = [_notable(camera) for camera in cameras if _verdict(camera) != "ok"]
     return notable or [f"ok      {len(cameras)} cameras"]
 
 
+def _notable(camera: CameraStatus) -> str:
+    """What somebody should know of a camera; one that cannot be judged has no score worth showing."""
+    words = [_verdict(camera), camera.name]
+    if _trouble(camera):
+        words += [f"({camera.fault.partition(':')[0].rstrip('.')})"] if camera.fault else []
+        words += ["with an open ALERT"] if camera.is_alert_open else []
+    return " ".join(words)
+
+
+def _trouble(camera: CameraStatus) -> str:
+    """Why nothing is judged; empty when it is."""
+    if camera.state not in ("waiting", "running", "ended"):
+        return camera.state.upper()
+    return "FAULT" if camera.fault is not None else ""
+
+
 def _verdict(camera: CameraStatus) -> str:
+    if trouble := _trouble(camera):
+        return trouble
     if camera.is_alert_open:
         return "ALERT"
-    if camera.state not in ("running", "ended"):
-        return camera.state.upper()
-    if camera.fault is not None:
-        return "FAULT"
+    if camera.state == "waiting":
+        return "WAITING"
     if camera.is_anomalous:
         return "ANOMALY"
     return "HELD" if camera.is_held else "ok"

@@ -27,11 +27,12 @@ def test_line_says_what_matters() -> None:
     expected = "ok      score 0.500 / 0.750 · 25.0 fps · engine 18.2 ms · 75 frames · 1 alert · 2 skipped"
     assert status_line(STATUS) == expected
     assert line_of(score=0.8, is_anomalous=True).startswith("ANOMALY score 0.800")
-    assert line_of(is_alert_open=True).startswith("ALERT")
+    assert line_of(is_alert_open=True).startswith("ALERT   score 0.500")
     assert line_of(is_held=True).startswith("HELD")
-    assert line_of(fault="black").startswith("FAULT")
-    assert line_of(state="lost", fault="black").startswith("LOST")
+    assert line_of(fault="The picture is black: it is.").startswith("FAULT line (The picture is black) · 25.0 fps")
+    assert line_of(state="lost", is_alert_open=True).startswith("LOST line with an open ALERT · 25.0 fps")
     assert line_of(n_processed=0) == "waiting for the first frame of camera:0 (3 s)"
+    assert line_of(n_processed=0, fault="It is black.") == "FAULT line (It is black) · 3 s, no frame judged"
 
 
 def test_of_several_cameras_the_line_names_those_that_need_somebody() -> None:

@@ -222,7 +222,9 @@ class Worker:
             self._last_error = message
             self._next_try_s = time.monotonic() + pause_s
         if was_ok:
-            _LOG.warning("%s does not deliver: %s. It is tried again until it does.", self._options.name, message)
+            _LOG.warning(
+                "%s does not deliver: %s. It is tried again until it does.", self._options.name, message.rstrip(".")
+            )
         if self._closing.is_set():
             # closing cuts a pause short for one more attempt; where that fails there is no point in waiting
             self._deadline_s = 0.0

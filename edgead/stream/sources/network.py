@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from edgead.errors import SourceError
 from edgead.stream.redaction import escape_credentials, redact
 from edgead.stream.sources.capture import Capture, open_url_capture
@@ -30,6 +32,7 @@ def network_source(uri: str, options: SourceOptions) -> LiveSource:
                 return mjpeg
         if is_rtsp and (options.decoder == "gstreamer" or (options.decoder == "auto" and decodes_in_hardware())):
             return open_rtsp_pipeline(uri, options)
+        began_s = time.monotonic()
         capture = open_url_capture(
             escape_credentials(uri),
             open_timeout_s=options.open_timeout_s,
@@ -37,8 +40,14 @@ def network_source(uri: str, options: SourceOptions) -> LiveSource:
             rtsp_transport=options.rtsp_transport,
         )
         if capture is None:
+            spent_s = time.monotonic() - began_s
+            why = (
+                f"no video came within {options.open_timeout_s:g} s"
+                if spent_s > 0.9 * options.open_timeout_s
+                else f"it refused the connection, the login or the address, or gives no video ({spent_s:.1f} s)"
+            )
             raise SourceError(
-                f"{name} cannot be opened: no video came within {options.open_timeout_s:g} s.",
+                f"{name} cannot be opened: {why}.",
                 hint="Check address, user, password and network (`ffprobe URL` says more); a slow camera may need a "
                 "larger stream.open_timeout_s.",
                 retryable=True,

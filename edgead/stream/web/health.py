@@ -18,15 +18,21 @@ def ready(station: Station, within_s: float) -> str:
 
     Args:
         station: The stream.
-        within_s: Every camera must have been judged so long ago at most.
+        within_s: Every camera must have been judged so long ago at most; a watched folder may be silent, and a source
+            that has come to its end is done.
     """
     if alive(station) != "ok":
         return "stalled"
     for name in station.monitor.cameras:
         view = station.monitor.camera(name)
-        if view is None or view.status is None or view.status.state == "waiting":
+        if view is None or view.status is None:
             return "waiting"
-        if view.status.state != "running":
+        state = view.status.state
+        if state == "ended" or (state in ("waiting", "running") and not view.status.is_steady):
+            continue
+        if state == "waiting":
+            return "waiting"
+        if state != "running":
             return "camera"
         if view.judged_age_s is None or view.judged_age_s > within_s:
             return "camera"

@@ -60,9 +60,10 @@ def test_ready_when_everything_is_watched(tmp_path: Path) -> None:
     assert word() == "camera"
     monitor.accept(judged(SIDE))
     assert word() == "ready"
-    for state in ("lost", "resting", "hung", "failed", "ended"):
-        tell(monitor, state=state)
-        assert word() == "camera"
+    for state in ("lost", "resting", "hung", "failed"):
+        for is_steady in (True, False):
+            tell(monitor, state=state, is_steady=is_steady)
+            assert word() == "camera"
     tell(monitor)
     for health in (Health(evidence_ok=False), Health(records_ok=False)):
         store.told = health
@@ -73,6 +74,13 @@ def test_ready_when_everything_is_watched(tmp_path: Path) -> None:
     tell(monitor)
     assert word() == "ready"
     clock.now_s += 2
+    tell(monitor)
+    assert word() == "camera"
+    monitor.accept(judged(SIDE))
+    # nothing came to a watched folder, and a video that is over gives no more
+    for changes in ({"is_steady": False}, {"is_steady": False, "state": "waiting"}, {"state": "ended"}):
+        tell(monitor, **changes)
+        assert word() == "ready"
     tell(monitor)
     assert word() == "camera"
     monitor.accept(judged(LINE))
