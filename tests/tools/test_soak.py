@@ -63,6 +63,7 @@ def test_every_broken_promise_is_named() -> None:
         (text,) = report(**change).broken
         assert said in text
     assert report(minutes=3.0, memory_mb=(200.0, 211.0)).broken == []  # its histories were still filling
+    assert "memory grew" in report(minutes=3.0, memory_mb=(200.0, 221.0)).broken[0]
 
 
 @pytest.mark.slow

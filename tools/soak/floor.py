@@ -26,6 +26,7 @@ from tools.soak.parts import ADDRESS, Broker, Camera, Part, Received, Receiver, 
 TOKEN = "soak-token-of-this-machine-alone"
 SECRET = "soak-secret"
 SAMPLE_S = 0.5
+SPOOL = SpoolConfig(min_free_mb=20.0, evidence_mb=50.0)  # well within the disk
 
 
 class Floor:
@@ -147,7 +148,7 @@ class Floor:
     def written(self) -> dict[int, str]:
         """Key of every event in the spool by its number; the stream must have ended."""
         written: dict[int, str] = {}
-        with Spool(self.alerts, SpoolOptions(**SpoolConfig().model_dump())) as spool:
+        with Spool(self.alerts, SpoolOptions(**SPOOL.model_dump())) as spool:
             while page := spool.events(after=max(written, default=0), limit=1000):
                 written |= {event.sequence: event.key for event in page}
         return written
@@ -181,7 +182,7 @@ class Floor:
         return {
             "alerts": alerts,
             "stream": stream,
-            "spool": {"min_free_mb": 20.0, "evidence_mb": 50.0},  # well within the disk
+            "spool": SPOOL.model_dump(),
             "clips": {"seconds_before": 1.0, "seconds_after": 1.0},
             "cameras": [
                 {"name": "line", "source": self.camera.url},
