@@ -115,7 +115,7 @@ class Dashboard:
         )
 
     def _promise(self, camera: str, zone: str, per_hour: float) -> tuple[ThresholdRecord, str]:
-        promise = self._keeper.want(camera, zone, per_hour)
+        promise = self._keeper.promise(camera, zone, per_hour)
         if promise is None:
             raise ConfigError(f"{camera}, {zone}: there is no such zone.")
         return promise.threshold, promise.sentence

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import FrameType
 
 from edgead.bundle import Bundle, ClassCalibration
-from edgead.commands.alarm_wishes import AlarmWishes, alarm_wishes, begin_with
+from edgead.commands.alarm_wishes import alarm_wishes, begin_with
 from edgead.commands.alert_station import AlertStation
 from edgead.commands.cameras import make_cameras
 from edgead.commands.dashboard import Dashboard
+from edgead.commands.kept_thresholds import restore_thresholds, threshold_settings
 from edgead.commands.progress import Progress, Silent
 from edgead.config import Config
 from edgead.deployment import CameraConfig
@@ -88,8 +89,10 @@ def stream(
     begin_with(wishes, made, assumed_fps=config.stream.record_fps, progress=progress)
     memory = None
     if outputs.alerts_dir is not None:
-        memory = ThresholdMemory(outputs.alerts_dir, bundle.digest, runner.engine_name)
-        _restore(memory, made, wishes, progress)
+        settings = threshold_settings(cameras, config, false_alarm_rate, false_alarms_per_hour)
+        memory = ThresholdMemory(outputs.alerts_dir, bundle.digest, runner.engine_name, settings)
+        scales = {one.name: bundle.calibration(one.class_name).heatmap_scale for one in cameras}
+        restore_thresholds(memory, settings, made, scales, wishes, progress)
     control = Control()
     keeper = AlarmKeeper(
         made, control, assumed_fps=config.stream.record_fps, per_hour=wishes, basis=config.alerts.false_alarm_basis
@@ -137,17 +140,6 @@ def stream(
             control=control,
             on_status=show,
         )
-
-
-def _restore(memory: ThresholdMemory, cameras: Sequence[Camera], wishes: AlarmWishes, progress: Progress) -> None:
-    """Go on with the thresholds that people set in an earlier stream; they come before what the settings wish."""
-    for kept in memory.kept:
-        watch = next((one.watch(kept.zone) for one in cameras if one.name == kept.camera), None)
-        if watch is None:
-            continue
-        watch.set_threshold(value=kept.value)
-        wishes.pop((kept.camera, kept.zone), None)
-        progress.note(f"{kept.camera}, {kept.zone}: the threshold {kept.value:.4g} that {kept.who} set still holds.")
 
 
 def _pictures(

@@ -48,7 +48,7 @@ from numpy.typing import ArrayLike
 
 from edgead.bundle import ThresholdRecord
 from edgead.evaluation.exceedance import Exceedance, exceedance, exceedance_of
-from edgead.evaluation.pace import HOUR_S, LARGEST_RATE, Basis, Pace
+from edgead.evaluation.pace import HOUR_S, LARGEST_RATE, SMALLEST_RATE, Basis, Pace
 from edgead.evaluation.threshold import images_to_certify, threshold_from_scores
 
 
@@ -124,7 +124,7 @@ def promise_from_watch(levels: ArrayLike, stretch_s: float, alarms_per_hour: flo
     """
     _check_wanted(alarms_per_hour)
     per_hour = HOUR_S / stretch_s
-    threshold = threshold_from_scores(levels, min(LARGEST_RATE, alarms_per_hour / per_hour))
+    threshold = threshold_from_scores(levels, max(SMALLEST_RATE, min(LARGEST_RATE, alarms_per_hour / per_hour)))
     found = exceedance_of(levels, threshold)
     low, high = found.interval
     implied = AlarmRate(found.rate * per_hour, (low * per_hour, high * per_hour), found.certified, "watched line")

@@ -9,6 +9,8 @@ from typing import Literal
 
 # Nobody wants a threshold below the median good score, however many alarms are allowed.
 LARGEST_RATE = 0.5
+# However few alarms are wanted, the rate for them stays above 0.
+SMALLEST_RATE = 1e-300
 HOUR_S = 3600.0
 
 Basis = Literal["any stream", "measured bursts", "watched line"]
@@ -67,7 +69,7 @@ class Pace:
 
     def rate(self, alarms_per_hour: float) -> float:
         """The rate per frame, at most 0.5, that keeps `alarms_per_hour`."""
-        bound = min(LARGEST_RATE, alarms_per_hour * self.open_frames / (HOUR_S * self.fps))
+        bound = max(SMALLEST_RATE, min(LARGEST_RATE, alarms_per_hour * self.open_frames / (HOUR_S * self.fps)))
         if self.bursts is None or bound == LARGEST_RATE:
             return bound
         low, high = math.log(bound), math.log(LARGEST_RATE)

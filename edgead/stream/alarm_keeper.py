@@ -53,7 +53,8 @@ class ZoneAlarms:
 class AlarmKeeper:
     """A sink that measures every zone and asks for another threshold when its promise would not hold any more.
 
-    A threshold that a person sets while the stream runs is left alone.
+    A threshold that a person sets while the stream runs is left alone; alarms per hour that a person asks for are kept
+    from then on.
 
     Args:
         cameras: Of the stream.
@@ -81,8 +82,9 @@ class AlarmKeeper:
         self._basis = basis
         self._lock = threading.Lock()
         self._wanted = dict(per_hour)
-        self._told: dict[tuple[str, str], float] = {}
         self._watches = {(camera.name, watch.name): watch for camera in cameras for watch in camera.watches}
+        # as the notices tell it: what a person has set and this sink has not heard of yet must not be undone
+        self._known = {place: watch.threshold.value for place, watch in self._watches.items()}
         self._meters = {
             place: AlarmMeter(watch.good_scores, watch.rules)
             for place, watch in self._watches.items()
@@ -113,26 +115,17 @@ class AlarmKeeper:
             self._looked_s[item.camera] = item.time_s
             self._renew(item.camera)
 
-    def want(self, camera: str, zone: str, per_hour: float | None) -> AlarmPromise | None:
-        """Keep another number of false alarms per hour from now on, or leave the threshold alone.
+    def promise(self, camera: str, zone: str, per_hour: float) -> AlarmPromise | None:
+        """What can be promised for another number of false alarms per hour; None for a zone that is not there.
 
-        Returns:
-            What can be promised, for an answer; None where nothing is kept.
+        It is kept once the stream has changed the threshold for it (`SetThreshold.alarms_per_hour`).
 
         Raises:
             DataError: If the zone has fewer than 5 good scores.
             ValueError: If `per_hour` is not above 0 and finite.
         """
         place = (camera, zone)
-        if per_hour is None or place not in self._watches:
-            with self._lock:
-                self._wanted.pop(place, None)
-            return None
-        promise = self._promise(place, per_hour)
-        with self._lock:
-            self._wanted[place] = per_hour
-            self._told[place] = promise.threshold.value
-        return promise
+        return self._promise(place, per_hour) if place in self._watches else None
 
     def implied(self, camera: str, zone: str, threshold: float) -> AlarmRate | None:
         """The false alarms per hour that a threshold means on this line; None where too few good scores could tell."""
@@ -154,23 +147,31 @@ class AlarmKeeper:
 
     def _heard_of(self, change: Notice) -> None:
         values = dict(change.values)
-        place = (change.camera, str(values.get("zone")))
+        place, per_hour = (change.camera, str(values.get("zone"))), values.get("alarms_per_hour")
+        if place not in self._watches:
+            return
+        if isinstance(value := values.get("to"), float):
+            self._known[place] = value
+        if values.get("who") == OWN_NAME:
+            return
         with self._lock:
-            # somebody who asked for alarms per hour gets the threshold of that promise under their own name
-            is_promised = place in self._told and values.get("to") == self._told[place]
-            if values.get("who") != OWN_NAME and not is_promised:
+            if isinstance(per_hour, float):
+                self._wanted[place] = per_hour
+            else:
                 self._wanted.pop(place, None)
 
     def _renew(self, camera: str) -> None:
         with self._lock:
             wanted = {place: per_hour for place, per_hour in self._wanted.items() if place[0] == camera}
         for place, per_hour in wanted.items():
-            promise, watch = self._promise(place, per_hour), self._watches[place]
-            move = abs(promise.threshold.value - watch.threshold.value)
-            if move > LEAST_MOVE * abs(promise.threshold.value - watch.typical):
-                self._control.put(
-                    SetThreshold(*place, None, None, OWN_NAME, record=promise.threshold, why=promise.sentence)
-                )
+            promise, before = self._promise(place, per_hour), self._known[place]
+            move = abs(promise.threshold.value - before)
+            if move > LEAST_MOVE * abs(promise.threshold.value - self._watches[place].typical):
+                request = SetThreshold(
+                    *place, None, None, OWN_NAME, record=promise.threshold, why=promise.sentence,
+                    alarms_per_hour=per_hour, instead_of=before,
+                )  # fmt: skip
+                self._control.put(request)
 
     def _promise(self, place: tuple[str, str], per_hour: float) -> AlarmPromise:
         watch, meter = self._watches[place], self._meters.get(place)

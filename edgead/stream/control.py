@@ -33,6 +33,8 @@ class SetThreshold:
         who: Whose request it is.
         record: The threshold with what it promises; comes before the other two, of which else one is given.
         why: For the record of changes.
+        alarms_per_hour: The wish that the record promises; to be kept from now on.
+        instead_of: Carried out only while this still is the threshold; None: in any case.
     """
 
     camera: str
@@ -42,6 +44,8 @@ class SetThreshold:
     who: str
     record: ThresholdRecord | None = None
     why: str = ""
+    alarms_per_hour: float | None = None
+    instead_of: float | None = None
 
 
 Request = Acknowledge | SetThreshold

@@ -19,6 +19,7 @@ from edgead.stream.meter import Series
 from edgead.stream.result import Notice, Result
 from edgead.stream.sinks.sink import Item
 from edgead.stream.slot import take_each
+from edgead.stream.watch import ThresholdChange
 
 _LOG = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ class Inference:
 
     def _set_threshold(self, feed: CameraFeed, request: SetThreshold) -> None:
         watch = feed.camera.watch(request.zone)
-        if watch is None:
+        if watch is None or request.instead_of not in (None, watch.threshold.value):
             return
         try:
             change = watch.set_threshold(
@@ -172,16 +173,9 @@ class Inference:
         except EdgeadError as error:
             _LOG.warning("the threshold of %s stays: %s", feed.camera.name, error.message)
             return
-        after = change.after
-        detail = f"{request.who} changed the threshold of {request.zone} from {change.before:.4g} to {after.value:.4g}"
-        if request.why:
-            detail = f"{detail}: {request.why}"
-        _LOG.warning("%s: %s", feed.camera.name, detail)
-        values: tuple[tuple[str, str | float | None], ...] = (
-            ("zone", request.zone), ("who", request.who), ("from", change.before), ("to", after.value),
-            ("false_alarm_rate", after.false_alarm_rate),
-        )  # fmt: skip
-        self._hand_out(Notice(feed.camera.name, "threshold_changed", detail, time.monotonic(), None, values))
+        notice = threshold_notice(request, change)
+        _LOG.warning("%s: %s", notice.camera, notice.detail)
+        self._hand_out(notice)
 
     def _class_bias(self, feeds: Sequence[CameraFeed]) -> NDArray[np.float32] | None:
         rows = [feed.camera.class_bias for feed in feeds]
@@ -189,3 +183,16 @@ class Inference:
         if not known:
             return None
         return np.concatenate([np.zeros_like(known[0]) if row is None else row for row in rows])
+
+
+def threshold_notice(request: SetThreshold, change: ThresholdChange) -> Notice:
+    """What is told of a threshold that was changed."""
+    after = change.after
+    detail = f"{request.who} changed the threshold of {request.zone} from {change.before:.4g} to {after.value:.4g}"
+    if request.why:
+        detail = f"{detail}: {request.why}"
+    values: tuple[tuple[str, str | float | None], ...] = (
+        ("zone", request.zone), ("who", request.who), ("from", change.before), ("to", after.value),
+        ("false_alarm_rate", after.false_alarm_rate), ("alarms_per_hour", request.alarms_per_hour),
+    )  # fmt: skip
+    return Notice(request.camera, "threshold_changed", detail, time.monotonic(), None, values)

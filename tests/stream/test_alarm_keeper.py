@@ -46,6 +46,11 @@ def show(sink: AlarmKeeper, *, fps: float, seconds: float, seed: int = 0, begin_
         sink.accept(Result("line", frame, picture, begin_s + index / fps, fps, fps, (verdict,)))
 
 
+def told(who: str, *, place: tuple[str, str] = PLACE, **values: float) -> Notice:
+    known = (("zone", place[1]), ("who", who), *values.items())
+    return Notice(place[0], "threshold_changed", "", 0.0, values=known)
+
+
 def asked(control: Control) -> list[SetThreshold]:
     return [request for request in control.take_all() if isinstance(request, SetThreshold)]
 
@@ -75,25 +80,31 @@ def test_what_a_person_sets_is_left_alone(one: Camera) -> None:
     for who, n_requests in (("Ada", 0), (OWN_NAME, 1)):
         control = Control()
         sink = keeper(one, control)
-        sink.accept(Notice("line", "threshold_changed", "", 0.0, values=(("zone", "picture"), ("who", who))))
+        sink.accept(told(who))
         show(sink, fps=5.0, seconds=RENEW_S + 1)
         assert len(asked(control)) == n_requests
 
 
 def test_a_wish_at_run_time_is_answered_and_kept(one: Camera) -> None:
-    """`want` says what can be promised; the next look asks for it; a zone that is not there is nobody's."""
+    """`promise` says what can be promised; once the stream has changed it, it is kept; unknown zones are nobody's."""
     control = Control()
     sink = keeper(one, control)
-    promise = sink.want(*PLACE, 100.0)
+    promise = sink.promise(*PLACE, 100.0)
     assert promise is not None
     assert "100 false alarms per hour" in promise.sentence
-    assert sink.want("nowhere", "picture", 1.0) is None
+    assert sink.promise("nowhere", "picture", 1.0) is None
+    before = sink.alarms(*PLACE)
+    assert before is not None
+    assert before.wanted_per_hour == 1.0
+    sink.accept(told("Ada", alarms_per_hour=100.0))
+    sink.accept(told("Ada", place=("nowhere", "picture"), alarms_per_hour=100.0))
     show(sink, fps=25.0, seconds=RENEW_S + 1)
     (request,) = asked(control)
     assert request.record is not None
     assert request.record.value < one.watches[0].threshold.value
+    assert request.alarms_per_hour == 100.0
     with pytest.raises(ValueError, match="above 0"):
-        sink.want(*PLACE, 0.0)
+        sink.promise(*PLACE, 0.0)
     known = sink.alarms(*PLACE)
     assert known is not None
     assert known.wanted_per_hour == 100.0
@@ -127,7 +138,7 @@ def test_a_zone_without_good_scores_has_no_promise(one: Camera) -> None:
     show(sink, fps=5.0, seconds=1.0)
     assert sink.alarms(*PLACE) is None
     with pytest.raises(DataError, match="at least 5"):
-        sink.want(*PLACE, 1.0)
+        sink.promise(*PLACE, 1.0)
 
 
 def test_the_stream_carries_the_request_out(one: Camera) -> None:
@@ -140,3 +151,27 @@ def test_the_stream_carries_the_request_out(one: Camera) -> None:
     assert {notice.kind for notice in sink.notices} == {"threshold_changed"}
     assert dict(sink.notices[0].values)["who"] == OWN_NAME
     assert "At 5.0" in sink.notices[0].detail
+
+
+def test_what_a_person_has_set_meanwhile_is_not_undone(one: Camera) -> None:
+    """A person's threshold that the keeper has not heard of yet, before or after it asks, stays."""
+    for first in (True, False):
+        control, sink, stop = Control(), CollectingSink(), threading.Event()
+        sink_of_rate = keeper(one, control)
+        of_person = SetThreshold(*PLACE, 7.0, None, "Ada")
+        if first:
+            control.put(of_person)
+        show(sink_of_rate, fps=5.0, seconds=RENEW_S + 1)
+        if not first:
+            control.put(of_person)
+        one.source = ListSource([GOOD] * 5, fps=5.0)
+        run_stream([one], detector(), [sink], OPTIONS, stop=stop, control=control)
+        assert one.watches[0].threshold.value == 7.0
+        one.watches[0].set_threshold(value=9.0)
+
+
+def test_hardly_any_alarms_are_a_promise_too() -> None:
+    """A number that is all but 0 gives a very high threshold, not an error."""
+    for per_hour in (1e-200, 5e-324):
+        assert promise_from_images(SCORES, per_hour, Pace(25.0, 3)).threshold.value > 1e9
+        assert promise_from_watch(SCORES, 10.0, per_hour).threshold.value > 1e9

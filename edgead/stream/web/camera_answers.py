@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgead.bundle import ThresholdRecord
+from edgead.evaluation.threshold import MIN_IMAGES
 from edgead.stream.meter import CameraStatus
 from edgead.stream.monitor import CameraView
 from edgead.stream.result import ZoneVerdict
@@ -57,8 +58,10 @@ def threshold_now(station: Station, camera: str, zone: ZoneFacts) -> ThresholdRe
         value = changed.value
     if value == zone.threshold.value:
         return zone.threshold
-    if changed is not None and changed.false_alarm_rate is not None:
-        by_rate = threshold_asked(zone, value=None, false_alarm_rate=changed.false_alarm_rate)
+    # the share above a value may be 0 or 1, or a guess where there are few good images: no threshold is made from those
+    rate = None if changed is None else changed.false_alarm_rate
+    if rate is not None and 0.0 < rate < 1.0 and len(zone.good_scores) >= MIN_IMAGES:
+        by_rate = threshold_asked(zone, value=None, false_alarm_rate=rate)
         if by_rate.value == value:
             return by_rate
     return threshold_asked(zone, value=value, false_alarm_rate=None)

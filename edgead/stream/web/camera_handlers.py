@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from edgead.bundle import ThresholdRecord
 from edgead.stream.control import SetThreshold
+from edgead.stream.threshold_range import ThresholdRange, threshold_range
 from edgead.stream.web import camera_models, streams
 from edgead.stream.web.camera_answers import camera_answer, rate_answer, threshold_asked, threshold_now
 from edgead.stream.web.endpoint import Call
@@ -60,18 +61,29 @@ def set_threshold(call: Call) -> camera_models.ThresholdAnswer:
     facts = call.camera()
     zone = call.zone(facts, call.request.path_params["zone"])
     before = threshold_now(call.station, facts.name, zone)
-    wanted, text = _wanted(call, facts, zone)
-    is_promise = call.body.alarms_per_hour is not None
+    meant = threshold_range(zone.good_scores, facts.scale, zone.threshold.value)
+    if call.body.value is not None:
+        _check_meant(meant, call.body.value)
+    wanted, sentence = _wanted(call, facts, zone)
+    _check_meant(meant, wanted.value)
+    warning, per_hour = meant.warning(wanted), call.body.alarms_per_hour
+    text = " ".join(filter(None, (warning, sentence or _meaning(call, facts, zone, wanted))))
     request = SetThreshold(
         facts.name, zone.name, call.body.value, call.body.false_alarm_rate, call.who,
-        record=wanted if is_promise else None, why=text if is_promise else "",
+        record=None if per_hour is None else wanted, why=warning if per_hour is None else text, alarms_per_hour=per_hour,
     )  # fmt: skip
     if not call.station.control.put(request):
         raise Refusal(503, "Too many requests wait for the stream already.", retry_s=1.0)
     return camera_models.ThresholdAnswer(before=before.value, after=wanted.value, rate=rate_answer(wanted), text=text)
 
 
+def _check_meant(meant: ThresholdRange, value: float) -> None:
+    if refusal := meant.refusal(value):
+        raise Refusal(422, refusal, hint="Nothing was changed.")
+
+
 def _wanted(call: Call, facts: CameraFacts, zone: ZoneFacts) -> tuple[ThresholdRecord, str]:
+    """The threshold that is asked for, and what is promised of it, where a promise was asked for."""
     body, station = call.body, call.station
     if body.alarms_per_hour is not None:
         if station.promise is None:
@@ -79,11 +91,14 @@ def _wanted(call: Call, facts: CameraFacts, zone: ZoneFacts) -> tuple[ThresholdR
                 409, "This stream cannot turn alarms per hour into a threshold.", hint="Give another of the three."
             )
         return station.promise(facts.name, zone.name, body.alarms_per_hour)
-    wanted = threshold_asked(zone, value=body.value, false_alarm_rate=body.false_alarm_rate)
+    return threshold_asked(zone, value=body.value, false_alarm_rate=body.false_alarm_rate), ""
+
+
+def _meaning(call: Call, facts: CameraFacts, zone: ZoneFacts, wanted: ThresholdRecord) -> str:
     forecast = None
-    if station.alarms_per_hour is not None:
-        forecast = station.alarms_per_hour(facts.name, zone.name, wanted)
-    return wanted, threshold_text(wanted) if forecast is None else f"{threshold_text(wanted)} {forecast.text}"
+    if call.station.alarms_per_hour is not None:
+        forecast = call.station.alarms_per_hour(facts.name, zone.name, wanted)
+    return threshold_text(wanted) if forecast is None else f"{threshold_text(wanted)} {forecast.text}"
 
 
 def threshold_text(threshold: ThresholdRecord) -> str:

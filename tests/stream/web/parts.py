@@ -18,11 +18,13 @@ import numpy as np
 from edgead.bundle import ThresholdRecord
 from edgead.prediction import Prediction
 from edgead.stream.alerts import Alert
-from edgead.stream.control import Control
+from edgead.stream.control import Control, SetThreshold
 from edgead.stream.frame import Frame
+from edgead.stream.inference import threshold_notice
 from edgead.stream.meter import CameraStatus, StreamStatus
 from edgead.stream.monitor import Monitor
 from edgead.stream.result import Notice, NoticeKind, Result, ZoneVerdict
+from edgead.stream.watch import RuleOptions, ZoneWatch
 from edgead.stream.web.address import Address
 from edgead.stream.web.options import WebOptions
 from edgead.stream.web.server import WebServer
@@ -190,6 +192,24 @@ def notice(
 ) -> Notice:
     frame = None if value is None else Frame(plain(value), 77, time.monotonic(), "fake")
     return Notice(camera, kind, detail, time.monotonic(), frame, tuple(values.items()))
+
+
+def carry_out(station: Station) -> list[Notice]:
+    """Do what was asked of the stream, and tell the monitor, as the inference thread does; what it was told."""
+    notices = []
+    for request in station.control.take_all():
+        if not isinstance(request, SetThreshold):
+            continue
+        camera = station.facts.camera(request.camera)
+        zone = None if camera is None else camera.zone(request.zone)
+        assert zone is not None
+        watch = ZoneWatch(zone.shape, (2, 2), zone.good_scores, zone.threshold, RuleOptions())
+        change = watch.set_threshold(
+            value=request.value, false_alarm_rate=request.false_alarm_rate, record=request.record
+        )
+        notices.append(threshold_notice(request, change))
+        station.monitor.accept(notices[-1])
+    return notices
 
 
 def known_token() -> TokenCheck:

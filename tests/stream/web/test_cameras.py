@@ -16,8 +16,9 @@ from edgead.errors import DataError
 from edgead.stream.alerts import Alert
 from edgead.stream.control import SetThreshold
 from edgead.stream.watch import RuleOptions, ZoneWatch
+from edgead.stream.web.camera_answers import threshold_now
 from edgead.stream.web.camera_models import ThresholdRequest
-from edgead.stream.web.station import AlarmForecast, Station
+from edgead.stream.web.station import AlarmForecast, Station, ZoneFacts
 from edgead.stream.zones import ZoneShape
 
 from ..fakes import BAD, THRESHOLD
@@ -29,6 +30,7 @@ from .parts import (
     SIDE,
     STARTED_WITH,
     Browser,
+    carry_out,
     judged,
     make_station,
     notice,
@@ -212,6 +214,56 @@ def test_a_changed_threshold_is_told(station: Station, browser: Browser) -> None
 
 
 @pytest.mark.parametrize(
+    ("body", "said"),
+    [({"value": -5}, "every good picture would alarm"), ({"value": -1e-6}, "every good picture would alarm"),
+     ({"value": 1e300}, "nothing could alarm"), ({"value": 20}, "nothing could alarm"),
+     ({"false_alarm_rate": 1e-300}, "nothing could alarm")],
+)  # fmt: skip
+def test_a_threshold_that_cannot_be_meant_is_refused(
+    station: Station, browser: Browser, body: dict[str, float], said: str
+) -> None:
+    """The answer gives the range, its ends are granted, and the stream hears nothing of the rest."""
+    path = f"{CAMERA}/zones/picture/threshold"
+    reply = browser.send("PUT", path, body)
+    assert (reply.status, station.control.take_all()) == (422, [])
+    assert said in reply.message
+    assert "It may be 0 (the smallest score of the good images) to 4.145 (" in reply.message
+    for end in (0, 4.145):
+        assert browser.send("PUT", path, {"value": end}).status == 200
+
+
+def test_an_unusual_threshold_is_granted_loudly(station: Station, browser: Browser) -> None:
+    """The answer and the event say what it does; after it everything can be asked, and it can be taken back."""
+    path = f"{CAMERA}/zones/picture/threshold"
+    for body, said in (
+        ({"value": 0.0}, "half of the good pictures or more"),
+        ({"false_alarm_rate": 0.7}, "half of the good pictures or more"),
+        ({"value": 3.0}, "only very strong anomalies"),
+    ):
+        answer = browser.send("PUT", path, body).json
+        assert said in answer["text"]
+        (notice_of_it,) = carry_out(station)
+        assert said in notice_of_it.detail
+        for address in (CAMERA, "/api/v1/cameras", f"{CAMERA}/scores", "/metrics"):
+            assert browser.get(address).status == 200, (body, address)
+        assert browser.get(CAMERA).json["zones"][0]["threshold"] == answer["to"]
+    assert browser.send("PUT", path, {"value": THRESHOLD}).json["to"] == THRESHOLD
+    assert "Careful" not in carry_out(station)[0].detail
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, 0.5])
+def test_a_share_that_makes_no_threshold(tmp_path: Path, rate: float) -> None:
+    """A value above or below all good scores, and a guess where there are too few, are told without an error."""
+    station = make_station(tmp_path)
+    facts = station.facts.cameras[0]
+    few = ZoneFacts(ZoneShape("picture"), STARTED_WITH, (0.1, 0.2))
+    values = {"zone": "picture", "who": "x", "from": THRESHOLD, "to": -5.0, "false_alarm_rate": rate}
+    station.monitor.accept(notice("threshold_changed", "", **values))
+    for zone in (facts.zones[0], few):
+        assert threshold_now(station, LINE, zone).value == -5.0
+
+
+@pytest.mark.parametrize(
     "body",
     [{}, {"value": 1, "false_alarm_rate": 0.1}, {"value": "x"}, {"false_alarm_rate": 0}, {"false_alarm_rate": 1},
      {"alarms_per_hour": -1}, {"value": None}, {"value": 1, "extra": 2}, [], 3, "text", None],
@@ -270,7 +322,7 @@ def test_alarms_per_hour(tmp_path: Path, no_trace: None) -> None:
         )
         (request,) = station.control.take_all()
         assert request == SetThreshold(
-            LINE, "picture", None, None, "script", record=wanted, why="line/picture: 2 an hour"
+            LINE, "picture", None, None, "script", record=wanted, why="line/picture: 2 an hour", alarms_per_hour=2.0
         )  # fmt: skip
         reply = browser.send("PUT", path, {"alarms_per_hour": 0.1})
         assert (reply.status, reply.message, reply.json["error"]["hint"]) == (
