@@ -95,7 +95,9 @@ class CameraFeed:
         if prepared is None:
             return Notice(self.camera.name, kind, detail, time.monotonic())
         values = () if prepared.fault_kind is None else (("fault", prepared.fault_kind),)
-        return Notice(self.camera.name, kind, detail, time.monotonic(), prepared.frame, values)
+        return Notice(
+            self.camera.name, kind, detail, time.monotonic(), prepared.frame, values, self.time_s(prepared)
+        )  # fmt: skip
 
     def status(self) -> CameraStatus:
         last, source = self.last, self.camera.source

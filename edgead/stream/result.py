@@ -104,6 +104,7 @@ class Notice:
         at_s: Monotonic time, in seconds.
         frame: The picture, where it is about one.
         values: What a machine would like to know, for example `from`, `to` and `who` of a changed threshold.
+        time_s: Of the picture, on the source's own time line.
     """
 
     camera: str
@@ -112,3 +113,4 @@ class Notice:
     at_s: float
     frame: Frame | None = None
     values: tuple[tuple[str, str | float | None], ...] = ()
+    time_s: float | None = None

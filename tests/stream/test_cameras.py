@@ -214,6 +214,7 @@ def test_faulty_pictures_are_said_and_not_judged() -> None:
     assert (sink.notices[0].detail, sink.notices[0].values) == ("black picture", (("fault", "black"),))
     assert sink.notices[-1].values == ()
     assert [notice.frame.index for notice in sink.notices if notice.frame] == [2, 2, 3, 4, 5]
+    assert [notice.time_s for notice in sink.notices] == [0.2, 0.2, 0.3, 0.4, 0.5]
     # BAD, fault, BAD would be two of three frames without the interruption
     assert kinds(of(sink, "line")) == [(7, "opened")]
     assert (summary.n_processed, summary.n_unjudged, summary.n_captured) == (6, 3, 9)

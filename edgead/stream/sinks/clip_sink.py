@@ -9,8 +9,9 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,8 @@ _MAX_WAITING = 8
 _WRITE_S = 120.0
 _FINISH_S = 6.0
 _POLL_S = 0.2
+# How much later than a clip's end its last picture may come through the stream.
+_LATE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,13 @@ class _Request:
     camera: str
     alert_ids: tuple[str, ...]
     opened_s: float
+    asked_s: float
 
 
 class ClipSink:
     """Keeps the last seconds of every camera and writes a clip for each alert that asks for one.
 
+    Pictures that were not judged are shown too. A clip ends early where the camera is lost or gives no more pictures.
     A picture is shrunk and encoded on this sink's thread, a clip in a process of its own; neither holds the stream up: a
     sink that cannot follow misses frames. Opened and closed by the stream; `request` and `finish` are for the spool's sink.
     """
@@ -77,6 +82,7 @@ class ClipSink:
         self._cells: dict[str, int] = {}
         self._lock = threading.Lock()
         self._rings: dict[str, ClipRing] = {}
+        self._heard_s: dict[str, float] = {}
         self._requests: list[_Request] = []
         self._due: queue.Queue[tuple[_Request, list[ClipFrame]]] = queue.Queue(_MAX_WAITING)
         self._is_closed = threading.Event()
@@ -93,30 +99,37 @@ class ClipSink:
         return None
 
     def wants(self, item: Item) -> bool:
-        if not isinstance(item, Result):
-            return item.kind in ("camera_lost", "camera_failed")
+        shown = _shown(item)
+        if shown is None:
+            return not isinstance(item, Result) and item.kind in ("camera_lost", "camera_failed")
         # one frame per 1 / fps of the source's time
-        cell = math.floor(item.time_s * self._options.fps + 1e-6)
-        if item.is_repeat or self._cells.get(item.camera) == cell:
+        cell = math.floor(shown[0] * self._options.fps + 1e-6)
+        if self._cells.get(item.camera) == cell:
             return False
         self._cells[item.camera] = cell
         return True
 
     def accept(self, item: Item) -> None:
-        if isinstance(item, Result):
-            frame = ClipFrame(item.time_s, _small_jpeg(item.frame.image, self._options.max_side_px))
-            with self._lock:
-                self._ring(item.camera).add(frame)
-            self._take_due(item.camera, item.time_s)
-        else:
+        shown = _shown(item)
+        if shown is None:
             self._take_due(item.camera, None)
+            return
+        time_s, image = shown
+        # first what is over: after a pause the new picture pushes all the others out of the ring
+        self._take_due(item.camera, time_s)
+        frame = ClipFrame(time_s, _small_jpeg(image, self._options.max_side_px))
+        with self._lock:
+            self._ring(item.camera).add(frame)
+            self._heard_s[item.camera] = time.monotonic()
 
     def request(self, camera: str, alert_ids: Sequence[str], opened_s: float) -> None:
         """Ask for a clip around `opened_s`, on the source's time line, for alerts that one frame opened."""
         with self._lock:
-            self._requests.append(_Request(camera, tuple(alert_ids), opened_s))
+            self._requests.append(_Request(camera, tuple(alert_ids), opened_s, time.monotonic()))
             newest_s = self._ring(camera).newest_s
-        self._take_due(camera, newest_s if newest_s is not None else opened_s)
+        self._start_writer()
+        if newest_s is not None:
+            self._take_due(camera, newest_s)
 
     def finish(self) -> None:
         """Write the clips that are still asked for, as far as they go; what takes too long is given up."""
@@ -141,24 +154,29 @@ class ClipSink:
         return self._rings[camera]
 
     def _take_due(self, camera: str, now_s: float | None) -> None:
-        """Hand requests over whose time has come; all of the camera's where `now_s` is None."""
+        """Hand requests over that a picture of `now_s` is too late for; all of the camera's where `now_s` is None."""
+        post_s = self._options.post_s
+        self._take(
+            lambda request: request.camera == camera and (now_s is None or now_s > request.opened_s + post_s)
+        )  # fmt: skip
+
+    def _take_silent(self) -> None:
+        """Hand requests over whose camera has given no picture for so long that none of the clip can come any more."""
+        since_s = time.monotonic() - self._options.post_s - _LATE_S
+        self._take(lambda request: max(request.asked_s, self._heard_s.get(request.camera, 0.0)) < since_s)
+
+    def _take(self, is_due: Callable[[_Request], bool]) -> None:
         options = self._options
         with self._lock:
-            due = [
-                request
-                for request in self._requests
-                if request.camera == camera and (now_s is None or now_s >= request.opened_s + options.post_s)
-            ]
+            due = [request for request in self._requests if is_due(request)]
             self._requests = [request for request in self._requests if request not in due]
-            cuts = [self._ring(camera).cut(r.opened_s - options.pre_s, r.opened_s + options.post_s) for r in due]
+            cuts = [self._ring(r.camera).cut(r.opened_s - options.pre_s, r.opened_s + options.post_s) for r in due]
         for request, frames in zip(due, cuts, strict=True):
             try:
                 self._due.put_nowait((request, frames))
             except queue.Full:
                 _LOG.warning("Too many alerts at once: the alert %s gets no clip", request.alert_ids[0])
                 self._note(request, None, "failed")
-        if due:
-            self._start_writer()
 
     def _start_writer(self) -> None:
         with self._lock:
@@ -170,10 +188,13 @@ class ClipSink:
 
     def _write_all(self) -> None:
         while True:
+            self._take_silent()
+            # looked at before the queue: what came before the end is written
+            is_closed = self._is_closed.is_set()
             try:
                 request, frames = self._due.get(timeout=_POLL_S)
             except queue.Empty:
-                if self._is_closed.is_set():
+                if is_closed:
                     return
                 continue
             try:
@@ -231,6 +252,15 @@ class ClipSink:
         has_not = {"pictures_missing": {"clip": reason}}
         for alert_id in request.alert_ids:
             self._spool.update({"id": alert_id, **(has if reason is None else has_not)})
+
+
+def _shown(item: Item) -> tuple[float, Image] | None:
+    """Time and picture of an item that a clip shows, on the source's own time line."""
+    if isinstance(item, Result):
+        return None if item.is_repeat else (item.time_s, item.frame.image)
+    if item.kind != "picture" or item.frame is None or item.time_s is None:
+        return None
+    return item.time_s, item.frame.image
 
 
 def _small_jpeg(image: Image, max_side_px: int) -> bytes:

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgead.stream.frame import Frame
 from edgead.stream.result import Notice
 from edgead.stream.sinks.clip_file import MAX_GAP_S, packed, write_clip
 from edgead.stream.sinks.clip_ring import ClipFrame, ClipRing
@@ -208,6 +209,52 @@ def test_a_clip_is_cut_short_when_no_frame_follows(tmp_path: Path, how: str) -> 
             wait_for_clip(target)
         sink.finish()
         assert len(frames_of(wait_for_clip(target))) == 6
+
+
+def test_a_pause_after_the_opening_loses_nothing(tmp_path: Path) -> None:
+    """The first frame after it is too late for the clip and pushes all the others out of the memory."""
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, OPTIONS)
+        watch(sink, {index / 5: 100 for index in range(10)})
+        target.append(opened(1))
+        sink.request("line 1", [alert_id(1)], 1.8)
+        watch(sink, {25.0: 200})
+        assert frames_of(wait_for_clip(target)) == pytest.approx([100] * 6, abs=6)
+        sink.finish()
+
+
+def test_a_clip_shows_pictures_that_were_not_judged(tmp_path: Path) -> None:
+    """What made them unfit may be what happened: a lamp that went out, a thing before the camera."""
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, OPTIONS)
+        watch(sink, {index / 5: 100 for index in range(10)})
+        target.append(opened(1))
+        sink.request("line 1", [alert_id(1)], 1.8)
+        black = Frame(np.zeros((48, 64, 3), np.uint8), 0, 0.0, "line")
+        begins = Notice("line 1", "picture_fault", "black", 0.0, black, (), 2.0)
+        assert not sink.wants(begins), "the same picture comes once more as one that was not judged"
+        for index in range(20, 40):
+            notice = Notice("line 1", "picture", "black", 0.0, black, (), index / 10)
+            if sink.wants(notice):
+                sink.accept(notice)
+        assert frames_of(wait_for_clip(target)) == pytest.approx([100] * 6 + [0] * 5, abs=6)
+        sink.finish()
+
+
+def test_a_camera_that_falls_silent_gets_its_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watched folder's next picture may come in a day, a file's never; nobody says that they are lost."""
+    monkeypatch.setattr("edgead.stream.sinks.clip_sink._LATE_S", 0.1)
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, OPTIONS)
+        watch(sink, {index / 5: 100 for index in range(10)})
+        target.append(opened(1))
+        sink.request("line 1", [alert_id(1)], 1.8)
+        time.sleep(0.5)
+        watch(sink, {2.0: 100})
+        time.sleep(0.8)
+        assert target.evidence(alert_id(1), "clip") is None, "its last picture is younger than the clip is long"
+        assert len(frames_of(wait_for_clip(target))) == 7
+        sink.finish()
 
 
 def test_no_clip_without_frames_or_room(tmp_path: Path) -> None:
