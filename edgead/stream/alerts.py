@@ -146,6 +146,10 @@ class AlertState:
         """For a change of the threshold: frames judged by the old one open no alert under the new one."""
         return replace(self, recent=())
 
+    def interrupt(self) -> AlertState:
+        """Frames are missing: those before and after them neither open nor close an alert together."""
+        return replace(self, recent=(), quiet_frames=0)
+
 
 Step = tuple[AlertState, AlertEvent | None]
 

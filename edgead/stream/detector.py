@@ -27,6 +27,7 @@ class PreparedFrame:
         fault: What is wrong with the camera.
         is_usable: Whether it is to be judged.
         fault_kind: Name of the fault, for machines.
+        n_outages: How often the source had been lost and found before it.
     """
 
     frame: Frame
@@ -35,6 +36,7 @@ class PreparedFrame:
     fault: str | None = None
     is_usable: bool = True
     fault_kind: str | None = None
+    n_outages: int = 0
 
 
 class Detector:

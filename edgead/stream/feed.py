@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from edgead.errors import EdgeadError
 from edgead.stream.alerts import AlertEvent
@@ -32,6 +33,11 @@ class CameraFeed:
         changed: Shared by the queues of all cameras.
         stop: Ends the capture.
         on_failure: Gets the feed and what its source raised, on the capture thread.
+
+    Attributes:
+        failure: What its source raised.
+        last, fault, n_outages, is_over: The last result, the fault of its pictures, the outages that its zones know of
+            and whether their alerts were ended; written by the inference thread alone.
     """
 
     def __init__(
@@ -55,6 +61,8 @@ class CameraFeed:
         self.failure: Exception | None = None
         self.last: Result | None = None
         self.fault: str | None = None
+        self.n_outages = 0
+        self.is_over = False
         self.n_captured = 0
         self._detector = detector
         self._fallback_fps = fallback_fps
@@ -64,6 +72,8 @@ class CameraFeed:
         self._first_captured_s: float | None = None
         self._hang_s = hang_s
         self._heard_s = time.monotonic()
+        self._state_since_s: float | None = None
+        self._n_outages = 0
         self._phase = "waiting"
         self.thread = threading.Thread(target=self._capture, name=f"edgead capture {camera.name}", daemon=True)
 
@@ -186,9 +196,11 @@ class CameraFeed:
         try:
             with self.camera.source as source:
                 for frame in itertools.islice(source.frames(self._stop), self._limit):
+                    self._count_outage()
                     self.n_captured += 1
                     self._heard_s = time.monotonic()
-                    if not self.slot.put(self._prepare(self._detector.prepare(frame))):
+                    prepared = replace(self._detector.prepare(frame), n_outages=self._n_outages)
+                    if not self.slot.put(self._prepare(prepared)):
                         return
         except Exception as error:
             self.failure = error
@@ -198,6 +210,15 @@ class CameraFeed:
         finally:
             self.slot.close()
 
+    def _count_outage(self) -> None:
+        """Whether the source was lost or hung since the last frame; counted, because the first frame after it may be dropped."""
+        source, before_s = self.camera.source, self._state_since_s
+        self._state_since_s = None if source.report.state is None else source.report.state.since_s
+        was_lost = self._state_since_s != before_s
+        was_hung = source.live and time.monotonic() - self._heard_s > self._hang_s
+        if self.n_captured and (was_lost or was_hung):
+            self._n_outages += 1
+
     def _prepare(self, prepared: PreparedFrame) -> PreparedFrame:
         check = self.camera.check_picture
         if check is None:
@@ -205,7 +226,9 @@ class CameraFeed:
         start = time.perf_counter()
         found = check(prepared.image, prepared.frame.captured_at_s)
         spent_ms = prepared.prepare_ms + (time.perf_counter() - start) * 1e3
-        return PreparedFrame(prepared.frame, prepared.image, spent_ms, found.fault, found.is_usable, found.kind)
+        return replace(
+            prepared, prepare_ms=spent_ms, fault=found.fault, is_usable=found.is_usable, fault_kind=found.kind
+        )  # fmt: skip
 
 
 def events_of(verdicts: tuple[ZoneVerdict, ...]) -> list[AlertEvent]:

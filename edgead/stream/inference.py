@@ -71,7 +71,11 @@ class Inference:
             taken = take_each(slots)
             if taken:
                 self._judge([(self._feeds[index], prepared) for index, prepared in taken])
-            elif all(slot.is_finished for slot in slots):
+            for feed in self._feeds:
+                # nothing else would end its alerts while other cameras go on
+                if feed.slot.is_finished:
+                    self._finish(feed)
+            if not taken and all(slot.is_finished for slot in slots):
                 break
             if self._max_frames is not None and self.n_processed >= self._max_frames:
                 self.ended_by = "max_frames"
@@ -84,12 +88,16 @@ class Inference:
     def finish(self) -> None:
         """Close the alerts that go on."""
         for feed in self._feeds:
-            last = feed.last
-            if last is None:
-                continue
-            verdicts = tuple(watch.finish(last.time_s) for watch in feed.camera.watches)
-            if events_of(verdicts) and (repeat := feed.repeat(verdicts)):
-                self._hand_out(repeat)
+            self._finish(feed)
+
+    def _finish(self, feed: CameraFeed) -> None:
+        if feed.is_over or feed.last is None:
+            return
+        feed.is_over = True
+        time_s = feed.last.time_s
+        verdicts = tuple(watch.finish(time_s) for watch in feed.camera.watches)
+        if events_of(verdicts) and (repeat := feed.repeat(verdicts)):
+            self._hand_out(repeat)
 
     def _raise_failure(self) -> None:
         failures = [feed.failure for feed in self._feeds if feed.failure is not None]
@@ -98,6 +106,9 @@ class Inference:
 
     def _judge(self, taken: list[tuple[CameraFeed, PreparedFrame]]) -> None:
         for feed, prepared in taken:
+            if prepared.n_outages != feed.n_outages:
+                feed.n_outages = prepared.n_outages
+                self._interrupt(feed)
             if prepared.fault != feed.fault:
                 self._fault_changed(feed, prepared)
             if not prepared.is_usable:
@@ -140,9 +151,12 @@ class Inference:
             self._hand_out(feed.notice("picture_ok", "the pictures are fine again", prepared))
             return
         _LOG.warning("%s: %s", feed.camera.name, prepared.fault)
+        self._interrupt(feed)
+        self._hand_out(feed.notice("picture_fault", prepared.fault, prepared))
+
+    def _interrupt(self, feed: CameraFeed) -> None:
         for watch in feed.camera.watches:
             watch.interrupt()
-        self._hand_out(feed.notice("picture_fault", prepared.fault, prepared))
 
     def _carry_out(self, request: Request) -> None:
         for feed in self._feeds:

@@ -60,7 +60,7 @@ class Result:
         source_fps: Frame rate of the source's time line.
         measured_fps: Frames per second that the camera achieves at the moment.
         zones: The verdict of every zone.
-        is_repeat: True for the last frame of a stream or an acknowledged one, sent once more with the events that
+        is_repeat: True for the last frame of a camera or an acknowledged one, sent once more with the events that
             have no frame of their own.
     """
 

@@ -179,8 +179,8 @@ class ZoneWatch:
         self._state = AlertState(alert=held)
 
     def interrupt(self) -> None:
-        """Frames are missing: those before and after them do not open an alert together."""
-        self._state = self._state.forget_recent()
+        """Frames are missing: those before and after them neither open nor close an alert together."""
+        self._state = self._state.interrupt()
 
     def set_threshold(
         self,

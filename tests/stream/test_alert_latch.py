@@ -170,3 +170,14 @@ def test_a_lower_threshold_does_not_use_frames_judged_by_the_old_one() -> None:
     assert event is None
     state, event = step(rules, state, Observation(2.0), frame_index=2, time_s=2.0)
     assert event is not None
+
+
+def test_quiet_frames_before_a_gap_do_not_close_with_those_after_it() -> None:
+    """Nobody knows what was between them."""
+    rules = AlertRules(THRESHOLD, CLOSING, 1, 1, 2, cooldown_s=0.0)
+    state, _ = play(rules, [Observation(2.0), Observation(0.1)])
+    state, event = step(rules, state.interrupt(), Observation(0.1), frame_index=2, time_s=2.0)
+    assert event is None
+    state, event = step(rules, state, Observation(0.1), frame_index=3, time_s=3.0)
+    assert event is not None
+    assert event.kind == "closed"

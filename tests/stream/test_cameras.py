@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -18,6 +18,8 @@ from edgead.imaging import Image
 from edgead.runner import FakeRunner, Outputs
 from edgead.stream.camera import PictureCheck
 from edgead.stream.control import Acknowledge, Control, SetThreshold
+from edgead.stream.feed import CameraFeed
+from edgead.stream.frame import Frame
 from edgead.stream.meter import StreamStatus
 from edgead.stream.pipeline import run_stream
 from edgead.stream.result import Result
@@ -317,6 +319,98 @@ def test_a_stream_that_ends_leaves_a_latched_alert_held_and_a_new_one_goes_on_wi
     assert verdict is not None
     assert verdict.event is not None
     assert (verdict.alert_id, verdict.event.kind) == (last.alert_id, "closed")
+
+
+@pytest.mark.parametrize("error", [None, SourceError("the camera died")])
+@pytest.mark.parametrize("latch", [False, True])
+def test_a_camera_that_is_over_ends_its_alerts_though_others_go_on(latch: bool, error: SourceError | None) -> None:
+    """At once and once: it closes, or is held where it latches and closes when somebody acknowledges it."""
+    control, sink, stop, seen = Control(), CollectingSink(), threading.Event(), []
+    over = camera(ListSource([BAD] * 3, error=error), watch(replace(RULES, latch=latch)), name="over")
+    other = camera(ListSource([GOOD], live=True, endless=True, pace_s=0.01), name="other")
+
+    def watching(status: StreamStatus) -> None:
+        seen.append((status.cameras[0].is_alert_open, status.cameras[0].is_held))
+        events = [zone for r in sink.results for zone in r.zones if zone.event is not None]
+        if len(events) == 2 and latch:
+            assert events[-1].alert_id is not None
+            control.put(Acknowledge(events[-1].alert_id, "Ada"))
+        if (len(events) == 2 + latch and seen[-1] == (False, False)) or len(seen) > 50:
+            stop.set()
+
+    run_stream([over, other], detector(), [sink], OPTIONS, stop=stop, control=control, on_status=watching)
+    events = [zone.event for r in sink.results for zone in r.zones if zone.event is not None]
+    assert [event.kind for event in events] == ["opened", *["held"] * latch, "closed"]
+    assert events[-1].alert.ended_by == ("acknowledged" if latch else "end_of_stream")
+    assert events[1].alert.closed_s == (None if latch else 0.2)
+    assert len(seen) <= 50, "it ended with the stream"
+
+
+class OutageSource(ListSource):
+    """Is lost and found before the frames `before`; a live one gives its next frame when `n_seen` knows of the last."""
+
+    def __init__(
+        self,
+        values: Sequence[int],
+        before: Sequence[int],
+        *,
+        live: bool = False,
+        n_seen: Callable[[], int] | None = None,
+    ) -> None:
+        super().__init__(values, live=live)
+        self.report.state = SourceState("running", 0.0)
+        self._before = before
+        self._n_seen = n_seen
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        for frame in super().frames(stop):
+            while self._n_seen is not None and self._n_seen() < frame.index:
+                stop.wait(0.005)
+            if frame.index in self._before:
+                self.lose(frame.index)
+            yield frame
+
+    def lose(self, index: int) -> None:
+        self.report.state = SourceState("reconnecting", index + 0.1)
+        self.report.state = SourceState("running", index + 0.2)
+
+
+def test_frames_before_and_after_an_outage_count_for_nothing_together() -> None:
+    """Two of three frames open and two quiet ones in a row close: one before and one after are not two."""
+    sink = CollectingSink()
+    values = [BAD, BAD, GOOD, GOOD, BAD, BAD, GOOD, GOOD, GOOD]
+    run_stream([camera(OutageSource(values, [1, 7]))], detector(), [sink], OPTIONS, stop=threading.Event())
+    assert [r.frame.index for r in of(sink, "line")] == list(range(9))
+    assert kinds(of(sink, "line")) == [(5, "opened"), (8, "closed")]
+
+
+def test_frames_before_and_after_a_capture_that_hung_open_nothing_together() -> None:
+    """Its driver says nothing of it: what tells is the time without a frame."""
+
+    class HangingSource(OutageSource):
+        def lose(self, index: int) -> None:
+            time.sleep(0.5)
+
+    sink = CollectingSink()
+    source = HangingSource([BAD, BAD, GOOD, GOOD, BAD, BAD], [1], live=True, n_seen=lambda: len(of(sink, "line")))
+    other = camera(ListSource([GOOD], live=True), name="other")
+    run_stream(
+        [camera(source), other], detector(), [sink], replace(OPTIONS, capture_timeout_s=0.3), stop=threading.Event()
+    )  # fmt: skip
+    assert kinds(of(sink, "line")) == [(5, "opened")]
+
+
+def test_an_outage_is_known_though_its_first_frame_is_dropped() -> None:
+    """The newest frame wins; it says how many outages were before it."""
+    feed = CameraFeed(
+        camera(OutageSource([BAD] * 5, [1, 3], live=True)), detector(), queue_size=1, fallback_fps=10.0, limit=None,
+        hang_s=60.0, changed=threading.Condition(), stop=threading.Event(), on_failure=lambda feed, error: None,
+    )  # fmt: skip
+    feed.thread.start()
+    feed.thread.join(5)
+    newest = feed.slot.take()
+    assert newest is not None
+    assert (newest.frame.index, newest.n_outages) == (4, 2)
 
 
 def test_an_engine_that_hangs_ends_the_stream() -> None:
