@@ -106,14 +106,18 @@ def _verdict(table_: Table, records: Mapping[str, Record]) -> str:
     lines = []
     for data in table_.data_sets:
         before = _test(records, "usf", data, "fp32", data, "image_auroc")
-        after = _test(records, "usf", data, "int8-gated", data, "image_auroc")
-        if before is None or after is None:
-            continue
-        coverage = records[f"usf-{data}-int8-gated"]["coverage"]
-        holds = abs(after - before) * 100 <= GOAL_POINTS and coverage >= GOAL_COVERAGE
-        lines.append(
-            f"- {data}: {100 * (after - before):+.2f} points, {coverage:.1%}: {'holds' if holds else 'missed'}"
-        )
+        said = []
+        for form, where in (("int8-gated", ""), ("int8-gated-tensorrt", "in TensorRT's form ")):
+            after = _test(records, "usf", data, form, data, "image_auroc")
+            if before is None or after is None:
+                continue
+            coverage = records[f"usf-{data}-{form}"]["coverage"]
+            holds = abs(after - before) * 100 <= GOAL_POINTS and coverage >= GOAL_COVERAGE
+            said.append(
+                f"{where}{100 * (after - before):+.2f} points, {coverage:.1%}: {'holds' if holds else 'missed'}"
+            )
+        if said:
+            lines.append(f"- {data}: {'; '.join(said)}")
     if not lines:
         return ""
     goal = f"Goal for gated INT8 of USF: within {GOAL_POINTS} points of fp32 with {GOAL_COVERAGE:.0%} of the multiply-adds in int8."
