@@ -128,7 +128,9 @@ def test_an_engine_is_built_judged_installed_and_used(
         own = record.lower.calibration["disc"].threshold.value
         assert measured["threshold"] == pytest.approx(own)
         assert own != shipped
-        assert own == pytest.approx(shipped, rel=0.5)
+        # from five images: an engine whose scores are ranked alike still has another tail
+        assert shipped / 2 < own < 2 * shipped
+        assert record.lower.gate.score_correlation > 0.9
         assert content["gate"]["score_correlation"] > (0.999 if precision == "fp16" else 0.8)
         assert_precisions(content, bundle, version, precision)
         assert_own_scores(bundle)
