@@ -1,42 +1,122 @@
-"""The picture read as the 8-bit integers that it is."""
+"""The picture read as the 8-bit integers that it is, in the order in which it comes."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgead.precision.graph import Graph
+from edgead.precision.graph import Graph, attribute
 
 
 def read_integers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Make the cast and the scale of the picture one DequantizeLinear.
+    """Make what a graph does with its picture before it computes one DequantizeLinear.
 
-    The Transpose before it then moves bytes instead of floats: less of the 0.35 of 8.5 ms that a picture of 320 x 320
-    pixels took (INT8 engine, two threads, profile). The results are the same to the bit.
+    - Cast and scale become DequantizeLinear: the Transpose before it then moves bytes instead of floats. The results are
+      the same to the bit.
+    - Where a convolution alone reads the shifted picture, it reads rows of 3 W numbers instead of 3 planes, with a kernel
+      3 times as wide: a picture of `(H, W, 3)` needs no Transpose. Only the order of sums changes.
+    - A shift by whole grey levels becomes the zero point.
+
+    The first convolution and what is in front of it took 0.49 ms instead of 0.64 of about 8 (INT8 engine of magnetic_tile,
+    two threads, profile).
 
     Args:
-        model: Float32, whose scale is a scalar: see `use_scalars`. Others are returned as they are.
+        model: Float32, whose scale and shift are scalars: see `use_scalars`. Others are returned as they are.
     """
     graph = Graph(model)
     image = graph.model.graph.input[0]
     if image.type.tensor_type.elem_type != TensorProto.UINT8:
         return graph.model
     nodes: list[onnx.NodeProto] = []
+    replaced: set[str] = set()
     for node in graph.nodes:
         transpose = _transpose_of_picture(graph, node, image.name)
         if transpose is None:
-            nodes.append(node)
+            nodes += [node] if node.output[0] not in replaced else []
             continue
-        base = f"{node.name}/integers"
-        graph.set_constant(f"{base}/zero_point", np.asarray(0, np.uint8))
-        turned = helper.make_node("Transpose", [image.name], [f"{base}/turned"], f"{base}/turned")
-        turned.attribute.extend(transpose.attribute)
-        names = [f"{base}/turned", node.input[1], f"{base}/zero_point"]
-        nodes += [turned, helper.make_node("DequantizeLinear", names, node.output, node.name)]
-    if len(nodes) > len(graph.nodes):
+        scale = node.input[1]
+        add, convolution = _first_convolution(graph, node) or (None, None)
+        if add is not None and convolution is not None and _permutation(transpose) == [0, 3, 1, 2]:
+            nodes += _read_rows(graph, image, scale, add, convolution)
+            replaced |= {add.output[0], convolution.output[0]}
+        else:
+            nodes += _read_planes(graph, image.name, node, transpose)
+    if len(nodes) != len(graph.nodes) or replaced:
         graph.replace_nodes(_without_unread(nodes, graph.outputs))
+        graph.drop_unused()
     return graph.model
+
+
+def _first_convolution(graph: Graph, multiply: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
+    """The shift by a scalar behind the scale, and the plain convolution that alone reads it."""
+    add = _only_reader(graph, multiply.output[0], "Add")
+    convolution = _only_reader(graph, add.output[0], "Conv") if add is not None else None
+    if add is None or convolution is None or not graph.is_constant(add.input[1]) or graph.constant(add.input[1]).shape:
+        return None
+    lists = {a.name: list(a.ints) for a in convolution.attribute}
+    plain = (
+        graph.is_constant(convolution.input[1])
+        and attribute(convolution, "group", 1) == 1
+        and set(lists.get("dilations", [1])) == {1}
+        and "auto_pad" not in lists
+    )
+    return (add, convolution) if plain else None
+
+
+def _permutation(transpose: onnx.NodeProto) -> list[int]:
+    return [size for a in transpose.attribute if a.name == "perm" for size in a.ints]
+
+
+def _only_reader(graph: Graph, tensor: str, kind: str) -> onnx.NodeProto | None:
+    readers = graph.consumers.get(tensor, [])
+    alone = len(readers) == 1 and tensor not in graph.outputs and readers[0].op_type == kind
+    return readers[0] if alone else None
+
+
+def _read_rows(
+    graph: Graph, image: onnx.ValueInfoProto, scale: str, add: onnx.NodeProto, convolution: onnx.NodeProto
+) -> list[onnx.NodeProto]:
+    """What reads the picture as one plane of `(H, 3 W)`, up to the first convolution and with it."""
+    height, width, channels = (size.dim_value for size in image.type.tensor_type.shape.dim[1:])
+    weight = graph.constant(convolution.input[1])
+    outputs, _, rows, columns = weight.shape
+    grey_levels = -float(graph.constant(add.input[1])) / float(graph.constant(scale))
+    is_whole = grey_levels == round(grey_levels) and 0 <= grey_levels <= 255
+    base = f"{convolution.name}/rows"
+    values: dict[str, NDArray[np.generic]] = {
+        "shape": np.asarray([-1, 1, height, width * channels], np.int64),
+        "zero_point": np.asarray(grey_levels if is_whole else 0, np.uint8),
+        "weight": weight.transpose(0, 2, 3, 1).reshape(outputs, 1, rows, columns * channels),
+    }
+    for name, value in values.items():
+        graph.set_constant(f"{base}/{name}", value)
+    lists = {a.name: list(a.ints) for a in convolution.attribute if a.ints}
+    down, right = lists.get("strides", [1, 1])
+    pads = lists.get("pads", [0, 0, 0, 0])
+    pads[1], pads[3] = pads[1] * channels, pads[3] * channels
+    integers, scaled, shifted = (f"{base}/{name}" for name in ("integers", "scaled", "shifted"))
+    shift = [] if is_whole else [helper.make_node("Add", [scaled, add.input[1]], [shifted], add.name)]
+    reads = [scaled if is_whole else shifted, f"{base}/weight", *convolution.input[2:]]
+    return [
+        helper.make_node("Reshape", [image.name, f"{base}/shape"], [integers], f"{base}/reshape"),
+        helper.make_node("DequantizeLinear", [integers, scale, f"{base}/zero_point"], [scaled], f"{base}/dequantise"),
+        *shift,
+        helper.make_node(
+            "Conv", reads, convolution.output, convolution.name,
+            kernel_shape=[rows, columns * channels], strides=[down, right * channels], pads=pads,
+        ),
+    ]  # fmt: skip
+
+
+def _read_planes(graph: Graph, image: str, multiply: onnx.NodeProto, transpose: onnx.NodeProto) -> list[onnx.NodeProto]:
+    base = f"{multiply.name}/integers"
+    graph.set_constant(f"{base}/zero_point", np.asarray(0, np.uint8))
+    turned = helper.make_node("Transpose", [image], [f"{base}/turned"], f"{base}/turned")
+    turned.attribute.extend(transpose.attribute)
+    names = [f"{base}/turned", multiply.input[1], f"{base}/zero_point"]
+    return [turned, helper.make_node("DequantizeLinear", names, multiply.output, multiply.name)]
 
 
 def _transpose_of_picture(graph: Graph, multiply: onnx.NodeProto, image: str) -> onnx.NodeProto | None:

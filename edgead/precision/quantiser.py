@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from edgead.engines.onnx_runner import feed_of, open_session
 from edgead.precision.bias_correction import bias_errors
+from edgead.precision.centre import centre, centred_tensors
+from edgead.precision.channels_last import keep_channels_last
 from edgead.precision.cost import node_multiply_adds
 from edgead.precision.equalise import equalise
 from edgead.precision.int8 import (
@@ -73,7 +75,7 @@ class Quantiser:
         # scalars and rescaled weights leave the names of nodes alone: costs and choices hold for every form
         self.model = use_scalars(model)
         if options.layout == "onnxruntime":
-            self.model = read_integers(self.model)
+            self.model = keep_channels_last(read_integers(self.model))
         chosen = images[np.linspace(0, len(images) - 1, min(recipe.images, len(images))).round().astype(int)]
         statistics = self._collect(chosen)
         if recipe.equalise != "none":
@@ -81,10 +83,15 @@ class Quantiser:
             self.model = equalise(self.model, statistics, margin=margin, balance=recipe.balance)
             statistics = self._collect(chosen)
         symmetric = options.layout == "tensorrt"
+        to_move = centred_tensors(self.model) if symmetric and recipe.centre else []
         self.ranges = {
-            name: choose_range(found, recipe.method, percentile=recipe.percentile, symmetric=symmetric)
+            name: choose_range(
+                found, recipe.method, percentile=recipe.percentile, symmetric=symmetric and name not in to_move
+            )
             for name, found in statistics.items()
         }
+        self.model, moved = centre(self.model, {name: self.ranges[name] for name in to_move})
+        self.ranges |= moved
         self.n_images = len(chosen)
         self.products = {} if symmetric else position_products(model)
         self.channel_reach = {

@@ -30,6 +30,10 @@ class Recipe(BaseModel):
     balance: float = Field(
         1.0, ge=0, le=1, description="1 makes the ranges of a tensor's channels equal, 0 keeps them."
     )
+    centre: bool = Field(
+        True,
+        description="TensorRT's form: move clipped activations to lie evenly around 0, so that none of the integers is idle.",
+    )
     bias_correction: bool = Field(
         True, description="Take the mean error that rounding adds to each channel out of its bias."
     )

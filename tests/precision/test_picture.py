@@ -1,4 +1,4 @@
-"""The picture is read as integers, and nothing changes but the time."""
+"""The picture is read as integers, and next to nothing changes but the time."""
 
 from __future__ import annotations
 
@@ -24,6 +24,23 @@ def with_scale(value: float) -> onnx.ModelProto:
     return use_scalars(graph.model)
 
 
+def with_first(scale: float, shift: float, **attributes: object) -> onnx.ModelProto:
+    """Of another shift; attributes replace those of the first convolution; `stem.out` is an output."""
+    graph = Graph(make_graph())
+    graph.set_constant("scale", np.full((1, 3, 1, 1), scale, np.float32))
+    graph.set_constant("shift", np.full((1, 3, 1, 1), shift, np.float32))
+    stem = next(node for node in graph.nodes if node.name == "stem")
+    kept = [a for a in stem.attribute if a.name not in attributes]
+    made = [helper.make_attribute(name, value) for name, value in attributes.items()]
+    copies = [onnx.AttributeProto() for _ in [*kept, *made]]
+    for copy, value in zip(copies, [*kept, *made], strict=True):
+        copy.CopyFrom(value)
+    del stem.attribute[:]
+    stem.attribute.extend(copies)
+    graph.model.graph.output.append(helper.make_tensor_value_info("stem.out", TensorProto.FLOAT, [None] * 4))
+    return use_scalars(graph.model)
+
+
 def run(model: onnx.ModelProto, name: str) -> NDArray[np.float32]:
     return np.asarray(open_session(model.SerializeToString(), 1).run([name], {"image": make_images()})[0])
 
@@ -43,6 +60,42 @@ def test_the_same_to_the_bit(scale: float) -> None:
     assert "Cast" not in kinds(after)
     for name in ("normal", "anomaly_map"):
         np.testing.assert_array_equal(run(after, name), run(before, name))
+
+
+@pytest.mark.parametrize(
+    ("strides", "pads"), [([1, 1], [1, 1, 1, 1]), ([2, 2], [0, 0, 1, 1]), ([1, 2], [2, 1, 0, 3]), ([2, 1], [0] * 4)]
+)
+def test_rows_give_what_planes_gave(strides: list[int], pads: list[int]) -> None:
+    before = with_first(1 / 64, -2.0, strides=strides, pads=pads)
+    after = read_integers(before)
+    onnx.checker.check_model(after)
+    assert kinds(after)[:3] == ["Reshape", "DequantizeLinear", "Conv"]
+    assert not {"Cast", "Transpose"} & set(kinds(after))
+    np.testing.assert_allclose(run(after, "stem.out"), run(before, "stem.out"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "shifts"), [(1 / 64, -2.0, 0), (1 / 127.5, -1.0, 1), (1 / 64, 0.5, 1), (1 / 64, -4.5, 1)]
+)
+def test_whole_grey_levels_become_the_zero_point(scale: float, shift: float, shifts: int) -> None:
+    """Others stay sums, so that zeros around the picture stay zeros."""
+    before = with_first(scale, shift)
+    after = read_integers(before)
+    assert kinds(after)[: 3 + shifts] == ["Reshape", "DequantizeLinear", *["Add"] * shifts, "Conv"]
+    np.testing.assert_allclose(run(after, "stem.out"), run(before, "stem.out"), rtol=1e-4, atol=1e-5)
+
+
+def test_a_first_convolution_may_have_no_bias() -> None:
+    before = with_first(1 / 127.5, -1.0)
+    del next(node for node in before.graph.node if node.name == "stem").input[2:]
+    np.testing.assert_allclose(run(read_integers(before), "stem.out"), run(before, "stem.out"), rtol=1e-4, atol=1e-5)
+
+
+def test_planes_stay_where_rows_do_not_serve() -> None:
+    before = with_first(1 / 64, -2.0, dilations=[2, 2], pads=[2] * 4)
+    after = read_integers(before)
+    assert kinds(after)[:4] == ["Transpose", "DequantizeLinear", "Add", "Conv"]
+    np.testing.assert_array_equal(run(after, "stem.out"), run(before, "stem.out"))
 
 
 def test_floats_that_others_read_stay() -> None:

@@ -1,0 +1,94 @@
+"""Clipped activations moved to lie evenly around 0, so that symmetric integers use both signs.
+
+The values of a Clip(0, 6) are never negative: with zero point 0, which is all that TensorRT takes, half of the 255 integers
+stand for nothing. Clip(x - s, -s, 6 - s) is Clip(x, 0, 6) - s: the constant s goes into the bias of the convolution in
+front, and what reads the values adds s times the sum of its weights to its own. No operator is added, and the rounding
+step is halved. Where a reader pads its input, the border would no longer be 0 in the old values: such tensors stay.
+
+Clip stays one operator with two constants. Whether a version of TensorRT fuses it into the convolution as it does
+Clip(0, 6) was not seen: that is for a device to say, and `calibration/uncentred.yaml` leaves the clips alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from edgead.precision.graph import Graph
+from edgead.precision.int8 import quantisable_nodes
+from edgead.precision.ranges import TensorRange
+
+
+def centred_tensors(model: onnx.ModelProto) -> list[str]:
+    """Names of the activations that can be moved: convolution, Clip from 0, and only unpadded convolutions behind."""
+    graph = Graph(model)
+    convolutions = set(quantisable_nodes(model))
+    return [clip.output[0] for clip in graph.nodes if _can_move(graph, clip, convolutions)]
+
+
+def centre(model: onnx.ModelProto, ranges: Mapping[str, TensorRange]) -> tuple[onnx.ModelProto, dict[str, TensorRange]]:
+    """Move activations by half of their range.
+
+    Args:
+        model: Float32.
+        ranges: From 0 to the largest value to cover, of those of `centred_tensors` that are to be moved.
+
+    Returns:
+        A graph that computes the same, and the ranges of the moved tensors in it.
+    """
+    graph = Graph(model)
+    moved: dict[str, TensorRange] = {}
+    for tensor, found in ranges.items():
+        clip = graph.producer[tensor]
+        # a value that float16 holds exactly: both sides of the move stay equal in a graph of lower precision
+        middle = float(np.float16((found.low + found.high) / 2.0))
+        moved[tensor] = TensorRange(found.low - middle, found.high - middle)
+        for index in (1, 2):
+            name = graph.own_constant(clip, index)
+            limit = graph.constant(name)
+            graph.set_constant(name, (limit - middle).astype(limit.dtype))
+        _add_to_bias(graph, graph.producer[clip.input[0]], -middle)
+        for reader in graph.consumers[tensor]:
+            weight = np.asarray(graph.constant(reader.input[1]), np.float64)
+            _add_to_bias(graph, reader, middle * weight.reshape(len(weight), -1).sum(axis=1))
+    graph.drop_unused()
+    return graph.model, moved
+
+
+def _can_move(graph: Graph, clip: onnx.NodeProto, convolutions: set[str]) -> bool:
+    if clip.op_type != "Clip" or len(clip.input) < 3 or not all(graph.is_constant(name) for name in clip.input[1:3]):
+        return False
+    maker = graph.producer.get(clip.input[0])
+    if float(graph.constant(clip.input[1])) != 0.0 or maker is None or graph.activation_of(maker) is not clip:
+        return False
+    readers = graph.consumers.get(clip.output[0], [])
+    tensor = clip.output[0]
+    return (
+        maker.name in convolutions
+        and tensor not in graph.outputs
+        and bool(readers)
+        and all(reader.name in convolutions and not _pads(reader) and reader.input[0] == tensor for reader in readers)
+    )
+
+
+def _pads(node: onnx.NodeProto) -> bool:
+    """Whether a convolution adds zeros around its input."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return any(attributes.get("pads", ())) or attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
+
+
+def _add_to_bias(graph: Graph, node: onnx.NodeProto, change: float | NDArray[np.float64]) -> None:
+    if len(node.input) > 2 and node.input[2]:
+        name = graph.own_constant(node, 2)
+        bias = graph.constant(name)
+        graph.set_constant(name, (bias + change).astype(bias.dtype))
+        return
+    weight = graph.constant(node.input[1])
+    name = f"{node.name}/centre/bias"
+    graph.set_constant(name, np.broadcast_to(change, len(weight)).astype(weight.dtype))
+    del node.input[2:]
+    node.input.append(name)
