@@ -24,6 +24,9 @@ from edgead.precision.int8 import is_residual_sum, quantisable_nodes
 from edgead.precision.ranges import TensorStatistics
 
 Factors = NDArray[np.float64]
+# Factors have 10 bits: processors sum in different orders, and the last bits of what was measured should not make other
+# integers of the weights.
+MANTISSA = 1024
 
 
 @dataclass
@@ -144,7 +147,10 @@ def _factors(
     factors: Factors = (target / reach) ** (balance if full else 1.0)
     if clipped:
         factors = np.maximum(factors, 1.0)
-    return factors
+    mantissa, exponent = np.frexp(factors)
+    # downwards: no channel may pass the limit of its clip
+    rounded: Factors = np.ldexp(np.floor(mantissa * MANTISSA) / MANTISSA, exponent)
+    return rounded
 
 
 def _scale_rows(graph: Graph, node: onnx.NodeProto, factors: Factors) -> None:

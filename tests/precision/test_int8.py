@@ -15,6 +15,7 @@ from edgead.precision.fp16 import half_between_integers
 from edgead.precision.int8 import (
     Int8Options,
     Layout,
+    activation_parameters,
     quantisable_nodes,
     quantise_weight,
     tensors_to_calibrate,
@@ -175,3 +176,22 @@ def test_weights_are_off_by_half_a_step(limit: int) -> None:
     assert np.abs(stored).max() == limit
     assert not stored[1].any()
     assert np.all(np.abs(stored * scale[:, None, None, None] - weight) <= 0.5001 * scale[:, None, None, None])
+
+
+@pytest.mark.parametrize("reach", [0.37, 1.0, 29.871])
+def test_last_bits_do_not_choose_the_zero_point(reach: float) -> None:
+    """The middle of 255 steps lies between two integers; ranges that processors measure differ in their last bits."""
+    around = [reach * (1.0 + sign * 1e-6) for sign in (-1, 0, 1)]
+    found = {
+        activation_parameters(TensorRange(-low, high), Int8Options("onnxruntime"))[1]
+        for low in around
+        for high in around
+    }
+    assert found == {127}
+
+
+@pytest.mark.parametrize(("low", "high", "zero"), [(0.0, 6.0, 0), (-6.0, 0.0, 255), (-1.0, 3.0, 64), (-0.01, 6.0, 0)])
+def test_zero_points(low: float, high: float, zero: int) -> None:
+    scale, found = activation_parameters(TensorRange(low, high), Int8Options("onnxruntime"))
+    assert found == zero
+    assert scale == pytest.approx((high - low) / 255.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,19 @@ def test_channels_of_the_stream_become_equal() -> None:
     assert unequal(before, "stem.out") > 50
     assert unequal(after, "stem.out") < 3
     assert unequal(after, "sum") < 3
+
+
+def test_last_bits_of_what_was_measured_change_no_weight() -> None:
+    model, images = make_graph(spread=100.0), make_images()
+    before = statistics(model, images)
+    off = {
+        name: dataclasses.replace(
+            found, channel_low=found.channel_low * 1.000001, channel_high=found.channel_high * 0.999999
+        )
+        for name, found in before.items()
+    }
+    first, second = (equalise(model, seen, margin=float("inf"), balance=1.0) for seen in (before, off))
+    assert first.SerializeToString() == second.SerializeToString()
 
 
 def test_a_shared_constant_is_not_changed_for_others() -> None:
