@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -120,6 +121,26 @@ def test_interrupt_gives_exit_code_130(tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(("world", "code", "cleans_up"), [("2", 0, False), ("2", 4, True), ("1", 0, True)])
+def test_a_process_among_others_ends_at_once(world: str, code: int, cleans_up: bool, tmp_path: Path) -> None:
+    """All that it said is out; the interpreter's clean-up, which can abort it, is left out after a success."""
+    script = (
+        "import atexit, edgead.cli as cli\n"
+        "def app():\n"
+        "    print('said')\n"
+        f"    raise SystemExit({code})\n"
+        "cli.app = app\n"
+        "atexit.register(print, 'cleaned up')\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "WORLD_SIZE": world, "RANK": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.split("\n")[:-1] == ["said", *["cleaned up"] * cleans_up]
 
 
 def test_json_of_doctor_is_json(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -68,6 +69,12 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         app()
+    except SystemExit as end:
+        from edgead.commands.device import is_launched_with_others
+
+        if end.code in (None, 0) and is_launched_with_others():
+            _end_at_once()
+        raise
     except EdgeadError as error:
         if debug:
             raise
@@ -85,6 +92,18 @@ def main() -> None:
             raise
         _report_bug(error)
         sys.exit(3)
+
+
+def _end_at_once() -> None:
+    """Leave without the interpreter's clean-up.
+
+    A thread of torch.distributed that wants the interpreter while it is being taken down aborts the process ("terminate
+    called without an active exception"; seen once, after everything was written), and the launcher would call the whole
+    training failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _report_bug(error: Exception) -> None:
