@@ -1,7 +1,8 @@
 """How long the INT8 engine of a bundle takes beside the fp32 one: `python tools/engine_times.py BUNDLE [BUNDLE ...]`.
 
 Builds what is missing for ONNX Runtime's CPU provider (`edgead build-engine` does it with a gate; so does this), then runs
-both in turns, one image at a time, several rounds, on one thread and on all. Nothing else should run meanwhile.
+both in turns, one image at a time, several rounds, each with newly opened engines, on one thread and on all. Nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations
@@ -10,17 +11,14 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgead.bundle import open_bundle
+from edgead.commands.gate import time_in_turns
 from edgead.engines.onnx_runner import OnnxRunner, available_cores
 
-WARM_UP = 10
+PRECISIONS = ("fp32", "int8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,42 +30,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     print("| bundle | threads | fp32 | int8 | int8 / fp32 | of rounds |\n|:--|--:|--:|--:|--:|:--|")
     for folder in options.bundles:
-        files = {precision: _engine(folder, precision) for precision in ("fp32", "int8")}
-        image = open_bundle(folder).calibration_images()[:1]
+        files = [_engine(folder, precision) for precision in PRECISIONS]
+        image = open_bundle(folder).calibration_images()[0]
         for threads in dict.fromkeys([1, available_cores()]):
-            rounds = [_round(files, image, threads, options.runs) for _ in range(options.rounds)]
-            ratios = sorted(times["int8"] / times["fp32"] for times in rounds)
-            full, lower = (1e3 * statistics.median(times[name] for times in rounds) for name in ("fp32", "int8"))
-            spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-            print(f"| {folder} | {threads} | {full:.1f} | {lower:.1f} | {statistics.median(ratios):.2f} | {spread} |")
+            rounds = [
+                time_in_turns(_open(files[0], threads), _open(files[1], threads), image, options.runs)
+                for _ in range(options.rounds)
+            ]
+            full, lower = (statistics.median(times) for times in zip(*rounds, strict=True))
+            ratios = sorted(int8 / fp32 for fp32, int8 in rounds)
+            spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+            print(f"| {folder} | {threads} | {full:.1f} | {lower:.1f} | {statistics.median(ratios):.3f} | {spread} |")
     return 0
 
 
 def _engine(folder: Path, precision: str) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "edgead",
-        "build-engine",
-        str(folder),
-        f"--{precision}",
-        "--backend",
-        "onnxruntime",
-    ]
-    subprocess.run([*command, "--device", "cpu"], check=True, stdout=subprocess.DEVNULL)
+    wanted = [str(folder), f"--{precision}", "--backend", "onnxruntime", "--device", "cpu"]
+    subprocess.run([sys.executable, "-m", "edgead", "build-engine", *wanted], check=True, stdout=subprocess.DEVNULL)
     return folder / "engines" / f"onnxruntime-{precision}" / "model.onnx"
 
 
-def _round(files: dict[str, Path], image: NDArray[np.uint8], threads: int, runs: int) -> dict[str, float]:
-    """Median seconds of each engine, run in turns."""
-    runners = {name: OnnxRunner(file, threads=threads, engine_name=name) for name, file in files.items()}
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(WARM_UP + runs):
-        for name, runner in runners.items():
-            started = time.perf_counter()
-            runner.infer(image)
-            times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
+def _open(file: Path, threads: int) -> OnnxRunner:
+    return OnnxRunner(file, threads=threads, engine_name=file.parent.name)
 
 
 if __name__ == "__main__":

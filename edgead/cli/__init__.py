@@ -14,6 +14,7 @@ from edgead.cli.bundles import bundle_app
 from edgead.cli.engines import bench, build_engine, doctor
 from edgead.cli.line import service, stream
 from edgead.cli.workstation import demo, evaluate, export, train
+from edgead.commands.device import is_launched_with_others
 from edgead.errors import EdgeadError
 
 app = typer.Typer(
@@ -70,8 +71,6 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        from edgead.commands.device import is_launched_with_others
-
         if end.code in (None, 0) and is_launched_with_others():
             _end_at_once()
         raise

@@ -89,13 +89,13 @@ def judge(
     )
 
 
-def time_in_turns(first: Runner, second: Runner, image: Image) -> tuple[float, float]:
+def time_in_turns(first: Runner, second: Runner, image: Image, runs: int = TIMED_RUNS) -> tuple[float, float]:
     """Median milliseconds for one image `(H, W, 3)` of two engines, run by turns so that both see the same load."""
     batch = image[None]
     times: tuple[list[float], list[float]] = ([], [])
     for runner in (first, second):
         runner.infer(batch)
-    for _ in range(TIMED_RUNS):
+    for _ in range(runs):
         for runner, found in zip((first, second), times, strict=True):
             started = time.perf_counter()
             runner.infer(batch)

@@ -15,10 +15,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import helper
 
-from edgead.precision.graph import Graph
+from edgead.precision.graph import Graph, attributes
 from edgead.precision.int8 import quantisable_nodes
 from edgead.precision.ranges import TensorRange
 
@@ -51,10 +49,10 @@ def centre(model: onnx.ModelProto, ranges: Mapping[str, TensorRange]) -> tuple[o
             name = graph.own_constant(clip, index)
             limit = graph.constant(name)
             graph.set_constant(name, (limit - middle).astype(limit.dtype))
-        _add_to_bias(graph, graph.producer[clip.input[0]], -middle)
+        graph.add_to_bias(graph.producer[clip.input[0]], -middle)
         for reader in graph.consumers[tensor]:
             weight = np.asarray(graph.constant(reader.input[1]), np.float64)
-            _add_to_bias(graph, reader, middle * weight.reshape(len(weight), -1).sum(axis=1))
+            graph.add_to_bias(reader, middle * weight.reshape(len(weight), -1).sum(axis=1))
     graph.drop_unused()
     return graph.model, moved
 
@@ -77,18 +75,5 @@ def _can_move(graph: Graph, clip: onnx.NodeProto, convolutions: set[str]) -> boo
 
 def _pads(node: onnx.NodeProto) -> bool:
     """Whether a convolution adds zeros around its input."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return any(attributes.get("pads", ())) or attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
-
-
-def _add_to_bias(graph: Graph, node: onnx.NodeProto, change: float | NDArray[np.float64]) -> None:
-    if len(node.input) > 2 and node.input[2]:
-        name = graph.own_constant(node, 2)
-        bias = graph.constant(name)
-        graph.set_constant(name, (bias + change).astype(bias.dtype))
-        return
-    weight = graph.constant(node.input[1])
-    name = f"{node.name}/centre/bias"
-    graph.set_constant(name, np.broadcast_to(change, len(weight)).astype(weight.dtype))
-    del node.input[2:]
-    node.input.append(name)
+    stated = attributes(node)
+    return any(stated.get("pads", ())) or stated.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from edgead.precision.graph import shapes_of
+
 
 def node_multiply_adds(proto: onnx.ModelProto) -> dict[str, int]:
     """Multiply-adds per image of each convolution and matrix product, from the inferred shapes.
 
     A transposed convolution counts every tap of every input position, those that the padding cuts off included.
     """
-    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
-    infos = list(inferred.graph.value_info) + list(inferred.graph.output)
-    shapes = {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim] for info in infos}
+    shapes = shapes_of(proto, is_strict=True)
     weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     costs = {}
     for node in proto.graph.node:

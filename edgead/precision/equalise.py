@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from edgead.precision.graph import Graph, attribute
+from edgead.precision.graph import Graph, attributes
 from edgead.precision.int8 import is_residual_sum, quantisable_nodes
 from edgead.precision.ranges import TensorStatistics
 
@@ -143,7 +143,7 @@ def _factors(
     reach = np.maximum(reach, 1e-3 * reach.max())
     clipped = np.isfinite(group.limit)
     target = group.limit / margin if clipped else reach.max()
-    full = all(attribute(reader, "group", 1) == 1 for reader in group.readers)
+    full = all(attributes(reader).get("group", 1) == 1 for reader in group.readers)
     factors: Factors = (target / reach) ** (balance if full else 1.0)
     if clipped:
         factors = np.maximum(factors, 1.0)
@@ -168,7 +168,7 @@ def _scale_columns(graph: Graph, node: onnx.NodeProto, factors: Factors) -> None
     """Multiply what a convolution takes from each input channel."""
     name = graph.own_constant(node, 1)
     weight = graph.constant(name)
-    groups = attribute(node, "group", 1)
+    groups = int(attributes(node).get("group", 1))
     if groups == 1:
         scaled = weight * factors.reshape(1, -1, *[1] * (weight.ndim - 2))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,11 +65,34 @@ class Graph:
             name = copy
         return name
 
+    def add_to_bias(self, node: onnx.NodeProto, change: float | NDArray[np.floating[Any]]) -> None:
+        """Add to a convolution's bias, `(K,)` or the same for all; one without a bias gets one."""
+        if len(node.input) > 2 and node.input[2]:
+            name = self.own_constant(node, 2)
+            bias = self.constant(name)
+            self.set_constant(name, (bias + change).astype(bias.dtype))
+            return
+        weight = self.constant(node.input[1])
+        name = f"{node.name}/bias"
+        self.set_constant(name, np.broadcast_to(change, len(weight)).astype(weight.dtype))
+        self.consumers[name] = [node]
+        del node.input[2:]
+        node.input.append(name)
+
+    def only_reader(self, tensor: str) -> onnx.NodeProto | None:
+        """The one node that reads a tensor; None where several do, or the graph gives it out."""
+        readers = self.consumers.get(tensor, [])
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+    def maker_for_one(self, tensor: str, kind: str) -> onnx.NodeProto | None:
+        """The node of a kind that makes a tensor which one node alone reads."""
+        maker = self.producer.get(tensor)
+        return maker if maker is not None and maker.op_type == kind and self.only_reader(tensor) else None
+
     def activation_of(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """The ReLU or Clip that alone reads what the node computes."""
-        readers = self.consumers.get(node.output[0], [])
-        alone = len(readers) == 1 and node.output[0] not in self.outputs
-        return readers[0] if alone and readers[0].op_type in ACTIVATIONS else None
+        reader = self.only_reader(node.output[0])
+        return reader if reader is not None and reader.op_type in ACTIVATIONS else None
 
     def result_of(self, node: onnx.NodeProto) -> str:
         """The tensor that a node and the activation behind it compute together."""
@@ -88,6 +111,22 @@ class Graph:
         self.model.graph.node.extend(copies)
         self.refresh()
 
+    def substitute(self, made: Mapping[str, Sequence[onnx.NodeProto]]) -> None:
+        """Make some tensors with other nodes, and leave out what nothing reads any more.
+
+        Args:
+            made: By tensor, the nodes that stand for the one that makes it; the last of them makes it.
+        """
+        nodes = [new for old in self.nodes for new in made.get(old.output[0], [old])]
+        read = set(self.outputs)
+        kept: list[onnx.NodeProto] = []
+        for node in reversed(nodes):
+            if read & set(node.output):
+                kept.append(node)
+                read |= set(node.input)
+        self.replace_nodes(reversed(kept))
+        self.drop_unused()
+
     def drop_unused(self) -> None:
         """Remove constants that no node reads."""
         used = {name for node in self.model.graph.node for name in node.input} | self.outputs
@@ -100,7 +139,23 @@ class Graph:
         self.refresh()
 
 
-def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    """An integer attribute of a node."""
-    found = next((a for a in node.attribute if a.name == name), None)
-    return default if found is None else int(helper.get_attribute_value(found))
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes that a node states: numbers, bytes, lists of them."""
+    return {one.name: helper.get_attribute_value(one) for one in node.attribute}
+
+
+def permutation(node: onnx.NodeProto) -> list[int]:
+    """The axes of a Transpose; of another node, or where it turns all axes round, none."""
+    return list(attributes(node).get("perm", [])) if node.op_type == "Transpose" else []
+
+
+def shapes_of(model: onnx.ModelProto, *, is_strict: bool = False) -> dict[str, list[int]]:
+    """Sizes of inputs, outputs and of what can be inferred between them; 0 for one that is not fixed.
+
+    Args:
+        model: Of any opset.
+        is_strict: Raise `onnx.shape_inference.InferenceError` where a node's shapes do not fit.
+    """
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=is_strict).graph
+    infos = [*graph.value_info, *graph.input, *graph.output]
+    return {info.name: [size.dim_value for size in info.type.tensor_type.shape.dim] for info in infos}

@@ -99,6 +99,8 @@ class _Quantiser:
         """Store a convolution's weights as int8 and, for ONNX Runtime, its bias as int32."""
         weight = np.asarray(self.graph.constant(node.input[1]), np.float32)
         stored, scale = quantise_weight(weight, self.options.weight_limit, half_scales=self.options.half_scales)
+        if node.name in self.bias_errors:
+            self.graph.add_to_bias(node, -self.bias_errors[node.name])
         base = f"{node.name}/weight"
         self.graph.set_constant(f"{base}/scale", scale)
         self.graph.set_constant(f"{base}/quantised", stored)
@@ -106,21 +108,9 @@ class _Quantiser:
         names = [f"{base}/quantised", f"{base}/scale", f"{base}/zero_point"]
         added = [helper.make_node("DequantizeLinear", names, [f"{base}/dequantised"], f"{base}/dequantise", axis=0)]
         node.input[1] = f"{base}/dequantised"
-        self._correct_bias(node)
         if self.options.layout == "onnxruntime" and len(node.input) > 2:
             added.append(self._integer_bias(node, scale))
         return added
-
-    def _correct_bias(self, node: onnx.NodeProto) -> None:
-        error = self.bias_errors.get(node.name)
-        if error is None:
-            return
-        if len(node.input) > 2:
-            name = self.graph.own_constant(node, 2)
-            self.graph.set_constant(name, (self.graph.constant(name) - error).astype(np.float32))
-        else:
-            node.input.append(f"{node.name}/bias")
-            self.graph.set_constant(f"{node.name}/bias", -error)
 
     def product(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """`x @ W` of `(P, N, C)` and `(P, C, K)` in integers.

@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgead.precision.graph import Graph, attribute
+from edgead.precision.graph import Graph, attributes, permutation
 
 
 def read_integers(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -29,50 +29,33 @@ def read_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     image = graph.model.graph.input[0]
     if image.type.tensor_type.elem_type != TensorProto.UINT8:
         return graph.model
-    nodes: list[onnx.NodeProto] = []
-    replaced: set[str] = set()
+    made: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.nodes:
         transpose = _transpose_of_picture(graph, node, image.name)
         if transpose is None:
-            nodes += [node] if node.output[0] not in replaced else []
             continue
-        scale = node.input[1]
-        add, convolution = _first_convolution(graph, node) or (None, None)
-        if add is not None and convolution is not None and _permutation(transpose) == [0, 3, 1, 2]:
-            nodes += _read_rows(graph, image, scale, add, convolution)
-            replaced |= {add.output[0], convolution.output[0]}
+        behind = _first_convolution(graph, node) if permutation(transpose) == [0, 3, 1, 2] else None
+        if behind is not None:
+            add, convolution = behind
+            made[convolution.output[0]] = _read_rows(graph, image, node.input[1], add, convolution)
         else:
-            nodes += _read_planes(graph, image.name, node, transpose)
-    if len(nodes) != len(graph.nodes) or replaced:
-        graph.replace_nodes(_without_unread(nodes, graph.outputs))
-        graph.drop_unused()
+            made[node.output[0]] = _read_planes(graph, image.name, node, transpose)
+    if made:
+        graph.substitute(made)
     return graph.model
 
 
 def _first_convolution(graph: Graph, multiply: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
     """The shift by a scalar behind the scale, and the plain convolution that alone reads it."""
-    add = _only_reader(graph, multiply.output[0], "Add")
-    convolution = _only_reader(graph, add.output[0], "Conv") if add is not None else None
-    if add is None or convolution is None or not graph.is_constant(add.input[1]) or graph.constant(add.input[1]).shape:
+    add = graph.only_reader(multiply.output[0])
+    if add is None or add.op_type != "Add" or not graph.is_constant(add.input[1]) or graph.constant(add.input[1]).shape:
         return None
-    lists = {a.name: list(a.ints) for a in convolution.attribute}
-    plain = (
-        graph.is_constant(convolution.input[1])
-        and attribute(convolution, "group", 1) == 1
-        and set(lists.get("dilations", [1])) == {1}
-        and "auto_pad" not in lists
-    )
-    return (add, convolution) if plain else None
-
-
-def _permutation(transpose: onnx.NodeProto) -> list[int]:
-    return [size for a in transpose.attribute if a.name == "perm" for size in a.ints]
-
-
-def _only_reader(graph: Graph, tensor: str, kind: str) -> onnx.NodeProto | None:
-    readers = graph.consumers.get(tensor, [])
-    alone = len(readers) == 1 and tensor not in graph.outputs and readers[0].op_type == kind
-    return readers[0] if alone else None
+    convolution = graph.only_reader(add.output[0])
+    if convolution is None or convolution.op_type != "Conv" or not graph.is_constant(convolution.input[1]):
+        return None
+    stated = attributes(convolution)
+    is_plain = stated.get("group", 1) == 1 and set(stated.get("dilations", [1])) == {1} and "auto_pad" not in stated
+    return (add, convolution) if is_plain else None
 
 
 def _read_rows(
@@ -92,9 +75,9 @@ def _read_rows(
     }
     for name, value in values.items():
         graph.set_constant(f"{base}/{name}", value)
-    lists = {a.name: list(a.ints) for a in convolution.attribute if a.ints}
-    down, right = lists.get("strides", [1, 1])
-    pads = lists.get("pads", [0, 0, 0, 0])
+    stated = attributes(convolution)
+    down, right = stated.get("strides", [1, 1])
+    pads = list(stated.get("pads", [0, 0, 0, 0]))
     pads[1], pads[3] = pads[1] * channels, pads[3] * channels
     integers, scaled, shifted = (f"{base}/{name}" for name in ("integers", "scaled", "shifted"))
     shift = [] if is_whole else [helper.make_node("Add", [scaled, add.input[1]], [shifted], add.name)]
@@ -129,14 +112,3 @@ def _transpose_of_picture(graph: Graph, multiply: onnx.NodeProto, image: str) ->
         return None
     cast = graph.producer.get(transpose.input[0])
     return transpose if cast is not None and cast.op_type == "Cast" and cast.input[0] == image else None
-
-
-def _without_unread(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
-    """Leave out what nothing reads any more."""
-    kept: list[onnx.NodeProto] = []
-    read = set(outputs)
-    for node in reversed(nodes):
-        if read & set(node.output):
-            kept.append(node)
-            read |= set(node.input)
-    return kept[::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from edgead.precision.graph import Graph
+from edgead.precision.graph import Graph, shapes_of
 
 
 def use_scalars(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -18,9 +18,7 @@ def use_scalars(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: Float32, of static shapes but for the batch.
     """
-    inferred = onnx.shape_inference.infer_shapes(model)
-    infos = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
-    shapes = {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim] for info in infos}
+    shapes = shapes_of(model)
     graph = Graph(model)
     for node in graph.nodes:
         constants = [i for i, name in enumerate(node.input) if graph.is_constant(name)]
