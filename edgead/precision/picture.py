@@ -19,8 +19,7 @@ def read_integers(model: onnx.ModelProto) -> onnx.ModelProto:
       3 times as wide: a picture of `(H, W, 3)` needs no Transpose. Only the order of sums changes.
     - A shift by whole grey levels becomes the zero point.
 
-    The first convolution and what is in front of it took 0.49 ms instead of 0.64 of about 8 (INT8 engine of magnetic_tile,
-    two threads, profile).
+    What the rows save: see `channels_last`.
 
     Args:
         model: Float32, whose scale and shift are scalars: see `use_scalars`. Others are returned as they are.
