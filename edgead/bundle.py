@@ -11,160 +11,26 @@ import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 import edgead
 from edgead.errors import BundleError
-from edgead.heatmap import HeatmapScale
 from edgead.imaging import Image, resize
+from edgead.manifest import POOLED, SCHEMA_VERSION, ClassCalibration, Manifest, NfaRecord
 from edgead.runner import CLASS_EXCLUDED
 from edgead.storage import atomic_path, storage_error, write_json
 
-SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 WEIGHTS = "weights.safetensors"
 CALIBRATION = "calibration.npz"
 REFERENCE = "reference.npz"
 ENGINES = "engines"
-POOLED = "all"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Preprocessing(_Record):
-    """How a frame becomes the graph's input; `imaging.py` holds the code."""
-
-    image_size: tuple[int, int] = Field(description="Input (height, width) in pixels.")
-    white_level: int = Field(description="16-bit value that becomes 255; 8-bit pictures ignore it.")
-    colour: Literal["RGB"] = "RGB"
-    resize: Literal["area-or-bilinear"] = "area-or-bilinear"
-
-
-class GraphIO(_Record):
-    """Names of the graph's inputs and outputs."""
-
-    image: str = "image"
-    class_bias: str | None = None
-    anomaly_map: str = "anomaly_map"
-    pred_score: str = "pred_score"
-    map_size: tuple[int, int]
-
-
-class ThresholdRecord(_Record):
-    """A threshold and what it promises; made by `evaluation/threshold.py`."""
-
-    value: float
-    false_alarm_rate: float
-    certified: bool = Field(description="True: split-conformal bound; false: extrapolated by a tail fit.")
-    interval: tuple[float, float] | None = Field(description="95 % interval of an extrapolated value.")
-    n_images: int
-
-
-class ClassCalibration(_Record):
-    """Scores of held-out good images of one class and what follows from them.
-
-    `scores` and `map_maxima` (the largest map value of each image) are kept so that the rate can be changed
-    without the images.
-    """
-
-    scores: tuple[float, ...]
-    map_maxima: tuple[float, ...]
-    threshold: ThresholdRecord
-    pixel_threshold: ThresholdRecord
-    heatmap_low: float
-    heatmap_high: float
-
-    @property
-    def heatmap_scale(self) -> HeatmapScale:
-        return HeatmapScale(self.heatmap_low, self.pixel_threshold.value, self.heatmap_high)
-
-
-class LevelNorm(_Record):
-    """A graph output `(N, h, w)` with the mean square of a level's latent over its channels.
-
-    Standardised in the graph: over good images every position has the mean and deviation of a standard normal latent,
-    1 and sqrt(2 / channels). `good_mean` is its mean over good images that the graph has not seen.
-    """
-
-    output: str
-    channels: int
-    size: tuple[int, int]
-    good_mean: float
-
-
-class NfaCalibration(_Record):
-    """How often good images of one class show any region, as a limit of the number of false detections.
-
-    `smallest` (the smallest log10 number of false detections on each held-out good image) is kept so that the rate can
-    be changed without the images.
-    """
-
-    smallest: tuple[float, ...]
-    log_epsilon: ThresholdRecord = Field(description="Its rate is the share of good images with any marked region.")
-
-
-class NfaRecord(_Record):
-    """The segmentation by the number of false detections; `evaluation/segmentation.py` makes and uses it."""
-
-    rule: Literal["published", "complete"] = Field(description="Which of nested regions is kept.")
-    levels: tuple[LevelNorm, ...]
-    calibration: dict[str, NfaCalibration] = Field(description="Per class, and `all` for an unknown class.")
-
-
-class Parity(_Record):
-    """Largest relative difference of anomaly maps between two forms of the model, on the reference images."""
-
-    folded_vs_unfolded: float
-    onnx_vs_unfolded: float
-    n_images: int
-    verdict_flips: int
-
-
-class Cost(_Record):
-    """Multiply-adds per image and number of weights of the exported graph."""
-
-    multiply_adds: int
-    flow_multiply_adds_unfolded: int
-    flow_multiply_adds_folded: int
-    parameters: int
-
-
-class Provenance(_Record):
-    """Where the bundle comes from."""
-
-    created_at: str
-    data_root: str
-    data_digest: str
-    n_images: dict[str, int]
-    seed: int
-    versions: dict[str, str]
-    config: dict[str, Any]
-    metrics: dict[str, float]
-
-
-class Manifest(_Record):
-    """The content of `bundle.json`."""
-
-    schema_version: int = SCHEMA_VERSION
-    edgead_version: str = edgead.__version__
-    model: str
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    graph: GraphIO
-    calibration: dict[str, ClassCalibration] = Field(description="Per class, and `all` for an unknown class.")
-    nfa: NfaRecord | None = Field(None, description="Segmentation of its own; without it, the pixel threshold's.")
-    parity: Parity
-    cost: Cost
-    provenance: Provenance
-    sha256: dict[str, str] = Field(description="Digest of every other file of the bundle, by relative path.")
 
 
 class Bundle:

@@ -17,19 +17,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from edgead.bundle import (
-    CALIBRATION,
-    MANIFEST,
-    MODEL,
-    REFERENCE,
-    SCHEMA_VERSION,
-    WEIGHTS,
-    ClassCalibration,
-    file_digest,
-    open_bundle,
-    write_bundle,
-)
+from edgead.bundle import CALIBRATION, MANIFEST, MODEL, REFERENCE, WEIGHTS, file_digest, open_bundle, write_bundle
 from edgead.errors import BundleError, StorageError
+from edgead.manifest import SCHEMA_VERSION, ClassCalibration
 
 pytest.importorskip("torch")
 from .tiny import make_bundle, make_files, make_manifest
@@ -207,7 +197,8 @@ REPLACES = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from edgead.bundle import Manifest, write_bundle
+from edgead.bundle import write_bundle
+from edgead.manifest import Manifest
 manifest = Manifest.model_validate_json(Path(sys.argv[1], "bundle.json").read_bytes())
 files = {name: Path(sys.argv[2]) / name for name in manifest.sha256}
 print("ready", flush=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from edgead.config import Config, ModelConfig, describe_config, load_config, parse_override
+from edgead.config import Config, ModelConfig
+from edgead.config_file import describe_config, load_config, parse_override
 from edgead.errors import ConfigError
 from edgead.presets import PRESETS
 

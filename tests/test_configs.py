@@ -9,7 +9,8 @@ import pytest
 
 from edgead.commands.dry_run import DryRun, dry_run
 from edgead.commands.progress import Silent
-from edgead.config import Config, DataConfig, load_config
+from edgead.config import Config, DataConfig
+from edgead.config_file import load_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))

@@ -13,13 +13,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from edgead.bundle import (
-    CALIBRATION,
-    MODEL,
+from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
+from edgead.config import ModelConfig
+from edgead.data.synthetic.make import write_dataset
+from edgead.manifest import (
     POOLED,
-    REFERENCE,
-    WEIGHTS,
-    Bundle,
     ClassCalibration,
     Cost,
     GraphIO,
@@ -28,10 +26,7 @@ from edgead.bundle import (
     Preprocessing,
     Provenance,
     ThresholdRecord,
-    write_bundle,
 )
-from edgead.config import ModelConfig
-from edgead.data.synthetic.make import write_dataset
 from edgead.models.backbone import Backbone
 from edgead.models.detector import Detector
 from edgead.models.zoo import assemble

@@ -23,7 +23,8 @@ from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.progress import Silent
 from edgead.commands.train import train
 from edgead.commands.training_data import prepare_data
-from edgead.config import Config, load_config, parse_override
+from edgead.config import Config
+from edgead.config_file import load_config, parse_override
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image

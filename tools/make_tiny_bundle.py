@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgead.commands.progress import Silent
 from edgead.commands.train import train
-from edgead.config import load_config
+from edgead.config_file import load_config
 from edgead.data.synthetic.make import write_dataset
 
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 import edgead
-from edgead.bundle import ThresholdRecord
 from edgead.heatmap import HeatmapScale
+from edgead.manifest import ThresholdRecord
 from edgead.runner import FakeRunner, Outputs
 from edgead.stream.camera import Camera
 from edgead.stream.control import Control

@@ -45,7 +45,7 @@ def _root(
 
 def show_config() -> None:
     """List every setting with its default and meaning, for --set and YAML files."""
-    from edgead.config import describe_config
+    from edgead.config_file import describe_config
     from edgead.terminal import show_facts
 
     show_facts([(key, f"{meaning} [default: {default}]") for key, default, meaning in describe_config()])

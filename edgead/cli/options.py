@@ -39,7 +39,7 @@ RateOption = Annotated[
 
 
 def load(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:
-    from edgead.config import load_config, parse_override
+    from edgead.config_file import load_config, parse_override
 
     overrides = dict(parse_override(text) for text in assignments or [])
     overrides |= {

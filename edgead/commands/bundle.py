@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgead.bundle import ENGINES, Bundle, NfaCalibration, ThresholdRecord, open_bundle
+from edgead.bundle import ENGINES, Bundle, open_bundle
 from edgead.engines.build import present_engines
 from edgead.evaluation.threshold import images_to_certify
+from edgead.manifest import NfaCalibration, ThresholdRecord
 
 
 def bundle_facts(path: Path) -> list[tuple[str, str]]:

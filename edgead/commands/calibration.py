@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import POOLED, ClassCalibration, NfaRecord, class_bias
+from edgead.bundle import class_bias
 from edgead.commands.progress import Progress
 from edgead.evaluation.segmentation import calibrate_nfa
 from edgead.evaluation.threshold import calibrate_class
+from edgead.manifest import POOLED, ClassCalibration, NfaRecord
 from edgead.runner import Outputs, Runner
 
 ORDINARY_QUANTILE = 0.95

@@ -9,13 +9,14 @@ from types import TracebackType
 from typing_extensions import Self
 
 import edgead
-from edgead.bundle import Bundle, ThresholdRecord
+from edgead.bundle import Bundle
 from edgead.commands.alert_station import AlertStation
 from edgead.commands.progress import Progress
 from edgead.config import Config
 from edgead.deployment import CameraConfig
 from edgead.errors import ConfigError
 from edgead.evaluation.alarm_rate import alarm_rate_text
+from edgead.manifest import ThresholdRecord
 from edgead.runner import Runner
 from edgead.stream.alarm_keeper import AlarmKeeper
 from edgead.stream.camera import Camera

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import POOLED, Bundle, ClassCalibration
+from edgead.bundle import Bundle
 from edgead.commands.alignment import Alignment, measure_alignment
 from edgead.commands.progress import Progress
 from edgead.data.dataset import Sample
@@ -22,6 +22,7 @@ from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
 from edgead.evaluation.report import Report, write_report
 from edgead.evaluation.segmentation import NfaSegmenter, SegmentationKind, segmenter_of
 from edgead.evaluation.threshold import at_rate
+from edgead.manifest import POOLED, ClassCalibration
 from edgead.prediction import Segmentation
 from edgead.runner import Outputs, Runner
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import POOLED, Bundle, ClassCalibration
+from edgead.bundle import Bundle
 from edgead.engines.fingerprint import GateRecord
 from edgead.evaluation.metrics import auroc
 from edgead.imaging import Image
+from edgead.manifest import POOLED, ClassCalibration
 from edgead.runner import Runner
 
 TIMED_RUNS = 15

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgead
-from edgead.bundle import Bundle, ClassCalibration, NfaRecord
+from edgead.bundle import Bundle
 from edgead.commands.backends import Backend
 from edgead.commands.calibration import Batch, calibrate_runner
 from edgead.commands.engine_images import CalibrationImages, calibration_images, gate_images, pseudo_defective
@@ -32,6 +32,7 @@ from edgead.engines.build import (
 )
 from edgead.engines.fingerprint import EngineRecord, GateRecord, LayerRecord, PrecisionRecord
 from edgead.errors import CheckFailed
+from edgead.manifest import ClassCalibration, NfaRecord
 from edgead.precision.cost import node_multiply_adds
 from edgead.precision.fp16 import all_activations, float32_nodes, half_between_integers, to_fp16
 from edgead.precision.int8 import Int8Options

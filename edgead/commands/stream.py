@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from edgead.bundle import Bundle, ClassCalibration
+from edgead.bundle import Bundle
 from edgead.commands.alarm_wishes import alarm_wishes, begin_with
 from edgead.commands.alert_station import AlertStation
 from edgead.commands.cameras import make_cameras
@@ -20,6 +20,7 @@ from edgead.commands.progress import Progress, Silent
 from edgead.config import Config
 from edgead.deployment import CameraConfig
 from edgead.errors import ConfigError
+from edgead.manifest import ClassCalibration
 from edgead.runner import Runner
 from edgead.stream.alarm_keeper import AlarmKeeper
 from edgead.stream.annotation import Annotator

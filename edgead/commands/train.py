@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import Bundle, Provenance, open_bundle
+from edgead.bundle import Bundle, open_bundle
 from edgead.commands.curve import write_curve
 from edgead.commands.device import choose_device, is_launched_with_others
 from edgead.commands.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
@@ -21,6 +21,7 @@ from edgead.commands.runs import BUNDLE, CHECKPOINT, mark_latest, open_run, pack
 from edgead.commands.training_data import TrainingData, prepare_data
 from edgead.config import Config
 from edgead.imaging import Image
+from edgead.manifest import Provenance
 from edgead.storage import write_json
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgead.bundle import Bundle, ClassCalibration, NfaRecord, file_digest
+from edgead.bundle import Bundle, file_digest
 from edgead.errors import EngineMismatchError
+from edgead.manifest import ClassCalibration, NfaRecord
 from edgead.storage import write_json
 
 RECORD = "engine.json"

@@ -46,10 +46,10 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from edgead.bundle import ThresholdRecord
 from edgead.evaluation.exceedance import Exceedance, exceedance, exceedance_of
 from edgead.evaluation.pace import HOUR_S, LARGEST_RATE, SMALLEST_RATE, Basis, Pace
 from edgead.evaluation.threshold import images_to_certify, threshold_from_scores
+from edgead.manifest import ThresholdRecord
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import POOLED
 from edgead.errors import DataError, EngineError
 from edgead.evaluation.metrics import ScoreCounts, counts_from_scores
 from edgead.evaluation.pixel_metrics import MaskOverlap, PixelAccumulator, edges_from_maps
 from edgead.evaluation.threshold import binomial_interval
 from edgead.imaging import upsample_map
+from edgead.manifest import POOLED
 from edgead.prediction import Segmentation
 
 MaskReader = Callable[[Path, tuple[int, int]], NDArray[np.bool_]]

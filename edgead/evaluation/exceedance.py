@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgead.bundle import ThresholdRecord
 from edgead.evaluation.tail import Floats, fit_tail
 from edgead.evaluation.threshold import binomial_interval, checked_scores
+from edgead.manifest import ThresholdRecord
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgead.bundle import ThresholdRecord
 from edgead.errors import ShapeError
 from edgead.evaluation.threshold import threshold_from_scores
 from edgead.imaging import upsample_map
+from edgead.manifest import ThresholdRecord
 
 MergeRule = Literal["published", "complete"]
 

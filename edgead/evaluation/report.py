@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.bundle import POOLED, ClassCalibration
 from edgead.evaluation.evaluate import (
     ClassResult,
     EvaluationResult,
@@ -22,6 +21,7 @@ from edgead.evaluation.evaluate import (
 from edgead.evaluation.report_charts import histogram, number, rate_chart
 from edgead.evaluation.report_gallery import ImageBudget, ImageReader, card, choose_images, legend
 from edgead.evaluation.report_style import STYLE
+from edgead.manifest import POOLED, ClassCalibration
 from edgead.storage import write_bytes
 
 MAX_IMAGE_BYTES = 12_000_000

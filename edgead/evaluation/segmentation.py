@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import POOLED, LevelNorm, NfaCalibration, NfaRecord
 from edgead.errors import BundleError, EngineError
 from edgead.evaluation.nfa import LatentScale, MergeRule, epsilon_from_good_images, log_nfa_map
+from edgead.manifest import POOLED, LevelNorm, NfaCalibration, NfaRecord
 from edgead.prediction import Segmentation
 from edgead.runner import Outputs
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgead.bundle import ClassCalibration, ThresholdRecord
 from edgead.errors import DataError
 from edgead.evaluation.tail import fit_tail
+from edgead.manifest import ClassCalibration, ThresholdRecord
 
 MIN_IMAGES = 5
 

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-from edgead.bundle import ThresholdRecord
+from edgead.manifest import ThresholdRecord
 
 
 @dataclass(frozen=True)

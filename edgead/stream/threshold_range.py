@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgead.bundle import ThresholdRecord
 from edgead.evaluation.threshold import MIN_IMAGES
 from edgead.heatmap import HeatmapScale
+from edgead.manifest import ThresholdRecord
 
 # Severities call 4 times the way to the threshold critical: what nothing below 10 times can exceed finds no defect.
 FARTHEST = 10.0

@@ -12,9 +12,9 @@ from datetime import datetime, timezone
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import ThresholdRecord
 from edgead.evaluation.exceedance import exceedance
 from edgead.evaluation.threshold import MIN_IMAGES, threshold_from_scores
+from edgead.manifest import ThresholdRecord
 from edgead.stream.alerts import (
     Alert,
     AlertEvent,

@@ -11,7 +11,8 @@ import pytest
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.progress import Silent
 from edgead.commands.train import TrainResult, train
-from edgead.config import Config, load_config
+from edgead.config import Config
+from edgead.config_file import load_config
 from edgead.data.synthetic.make import write_dataset
 
 SIDE = 128

@@ -12,7 +12,8 @@ from edgead.commands.cameras import make_cameras
 from edgead.commands.progress import Silent
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult
-from edgead.config import Config, load_config
+from edgead.config import Config
+from edgead.config_file import load_config
 from edgead.deployment import CameraConfig
 from edgead.engines.build import open_engine
 from edgead.errors import ConfigError

@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.bundle import ClassCalibration, ThresholdRecord, write_bundle
+from edgead.bundle import write_bundle
 from edgead.imaging import Image
+from edgead.manifest import ClassCalibration, ThresholdRecord
 from tests.tiny import make_files, make_manifest
 
 from ..stream.servers import MjpegRequest, at_pace, jpeg, mjpeg_camera, part
@@ -42,7 +43,7 @@ import os, sys
 from pathlib import Path
 from edgead.bundle import open_bundle
 from edgead.commands.stream import StreamOutputs, stream
-from edgead.config import load_config
+from edgead.config_file import load_config
 from edgead.runner import FakeRunner
 
 class Notes:

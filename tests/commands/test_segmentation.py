@@ -12,7 +12,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from edgead.bundle import POOLED, Bundle, open_bundle
+from edgead.bundle import Bundle, open_bundle
 from edgead.commands.bench import bench
 from edgead.commands.bundle import bundle_facts
 from edgead.commands.evaluate import evaluate_bundle
@@ -27,6 +27,7 @@ from edgead.engines.build import build_onnxruntime, compare_to_reference, open_e
 from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import SegmentationKind, segmenter_of
 from edgead.heatmap import find_regions
+from edgead.manifest import POOLED
 from edgead.models.zoo import load_model
 from tests.commands.conftest import tiny_config
 from tests.tiny import BACKBONE

@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.bundle import (
-    CALIBRATION,
-    MODEL,
+from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
+from edgead.commands.stream import StreamOutputs, stop_on_signals, stream
+from edgead.config import Config
+from edgead.deployment import CameraConfig
+from edgead.errors import BundleError, SourceError
+from edgead.manifest import (
     POOLED,
-    REFERENCE,
-    WEIGHTS,
-    Bundle,
     ClassCalibration,
     Cost,
     GraphIO,
@@ -33,12 +33,7 @@ from edgead.bundle import (
     Preprocessing,
     Provenance,
     ThresholdRecord,
-    write_bundle,
 )
-from edgead.commands.stream import StreamOutputs, stop_on_signals, stream
-from edgead.config import Config
-from edgead.deployment import CameraConfig
-from edgead.errors import BundleError, SourceError
 from edgead.runner import FakeRunner
 
 pytestmark = pytest.mark.timeout(60)

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from edgead.bundle import POOLED, open_bundle
+from edgead.bundle import open_bundle
 from edgead.commands.progress import Silent
 from edgead.commands.runs import BUNDLE, CHECKPOINT, LATEST, RUN_FILE, unfinished_run
 from edgead.commands.train import CURVE, TrainResult, train
 from edgead.errors import ConfigError, DataError
+from edgead.manifest import POOLED
 from tests.commands.conftest import tiny_config
 
 

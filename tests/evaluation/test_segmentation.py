@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgead.bundle import POOLED, LevelNorm, NfaRecord
 from edgead.errors import BundleError, DataError, EngineError
 from edgead.evaluation.nfa import LatentScale, MergeRule, log_nfa_map
 from edgead.evaluation.segmentation import NfaSegmenter, calibrate_nfa, segmenter_of
+from edgead.manifest import POOLED, LevelNorm, NfaRecord
 
 CHANNELS = (32, 64)
 LEVELS = (("level_norm_0", 32), ("level_norm_1", 64))

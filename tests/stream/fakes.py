@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from edgead.bundle import ThresholdRecord
 from edgead.heatmap import HeatmapScale
 from edgead.imaging import Image
+from edgead.manifest import ThresholdRecord
 from edgead.prediction import Prediction
 from edgead.runner import FakeRunner, Outputs
 from edgead.stream.alerts import Alert, AlertEvent

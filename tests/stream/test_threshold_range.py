@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.bundle import ThresholdRecord
 from edgead.heatmap import HeatmapScale
+from edgead.manifest import ThresholdRecord
 from edgead.stream.threshold_range import threshold_range
 
 SCALE = HeatmapScale(1.0, 2.0, 3.0)

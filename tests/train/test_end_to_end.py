@@ -18,7 +18,8 @@ from safetensors.numpy import load_file
 
 from edgead.commands.progress import Silent
 from edgead.commands.train import train
-from edgead.config import Config, load_config
+from edgead.config import Config
+from edgead.config_file import load_config
 from edgead.engines.build import compare_to_reference, open_engine
 from edgead.models.zoo import load_model
 

@@ -21,7 +21,7 @@ from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.gate import GateScores, image_auroc, score_images, spearman, time_in_turns
 from edgead.commands.lower_precision import LowerOptions, build_lower
 from edgead.commands.progress import Progress
-from edgead.config import load_config
+from edgead.config_file import load_config
 from edgead.engines.build import REFERENCE, open_calibrated, open_engine
 from edgead.precision.int8 import Int8Options
 from edgead.precision.quantiser import Quantiser

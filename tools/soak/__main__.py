@@ -20,7 +20,7 @@ from typing import Any
 
 from edgead.commands.progress import Silent
 from edgead.commands.train import train
-from edgead.config import load_config
+from edgead.config_file import load_config
 from edgead.data.synthetic.make import write_dataset
 from tools.soak.faults import Outcome, faults_of, suffer
 from tools.soak.floor import SAMPLE_S, Floor

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgead.bundle import ThresholdRecord
 from edgead.evaluation.threshold import MIN_IMAGES
+from edgead.manifest import ThresholdRecord
 from edgead.stream.meter import CameraStatus
 from edgead.stream.monitor import CameraView
 from edgead.stream.result import ZoneVerdict

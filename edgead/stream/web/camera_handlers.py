@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from edgead.bundle import ThresholdRecord
+from edgead.manifest import ThresholdRecord
 from edgead.stream.control import SetThreshold
 from edgead.stream.threshold_range import ThresholdRange, threshold_range
 from edgead.stream.web import camera_models, streams

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgead.bundle import ThresholdRecord
 from edgead.heatmap import HeatmapScale
+from edgead.manifest import ThresholdRecord
 from edgead.stream.control import Control
 from edgead.stream.monitor import Monitor
 from edgead.stream.zones import ZoneShape

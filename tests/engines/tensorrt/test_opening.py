@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgead.bundle import Bundle, Manifest, file_digest
+from edgead.bundle import Bundle, file_digest
 from edgead.engines.build import open_engine, preferred_engines
 from edgead.engines.fingerprint import EngineRecord, Fingerprint, TensorRTRecord, machine_id, read_record, write_record
 from edgead.engines.tensorrt import available, versions
@@ -22,6 +22,7 @@ from edgead.engines.tensorrt.decision import decide
 from edgead.engines.tensorrt.opening import build_tensorrt_plan, machine_state, record_of, runner_of, version
 from edgead.engines.tensorrt.options import BuildOptions
 from edgead.errors import EdgeadError, EngineBuildError, EngineMismatchError
+from edgead.manifest import Manifest
 
 from .conftest import World, make_graph, make_images
 from .test_runner import ALL, assert_right

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgead.bundle import ThresholdRecord
+from edgead.manifest import ThresholdRecord
 from edgead.prediction import Prediction
 from edgead.stream.alerts import Alert
 from edgead.stream.control import Control, SetThreshold

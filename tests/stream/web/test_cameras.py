@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from edgead.bundle import ThresholdRecord
 from edgead.errors import DataError
+from edgead.manifest import ThresholdRecord
 from edgead.stream.alerts import Alert
 from edgead.stream.control import SetThreshold
 from edgead.stream.watch import RuleOptions, ZoneWatch

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgead.bundle import ThresholdRecord
 from edgead.evaluation.alarm_rate import alarm_rate_text, implied_alarm_rate, promise_from_images
 from edgead.evaluation.pace import Pace
+from edgead.manifest import ThresholdRecord
 from edgead.stream.alerts import Alert
 from edgead.stream.web.openapi import openapi_document
 from edgead.stream.web.options import AuthOptions, WebOptions
