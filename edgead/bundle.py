@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
-import os
 import shutil
-import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -22,7 +19,7 @@ from edgead.errors import BundleError
 from edgead.imaging import Image, resize
 from edgead.manifest import POOLED, SCHEMA_VERSION, ClassCalibration, Manifest, NfaRecord
 from edgead.runner import CLASS_EXCLUDED
-from edgead.storage import atomic_path, storage_error, write_json
+from edgead.storage import atomic_path, replace_folder, storage_error, write_json
 
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
@@ -30,7 +27,6 @@ WEIGHTS = "weights.safetensors"
 CALIBRATION = "calibration.npz"
 REFERENCE = "reference.npz"
 ENGINES = "engines"
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class Bundle:
@@ -184,7 +180,7 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bund
             digests[name] = file_digest(staging / name)
         complete = manifest.model_copy(update={"sha256": digests})
         write_json(staging / MANIFEST, complete.model_dump(mode="json"))
-        _swap_folders(staging, path)
+        replace_folder(staging, path)
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
@@ -253,27 +249,3 @@ def _member(root: Path, name: str) -> Path:
     if not path.is_file():
         raise BundleError(f"The bundle is incomplete: {path} is missing.", hint="Copy the bundle again.")
     return path
-
-
-def _swap_folders(new: Path, final: Path) -> None:
-    if not final.exists():
-        new.rename(final)
-        return
-    if _exchange(new, final):
-        shutil.rmtree(new)
-        return
-    # where the file system cannot exchange two names, a kill between the next two lines leaves the old bundle as `old`
-    old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.old")
-    final.rename(old)
-    new.rename(final)
-    shutil.rmtree(old)
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Let two folders take each other's name in one step; False where the system or the file system cannot."""
-    if not sys.platform.startswith("linux"):
-        return False
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    if rename is None:
-        return False
-    return bool(rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +18,7 @@ from typing import Any
 from edgead.errors import StorageError
 
 _BLOCK = 1 << 20
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _FORMATS = (".mp4", ".avi", ".webm", ".jpg", ".png", ".onnx", ".npz", ".npy", ".safetensors")
 
 
@@ -62,6 +65,46 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
         raise storage_error(parent, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Give a folder its final name, whatever had it before; at every moment there is a whole folder of that name.
+
+    Where the file system cannot exchange two names, a kill at the one wrong moment leaves the old folder beside it under a
+    hidden name.
+
+    Args:
+        new: On the file system of `final`; its name is gone afterwards.
+        final: Its old content is deleted.
+
+    Raises:
+        OSError: If the name cannot be given; the old folder is unchanged.
+    """
+    if not final.exists():
+        new.rename(final)
+        return
+    if _exchange(new, final):
+        shutil.rmtree(new, ignore_errors=True)
+        return
+    # a name that `scratch_folder` cleans up
+    old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.old.tmp")
+    final.rename(old)
+    try:
+        new.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders take each other's name in one step; False where the system or the file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    return bool(rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)
 
 
 @contextmanager

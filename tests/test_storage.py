@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import StorageError
-from edgead.storage import atomic_path, require_free_space, scratch_folder, write_bytes, write_json
+from edgead.storage import atomic_path, replace_folder, require_free_space, scratch_folder, write_bytes, write_json
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -89,3 +89,26 @@ def test_an_error_of_the_disk_in_a_scratch_folder_is_ours(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError), scratch_folder(tmp_path / "file", "export"):
         pass
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    """The new content has the name, nothing of the old one is left, also where two names cannot be exchanged."""
+    if not can_exchange:
+        monkeypatch.setattr("edgead.storage._exchange", lambda first, second: False)
+    for content in ("old", "new"):
+        (tmp_path / "staging").mkdir()
+        (tmp_path / "staging" / content).write_text(content)
+        replace_folder(tmp_path / "staging", tmp_path / "engine")
+        assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("engine"), Path("engine", content)]
+
+
+def test_a_folder_that_cannot_move_replaces_nothing(tmp_path: Path) -> None:
+    """The old folder is there, whole, when the new one is not."""
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "old").write_text("old")
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "staging", tmp_path / "engine")
+    assert (tmp_path / "engine" / "old").read_text() == "old"

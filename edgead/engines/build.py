@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from edgead.engines.fingerprint import (
 from edgead.errors import CheckFailed, EngineMismatchError
 from edgead.evaluation.compare import PARITY_LIMIT, Comparison, compare_outputs, merge
 from edgead.runner import Runner
-from edgead.storage import scratch_folder
+from edgead.storage import replace_folder, scratch_folder
 
 REFERENCE = "reference"
 ONNXRUNTIME = "onnxruntime"
@@ -120,13 +119,7 @@ def install_engine(
     )
     write_record(staging, record)
     final = bundle.engines_path / f"{fingerprint.backend}-{fingerprint.precision}"
-    # aside first: an engine that is half deleted when the process is killed is none. The name is one that the next
-    # build's scratch folder cleans up
-    aside = staging.with_name(f"{staging.name.removesuffix('.tmp')}.old.tmp")
-    if final.exists():
-        final.rename(aside)
-    staging.rename(final)
-    shutil.rmtree(aside, ignore_errors=True)
+    replace_folder(staging, final)
     return record
 
 
