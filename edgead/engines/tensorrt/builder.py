@@ -54,6 +54,7 @@ class _Job:
 
     options: BuildOptions
     machine: dict[str, str]
+    memory_bytes: int
     notes: list[str] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -69,6 +70,7 @@ def build_plan(
     *,
     kept: Collection[str],
     machine: dict[str, str],
+    memory_bytes: int,
     progress: BuildProgress,
 ) -> BuiltPlan:
     """Build a serialized engine.
@@ -80,6 +82,7 @@ def build_plan(
         kept: Names of the graph nodes that must compute in float32; pinned where the graph's own types do not bind
             TensorRT, and never put on the DLA.
         machine: What kernel timings depend on (`machine_state`); the key of the timing cache.
+        memory_bytes: Of the GPU, of which the workspace is a part.
         progress: Gets TensorRT's progress, or a note a minute from a version that reports none.
 
     Raises:
@@ -88,7 +91,7 @@ def build_plan(
         KeyboardInterrupt: After Ctrl-C; TensorRT was stopped first where it can be.
     """
     started = time.monotonic()
-    job = _Job(options, machine)
+    job = _Job(options, machine, memory_bytes)
     with shared_log().recording() as lines:
         try:
             plan, layers = _build(graph, how, kept, job, progress, lines)
@@ -111,7 +114,7 @@ def _build(
     parsed = network_from_onnx(graph, how.network_flags)
     builder: trt.Builder = parsed.builder
     config: trt.IBuilderConfig = builder.create_builder_config()
-    configure(config, how, job.options)
+    configure(config, how, job.options, workspace_limit(job.options.workspace_bytes, job.memory_bytes))
     _add_profile(parsed, config, job.options.batch)
     must_know = how.needs_pins or job.options.dla_core is not None
     flow = layers_of_nodes(parsed.layers, kept, parsed.node_names) if must_know else frozenset()
@@ -134,11 +137,11 @@ def _build(
     return plan, _layers(plan, job)
 
 
-def configure(config: trt.IBuilderConfig, how: BuildPlan, options: BuildOptions) -> None:
+def configure(config: trt.IBuilderConfig, how: BuildPlan, options: BuildOptions, workspace_bytes: int) -> None:
     """Set everything on a builder's configuration that does not need the network."""
     import tensorrt as trt
 
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_limit(options.workspace_bytes))
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for flag in how.builder_flags:
         config.set_flag(flag)

@@ -56,7 +56,9 @@ def build_tensorrt_plan(
         EngineBuildError: If TensorRT cannot be used here, or the build fails; then it is a `LoggedBuildError`.
     """
     gpu = require_tensorrt()
-    return build_plan(graph, how, options, kept=kept, machine=machine_state(gpu), progress=progress)
+    return build_plan(
+        graph, how, options, kept=kept, machine=machine_state(gpu), memory_bytes=gpu.total_bytes, progress=progress
+    )
 
 
 def record_of(options: BuildOptions) -> TensorRTRecord:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgead.errors import EngineBuildError
 
 WORKSPACE_LIMIT_BYTES = 2 * 1024**3
-UNKNOWN_MEMORY_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -56,30 +54,22 @@ class BuildOptions:
     timing_cache: Path | None = None
 
 
-def workspace_limit(wanted: int | None, total_bytes: int | None = None) -> int:
+def workspace_limit(wanted: int | None, total_bytes: int) -> int:
     """Scratch memory in bytes.
 
     Args:
         wanted: Asked for; None = a quarter of the memory, at most `WORKSPACE_LIMIT_BYTES`.
-        total_bytes: Memory of the GPU; None = the machine's, which on a Jetson is the same.
+        total_bytes: Memory of the GPU; on a Jetson the machine's.
 
     Raises:
         EngineBuildError: If `wanted` is not positive, or is all the memory or more.
     """
-    total = total_bytes or _physical_memory()
     if wanted is None:
-        return min(total // 4, WORKSPACE_LIMIT_BYTES)
-    if not 0 < wanted < total:
+        return min(total_bytes // 4, WORKSPACE_LIMIT_BYTES)
+    if not 0 < wanted < total_bytes:
         raise EngineBuildError(
             f"The workspace must be more than 0 and less than all memory (got {wanted / 1e6:.0f} MB of "
-            f"{total / 1e6:.0f} MB).",
-            hint=f"Leave it out for {min(total // 4, WORKSPACE_LIMIT_BYTES) / 1e6:.0f} MB.",
+            f"{total_bytes / 1e6:.0f} MB).",
+            hint=f"Leave it out for {min(total_bytes // 4, WORKSPACE_LIMIT_BYTES) / 1e6:.0f} MB.",
         )
     return wanted
-
-
-def _physical_memory() -> int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return UNKNOWN_MEMORY_BYTES

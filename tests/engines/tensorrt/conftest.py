@@ -56,8 +56,9 @@ class World:
         kept = others.pop("kept", ())
         how = decide(precision, **others)
         return build_plan(
-            make_graph(classes), how, options or BuildOptions(), kept=kept, machine=MACHINE, progress=self.progress
-        )
+            make_graph(classes), how, options or BuildOptions(), kept=kept, machine=MACHINE,
+            memory_bytes=find_gpu().total_bytes, progress=self.progress,
+        )  # fmt: skip
 
     def runner(self, batch: tuple[int, int, int] = (1, 2, 4), *, classes: int = 0, **options: Any) -> TensorRTRunner:
         plan = self.build(options=BuildOptions(batch=BatchRange(*batch)), classes=classes).plan

@@ -49,7 +49,7 @@ class Device:
         return (8, 7)
 
     def total_memory(self) -> int:
-        return 8 * 1024**3
+        return 4 * 1024**3
 
     def get_attribute(self, attribute: int) -> int:
         assert attribute == 18
