@@ -54,14 +54,6 @@ class Dataset:
     test: tuple[Sample, ...]
     description: str
 
-    def train_of(self, class_name: str) -> tuple[Sample, ...]:
-        """The training images of one class."""
-        return tuple(sample for sample in self.train if sample.class_name == class_name)
-
-    def test_of(self, class_name: str) -> tuple[Sample, ...]:
-        """The test images of one class."""
-        return tuple(sample for sample in self.test if sample.class_name == class_name)
-
 
 def is_image(path: Path) -> bool:
     """Whether the file's name is that of an image; hidden files (such as macOS's `._*`) are not."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.errors import CheckFailed, ShapeError
-from edgead.runner import Outputs, Runner
+from edgead.errors import ShapeError
+from edgead.runner import Outputs
 
 PARITY_LIMIT = 1e-4
 Thresholds = float | NDArray[np.float64]
@@ -73,13 +73,6 @@ def compare_outputs(reference: Outputs, candidate: Outputs, threshold: Threshold
     )
 
 
-def compare_runners(
-    reference: Runner, candidate: Runner, batches: Iterable[NDArray[np.uint8]], threshold: float
-) -> Comparison:
-    """Run both on the same batches `(N, H, W, 3)` uint8 RGB and compare what comes out."""
-    return merge(compare_outputs(reference.infer(batch), candidate.infer(batch), threshold) for batch in batches)
-
-
 def merge(comparisons: Iterable[Comparison]) -> Comparison:
     """The comparison of all batches together."""
     parts = list(comparisons)
@@ -90,24 +83,6 @@ def merge(comparisons: Iterable[Comparison]) -> Comparison:
         sum(part.verdict_flips for part in parts),
         sum(part.n_images for part in parts),
     )
-
-
-def require(comparison: Comparison, limit: float, *, what: str = "The outputs") -> None:
-    """Check that maps and scores stay within `limit` and that at least one image was compared.
-
-    Raises:
-        CheckFailed: With what was seen and what is allowed.
-    """
-    if comparison.n_images == 0:
-        raise CheckFailed(f"{what} could not be compared: there were no images.", hint="Give at least one image.")
-    seen = max(comparison.max_relative_difference, comparison.score_relative_difference)
-    if not seen <= limit:
-        raise CheckFailed(
-            f"{what} differ by {seen:.2e} relative (map {comparison.max_relative_difference:.2e}, score "
-            f"{comparison.score_relative_difference:.2e}); allowed is {limit:.2e}. {comparison.verdict_flips} of "
-            f"{comparison.n_images} verdicts change.",
-            hint="Keep more layers in a higher precision, or compare on the machine that made the reference.",
-        )
 
 
 def _map_differences(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> tuple[float, float]:

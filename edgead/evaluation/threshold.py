@@ -54,11 +54,6 @@ def threshold_from_scores(scores: ArrayLike, false_alarm_rate: float) -> Thresho
     )
 
 
-def smallest_certified_rate(n: int) -> float:
-    """The smallest false-alarm rate that n good images can certify: 1/(n+1)."""
-    return 1.0 / (n + 1)
-
-
 def images_to_certify(false_alarm_rate: float) -> int:
     """How many held-out good images certify `false_alarm_rate`."""
     return math.ceil(1.0 / false_alarm_rate - 1e-9) - 1

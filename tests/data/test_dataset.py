@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgead.data.dataset import Dataset, Sample, is_image, list_images, subfolders
+from edgead.data.dataset import is_image, list_images, subfolders
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.JPEG", "a.bmp", "a.tif", "a.Tiff"])
@@ -45,12 +45,3 @@ def test_a_link_to_a_parent_ends(tmp_path: Path) -> None:
 def test_subfolders_of_a_missing_folder_are_none(tmp_path: Path) -> None:
     """A folder that is not there has no subfolders."""
     assert subfolders(tmp_path / "nowhere") == []
-
-
-def test_samples_are_found_by_class() -> None:
-    """`train_of` and `test_of` return the samples of one class only."""
-    one, two = (Sample(Path(name), name, name) for name in ("one", "two"))
-    dataset = Dataset(Path("x"), "plain folder", ("one", "two"), (one, two), (two,), "")
-    assert dataset.train_of("one") == (one,)
-    assert dataset.test_of("two") == (two,)
-    assert dataset.test_of("one") == ()

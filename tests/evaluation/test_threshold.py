@@ -16,7 +16,6 @@ from edgead.evaluation.threshold import (
     binomial_interval,
     calibrate_class,
     images_to_certify,
-    smallest_certified_rate,
     threshold_from_scores,
 )
 
@@ -35,9 +34,9 @@ def test_certified_threshold_is_the_kth_smallest(n: int, rate: float, k: int) ->
 
 @pytest.mark.parametrize("rate", [0.005, 0.01, 0.05])
 def test_certification_starts_at_one_over_n_plus_one(rate: float) -> None:
-    """`images_to_certify` is the smallest n whose smallest certified rate reaches the wanted one."""
+    """`images_to_certify` is the smallest n of which n good images certify a rate of 1 / (n + 1)."""
     n = images_to_certify(rate)
-    assert smallest_certified_rate(n) <= rate + 1e-12 < smallest_certified_rate(n - 1)
+    assert 1 / (n + 1) <= rate + 1e-12 < 1 / n
     assert threshold_from_scores(np.arange(n), rate).certified
     assert not threshold_from_scores(np.arange(n - 1), rate).certified
 

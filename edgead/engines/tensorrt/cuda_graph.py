@@ -73,15 +73,6 @@ class CudaGraph:
             cudart.cudaGraphExecDestroy(executable)
 
 
-def missing_reason() -> str | None:
-    """Why no graph can be captured on this machine; None if one can."""
-    try:
-        _runtime()
-    except GraphError as error:
-        return str(error)
-    return None
-
-
 def _runtime() -> ModuleType:
     try:
         from cuda.bindings import runtime as cudart

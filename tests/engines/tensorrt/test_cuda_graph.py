@@ -7,7 +7,6 @@ from types import ModuleType
 
 import pytest
 
-from edgead.engines.tensorrt.cuda_graph import missing_reason
 from edgead.errors import EngineError
 
 from .conftest import World, make_images
@@ -87,7 +86,6 @@ def test_a_launch_that_fails_is_an_error_of_that_batch(world: World) -> None:
 
 def test_without_the_package_there_is_no_graph(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its absence is a note with the command; the old name of the module is tried too."""
-    assert missing_reason() is None
     runtime = sys.modules["cuda.bindings.runtime"]
     for name in ("cuda.bindings.runtime", "cuda.bindings"):
         monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
@@ -98,7 +96,10 @@ def test_without_the_package_there_is_no_graph(world: World, monkeypatch: pytest
             assert_right(runner.infer(make_images(2, seed)), make_images(2, seed))
         assert "pip install" in runner.graph_note
     package.cudart = runtime  # type: ignore[attr-defined]
-    assert missing_reason() is None
+    with world.runner() as runner:
+        for seed in range(3):
+            runner.infer(make_images(2, seed))
+        assert runner.uses_graph
 
 
 def test_graphs_can_be_switched_off(world: World) -> None:
