@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 
 HEADER = "Edgead-Signature"
 
@@ -17,3 +18,11 @@ def sign(secret: str, body: bytes, at_s: int) -> str:
     """The header's value for a body sent at a time in seconds since 1970."""
     mac = hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256)
     return f"t={at_s},v1={mac.hexdigest()}"
+
+
+def is_genuine(secret: str, body: bytes, value: str, now_s: float, *, tolerance_s: float = 300.0) -> bool:
+    """What a receiver does: whether the header's value is right for the body, and not too old."""
+    match = re.fullmatch(r"t=(\d{1,12}),v1=([0-9a-f]{64})", value)
+    if match is None or abs(now_s - int(match[1])) > tolerance_s:
+        return False
+    return hmac.compare_digest(sign(secret, body, int(match[1])), value)
