@@ -42,7 +42,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 types: $(STAMP)
-	$(BIN)/mypy edgead
+	$(BIN)/mypy edgead tools
 
 clean:
 	rm -rf $(VENV) $(VENV)-base .pytest_cache .mypy_cache .ruff_cache

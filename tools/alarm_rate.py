@@ -26,7 +26,7 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.commands.engine_images import gate_images
 from edgead.commands.gate import scores_of
 from edgead.commands.progress import Silent
-from edgead.config import AlertConfig
+from edgead.deployment import AlertConfig
 from edgead.engines.build import open_engine
 from edgead.evaluation.alarm_rate import AlarmPromise, implied_alarm_rate, promise_from_images, promise_from_watch
 from edgead.evaluation.pace import HOUR_S, LARGEST_RATE, MeasuredBursts, Pace
@@ -177,15 +177,18 @@ def calibrations(paces: dict[str, Pace]) -> Iterator[tuple[str, Calibrate, float
     """Every way to a threshold with the alarms per hour that it promises."""
     for name, pace in paces.items():
         for wanted in COUNTABLE:
-            yield (
-                name,
-                lambda good, rng, pace=pace, wanted=wanted: promise_from_images(good[:, 0], wanted, pace),
-                wanted,
-            )
+            yield name, _from_images(wanted, pace), wanted
     for wanted in COUNTABLE:
         if wanted < LARGEST_RATE * HOUR_S / STRETCH_S:
-            fps = paces["any stream"].fps
-            yield "watched line", lambda good, rng, wanted=wanted, fps=fps: watch(good, wanted, fps, rng), wanted
+            yield "watched line", _from_watch(wanted, paces["any stream"].fps), wanted
+
+
+def _from_images(wanted: float, pace: Pace) -> Calibrate:
+    return lambda good, _: promise_from_images(good[:, 0], wanted, pace)
+
+
+def _from_watch(wanted: float, fps: float) -> Calibrate:
+    return lambda good, rng: watch(good, wanted, fps, rng)
 
 
 def watch(good: Floats, wanted: float, fps: float, rng: np.random.Generator) -> AlarmPromise:

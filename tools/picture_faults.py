@@ -137,11 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder of data sets; without it the synthetic line")
     options = parser.parse_args(arguments)
-    if options.data is None:
-        products = map(synthetic_pictures, PARTS)
-    else:
-        products = (real_pictures(folder) for folder in sorted(options.data.iterdir()) if folder.is_dir())
-    for product in products:
+    folders = sorted(folder for folder in options.data.iterdir() if folder.is_dir()) if options.data else []
+    for product in map(real_pictures, folders) if options.data else map(synthetic_pictures, PARTS):
         for line in report(product):
             print(line, flush=True)
     for size in (256, 448):

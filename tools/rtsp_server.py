@@ -135,7 +135,7 @@ class Line:
         return image
 
     def _live(self, number: int) -> Image:
-        image = self._frames[number % len(self._frames)].copy()
+        image: Image = self._frames[number % len(self._frames)].copy()
         if self._counter:
             stamp(image, number % (1 << BITS))
         return image

@@ -59,8 +59,9 @@ def class_facts(text: str) -> dict[str, Any]:
         facts["values"][match[1]] = "int"
     if "py::no_init" not in text or "make_constructor" in text:
         place = re.search(r"py::init<", text)
-        is_plain = place and "py::optional" not in text
-        facts["methods"]["__init__"] = [arguments(text[place.start() :].partition("\n")[0]) if is_plain else "(*)"]
+        is_plain = place is not None and "py::optional" not in text
+        first_line = text[place.start() :].partition("\n")[0] if place else ""
+        facts["methods"]["__init__"] = [arguments(first_line) if is_plain else "(*)"]
     base = re.search(r"py::bases<(\w+)>", text)
     if base:
         facts["bases"] = ["".join(part.capitalize() for part in base[1].split("_"))]
@@ -77,7 +78,8 @@ def compiled_facts(text: str) -> dict[str, Any]:
         elif part.startswith("DEF_SIMPLE_FUNCTION"):
             call = call_text(part, part.index("("))
             names = _NAME.findall(call)
-            facts["functions"][re.match(r"\(\s*(\w+)", call)[1]] = [f"({', '.join(names)})" if names else "(*)"]
+            if first := re.match(r"\(\s*(\w+)", call):
+                facts["functions"][first[1]] = [f"({', '.join(names)})" if names else "(*)"]
         elif name and part.startswith("py::def"):
             facts["functions"][name[1]] = [arguments(call_text(part, part.index("(")))]
         elif name and part.startswith("enum_"):
@@ -108,10 +110,10 @@ def add_python(facts: dict[str, Any], text: str) -> None:
             facts["functions"][node.name] = [python_arguments(node)]
         elif isinstance(node, ast.ClassDef):
             facts["classes"][node.name] = {"bases": [ast.unparse(base) for base in node.bases]}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
-            owner, name = ast.unparse(node.targets[0].value), node.targets[0].attr
-            added = defined.get(ast.unparse(node.value))
+    for inner in ast.walk(tree):
+        if isinstance(inner, ast.Assign) and isinstance(inner.targets[0], ast.Attribute):
+            owner, name = ast.unparse(inner.targets[0].value), inner.targets[0].attr
+            added = defined.get(ast.unparse(inner.value))
             if owner in facts["classes"] and added and not name.startswith("_"):
                 facts["classes"][owner].setdefault("methods", {})[name] = [python_arguments(added, skip=1)]
 

@@ -62,7 +62,7 @@ class Table(_Part):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Table:
-        used = [name for part in (*self.forms.values(), *self.recipes) for name in part.models]
+        used = [name for parts in (self.forms.values(), self.recipes) for part in parts for name in part.models]
         recipes = [name for part in self.recipes for name in part.recipes]
         unknown = set(used) - set(self.models) | {name for name in recipes if not recipe_path(name).is_file()}
         if unknown:

@@ -158,12 +158,14 @@ def read_table(path: Path) -> Table:
         raise ConfigError(f"{path} uses {', '.join(missing)}, which `models` does not list.")
     cells = expand(table)
     known = {(cell.data, cell.model, cell.coupling, cell.base, cell.seed) for cell in cells if not cell.variant}
-    for part in table.variants:
+    for variant in table.variants:
         asked = {
-            (data, part.of.model, part.of.coupling, part.of.base, seed) for data in part.data for seed in part.seeds
+            (data, variant.of.model, variant.of.coupling, variant.of.base, seed)
+            for data in variant.data
+            for seed in variant.seeds
         }
         if lacking := sorted(asked - known):
-            raise ConfigError(f"variant {part.name} in {path} changes a cell that is not there: {lacking[0]}.")
+            raise ConfigError(f"variant {variant.name} in {path} changes a cell that is not there: {lacking[0]}.")
     ids = [cell.id for cell in cells]
     if twice := sorted({id_ for id_ in ids if ids.count(id_) > 1}):
         raise ConfigError(f"{path} has {twice[0]} more than once.", hint="A list names something twice.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -47,11 +48,11 @@ def judge(results: Results) -> list[Claim]:
 Partner = Callable[[Results, Group], "Group | None"]
 
 
-def _partner(axis: str, new: str, old: str) -> Partner:
+def _partner(axis: Literal["coupling", "base"], new: str, old: str) -> Partner:
     def find(results: Results, group: Group) -> Group | None:
         if getattr(group, axis) != new:
             return None
-        other = replace(group, **{axis: old})
+        other = replace(group, coupling=old) if axis == "coupling" else replace(group, base=old)
         return results.groups.get(other.key)
 
     return find

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgead.errors import DataError
@@ -100,7 +100,7 @@ class Results:
     def variants(self, name: str) -> list[tuple[Group, Group]]:
         """The groups of a variant, each with the group that it changes."""
         changed = [group for group in self.groups.values() if group.variant == name]
-        return [(group, self.groups[(*group.key[:-1], "")]) for group in changed]
+        return [(group, self.groups[replace(group, variant="").key]) for group in changed]
 
     @property
     def n_cells(self) -> int:

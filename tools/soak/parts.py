@@ -249,12 +249,13 @@ class Subscriber:
 
     def __init__(self, port: int) -> None:
         import paho.mqtt.client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
 
         self.taken: list[Received] = []
         self.status: list[tuple[float, str, str]] = []
         self._port = port
         self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id="soak-observer", clean_session=False
+            CallbackAPIVersion.VERSION2, client_id="soak-observer", clean_session=False
         )  # fmt: skip
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.on_connect = self._connected
