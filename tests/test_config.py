@@ -101,6 +101,8 @@ def test_an_unknown_model_is_a_config_error(name: Any) -> None:
         ({"model.kernels": [[3, 2]]}, "kernels may be 1, 3 or 5"),
         ({"alerts.open_frames": 9}, "open_frames must not exceed window_frames"),
         ({"train.learning_rate": float("nan")}, r"train\.learning_rate"),
+        ({"cameras": [{"name": "a", "source": "synthetic", "threshold": float("nan")}]}, r"cameras\.0\.threshold"),
+        ({"alerts.cooldown_s": float("inf")}, r"alerts\.cooldown_s"),
         ({"data.calibration_fraction": 0.5}, r"data\.calibration_fraction"),
         ({"train": 3}, "train"),
         ({"train.epochs.more": 3}, r"train\.epochs"),

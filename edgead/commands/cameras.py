@@ -21,6 +21,7 @@ from edgead.runner import Runner
 from edgead.stream.camera import Camera
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source, SourceOptions
+from edgead.stream.threshold_range import threshold_range
 from edgead.stream.watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import PICTURE, ZoneShape, zone_score
 
@@ -65,7 +66,10 @@ def make_cameras(
         # one of several goes on trying for ever: the others need the stream
         options = _source_options(config.stream_of(one), white_level, give_up=len(configs) == 1)
         source = source_from_uri(one.source, options)
-        cameras.append(make_camera(one, source, bundle, runner, config, good=good, false_alarm_rate=false_alarm_rate))
+        camera = make_camera(one, source, bundle, runner, config, good=good, false_alarm_rate=false_alarm_rate)
+        for doubt in _doubts(one, camera, bundle):
+            progress.note(doubt)
+        cameras.append(camera)
     return cameras
 
 
@@ -115,6 +119,20 @@ def make_camera(
         if source.live or source.paced
         else None,
     )
+
+
+def _doubts(config: CameraConfig, camera: Camera, bundle: Bundle) -> Iterator[str]:
+    """What to say of thresholds in the settings that people could not set on the dashboard, or only with a warning."""
+    calibration = bundle.calibration(config.class_name)
+    for zone in config.zones or (ZoneConfig(name=PICTURE),):
+        if zone.threshold is None and config.threshold is None:
+            continue
+        watch = camera.watch(zone.name)
+        assert watch is not None
+        meant = threshold_range(watch.good_scores, calibration.heatmap_scale, calibration.threshold.value)
+        doubt = meant.refusal(watch.threshold.value) or meant.warning(watch.threshold)
+        if doubt:
+            yield f"{camera.name}, {zone.name}: {doubt if doubt.startswith('Careful') else f'Careful: {doubt}'}"
 
 
 def _good_maps(bundle: Bundle, runner: Runner, progress: Progress) -> GoodMaps:

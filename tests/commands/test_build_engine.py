@@ -28,20 +28,11 @@ from edgead.engines.fingerprint import GateRecord, read_record
 from edgead.errors import CheckFailed, ConfigError, DataError, EngineBuildError, EngineMismatchError, StorageError
 from edgead.precision.recipe import Recipe
 from edgead.storage import exclusive
+from tests.commands.notes import Notes
 
 BundleCopy = Callable[[], Bundle]
 QUICK = Recipe(images=4)
 ANY = EngineOptions(LowerOptions(max_drop=1.0, recipe=QUICK))
-
-
-class Notes(Silent):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgead.commands.cameras import make_cameras
-from edgead.commands.progress import Silent
+from edgead.commands.progress import Progress, Silent
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult
 from edgead.config import Config
@@ -21,6 +21,7 @@ from edgead.evaluation.threshold import threshold_from_scores
 from edgead.runner import FakeRunner
 from edgead.stream.camera import Camera
 from edgead.stream.zones import zone_score
+from tests.commands.notes import Notes
 
 LEFT = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
 
@@ -29,10 +30,16 @@ def configured(**camera: Any) -> CameraConfig:
     return CameraConfig.model_validate({"name": "line", "source": "synthetic", **camera})
 
 
-def made(result: TrainResult, camera: CameraConfig, config: Config | None = None, rate: float | None = None) -> Camera:
+def made(
+    result: TrainResult,
+    camera: CameraConfig,
+    config: Config | None = None,
+    rate: float | None = None,
+    progress: Progress | None = None,
+) -> Camera:
     with open_engine(result.bundle, "reference", threads=1) as runner:
         (one,) = make_cameras(
-            [camera], result.bundle, runner, config or Config(), Silent(), false_alarm_rate=rate
+            [camera], result.bundle, runner, config or Config(), progress or Silent(), false_alarm_rate=rate
         )  # fmt: skip
     return one
 
@@ -46,6 +53,30 @@ def test_without_zones_the_whole_picture_has_the_bundles_threshold(tiny_result: 
     assert watch.threshold == threshold_from_scores(calibration.scores, 0.2)
     (watch,) = made(tiny_result, configured(threshold=7.5)).watches
     assert (watch.threshold.value, watch.rules.threshold, watch.threshold.certified) == (7.5, 7.5, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"threshold": 1e9}, "line, picture: Careful: With a threshold of 1e+09 nothing could alarm any more"),
+        ({"threshold": -5.0}, "line, picture: Careful: With a threshold of -5 every good picture would alarm"),
+        (
+            {"zones": [{"name": "left", "include": [LEFT], "threshold": 1e9}, {"name": "all"}]},
+            "line, left: Careful: With a threshold of 1e+09 nothing",
+        ),
+    ],
+)
+def test_a_threshold_in_the_settings_that_cannot_be_meant_is_told(
+    tiny_result: TrainResult, settings: dict[str, Any], what: str
+) -> None:
+    """It holds, since a file is written with care, and perhaps to try out the alarms; one that can be meant is not told."""
+    notes = Notes()
+    made(tiny_result, configured(**settings), progress=notes)
+    (note,) = notes.texts
+    assert note.startswith(what)
+    usual = Notes()
+    made(tiny_result, configured(threshold=tiny_result.bundle.calibration().threshold.value * 1.1), progress=usual)
+    assert usual.texts == []
 
 
 def test_a_zone_has_the_threshold_of_its_own_scores_on_held_out_images(tiny_result: TrainResult) -> None:

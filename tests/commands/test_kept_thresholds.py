@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from edgead.commands.kept_thresholds import restore_thresholds, threshold_settings
-from edgead.commands.progress import Silent
 from edgead.config import Config
 from edgead.deployment import CameraConfig
 from edgead.stream.alarm_keeper import OWN_NAME, AlarmKeeper
@@ -20,19 +19,12 @@ from edgead.stream.pipeline import run_stream
 from edgead.stream.result import Notice
 from edgead.stream.sinks.threshold_memory import ThresholdMemory
 from edgead.stream.watch import ZoneWatch
+from tests.commands.notes import Notes
 
 from ..stream.fakes import GOOD, OPTIONS, SCALE, THRESHOLD, CollectingSink, ListSource, camera, detector, watch
 
 SCORES = tuple((0.02 * np.random.default_rng(3).gumbel(size=300)).tolist())
 PLACE = ("line", "picture")
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.told.append(text)
 
 
 def one_camera() -> Camera:
@@ -59,7 +51,7 @@ def restart(
     memory = ThresholdMemory(folder, "bundle", "engine", settings)
     one, notes, wishes = one_camera(), Notes(), {PLACE: 1.0}
     restore_thresholds(memory, settings, [one], {"line": SCALE}, wishes, notes)
-    return one, wishes, notes.told, memory
+    return one, wishes, notes.texts, memory
 
 
 def test_alarms_per_hour_go_on_after_a_restart(tmp_path: Path) -> None:

@@ -22,16 +22,7 @@ from edgead.commands.train import CURVE, TrainResult, train
 from edgead.errors import ConfigError, DataError
 from edgead.manifest import POOLED
 from tests.commands.conftest import tiny_config
-
-
-class Notes(Silent):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
+from tests.commands.notes import Notes
 
 
 def test_run_folder_holds_everything(tiny_result: TrainResult) -> None:
@@ -103,7 +94,7 @@ def test_broken_images_are_left_out_and_named(tiny_data: Path, tmp_path: Path) -
     (data / "train" / "good" / "cut.png").write_bytes(whole[: len(whole) // 2])
     notes = Notes()
     result = train(tiny_config(data, train__epochs=0), notes, out=tmp_path / "run", runs=tmp_path, resume=False)
-    said = "\n".join(notes.lines)
+    said = "\n".join(notes.texts)
     assert "empty.png" in said
     assert "cut.png" in said
     assert result.n_broken == 2

@@ -1,0 +1,13 @@
+"""Progress that keeps what it is told."""
+
+from __future__ import annotations
+
+from edgead.commands.progress import Silent
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
