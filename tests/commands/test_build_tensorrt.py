@@ -199,6 +199,7 @@ def test_the_same_request_is_built_once(desk: Desk, bundle_copy: BundleCopy) -> 
     assert not desk.build(bundle, "fp32", "--version-compatible")["reused"]
 
 
+@pytest.mark.slow
 def test_a_missed_gate_puts_layers_back_then_fails_and_leaves_the_old_engine(
     desk: Desk, bundle_copy: BundleCopy
 ) -> None:

@@ -101,6 +101,7 @@ def test_page_has_the_drop_of_every_recipe() -> None:
     assert page.count("\n| uncorrected | 3 | +0.00 |") == len(table.recipes)
 
 
+@pytest.mark.slow
 def test_small_table_is_measured_resumed_and_written(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
