@@ -39,7 +39,7 @@ def build_engine(
     max_drop: Annotated[float, typer.Option(help="Allowed drop of the image AUROC, 0 to 1.")] = 0.01,
     batch: Annotated[str, typer.Option(help="TensorRT: images per call, N or MIN:USUAL:MAX.")] = "1",
     workspace_mb: Annotated[
-        int | None, typer.Option(help="TensorRT: scratch memory in MB; default: a quarter of the memory, at most 2 GB.")
+        int | None, typer.Option(help="TensorRT: scratch memory in MB; default: a quarter of the GPU's, at most 2 GB.")
     ] = None,
     dla_core: Annotated[
         int | None, typer.Option(help="TensorRT: DLA core for the backbone, where the board has one.")
