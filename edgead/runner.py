@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from edgead.contexts import OwnsNothing
+
 Outputs = dict[str, NDArray[np.float32]]
 CLASS_EXCLUDED = -1e4
 
@@ -58,7 +60,7 @@ class Runner(Protocol):
     ) -> None: ...
 
 
-class FakeRunner:
+class FakeRunner(OwnsNothing):
     """A runner without a model: brightness above mid-grey, at a sixteenth of the resolution.
 
     With a synthetic source it makes the whole stream run on a machine that has neither a model nor a camera.
@@ -80,11 +82,3 @@ class FakeRunner:
         blocks = batch.reshape(n, height // 16, 16, width // 16, 16, 3)
         anomaly_map = np.maximum(blocks.mean(axis=(2, 4, 5), dtype=np.float32) / 255.0 - 0.5, 0.0)
         return {"anomaly_map": anomaly_map, "pred_score": anomaly_map.max(axis=(1, 2))}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None

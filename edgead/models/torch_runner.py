@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from typing_extensions import Self
 
+from edgead.contexts import OwnsNothing
 from edgead.models.detector import Detector
 from edgead.runner import Outputs, TensorSpec
 
 
-class TorchRunner:
+class TorchRunner(OwnsNothing):
     """Runs a detector, unfolded or folded.
 
     Args:
@@ -40,11 +38,3 @@ class TorchRunner:
         bias = None if class_bias is None else torch.from_numpy(class_bias).to(self._device)
         outputs = self._model(images, bias)
         return {name: value.cpu().numpy() for name, value in zip(self._names, outputs, strict=True)}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None

@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Literal
 
-from typing_extensions import Self
-
+from edgead.contexts import OwnsNothing
 from edgead.evaluation.alarm_rate import (
     AlarmPromise,
     AlarmRate,
@@ -50,7 +48,7 @@ class ZoneAlarms:
     wanted_per_hour: float | None
 
 
-class AlarmKeeper:
+class AlarmKeeper(OwnsNothing):
     """A sink that measures every zone and asks for another threshold when its promise would not hold any more.
 
     A threshold that a person sets while the stream runs is left alone; alarms per hour that a person asks for are kept
@@ -91,14 +89,6 @@ class AlarmKeeper:
             if watch.good_scores
         }
         self._looked_s: dict[str, float] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def wants(self, item: Item) -> bool:
         return not item.is_repeat if isinstance(item, Result) else item.kind == "threshold_changed"

@@ -6,10 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
-from typing_extensions import Self
-
+from edgead.contexts import OwnsNothing
 from edgead.stream.histogram import HistogramView
 from edgead.stream.meter import CameraStatus, Latency, StreamStatus
 from edgead.stream.result import Notice, Result
@@ -62,7 +60,7 @@ class ZoneHistory:
     alerts: list[AlertSpan]
 
 
-class Monitor:
+class Monitor(OwnsNothing):
     """A sink that remembers instead of writing; every method may be called from any thread.
 
     It keeps pictures as they are: whoever wants one drawn does that elsewhere (`LivePictures`).
@@ -105,14 +103,6 @@ class Monitor:
         by_name = {camera.name: camera for camera in status.cameras}
         with self._lock:
             self._status, self._by_name, self._updated_s = status, by_name, self._clock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     # For those who look
 

@@ -13,11 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
-from typing_extensions import Self
-
+from edgead.contexts import OwnsNothing
 from edgead.errors import ConfigError
 from edgead.sink_settings import CommandSettings
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
@@ -31,7 +29,7 @@ _POLL_S = 0.05
 _KILLED_S = 5.0
 
 
-class CommandSink:
+class CommandSink(OwnsNothing):
     """Runs a program without a shell, in a process group of its own, with the event's JSON on standard input.
 
     It also gets `EDGEAD_KEY`, `EDGEAD_SEQUENCE`, `EDGEAD_KIND`, `EDGEAD_AT`, `EDGEAD_CAMERA`, `EDGEAD_ZONE`,
@@ -51,14 +49,6 @@ class CommandSink:
             )
         self._settings = settings
         self._evidence = evidence
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def tend(self) -> None:
         """Nothing: programs run only to deliver."""

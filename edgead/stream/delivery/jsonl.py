@@ -6,11 +6,9 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
-from typing_extensions import Self
-
+from edgead.contexts import OwnsNothing
 from edgead.errors import StorageError
 from edgead.sink_settings import JsonlSettings
 from edgead.storage import storage_error
@@ -23,7 +21,7 @@ _START = b'{"schema_version": '
 _TAIL_BYTES = 4 << 20
 
 
-class JsonlSink:
+class JsonlSink(OwnsNothing):
     """Appends to a file and syncs it; a file that is full becomes `FILE.1`, that one `FILE.2` and so on.
 
     After a kill the last line may be torn: a beginning of one of our lines is cut off, other text without an end gets
@@ -34,14 +32,6 @@ class JsonlSink:
         self._path = settings.path
         self._max_bytes = int(settings.max_mb * 1e6)
         self._keep = settings.keep
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def tend(self) -> None:
         """Nothing: the file is open only while it is written."""

@@ -13,13 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from typing_extensions import Self
-
 import edgead
+from edgead.contexts import OwnsNothing
 from edgead.errors import ConfigError
 from edgead.sink_settings import WebhookSettings, secret_of
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
@@ -32,7 +30,7 @@ _ANSWER_BYTES = 300
 _REFUSALS = (400, 405, 406, 409, 410, 411, 413, 414, 415, 416, 417, 422, 431)
 
 
-class WebhookSink:
+class WebhookSink(OwnsNothing):
     """Posts the payload of `spool.events` as JSON.
 
     Headers: `Content-Type`, `Idempotency-Key` (the event's key, the same at every attempt), `Edgead-Event` (its kind) and,
@@ -75,14 +73,6 @@ class WebhookSink:
         if parts.username:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def tend(self) -> None:
         """Nothing: connections live as long as a delivery."""

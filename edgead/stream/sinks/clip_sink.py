@@ -14,12 +14,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import cv2
-from typing_extensions import Self
 
 import edgead
+from edgead.contexts import OwnsNothing
 from edgead.imaging import Image
 from edgead.stream.result import Result
 from edgead.stream.sinks.clip_file import packed
@@ -65,7 +64,7 @@ class _Request:
     asked_s: float
 
 
-class ClipSink:
+class ClipSink(OwnsNothing):
     """Keeps the last seconds of every camera and writes a clip for each alert that asks for one.
 
     Pictures that were not judged are shown too. A clip ends early where the camera is lost or gives no more pictures.
@@ -89,14 +88,6 @@ class ClipSink:
         self._is_late = threading.Event()
         self._writer: threading.Thread | None = None
         self._encoder: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def wants(self, item: Item) -> bool:
         shown = _shown(item)

@@ -8,10 +8,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
-from typing_extensions import Self
-
+from edgead.contexts import OwnsNothing
 from edgead.errors import StorageError
 from edgead.storage import write_json
 from edgead.stream.alarm_keeper import OWN_NAME
@@ -44,7 +42,7 @@ class KeptThreshold:
     settings: str | None = None
 
 
-class ThresholdMemory:
+class ThresholdMemory(OwnsNothing):
     """A sink that keeps the last threshold that a person set for each zone, for one bundle on one engine.
 
     Scores of another bundle or engine mean something else: what was set for those is forgotten. What edgead chooses
@@ -76,14 +74,6 @@ class ThresholdMemory:
         """What was set for a zone holds no longer."""
         self._kept.pop((camera, zone), None)
         self._write(camera)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def wants(self, item: Item) -> bool:
         return isinstance(item, Notice) and item.kind == "threshold_changed"

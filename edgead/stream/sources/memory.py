@@ -6,17 +6,15 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
-from typing_extensions import Self
-
+from edgead.contexts import OwnsNothing
 from edgead.errors import SourceError
 from edgead.imaging import Image
 from edgead.stream.frame import Frame
 from edgead.stream.sources.source import SourceReport
 
 
-class MemorySource:
+class MemorySource(OwnsNothing):
     """The same pictures again and again.
 
     Args:
@@ -44,14 +42,6 @@ class MemorySource:
         self._n_frames = n_frames
         self._offset_s = offset_s
         self._fails = fails
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         start_s = time.monotonic() + self._offset_s

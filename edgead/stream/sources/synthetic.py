@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
 import cv2
 import numpy as np
-from typing_extensions import Self
 
+from edgead.contexts import OwnsNothing
 from edgead.data.synthetic.parts import PARTS
 from edgead.data.synthetic.video import SyntheticVideo
 from edgead.errors import SourceError
@@ -18,7 +17,7 @@ from edgead.stream.frame import Frame
 from edgead.stream.sources.source import SourceReport
 
 
-class SyntheticSource:
+class SyntheticSource(OwnsNothing):
     """Every frame of a synthetic video, the same for the same seed."""
 
     live = False
@@ -29,14 +28,6 @@ class SyntheticSource:
         self.fps: float | None = video.fps
         self.report = SourceReport()
         self._video = video
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         for index, (image, _) in enumerate(self._video.frames()):
