@@ -131,7 +131,7 @@ def watch(sink: ClipSink, values: dict[float, int], camera: str = "line 1") -> N
 
 
 def wait_for_clip(target: Spool, number: int = 1) -> Path:
-    for _ in range(400):
+    for _ in range(1200):
         if (path := target.evidence(alert_id(number), "clip")) is not None:
             return path
         time.sleep(0.05)
