@@ -154,26 +154,68 @@ def test_pictures_stop_while_nobody_can_see_them(open_page: Any, device: FakeDev
     assert len(asked) - before <= 10
 
 
+def set_hidden(page: Any, is_hidden: bool) -> None:
+    page.evaluate(
+        """(is) => {
+        Object.defineProperty(document, 'hidden', { value: is, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+    }""",
+        is_hidden,
+    )
+
+
 def test_a_hidden_tab_holds_no_connection(open_page: Any, device: FakeDevice) -> None:
     """It listens again when somebody looks, and a held alert that goes on is said."""
     page = open_page()
-    hide = """(is) => {
-        Object.defineProperty(document, 'hidden', { value: is, configurable: true });
-        document.dispatchEvent(new Event('visibilitychange'));
-    }"""
 
     def is_heard(number: int) -> bool:
         return any(len(device.listeners) == number for _ in pauses(page))
 
     assert is_heard(1)
-    page.evaluate(hide, True)
+    set_hidden(page, True)
     assert is_heard(0)
-    page.evaluate(hide, False)
+    set_hidden(page, False)
     assert is_heard(1)
     alert = device.open_alert("left")
     wait_for_text(page, "#toast", "New alert on left, bore")
     device.tell("alert", "alert_resumed", "left", alert)
     wait_for_text(page, "#toast", "The held alert on left, bore goes on")
+
+
+def test_what_came_while_nobody_looked_is_there(open_page: Any, device: FakeDevice) -> None:
+    """A hidden tab hears no events; the list is read again when it does."""
+    page = open_page()
+    page.keyboard.press("l")
+    wait_for_text(page, ".empty", "No alerts")
+    set_hidden(page, True)
+    assert any(not device.listeners for _ in pauses(page))
+    device.open_alert("left")
+    set_hidden(page, False)
+    sync_api.expect(page.locator(".alert-row")).to_have_count(1)
+
+
+@pytest.mark.parametrize("entry", ["list", "link"])
+def test_a_clip_that_is_made_later_appears(open_page: Any, device: FakeDevice, entry: str) -> None:
+    """No event tells of it. What was typed and where the focus is stay, and so does the picture that is shown."""
+    alert = device.open_alert("left")
+    page = open_page()
+    if entry == "list":
+        page.keyboard.press("l")
+        page.click(".alert-row")
+    else:
+        page.goto(f"{device.url}/#/alerts/{alert['id']}")
+    page.wait_for_selector("[data-kind=snapshot]")
+    page.keyboard.press("a")
+    page.keyboard.type("Oil")
+    alert["pictures"] = {**alert["pictures"], "clip": "c.webm"}
+    page.wait_for_selector("[data-kind=clip]")
+    assert page.input_value("#alert-note") == "Oil"
+    assert page.evaluate("document.activeElement.id") == "alert-note"
+    assert page.get_attribute("[data-kind=heatmap]", "aria-pressed") == "true"
+    asked: list[str] = []
+    page.on("request", lambda request: f"/alerts/{alert['id']}" in request.url and asked.append(request.url))
+    page.wait_for_timeout(2500)
+    assert asked == [], "it asks on"
 
 
 def test_an_alert_appears_by_itself_and_is_acknowledged_by_keyboard(open_page: Any, device: FakeDevice) -> None:

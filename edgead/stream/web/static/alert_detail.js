@@ -5,6 +5,7 @@ import { get, path, send } from "./api.js";
 import { facts, h, setText } from "./dom.js";
 import { ago, duration, plural, score, utc } from "./format.js";
 import { cameraUrl } from "./overview.js";
+import { store } from "./store.js";
 import { badge } from "./verdict.js";
 
 const KINDS = [["heatmap", "Heatmap"], ["snapshot", "Picture"], ["peak", "Strongest"], ["clip", "Clip"]];
@@ -13,6 +14,10 @@ const ENDINGS = {
   interrupted: "the device stopped",
 };
 
+// no event says that the clip is there: it comes seconds after the opening, often after the alert is over
+const LOOK_MS = 2000;
+const MOST_LOOKS = 150;
+
 export class AlertDetail {
   #id;
   #record = null;
@@ -20,6 +25,9 @@ export class AlertDetail {
   #onChanged;
   #shown = "";
   #isClosed = false;
+  #turn = 0;
+  #looks = 0;
+  #timer = 0;
   #title = h("h2", { id: "alert-title", tabindex: "-1" }, "Alert");
   #badge = badge();
   #media = h("div", { class: "media" });
@@ -47,12 +55,15 @@ export class AlertDetail {
       h("div", { class: "head" }, h("a", { class: "back", href: "#/alerts", "aria-label": "All alerts" }, "←"),
         this.#title, this.#badge.element),
       this.#media, this.#choices, this.#form, this.#done, this.#facts);
-    if (record) this.show(record);
-    else this.#load();
+    if (record) {
+      this.show(record);
+      this.#waitForClip();
+    } else this.#load();
   }
 
   close() {
     this.#isClosed = true;
+    clearTimeout(this.#timer);
     this.#media.replaceChildren();
   }
 
@@ -76,11 +87,26 @@ export class AlertDetail {
   }
 
   async #load() {
+    const turn = ++this.#turn;
     try {
-      this.show(await get(path("alerts", this.#id)));
+      const record = await get(path("alerts", this.#id));
+      if (turn === this.#turn) this.show(record);
     } catch (error) {
-      if (!this.#isClosed) this.#media.replaceChildren(h("p", { class: "empty" }, error.words));
+      if (!this.#isClosed && !this.#record) this.#media.replaceChildren(h("p", { class: "empty" }, error.words));
     }
+    this.#waitForClip();
+  }
+
+  #waitForClip() {
+    clearTimeout(this.#timer);
+    const { pictures, pictures_missing: missing } = this.#record ?? {};
+    if (this.#isClosed || pictures?.clip || missing?.clip || store.info?.can?.clips === false) return;
+    if (this.#looks >= MOST_LOOKS) return;
+    this.#timer = setTimeout(() => {
+      if (document.hidden) return this.#waitForClip();
+      this.#looks += 1;
+      return this.#load();
+    }, LOOK_MS);
   }
 
   #showChoices() {
@@ -135,6 +161,8 @@ export class AlertDetail {
     setText(this.#problem, "");
     try {
       const record = await send("POST", path("alerts", this.#id, "acknowledge"), { note: this.#note.value.trim().replace(/\s+/g, " ") });
+      // what was asked for before does not know of it
+      this.#turn += 1;
       this.show(record);
       this.#title.focus();
       this.#onChanged();

@@ -55,7 +55,7 @@ class AlertsView {
         this.#empty, this.#list, h("p", {}, this.#more)),
       this.#side);
     root.append(this.element);
-    store.addEventListener("alert", this.#onAlert);
+    for (const kind of ["alert", "listening"]) store.addEventListener(kind, this.#onAlert);
     this.#timer = setInterval(() => this.#tick(), CLOCK_MS);
     this.keys = { j: () => this.#step(1), k: () => this.#step(-1), a: () => this.#detail?.acknowledge() };
     this.#load();
@@ -82,7 +82,7 @@ class AlertsView {
   close() {
     this.#turn += 1;
     clearInterval(this.#timer);
-    store.removeEventListener("alert", this.#onAlert);
+    for (const kind of ["alert", "listening"]) store.removeEventListener(kind, this.#onAlert);
     this.#detail?.close();
   }
 

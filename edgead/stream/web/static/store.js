@@ -6,7 +6,7 @@ const POLL_MS = 1000;
 const POLL_HIDDEN_MS = 10000;
 const RETRY_MS = 3000;
 
-/** Fires `cameras`, `alert` (detail: the event) and `change`. */
+/** Fires `cameras`, `alert` (detail: the event), `change`, and `listening`: what happened before may have been missed. */
 export const store = Object.assign(new EventTarget(), { cameras: [], info: null, isLoaded: false });
 
 let timer = 0;
@@ -73,6 +73,7 @@ function listen() {
       refresh();
     });
   }
+  events.onopen = () => store.dispatchEvent(new Event("listening"));
   events.onerror = () => {
     // the browser gives up for good on an HTTP error; polling goes on, so listening may start anew
     if (events?.readyState === EventSource.CLOSED && isRunning) setTimeout(() => isRunning && listen(), RETRY_MS);

@@ -60,7 +60,7 @@ export class ThresholdPanel {
           h("div", { class: "with-unit" }, this.#input, this.#unit),
           h("button", { class: "primary" }, "Review …"))),
       this.#result, h("h3", {}, "Changes"), this.#changes, this.#dialog);
-    store.addEventListener("change", this.#onChange);
+    for (const kind of ["change", "listening"]) store.addEventListener(kind, this.#onChange);
     this.#loadChanges();
   }
 
@@ -86,7 +86,7 @@ export class ThresholdPanel {
   }
 
   close() {
-    store.removeEventListener("change", this.#onChange);
+    for (const kind of ["change", "listening"]) store.removeEventListener(kind, this.#onChange);
     this.#dialog.close();
   }
 
