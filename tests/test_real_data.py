@@ -8,9 +8,9 @@ import pytest
 
 from edgead.bundle import Bundle
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.train import train
-from edgead.config_file import load_config
+from edgead.config.file import load_config
 from edgead.engines.build import open_engine
 from edgead.evaluation.pace import Pace
 from tools import alarm_rate

@@ -23,18 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, open_bundle
-from edgead.commands.engine_images import gate_images
-from edgead.commands.gate import scores_of
-from edgead.commands.progress import Silent
-from edgead.deployment import AlertConfig
+from edgead.builder.images import gate_images
+from edgead.builder.gate import scores_of
+from edgead.progress import Silent
+from edgead.config.stream import AlertConfig
 from edgead.engines.build import open_engine
 from edgead.evaluation.alarm_rate import AlarmPromise, implied_alarm_rate, promise_from_images, promise_from_watch
 from edgead.evaluation.pace import HOUR_S, LARGEST_RATE, MeasuredBursts, Pace
 from edgead.evaluation.threshold import threshold_from_scores
 from edgead.runner import Runner
-from edgead.stream.alarm_meter import AlarmMeter, AlarmReport
+from edgead.stream.alarms.alarm_meter import AlarmMeter, AlarmReport
 from edgead.stream.alerts import AlertRules, closing_level
-from edgead.stream.shadow import alerts_in
+from edgead.stream.alarms.shadow import alerts_in
 
 Floats = NDArray[np.float64]
 

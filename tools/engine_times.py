@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgead.bundle import open_bundle
-from edgead.commands.gate import time_in_turns
+from edgead.builder.gate import time_in_turns
 from edgead.engines.onnx_runner import OnnxRunner, available_cores
 
 PRECISIONS = ("fp32", "int8")

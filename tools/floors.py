@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.train import train
-from edgead.commands.training_data import prepare_data
-from edgead.config import Config
-from edgead.config_file import load_config, parse_override
+from edgead.commands.training.data import prepare_data
+from edgead.config.root import Config
+from edgead.config.file import load_config, parse_override
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image

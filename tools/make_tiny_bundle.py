@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.train import train
-from edgead.config_file import load_config
+from edgead.config.file import load_config
 from edgead.data.synthetic.make import write_dataset
 
 

@@ -28,19 +28,19 @@ from edgead.manifest import ThresholdRecord
 from edgead.runner import FakeRunner, Outputs
 from edgead.stream.camera import Camera
 from edgead.stream.control import Control
-from edgead.stream.detector import Detector
+from edgead.stream.scorer import Detector
 from edgead.stream.frame import Frame
-from edgead.stream.meter import StreamSummary
-from edgead.stream.monitor import Monitor
+from edgead.stream.monitoring.meter import StreamSummary
+from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.pipeline import RunOptions, run_stream
-from edgead.stream.sinks.sink import Item, Sink
+from edgead.stream.consumers.consumer import Item, Sink
 from edgead.stream.sources.source import SourceReport
-from edgead.stream.watch import RuleOptions, ZoneWatch
-from edgead.stream.web.address import Address
-from edgead.stream.web.options import WebOptions
-from edgead.stream.web.server import WebServer
-from edgead.stream.web.station import CameraFacts, Station, StreamFacts, ZoneFacts
-from edgead.stream.web.token import open_token
+from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.web.address import Address
+from edgead.web.options import WebOptions
+from edgead.web.server import WebServer
+from edgead.web.station import CameraFacts, Station, StreamFacts, ZoneFacts
+from edgead.web.token import open_token
 from edgead.stream.zones import ZoneShape
 
 SIZE = (720, 1280)

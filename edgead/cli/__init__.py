@@ -14,7 +14,7 @@ from edgead.cli.bundles import bundle_app
 from edgead.cli.engines import bench, build_engine, doctor
 from edgead.cli.line import service, stream
 from edgead.cli.workstation import demo, evaluate, export, train
-from edgead.commands.device import is_launched_with_others
+from edgead.commands.training.device import is_launched_with_others
 from edgead.errors import EdgeadError
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ def _root(
 
 def show_config() -> None:
     """List every setting with its default and meaning, for --set and YAML files."""
-    from edgead.config_file import describe_config
+    from edgead.config.file import describe_config
     from edgead.terminal import show_facts
 
     show_facts([(key, f"{meaning} [default: {default}]") for key, default, meaning in describe_config()])

@@ -21,7 +21,7 @@ bundle_app = typer.Typer(help="Look into a bundle, check it.", no_args_is_help=T
 def info(bundle: BundleArgument = None) -> None:
     """Show what a bundle holds, after verifying it."""
     from edgead.commands.bundle import bundle_facts
-    from edgead.commands.runs import default_bundle
+    from edgead.commands.training.runs import default_bundle
     from edgead.terminal import show_facts
 
     show_facts(bundle_facts(bundle or default_bundle()))
@@ -31,7 +31,7 @@ def info(bundle: BundleArgument = None) -> None:
 def verify(bundle: BundleArgument = None) -> None:
     """Check schema, file list and every digest of a bundle."""
     from edgead.bundle import open_bundle
-    from edgead.commands.runs import default_bundle
+    from edgead.commands.training.runs import default_bundle
 
     opened = open_bundle(bundle or default_bundle())
     typer.echo(

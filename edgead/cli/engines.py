@@ -57,7 +57,7 @@ def build_engine(
     from edgead.bundle import open_bundle
     from edgead.commands.build_engine import build_engine as build
     from edgead.commands.build_engine import engine_options
-    from edgead.commands.runs import default_bundle
+    from edgead.commands.training.runs import default_bundle
     from edgead.errors import ConfigError
     from edgead.terminal import TerminalProgress, err, show_engine
 
@@ -137,7 +137,7 @@ def doctor(
 ) -> None:
     """Say what this machine has and whether the bundle's reference images score here as they should."""
     from edgead.commands.doctor import doctor as diagnose
-    from edgead.commands.runs import default_bundle
+    from edgead.commands.training.runs import default_bundle
     from edgead.terminal import show_diagnosis
 
     settings = load(config, set_, {})

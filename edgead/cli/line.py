@@ -24,9 +24,9 @@ from edgead.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgead.config import Config
-    from edgead.deployment import CameraConfig
-    from edgead.stream.meter import StreamStatus
+    from edgead.config.root import Config
+    from edgead.config.stream import CameraConfig
+    from edgead.stream.monitoring.meter import StreamStatus
 
 
 def stream(
@@ -67,8 +67,8 @@ def stream(
 
     from edgead.commands.stream import StreamOutputs
     from edgead.commands.stream import stream as run
-    from edgead.stream.service import ServiceManager
-    from edgead.stream.status import StatusLine, status_line
+    from edgead.cli.systemd import ServiceManager
+    from edgead.stream.monitoring.status import StatusLine, status_line
     from edgead.terminal import TerminalProgress
 
     manager = ServiceManager()
@@ -95,7 +95,7 @@ def stream(
     if json_output:
         write_json(Path("-"), dataclasses.asdict(summary))
     else:
-        from edgead.stream.status import summary_text
+        from edgead.stream.monitoring.status import summary_text
 
         typer.echo(summary_text(summary))
         typer.echo(f"Alerts: {alerts}/" if summary.n_alerts else "No alert was raised.")
@@ -162,7 +162,7 @@ def _cameras(
     settings: Config, camera: int | None, source: str | None, class_name: str | None
 ) -> Sequence[CameraConfig]:
     """The one camera of the options, else those of the configuration."""
-    from edgead.deployment import CameraConfig
+    from edgead.config.stream import CameraConfig
     from edgead.errors import ConfigError
 
     hint = "For example: edgead stream --camera 0"
@@ -186,7 +186,7 @@ def _cameras(
 
 
 def _with_sinks(settings: Config, urls: list[str] | None) -> Config:
-    from edgead.sink_settings import sink_from_url
+    from edgead.config.sinks import sink_from_url
 
     return settings.model_copy(update={"sinks": (*settings.sinks, *(sink_from_url(url) for url in urls or ()))})
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgead.bundle import Bundle
-    from edgead.config import Config
+    from edgead.config.root import Config
     from edgead.runner import Runner
 
 ConfigOption = Annotated[
@@ -39,7 +39,7 @@ RateOption = Annotated[
 
 
 def load(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:
-    from edgead.config_file import load_config, parse_override
+    from edgead.config.file import load_config, parse_override
 
     overrides = dict(parse_override(text) for text in assignments or [])
     overrides |= {
@@ -51,7 +51,7 @@ def load(path: Path | None, assignments: list[str] | None, options: dict[str, An
 @contextmanager
 def open_engine_of(path: Path | None, engine: str | None, settings: Config) -> Iterator[tuple[Bundle, Runner]]:
     from edgead.bundle import open_bundle
-    from edgead.commands.runs import default_bundle
+    from edgead.commands.training.runs import default_bundle
     from edgead.engines.build import open_calibrated
 
     opened, bundle = open_calibrated(

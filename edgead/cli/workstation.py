@@ -21,7 +21,7 @@ from edgead.cli.options import (
 
 if TYPE_CHECKING:
     from edgead.commands.evaluate import ClassMode
-    from edgead.config import Config
+    from edgead.config.root import Config
     from edgead.evaluation.segmentation import SegmentationKind
 
 
@@ -57,8 +57,8 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Learn from good images and write a bundle."""
-    from edgead.commands.device import is_main_process
-    from edgead.commands.runs import RUNS
+    from edgead.commands.training.device import is_main_process
+    from edgead.commands.training.runs import RUNS
     from edgead.commands.train import train as run
     from edgead.terminal import TerminalProgress, show_facts
 
@@ -144,7 +144,7 @@ def export(
     """Write the bundle's ONNX graph anew from its weights, folded and checked."""
     from edgead.commands.bundle import bundle_facts
     from edgead.commands.export import export as do
-    from edgead.commands.runs import LATEST, RUNS
+    from edgead.commands.training.runs import LATEST, RUNS
     from edgead.terminal import TerminalProgress, show_facts
 
     with TerminalProgress() as progress:
@@ -181,9 +181,9 @@ def demo(
 
 
 def _dry_run(settings: Config, out: Path | None) -> None:
-    from edgead.commands.device import is_main_process
-    from edgead.commands.dry_run import dry_run
-    from edgead.commands.runs import RUNS
+    from edgead.commands.training.device import is_main_process
+    from edgead.commands.training.dry_run import dry_run
+    from edgead.commands.training.runs import RUNS
     from edgead.terminal import TerminalProgress, show_facts
 
     if not is_main_process():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
-from edgead.commands.progress import Progress
+from edgead.progress import Progress
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image
 from edgead.errors import ConfigError, DataError

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from edgead.bundle import Bundle
-from edgead.commands.cameras import make_camera
-from edgead.commands.progress import Progress
-from edgead.config import Config
-from edgead.deployment import CameraConfig
+from edgead.line.cameras import make_camera
+from edgead.progress import Progress
+from edgead.config.root import Config
+from edgead.config.stream import CameraConfig
 from edgead.imaging import Image
 from edgead.runner import Runner
-from edgead.stream.detector import Detector
+from edgead.stream.scorer import Detector
 from edgead.stream.frame import Frame
-from edgead.stream.meter import StreamSummary
+from edgead.stream.monitoring.meter import StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
 from edgead.stream.sources.memory import MemorySource
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from edgead.bundle import Bundle
-from edgead.commands.backends import Backend, OnnxRuntimeBackend, TensorRTBackend
-from edgead.commands.choice import BackendName, Choice, Precision, choose
-from edgead.commands.lower_precision import LowerOptions, build_lower, request_of
-from edgead.commands.progress import Progress
+from edgead.builder.backends import Backend, OnnxRuntimeBackend, TensorRTBackend
+from edgead.builder.choice import BackendName, Choice, Precision, choose
+from edgead.builder.lower_precision import LowerOptions, build_lower, request_of
+from edgead.progress import Progress
 from edgead.engines.build import (
     GPU_LIMIT,
     ONNXRUNTIME,

@@ -9,15 +9,15 @@ from pathlib import Path
 from edgead.bundle import Bundle
 from edgead.commands.build_engine import BuiltEngine, build_engine
 from edgead.commands.evaluate import Evaluation, evaluate_bundle
-from edgead.commands.progress import Progress
+from edgead.progress import Progress
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
-from edgead.config import Config
+from edgead.config.root import Config
 from edgead.data.synthetic.make import write_dataset
-from edgead.deployment import CameraConfig
+from edgead.config.stream import CameraConfig
 from edgead.engines.build import open_calibrated
 from edgead.errors import ConfigError
-from edgead.stream.meter import StreamSummary
+from edgead.stream.monitoring.meter import StreamSummary
 
 N_TRAIN = 200
 N_TEST_GOOD = 30

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
 from edgead.commands.alignment import Alignment, measure_alignment
-from edgead.commands.progress import Progress
+from edgead.progress import Progress
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image, read_mask

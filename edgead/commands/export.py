@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, open_bundle, write_bundle
-from edgead.commands.calibration import Batch, calibrate_runner
-from edgead.commands.progress import Progress
+from edgead.builder.thresholds import Batch, calibrate_runner
+from edgead.progress import Progress
 from edgead.data.dataset import spread
 from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
@@ -20,8 +20,8 @@ from edgead.manifest import POOLED, Cost, GraphIO, Manifest, Parity, Preprocessi
 from edgead.storage import scratch_folder
 
 if TYPE_CHECKING:
-    from edgead.commands.training_data import TrainingData
-    from edgead.config import Config
+    from edgead.commands.training.data import TrainingData
+    from edgead.config.root import Config
     from edgead.export.onnx_graph import DeployedModel
     from edgead.models.detector import Detector
     from edgead.runner import Outputs

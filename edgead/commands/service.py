@@ -7,9 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.config import Config
+from edgead.config.root import Config
 from edgead.errors import ConfigError
-from edgead.sink_settings import JsonlSettings
+from edgead.config.sinks import JsonlSettings
 from edgead.storage import write_bytes
 
 NAME = "edgead.service"

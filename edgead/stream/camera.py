@@ -14,7 +14,7 @@ from edgead.prediction import Prediction, Segmentation
 from edgead.runner import Outputs
 from edgead.stream.result import ZoneVerdict
 from edgead.stream.sources.source import Source
-from edgead.stream.watch import ZoneWatch
+from edgead.stream.zone_watch import ZoneWatch
 from edgead.stream.zones import union
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from edgead.errors import EdgeadError
 from edgead.stream.alerts import AlertEvent
 from edgead.stream.camera import Camera
-from edgead.stream.detector import Detector, PreparedFrame
-from edgead.stream.meter import CameraStatus, CameraSummary, Meter
+from edgead.stream.scorer import Detector, PreparedFrame
+from edgead.stream.monitoring.meter import CameraStatus, CameraSummary, Meter
 from edgead.stream.result import Notice, NoticeKind, Result, ZoneVerdict
 from edgead.stream.slot import Slot
 

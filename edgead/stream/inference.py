@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from edgead.errors import EdgeadError
 from edgead.stream.control import Acknowledge, Control, Request, SetThreshold
-from edgead.stream.detector import Detector, PreparedFrame
+from edgead.stream.scorer import Detector, PreparedFrame
 from edgead.stream.feed import CameraFeed, events_of
-from edgead.stream.meter import Series
+from edgead.stream.monitoring.meter import Series
 from edgead.stream.result import Notice, Result
-from edgead.stream.sinks.sink import Item
+from edgead.stream.consumers.consumer import Item
 from edgead.stream.slot import take_each
-from edgead.stream.watch import ThresholdChange
+from edgead.stream.zone_watch import ThresholdChange
 
 _LOG = logging.getLogger(__name__)
 

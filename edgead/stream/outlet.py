@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from edgead.stream.sinks.sink import Item, Sink
+from edgead.stream.consumers.consumer import Item, Sink
 from edgead.stream.slot import Slot
 
 # Pictures that a live stream's recorder or window may lag behind before the oldest is dropped.

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from edgead.bundle import Bundle, open_bundle
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.train import TrainResult, train
-from edgead.config import Config
-from edgead.config_file import load_config
+from edgead.config.root import Config
+from edgead.config.file import load_config
 from edgead.data.synthetic.make import write_dataset
 
 SIDE = 128

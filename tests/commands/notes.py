@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 
 
 class Notes(Silent):

@@ -9,7 +9,7 @@ import pytest
 
 from edgead.commands.alignment import _ranks, correlation, measure_alignment
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.train import train
 from edgead.engines.build import open_engine
 from edgead.errors import ConfigError

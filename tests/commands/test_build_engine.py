@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 
 from edgead.bundle import CALIBRATION, Bundle, open_bundle
 from edgead.cli import app
-from edgead.commands import backends, lower_precision
+from edgead.builder import backends
+from edgead.builder import lower_precision
 from edgead.commands.build_engine import LOCK, EngineOptions, build_engine, engine_options
 from edgead.commands.doctor import doctor
-from edgead.commands.gate import judge, spearman
-from edgead.commands.lower_precision import LowerOptions
-from edgead.commands.progress import Silent
+from edgead.builder.gate import judge, spearman
+from edgead.builder.lower_precision import LowerOptions
+from edgead.progress import Silent
 from edgead.commands.train import TrainResult
 from edgead.engines import onnx_runner
 from edgead.engines.build import open_calibrated, open_engine
@@ -95,7 +96,7 @@ def test_the_same_request_is_not_built_again(int8_path: Path) -> None:
 
 
 def lower_precision_backend():  # type: ignore[no-untyped-def]  # noqa: ANN201
-    from edgead.commands.backends import OnnxRuntimeBackend
+    from edgead.builder.backends import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend("int8")
 

@@ -17,12 +17,12 @@ from edgead.commands.bench import bench
 from edgead.commands.bundle import bundle_facts
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.export import export
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
-from edgead.config import Config
+from edgead.config.root import Config
 from edgead.data.reader import read_image
-from edgead.deployment import AlertConfig, CameraConfig
+from edgead.config.stream import AlertConfig, CameraConfig
 from edgead.engines.build import build_onnxruntime, compare_to_reference, open_engine
 from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import SegmentationKind, segmenter_of

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgead.commands.service import ServiceOptions, advice, service_unit, write_service
-from edgead.config import Config
+from edgead.config.root import Config
 from edgead.errors import ConfigError
 
 

@@ -20,8 +20,8 @@ import pytest
 
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
 from edgead.commands.stream import StreamOutputs, stop_on_signals, stream
-from edgead.config import Config
-from edgead.deployment import CameraConfig
+from edgead.config.root import Config
+from edgead.config.stream import CameraConfig
 from edgead.errors import BundleError, SourceError
 from edgead.manifest import (
     POOLED,
@@ -157,8 +157,8 @@ import dataclasses, json, sys, time
 from pathlib import Path
 from edgead.bundle import open_bundle
 from edgead.commands.stream import StreamOutputs, stream
-from edgead.config import Config
-from edgead.deployment import CameraConfig
+from edgead.config.root import Config
+from edgead.config.stream import CameraConfig
 from edgead.runner import FakeRunner
 
 folder, engine_s = Path(sys.argv[1]), float(sys.argv[2])

@@ -16,8 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from edgead.bundle import open_bundle
-from edgead.commands.progress import Silent
-from edgead.commands.runs import BUNDLE, CHECKPOINT, LATEST, RUN_FILE, unfinished_run
+from edgead.progress import Silent
+from edgead.commands.training.runs import BUNDLE, CHECKPOINT, LATEST, RUN_FILE, unfinished_run
 from edgead.commands.train import CURVE, TrainResult, train
 from edgead.errors import ConfigError, DataError
 from edgead.manifest import POOLED

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto
 
 from edgead.bundle import class_bias
-from edgead.config_file import load_config
+from edgead.config.file import load_config
 from edgead.engines.onnx_runner import OnnxRunner
 from edgead.errors import BundleError, ConfigError, ShapeError
 from edgead.evaluation.compare import compare_outputs

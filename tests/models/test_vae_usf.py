@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.train import train
-from edgead.config_file import load_config
+from edgead.config.file import load_config
 from edgead.data.synthetic.make import write_dataset
 from edgead.engines.build import open_engine
 from edgead.engines.onnx_runner import OnnxRunner

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgead.commands.backends import saturates_in_int8
+from edgead.builder.backends import saturates_in_int8
 from edgead.engines.onnx_runner import open_session, write_optimised
 from edgead.precision.int8 import Int8Options, position_products, tensors_to_calibrate, to_int8
 

@@ -18,13 +18,13 @@ from edgead.prediction import Prediction
 from edgead.runner import FakeRunner, Outputs
 from edgead.stream.alerts import Alert, AlertEvent
 from edgead.stream.camera import Camera
-from edgead.stream.detector import Detector
+from edgead.stream.scorer import Detector
 from edgead.stream.frame import Frame
 from edgead.stream.pipeline import RunOptions
 from edgead.stream.result import Notice, Result, ZoneVerdict
-from edgead.stream.sinks.sink import Item
+from edgead.stream.consumers.consumer import Item
 from edgead.stream.sources.source import Source, SourceOptions, SourceReport
-from edgead.stream.watch import RuleOptions, ZoneWatch
+from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape
 
 GOOD, BAD = 100, 250

@@ -20,11 +20,11 @@ from edgead.stream.camera import PictureCheck
 from edgead.stream.control import Acknowledge, Control, SetThreshold
 from edgead.stream.feed import CameraFeed
 from edgead.stream.frame import Frame
-from edgead.stream.meter import StreamStatus
+from edgead.stream.monitoring.meter import StreamStatus
 from edgead.stream.pipeline import run_stream
 from edgead.stream.result import Result
 from edgead.stream.sources.source import Phase, SourceState
-from edgead.stream.watch import alert_name
+from edgead.stream.zone_watch import alert_name
 
 from .fakes import (
     BAD,

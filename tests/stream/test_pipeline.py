@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgead.errors import EdgeadError, EngineError, SourceError
 from edgead.runner import FakeRunner, Outputs
-from edgead.stream.meter import StreamStatus
+from edgead.stream.monitoring.meter import StreamStatus
 from edgead.stream.pipeline import run_stream
 
 from .fakes import (

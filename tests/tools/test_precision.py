@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from edgead.commands.gate import GateScores, image_auroc
+from edgead.builder.gate import GateScores, image_auroc
 from tests.tools.tables import TINY
 from tools.precision.__main__ import main
 from tools.precision.measure import separation

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from tests.tools.tables import TINY, call, write_table
 from tools.results.cells import PLAIN, expand, read_table
 from tools.results.run import Workplace, is_finished, known_records, read_records, run_cell

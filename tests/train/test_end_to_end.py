@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.train import train
-from edgead.config import Config
-from edgead.config_file import load_config
+from edgead.config.root import Config
+from edgead.config.file import load_config
 from edgead.engines.build import compare_to_reference, open_engine
 from edgead.models.zoo import load_model
 
@@ -85,7 +85,7 @@ def test_features_on_disk_train_the_same_model(place: Path, tmp_path: Path) -> N
 TRAINS = """
 import sys
 from pathlib import Path
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.train import train
 from tests.train.test_end_to_end import settings
 place, run = Path(sys.argv[1]), Path(sys.argv[2])

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.storage import write_json
 from tools.precision.measure import Record, bundle_of, measure
 from tools.precision.page import write_page

@@ -15,13 +15,13 @@ import onnx
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, open_bundle
-from edgead.commands.backends import OnnxRuntimeBackend
-from edgead.commands.engine_images import calibration_images, gate_images
+from edgead.builder.backends import OnnxRuntimeBackend
+from edgead.builder.images import calibration_images, gate_images
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.commands.gate import GateScores, image_auroc, score_images, spearman, time_in_turns
-from edgead.commands.lower_precision import LowerOptions, build_lower
-from edgead.commands.progress import Progress
-from edgead.config_file import load_config
+from edgead.builder.gate import GateScores, image_auroc, score_images, spearman, time_in_turns
+from edgead.builder.lower_precision import LowerOptions, build_lower
+from edgead.progress import Progress
+from edgead.config.file import load_config
 from edgead.engines.build import REFERENCE, open_calibrated, open_engine
 from edgead.precision.int8 import Int8Options
 from edgead.precision.quantiser import Quantiser

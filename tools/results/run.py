@@ -17,10 +17,10 @@ from typing import Any
 
 from edgead.bundle import Bundle
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.commands.progress import Progress, Silent
-from edgead.commands.runs import BUNDLE, RUN_FILE, package_versions
+from edgead.progress import Progress, Silent
+from edgead.commands.training.runs import BUNDLE, RUN_FILE, package_versions
 from edgead.commands.train import TrainResult, train
-from edgead.config import Config
+from edgead.config.root import Config
 from edgead.engines.build import REFERENCE, open_engine
 from edgead.errors import ConfigError, EdgeadError
 from edgead.storage import write_json
@@ -231,7 +231,7 @@ def git_revision() -> str | None:
 
 
 def _machine(device: str, threads: int) -> Record:
-    from edgead.commands.device import choose_device
+    from edgead.commands.training.device import choose_device
 
     chosen = choose_device(device)
     name = platform.machine()

@@ -9,7 +9,7 @@ from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from threading import Thread
 
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from tools.results.cells import Cell
 from tools.results.run import Record, Workplace, fail_cell, read_records, run_cell
 from tools.results.show import Display

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgead.commands.progress import Silent
+from edgead.progress import Silent
 from edgead.commands.train import train
-from edgead.config_file import load_config
+from edgead.config.file import load_config
 from edgead.data.synthetic.make import write_dataset
 from tools.soak.faults import Outcome, faults_of, suffer
 from tools.soak.floor import SAMPLE_S, Floor

@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import yaml
 from typing_extensions import Self
 
-from edgead.deployment import SpoolConfig
+from edgead.config.stream import SpoolConfig
 from edgead.stream.spool.options import SpoolOptions
 from edgead.stream.spool.spool import Spool
 from tools.soak.parts import ADDRESS, Broker, Camera, Part, Received, Receiver, Subscriber, free_port

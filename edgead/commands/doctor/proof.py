@@ -68,7 +68,7 @@ def _has_tensorrt() -> bool:
 
 def _tensorrt(graph: Path, folder: Path, threads: int) -> Runner:
     """An engine built now; never run by us, see `engines/tensorrt`."""
-    from edgead.commands.progress import Silent
+    from edgead.progress import Silent
     from edgead.engines.tensorrt.decision import decide
     from edgead.engines.tensorrt.opening import build_tensorrt_plan, record_of, runner_of
     from edgead.engines.tensorrt.options import BuildOptions

@@ -17,9 +17,9 @@ from typing import IO
 
 from edgead.contexts import OwnsNothing
 from edgead.errors import ConfigError
-from edgead.sink_settings import CommandSettings
+from edgead.config.sinks import CommandSettings
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
-from edgead.stream.redaction import redact
+from edgead.redaction import redact
 from edgead.stream.spool.events import StoredEvent
 
 # sysexits.h: the data is wrong; no later attempt would help

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from edgead.contexts import OwnsNothing
 from edgead.errors import StorageError
-from edgead.sink_settings import JsonlSettings
+from edgead.config.sinks import JsonlSettings
 from edgead.storage import storage_error
 from edgead.stream.delivery.event_sink import DeliveryError
 from edgead.stream.spool.events import StoredEvent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgead.sink_settings import CommandSettings, JsonlSettings, MqttSettings, SinkSettings, WebhookSettings
+from edgead.config.sinks import CommandSettings, JsonlSettings, MqttSettings, SinkSettings, WebhookSettings
 from edgead.stream.delivery.command import CommandSink
 from edgead.stream.delivery.event_sink import EventSink
 from edgead.stream.delivery.jsonl import JsonlSink

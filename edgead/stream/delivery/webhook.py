@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import edgead
 from edgead.contexts import OwnsNothing
 from edgead.errors import ConfigError
-from edgead.sink_settings import WebhookSettings, secret_of
+from edgead.config.sinks import WebhookSettings, secret_of
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.stream.delivery.signature import HEADER, sign
 from edgead.stream.spool.events import StoredEvent

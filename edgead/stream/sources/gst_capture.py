@@ -10,7 +10,7 @@ import numpy as np
 from cv2.typing import MatLike
 
 from edgead.errors import SourceError
-from edgead.stream.redaction import redact_message
+from edgead.redaction import redact_message
 from edgead.stream.sources.gst_binding import gstreamer
 from edgead.stream.sources.gst_pipelines import APPSINK
 

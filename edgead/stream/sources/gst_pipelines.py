@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from edgead.stream.redaction import split_credentials
+from edgead.redaction import split_credentials
 from edgead.stream.sources.camera_format import CameraFormat
 from edgead.stream.sources.source import SourceOptions
 

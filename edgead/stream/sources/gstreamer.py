@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgead.errors import SourceError
-from edgead.stream.redaction import redact, redact_message
+from edgead.redaction import redact, redact_message
 from edgead.stream.sources.camera_format import parse_camera_format
 from edgead.stream.sources.capture import Capture
 from edgead.stream.sources.gst_binding import (

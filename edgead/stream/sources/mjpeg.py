@@ -16,7 +16,7 @@ from cv2.typing import MatLike
 from edgead.data.file_checks import find_damage
 from edgead.errors import SourceError
 from edgead.imaging import silence_opencv
-from edgead.stream.redaction import redact, redact_message, split_credentials
+from edgead.redaction import redact, redact_message, split_credentials
 
 _CHUNK = 1 << 16
 _LARGEST = 64 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from edgead.errors import SourceError
-from edgead.stream.redaction import escape_credentials, redact
+from edgead.redaction import escape_credentials, redact
 from edgead.stream.sources.capture import Capture, open_url_capture
 from edgead.stream.sources.gst_binding import decodes_in_hardware
 from edgead.stream.sources.gstreamer import open_rtsp_pipeline

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edgead.errors import SourceError
-from edgead.stream.redaction import redact
+from edgead.redaction import redact
 from edgead.stream.sources.camera import camera_source
 from edgead.stream.sources.folder import FolderSource, is_picture
 from edgead.stream.sources.gstreamer import csi_source, launch_source

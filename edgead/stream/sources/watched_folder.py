@@ -17,7 +17,7 @@ from edgead.data.reader import read_image
 from edgead.errors import DataError, SourceError
 from edgead.imaging import Image
 from edgead.stream.frame import Frame
-from edgead.stream.sources.folder_watch import PATIENCE_S, FolderWatch
+from edgead.stream.sources.new_files import PATIENCE_S, FolderWatch
 from edgead.stream.sources.source import Phase, SourceOptions, SourceReport, SourceState
 
 POLL_S = 0.2

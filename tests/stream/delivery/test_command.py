@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgead.errors import ConfigError
-from edgead.sink_settings import CommandSettings
+from edgead.config.sinks import CommandSettings
 from edgead.stream.delivery.command import CommandSink
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 

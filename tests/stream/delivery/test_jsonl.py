@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.sink_settings import JsonlSettings
+from edgead.config.sinks import JsonlSettings
 from edgead.stream.delivery.event_sink import DeliveryError
 from edgead.stream.delivery.jsonl import JsonlSink
 

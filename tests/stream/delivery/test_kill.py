@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from edgead.sink_settings import JsonlSettings, MqttSettings, SinkSettings, WebhookSettings
+from edgead.config.sinks import JsonlSettings, MqttSettings, SinkSettings, WebhookSettings
 from edgead.stream.delivery.delivery import Delivery
 from edgead.stream.delivery.registry import event_sink
 from edgead.stream.spool.spool import Spool

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from edgead.errors import ConfigError, MissingDependencyError
-from edgead.sink_settings import MqttSettings
+from edgead.config.sinks import MqttSettings
 from edgead.stream.delivery.delivery import Delivery
 from edgead.stream.delivery.event_sink import DeliveryError
 from edgead.stream.delivery.mqtt import MqttSink
@@ -295,7 +295,7 @@ def test_without_the_package() -> None:
     code = """
 import sys
 sys.modules["paho"] = None
-from edgead.sink_settings import MqttSettings
+from edgead.config.sinks import MqttSettings
 from edgead.stream.delivery.registry import event_sink
 from edgead.stream.delivery.mqtt import MqttSink
 try:

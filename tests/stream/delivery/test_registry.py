@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from edgead.sink_settings import CommandSettings, JsonlSettings, MqttSettings, SinkSettings, WebhookSettings
+from edgead.config.sinks import CommandSettings, JsonlSettings, MqttSettings, SinkSettings, WebhookSettings
 from edgead.stream.delivery.command import CommandSink
 from edgead.stream.delivery.delivery import Delivery
 from edgead.stream.delivery.jsonl import JsonlSink

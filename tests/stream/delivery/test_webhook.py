@@ -22,7 +22,7 @@ import pytest
 from pydantic import SecretStr
 
 from edgead.errors import ConfigError
-from edgead.sink_settings import WebhookSettings
+from edgead.config.sinks import WebhookSettings
 from edgead.stream.delivery.delivery import Delivery
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.stream.delivery.signature import is_genuine, sign

@@ -1,0 +1,1 @@
+"""Making an engine that passes its gate."""

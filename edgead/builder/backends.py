@@ -1,0 +1,225 @@
+"""What a backend does with a graph: an engine file, and a runner of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from edgead.progress import Progress
+from edgead.engines.build import ONNXRUNTIME, TENSORRT
+from edgead.engines.fingerprint import LayerRecord, TensorRTRecord
+from edgead.errors import EngineBuildError, StorageError
+from edgead.precision.int8 import Int8Options
+from edgead.runner import Runner
+from edgead.storage import write_bytes
+
+if TYPE_CHECKING:
+    from edgead.engines.tensorrt.options import BuildOptions
+
+LOG = "build.log"
+Device = Literal["cpu", "cuda"]
+
+
+class Backend(Protocol):
+    """ONNX Runtime or TensorRT, for one precision."""
+
+    name: str
+    precision: str
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def gpu(self) -> str | None:
+        """The GPU that an engine is bound to."""
+        ...
+
+    @property
+    def device(self) -> Device:
+        """Where its engines compute."""
+        ...
+
+    @property
+    def graph(self) -> str:
+        """`fp32`, `fp16` or `int8`: which form of the graph it wants."""
+        ...
+
+    @property
+    def int8_options(self) -> Int8Options: ...
+
+    @property
+    def file(self) -> str:
+        """Name of the engine's file."""
+        ...
+
+    @property
+    def request(self) -> dict[str, object]:
+        """Everything that changes the engine, besides graph and version."""
+        ...
+
+    def build(self, graph: bytes, kept: frozenset[str], folder: Path) -> Runner:
+        """Write the engine of a graph into `folder` and open it."""
+        ...
+
+    def layers(self) -> list[LayerRecord]:
+        """Of the engine built last, as the backend tells them; empty where it tells none."""
+        ...
+
+    def record(self) -> TensorRTRecord | None: ...
+
+
+@dataclass
+class OnnxRuntimeBackend:
+    """ONNX Runtime on the CPU, or on the GPU through its CUDA provider."""
+
+    precision: str
+    device: Device = "cpu"
+    name: str = ONNXRUNTIME
+    file: str = "model.onnx"
+    gpu: str | None = None
+
+    @property
+    def version(self) -> str:
+        from edgead.engines import onnx_runner
+
+        return onnx_runner.version()
+
+    @property
+    def graph(self) -> str:
+        return self.precision
+
+    @property
+    def int8_options(self) -> Int8Options:
+        return Int8Options("onnxruntime", reduce_range=saturates_in_int8(), weights_first=has_amx())
+
+    @property
+    def request(self) -> dict[str, object]:
+        options = self.int8_options
+        return {"reduce_range": options.reduce_range, "weights_first": options.weights_first, "device": self.device}
+
+    def build(self, graph: bytes, kept: frozenset[str], folder: Path) -> Runner:
+        from edgead.engines import onnx_runner
+
+        file = folder / self.file
+        if self.device == "cpu":
+            onnx_runner.write_optimised(graph, file)
+        else:
+            # as it is: what ONNX Runtime writes for the GPU has copying nodes in it that it does not read again
+            # (microsoft/onnxruntime issues 11348 and 17837), and as it is it also runs on the CPU
+            write_bytes(file, graph)
+        engine_name = f"{self.name}-{self.precision}"
+        return onnx_runner.OnnxRunner(file, threads=0, engine_name=engine_name, device=self.device)
+
+    def layers(self) -> list[LayerRecord]:
+        return []
+
+    def record(self) -> TensorRTRecord | None:
+        return None
+
+
+@dataclass
+class TensorRTBackend:
+    """TensorRT on this machine's GPU; see `engines/tensorrt`.
+
+    Raises:
+        EngineBuildError: On construction, if TensorRT cannot be used here.
+    """
+
+    precision: str
+    options: BuildOptions
+    progress: Progress
+    device: Device = "cuda"
+    name: str = TENSORRT
+    file: str = "model.plan"
+    _layers: list[LayerRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from edgead.engines.tensorrt.decision import decide
+        from edgead.engines.tensorrt.opening import require_tensorrt
+
+        self._gpu = require_tensorrt()
+        if self.precision not in ("fp32", "fp16", "int8"):
+            raise EngineBuildError(f"TensorRT engines are fp32, fp16 or int8, not {self.precision!r}.")
+        self._how = decide(self.precision, for_dla=self.options.dla_core is not None)  # type: ignore[arg-type]
+
+    @property
+    def version(self) -> str:
+        from edgead.engines.tensorrt.opening import version
+
+        return version()
+
+    @property
+    def gpu(self) -> str | None:
+        return self._gpu.identity
+
+    @property
+    def graph(self) -> str:
+        return self._how.variant
+
+    @property
+    def int8_options(self) -> Int8Options:
+        return Int8Options("tensorrt", half_scales=self._how.scale_type == "float16")
+
+    @property
+    def request(self) -> dict[str, object]:
+        options = self.options
+        batch = (options.batch.least, options.batch.tuned, options.batch.most)
+        return {
+            "batch": batch,
+            "workspace": options.workspace_bytes,
+            "dla_core": options.dla_core,
+            "optimization_level": options.optimization_level,
+            "compatible": (options.version_compatible, options.hardware_compatible),
+        }
+
+    def build(self, graph: bytes, kept: frozenset[str], folder: Path) -> Runner:
+        from edgead.engines.tensorrt.builder import LoggedBuildError
+        from edgead.engines.tensorrt.opening import build_tensorrt_plan, record_of, runner_of
+
+        try:
+            built = build_tensorrt_plan(graph, self._how, self.options, kept=kept, progress=self.progress)
+        except LoggedBuildError as error:
+            # beside the engines, not in the scratch folder that goes with the failure
+            log = folder.parent / f"{self.name}-{self.precision}-{time.strftime('%Y%m%d-%H%M%S')}.failed.log"
+            try:
+                write_bytes(log, "\n".join(error.log).encode())
+                where = f"TensorRT's whole log: {log}"
+            except StorageError as unwritten:
+                where = f"TensorRT's whole log could not be kept: {unwritten.message}"
+            raise EngineBuildError(error.message, hint=f"{error.hint} {where}") from error
+        for text in built.notes:
+            self.progress.note(text)
+        write_bytes(folder / LOG, "\n".join(built.log).encode())
+        write_bytes(folder / self.file, built.plan)
+        self._layers = [LayerRecord(name=layer.name, precision=layer.precision) for layer in built.layers]
+        return runner_of(built.plan, engine_name=f"{self.name}-{self.precision}", record=record_of(self.options))
+
+    def layers(self) -> list[LayerRecord]:
+        return self._layers
+
+    def record(self) -> TensorRTRecord | None:
+        from edgead.engines.tensorrt.opening import record_of
+
+        return record_of(self.options)
+
+
+def saturates_in_int8() -> bool:
+    """Whether this x86 processor adds pairs of 8-bit products in 16 bits: without VNNI, 8-bit weights overflow there."""
+    flags = _x86_flags()
+    return bool(flags) and not {"avx512_vnni", "avx_vnni"} & flags
+
+
+def has_amx() -> bool:
+    """Whether this x86 processor multiplies tiles of 8-bit integers."""
+    return "amx_int8" in _x86_flags()
+
+
+def _x86_flags() -> set[str]:
+    """What this x86 processor says it can do; empty on others."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    return next((set(line.split(":")[1].split()) for line in text.splitlines() if line.startswith("flags")), set())

@@ -1,0 +1,138 @@
+"""The images that an engine of lower precision is calibrated and judged with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.bundle import Bundle
+from edgead.builder.gate import GateImages, scores_of
+from edgead.progress import Progress
+from edgead.data.dataset import Sample, spread
+from edgead.data.layouts import find_dataset
+from edgead.data.pseudo_defects import make_pseudo_defect
+from edgead.data.reader import read_image
+from edgead.errors import DataError, EngineBuildError
+from edgead.runner import Runner
+
+MIN_CALIBRATION = 8
+MANY_OUTLIERS = 0.5
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Good images `(N, H, W, 3)` uint8 RGB for the ranges, each with a name and the start of its digest."""
+
+    images: NDArray[np.uint8]
+    names: tuple[str, ...]
+
+
+def calibration_images(
+    bundle: Bundle, folder: Path | None, limit: int, reference: Runner, progress: Progress
+) -> CalibrationImages:
+    """Images for the ranges, from the bundle or from a folder of the user's.
+
+    A folder is looked at first: images that the float32 graph itself calls anomalous are named.
+
+    Args:
+        bundle: Verified.
+        folder: Good images in any layout; None takes the bundle's.
+        limit: Most images to read, spread evenly.
+        reference: The float32 graph.
+        progress: Gets warnings.
+
+    Raises:
+        DataError: If there are fewer than 8 images that can be read, or more than half look anomalous.
+    """
+    if folder is None:
+        images = bundle.calibration_images()
+        return CalibrationImages(images, _named([f"bundle {i}" for i in range(len(images))], images))
+    dataset = find_dataset(folder, need_train=False)
+    samples = [sample for sample in (*dataset.train, *dataset.test) if not sample.gt_label]
+    images, names = _read(bundle, spread(samples, limit), progress)
+    if len(images) < MIN_CALIBRATION:
+        raise DataError(
+            f"INT8 calibration needs at least {MIN_CALIBRATION} good images; {folder} has {len(images)} that can be read.",
+            hint="Add good images, or leave out --calib: the bundle carries some.",
+        )
+    scores = scores_of(reference, images)
+    threshold = bundle.calibration().threshold.value
+    outliers = [(name, score) for name, score in zip(names, scores, strict=True) if score > threshold]
+    if len(outliers) > MANY_OUTLIERS * len(images):
+        raise DataError(
+            f"{len(outliers)} of {len(images)} images in {folder} score above the threshold: they are not good images of "
+            f"what this bundle was trained on.",
+            hint="Give good images from the same camera, or leave out --calib.",
+        )
+    for name, score in outliers[:5]:
+        progress.note(f"Warning: {name} scores {score:.3g}, above the threshold {threshold:.3g}: is it a defect?")
+    if len(outliers) > 5:
+        progress.note(f"Warning: {len(outliers)} calibration images in all score above the threshold.")
+    return CalibrationImages(images, _named(names, images))
+
+
+def gate_images(bundle: Bundle, labelled: Path | None, progress: Progress) -> GateImages:
+    """Images to judge an engine by.
+
+    Args:
+        bundle: Verified; its held-out images are always used, for thresholds.
+        labelled: A data set with good and defective test images; None makes pseudo-defects.
+        progress: Gets notes.
+
+    Raises:
+        EngineBuildError: If the bundle carries no held-out images.
+        DataError: If the labelled data lacks good or defective images.
+    """
+    held_out = bundle.held_out()
+    if held_out is None:
+        raise EngineBuildError(
+            "This bundle carries no held-out good images, so an engine of lower precision could have no threshold of its "
+            "own.",
+            hint="Train again with this version of edgead (and train.held_out_images above 0).",
+        )
+    images, classes = held_out
+    if labelled is None:
+        return GateImages(images, classes, images, pseudo_defective(images), False)
+    dataset = find_dataset(labelled, need_train=False)
+    good, _ = _read(bundle, [sample for sample in dataset.test if not sample.gt_label], progress)
+    defective, _ = _read(bundle, [sample for sample in dataset.test if sample.gt_label], progress)
+    if not len(good) or not len(defective):
+        raise DataError(
+            f"{labelled} has {len(good)} good and {len(defective)} defective test images; the gate needs both.",
+            hint="Give a data set with test/good and test/<defect>, or leave out --data.",
+        )
+    return GateImages(images, classes, good, defective, True)
+
+
+def pseudo_defective(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A pseudo-defective copy of each image `(N, H, W, 3)`, always the same."""
+    changed = []
+    for index, image in enumerate(images):
+        donor = images[(index + 1) % len(images)]
+        changed.append(make_pseudo_defect(image, donor, np.random.default_rng(index))[0])
+    return np.stack(changed)
+
+
+def _read(bundle: Bundle, samples: Sequence[Sample], progress: Progress) -> tuple[NDArray[np.uint8], list[str]]:
+    images, names = [], []
+    white_level = bundle.manifest.preprocessing.white_level
+    for done, sample in enumerate(samples, start=1):
+        try:
+            images.append(bundle.preprocess(read_image(sample.path, white_level)))
+            names.append(sample.name)
+        except DataError as error:
+            progress.note(f"Left out {sample.name}: {error.message}")
+        progress.update("Reading images", done, len(samples))
+    height, width = bundle.image_size
+    return (np.stack(images) if images else np.empty((0, height, width, 3), np.uint8)), names
+
+
+def _named(names: Sequence[str], images: NDArray[np.uint8]) -> tuple[str, ...]:
+    return tuple(
+        f"{name} {hashlib.sha256(image.tobytes()).hexdigest()[:12]}" for name, image in zip(names, images, strict=True)
+    )

@@ -1,0 +1,78 @@
+"""Thresholds from the scores that one engine gives to held-out good images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.bundle import class_bias
+from edgead.progress import Progress
+from edgead.evaluation.segmentation import calibrate_nfa
+from edgead.evaluation.threshold import calibrate_class
+from edgead.manifest import POOLED, ClassCalibration, NfaRecord
+from edgead.runner import Outputs, Runner
+
+ORDINARY_QUANTILE = 0.95
+Batch = tuple[NDArray[np.uint8], Sequence[str]]
+
+
+def calibrate_runner(
+    runner: Runner,
+    batches: Iterable[Batch],
+    n_images: int,
+    *,
+    classes: Sequence[str],
+    knows_classes: bool,
+    norms: Sequence[tuple[str, int]],
+    false_alarm_rate: float,
+    progress: Progress,
+) -> tuple[dict[str, ClassCalibration], NfaRecord | None]:
+    """Thresholds per class and of all, and the segmentation of a model that gives norms.
+
+    A model that knows classes is told the class for the thresholds of a class, not for those of all.
+
+    Args:
+        runner: Whose scores they are.
+        batches: Good images `(N, H, W, 3)` that training did not see, with the class of each.
+        n_images: In all batches together.
+        classes: Of the bundle, in its order.
+        knows_classes: Whether the graph takes `class_bias`.
+        norms: Outputs with level norms and the channels of each level; empty for most models.
+        false_alarm_rate: Promised, in (0, 1).
+        progress: Gets progress.
+
+    Raises:
+        DataError: If a class has fewer than 5 images or a score is not finite.
+    """
+    maps: list[list[NDArray[np.float32]]] = [[] for _ in norms]
+    unknown = np.empty((n_images, 3))
+    known = np.empty((n_images, 3)) if knows_classes else unknown
+    names: list[str] = []
+    for images, class_names in batches:
+        part = slice(len(names), len(names) + len(images))
+        outputs = runner.infer(images)
+        unknown[part] = _summaries(outputs)
+        for found, (name, _) in zip(maps, norms, strict=True):
+            found.append(outputs[name])
+        if knows_classes:
+            known[part] = _summaries(runner.infer(images, class_bias(classes, class_names)))
+        names += class_names
+        progress.update("Threshold", len(names), n_images)
+
+    def calibrated(values: NDArray[np.float64]) -> ClassCalibration:
+        return calibrate_class(values[:, 0], values[:, 1], float(np.median(values[:, 2])), false_alarm_rate)
+
+    of_class = np.array(names)
+    calibration = {POOLED: calibrated(unknown), **{name: calibrated(known[of_class == name]) for name in classes}}
+    if not norms:
+        return calibration, None
+    return calibration, calibrate_nfa([np.concatenate(found) for found in maps], list(norms), names, false_alarm_rate)
+
+
+def _summaries(outputs: Outputs) -> NDArray[np.float32]:
+    """Per image score, largest and ordinarily large map value, `(N, 3)`."""
+    maps = outputs["anomaly_map"]
+    ordinary = np.quantile(maps, ORDINARY_QUANTILE, axis=(1, 2))
+    return np.stack([outputs["pred_score"], maps.max(axis=(1, 2)), ordinary], axis=1)

@@ -1,0 +1,1 @@
+"""The parts of `edgead train`: device, data, run folder, needs and curve."""

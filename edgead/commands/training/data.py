@@ -1,0 +1,70 @@
+"""The good images of a training: found, looked at and divided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgead.progress import Progress
+from edgead.config.root import Config
+from edgead.data.dataset import Sample
+from edgead.data.layouts import find_dataset
+from edgead.data.pseudo_defects import make_pseudo_defect
+from edgead.data.reader import read_image
+from edgead.data.scan import Scan, data_digest, scan_images
+from edgead.data.split import Split, split_good
+from edgead.imaging import Image, resize
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Good images, divided, and how to read them."""
+
+    root: Path
+    description: str
+    scan: Scan
+    split: Split
+    image_size: tuple[int, int]
+    classes: tuple[str, ...]
+    digest: str
+
+    def read(self, sample: Sample) -> Image:
+        """A picture at input size, RGB."""
+        return resize(read_image(sample.path, self.scan.white_level), self.image_size)
+
+    def read_pseudo(self, sample: Sample, donor: Sample, key: tuple[int, ...]) -> Image:
+        """A pseudo-defective copy of a picture at input size; `key` fixes the change."""
+        image, other = (read_image(s.path, self.scan.white_level) for s in (sample, donor))
+        changed, _ = make_pseudo_defect(image, other, np.random.default_rng(key))
+        return resize(changed, self.image_size)
+
+
+def prepare_data(config: Config, progress: Progress) -> TrainingData:
+    """Find, look at and divide the good images.
+
+    Raises:
+        DataError: If there are too few readable ones.
+    """
+    dataset = find_dataset(config.data.root)
+    progress.note(dataset.description)
+    scan = scan_images(
+        dataset.train,
+        min_good=config.train.min_images,
+        progress=lambda done, total: progress.update("Reading images", done, total),
+    )
+    for sample, reason in scan.broken[:5]:
+        progress.note(f"Left out {sample.name}: {reason}")
+    if scan.broken:
+        progress.note(f"{len(scan.broken)} of {len(dataset.train)} images were left out; {len(scan.readable)} remain.")
+    split = split_good(
+        scan.readable, config.data.early_stop_fraction, config.data.calibration_fraction, digests=scan.digests
+    )
+    progress.note(
+        f"Good images: {len(split.fit)} to learn from, {len(split.early_stop)} to stop by, "
+        f"{len(split.calibration)} for the threshold."
+    )
+    side = config.model.image_size
+    digest = data_digest(scan.readable, scan.digests)
+    return TrainingData(config.data.root, dataset.description, scan, split, (side, side), dataset.classes, digest)

@@ -1,0 +1,143 @@
+"""`edgead train --dry-run`: what a training would do and need, without doing it."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.commands.training.device import choose_device
+from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
+from edgead.progress import Progress
+from edgead.commands.training.data import prepare_data
+from edgead.config.root import Config
+
+if TYPE_CHECKING:
+    from edgead.models.detector import Detector
+    from edgead.train.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a training would do.
+
+    Attributes:
+        facts: Names and values for the user.
+        needs: Memory and disk; None without data.
+        n_learned: Trainable parameters.
+        n_parameters: All parameters, the frozen backbone's included.
+        features: `(channels, height, width)` of each feature map of the backbone, by key.
+        folders: Where features and inputs of the flows would go if they do not fit in memory.
+    """
+
+    facts: list[tuple[str, str]]
+    needs: Estimate | None
+    n_learned: int
+    n_parameters: int
+    features: dict[str, tuple[int, int, int]]
+    folders: tuple[Path, Path]
+
+    def check(self) -> None:
+        """Check the disk; features that other runs may have left in a shared cache count as missing.
+
+        Raises:
+            StorageError: If it is too small.
+        """
+        if self.needs is not None:
+            self.needs.check(*self.folders)
+
+
+def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path) -> DryRun:
+    """Build the model without memory or weights, look at the data if they are there, and say what training would do.
+
+    Args:
+        config: As of `train`.
+        progress: Gets notes and progress.
+        out: As of `train`; nothing is written there.
+        runs: As of `train`.
+
+    Raises:
+        DataError: If there are data, but they do not suffice.
+        ConfigError: If a setting does not fit the model or this machine.
+    """
+    import torch
+
+    from edgead.models.zoo import assemble
+
+    data = prepare_data(config, progress) if config.data.root.exists() else None
+    device = choose_device(config.train.device)
+    with torch.device("meta"):
+        model = assemble(config.model, data.classes if data else ("part",), None)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    n_learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    facts = [
+        *_model_facts(config, model),
+        ("parameters", f"{n_learned:,} trainable of {n_parameters:,}"),
+        ("device", f"{device}, {processes} process{'' if processes == 1 else 'es'}"),
+    ]
+    needs = None
+    if data is None:
+        facts += [
+            ("images", f"there is no folder {config.data.root} yet: sizes are per image"),
+            ("steps", f"{config.train.epochs} epochs in batches of {config.train.batch_size} images"),
+            ("needs", _needs_per_image(training_needs(config, model, 1, processes=processes))),
+        ]
+    else:
+        fit, early_stop = len(data.split.fit), len(data.split.early_stop)
+        n_pseudo = pseudo_copies(config) * early_stop
+        needs = training_needs(config, model, fit + early_stop + n_pseudo, processes=processes)
+        also = f" (and {n_pseudo} pseudo-defective)" if n_pseudo else ""
+        rest = f"{early_stop} to stop by{also}, {len(data.split.calibration)} for the threshold"
+        steps = _steps(config, model, fit)
+        total = f"{steps} per epoch, {steps * config.train.epochs:,} in {config.train.epochs} epochs"
+        facts += [
+            ("classes", ", ".join(data.classes)),
+            ("images", f"{fit} to learn from, {rest}"),
+            ("steps", f"{total}, {'at most' if config.train.keep == 'best' else 'the last one is kept'}"),
+            ("needs", needs.describe()),
+        ]
+    run = out or runs
+    features = {key: (model.backbone.channels[key], *model.backbone.sizes[key]) for key in model.backbone.keys}
+    return DryRun(facts, needs, n_learned, n_parameters, features, (feature_folder(config, run), run / CACHE))
+
+
+def _model_facts(config: Config, model: Detector) -> list[tuple[str, str]]:
+    from edgead.models.backbone_weights import LITE0
+
+    settings, side = config.model, config.model.image_size
+    weights = settings.weights or ("lite0" if settings.backbone == LITE0 else "timm")
+    detector = f"{settings.name}, {settings.coupling} coupling, {settings.base} base, {settings.mix} mix"
+    kernels = ", ".join("-".join(map(str, pair)) for pair in settings.kernels)
+    facts = [
+        ("detector", detector),
+        ("couplings", f"{settings.blocks} per level, kernels {kernels}, hidden ratio {settings.hidden_ratio:g}"),
+        ("backbone", f"{settings.backbone} on {side} x {side} px, weights: {weights}"),
+    ]
+    for key in model.backbone.keys:
+        h, w = model.backbone.sizes[key]
+        facts.append((f"features {key}", f"{model.backbone.channels[key]} channels, {h} x {w}"))
+    for level in model.levels:
+        h, w = level.size
+        facts.append((f"level {'+'.join(level.spec.keys)}", f"{level.channels} channels, {h} x {w}"))
+    return facts
+
+
+def _steps(config: Config, model: Detector, n_images: int) -> int:
+    """Training steps per epoch."""
+    from edgead.train.batches import count_fiber_steps
+
+    chunks = math.ceil(n_images / config.train.batch_size)
+    sizes = [n_images // chunks + (index < n_images % chunks) for index in range(chunks)]
+    return chunks * (count_fiber_steps(model, sizes, config.train.fibers) if config.train.fibers else 1)
+
+
+def _needs_per_image(needs: Estimate) -> str:
+    features = needs.features_memory_mb + needs.features_disk_mb
+    started = needs.started_memory_mb + needs.started_disk_mb
+    return (
+        f"Each image takes {features:.2f} MB for its features and {started:.2f} MB for the inputs of the flows; beside "
+        f"that training needs about {needs.weights_mb + needs.working_mb:,.0f} MB of memory."
+    )

@@ -1,0 +1,126 @@
+"""The folder of runs: where a new one goes, what it records, which is the newest."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.config.root import Config
+from edgead.errors import ConfigError
+from edgead.storage import write_json
+
+if TYPE_CHECKING:  # reading images needs OpenCV, and `edgead doctor` must run where OpenCV is broken
+    from edgead.commands.training.data import TrainingData
+
+RUNS = Path("runs")
+LATEST = "latest"
+BUNDLE = "bundle"
+CHECKPOINT = "checkpoint.safetensors"
+RUN_FILE = "run.json"
+PACKAGES = ("edgead", "torch", "timm", "numpy", "opencv-python", "onnx", "onnxruntime", "safetensors")
+
+
+def new_run(runs: Path, model: str) -> Path:
+    """Make `runs/<model>-<date>-<n>` with the first free n."""
+    runs.mkdir(parents=True, exist_ok=True)
+    prefix = f"{model}-{datetime.date.today():%Y%m%d}"
+    number = 1
+    while True:
+        path = runs / f"{prefix}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return path
+
+
+def unfinished_run(runs: Path) -> Path:
+    """The newest run that has no bundle yet.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if runs.is_dir():
+        candidates = [path for path in runs.iterdir() if (path / RUN_FILE).is_file() and not path.is_symlink()]
+        open_runs = [path for path in candidates if not (path / BUNDLE).is_dir()]
+        if open_runs:
+            return max(open_runs, key=lambda path: (path / RUN_FILE).stat().st_mtime)
+    raise ConfigError(
+        f"There is no unfinished run in {runs}/ to resume.", hint="Leave out --resume, or name it: --out DIR"
+    )
+
+
+def mark_latest(run: Path) -> None:
+    """Let `latest` beside the run point at it, in one step."""
+    link = run.parent / LATEST
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = run.parent / f".{LATEST}.{uuid.uuid4().hex[:8]}"
+    os.symlink(run.name, temporary)
+    temporary.replace(link)
+
+
+def default_bundle() -> Path:
+    """The bundle of the newest finished run below the current folder."""
+    return RUNS / LATEST / BUNDLE
+
+
+def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, resume: bool) -> Path:
+    """Make the folder of a run, or check that the one to resume had the same settings and images.
+
+    Raises:
+        ConfigError: If it had not, or a new run would overwrite one.
+    """
+    # The device may change; where the data lies may too, its digest may not.
+    settings = config.model_dump(mode="json", include={"data", "model", "train"})
+    settings["data"].pop("root")
+    settings["train"].pop("device")
+    record = {"settings": settings, "data_digest": data.digest}
+    if resume:
+        run = out or unfinished_run(runs)
+        try:
+            before = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{run} is no run that can be resumed: {RUN_FILE} is missing or damaged.") from error
+        changed = [key for key in record if before.get(key) != record[key]]
+        if changed:
+            raise ConfigError(
+                f"{run} was started with other {' and '.join(changed).replace('_', ' ')}; resuming needs the same.",
+                hint="Use the same options and data, or start anew without --resume.",
+            )
+        return run
+    if out is not None and (out / RUN_FILE).exists():
+        raise ConfigError(f"{out} already holds a run.", hint="Add --resume to go on with it, or choose another --out.")
+    run = out or new_run(runs, config.model.name)
+    description = {"description": data.description, "versions": package_versions(), "git": _git_revision()}
+    write_json(run / RUN_FILE, {**record, "config": config.model_dump(mode="json"), **description})
+    return run
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git_revision() -> str | None:
+    """Commit of the folder that edgead was run in, where it is a git repository."""
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

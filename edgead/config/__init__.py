@@ -1,0 +1,1 @@
+"""Settings: their defaults, ranges and meaning, and how files become them."""

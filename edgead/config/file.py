@@ -1,0 +1,154 @@
+"""Settings from a YAML file and from the command line, and the list of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from edgead.config.root import Config
+from edgead.config.stream import Section
+from edgead.errors import ConfigError
+
+DEFAULT_CONFIG = Path("edgead.yaml")
+INCLUDE = "include"
+
+
+def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
+    """Read a YAML file, apply overrides and validate.
+
+    A file may name others that it changes, `include: base.yaml` or a list: their keys come first, in order, and its own
+    keys win.
+
+    Args:
+        path: The file; None reads `./edgead.yaml` when it is there and else takes the defaults.
+        overrides: Value per dotted key, for example `{"train.epochs": 20}`; stronger than the file.
+
+    Raises:
+        ConfigError: Listing every unknown key and every value out of range, or saying which file cannot be read.
+    """
+    if path is None and DEFAULT_CONFIG.is_file():
+        path = DEFAULT_CONFIG
+    values = _read_yaml(path) if path is not None else {}
+    for key, value in overrides.items():
+        _set_dotted(values, key, value)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        where = str(path) if path is not None else "the options"
+        lines = [f"{_dotted(item['loc'])}: {item['msg']}{_given(item)}" for item in error.errors()]
+        raise ConfigError(
+            f"{len(lines)} setting(s) in {where} cannot be used:\n  " + "\n  ".join(lines),
+            hint="`edgead config` lists every key with its meaning, range and default.",
+        ) from error
+
+
+def _given(item: Mapping[str, Any]) -> str:
+    # sinks and sources may hold passwords
+    section, *rest = item["loc"] or ("",)
+    is_whole = isinstance(item["input"], (dict, list))
+    if section in ("", "sinks") or (section == "cameras" and (is_whole or "source" in rest)):
+        return ""
+    return f" (got {item['input']!r})"
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `section.key=value`; the value is read as YAML.
+
+    Raises:
+        ConfigError: If there is no `=` or no dotted key.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or "." not in key:
+        raise ConfigError(f"--set takes section.key=value, got {text!r}.", hint="For example: --set train.epochs=20")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value of --set {key} is not valid YAML: {value!r}.", hint="Quote it.") from error
+
+
+def describe_config() -> list[tuple[str, str, str]]:
+    """Dotted key, default and meaning of every setting, in order; `[]` stands for each one of a list."""
+    return _describe("", Config, Config())
+
+
+def _describe(prefix: str, section: type[BaseModel], values: BaseModel | None) -> list[tuple[str, str, str]]:
+    rows = []
+    for name, field in section.model_fields.items():
+        key, value = f"{prefix}{field.alias or name}", getattr(values, name, field.default)
+        if isinstance(value, Section):
+            rows += _describe(f"{key}.", type(value), value)
+            continue
+        rows.append((key, "required" if field.is_required() else str(value), field.description or ""))
+        for inner in _models_in(field.annotation):
+            kind = inner.model_fields["kind"].default if "kind" in inner.model_fields else ""
+            rows += _describe(f"{key}[{kind}].", inner, None)
+    return rows
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a list may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+
+
+def _read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The sections of a file, laid over those of the files that it includes; `chain`: the files that led to it."""
+    if path.resolve() in [before.resolve() for before in chain]:
+        raise ConfigError(f"The configuration includes itself: {' -> '.join(map(str, (*chain, path)))}.")
+    source = f"{path}, included by {chain[-1]}," if chain else str(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"The configuration {source} cannot be read: {error.strerror}.",
+            hint="Its path is relative to the current folder, that of an included file to the file that names it. Examples "
+            "are in `configs/`, and `edgead config` lists every key.",
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold sections with keys, got a {type(content).__name__}.")
+    values: dict[str, Any] = {}
+    for name in _included(path, content.pop(INCLUDE, [])):
+        _lay_over(values, _read_yaml(path.parent / name, (*chain, path)))
+    # a section whose keys are all commented out is read as None
+    own = {key: {} if value is None and key in Config.model_fields else value for key, value in content.items()}
+    _lay_over(values, own)
+    return values
+
+
+def _included(path: Path, value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(
+            f"{path} must name in `{INCLUDE}` one file or a list of files, got {value!r}.",
+            hint="Their paths are relative to the file that names them.",
+        )
+    return names
+
+
+def _lay_over(values: dict[str, Any], above: dict[str, Any]) -> None:
+    """Replace in `values` what `above` has, key by key of each section."""
+    for name, section in above.items():
+        below = values.get(name)
+        values[name] = {**below, **section} if isinstance(below, dict) and isinstance(section, dict) else section
+
+
+def _set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{key} cannot be set: {section} is not a section.")
+    values[name] = value
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)

@@ -1,0 +1,1 @@
+"""Assembling the cameras, thresholds and dashboard of a running line."""

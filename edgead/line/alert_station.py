@@ -1,0 +1,124 @@
+"""The alerts of a running stream: spool, evidence, sinks, and what an earlier process left to be acknowledged."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+from edgead.bundle import Bundle
+from edgead.config.root import Config
+from edgead.config.stream import CameraConfig
+from edgead.errors import StorageError
+from edgead.stream.camera import Camera
+from edgead.stream.control import Control
+from edgead.stream.delivery.delivery import Delivery
+from edgead.stream.delivery.registry import event_sink
+from edgead.stream.consumers.alert_record import AlertContext
+from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
+from edgead.stream.consumers.consumer import Sink
+from edgead.stream.consumers.spool_writer import SpoolSink
+from edgead.stream.spool.options import SpoolOptions
+from edgead.stream.spool.records import restored_alert
+from edgead.stream.spool.spool import Spool
+
+_LOG = logging.getLogger(__name__)
+_LISTEN_S = 0.5
+# At the end, for the last events of sinks that work.
+_DRAIN_S = 5.0
+
+
+class AlertStation:
+    """Opens the spool and its sinks, revives the alerts that are held, and carries acknowledgements to the zones.
+
+    Args:
+        folder: Of the spool.
+        cameras: Of the stream, in the order of
+        configs: their settings.
+        bundle: What judges.
+        engine_name: `<backend>-<precision>`.
+        config: Limits of the spool and its clips, and the sinks.
+        control: Gets the acknowledgements.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cameras: Sequence[Camera],
+        configs: Sequence[CameraConfig],
+        bundle: Bundle,
+        engine_name: str,
+        config: Config,
+        control: Control,
+    ) -> None:
+        self.spool = Spool(folder, SpoolOptions(**config.spool.model_dump()))
+        self.contexts = {
+            camera.name: _context(camera, one.class_name, bundle, engine_name)
+            for camera, one in zip(cameras, configs, strict=True)
+        }
+        self._cameras = cameras
+        self._config = config
+        self._control = control
+        self._stack = ExitStack()
+        self._listened_s = 0.0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.spool)
+            self._revive()
+            zones = {camera.name: [watch.name for watch in camera.watches] for camera in self._cameras}
+            sinks = [event_sink(settings, self.spool, zones) for settings in self._config.sinks]
+            self.delivery = stack.enter_context(Delivery(self.spool, sinks, drain_s=_DRAIN_S))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """What writes the alerts of the stream."""
+        clips = self._config.clips
+        if clips.seconds_before + clips.seconds_after == 0:
+            return [SpoolSink(self.spool, self.contexts, opacity=self._config.stream.opacity)]
+        options = ClipOptions(clips.seconds_before, clips.seconds_after, clips.fps, clips.max_side_px, clips.memory_mb)
+        sink = ClipSink(self.spool, options)
+        return [sink, SpoolSink(self.spool, self.contexts, opacity=self._config.stream.opacity, clips=sink)]
+
+    def look_after(self) -> None:
+        """Hand on what was acknowledged, also by another process; called a few times a second."""
+        now_s = time.monotonic()
+        if now_s - self._listened_s < _LISTEN_S:
+            return
+        self._listened_s = now_s
+        try:
+            for request in self.spool.poll_acknowledgements():
+                self._control.put(request)
+        except StorageError as error:
+            _LOG.debug("acknowledgements wait: %s", error)
+
+    def _revive(self) -> None:
+        for record in self.spool.held_alerts():
+            for camera in self._cameras:
+                if camera.name == record["camera"] and (watch := camera.watch(record["zone"])):
+                    watch.restore(record["id"], restored_alert(record))
+
+
+def _context(camera: Camera, class_name: str | None, bundle: Bundle, engine_name: str) -> AlertContext:
+    return AlertContext(
+        source=camera.source.name,
+        bundle=bundle.digest,
+        engine=engine_name,
+        class_name=class_name,
+        scale=bundle.calibration(class_name).heatmap_scale,
+        segmentation="threshold" if camera.segmenter is None else "nfa",
+        latched=frozenset(watch.name for watch in camera.watches if watch.rules.latch),
+        masks={watch.name: watch.mask for watch in camera.watches if watch.mask is not None},
+    )

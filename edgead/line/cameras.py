@@ -1,0 +1,186 @@
+"""From the settings of cameras and zones to cameras that can be run: sources, thresholds, rules."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.bundle import Bundle
+from edgead.line.picture_check import picture_check
+from edgead.progress import Progress
+from edgead.config.root import Config
+from edgead.config.stream import AlertConfig, CameraConfig, StreamConfig, ZoneConfig
+from edgead.errors import ConfigError
+from edgead.evaluation.segmentation import segmenter_of
+from edgead.evaluation.threshold import at_rate, threshold_from_scores
+from edgead.runner import Runner
+from edgead.stream.camera import Camera
+from edgead.stream.sources.registry import source_from_uri
+from edgead.stream.sources.source import Source, SourceOptions
+from edgead.stream.alarms.threshold_range import threshold_range
+from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zones import PICTURE, ZoneShape, zone_score
+
+
+@dataclass(frozen=True)
+class GoodMaps:
+    """Anomaly maps `(n, h, w)` of held-out good images, and their classes."""
+
+    maps: NDArray[np.float32]
+    classes: list[str]
+
+
+def make_cameras(
+    configs: Sequence[CameraConfig],
+    bundle: Bundle,
+    runner: Runner,
+    config: Config,
+    progress: Progress,
+    *,
+    false_alarm_rate: float | None = None,
+) -> list[Camera]:
+    """Make, but do not open, the cameras of a stream.
+
+    A zone has its own threshold, from its scores on the bundle's held-out good images on this engine: those must show
+    the part where the camera will see it.
+
+    Args:
+        configs: At least one.
+        bundle: Gives thresholds and colour scale.
+        runner: An open engine of it.
+        config: Settings that the cameras share.
+        progress: Gets notes and progress.
+        false_alarm_rate: For every camera and zone that does not say its own.
+
+    Raises:
+        EdgeadError: If a source, a class or a zone is not there, or a zone has no images for its threshold.
+    """
+    good = _good_maps(bundle, runner, progress) if any(zone for one in configs for zone in one.zones) else None
+    white_level = bundle.manifest.preprocessing.white_level
+    cameras = []
+    for one in configs:
+        # one of several goes on trying for ever: the others need the stream
+        options = _source_options(config.stream_of(one), white_level, give_up=len(configs) == 1)
+        source = source_from_uri(one.source, options)
+        camera = make_camera(one, source, bundle, runner, config, good=good, false_alarm_rate=false_alarm_rate)
+        for doubt in _doubts(one, camera, bundle):
+            progress.note(doubt)
+        cameras.append(camera)
+    return cameras
+
+
+def make_camera(
+    camera: CameraConfig,
+    source: Source,
+    bundle: Bundle,
+    runner: Runner,
+    config: Config,
+    *,
+    good: GoodMaps | None = None,
+    false_alarm_rate: float | None = None,
+) -> Camera:
+    """A camera on any source; `good` is needed where it has zones. See `make_cameras`."""
+    rate = camera.false_alarm_rate or false_alarm_rate
+    calibration = bundle.calibration(camera.class_name)
+    if rate is not None:
+        calibration = at_rate(calibration, rate)
+    map_size = _map_size(runner)
+    watches = []
+    for zone in camera.zones or (ZoneConfig(name=PICTURE),):
+        shape = ZoneShape(zone.name, zone.include, zone.exclude)
+        if shape.is_whole:
+            scores, threshold = calibration.scores, calibration.threshold
+            if zone.false_alarm_rate is not None:
+                threshold = threshold_from_scores(scores, zone.false_alarm_rate)
+        else:
+            assert good is not None
+            scores = _zone_scores(shape, good, camera.class_name)
+            wanted = zone.false_alarm_rate or rate or calibration.threshold.false_alarm_rate
+            threshold = threshold_from_scores(scores, wanted)
+        own = zone.threshold if zone.threshold is not None else camera.threshold
+        options = _rule_options(config.alerts_of(camera, zone))
+        watch = ZoneWatch(shape, map_size, scores, threshold, options)
+        if own is not None:
+            watch.set_threshold(value=own, false_alarm_rate=None)
+        watches.append(watch)
+    nfa = bundle.manifest.nfa
+    return Camera(
+        name=camera.name,
+        source=source,
+        watches=watches,
+        pixel_threshold=calibration.pixel_threshold.value,
+        class_bias=bundle.class_bias([camera.class_name]),
+        segmenter=segmenter_of(nfa, camera.class_name, rate) if nfa else None,
+        check_picture=picture_check(bundle, config.stream_of(camera), live=source.live)
+        if source.live or source.paced
+        else None,
+    )
+
+
+def _doubts(config: CameraConfig, camera: Camera, bundle: Bundle) -> Iterator[str]:
+    """What to say of thresholds in the settings that people could not set on the dashboard, or only with a warning."""
+    calibration = bundle.calibration(config.class_name)
+    for zone in config.zones or (ZoneConfig(name=PICTURE),):
+        if zone.threshold is None and config.threshold is None:
+            continue
+        watch = camera.watch(zone.name)
+        assert watch is not None
+        meant = threshold_range(watch.good_scores, calibration.heatmap_scale, calibration.threshold.value)
+        doubt = meant.refusal(watch.threshold.value) or meant.warning(watch.threshold)
+        if doubt:
+            yield f"{camera.name}, {zone.name}: {doubt if doubt.startswith('Careful') else f'Careful: {doubt}'}"
+
+
+def _good_maps(bundle: Bundle, runner: Runner, progress: Progress) -> GoodMaps:
+    held_out = bundle.held_out()
+    if held_out is None:
+        raise ConfigError(
+            "A zone needs held-out good images for its threshold, and this bundle carries none.",
+            hint="Train again with this version of edgead (and train.held_out_images above 0), or watch whole pictures.",
+        )
+    images, classes = held_out
+    maps = []
+    # one at a time: a backend keeps the memory of the largest batch that it has seen, 350 MB for eight
+    for index in range(len(images)):
+        bias = bundle.class_bias(classes[index : index + 1])
+        maps.append(runner.infer(images[index : index + 1], bias)["anomaly_map"])
+        progress.update("Thresholds of the zones", index + 1, len(images))
+    return GoodMaps(np.concatenate(maps), classes)
+
+
+def _zone_scores(shape: ZoneShape, good: GoodMaps, class_name: str | None) -> tuple[float, ...]:
+    mask = shape.mask((good.maps.shape[1], good.maps.shape[2]))
+    chosen: Iterator[NDArray[np.float32]] = (
+        one for one, name in zip(good.maps, good.classes, strict=True) if class_name in (None, name)
+    )
+    return tuple(zone_score(one, mask) for one in chosen)
+
+
+def _map_size(runner: Runner) -> tuple[int, int]:
+    (spec,) = [spec for spec in runner.output_specs if spec.name == "anomaly_map"]
+    height, width = spec.shape[1:]
+    assert height is not None
+    assert width is not None
+    return height, width
+
+
+def _rule_options(alerts: AlertConfig) -> RuleOptions:
+    return RuleOptions(
+        open_frames=alerts.open_frames,
+        window_frames=alerts.window_frames,
+        close_frames=alerts.close_frames,
+        close_ratio=alerts.close_ratio,
+        cooldown_s=alerts.cooldown_s,
+        min_area=alerts.min_area,
+        latch=alerts.latch,
+        severities=alerts.severities,
+    )
+
+
+def _source_options(config: StreamConfig, white_level: int, *, give_up: bool) -> SourceOptions:
+    names = {field.name for field in dataclasses.fields(SourceOptions)} - {"white_level", "give_up"}
+    return SourceOptions(white_level=white_level, give_up=give_up, **config.model_dump(include=names))

@@ -1,0 +1,163 @@
+"""The web server of a running stream, and what it is told about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+
+from typing_extensions import Self
+
+import edgead
+from edgead.bundle import Bundle
+from edgead.line.alert_station import AlertStation
+from edgead.progress import Progress
+from edgead.config.root import Config
+from edgead.config.stream import CameraConfig
+from edgead.errors import ConfigError
+from edgead.evaluation.alarm_rate import alarm_rate_text
+from edgead.manifest import ThresholdRecord
+from edgead.runner import Runner
+from edgead.stream.alarms.alarm_keeper import AlarmKeeper
+from edgead.stream.camera import Camera
+from edgead.stream.control import Control
+from edgead.stream.monitoring.meter import StreamStatus
+from edgead.stream.monitoring.monitor import Monitor
+from edgead.web.address import parse_address
+from edgead.web.options import AuthOptions, WebOptions
+from edgead.web.server import WebServer
+from edgead.web.station import AlarmForecast, CameraFacts, SinkState, Station, StreamFacts, ZoneFacts
+from edgead.web.token import open_token
+
+
+class Dashboard:
+    """Serves the page and the REST API while the stream runs; `monitor` is one of its sinks.
+
+    Args:
+        address: HOST:PORT.
+        cameras: Of the stream, in the order of
+        configs: their settings.
+        bundle, runner: What judges.
+        alerts: Open spool and sinks.
+        keeper: Knows the false alarms per hour.
+        control: Takes what people ask.
+        config: Limits and certificates.
+        progress: Gets the address and, at the first start, the token.
+
+    Raises:
+        ConfigError: If the address cannot be used.
+        MissingDependencyError: From `__enter__`, without the extra `web`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        cameras: Sequence[Camera],
+        configs: Sequence[CameraConfig],
+        bundle: Bundle,
+        runner: Runner,
+        alerts: AlertStation,
+        keeper: AlarmKeeper,
+        control: Control,
+        config: Config,
+        progress: Progress,
+    ) -> None:
+        self.monitor = Monitor({camera.name: [watch.name for watch in camera.watches] for camera in cameras})
+        self._address = parse_address(address)
+        self._alerts = alerts
+        self._keeper = keeper
+        self._config = config
+        self._progress = progress
+        self._facts = _facts(cameras, configs, bundle, runner, alerts, config)
+        self._control = control
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        token, new = open_token(self._alerts.spool.folder)
+        station = Station(
+            monitor=self.monitor,
+            control=self._control,
+            store=self._alerts.spool,
+            facts=self._facts,
+            alarms_per_hour=self._forecast,
+            promise=self._promise,
+            sinks=self._sinks,
+        )
+        web = self._config.web
+        if (web.certificate is None) != (web.key is None):
+            raise ConfigError("web.certificate and web.key go together.", hint="Give both, or none.")
+        options = WebOptions(
+            auth=AuthOptions(session_s=web.session_h * 3600.0, session_idle_s=web.idle_h * 3600.0, hosts=web.hosts),
+            certificate=web.certificate,
+            key=web.key,
+            max_viewers=web.max_viewers,
+        )
+        server = self._stack.enter_context(WebServer(self._address, station, token, options))
+        self._progress.note(f"Dashboard: {server.url}")
+        if new is not None:
+            self._progress.note(f"Its token, shown this once: {new}")
+        if server.warning is not None:
+            self._progress.note(f"Warning: {server.warning}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def update(self, status: StreamStatus) -> None:
+        """Take the stream's own account, a few times a second."""
+        self.monitor.update(status)
+
+    def _forecast(self, camera: str, zone: str, threshold: ThresholdRecord) -> AlarmForecast | None:
+        rate = self._keeper.implied(camera, zone, threshold.value)
+        return (
+            None if rate is None else AlarmForecast(rate.per_hour, rate.interval, rate.certified, alarm_rate_text(rate))
+        )
+
+    def _promise(self, camera: str, zone: str, per_hour: float) -> tuple[ThresholdRecord, str]:
+        promise = self._keeper.promise(camera, zone, per_hour)
+        if promise is None:
+            raise ConfigError(f"{camera}, {zone}: there is no such zone.")
+        return promise.threshold, promise.sentence
+
+    def _sinks(self) -> dict[str, SinkState]:
+        states = {}
+        for sink in self._alerts.delivery.health():
+            if sink.is_ok:
+                states[sink.name] = SinkState("ok", f"{sink.n_set_aside} refused for good" if sink.n_set_aside else "")
+            else:
+                states[sink.name] = SinkState("failing", sink.last_error)
+        return states
+
+
+def _facts(
+    cameras: Sequence[Camera],
+    configs: Sequence[CameraConfig],
+    bundle: Bundle,
+    runner: Runner,
+    alerts: AlertStation,
+    config: Config,
+) -> StreamFacts:
+    clips = config.clips
+    return StreamFacts(
+        device=alerts.spool.device,
+        version=edgead.__version__,
+        bundle=bundle.digest,
+        model=bundle.manifest.model,
+        classes=bundle.manifest.classes,
+        engine=runner.engine_name,
+        engine_device=runner.device,
+        cameras=tuple(
+            CameraFacts(
+                name=camera.name,
+                source=camera.source.name,
+                class_name=one.class_name,
+                scale=bundle.calibration(one.class_name).heatmap_scale,
+                zones=tuple(ZoneFacts(watch.shape, watch.threshold, watch.good_scores) for watch in camera.watches),
+            )
+            for camera, one in zip(cameras, configs, strict=True)
+        ),
+        opacity=config.stream.opacity,
+        clips=clips.seconds_before + clips.seconds_after > 0,
+    )

@@ -1,0 +1,32 @@
+"""The look at a camera's pictures before the model sees them, by what the bundle's good images are like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgead.bundle import Bundle
+from edgead.config.stream import StreamConfig
+from edgead.imaging import Image
+from edgead.stream.camera import PictureCheck
+from edgead.stream.picture_faults import PictureFaultOptions, PictureMonitor, PictureReference
+
+
+def picture_check(bundle: Bundle, config: StreamConfig, *, live: bool) -> Callable[[Image, float], PictureCheck] | None:
+    """A check for one camera; None where the settings want none. Only a live one can freeze: files may be alike."""
+    if not config.check_pictures:
+        return None
+    options = PictureFaultOptions(
+        black_ratio=config.black_ratio,
+        white_margin=config.white_margin,
+        blur_ratio=config.blur_ratio,
+        frozen_s=config.frozen_s if live else 0.0,
+    )
+    monitor = PictureMonitor(PictureReference.from_images(bundle.calibration_images()), options)
+
+    def check(image: Image, time_s: float) -> PictureCheck:
+        fault = monitor.observe(image, time_s)
+        if fault is None:
+            return PictureCheck(None, is_usable=not monitor.is_suspect)
+        return PictureCheck(fault.message, is_usable=False, kind=fault.kind)
+
+    return check

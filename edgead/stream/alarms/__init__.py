@@ -1,0 +1,1 @@
+"""Alarm rates: promises, what keeps them, and the ranges of thresholds."""

@@ -1,0 +1,263 @@
+"""What a camera saw before and after an alert opened, as a short video."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+import edgead
+from edgead.contexts import OwnsNothing
+from edgead.imaging import Image
+from edgead.stream.result import Result
+from edgead.stream.consumers.clip_file import packed
+from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
+from edgead.stream.consumers.consumer import Item
+from edgead.stream.spool.spool import Spool
+
+_LOG = logging.getLogger(__name__)
+
+_QUALITY = 80
+# Clips that wait for the encoder; their frames are in memory.
+_MAX_WAITING = 8
+_WRITE_S = 120.0
+_FINISH_S = 6.0
+_POLL_S = 0.2
+# How much later than a clip's end its last picture may come through the stream.
+_LATE_S = 2.0
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What a clip shows.
+
+    Attributes:
+        pre_s, post_s: Seconds before and after the opening, on the source's own time line.
+        fps: Frames per second, at most those that were judged.
+        max_side_px: Larger pictures are shrunk to it.
+        memory_mb: Of the frames kept per camera.
+    """
+
+    pre_s: float
+    post_s: float
+    fps: float
+    max_side_px: int
+    memory_mb: float
+
+
+@dataclass(frozen=True)
+class _Request:
+    camera: str
+    alert_ids: tuple[str, ...]
+    opened_s: float
+    asked_s: float
+
+
+class ClipSink(OwnsNothing):
+    """Keeps the last seconds of every camera and writes a clip for each alert that asks for one.
+
+    Pictures that were not judged are shown too. A clip ends early where the camera is lost or gives no more pictures.
+    A picture is shrunk and encoded on this sink's thread, a clip in a process of its own; neither holds the stream up: a
+    sink that cannot follow misses frames. Opened and closed by the stream; `request` and `finish` are for the spool's sink.
+    """
+
+    name = "clips"
+    lossless = False
+
+    def __init__(self, spool: Spool, options: ClipOptions) -> None:
+        self._spool = spool
+        self._options = options
+        self._cells: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._rings: dict[str, ClipRing] = {}
+        self._heard_s: dict[str, float] = {}
+        self._requests: list[_Request] = []
+        self._due: queue.Queue[tuple[_Request, list[ClipFrame]]] = queue.Queue(_MAX_WAITING)
+        self._is_closed = threading.Event()
+        self._is_late = threading.Event()
+        self._writer: threading.Thread | None = None
+        self._encoder: subprocess.Popen[bytes] | None = None
+
+    def wants(self, item: Item) -> bool:
+        shown = _shown(item)
+        if shown is None:
+            return not isinstance(item, Result) and item.kind in ("camera_lost", "camera_failed")
+        # one frame per 1 / fps of the source's time
+        cell = math.floor(shown[0] * self._options.fps + 1e-6)
+        if self._cells.get(item.camera) == cell:
+            return False
+        self._cells[item.camera] = cell
+        return True
+
+    def accept(self, item: Item) -> None:
+        shown = _shown(item)
+        if shown is None:
+            self._take_due(item.camera, None)
+            return
+        time_s, image = shown
+        # first what is over: after a pause the new picture pushes all the others out of the ring
+        self._take_due(item.camera, time_s)
+        frame = ClipFrame(time_s, _small_jpeg(image, self._options.max_side_px))
+        with self._lock:
+            self._ring(item.camera).add(frame)
+            self._heard_s[item.camera] = time.monotonic()
+
+    def request(self, camera: str, alert_ids: Sequence[str], opened_s: float) -> None:
+        """Ask for a clip around `opened_s`, on the source's time line, for alerts that one frame opened."""
+        with self._lock:
+            self._requests.append(_Request(camera, tuple(alert_ids), opened_s, time.monotonic()))
+            newest_s = self._ring(camera).newest_s
+        self._start_writer()
+        if newest_s is not None:
+            self._take_due(camera, newest_s)
+
+    def finish(self) -> None:
+        """Write the clips that are still asked for, as far as they go; what takes too long is given up."""
+        with self._lock:
+            cameras = {request.camera for request in self._requests}
+        for camera in cameras:
+            self._take_due(camera, None)
+        self._is_closed.set()
+        if self._writer is not None:
+            self._writer.join(_FINISH_S)
+            with self._lock:
+                self._is_late.set()
+                if self._encoder is not None:
+                    self._encoder.kill()
+            self._writer.join(_POLL_S * 10)
+
+    def _ring(self, camera: str) -> ClipRing:
+        options = self._options
+        if camera not in self._rings:
+            # one second more, so that what a request needs is there when the sink of the alerts is behind
+            self._rings[camera] = ClipRing(options.pre_s + options.post_s + 1.0, options.memory_mb)
+        return self._rings[camera]
+
+    def _take_due(self, camera: str, now_s: float | None) -> None:
+        """Hand requests over that a picture of `now_s` is too late for; all of the camera's where `now_s` is None."""
+        post_s = self._options.post_s
+        self._take(
+            lambda request: request.camera == camera and (now_s is None or now_s > request.opened_s + post_s)
+        )  # fmt: skip
+
+    def _take_silent(self) -> None:
+        """Hand requests over whose camera has given no picture for so long that none of the clip can come any more."""
+        since_s = time.monotonic() - self._options.post_s - _LATE_S
+        self._take(lambda request: max(request.asked_s, self._heard_s.get(request.camera, 0.0)) < since_s)
+
+    def _take(self, is_due: Callable[[_Request], bool]) -> None:
+        options = self._options
+        with self._lock:
+            due = [request for request in self._requests if is_due(request)]
+            self._requests = [request for request in self._requests if request not in due]
+            cuts = [self._ring(r.camera).cut(r.opened_s - options.pre_s, r.opened_s + options.post_s) for r in due]
+        for request, frames in zip(due, cuts, strict=True):
+            try:
+                self._due.put_nowait((request, frames))
+            except queue.Full:
+                _LOG.warning("Too many alerts at once: the alert %s gets no clip", request.alert_ids[0])
+                self._note(request, None, "failed")
+
+    def _start_writer(self) -> None:
+        with self._lock:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write_all, name="edgead clip writer", daemon=True)
+                self._writer.start()
+
+    # On the writer's thread
+
+    def _write_all(self) -> None:
+        while True:
+            self._take_silent()
+            # looked at before the queue: what came before the end is written
+            is_closed = self._is_closed.is_set()
+            try:
+                request, frames = self._due.get(timeout=_POLL_S)
+            except queue.Empty:
+                if is_closed:
+                    return
+                continue
+            try:
+                self._write(request, frames)
+            except Exception as error:
+                # whatever it is, the next alert gets its clip
+                _LOG.warning("The clip of the alert %s could not be written: %r", request.alert_ids[0], error)
+                self._note(request, None, "failed")
+
+    def _write(self, request: _Request, frames: list[ClipFrame]) -> None:
+        alert_id = request.alert_ids[0]
+        if not frames or self._is_late.is_set():
+            self._note(request, None, "failed")
+            return
+        if not self._spool.health().evidence_ok:
+            self._note(request, None, "disk_full")
+            return
+        # the spool removes files of this name when it opens
+        temporary = self._spool.folder / f".{alert_id}-clip.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            suffix = self._encode(temporary, frames)
+            name = f"{alert_id}-clip{suffix}"
+            reason = self._spool.write_evidence(name, temporary.with_name(temporary.name + suffix))
+            self._note(request, name, reason)
+        finally:
+            for path in temporary.parent.glob(temporary.name + "*"):
+                path.unlink(missing_ok=True)
+
+    def _encode(self, path: Path, frames: list[ClipFrame]) -> str:
+        package = str(Path(edgead.__file__).parents[1])
+        search = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgead.stream.consumers.clip_file", str(path), str(self._options.fps)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": search},
+        )  # fmt: skip
+        with self._lock:
+            self._encoder = process
+            if self._is_late.is_set():
+                process.kill()
+        watchdog = threading.Timer(_WRITE_S, process.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            output, _ = process.communicate(b"".join(packed(frames, self._options.fps)))
+        finally:
+            watchdog.cancel()
+            self._encoder = None
+        if process.returncode != 0:
+            raise subprocess.SubprocessError(f"its encoder ended with {process.returncode}")
+        return output.decode()
+
+    def _note(self, request: _Request, name: str | None, reason: str | None) -> None:
+        has = {"pictures": {"clip": name}, "pictures_missing": {"clip": None}}
+        has_not = {"pictures_missing": {"clip": reason}}
+        for alert_id in request.alert_ids:
+            self._spool.update({"id": alert_id, **(has if reason is None else has_not)})
+
+
+def _shown(item: Item) -> tuple[float, Image] | None:
+    """Time and picture of an item that a clip shows, on the source's own time line."""
+    if isinstance(item, Result):
+        return None if item.is_repeat else (item.time_s, item.frame.image)
+    if item.kind != "picture" or item.frame is None or item.time_s is None:
+        return None
+    return item.time_s, item.frame.image
+
+
+def _small_jpeg(image: Image, max_side_px: int) -> bytes:
+    factor = max_side_px / max(image.shape[:2])
+    if factor < 1.0:
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    ok, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    assert ok, "OpenCV encodes any uint8 picture as JPEG"
+    return encoded.tobytes()

@@ -1,0 +1,123 @@
+"""The annotated stream as a video file that is whole or not there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+from typing_extensions import Self
+
+from edgead.errors import ConfigError, StorageError
+from edgead.imaging import Image, silence_opencv
+from edgead.storage import atomic_path, storage_error
+from edgead.stream.annotation import letterbox
+from edgead.stream.result import Result
+from edgead.stream.consumers.consumer import Item
+
+_LOG = logging.getLogger(__name__)
+
+CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+# A camera that was away for an hour should not leave an hour of the same picture.
+MAX_GAP_S = 2.0
+
+
+class Recorder:
+    """Writes annotated frames under a temporary name and gives the file its own name when the stream ends, however.
+
+    The video runs at the source's pace: a live source whose frames were dropped is filled up with the last picture, by
+    at most `MAX_GAP_S`. Frames of another size are fitted into the first one's.
+
+    Raises:
+        ConfigError: If no codec is known for the file's suffix.
+    """
+
+    name = "recorder"
+    lossless = False
+
+    def __init__(self, path: Path, draw: Callable[[Result], Image]) -> None:
+        if path.suffix.lower() not in CODECS:
+            raise ConfigError(
+                f"A recording cannot be a {path.suffix or 'file without suffix'} (got {path}); "
+                f"allowed: {', '.join(CODECS)}.",
+                hint="For example --record out.mp4",
+            )
+        self._path = path
+        self._draw = draw
+        self._stack = ExitStack()
+        self._writer: cv2.VideoWriter | None = None
+        self._temporary = path
+        self._size = (0, 0)
+        self._started_s = 0.0
+        self._n_written = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(self._path, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Left without the error on purpose: what was recorded before a failure is what shows the failure.
+        with self._stack:
+            if self._writer is not None:
+                self._writer.release()
+                self._check_complete()
+
+    def wants(self, item: Item) -> bool:
+        return isinstance(item, Result) and not item.is_repeat
+
+    def accept(self, item: Item) -> None:
+        assert isinstance(item, Result)
+        result, picture = item, self._draw(item)
+        if self._writer is None:
+            self._writer = self._open(picture, result)
+        picture = letterbox(picture, self._size)
+        for _ in range(self._repeats(result)):
+            self._writer.write(picture)
+            self._n_written += 1
+
+    def _open(self, picture: Image, result: Result) -> cv2.VideoWriter:
+        # The codec works on 2×2 blocks; OpenCV would cut the last row or column off without a word.
+        self._size = (picture.shape[0] + picture.shape[0] % 2, picture.shape[1] + picture.shape[1] % 2)
+        self._started_s = result.time_s
+        self._temporary = self._stack.enter_context(atomic_path(self._path))
+        silence_opencv()
+        codec = CODECS[self._path.suffix.lower()]
+        code = cv2.VideoWriter.fourcc(*codec)
+        writer = cv2.VideoWriter(str(self._temporary), code, result.source_fps, self._size[::-1])
+        if not writer.isOpened():
+            raise StorageError(
+                f"{self._path} cannot be recorded: OpenCV opens no {codec} video of {self._size[1]}×{self._size[0]} there.",
+                hint="Check that the folder can be written and that OpenCV has FFmpeg (`edgead doctor`); "
+                "--record out.avi needs no FFmpeg.",
+            )
+        return writer
+
+    def _repeats(self, result: Result) -> int:
+        due = round((result.time_s - self._started_s) * result.source_fps) + 1
+        missing = due - self._n_written
+        longest = max(1, round(MAX_GAP_S * result.source_fps))
+        if missing > longest:
+            self._started_s += (missing - longest) / result.source_fps
+        return max(0, min(missing, longest))
+
+    def _check_complete(self) -> None:
+        # VideoWriter does not report a full disk; a file that cannot be opened again does.
+        capture = cv2.VideoCapture(str(self._temporary), cv2.CAP_ANY)
+        opened = capture.isOpened()
+        capture.release()
+        if not opened or os.path.getsize(self._temporary) == 0:
+            raise StorageError(
+                f"The recording {self._path} could not be completed: after {self._n_written} frames the file is not a "
+                "video that can be read. The disk may be full.",
+                hint=f"Free some space on the disk of {self._path.parent}.",
+            )
+        _LOG.info("%s holds %d frames", self._path, self._n_written)

@@ -1,0 +1,188 @@
+"""Results and notices become records, pictures and events in the spool."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+from typing import get_args
+
+from typing_extensions import Self
+
+import edgead
+from edgead.errors import StorageError
+from edgead.stream.result import Notice, Result, ZoneVerdict
+from edgead.stream.consumers.alert_pictures import AlertPictures
+from edgead.stream.consumers.alert_record import AlertContext, opening_record
+from edgead.stream.consumers.clip_maker import ClipSink
+from edgead.stream.consumers.consumer import Item
+from edgead.stream.spool.events import Event, EventKind, iso
+from edgead.stream.spool.records import Record, closing
+from edgead.stream.spool.spool import Spool
+
+_NOTICES: dict[str, EventKind] = {
+    kind: kind for kind in get_args(EventKind) if kind.startswith(("camera_", "picture_", "threshold_"))
+}
+
+
+class SpoolSink:
+    """Turns what happens on all cameras and in all zones into events, with their evidence on disk before them.
+
+    Snapshot, heatmap and record of an alert are there as soon as it opens. Of the frames after that only the strongest is
+    kept, in memory, and written when the alert ends. Where several zones change in one frame, each picture is drawn and
+    encoded once. What the disk refuses never ends the stream: the spool says what became of it.
+
+    Args:
+        spool: Open; it may be shared.
+        contexts: By camera.
+        opacity: 0..1, of the heatmap on the picture.
+        clips: Makes the clips; None makes none.
+        utc_from_monotonic: The time of day of a monotonic time.
+    """
+
+    name = "alert spool"
+    lossless = True
+
+    def __init__(
+        self,
+        spool: Spool,
+        contexts: Mapping[str, AlertContext],
+        *,
+        opacity: float,
+        clips: ClipSink | None = None,
+        utc_from_monotonic: Callable[[float], datetime] | None = None,
+    ) -> None:
+        self._spool = spool
+        self._contexts = contexts
+        self._opacity = opacity
+        self._clips = clips
+        self._utc = utc_from_monotonic or utc_from_monotonic_now
+        self._own: dict[str, Record] = {}
+        self._peaks: dict[str, Result] = {}
+
+    def __enter__(self) -> Self:
+        context = next(iter(self._contexts.values()), None)
+        values = {
+            "cameras": list(self._contexts), "edgead_version": edgead.__version__,
+            "bundle": context.bundle if context else None, "engine": context.engine if context else None,
+        }  # fmt: skip
+        self._spool.append(Event("stream_started", self._now(), values=values))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._clips is not None:
+            self._clips.finish()
+        self._spool.append(Event("stream_stopped", self._now()))
+
+    def wants(self, item: Item) -> bool:
+        return item.has_event if isinstance(item, Result) else item.kind in _NOTICES
+
+    def accept(self, item: Item) -> None:
+        if isinstance(item, Notice):
+            self._note(item)
+            return
+        pictures = AlertPictures(self._spool, self._opacity, self._contexts[item.camera].scale)
+        opened = []
+        for verdict in item.zones:
+            if verdict.event is None or verdict.alert_id is None:
+                continue
+            if verdict.event.kind == "opened":
+                opened.append(verdict.alert_id)
+                self._open(item, verdict, verdict.alert_id, pictures)
+            else:
+                self._change(item, verdict, verdict.alert_id, pictures)
+        if opened and self._clips is not None:
+            self._clips.request(item.camera, opened, item.time_s)
+
+    def _note(self, notice: Notice) -> None:
+        values = dict(notice.values)
+        zone = values.pop("zone", None)
+        self._spool.append(
+            Event(
+                _NOTICES[notice.kind], iso(self._utc(notice.at_s)), notice.camera, None if zone is None else str(zone),
+                detail=notice.detail, values=values,
+            )
+        )  # fmt: skip
+
+    def _open(self, result: Result, verdict: ZoneVerdict, alert_id: str, pictures: AlertPictures) -> None:
+        opened_at = iso(self._utc(result.frame.captured_at_s))
+        context = self._contexts[result.camera]
+        record = opening_record(result, verdict, alert_id, context, opened_at)
+        self._own[alert_id] = {key: record[key] for key in ("state", "acknowledged_at", "opened_at")}
+        record |= pictures.opening(alert_id, result)
+        self._spool.append(Event("alert_opened", opened_at, result.camera, verdict.zone, record))
+
+    def _change(self, result: Result, verdict: ZoneVerdict, alert_id: str, pictures: AlertPictures) -> None:
+        assert verdict.event is not None
+        kind, alert = verdict.event.kind, verdict.event.alert
+        if kind in ("peak", "raised") or (kind == "resumed" and alert.peak_frame == result.frame.index):
+            self._peaks[alert_id] = result
+        if kind == "peak":
+            return
+        record = self._record(alert_id)
+        if record is None or _is_known(record, kind, alert.ended_by):
+            if kind == "closed":
+                self._own.pop(alert_id, None)
+            return
+        # an acknowledgement comes when it comes; everything else belongs to its frame
+        is_now = kind == "acknowledged" or alert.ended_by == "acknowledged"
+        at = self._now() if is_now else iso(self._utc(result.frame.captured_at_s))
+        change: Record = {
+            "id": alert_id, "camera": result.camera, "zone": verdict.zone, "severity": alert.severity,
+            "peak_score": alert.peak_score, "peak_frame_index": alert.peak_frame,
+        }  # fmt: skip
+        if kind in ("held", "closed") and alert_id in self._peaks:
+            change |= pictures.peak(alert_id, self._peaks.pop(alert_id))
+        if kind == "held":
+            change |= {"state": "held", "held_at": at}
+        elif kind == "resumed":
+            change |= {"state": "open", "closed_at": None, "duration_s": None, "ended_by": None}
+        elif kind == "acknowledged":
+            change |= {"acknowledged_at": at}
+        elif kind == "closed":
+            assert alert.ended_by is not None
+            change |= closing(record, at, alert.ended_by)
+            if alert_id in self._own and alert.closed_s is not None:
+                change["duration_s"] = round(alert.closed_s - alert.opened_s, 3)
+            self._own.pop(alert_id, None)
+        self._spool.append(Event(_alert_kind(kind), at, result.camera, verdict.zone, change))
+
+    def _record(self, alert_id: str) -> Record | None:
+        """The record; from a disk that cannot be read, as much of it as a change needs."""
+        own = self._own.get(alert_id, {})
+        try:
+            found = self._spool.alert(alert_id)
+        except StorageError:
+            found = {}
+        if found is None and not own:
+            return None
+        return {"state": "open", "acknowledged_at": None, "opened_at": self._now(), **own, **(found or {})}
+
+    def _now(self) -> str:
+        return iso(self._utc(time.monotonic()))
+
+
+def utc_from_monotonic_now(monotonic_s: float) -> datetime:
+    """The time of day of a monotonic time, by the wall clock as it is set now.
+
+    A fixed offset would go wrong when the device's clock is set after the start.
+    """
+    return datetime.now(timezone.utc) - timedelta(seconds=time.monotonic() - monotonic_s)
+
+
+def _alert_kind(kind: str) -> EventKind:
+    kinds: dict[str, EventKind] = {
+        "raised": "alert_raised", "held": "alert_held", "resumed": "alert_resumed",
+        "acknowledged": "alert_acknowledged", "closed": "alert_closed",
+    }  # fmt: skip
+    return kinds[kind]
+
+
+def _is_known(record: Record, kind: str, ended_by: str | None) -> bool:
+    """Whether the record says already what the state machine heard of through it."""
+    if kind == "acknowledged":
+        return record["acknowledged_at"] is not None
+    return kind == "closed" and ended_by == "acknowledged" and record["state"] == "closed"

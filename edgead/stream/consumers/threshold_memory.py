@@ -1,0 +1,121 @@
+"""Thresholds that people set while a stream ran hold for the next one too."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from edgead.contexts import OwnsNothing
+from edgead.errors import StorageError
+from edgead.storage import write_json
+from edgead.stream.alarms.alarm_keeper import OWN_NAME
+from edgead.stream.result import Notice
+from edgead.stream.consumers.consumer import Item
+
+_LOG = logging.getLogger(__name__)
+
+FILE = ".thresholds.json"
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class KeptThreshold:
+    """A threshold and who set it.
+
+    Attributes:
+        camera, zone: Where.
+        value: Raw units.
+        who: The person.
+        alarms_per_hour: What the threshold is to keep, where that was asked for; the value is then edgead's last one.
+        settings: What the settings said of the zone's threshold at that time; None in files that do not tell.
+    """
+
+    camera: str
+    zone: str
+    value: float
+    who: str
+    alarms_per_hour: float | None = None
+    settings: str | None = None
+
+
+class ThresholdMemory(OwnsNothing):
+    """A sink that keeps the last threshold that a person set for each zone, for one bundle on one engine.
+
+    Scores of another bundle or engine mean something else: what was set for those is forgotten. What edgead chooses
+    afterwards to keep the alarms per hour that a person asked for still is that person's; any other threshold of its own
+    takes the place of a person's.
+
+    Args:
+        folder: Of the alerts.
+        bundle: Digest of the bundle.
+        engine: `<backend>-<precision>`.
+        settings: What the settings say of each zone's threshold; kept with it.
+    """
+
+    name = "thresholds"
+    lossless = True
+
+    def __init__(self, folder: Path, bundle: str, engine: str, settings: Mapping[Place, str]) -> None:
+        self._path = folder / FILE
+        self._judge = {"bundle": bundle, "engine": engine}
+        self._settings = settings
+        self._kept = _read(self._path, self._judge)
+
+    @property
+    def kept(self) -> list[KeptThreshold]:
+        """What people set in earlier streams, and in this one."""
+        return list(self._kept.values())
+
+    def forget(self, camera: str, zone: str) -> None:
+        """What was set for a zone holds no longer."""
+        self._kept.pop((camera, zone), None)
+        self._write(camera)
+
+    def wants(self, item: Item) -> bool:
+        return isinstance(item, Notice) and item.kind == "threshold_changed"
+
+    def accept(self, item: Item) -> None:
+        assert isinstance(item, Notice)
+        values = dict(item.values)
+        zone, who, value = str(values.get("zone")), str(values.get("who")), values.get("to")
+        place, per_hour = (item.camera, zone), values.get("alarms_per_hour")
+        per_hour = per_hour if isinstance(per_hour, float) else None
+        before = self._kept.get(place)
+        if not isinstance(value, float):
+            self._kept.pop(place, None)
+        elif who != OWN_NAME:
+            self._kept[place] = KeptThreshold(item.camera, zone, value, who, per_hour, self._settings.get(place))
+        elif before is not None and per_hour is not None and before.alarms_per_hour == per_hour:
+            self._kept[place] = replace(before, value=value)
+        elif self._kept.pop(place, None) is None:
+            return
+        self._write(item.camera)
+
+    def _write(self, camera: str) -> None:
+        try:
+            write_json(self._path, {**self._judge, "thresholds": [asdict(one) for one in self._kept.values()]})
+        except StorageError as error:
+            _LOG.error("%s What was set for the threshold of %s is lost when the stream ends.", error, camera)
+
+
+def _read(path: Path, judge: dict[str, str]) -> dict[Place, KeptThreshold]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if {key: content[key] for key in judge} != judge:
+            return {}
+        found = [KeptThreshold(**one) for one in content["thresholds"]]
+        return {(one.camera, one.zone): one for one in found if _is_sound(one)}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError):
+        _LOG.warning("%s cannot be read: thresholds set in earlier streams are forgotten", path)
+        return {}
+
+
+def _is_sound(one: KeptThreshold) -> bool:
+    per_hour = one.alarms_per_hour
+    return math.isfinite(one.value) and (per_hour is None or (math.isfinite(per_hour) and per_hour > 0.0))

@@ -1,0 +1,73 @@
+"""The annotated stream in a window on the device's own screen."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from types import TracebackType
+
+import cv2
+from typing_extensions import Self
+
+from edgead.errors import EdgeadError, MissingDependencyError
+from edgead.stream.annotation import Annotator
+from edgead.stream.result import Result
+from edgead.stream.consumers.consumer import Item
+
+_ESCAPE = 27
+_HOW_TO_GO_ON = "Leave out --display; --record FILE keeps the same picture as a video."
+
+
+class Window:
+    """Shows annotated frames; `q`, Esc or closing the window stops the stream.
+
+    Raises:
+        MissingDependencyError: If this OpenCV was built without windows.
+        EdgeadError: If there is no screen.
+    """
+
+    name = "window"
+    lossless = False
+
+    def __init__(self, annotator: Annotator, stop: threading.Event, *, title: str = "edgead") -> None:
+        require_screen()
+        self._annotator = annotator
+        self._stop = stop
+        self._title = title
+
+    def __enter__(self) -> Self:
+        cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        cv2.destroyAllWindows()
+
+    def wants(self, item: Item) -> bool:
+        return not item.is_repeat if isinstance(item, Result) else item.kind == "picture"
+
+    def accept(self, item: Item) -> None:
+        draw = self._annotator
+        cv2.imshow(self._title, draw.draw(item) if isinstance(item, Result) else draw.draw_unjudged(item))
+        key = cv2.waitKey(1) & 0xFF
+        is_closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        if key in (_ESCAPE, ord("q")) or is_closed:
+            self._stop.set()
+
+
+def require_screen() -> None:
+    """Check that a window can be opened, because Qt ends the whole process when it finds no screen."""
+    if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
+        raise MissingDependencyError(
+            "opencv-python",
+            needed_for="--display (the installed opencv-python-headless has no windows)",
+            install=f"pip uninstall opencv-python-headless && pip install opencv-python. {_HOW_TO_GO_ON}",
+        )
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise EdgeadError(
+            "--display needs a screen, but neither DISPLAY nor WAYLAND_DISPLAY is set (an SSH session?).",
+            hint=f"{_HOW_TO_GO_ON} On the device's own screen: DISPLAY=:0 edgead stream ...",
+        )

@@ -1,0 +1,141 @@
+"""What the monitor keeps of one camera."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgead.stream.monitoring.histogram import Histogram
+from edgead.stream.monitoring.meter import Latency
+from edgead.stream.result import Notice, Result, ZoneVerdict
+from edgead.stream.monitoring.score_history import ScoreHistory
+
+LATENCY_BOUNDS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+LEVEL_BOUNDS = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 4.0, 8.0)
+_DELAYS = 600
+_SPANS = 2000
+
+
+@dataclass(frozen=True)
+class AlertSpan:
+    """When an alert was, as ages in seconds; one that goes on or is held has no end yet."""
+
+    id: str
+    opened_age_s: float
+    closed_age_s: float | None
+
+
+@dataclass(frozen=True)
+class ChangedThreshold:
+    """A threshold that somebody changed, raw units; with the rate that it stands for."""
+
+    value: float
+    false_alarm_rate: float | None
+
+
+@dataclass
+class _Span:
+    id: str
+    opened_s: float
+    closed_s: float | None = None
+
+
+class WatchedCamera:
+    """Written and read under the monitor's lock.
+
+    Args:
+        zones: Their names.
+    """
+
+    def __init__(self, zones: Sequence[str]) -> None:
+        self.result: Result | None = None
+        self.unjudged: Notice | None = None
+        self.fault: str | None = None
+        self.fault_kind: str | None = None
+        self.last_error: str | None = None
+        self.judged_s: float | None = None
+        self.scores = {zone: ScoreHistory() for zone in zones}
+        self.levels = {zone: Histogram(LEVEL_BOUNDS) for zone in zones}
+        self.end_to_end_s = Histogram(LATENCY_BOUNDS_S)
+        self.n_zone_alerts = dict.fromkeys(zones, 0)
+        self.changes: dict[str, ChangedThreshold] = {}
+        self._spans: dict[str, deque[_Span]] = {zone: deque(maxlen=_SPANS) for zone in zones}
+        self._delays: deque[float] = deque(maxlen=_DELAYS)
+
+    def take(self, result: Result, now_s: float) -> None:
+        """A judged frame, or one that is repeated with a late event."""
+        if self.unjudged is None or not result.is_repeat:
+            self.result, self.unjudged = result, None
+        for verdict in result.zones:
+            if verdict.zone not in self.scores:
+                continue
+            self._follow_alert(verdict, now_s)
+            if not result.is_repeat:
+                self.scores[verdict.zone].add(now_s, verdict.score)
+                self.levels[verdict.zone].add(verdict.level)
+        if result.is_repeat:
+            return
+        self.judged_s = now_s
+        delay_s = max(0.0, now_s - result.frame.captured_at_s)
+        self.end_to_end_s.add(delay_s)
+        self._delays.append(delay_s * 1e3)
+
+    def notice(self, notice: Notice) -> None:
+        if notice.kind in ("picture", "picture_fault"):
+            self.fault, self.fault_kind = notice.detail, _text(dict(notice.values).get("fault"))
+            if notice.frame is not None:
+                self.unjudged = notice
+        elif notice.kind == "picture_ok":
+            self.fault = self.fault_kind = None
+        elif notice.kind in ("camera_lost", "camera_failed"):
+            self.last_error = notice.detail
+        elif notice.kind == "threshold_changed":
+            values = dict(notice.values)
+            zone, value, rate = values.get("zone"), values.get("to"), values.get("false_alarm_rate")
+            if zone in self.scores and isinstance(value, float):
+                self.changes[str(zone)] = ChangedThreshold(value, rate if isinstance(rate, float) else None)
+
+    def delays(self) -> Callable[[], Latency | None]:
+        """The recent delays; the call that follows makes percentiles of them."""
+        values = list(self._delays)
+
+        def summarise() -> Latency | None:
+            if not values:
+                return None
+            p50, p95 = np.percentile(values, (50, 95))
+            return Latency(float(p50), float(p95))
+
+        return summarise
+
+    def spans(self, zone: str, now_s: float, seconds: float) -> list[AlertSpan]:
+        """Alerts of the last `seconds`, oldest first."""
+        since_s = now_s - seconds
+        return [
+            AlertSpan(
+                span.id,
+                round(max(0.0, now_s - span.opened_s), 2),
+                None if span.closed_s is None else round(max(0.0, now_s - span.closed_s), 2),
+            )
+            for span in self._spans[zone]
+            if span.closed_s is None or span.closed_s >= since_s
+        ]
+
+    def _follow_alert(self, verdict: ZoneVerdict, now_s: float) -> None:
+        # from the state, not from the events alone: a slow sink may have missed the result that had one
+        spans = self._spans[verdict.zone]
+        last = spans[-1] if spans else None
+        alert = verdict.alert or (None if verdict.event is None else verdict.event.alert)
+        if alert is not None:
+            self.n_zone_alerts[verdict.zone] = max(self.n_zone_alerts[verdict.zone], alert.number)
+        running = verdict.alert_id if verdict.alert is not None else None
+        if last is not None and last.closed_s is None and last.id != running:
+            last.closed_s = now_s
+        if running is not None and (last is None or last.id != running):
+            spans.append(_Span(running, now_s))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,122 @@
+"""Pictures of the cameras as they are now, drawn and encoded only for those who look."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import cv2
+
+from edgead.heatmap import HeatmapScale, overlay
+from edgead.imaging import Image, resize
+from edgead.stream.monitoring.monitor import Monitor
+from edgead.stream.result import Notice, Result
+
+MIN_WIDTH, MAX_WIDTH = 64, 1920
+# Ten pictures a second look alive; widths in steps, so that viewers with odd windows still share one picture.
+INTERVAL_S = 0.1
+_WIDTH_STEP = 16
+_QUALITY = 80
+_KEPT = 32
+
+
+@dataclass(frozen=True)
+class LivePicture:
+    """An encoded picture.
+
+    Attributes:
+        jpeg: The file.
+        index: Number of the frame in its source.
+        item: What it shows; another object is another picture.
+    """
+
+    jpeg: bytes
+    index: int
+    item: Result | Notice = field(repr=False)
+
+
+@dataclass
+class _Easel:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    picture: LivePicture | None = None
+    drawn_s: float = 0.0
+
+
+class LivePictures:
+    """Shares one picture between all who want the same one, at most ten a second of each; safe to use from any thread.
+
+    Args:
+        monitor: Has the frames.
+        scales: The bundle's colour scale, by camera.
+        opacity: 0..1, how strongly the heatmap covers the picture.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        scales: Mapping[str, HeatmapScale],
+        *,
+        opacity: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monitor = monitor
+        self._scales = scales
+        self._opacity = opacity
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._easels: OrderedDict[tuple[str, bool, int], _Easel] = OrderedDict()
+        self.n_drawn = 0
+
+    def picture(self, camera: str, *, heatmap: bool, width: int) -> LivePicture | None:
+        """The newest picture, at most a tenth of a second old; None before the first or for an unknown camera.
+
+        Args:
+            camera: Name.
+            heatmap: Whether to draw the heatmap over it, where the frame was judged.
+            width: In pixels, 64 to 1920, rounded up to 16; never above the frame's own.
+        """
+        width = min(max(width, MIN_WIDTH), MAX_WIDTH)
+        easel = self._easel((camera, heatmap, -(-width // _WIDTH_STEP) * _WIDTH_STEP))
+        with easel.lock:
+            item = self._monitor.newest(camera)
+            if item is None:
+                return None
+            last, now_s = easel.picture, self._clock()
+            if last is not None and (last.item is item or now_s - easel.drawn_s < INTERVAL_S):
+                return last
+            easel.picture = self._draw(item, camera, heatmap, -(-width // _WIDTH_STEP) * _WIDTH_STEP)
+            easel.drawn_s = now_s
+            return easel.picture
+
+    def _easel(self, key: tuple[str, bool, int]) -> _Easel:
+        with self._lock:
+            easel = self._easels.setdefault(key, _Easel())
+            self._easels.move_to_end(key)
+            while len(self._easels) > _KEPT:
+                self._easels.popitem(last=False)
+            return easel
+
+    def _draw(self, item: Result | Notice, camera: str, heatmap: bool, width: int) -> LivePicture:
+        assert item.frame is not None
+        image = _at_width(item.frame.image, width)
+        if heatmap and isinstance(item, Result):
+            prediction = item.prediction
+            image = overlay(
+                image, prediction.anomaly_map, self._scales[camera], prediction.own_segmentation, opacity=self._opacity
+            )
+        done, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        if not done:
+            raise RuntimeError(f"OpenCV could not encode a picture of shape {image.shape}")
+        self.n_drawn += 1
+        return LivePicture(encoded.tobytes(), item.frame.index, item)
+
+
+def _at_width(image: Image, width: int) -> Image:
+    height, full = image.shape[:2]
+    if width >= full:
+        return image
+    return resize(image, (max(1, round(height * width / full)), width))

@@ -1,0 +1,169 @@
+"""What is known of a running stream at the moment, for everybody who looks at it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgead.contexts import OwnsNothing
+from edgead.stream.monitoring.histogram import HistogramView
+from edgead.stream.monitoring.meter import CameraStatus, Latency, StreamStatus
+from edgead.stream.result import Notice, Result
+from edgead.stream.monitoring.score_history import ScorePoint, points
+from edgead.stream.consumers.consumer import Item
+from edgead.stream.monitoring.camera_history import AlertSpan, ChangedThreshold, WatchedCamera
+
+POINTS = 600
+
+
+@dataclass(frozen=True)
+class CameraView:
+    """One camera at one moment.
+
+    Attributes:
+        name: Of the camera.
+        status: Its counters and state; None before the stream's first.
+        result: Its last judged frame.
+        unjudged: Its last picture that was not judged, where that is newer than the result.
+        fault, fault_kind: What is wrong with its pictures, for people and for machines.
+        last_error: What the source said last when it failed.
+        delay_ms: From capture to verdict over the last 600 judged frames; None before the first.
+        judged_age_s: Seconds since the last verdict.
+        n_zone_alerts: Alerts opened, per zone.
+        changes: The last changed threshold of each zone that has one.
+        end_to_end_s: From capture to verdict, in seconds.
+        levels: Score levels of every zone's judged frames: 0 ordinary, 1 the threshold.
+    """
+
+    name: str
+    status: CameraStatus | None
+    result: Result | None
+    unjudged: Notice | None
+    fault: str | None
+    fault_kind: str | None
+    last_error: str | None
+    delay_ms: Latency | None
+    judged_age_s: float | None
+    n_zone_alerts: Mapping[str, int]
+    changes: Mapping[str, ChangedThreshold]
+    end_to_end_s: HistogramView
+    levels: Mapping[str, HistogramView]
+
+
+@dataclass(frozen=True)
+class ZoneHistory:
+    """A zone's scores and alerts of some time, oldest first."""
+
+    points: list[ScorePoint]
+    alerts: list[AlertSpan]
+
+
+class Monitor(OwnsNothing):
+    """A sink that remembers instead of writing; every method may be called from any thread.
+
+    It keeps pictures as they are: whoever wants one drawn does that elsewhere (`LivePictures`).
+
+    Args:
+        zones: Names of the zones by camera; what else comes is ignored.
+        clock: Monotonic seconds.
+    """
+
+    name = "monitor"
+    lossless = False
+
+    def __init__(self, zones: Mapping[str, Sequence[str]], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cameras = {name: WatchedCamera(names) for name, names in zones.items()}
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._status: StreamStatus | None = None
+        self._by_name: Mapping[str, CameraStatus] = {}
+        self._updated_s: float | None = None
+        self.started_s = clock()
+
+    # As a sink
+
+    def wants(self, item: Item) -> bool:
+        return True
+
+    def accept(self, item: Item) -> None:
+        camera = self._cameras.get(item.camera)
+        if camera is None:
+            return
+        now_s = self._clock()
+        with self._lock:
+            if isinstance(item, Notice):
+                camera.notice(item)
+            else:
+                camera.take(item, now_s)
+
+    def update(self, status: StreamStatus) -> None:
+        """Take the stream's own account, a few times a second."""
+        by_name = {camera.name: camera for camera in status.cameras}
+        with self._lock:
+            self._status, self._by_name, self._updated_s = status, by_name, self._clock()
+
+    # For those who look
+
+    @property
+    def cameras(self) -> list[str]:
+        return list(self._cameras)
+
+    @property
+    def status(self) -> StreamStatus | None:
+        return self._status
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the stream's last account of itself, or since the start."""
+        with self._lock:
+            heard_s = self.started_s if self._updated_s is None else self._updated_s
+        return max(0.0, self._clock() - heard_s)
+
+    def camera(self, name: str) -> CameraView | None:
+        """A camera as it is; None for an unknown name."""
+        camera = self._cameras.get(name)
+        if camera is None:
+            return None
+        with self._lock:
+            status, delays = self._by_name.get(name), camera.delays()
+            return CameraView(
+                name=name,
+                status=status,
+                result=camera.result,
+                unjudged=camera.unjudged,
+                fault=camera.fault,
+                fault_kind=camera.fault_kind,
+                last_error=camera.last_error,
+                delay_ms=delays(),
+                judged_age_s=None if camera.judged_s is None else max(0.0, self._clock() - camera.judged_s),
+                n_zone_alerts=dict(camera.n_zone_alerts),
+                changes=dict(camera.changes),
+                end_to_end_s=camera.end_to_end_s.view(),
+                levels={zone: histogram.view() for zone, histogram in camera.levels.items()},
+            )
+
+    def newest(self, name: str) -> Result | Notice | None:
+        """The camera's newest picture: a judged frame, or a notice with one that was not."""
+        camera = self._cameras.get(name)
+        if camera is None:
+            return None
+        with self._lock:
+            return camera.unjudged or camera.result
+
+    def history(self, camera: str, zone: str, seconds: float) -> ZoneHistory | None:
+        """The last `seconds` of a zone, in at most 600 points; None for an unknown one."""
+        watched = self._cameras.get(camera)
+        if watched is None or zone not in watched.scores:
+            return None
+        now_s = self._clock()
+        with self._lock:
+            samples = watched.scores[zone].samples(now_s, seconds)
+            spans = watched.spans(zone, now_s, seconds)
+        return ZoneHistory(points(samples(), now_s, seconds, POINTS), spans)
+
+    @property
+    def history_bytes(self) -> int:
+        """Memory of all score histories."""
+        return sum(scores.nbytes for camera in self._cameras.values() for scores in camera.scores.values())

@@ -1,0 +1,96 @@
+"""Requests about alerts: their records, pictures and history, and that somebody has seen them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import FileResponse, Response
+
+from edgead.stream.control import Acknowledge
+from edgead.web import alert_models, streams
+from edgead.web.camera_handlers import is_still_in
+from edgead.web.endpoint import Call
+from edgead.web.errors import Refusal
+
+_MEDIA = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm", ".avi": "video/x-msvideo"}
+
+
+def alerts(call: Call) -> alert_models.Alerts:
+    """A page of them, newest first."""
+    query = call.query
+    found = call.station.store.alerts(
+        state=query.state, camera=query.camera, before=query.before, limit=query.limit + 1
+    )
+    page = [alert_models.Record.model_validate(record) for record in found[: query.limit]]
+    return alert_models.Alerts(alerts=page, next=page[-1].id if len(found) > query.limit else None)
+
+
+def alert(call: Call) -> alert_models.Record:
+    return alert_models.Record.model_validate(_record(call))
+
+
+def evidence(call: Call) -> Response:
+    """A picture or clip; what its name is, the store alone knows."""
+    record = _record(call)
+    kind = call.request.url.path.rpartition("/")[2]
+    path = call.station.store.evidence(str(record["id"]), kind)
+    if path is None or path.is_symlink() or not path.is_file():
+        missing = record.get("pictures_missing") or {}
+        raise Refusal(404, f"The alert has no {kind}.", hint=str(missing.get(kind, "")))
+    media = _MEDIA.get(path.suffix, "application/octet-stream")
+    return FileResponse(path, media_type=media)
+
+
+def acknowledge(call: Call) -> alert_models.Record:
+    """Somebody has seen it: durably noted, and told to the state machine."""
+    record = _record(call)
+    if record.get("acknowledged_at") is not None:
+        raise _seen(record)
+    alert_id = str(record["id"])
+    if not call.station.store.acknowledge(alert_id, call.who, call.body.note):
+        raise _seen(_record(call))
+    call.station.control.put(Acknowledge(alert_id, call.who))
+    return alert_models.Record.model_validate(_record(call))
+
+
+def changes(call: Call) -> alert_models.Changes:
+    return alert_models.Changes([_change(payload) for payload in call.desk.feed.changes])
+
+
+def events(call: Call) -> streams.Endless:
+    """Events until the client leaves, from where it was cut off."""
+    desk = call.desk
+    given = call.request.headers.get("last-event-id", "")
+    after = min(int(given), desk.feed.sequence) if given.isascii() and given.isdigit() and len(given) < 19 else None
+    start = desk.feed.sequence if after is None else after
+    return streams.Endless(
+        lambda: streams.events(desk.feed, start, lambda: desk.is_closing),
+        "text/event-stream; charset=utf-8",
+        desk.listeners,
+        lambda: is_still_in(call),
+    )
+
+
+def _record(call: Call) -> dict[str, Any]:
+    record = call.station.store.alert(call.request.path_params["alert"])
+    if record is None:
+        raise Refusal(404, "There is no such alert.", hint="It may be older than what is kept.")
+    return record
+
+
+def _seen(record: dict[str, Any]) -> Refusal:
+    by, at = record.get("acknowledged_by"), record.get("acknowledged_at")
+    return Refusal(409, f"{by or 'Somebody'} has acknowledged the alert already, at {at}.")
+
+
+def _change(payload: dict[str, Any]) -> alert_models.Change:
+    values = payload.get("values") or {}
+    return alert_models.Change(
+        at=payload["at"],
+        camera=payload.get("camera"),
+        zone=payload.get("zone") or values.get("zone"),
+        who=values.get("who"),
+        before=values.get("from"),
+        after=values.get("to"),
+        detail=payload.get("detail") or "",
+    )

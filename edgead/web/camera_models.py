@@ -1,0 +1,139 @@
+"""What goes in and out about cameras."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, RootModel, model_validator
+
+from edgead.stream.monitoring.live_pictures import MAX_WIDTH, MIN_WIDTH
+from edgead.web.models import Answer, Asked
+
+Score = Annotated[float, Field(allow_inf_nan=False, description="Raw units.")]
+
+
+class Percentiles(Answer):
+    p50: float
+    p95: float
+
+
+class Scale(Answer):
+    low: float
+    threshold: float
+    high: float
+
+
+class Rate(Answer):
+    false_alarm_rate: float = Field(description="Share of good frames over the threshold.")
+    certified: bool
+    interval: tuple[float, float] | None = Field(
+        description="95 % interval of an extrapolated threshold for that share, raw units."
+    )
+    n_images: int
+
+
+class Alarms(Answer):
+    per_hour: float
+    interval: tuple[float, float] | None
+    certified: bool
+    text: str
+
+
+class ZoneAlert(Answer):
+    id: str
+    state: Literal["open", "held"]
+    severity: str | None
+    peak_score: float
+
+
+class Zone(Answer):
+    name: str
+    score: float | None
+    threshold: float
+    level: float | None = Field(description="0 is an ordinary good image, 1 the threshold.")
+    is_anomalous: bool
+    include: list[list[tuple[float, float]]] = Field(description="Polygons of [x, y] in 0..1; none: whole picture.")
+    exclude: list[list[tuple[float, float]]]
+    rate: Rate
+    alarms_per_hour: Alarms | None
+    alert: ZoneAlert | None
+
+
+State = Literal["waiting", "running", "lost", "resting", "hung", "failed", "ended"]
+Verdict = Literal["ok", "anomaly", "alert", "held", "fault", "lost", "failed", "waiting"]
+
+
+class Camera(Answer):
+    name: str
+    source: str = Field(description="Redacted.")
+    class_name: str | None = Field(alias="class")
+    state: State
+    fault: str | None
+    verdict: Verdict
+    fps: float
+    n_captured: int
+    n_judged: int
+    n_dropped: int
+    n_unjudged: int
+    n_alerts: int
+    restarts: int
+    last_error: str | None
+    delay_ms: Percentiles | None
+    size: tuple[int, int] | None = Field(description="Height and width in pixels.")
+    scale: Scale
+    zones: list[Zone]
+
+
+class Cameras(RootModel[list[Camera]]):
+    """In the order of the configuration."""
+
+
+class PictureQuery(Asked):
+    heatmap: bool = Field(False, description="Draw the heatmap on the bundle's fixed scale.")
+    width: int = Field(960, ge=MIN_WIDTH, le=MAX_WIDTH, description="In pixels; never above the frame's own.")
+
+
+class ScoresQuery(Asked):
+    zone: str | None = Field(None, max_length=64, description="Unset: the first one.")
+    seconds: float = Field(600.0, ge=1, le=86400, description="How far back.")
+
+
+class Scores(Answer):
+    zone: str
+    threshold: float
+    points: list[tuple[float, float, float]] = Field(description="[age in s, low, high], oldest first.")
+    alerts: list[tuple[float, float | None, str]] = Field(
+        description="[age of the opening in s, age of the end in s or null, id], oldest first."
+    )
+
+
+_WAYS = ("value", "false_alarm_rate", "alarms_per_hour")
+
+
+def _exactly_one(schema: dict[str, Any]) -> None:
+    schema["oneOf"] = [{"required": [way], "properties": {way: {"type": "number"}}} for way in _WAYS]
+
+
+class ThresholdRequest(Asked):
+    """Exactly one of the three."""
+
+    model_config = ConfigDict(json_schema_extra=_exactly_one)
+
+    value: Score | None = None
+    false_alarm_rate: float | None = Field(None, gt=0, lt=1, description="Share of good frames over the threshold.")
+    alarms_per_hour: float | None = Field(None, gt=0, le=3600, allow_inf_nan=False, description="Wanted at most.")
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> ThresholdRequest:
+        if sum(getattr(self, way) is not None for way in _WAYS) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_WAYS)}")
+        return self
+
+
+class ThresholdAnswer(Answer):
+    """What was asked for; the change itself happens between two frames."""
+
+    before: float = Field(alias="from")
+    after: float = Field(alias="to")
+    rate: Rate
+    text: str

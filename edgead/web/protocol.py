@@ -1,0 +1,105 @@
+"""HTTP connections that do not wait for ever: uvicorn's own, with limits for clients that say or take nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edgead.web.address import is_loopback
+from edgead.web.options import WebOptions
+
+_GRACE_S = 1.0
+# A peer that is gone without a word is found out after a minute.
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
+
+
+def patient_protocol(options: WebOptions) -> type[H11Protocol]:
+    """Uvicorn's protocol with limits.
+
+    Args:
+        options: `patience_s` for a request's head and for a client that takes nothing of an answer. Beyond
+            `max_connections` and `max_per_address` new connections are closed at once.
+    """
+    patience_s = options.patience_s
+
+    class PatientProtocol(H11Protocol):
+        _reading: asyncio.TimerHandle | None = None
+        _writing: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if self._is_one_too_many():
+                transport.abort()
+                return
+            _watch_peer(transport)
+            self._expect_request()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._expect_request()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._expect_request()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._writing = self.loop.call_later(patience_s, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._writing = _stop(self._writing)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._reading, self._writing = _stop(self._reading), _stop(self._writing)
+            super().connection_lost(exc)
+
+        def shutdown(self) -> None:
+            super().shutdown()
+            # what has not been taken by then is not wanted
+            self.loop.call_later(_GRACE_S, self.transport.abort)
+
+        def _is_one_too_many(self) -> bool:
+            n = len(self.connections)
+            address = _address_of(self)
+            if address is None or is_loopback(address):
+                return n > options.max_connections
+            if n > options.max_connections - options.max_connections // 8:
+                return True
+            return sum(_address_of(one) == address for one in self.connections) > options.max_per_address
+
+        def _expect_request(self) -> None:
+            is_waiting = self.cycle is None or self.cycle.response_complete
+            if not is_waiting:
+                self._reading = _stop(self._reading)
+            elif self._reading is None:
+                self._reading = self.loop.call_later(patience_s, self.transport.abort)
+
+    return PatientProtocol
+
+
+def _address_of(connection: Any) -> str | None:
+    client = getattr(connection, "client", None)
+    return None if client is None else str(client[0])
+
+
+def _watch_peer(transport: asyncio.Transport) -> None:
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEP_ALIVE:
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _stop(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """Cancels a timer; what is left of it is None."""
+    if timer is not None:
+        timer.cancel()
+    return None

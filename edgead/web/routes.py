@@ -1,0 +1,50 @@
+"""The route table: what the server answers, what the document describes and what the tests try."""
+
+from __future__ import annotations
+
+from edgead.web import alert_handlers as alerts
+from edgead.web import alert_models, camera_models, models
+from edgead.web import camera_handlers as cameras
+from edgead.web import station_handlers as station
+from edgead.web.endpoint import Endpoint
+
+API = "/api/v1"
+_CAMERA = f"{API}/cameras/{{camera}}"
+_ALERT = f"{API}/alerts/{{alert}}"
+_PLAIN = "text/plain"
+
+ENDPOINTS = (
+    Endpoint("POST", f"{API}/session", station.log_in, "Log in with the token; sets a cookie.",
+             body=models.Login, status=204, access="open"),
+    Endpoint("DELETE", f"{API}/session", station.log_out, "Log out.", status=204),
+    Endpoint("GET", f"{API}/session", station.who, "Who is logged in.", models.Who),
+    Endpoint("GET", f"{API}/info", station.info, "Device, bundle, engine, spool and sinks.", models.Info),
+    Endpoint("GET", f"{API}/cameras", cameras.cameras, "Every camera as it is now.", camera_models.Cameras),
+    Endpoint("GET", _CAMERA, cameras.camera, "One camera as it is now.", camera_models.Camera, errors=(404,)),
+    Endpoint("GET", f"{_CAMERA}/picture.jpg", cameras.picture, "The newest picture; the header X-Frame is its index.",
+             query=camera_models.PictureQuery, media="image/jpeg", errors=(404, 503)),
+    Endpoint("GET", f"{_CAMERA}/live", cameras.live, "Pictures until the client leaves, at most ten a second.",
+             query=camera_models.PictureQuery, media="multipart/x-mixed-replace", errors=(404, 503)),
+    Endpoint("GET", f"{_CAMERA}/scores", cameras.scores, "Scores and alerts of a zone.", camera_models.Scores,
+             query=camera_models.ScoresQuery, errors=(404,)),
+    Endpoint("PUT", f"{_CAMERA}/zones/{{zone}}/threshold", cameras.set_threshold,
+             "Another threshold, from the next frame on.", camera_models.ThresholdAnswer,
+             body=camera_models.ThresholdRequest, errors=(404, 409, 503)),
+    Endpoint("GET", f"{API}/alerts", alerts.alerts, "Alerts, newest first.", alert_models.Alerts, query=alert_models.AlertsQuery),
+    Endpoint("GET", _ALERT, alerts.alert, "One alert.", alert_models.Record, errors=(404,)),
+    *(
+        Endpoint("GET", f"{_ALERT}/{kind}", alerts.evidence, f"The {kind} of an alert.",
+                 media="video/webm" if kind == "clip" else "image/jpeg", errors=(404, 416))
+        for kind in ("snapshot", "heatmap", "peak", "clip")
+    ),
+    Endpoint("POST", f"{_ALERT}/acknowledge", alerts.acknowledge, "Somebody has seen the alert.", alert_models.Record,
+             body=alert_models.Acknowledgement, errors=(404, 409)),
+    Endpoint("GET", f"{API}/changes", alerts.changes, "Changed thresholds, newest first.", alert_models.Changes),
+    Endpoint("GET", f"{API}/events", alerts.events, "Server-sent events: alert, camera and change.",
+             media="text/event-stream", errors=(503,)),
+    Endpoint("GET", "/healthz", station.healthz, "ok, or stalled.", media=_PLAIN, errors=(503,), access="open"),
+    Endpoint("GET", "/readyz", station.readyz, "ready, or what is not: stalled, waiting, camera, spool.",
+             media=_PLAIN, errors=(503,), access="open"),
+    Endpoint("GET", "/metrics", station.metrics, "Measurements in Prometheus' text format.",
+             media=_PLAIN, access="local"),
+)  # fmt: skip

@@ -1,0 +1,92 @@
+"""Requests about the station: login, facts, health and metrics."""
+
+from __future__ import annotations
+
+from starlette.responses import PlainTextResponse, Response
+
+from edgead.web import models
+from edgead.web.endpoint import Call
+from edgead.web.errors import Refusal
+from edgead.web.health import alive, ready
+from edgead.web.metrics import metrics_text
+
+
+def log_in(call: Call) -> Response:
+    """The token opens a session."""
+    body: models.Login = call.body
+    if not call.desk.auth.check_token(call.request, body.token):
+        raise Refusal(
+            401, "That is not the token.", hint="It was printed when the stream was started for the first time."
+        )
+    response = Response(status_code=204)
+    response.set_cookie(
+        call.desk.auth.cookie,
+        call.desk.auth.sessions.start(body.name),
+        max_age=round(call.desk.auth.sessions.max_s),
+        httponly=True,
+        samesite="strict",
+        secure=call.desk.is_secure,
+        path="/",
+    )
+    return response
+
+
+def log_out(call: Call) -> Response:
+    if call.person is not None and call.person.session is not None:
+        call.desk.auth.sessions.end(call.person.session)
+    response = Response(status_code=204)
+    response.delete_cookie(
+        call.desk.auth.cookie, httponly=True, samesite="strict", secure=call.desk.is_secure, path="/"
+    )
+    return response
+
+
+def who(call: Call) -> models.Who:
+    return models.Who(name=call.who)
+
+
+def info(call: Call) -> models.Info:
+    station, facts = call.station, call.station.facts
+    status, health = station.monitor.status, station.store.health()
+    states = station.sinks()
+    depths = station.store.depths()
+    return models.Info(
+        device=facts.device,
+        version=facts.version,
+        started_at=call.desk.started_at,
+        uptime_s=0.0 if status is None else round(status.elapsed_s, 1),
+        bundle=models.BundleInfo(digest=facts.bundle, model=facts.model, classes=list(facts.classes)),
+        engine=models.EngineInfo(
+            name=facts.engine, device=facts.engine_device, ms=None if status is None else status.engine_ms
+        ),
+        cameras=[camera.name for camera in facts.cameras],
+        spool=models.StoreInfo(
+            evidence_ok=health.evidence_ok, records_ok=health.records_ok, free_mb=health.free_mb, detail=health.detail
+        ),
+        sinks=[
+            models.SinkInfo(
+                name=name,
+                depth=depths.get(name, 0),
+                state=states[name].state if name in states else "ok",
+                detail=states[name].detail if name in states else "",
+            )
+            for name in sorted({*depths, *states})
+        ],
+        can=models.Abilities(clips=facts.clips),
+    )
+
+
+def healthz(call: Call) -> Response:
+    word = alive(call.station)
+    return PlainTextResponse(word + "\n", 200 if word == "ok" else 503)
+
+
+def readyz(call: Call) -> Response:
+    word = ready(call.station, call.desk.options.ready_s)
+    return PlainTextResponse(word + "\n", 200 if word == "ready" else 503)
+
+
+def metrics(call: Call) -> Response:
+    return Response(
+        metrics_text(call.station).encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+    )

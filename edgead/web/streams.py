@@ -1,0 +1,126 @@
+"""Answers that go on until somebody leaves: live pictures and events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+
+from edgead.stream.monitoring.live_pictures import INTERVAL_S, LivePictures
+from edgead.web.alert_models import EventData
+from edgead.web.event_feed import EventFeed
+from edgead.web.responses import error_response
+from edgead.web.seats import Seats
+
+BOUNDARY = "edgead-picture"
+_TICK_S = 0.25
+_COMMENT_S = 15.0
+_CHECK_S = 1.0
+
+
+class Endless:
+    """Sends chunks until the client leaves, the login ends or the server closes; an empty chunk sends nothing.
+
+    Args:
+        chunks: Gives a chunk, perhaps an empty one, several times a second.
+        media: Its kind.
+        seats: A place is taken while it goes on; without a free one the answer is 503.
+        goes_on: Whether it still may; asked about once a second.
+    """
+
+    def __init__(
+        self, chunks: Callable[[], AsyncIterator[bytes]], media: str, seats: Seats, goes_on: Callable[[], bool]
+    ) -> None:
+        self._chunks = chunks
+        self._media = media
+        self._seats = seats
+        self._goes_on = goes_on
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI calls it."""
+        if scope["method"] == "HEAD":
+            await self._start(send)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        if not self._seats.take():
+            message = f"{self._seats.limit} watch already, which is all that this device allows."
+            await error_response(503, message, retry_s=5.0)(scope, receive, send)
+            return
+        left = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await self._start(send)
+            await self._send_all(send, left)
+            if not left.done():
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._seats.leave()
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
+
+    async def _start(self, send: Send) -> None:
+        headers = [(b"content-type", self._media.encode()), (b"x-accel-buffering", b"no"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _send_all(self, send: Send, left: asyncio.Future[None]) -> None:
+        checked_s = time.monotonic()
+        async for chunk in self._chunks():
+            now_s = time.monotonic()
+            if now_s - checked_s > _CHECK_S:
+                checked_s = now_s
+                if not self._goes_on():
+                    return
+            if left.done():
+                return
+            if chunk:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+async def pictures(
+    source: LivePictures, camera: str, *, heatmap: bool, width: int, is_closing: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    """Every new picture as a part of an MJPEG answer, at most ten a second."""
+    shown: object = None
+    while not is_closing():
+        picture = await run_in_threadpool(source.picture, camera, heatmap=heatmap, width=width)
+        if picture is None or picture.item is shown:
+            yield b""
+        else:
+            shown = picture.item
+            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
+            yield f"{head}X-Frame: {picture.index}\r\n\r\n".encode() + picture.jpeg + b"\r\n"
+        await asyncio.sleep(INTERVAL_S)
+
+
+async def events(feed: EventFeed, after: int, is_closing: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """Every event after a number as server-sent ones, and a comment where there is none for long."""
+    yield b"retry: 2000\n\n"
+    spoken_s = time.monotonic()
+    while not is_closing():
+        news = await run_in_threadpool(feed.since, after) if feed.sequence > after else []
+        for payload in news:
+            after = int(payload["sequence"])
+            yield _message(payload)
+        if news:
+            spoken_s = time.monotonic()
+        elif time.monotonic() - spoken_s > _COMMENT_S:
+            spoken_s = time.monotonic()
+            yield b": still here\n\n"
+        else:
+            yield b""
+        await asyncio.sleep(_TICK_S)
+
+
+def _message(payload: dict[str, object]) -> bytes:
+    kind = str(payload["kind"])
+    name = "alert" if kind.startswith("alert_") else "change" if kind == "threshold_changed" else "camera"
+    data = EventData.model_validate({key: payload.get(key) for key in EventData.model_fields}).model_dump(mode="json")
+    return f"id: {payload['sequence']}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

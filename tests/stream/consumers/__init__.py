@@ -1,0 +1,1 @@
+"""Tests of edgead.stream.consumers."""

@@ -1,0 +1,333 @@
+"""The seconds before and after an alert as a video that a browser plays."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgead.stream.frame import Frame
+from edgead.stream.result import Notice
+from edgead.stream.consumers.clip_file import MAX_GAP_S, packed, write_clip
+from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
+from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
+from edgead.stream.spool.spool import Spool
+
+from ..spool.builders import alert_id, opened, result, spool, verdict
+
+pytestmark = pytest.mark.timeout(120)
+
+OPTIONS = ClipOptions(pre_s=1.0, post_s=1.0, fps=5.0, max_side_px=64, memory_mb=1.0)
+
+
+def jpeg(value: int, size: tuple[int, int] = (48, 64)) -> bytes:
+    ok, encoded = cv2.imencode(".jpg", np.full((*size, 3), value, np.uint8))
+    assert ok
+    return encoded.tobytes()
+
+
+def frames_of(path: Path) -> list[float]:
+    """Mean grey value of every frame of a video."""
+    capture, values = cv2.VideoCapture(str(path)), []
+    while True:
+        ok, image = capture.read()
+        if not ok:
+            break
+        values.append(float(image.mean()))
+    capture.release()
+    return values
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 5), st.integers(1, 400)), min_size=1, max_size=60),
+    st.floats(0.1, 20), st.floats(0.0001, 0.002),
+)  # fmt: skip
+def test_the_ring_is_bounded_in_time_and_memory(
+    steps: list[tuple[float, int]], span_s: float, memory_mb: float
+) -> None:
+    """Whatever comes: never more bytes than the budget, never older than the span, and otherwise everything."""
+    ring, now_s, everything = ClipRing(span_s, memory_mb), 0.0, []
+    for step_s, size in steps:
+        now_s += step_s
+        frame = ClipFrame(now_s, bytes(size))
+        ring.add(frame)
+        everything.append(frame)
+        held = ring.cut(-1.0, 1e9)
+        assert ring.n_bytes == sum(len(item.jpeg) for item in held) <= memory_mb * 1e6
+        assert all(item.time_s >= now_s - span_s for item in held)
+        assert held == everything[len(everything) - len(held) :]
+        if len(held) < len(everything):
+            before = everything[-len(held) - 1]
+            assert before.time_s < now_s - span_s or ring.n_bytes + len(before.jpeg) > memory_mb * 1e6
+
+
+def test_a_source_that_starts_anew_starts_a_new_ring() -> None:
+    """Frames of two time lines are not mixed."""
+    ring = ClipRing(10.0, 1.0)
+    for time_s in (5.0, 6.0, 0.0, 1.0):
+        ring.add(ClipFrame(time_s, b"x"))
+    assert [frame.time_s for frame in ring.cut(0.0, 10.0)] == [0.0, 1.0]
+    assert ring.n_bytes == 2
+
+
+def test_a_clip_keeps_the_pace(tmp_path: Path) -> None:
+    """Where frames are missing the last one stays, and a long absence is shortened."""
+    times = [0.0, 0.2, 1.0, 1.2, 60.0]
+    frames = [ClipFrame(time_s, jpeg(40 * index + 20)) for index, time_s in enumerate(times)]
+    suffix = write_clip(io.BytesIO(b"".join(packed(frames, 5.0))), tmp_path / "clip", 5.0)
+    assert suffix == ".webm"
+    values = frames_of(tmp_path / "clip.webm")
+    assert len(values) == 1 + 4 + 1 + MAX_GAP_S * 5 + 1
+    expected = [20.0] + [60.0] * 4 + [100.0] + [140.0] * round(MAX_GAP_S * 5) + [180.0]
+    assert values == pytest.approx(expected, abs=8)
+
+
+def test_a_change_of_size_within_a_clip(tmp_path: Path) -> None:
+    """A larger frame is fitted into the first one's size, odd sizes lose their last row."""
+    frames = [ClipFrame(0.0, jpeg(50, (47, 63))), ClipFrame(0.2, jpeg(200, (96, 128)))]
+    write_clip(io.BytesIO(b"".join(packed(frames, 5.0))), tmp_path / "clip", 5.0)
+    assert frames_of(tmp_path / "clip.webm") == pytest.approx([50, 200], abs=8)
+
+
+@pytest.mark.parametrize("content", [b"", b"".join(packed([ClipFrame(0.0, jpeg(50))], 5.0))[:-5], b"\1\0\0\0\1\0\0\0x"])
+def test_a_torn_stream_makes_no_clip(tmp_path: Path, content: bytes) -> None:
+    """As when the stream's process was killed while it sent the frames."""
+    with pytest.raises(ValueError, match=r"frame|JPEG"):
+        write_clip(io.BytesIO(content), tmp_path / "clip", 5.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_is_not_whole_is_none(tmp_path: Path, limit_file_size: None) -> None:
+    """The encoder says nothing of a full disk; what cannot be read to its end is no clip."""
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    frames = []
+    for index in range(20):
+        ok, encoded = cv2.imencode(".jpg", np.roll(noise, 9 * index, axis=1))
+        assert ok
+        frames.append(ClipFrame(index / 5, encoded.tobytes()))
+    with pytest.raises(OSError, match="not whole"):
+        write_clip(io.BytesIO(b"".join(packed(frames, 5.0))), tmp_path / "clip", 5.0)
+
+
+def watch(sink: ClipSink, values: dict[float, int], camera: str = "line 1") -> None:
+    for time_s, value in values.items():
+        item = result(verdict(None), value=value, index=round(time_s * 100), time_s=time_s, camera=camera)
+        if sink.wants(item):
+            sink.accept(item)
+
+
+def wait_for_clip(target: Spool, number: int = 1) -> Path:
+    for _ in range(1200):
+        if (path := target.evidence(alert_id(number), "clip")) is not None:
+            return path
+        time.sleep(0.05)
+    raise AssertionError("no clip")
+
+
+def test_a_clip_shows_before_and_after(tmp_path: Path) -> None:
+    """From a second before the opening to a second after it, for every alert of the frame, while the stream goes on."""
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, OPTIONS)
+        watch(sink, {index / 10: 2 * index for index in range(50)})
+        for number in (1, 2):
+            target.append(opened(number))
+        sink.request("line 1", [alert_id(1), alert_id(2)], 4.8)
+        watch(sink, {index / 10: 2 * index for index in range(50, 100)})
+        path = wait_for_clip(target)
+        assert path.name == f"{alert_id(1)}-clip.webm"
+        values = frames_of(path)
+        # five frames per second from 3.8 s to 5.8 s, each of the value 20 × its time
+        assert values == pytest.approx([76, 80, 84, 88, 92, 96, 100, 104, 108, 112, 116], abs=6)
+        assert target.evidence(alert_id(2), "clip") == path
+        assert len(target.events()) == 2, "a finished clip is no event"
+        sink.finish()
+        assert not [thread for thread in threading.enumerate() if thread.name == "edgead clip writer"]
+        assert not list(tmp_path.glob(".*tmp*"))
+
+
+def test_a_long_clip_takes_its_time(tmp_path: Path) -> None:
+    """Frames that take the encoder much longer than one look at it."""
+    options = ClipOptions(pre_s=10.0, post_s=0.0, fps=5.0, max_side_px=640, memory_mb=50.0)
+    noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, options)
+        for index in range(25):
+            item = result(verdict(None), index=index, time_s=index / 5)
+            sink.accept(replace(item, frame=replace(item.frame, image=np.roll(noise, index * 8, axis=1))))
+        target.append(opened(1))
+        sink.request("line 1", [alert_id(1)], 4.8)
+        assert len(frames_of(wait_for_clip(target))) == 25
+        sink.finish()
+
+
+def test_what_takes_too_long_at_the_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the stream does not wait for an encoder that hangs: it is killed, and the record says so."""
+    monkeypatch.setattr("edgead.stream.consumers.clip_maker._FINISH_S", 0.5)
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(sleeper))
+    with spool(tmp_path / "alerts") as target:
+        sink = ClipSink(target, OPTIONS)
+        watch(sink, {0.0: 100})
+        target.append(opened(1))
+        sink.request("line 1", [alert_id(1)], 0.0)
+        start_s = time.monotonic()
+        sink.finish()
+        assert time.monotonic() - start_s < 5.0
+        (alert,) = target.alerts()
+        assert alert["pictures_missing"] == {"clip": "failed"}
+    assert not [thread for thread in threading.enumerate() if thread.name == "edgead clip writer"]
+
+
+@pytest.mark.parametrize("how", ["end", "camera lost"])
+def test_a_clip_is_cut_short_when_no_frame_follows(tmp_path: Path, how: str) -> None:
+    """At the end of the stream, and when the camera is lost."""
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, OPTIONS)
+        watch(sink, {index / 5: 100 for index in range(10)})
+        target.append(opened(1))
+        sink.request("line 1", [alert_id(1)], 1.8)
+        if how == "camera lost":
+            notice = Notice("line 1", "camera_lost", "", 0.0)
+            assert sink.wants(notice)
+            sink.accept(notice)
+            wait_for_clip(target)
+        sink.finish()
+        assert len(frames_of(wait_for_clip(target))) == 6
+
+
+def test_a_pause_after_the_opening_loses_nothing(tmp_path: Path) -> None:
+    """The first frame after it is too late for the clip and pushes all the others out of the memory."""
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, OPTIONS)
+        watch(sink, {index / 5: 100 for index in range(10)})
+        target.append(opened(1))
+        sink.request("line 1", [alert_id(1)], 1.8)
+        watch(sink, {25.0: 200})
+        assert frames_of(wait_for_clip(target)) == pytest.approx([100] * 6, abs=6)
+        sink.finish()
+
+
+def test_a_clip_shows_pictures_that_were_not_judged(tmp_path: Path) -> None:
+    """What made them unfit may be what happened: a lamp that went out, a thing before the camera."""
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, OPTIONS)
+        watch(sink, {index / 5: 100 for index in range(10)})
+        target.append(opened(1))
+        sink.request("line 1", [alert_id(1)], 1.8)
+        black = Frame(np.zeros((48, 64, 3), np.uint8), 0, 0.0, "line")
+        begins = Notice("line 1", "picture_fault", "black", 0.0, black, (), 2.0)
+        assert not sink.wants(begins), "the same picture comes once more as one that was not judged"
+        for index in range(20, 40):
+            notice = Notice("line 1", "picture", "black", 0.0, black, (), index / 10)
+            if sink.wants(notice):
+                sink.accept(notice)
+        assert frames_of(wait_for_clip(target)) == pytest.approx([100] * 6 + [0] * 5, abs=6)
+        sink.finish()
+
+
+def test_a_camera_that_falls_silent_gets_its_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watched folder's next picture may come in a day, a file's never; nobody says that they are lost."""
+    monkeypatch.setattr("edgead.stream.consumers.clip_maker._LATE_S", 0.1)
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, OPTIONS)
+        watch(sink, {index / 5: 100 for index in range(10)})
+        target.append(opened(1))
+        sink.request("line 1", [alert_id(1)], 1.8)
+        time.sleep(0.5)
+        watch(sink, {2.0: 100})
+        time.sleep(0.8)
+        assert target.evidence(alert_id(1), "clip") is None, "its last picture is younger than the clip is long"
+        assert len(frames_of(wait_for_clip(target))) == 7
+        sink.finish()
+
+
+def test_no_clip_without_frames_or_room(tmp_path: Path) -> None:
+    """The record says why there is none."""
+    with spool(tmp_path, min_free_mb=1e9) as target:
+        sink = ClipSink(target, OPTIONS)
+        for number in (1, 2):
+            target.append(opened(number))
+        sink.request("other", [alert_id(1)], 0.0)
+        watch(sink, {0.0: 10})
+        target.write_evidence("x", b"")
+        sink.request("line 1", [alert_id(2)], 0.0)
+        sink.finish()
+        found = {alert["id"]: alert["pictures_missing"] for alert in target.alerts()}
+        assert found == {alert_id(1): {"clip": "failed"}, alert_id(2): {"clip": "disk_full"}}
+
+
+def test_frames_are_shrunk_and_thinned(tmp_path: Path) -> None:
+    """At most `fps` frames of at most `max_side_px`; repeated results are not frames."""
+    with spool(tmp_path) as target:
+        sink = ClipSink(target, OPTIONS)
+        wanted = [sink.wants(result(verdict(None), time_s=index / 30)) for index in range(60)]
+        assert sum(wanted) == 10
+        assert not sink.wants(result(verdict(None), time_s=50.0, is_repeat=True))
+        sink.accept(result(verdict(None), size=(300, 200), time_s=3.0))
+        (frame,) = sink._rings["line 1"].cut(0.0, 10.0)
+        image = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        assert image.shape == (64, 43, 3)
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and the address under which a browser finds it."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            return None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield tmp_path, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+PAGE = """<video id=v muted></video><p id=said>nothing</p><script>
+const video = document.getElementById("v"), said = document.getElementById("said");
+video.onerror = () => { said.textContent = "error " + video.error.message };
+video.onloadeddata = () => { said.textContent = `shows ${video.videoWidth}x${video.videoHeight} ${video.duration}` };
+video.src = "clip.webm";</script>"""
+
+
+@pytest.mark.slow
+def test_a_browser_plays_the_clip(pages: tuple[Path, str]) -> None:
+    """Headless Chromium decodes it and knows its size and duration."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("needs chromium")
+    folder, address = pages
+    frames = [ClipFrame(index / 5, jpeg(5 * index)) for index in range(50)]
+    write_clip(io.BytesIO(b"".join(packed(frames, 5.0))), folder / "clip", 5.0)
+    (folder / "index.html").write_text(PAGE)
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+        address,
+    ]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False).stdout
+    assert "shows 64x48 10" in shown

@@ -1,0 +1,74 @@
+"""A served station for each test, and the check that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="the extra web is not installed")
+pytest.importorskip("starlette", reason="the extra web is not installed")
+
+from edgead.web.address import Address
+from edgead.web.options import WebOptions
+from edgead.web.server import WebServer
+from edgead.web.station import Station
+
+from .parts import Browser, MemoryStore, known_token, make_station, until
+
+_SHARED: list[WebServer] = []
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Station:
+    return make_station(tmp_path)
+
+
+@pytest.fixture
+def store(station: Station) -> MemoryStore:
+    assert isinstance(station.store, MemoryStore)
+    return station.store
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """One for the tests of a module that do not care about its start and end."""
+    before, files = set(threading.enumerate()), n_files()
+    station = make_station(tmp_path_factory.mktemp("station"))
+    with WebServer(Address("127.0.0.1", 0), station, known_token(), WebOptions()) as server:
+        _SHARED.append(server)
+        yield server
+        _SHARED.remove(server)
+    assert until(lambda: set(threading.enumerate()) <= before), threading.enumerate()
+    assert until(lambda: n_files() <= files), os.listdir("/proc/self/fd")
+
+
+@pytest.fixture
+def browser(station: Station, server: WebServer) -> Browser:
+    """The shared server with this test's station, without sessions, counted requests or pictures of earlier ones."""
+    fresh = WebServer(Address("127.0.0.1", 0), station, known_token(), WebOptions())._make_desk()
+    fresh.feed.open()
+    for name in ("station", "pictures", "feed", "auth"):
+        setattr(server._desk, name, getattr(fresh, name))
+    return Browser(server.port)
+
+
+@pytest.fixture
+def no_trace() -> Iterator[None]:
+    """No thread and no file descriptor is left; a shared server that runs may still start one of its four workers."""
+    before, files = set(threading.enumerate()), n_files()
+    yield
+
+    def is_clean() -> bool:
+        new = [thread.name for thread in threading.enumerate() if thread not in before]
+        return len(new) <= 4 * len(_SHARED) and all("AnyIO" in name for name in new)
+
+    assert until(is_clean), threading.enumerate()
+    assert until(lambda: n_files() <= files), os.listdir("/proc/self/fd")
+
+
+def n_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,301 @@
+"""A station that needs no engine, and a browser of a few lines."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead.manifest import ThresholdRecord
+from edgead.prediction import Prediction
+from edgead.stream.alerts import Alert
+from edgead.stream.control import Control, SetThreshold
+from edgead.stream.frame import Frame
+from edgead.stream.inference import threshold_notice
+from edgead.stream.monitoring.meter import CameraStatus, StreamStatus
+from edgead.stream.monitoring.monitor import Monitor
+from edgead.stream.result import Notice, NoticeKind, Result, ZoneVerdict
+from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.web.address import Address
+from edgead.web.options import WebOptions
+from edgead.web.server import WebServer
+from edgead.web.station import CameraFacts, Station, StreamFacts, ZoneFacts
+from edgead.web.token import TokenCheck, open_token
+from edgead.stream.zones import ZoneShape
+
+from ..fakes import GOOD, SCALE, THRESHOLD, plain
+
+TOKEN = "a token of more than sixteen characters"
+LINE, SIDE = "line", "side"
+LEFT = "left"
+ALERT_ID = "20261123T021500Z-3f9a2c"
+GOOD_SCORES = tuple(float(score) for score in np.linspace(0.0, 0.19, 99))
+STARTED_WITH = ThresholdRecord(value=THRESHOLD, false_alarm_rate=0.01, certified=True, interval=None, n_images=99)
+
+
+@dataclass(frozen=True)
+class MemoryEvent:
+    sequence: int
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Health:
+    evidence_ok: bool = True
+    records_ok: bool = True
+    free_mb: float = 1234.5
+    detail: str = ""
+
+
+class MemoryStore:
+    """Keeps alerts and events in memory; its evidence are files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records: dict[str, dict[str, Any]] = {}
+        self.history: list[MemoryEvent] = []
+        self.told = Health()
+        self.lock = threading.Lock()
+
+    def add(self, alert_id: str, **changes: Any) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "id": alert_id, "schema_version": 1, "state": "open", "camera": LINE, "zone": "picture", "severity": None,
+            "opened_at": "2026-11-23T02:15:00.000Z", "score": 0.3, "threshold": THRESHOLD, "peak_score": 0.4,
+            "acknowledged_at": None, "acknowledged_by": None, "note": None, "pictures": {}, **changes,
+        }  # fmt: skip
+        self.records[alert_id] = record
+        return record
+
+    def happen(self, kind: str, **content: Any) -> None:
+        with self.lock:
+            sequence = len(self.history) + 1
+            payload = {
+                "schema_version": 1, "key": f"device-{sequence}", "sequence": sequence, "device": "device",
+                "kind": kind, "at": "2026-11-23T02:15:00.000Z", "camera": LINE, "zone": None, "alert": None,
+                "detail": "", "values": {}, **content,
+            }  # fmt: skip
+            self.history.append(MemoryEvent(sequence, payload))
+
+    def events(self, after: int = 0, limit: int = 100) -> list[MemoryEvent]:
+        return [event for event in list(self.history) if event.sequence > after][:limit]
+
+    def last_sequence(self) -> int:
+        return self.history[-1].sequence if self.history else 0
+
+    def alerts(
+        self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
+    ) -> list[dict[str, Any]]:
+        found = [
+            record
+            for record in self.records.values()
+            if state in (None, record["state"])
+            and camera in (None, record["camera"])
+            and (not before or record["id"] < before)
+        ]
+        return sorted(found, key=lambda record: str(record["id"]), reverse=True)[:limit]
+
+    def alert(self, alert_id: str) -> dict[str, Any] | None:
+        return self.records.get(alert_id)
+
+    def acknowledge(self, alert_id: str, who: str, note: str = "") -> bool:
+        record = self.records.get(alert_id)
+        if record is None or record["acknowledged_at"] is not None:
+            return False
+        record.update(acknowledged_at="2026-11-23T02:16:00.000Z", acknowledged_by=who, note=note)
+        return True
+
+    def evidence(self, alert_id: str, kind: str) -> Path | None:
+        name = self.records[alert_id]["pictures"].get(kind)
+        return None if name is None else self.folder / name
+
+    def depths(self) -> dict[str, int]:
+        return {"mqtt": 3}
+
+    def health(self) -> Health:
+        return self.told
+
+
+def zone_facts(name: str) -> ZoneFacts:
+    corners = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0))
+    return ZoneFacts(ZoneShape(name, () if name == "picture" else (corners,)), STARTED_WITH, GOOD_SCORES)
+
+
+FACTS = StreamFacts(
+    device="device", version="0.1", bundle="sha256:ab", model="usf", classes=("disc",), engine="onnxruntime-fp32",
+    engine_device="cpu",
+    cameras=(
+        CameraFacts(LINE, "rtsp://***@camera/1", "disc", SCALE, (zone_facts("picture"), zone_facts(LEFT))),
+        CameraFacts(SIDE, "synthetic:disc", None, SCALE, (zone_facts("picture"),)),
+    ),
+)  # fmt: skip
+
+
+def make_station(folder: Path, **changes: Any) -> Station:
+    monitor = Monitor({camera.name: [zone.name for zone in camera.zones] for camera in FACTS.cameras})
+    return Station(
+        **{"monitor": monitor, "control": Control(), "store": MemoryStore(folder), "facts": FACTS, **changes}
+    )
+
+
+def status_of(name: str, **changes: Any) -> CameraStatus:
+    values: dict[str, Any] = {
+        "name": name, "source": "rtsp://***@camera/1", "state": "running", "fault": None, "n_captured": 5,
+        "n_processed": 4, "n_dropped": 1, "n_unjudged": 0, "n_alerts": 0, "restarts": 2, "fps": 9.87, "zone": "picture",
+        "score": 0.1, "threshold": THRESHOLD, "is_anomalous": False, "is_alert_open": False, "is_held": False,
+    }  # fmt: skip
+    return CameraStatus(**{**values, **changes})
+
+
+def tell(monitor: Monitor, **changes: Any) -> None:
+    """The stream's account of itself; the changes are of the camera `line`."""
+    cameras = tuple(status_of(camera.name, **(changes if camera.name == LINE else {})) for camera in FACTS.cameras)
+    monitor.update(StreamStatus(elapsed_s=12.0, engine_ms=7.5, cameras=cameras))
+
+
+def judged(
+    camera: str = LINE,
+    *,
+    value: int = GOOD,
+    index: int = 0,
+    size: tuple[int, int] = (48, 64),
+    alert: Alert | None = None,
+    alert_id: str = ALERT_ID,
+    threshold: float = THRESHOLD,
+    is_repeat: bool = False,
+) -> Result:
+    """A judged frame of one grey value, in every zone of its camera; the alert is the first zone's."""
+    score = max(value / 255 - 0.5, 0.0)
+    prediction = Prediction(np.full((2, 2), score, np.float32), score, threshold, threshold)
+    frame = Frame(plain(value, size), index, time.monotonic(), "fake")
+    zones = next(facts.zones for facts in FACTS.cameras if facts.name == camera)
+    verdicts = tuple(
+        ZoneVerdict(
+            zone.name, score, threshold, 1.0, score > threshold, level=score / threshold,
+            alert=alert if number == 0 else None, alert_id=alert_id if alert and number == 0 else None,
+        )
+        for number, zone in enumerate(zones)
+    )  # fmt: skip
+    return Result(camera, frame, prediction, index / 10, 10.0, 10.0, verdicts, is_repeat)
+
+
+def notice(
+    kind: NoticeKind, detail: str = "", *, value: int | None = None, camera: str = LINE, **values: Any
+) -> Notice:
+    frame = None if value is None else Frame(plain(value), 77, time.monotonic(), "fake")
+    return Notice(camera, kind, detail, time.monotonic(), frame, tuple(values.items()))
+
+
+def carry_out(station: Station) -> list[Notice]:
+    """Do what was asked of the stream, and tell the monitor, as the inference thread does; what it was told."""
+    notices = []
+    for request in station.control.take_all():
+        if not isinstance(request, SetThreshold):
+            continue
+        camera = station.facts.camera(request.camera)
+        zone = None if camera is None else camera.zone(request.zone)
+        assert zone is not None
+        watch = ZoneWatch(zone.shape, (2, 2), zone.good_scores, zone.threshold, RuleOptions())
+        change = watch.set_threshold(
+            value=request.value, false_alarm_rate=request.false_alarm_rate, record=request.record
+        )
+        notices.append(threshold_notice(request, change))
+        station.monitor.accept(notices[-1])
+    return notices
+
+
+def known_token() -> TokenCheck:
+    return open_token(Path("nowhere"), {"EDGEAD_WEB_TOKEN": TOKEN})[0]
+
+
+@contextmanager
+def serving(station: Station, options: WebOptions | None = None) -> Iterator[Browser]:
+    with WebServer(Address("127.0.0.1", 0), station, known_token(), options or WebOptions()) as server:
+        yield Browser(server.port)
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def message(self) -> str:
+        return str(self.json["error"]["message"])
+
+
+class Browser:
+    """Asks a server on loopback; with a bearer token unless told otherwise."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    @contextmanager
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] = {},
+        body: Any = None,
+    ) -> Iterator[HTTPResponse]:
+        """The answer, its body not yet read; the connection ends with the context."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {**({} if body is None else {"Content-Type": "application/json"}), **headers}
+        try:
+            connection.request(method, path, content, sent)
+            with closing(connection.getresponse()) as response:
+                yield response
+        finally:
+            connection.close()
+
+    def ask(self, method: str, path: str, *, headers: Mapping[str, str] = {}, body: Any = None) -> Reply:
+        """As a stranger, with exactly these headers."""
+        with self.open(method, path, headers=headers, body=body) as response:
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Reply(response.status, found, response.read())
+
+    def get(self, path: str) -> Reply:
+        return self.ask("GET", path, headers=self.bearer)
+
+    def send(self, method: str, path: str, body: Any = None) -> Reply:
+        return self.ask(method, path, headers={**self.bearer, "X-Edgead": "1"}, body=body)
+
+    def log_in(self, token: str = TOKEN, name: str = "Ada") -> Reply:
+        headers = {"X-Edgead": "1"}
+        return self.ask("POST", "/api/v1/session", headers=headers, body={"token": token, "name": name})
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {TOKEN}", "X-Edgead-User": "script"}
+
+    def raw(self, content: bytes, *, timeout_s: float = 10.0) -> bytes:
+        """What comes back, up to the end of the connection, for bytes that no library would send."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as connection:
+            connection.sendall(content)
+            found = b""
+            while chunk := connection.recv(65536):
+                found += chunk
+            return found
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    """Wait for something that another thread does."""
+    end_s = time.monotonic() + timeout_s
+    while not (is_there := condition()) and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return is_there

@@ -1,0 +1,384 @@
+"""The dashboard in a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.web.fake_api import TOKEN, FakeCamera, FakeDevice
+
+sync_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (tools/system_packages.sh)"),
+]
+DESK = {"width": 1440, "height": 900}
+PHONE = {"width": 360, "height": 740}
+HOSTILE = '"><img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>/&?#é'
+ZONES = {"bore": [[[0.02, 0.1], [0.5, 0.1], [0.5, 0.9]]], "rim": [[[0.52, 0.1], [0.98, 0.1], [0.98, 0.9]]]}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def device() -> Iterator[FakeDevice]:
+    with FakeDevice(FakeCamera("left", zones=ZONES), FakeCamera("right")) as device:
+        yield device
+
+
+@pytest.fixture
+def open_page(browser: Any, device: FakeDevice) -> Iterator[Callable[..., Any]]:
+    """Open a page; at the end there must be nothing in its console and no request to another host."""
+    contexts: list[Any] = []
+    problems: list[str] = []
+
+    def opened(size: dict[str, int] = DESK, scheme: str = "light", *, log_in: bool = True) -> Any:
+        context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(8000)
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("console", lambda message: is_problem(message) and problems.append(f"console: {message.text}"))
+        page.on("request", lambda request: is_ours(request.url) or problems.append(f"request: {request.url}"))
+        page.goto(device.url)
+        if log_in:
+            enter(page)
+            page.wait_for_selector(".tile")
+        return page
+
+    def is_problem(message: Any) -> bool:
+        # browsers log every answer that is not 2xx, also the 401 that leads to the login page
+        return message.type == "error" and "Failed to load resource" not in message.text
+
+    def is_ours(url: str) -> bool:
+        return url.startswith("blob:") or urlsplit(url).netloc == urlsplit(device.url).netloc
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def enter(page: Any, token: str = TOKEN, name: str = "Ada") -> None:
+    page.fill("#login-name", name)
+    page.fill("#login-token", token)
+    page.keyboard.press("Enter")
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait for an expression; the browser's own way of waiting would need `eval`, which the page forbids."""
+    assert any(page.evaluate(expression) for _ in pauses(page)), f"never came: {expression}"
+
+
+def pauses(page: Any) -> Iterator[None]:
+    """Pause 0.1 s between tries, for 8 s."""
+    for _ in range(80):
+        yield
+        page.wait_for_timeout(100)
+
+
+def wait_for_text(page: Any, selector: str, pattern: str) -> None:
+    sync_api.expect(page.locator(selector).first).to_have_text(re.compile(pattern))
+
+
+def test_a_wrong_token_is_refused_and_the_right_one_lets_in(open_page: Any, device: FakeDevice) -> None:
+    page = open_page(log_in=False)
+    enter(page, token="wrong")
+    wait_for_text(page, "#login-error", "token is wrong")
+    assert page.locator(".tile").count() == 0
+    enter(page)
+    wait_for_text(page, "#overall", "All 2 cameras fine")
+    assert list(device.sessions.values()) == ["Ada"]
+    page.reload()
+    page.wait_for_selector(".tile")
+    page.keyboard.press("s")
+    page.click("text=Log out")
+    page.wait_for_selector("#login-token")
+
+
+def test_the_live_picture_moves_and_shows_the_heatmap(open_page: Any, device: FakeDevice) -> None:
+    page = open_page()
+    page.keyboard.press("1")
+    picture = page.locator(".picture.is-large img")
+    until(page, "document.querySelector('.picture.is-large img')?.naturalWidth > 0")
+    first = picture.screenshot()
+    assert any(picture.screenshot() != first for _ in pauses(page)), "the picture stands still"
+    device.cameras["left"].is_bad = True
+    before = warm_share(page)
+    page.keyboard.press("h")
+    assert page.get_attribute("text=Heatmap >> nth=0", "aria-pressed") == "true"
+    until(page, f"({WARM}) > {before} + 0.003")
+    page.keyboard.press("h")
+    until(page, f"({WARM}) < {before} + 0.003")
+
+
+# the share of pixels of the live picture that are clearly red
+WARM = """(() => { const image = document.querySelector('.picture.is-large img');
+  const canvas = document.createElement('canvas'); canvas.width = 160; canvas.height = 120;
+  const context = canvas.getContext('2d'); context.drawImage(image, 0, 0, 160, 120);
+  const data = context.getImageData(0, 0, 160, 120).data; let warm = 0;
+  for (let i = 0; i < data.length; i += 4) if (data[i] > 150 && data[i] > data[i + 2] + 60) warm += 1;
+  return warm / (160 * 120); })()"""
+
+
+def warm_share(page: Any) -> float:
+    return float(page.evaluate(WARM))
+
+
+def test_pictures_stop_while_nobody_can_see_them(open_page: Any, device: FakeDevice) -> None:
+    page = open_page()
+    page.keyboard.press("s")
+    page.wait_for_selector("text=Model and engine")
+    asked: list[str] = []
+    page.on("request", lambda request: "picture.jpg" in request.url and asked.append(request.url))
+    page.wait_for_timeout(600)
+    assert asked == []
+    page.keyboard.press("o")
+    assert any(len(asked) >= 2 for _ in pauses(page)), "no pictures"
+    before = len(asked)
+    page.wait_for_timeout(600)
+    assert len(asked) - before <= 10
+
+
+def set_hidden(page: Any, is_hidden: bool) -> None:
+    page.evaluate(
+        """(is) => {
+        Object.defineProperty(document, 'hidden', { value: is, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+    }""",
+        is_hidden,
+    )
+
+
+def test_a_hidden_tab_holds_no_connection(open_page: Any, device: FakeDevice) -> None:
+    """It listens again when somebody looks, and a held alert that goes on is said."""
+    page = open_page()
+
+    def is_heard(number: int) -> bool:
+        return any(len(device.listeners) == number for _ in pauses(page))
+
+    assert is_heard(1)
+    set_hidden(page, True)
+    assert is_heard(0)
+    set_hidden(page, False)
+    assert is_heard(1)
+    alert = device.open_alert("left")
+    wait_for_text(page, "#toast", "New alert on left, bore")
+    device.tell("alert", "alert_resumed", "left", alert)
+    wait_for_text(page, "#toast", "The held alert on left, bore goes on")
+
+
+def test_what_came_while_nobody_looked_is_there(open_page: Any, device: FakeDevice) -> None:
+    """A hidden tab hears no events; the list is read again when it does."""
+    page = open_page()
+    page.keyboard.press("l")
+    wait_for_text(page, ".empty", "No alerts")
+    set_hidden(page, True)
+    assert any(not device.listeners for _ in pauses(page))
+    device.open_alert("left")
+    set_hidden(page, False)
+    sync_api.expect(page.locator(".alert-row")).to_have_count(1)
+
+
+@pytest.mark.parametrize("entry", ["list", "link"])
+def test_a_clip_that_is_made_later_appears(open_page: Any, device: FakeDevice, entry: str) -> None:
+    """No event tells of it. What was typed and where the focus is stay, and so does the picture that is shown."""
+    alert = device.open_alert("left")
+    page = open_page()
+    if entry == "list":
+        page.keyboard.press("l")
+        page.click(".alert-row")
+    else:
+        page.goto(f"{device.url}/#/alerts/{alert['id']}")
+    page.wait_for_selector("[data-kind=snapshot]")
+    page.keyboard.press("a")
+    page.keyboard.type("Oil")
+    alert["pictures"] = {**alert["pictures"], "clip": "c.webm"}
+    page.wait_for_selector("[data-kind=clip]")
+    assert page.input_value("#alert-note") == "Oil"
+    assert page.evaluate("document.activeElement.id") == "alert-note"
+    assert page.get_attribute("[data-kind=heatmap]", "aria-pressed") == "true"
+    asked: list[str] = []
+    page.on("request", lambda request: f"/alerts/{alert['id']}" in request.url and asked.append(request.url))
+    page.wait_for_timeout(2500)
+    assert asked == [], "it asks on"
+
+
+def test_an_alert_appears_by_itself_and_is_acknowledged_by_keyboard(open_page: Any, device: FakeDevice) -> None:
+    page = open_page()
+    wait_for_text(page, "#overall", "fine")
+    alert = device.open_alert("left")
+    wait_for_text(page, "[role=alert]#toast", "New alert on left, bore")
+    wait_for_text(page, "#overall", "1 alert on left")
+    sync_api.expect(page).to_have_title(re.compile(r"^\(1\) "))
+    wait_for_text(page, ".tile.is-alert .badge", "Alert")
+    device.open_alert("right")
+    page.keyboard.press("l")
+    sync_api.expect(page.locator(".alert-row")).to_have_count(2)
+    for key in ("j", "j", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector(".acknowledge")
+    assert alert["id"] in page.url
+    page.keyboard.press("a")
+    page.keyboard.type("Scratch, part taken out <b>bold</b>")
+    page.keyboard.press("Enter")
+    wait_for_text(page, ".acknowledged", "Acknowledged by Ada")
+    assert device.alerts[alert["id"]]["acknowledged_by"] == "Ada"
+    assert page.inner_text("blockquote") == "Scratch, part taken out <b>bold</b>"
+    sync_api.expect(page).to_have_title(re.compile(r"^\(1\) "))
+    page.select_option("[aria-label=State]", "closed")
+    sync_api.expect(page.locator(".alert-row")).to_have_count(1)
+
+
+def test_a_changed_threshold_moves_the_line_and_is_recorded(open_page: Any, device: FakeDevice) -> None:
+    device.cameras["left"].is_bad = True
+    page = open_page()
+    page.keyboard.press("1")
+    page.wait_for_selector('.trace[data-threshold="4"]')
+    wait_for_text(page, ".promise", "Extrapolated: about 0.2 % of good pictures .1 in 500.")
+    line = threshold_rows(page)
+    page.click(".change summary")
+    page.select_option("#threshold-way", "value")
+    page.fill("#threshold-value", "4.75")
+    page.keyboard.press("Enter")
+    wait_for_text(page, "dialog", "set the threshold to 4.75")
+    assert device.changes == [], "changed before it was confirmed"
+    page.keyboard.press("Enter")
+    wait_for_text(page, ".result", "Changed from 4.00 to 4.75")
+    wait_for_text(page, "table", "Ada.*bore.*4.00.*4.75")
+    page.wait_for_selector('.trace[data-threshold="4.75"]')
+    assert threshold_rows(page)[0] < line[0] - 10
+    assert [(change["who"], change["to"]) for change in device.changes] == [("Ada", 4.75)]
+
+
+def threshold_rows(page: Any) -> list[int]:
+    """Rows of the trace with long red stretches: the dashed line."""
+    rows: list[int] = page.evaluate("""() => { const canvas = document.querySelector('.trace');
+      const { width, height } = canvas; const data = canvas.getContext('2d').getImageData(0, 0, width, height).data;
+      return [...Array(height).keys()].filter((y) => { let red = 0;
+        for (let x = 0; x < width; x += 1) { const i = (y * width + x) * 4;
+          if (data[i + 3] > 200 && data[i] > 120 && data[i + 1] < 90) red += 1; }
+        return red > width / 3; }); }""")
+    assert rows
+    return rows
+
+
+def test_a_refused_threshold_says_why(open_page: Any, device: FakeDevice) -> None:
+    page = open_page()
+    page.keyboard.press("1")
+    page.click(".change summary")
+    page.select_option("#threshold-way", "value")
+    page.fill("#threshold-value", "-1")
+    page.keyboard.press("Enter")
+    page.click("text=Change it")
+    wait_for_text(page, "dialog .problem", "must be above 0")
+    page.keyboard.press("Escape")
+    sync_api.expect(page.locator("dialog[open]")).to_have_count(0)
+    assert device.changes == []
+
+
+def test_the_trace_is_read_with_the_keyboard(open_page: Any) -> None:
+    page = open_page()
+    page.keyboard.press("2")
+    page.wait_for_selector(".trace[data-threshold]")
+    page.focus(".trace")
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    wait_for_text(page, ".trace-readout", r"ago \(.* UTC\): \d\.\d+ to \d\.\d+, below the threshold")
+    assert "Never above it" in page.get_attribute(".trace", "aria-label")
+
+
+def test_a_lost_connection_is_said_and_comes_back(open_page: Any, device: FakeDevice) -> None:
+    page = open_page()
+    device.is_silent = True
+    wait_for_text(page, "#banner", "Connection lost")
+    wait_for_text(page, "#overall", "No connection")
+    device.is_silent = False
+    wait_for_text(page, "#overall", "All 2 cameras fine")
+    assert page.locator("#banner").is_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_every_view_is_accessible_and_fits(
+    open_page: Any, device: FakeDevice, size: dict[str, int], scheme: str
+) -> None:
+    page = open_page(size, scheme, log_in=False)
+    page.wait_for_selector("#login-token")
+    check_view(page, "login")
+    enter(page)
+    page.wait_for_selector(".tile")
+    alert = device.open_alert("left")
+    device.cameras["right"].verdict = "lost"
+    wait_for_text(page, "#overall", "1 alert on left · 1 camera lost: right")
+    wait_for_text(page, ".tile.is-lost strong", "^–$")
+    check_view(page, "overview")
+    for view in ("#/camera/left", "#/alerts", f"#/alerts/{alert['id']}", "#/system"):
+        page.evaluate("view => { location.hash = view; }", view)
+        page.wait_for_selector(".card:visible, .alert-row:visible")
+        page.wait_for_timeout(200)
+        check_view(page, view)
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 22, 28)"
+    assert dark == (scheme == "dark")
+
+
+def check_view(page: Any, name: str) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == [], name
+
+
+def test_hostile_names_and_notes_stay_text(browser: Any) -> None:
+    with FakeDevice(FakeCamera(HOSTILE)) as device:
+        device.open_alert(HOSTILE, severity=HOSTILE)
+        device.acknowledge(next(iter(device.alerts)), HOSTILE, HOSTILE)
+        page = browser.new_page()
+        page.set_default_timeout(8000)
+        page.goto(device.url)
+        enter(page, name=HOSTILE[:64])
+        assert page.inner_text(".tile h2") == HOSTILE
+        check_markup(page)
+        page.keyboard.press("1")
+        until(page, "document.querySelector('.picture.is-large img')?.naturalWidth > 0")
+        assert page.inner_text("h1") == HOSTILE
+        check_markup(page)
+        page.keyboard.press("l")
+        page.click(".alert-row")
+        wait_for_text(page, ".acknowledged", "Acknowledged by")
+        assert page.inner_text("blockquote") == HOSTILE
+        assert page.inner_text(".alert-row strong") == HOSTILE
+        check_markup(page)
+        page.keyboard.press("s")
+        page.wait_for_selector("text=Logged in as")
+        check_markup(page)
+        page.close()
+
+
+def check_markup(page: Any) -> None:
+    assert page.title() != "owned"
+    assert page.locator("main script, main img[src=x]").count() == 0
+
+
+def test_keys_can_be_turned_off(open_page: Any) -> None:
+    page = open_page()
+    page.keyboard.press("?")
+    page.click("text=Single keys do something")
+    page.keyboard.press("Escape")
+    sync_api.expect(page.locator("dialog")).to_have_count(0)
+    page.keyboard.press("l")
+    page.wait_for_timeout(200)
+    assert page.locator(".tile").count() == 2
