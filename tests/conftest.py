@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before torch is imported: a small test takes 100 times longer with threads
@@ -22,6 +24,10 @@ from hypothesis import HealthCheck, settings
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # a shell starts its background jobs so, and the processes of tests that interrupt them would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if TYPE_CHECKING:
+    from edgead.bundle import Bundle
+    from edgead.commands.train import TrainResult
 
 settings.register_profile(
     "edgead", deadline=None, max_examples=20, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -62,3 +68,41 @@ def limit_file_size() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty good parts and a test set."""
+    from edgead.data.synthetic.make import write_dataset
+
+    from .tiny_run import SIDE
+
+    root = tmp_path_factory.mktemp("tiny") / "disc"
+    write_dataset(root, "disc", n_train=40, n_test_good=5, n_test_per_defect=2, seed=1, size=(SIDE, SIDE))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_result(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A tiny run trained on them, shared by all tests; do not change its files."""
+    from edgead.commands.train import train
+    from edgead.progress import Silent
+
+    from .tiny_run import tiny_config
+
+    runs = tmp_path_factory.mktemp("runs")
+    return train(tiny_config(tiny_data), Silent(), out=None, runs=runs, resume=False)
+
+
+@pytest.fixture
+def bundle_copy(tiny_result: TrainResult, tmp_path: Path) -> Callable[[], Bundle]:
+    """Makes a copy of the bundle that a test may change."""
+
+    def copy() -> Bundle:
+        from edgead.bundle import open_bundle
+
+        target = tmp_path / "bundle"
+        shutil.copytree(tiny_result.bundle.path, target)
+        return open_bundle(target)
+
+    return copy

@@ -8,11 +8,11 @@ import pytest
 
 from edgead.bundle import Bundle
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.progress import Silent
 from edgead.commands.train import train
 from edgead.config.file import load_config
-from edgead.engines.build import open_engine
+from edgead.engines.opening import open_engine
 from edgead.evaluation.pace import Pace
+from edgead.progress import Silent
 from tools import alarm_rate
 from tools.alarm_rate import hour_of, replay, score_images
 

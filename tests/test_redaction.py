@@ -12,7 +12,7 @@ from edgead.redaction import escape_credentials, redact, redact_message, split_c
 from edgead.stream.sources.gst_pipelines import rtsp_source
 from edgead.stream.sources.registry import source_from_uri
 
-from .fakes import SOURCE_OPTIONS
+from .stream.fakes import SOURCE_OPTIONS
 
 # what a password may hold, the characters that mean something to a URL, a launch line or a shell among them
 HOSTILE = st.text(

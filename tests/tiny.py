@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
-from edgead.config.root import ModelConfig
+from edgead.config.model import ModelConfig
 from edgead.data.synthetic.make import write_dataset
 from edgead.manifest import (
     POOLED,

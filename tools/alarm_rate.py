@@ -22,19 +22,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import Bundle, open_bundle
-from edgead.builder.images import gate_images
 from edgead.builder.gate import scores_of
-from edgead.progress import Silent
+from edgead.builder.images import gate_images
+from edgead.bundle import Bundle, open_bundle
 from edgead.config.stream import AlertConfig
-from edgead.engines.build import open_engine
+from edgead.engines.opening import open_engine
 from edgead.evaluation.alarm_rate import AlarmPromise, implied_alarm_rate, promise_from_images, promise_from_watch
 from edgead.evaluation.pace import HOUR_S, LARGEST_RATE, MeasuredBursts, Pace
 from edgead.evaluation.threshold import threshold_from_scores
+from edgead.progress import Silent
 from edgead.runner import Runner
 from edgead.stream.alarms.alarm_meter import AlarmMeter, AlarmReport
-from edgead.stream.alerts import AlertRules, closing_level
 from edgead.stream.alarms.shadow import alerts_in
+from edgead.stream.alerts import AlertRules, closing_level
 
 Floats = NDArray[np.float64]
 

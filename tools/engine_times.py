@@ -14,9 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgead.bundle import open_bundle
 from edgead.builder.gate import time_in_turns
-from edgead.engines.onnx_runner import OnnxRunner, available_cores
+from edgead.bundle import open_bundle
+from edgead.engines.onnx_runner import OnnxRunner
+from edgead.engines.onnx_session import available_cores
 
 PRECISIONS = ("fp32", "int8")
 

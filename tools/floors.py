@@ -19,20 +19,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.progress import Silent
 from edgead.commands.train import train
 from edgead.commands.training.data import prepare_data
-from edgead.config.root import Config
 from edgead.config.file import load_config, parse_override
+from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image
-from edgead.engines.build import open_engine
+from edgead.engines.opening import open_engine
 from edgead.evaluation.metrics import auroc
 from edgead.imaging import resize
 from edgead.models.backbone import Backbone
 from edgead.models.backbone_weights import LITE0
 from edgead.models.gaussian import fit_position_gaussians
+from edgead.progress import Silent
 
 RIDGE = 0.01
 BANK = 12_000

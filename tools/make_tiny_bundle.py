@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgead.progress import Silent
 from edgead.commands.train import train
 from edgead.config.file import load_config
 from edgead.data.synthetic.make import write_dataset
+from edgead.progress import Silent
 
 
 def main(folder: Path) -> None:

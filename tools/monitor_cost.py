@@ -27,21 +27,21 @@ from edgead.heatmap import HeatmapScale
 from edgead.manifest import ThresholdRecord
 from edgead.runner import FakeRunner, Outputs
 from edgead.stream.camera import Camera
+from edgead.stream.consumers.consumer import Item, Sink
 from edgead.stream.control import Control
-from edgead.stream.scorer import Detector
 from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamSummary
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.pipeline import RunOptions, run_stream
-from edgead.stream.consumers.consumer import Item, Sink
+from edgead.stream.scorer import Detector
 from edgead.stream.sources.source import SourceReport
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
 from edgead.web.options import WebOptions
 from edgead.web.server import WebServer
 from edgead.web.station import CameraFacts, Station, StreamFacts, ZoneFacts
 from edgead.web.token import open_token
-from edgead.stream.zones import ZoneShape
 
 SIZE = (720, 1280)
 INPUT = (256, 256)

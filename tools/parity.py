@@ -11,7 +11,7 @@ import torch
 from edgead.bundle import open_bundle
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image
-from edgead.engines.build import open_engine
+from edgead.engines.opening import open_engine
 from edgead.evaluation.compare import Comparison, compare_outputs, merge
 from edgead.export.onnx_graph import DeployedModel
 from edgead.models.torch_runner import TorchRunner

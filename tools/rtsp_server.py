@@ -32,7 +32,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgead.data.dataset import list_images
+from edgead.data.folders import list_images
 from edgead.data.reader import read_image
 from edgead.data.synthetic.video import SyntheticVideo
 from edgead.imaging import Image, silence_opencv

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from edgead.progress import Progress
-from edgead.engines.build import ONNXRUNTIME, TENSORRT
-from edgead.engines.fingerprint import LayerRecord, TensorRTRecord
+from edgead.engines.fingerprint import ONNXRUNTIME, TENSORRT, LayerRecord, TensorRTRecord
 from edgead.errors import EngineBuildError, StorageError
 from edgead.precision.int8 import Int8Options
+from edgead.progress import Progress
 from edgead.runner import Runner
 from edgead.storage import write_bytes
 
@@ -82,9 +81,9 @@ class OnnxRuntimeBackend:
 
     @property
     def version(self) -> str:
-        from edgead.engines import onnx_runner
+        from edgead.engines import onnx_session
 
-        return onnx_runner.version()
+        return onnx_session.version()
 
     @property
     def graph(self) -> str:
@@ -100,11 +99,11 @@ class OnnxRuntimeBackend:
         return {"reduce_range": options.reduce_range, "weights_first": options.weights_first, "device": self.device}
 
     def build(self, graph: bytes, kept: frozenset[str], folder: Path) -> Runner:
-        from edgead.engines import onnx_runner
+        from edgead.engines import onnx_runner, onnx_session
 
         file = folder / self.file
         if self.device == "cpu":
-            onnx_runner.write_optimised(graph, file)
+            onnx_session.write_optimised(graph, file)
         else:
             # as it is: what ONNX Runtime writes for the GPU has copying nodes in it that it does not read again
             # (microsoft/onnxruntime issues 11348 and 17837), and as it is it also runs on the CPU

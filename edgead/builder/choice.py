@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgead.engines.build import ONNXRUNTIME, TENSORRT, DeviceChoice
+from edgead.engines.fingerprint import ONNXRUNTIME, TENSORRT
+from edgead.engines.opening import DeviceChoice
 from edgead.errors import ConfigError, EngineBuildError
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -62,11 +63,11 @@ def choose(precision: Precision, backend: BackendName, device: DeviceChoice) -> 
 
 def _on_gpu(precision: Precision, device: DeviceChoice) -> tuple[Choice | None, str]:
     """ONNX Runtime on the GPU, or None with what is to be said about it."""
-    from edgead.engines import onnx_runner
+    from edgead.engines import onnx_session
 
-    if device == "auto" and not onnx_runner.has_cuda_provider():
+    if device == "auto" and not onnx_session.has_cuda_provider():
         return None, ""  # nobody expects it
-    problem = onnx_runner.cuda_problem()
+    problem = onnx_session.cuda_problem()
     if problem is not None and device == "cuda":
         raise EngineBuildError(f"No engine for the GPU can be built here: {problem.message}.", hint=problem.hint)
     if problem is not None:
@@ -83,9 +84,9 @@ def _on_gpu(precision: Precision, device: DeviceChoice) -> tuple[Choice | None, 
 
 
 def _on_cpu(precision: Precision, backend: BackendName, no_tensorrt: str, note: str) -> Choice:
-    from edgead.engines import onnx_runner
+    from edgead.engines import onnx_session
 
-    if precision != "fp16" or onnx_runner.computes_half():
+    if precision != "fp16" or onnx_session.computes_half():
         return Choice(ONNXRUNTIME, precision, "cpu", note=note)
     slow = "ONNX Runtime computes fp16 graphs in float32 on this processor"
     if backend == "auto":

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import Bundle
 from edgead.builder.gate import GateImages, scores_of
-from edgead.progress import Progress
+from edgead.bundle import Bundle
 from edgead.data.dataset import Sample, spread
 from edgead.data.layouts import find_dataset
 from edgead.data.pseudo_defects import make_pseudo_defect
 from edgead.data.reader import read_image
 from edgead.errors import DataError, EngineBuildError
+from edgead.progress import Progress
 from edgead.runner import Runner
 
 MIN_CALIBRATION = 8

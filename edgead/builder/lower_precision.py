@@ -15,22 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgead
-from edgead.bundle import Bundle
 from edgead.builder.backends import Backend
-from edgead.builder.thresholds import Batch, calibrate_runner
-from edgead.builder.images import CalibrationImages, calibration_images, gate_images, pseudo_defective
 from edgead.builder.gate import GateImages, GateScores, judge, score_images, time_in_turns
-from edgead.progress import Progress, Silent
-from edgead.data.dataset import is_image
-from edgead.engines.build import (
-    REFERENCE,
-    TENSORRT,
-    compare_to_reference,
-    fingerprint_of,
-    install_engine,
-    open_engine,
-)
-from edgead.engines.fingerprint import EngineRecord, GateRecord, LayerRecord, PrecisionRecord
+from edgead.builder.images import CalibrationImages, calibration_images, gate_images, pseudo_defective
+from edgead.builder.thresholds import Batch, calibrate_runner
+from edgead.bundle import Bundle
+from edgead.data.folders import is_image
+from edgead.engines.fingerprint import TENSORRT, EngineRecord, GateRecord, LayerRecord, PrecisionRecord
+from edgead.engines.installing import fingerprint_of, install_engine
+from edgead.engines.opening import REFERENCE, open_engine
+from edgead.engines.parity import compare_to_reference
 from edgead.errors import CheckFailed
 from edgead.manifest import ClassCalibration, NfaRecord
 from edgead.precision.cost import node_multiply_adds
@@ -39,6 +33,7 @@ from edgead.precision.int8 import Int8Options
 from edgead.precision.quantiser import LayerError, Quantiser
 from edgead.precision.ranges import collect_statistics
 from edgead.precision.recipe import Recipe
+from edgead.progress import Progress, Silent
 from edgead.runner import Runner
 from edgead.storage import scratch_folder
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import class_bias
-from edgead.progress import Progress
 from edgead.evaluation.segmentation import calibrate_nfa
 from edgead.evaluation.threshold import calibrate_class
 from edgead.manifest import POOLED, ClassCalibration, NfaRecord
+from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
 
 ORDINARY_QUANTILE = 0.95

@@ -65,9 +65,9 @@ def stream(
     """Watch a camera, a video, a folder or a network stream and raise alerts."""
     import dataclasses
 
+    from edgead.cli.systemd import ServiceManager
     from edgead.commands.stream import StreamOutputs
     from edgead.commands.stream import stream as run
-    from edgead.cli.systemd import ServiceManager
     from edgead.stream.monitoring.status import StatusLine, status_line
     from edgead.terminal import TerminalProgress
 

@@ -57,9 +57,9 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Learn from good images and write a bundle."""
+    from edgead.commands.train import train as run
     from edgead.commands.training.device import is_main_process
     from edgead.commands.training.runs import RUNS
-    from edgead.commands.train import train as run
     from edgead.terminal import TerminalProgress, show_facts
 
     options = {

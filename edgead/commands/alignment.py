@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
-from edgead.progress import Progress
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image
 from edgead.errors import ConfigError, DataError
+from edgead.progress import Progress
 
 BATCH = 8
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from edgead.bundle import Bundle
-from edgead.line.cameras import make_camera
-from edgead.progress import Progress
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.imaging import Image
+from edgead.line.cameras import make_camera
+from edgead.progress import Progress
 from edgead.runner import Runner
-from edgead.stream.scorer import Detector
 from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
+from edgead.stream.scorer import Detector
 from edgead.stream.sources.memory import MemorySource
 
 ROUNDS = 7

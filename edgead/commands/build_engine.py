@@ -8,23 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from edgead.bundle import Bundle
 from edgead.builder.backends import Backend, OnnxRuntimeBackend, TensorRTBackend
 from edgead.builder.choice import BackendName, Choice, Precision, choose
 from edgead.builder.lower_precision import LowerOptions, build_lower, request_of
-from edgead.progress import Progress
-from edgead.engines.build import (
-    GPU_LIMIT,
-    ONNXRUNTIME,
-    DeviceChoice,
-    build_onnxruntime,
-    compare_to_reference,
-    fingerprint_of,
-    install_engine,
-)
-from edgead.engines.fingerprint import EngineRecord, read_record, verify_engine
+from edgead.bundle import Bundle
+from edgead.engines.fingerprint import ONNXRUNTIME, EngineRecord, read_record, verify_engine
+from edgead.engines.installing import build_onnxruntime, fingerprint_of, install_engine
+from edgead.engines.opening import DeviceChoice
+from edgead.engines.parity import GPU_LIMIT, compare_to_reference
 from edgead.errors import CheckFailed, ConfigError, EngineMismatchError
 from edgead.precision.recipe import read_recipe
+from edgead.progress import Progress
 from edgead.storage import exclusive, require_free_space, scratch_folder
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgead.bundle import ENGINES, Bundle, open_bundle
-from edgead.engines.build import present_engines
+from edgead.engines.opening import present_engines
 from edgead.evaluation.threshold import images_to_certify
 from edgead.manifest import NfaCalibration, ThresholdRecord
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from edgead.bundle import Bundle
 from edgead.commands.build_engine import BuiltEngine, build_engine
 from edgead.commands.evaluate import Evaluation, evaluate_bundle
-from edgead.progress import Progress
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
 from edgead.config.root import Config
-from edgead.data.synthetic.make import write_dataset
 from edgead.config.stream import CameraConfig
-from edgead.engines.build import open_calibrated
+from edgead.data.synthetic.make import write_dataset
+from edgead.engines.opening import open_calibrated
 from edgead.errors import ConfigError
+from edgead.progress import Progress
 from edgead.stream.monitoring.meter import StreamSummary
 
 N_TRAIN = 200

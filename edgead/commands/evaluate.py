@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
 from edgead.commands.alignment import Alignment, measure_alignment
-from edgead.progress import Progress
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image, read_mask
@@ -24,6 +23,7 @@ from edgead.evaluation.segmentation import NfaSegmenter, SegmentationKind, segme
 from edgead.evaluation.threshold import at_rate
 from edgead.manifest import POOLED, ClassCalibration
 from edgead.prediction import Segmentation
+from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
 
 ClassMode = Literal["given", "predicted", "none"]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, open_bundle, write_bundle
 from edgead.builder.thresholds import Batch, calibrate_runner
-from edgead.progress import Progress
+from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, open_bundle, write_bundle
 from edgead.data.dataset import spread
 from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
 from edgead.manifest import POOLED, Cost, GraphIO, Manifest, Parity, Preprocessing, Provenance
+from edgead.progress import Progress
 from edgead.storage import scratch_folder
 
 if TYPE_CHECKING:

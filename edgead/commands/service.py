@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgead.config.root import Config
-from edgead.errors import ConfigError
 from edgead.config.sinks import JsonlSettings
+from edgead.errors import ConfigError
 from edgead.storage import write_bytes
 
 NAME = "edgead.service"

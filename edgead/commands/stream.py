@@ -11,29 +11,29 @@ from pathlib import Path
 from types import FrameType
 
 from edgead.bundle import Bundle
+from edgead.config.root import Config
+from edgead.config.stream import CameraConfig
+from edgead.errors import ConfigError
 from edgead.line.alarm_budget import alarm_wishes, begin_with
 from edgead.line.alert_station import AlertStation
 from edgead.line.cameras import make_cameras
 from edgead.line.dashboard import Dashboard
 from edgead.line.kept_thresholds import restore_thresholds, threshold_settings
-from edgead.progress import Progress, Silent
-from edgead.config.root import Config
-from edgead.config.stream import CameraConfig
-from edgead.errors import ConfigError
 from edgead.manifest import ClassCalibration
+from edgead.progress import Progress, Silent
 from edgead.runner import Runner
 from edgead.stream.alarms.alarm_keeper import AlarmKeeper
 from edgead.stream.annotation import Annotator
 from edgead.stream.camera import Camera
+from edgead.stream.consumers.consumer import Sink
+from edgead.stream.consumers.recorder import Recorder
+from edgead.stream.consumers.threshold_memory import ThresholdMemory
+from edgead.stream.consumers.window import Window
 from edgead.stream.control import Control
-from edgead.stream.scorer import Detector
 from edgead.stream.malloc_arenas import keep_heaps_few
 from edgead.stream.monitoring.meter import StreamStatus, StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
-from edgead.stream.consumers.recorder import Recorder
-from edgead.stream.consumers.consumer import Sink
-from edgead.stream.consumers.threshold_memory import ThresholdMemory
-from edgead.stream.consumers.window import Window
+from edgead.stream.scorer import Detector
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.training.curve import write_curve
+from edgead.commands.training.data import TrainingData, prepare_data
 from edgead.commands.training.device import choose_device, is_launched_with_others
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
-from edgead.progress import Progress, Silent
 from edgead.commands.training.runs import BUNDLE, CHECKPOINT, mark_latest, open_run, package_versions
-from edgead.commands.training.data import TrainingData, prepare_data
 from edgead.config.root import Config
 from edgead.imaging import Image
 from edgead.manifest import Provenance
+from edgead.progress import Progress, Silent
 from edgead.storage import write_json
 
 if TYPE_CHECKING:

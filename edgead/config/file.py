@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgead.config.root import Config
-from edgead.config.stream import Section
+from edgead.config.section import Section
 from edgead.errors import ConfigError
 
 DEFAULT_CONFIG = Path("edgead.yaml")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from edgead.data.dataset import GOOD, Dataset, Sample, is_image, list_files, list_images, subfolders
+from edgead.data.dataset import GOOD, Dataset, Sample
+from edgead.data.folders import is_image, list_files, list_images, subfolders
 from edgead.data.visa import SPLIT_FILE, read_visa
 from edgead.errors import DataError
 

@@ -221,3 +221,9 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name")), "")
+
+
+ONNXRUNTIME = "onnxruntime"
+
+
+TENSORRT = "tensorrt"

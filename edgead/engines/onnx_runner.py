@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from edgead.errors import EngineBuildError, EngineError, ShapeError
+from edgead.engines.onnx_session import CudaProviderError, Device, first_line, open_session
+from edgead.errors import EngineError, ShapeError
 from edgead.runner import Outputs, TensorSpec
-from edgead.storage import require_writable
 
-_ERRORS_ONLY = 3
-# would quantise the weights of a convolution that was left in float between integer ones, with one scale per tensor
-DISABLED_OPTIMIZERS = ("WeightBiasQuantization",)
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
-
-Device = Literal["cpu", "cuda"]
-CUDA_PROVIDER, CPU_PROVIDER = "CUDAExecutionProvider", "CPUExecutionProvider"
-# The default search, EXHAUSTIVE, times every algorithm at the first image and need not choose the same one the next time.
-CUDA_OPTIONS = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-
-
-class CudaProviderError(EngineError):
-    """ONNX Runtime cannot compute on the GPU here."""
 
 
 class OnnxRunner:
@@ -59,7 +42,7 @@ class OnnxRunner:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common public type
             raise EngineError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {_first_line(error)}",
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {first_line(error)}",
                 hint="Rebuild it with `edgead build-engine`.",
             ) from error
         self.input_spec = _spec(self._session.get_inputs()[0])
@@ -91,7 +74,7 @@ class OnnxRunner:
         try:
             values = self._session.run(self._names, feed)
         except Exception as error:  # as above
-            raise EngineError(f"ONNX Runtime failed on a batch of {len(batch)}: {_first_line(error)}") from error
+            raise EngineError(f"ONNX Runtime failed on a batch of {len(batch)}: {first_line(error)}") from error
         return dict(zip(self._names, values, strict=True))
 
     def __enter__(self) -> Self:
@@ -103,153 +86,6 @@ class OnnxRunner:
         self._session = None
 
 
-def open_session(graph: bytes | str, threads: int, device: Device = "cpu") -> onnxruntime.InferenceSession:
-    """A session of a serialized graph or of a file, computing as engines do.
-
-    Raises:
-        CudaProviderError: If the GPU was asked for and cannot be used.
-    """
-    options = session_options(threads)
-    return _session(graph, options) if device == "cpu" else _cuda_session(graph, options)
-
-
-def open_profiling_session(path: Path, threads: int, prefix: Path) -> onnxruntime.InferenceSession:
-    """A session of a file that records what each operator takes, until `end_profiling` names the file with it."""
-    options = session_options(threads)
-    options.enable_profiling = True
-    options.profile_file_prefix = str(prefix)
-    return _session(str(path), options)
-
-
-def _session(graph: bytes | str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(
-        graph, options, providers=[CPU_PROVIDER], disabled_optimizers=list(DISABLED_OPTIMIZERS)
-    )
-
-
-def _cuda_session(graph: bytes | str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    """A session that has the CUDA provider for certain: ONNX Runtime goes on without it where it does not start."""
-    if not has_cuda_provider():
-        found = ", ".join(onnxruntime.get_available_providers())
-        raise CudaProviderError(
-            f"the installed ONNX Runtime {version()} has no CUDA provider, only {found}",
-            hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu (there is none for ARM boards; there TensorRT "
-            "uses the GPU).",
-        )
-    cure = "CUDA and cuDNN must be of the versions that this ONNX Runtime was made for; its own messages name what it misses."
-    if hasattr(
-        onnxruntime, "preload_dlls"
-    ):  # since 1.21: finds the libraries that came with pip; prints what it misses
-        with contextlib.redirect_stdout(io.StringIO()):
-            onnxruntime.preload_dlls()
-    try:
-        session = onnxruntime.InferenceSession(
-            graph, options, providers=[(CUDA_PROVIDER, CUDA_OPTIONS), CPU_PROVIDER],
-            disabled_optimizers=list(DISABLED_OPTIMIZERS), enable_fallback=0,
-        )  # fmt: skip
-    except Exception as error:  # ONNX Runtime's exceptions have no common public type
-        raise CudaProviderError(f"ONNX Runtime's CUDA provider fails: {_first_line(error)}", hint=cure) from error
-    if CUDA_PROVIDER not in session.get_providers():
-        raise CudaProviderError(
-            "ONNX Runtime has a CUDA provider, but it did not start, and the session would run on the CPU", hint=cure
-        )
-    return session
-
-
-def has_cuda_provider() -> bool:
-    """Whether the installed ONNX Runtime was made with one; it may fail to start all the same."""
-    return CUDA_PROVIDER in onnxruntime.get_available_providers()
-
-
-def cuda_problem() -> CudaProviderError | None:
-    """Why ONNX Runtime cannot compute on the GPU here; None if it can. Opens a session of one convolution there."""
-    try:
-        open_session(_one_convolution(np.dtype(np.float32)), 1, "cuda")
-    except CudaProviderError as error:
-        return error
-    return None
-
-
-def computes_half() -> bool:
-    """Whether ONNX Runtime convolves in float16 on this CPU; elsewhere it puts casts around a float32 convolution."""
-    import onnx
-
-    with tempfile.TemporaryDirectory(prefix="edgead-") as folder:
-        file = Path(folder) / "half.onnx"
-        write_optimised(_one_convolution(np.dtype(np.float16)), file)
-        return all(node.op_type != "Cast" for node in onnx.load(str(file)).graph.node)
-
-
-def _one_convolution(dtype: np.dtype[np.floating]) -> bytes:  # type: ignore[type-arg]
-    from onnx import helper, numpy_helper
-
-    kind = helper.np_dtype_to_tensor_dtype(dtype)
-    values = [helper.make_tensor_value_info(name, kind, [1, 8, 8, 8]) for name in ("x", "y")]
-    weight = numpy_helper.from_array(np.ones((8, 8, 1, 1), dtype), "w")
-    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "one", values[:1], values[1:], [weight])
-    return bytes(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-    )
-
-
-def feed_of(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-    """The inputs of a graph for images of unknown class."""
-    first, *others = session.get_inputs()
-    feed: dict[str, NDArray[np.generic]] = {first.name: images}
-    for other in others:
-        feed[other.name] = np.zeros((len(images), other.shape[1]), np.float32)
-    return feed
-
-
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Options of every session: errors only, all graph optimisations, threads that sleep while there is nothing to do.
-
-    Spinning does not pay for camera frames: with 2 threads and a frame every 50 ms it took 70 % of a core instead of
-    36 %, and on a machine with other work each frame 39 ms instead of 28 ms.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or available_cores()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def write_optimised(source: Path | bytes, target: Path) -> None:
-    """Write a graph (its file, or serialized) as ONNX Runtime optimises it for this CPU: it then starts faster.
-
-    This is all there is to cache: a session of the lite0 graph opens in 91 ms, of this file in 72 ms. Opening it with the
-    optimisations off takes as long (73 ms), and ONNX Runtime's own format longer (110 ms).
-
-    Raises:
-        EngineBuildError: If ONNX Runtime refuses the graph.
-        StorageError: If the file cannot be written.
-    """
-    options = session_options(0)
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.optimized_model_filepath = str(target)
-    try:
-        _session(source if isinstance(source, bytes) else str(source), options)
-    except Exception as error:  # ONNX Runtime's exceptions have no common public type
-        # of a full disk it says "Protobuf serialization failed"
-        require_writable(target, len(source) if isinstance(source, bytes) else source.stat().st_size)
-        raise EngineBuildError(f"ONNX Runtime {version()} could not build the engine: {_first_line(error)}") from error
-
-
-def version() -> str:
-    """ONNX Runtime's version."""
-    return str(onnxruntime.__version__)
-
-
 def _spec(value: onnxruntime.NodeArg) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return TensorSpec(value.name, shape, _DTYPES.get(value.type, value.type))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

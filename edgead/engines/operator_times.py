@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.engines.onnx_runner import OnnxRunner, feed_of, open_profiling_session
+from edgead.engines.onnx_runner import OnnxRunner
+from edgead.engines.onnx_session import feed_of, open_profiling_session
 
 WARM_UP = 3
 _KERNEL = "_kernel_time"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgead.progress import Progress
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig, ZoneConfig
 from edgead.evaluation.alarm_rate import promise_from_images
 from edgead.evaluation.pace import Pace
+from edgead.progress import Progress
 from edgead.stream.camera import Camera
 from edgead.stream.zones import PICTURE
 

@@ -16,13 +16,13 @@ from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.errors import StorageError
 from edgead.stream.camera import Camera
-from edgead.stream.control import Control
-from edgead.stream.delivery.delivery import Delivery
-from edgead.stream.delivery.registry import event_sink
 from edgead.stream.consumers.alert_record import AlertContext
 from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
 from edgead.stream.consumers.consumer import Sink
 from edgead.stream.consumers.spool_writer import SpoolSink
+from edgead.stream.control import Control
+from edgead.stream.delivery.delivery import Delivery
+from edgead.stream.delivery.registry import event_sink
 from edgead.stream.spool.options import SpoolOptions
 from edgead.stream.spool.records import restored_alert
 from edgead.stream.spool.spool import Spool

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
-from edgead.line.picture_check import picture_check
-from edgead.progress import Progress
 from edgead.config.root import Config
 from edgead.config.stream import AlertConfig, CameraConfig, StreamConfig, ZoneConfig
 from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import segmenter_of
 from edgead.evaluation.threshold import at_rate, threshold_from_scores
+from edgead.line.picture_check import picture_check
+from edgead.progress import Progress
 from edgead.runner import Runner
+from edgead.stream.alarms.threshold_range import threshold_range
 from edgead.stream.camera import Camera
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source, SourceOptions
-from edgead.stream.alarms.threshold_range import threshold_range
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import PICTURE, ZoneShape, zone_score
 

@@ -10,13 +10,13 @@ from typing_extensions import Self
 
 import edgead
 from edgead.bundle import Bundle
-from edgead.line.alert_station import AlertStation
-from edgead.progress import Progress
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.errors import ConfigError
 from edgead.evaluation.alarm_rate import alarm_rate_text
+from edgead.line.alert_station import AlertStation
 from edgead.manifest import ThresholdRecord
+from edgead.progress import Progress
 from edgead.runner import Runner
 from edgead.stream.alarms.alarm_keeper import AlarmKeeper
 from edgead.stream.camera import Camera

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgead.line.alarm_budget import AlarmWishes
-from edgead.progress import Progress
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig, ZoneConfig
 from edgead.evaluation.threshold import MIN_IMAGES
 from edgead.heatmap import HeatmapScale
+from edgead.line.alarm_budget import AlarmWishes
+from edgead.progress import Progress
+from edgead.stream.alarms.threshold_range import threshold_range
 from edgead.stream.camera import Camera
 from edgead.stream.consumers.threshold_memory import Place, ThresholdMemory
-from edgead.stream.alarms.threshold_range import threshold_range
 from edgead.stream.zones import PICTURE
 
 _PER_HOUR = "false_alarms_per_hour"

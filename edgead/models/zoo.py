@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from edgead.bundle import Bundle
-from edgead.config.root import ModelConfig
+from edgead.config.model import ModelConfig
 from edgead.errors import BundleError
 from edgead.flows.base import make_base
 from edgead.flows.blocks import coupling_block

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgead.engines.onnx_runner import feed_of, open_session
+from edgead.engines.onnx_session import feed_of, open_session
 from edgead.precision.graph import Graph
 from edgead.precision.int8 import Int8Options, activation_parameters, quantise_weight
 from edgead.precision.ranges import TensorRange

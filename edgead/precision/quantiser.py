@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgead.engines.onnx_runner import feed_of, open_session
+from edgead.engines.onnx_session import feed_of, open_session
 from edgead.precision.bias_correction import bias_errors
 from edgead.precision.centre import centre, centred_tensors
 from edgead.precision.channels_last import keep_channels_last

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgead.engines.onnx_runner import feed_of, open_session
+from edgead.engines.onnx_session import feed_of, open_session
 
 if TYPE_CHECKING:
     import onnxruntime

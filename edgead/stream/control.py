@@ -75,3 +75,6 @@ class Control:
             taken = list(self._requests)
             self._requests.clear()
             return taken
+
+
+OWN_NAME = "edgead"

@@ -12,9 +12,9 @@ from dataclasses import replace
 from edgead.errors import EdgeadError
 from edgead.stream.alerts import AlertEvent
 from edgead.stream.camera import Camera
-from edgead.stream.scorer import Detector, PreparedFrame
 from edgead.stream.monitoring.meter import CameraStatus, CameraSummary, Meter
 from edgead.stream.result import Notice, NoticeKind, Result, ZoneVerdict
+from edgead.stream.scorer import Detector, PreparedFrame
 from edgead.stream.slot import Slot
 
 _LOG = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.errors import EdgeadError
+from edgead.stream.consumers.consumer import Item
 from edgead.stream.control import Acknowledge, Control, Request, SetThreshold
-from edgead.stream.scorer import Detector, PreparedFrame
 from edgead.stream.feed import CameraFeed, events_of
 from edgead.stream.monitoring.meter import Series
 from edgead.stream.result import Notice, Result
-from edgead.stream.consumers.consumer import Item
+from edgead.stream.scorer import Detector, PreparedFrame
 from edgead.stream.slot import take_each
 from edgead.stream.zone_watch import ThresholdChange
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from edgead.errors import EdgeadError, EngineError, SourceError
 from edgead.stream.camera import Camera
+from edgead.stream.consumers.consumer import Item, Sink
 from edgead.stream.control import Control
-from edgead.stream.scorer import Detector
 from edgead.stream.feed import CameraFeed
 from edgead.stream.inference import Inference
 from edgead.stream.monitoring.meter import StreamStatus, StreamSummary, latency_of, rate
 from edgead.stream.outlet import EVENT_QUEUE, Outlet
-from edgead.stream.consumers.consumer import Item, Sink
+from edgead.stream.scorer import Detector
 
 _LOG = logging.getLogger(__name__)
 _WATCH_S = 0.1

@@ -8,9 +8,9 @@ from edgead.stream.monitoring.meter import CameraStatus
 from edgead.stream.monitoring.monitor import CameraView
 from edgead.stream.result import ZoneVerdict
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zones import Polygon, ZoneShape
 from edgead.web import camera_models
 from edgead.web.station import CameraFacts, Station, ZoneFacts
-from edgead.stream.zones import Polygon, ZoneShape
 
 _FAILED = ("hung", "failed")
 _LOST = ("lost", "resting")

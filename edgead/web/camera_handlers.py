@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from edgead.manifest import ThresholdRecord
-from edgead.stream.control import SetThreshold
 from edgead.stream.alarms.threshold_range import ThresholdRange, threshold_range
+from edgead.stream.control import SetThreshold
 from edgead.web import camera_models, streams
 from edgead.web.camera_answers import camera_answer, rate_answer, threshold_asked, threshold_now
 from edgead.web.endpoint import Call

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from edgead.builder.lower_precision import LowerOptions
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.build_engine import EngineOptions, build_engine
-from edgead.builder.lower_precision import LowerOptions
-from edgead.progress import Silent
 from edgead.commands.train import TrainResult
-from edgead.engines.build import open_engine
+from edgead.engines.opening import open_engine
 from edgead.precision.recipe import Recipe
+from edgead.progress import Silent
 
 NAME = "onnxruntime-int8"
 OPTIONS = EngineOptions(LowerOptions(max_drop=1.0, recipe=Recipe(images=4)))

@@ -17,8 +17,8 @@ import pytest
 
 from edgead.bundle import Bundle, open_bundle
 from edgead.cli import main
-from edgead.engines.build import open_calibrated, open_engine, present_engines
 from edgead.engines.fingerprint import EngineRecord, TensorRTRecord, read_record
+from edgead.engines.opening import open_calibrated, open_engine, present_engines
 from edgead.engines.tensorrt import power
 from edgead.engines.tensorrt.cuda_graph import INSTALL
 from edgead.engines.tensorrt.runner import TensorRTRunner

@@ -16,18 +16,19 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
+from edgead.builder.choice import Choice, choose
 from edgead.bundle import Bundle, open_bundle
 from edgead.cli import app
 from edgead.commands.build_engine import EngineOptions, build_engine
-from edgead.builder.choice import Choice, choose
 from edgead.commands.doctor import doctor
-from edgead.engines import onnx_runner, tensorrt
-from edgead.engines.build import open_engine
+from edgead.engines import onnx_session, tensorrt
 from edgead.engines.fingerprint import Fingerprint, read_record
-from edgead.engines.onnx_runner import CUDA_OPTIONS, CudaProviderError, OnnxRunner, open_session, session_options
+from edgead.engines.onnx_runner import OnnxRunner
+from edgead.engines.onnx_session import CUDA_OPTIONS, CudaProviderError, open_session, session_options
+from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError, EngineBuildError, EngineMismatchError
 
-from .test_build_engine import ANY, Notes
+from ..commands.test_build_engine import ANY, Notes
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 NAME = "onnxruntime-fp32"
@@ -148,9 +149,9 @@ def test_tensorrt_comes_first_and_never_for_the_cpu(gpu: Gpu, monkeypatch: pytes
 def test_fp16_of_the_cpu_depends_on_its_arithmetic(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """With it, an fp16 engine; without, fp32 or by name fp16, either way saying so and offering int8."""
     gpu.state = "absent"
-    monkeypatch.setattr(onnx_runner, "computes_half", lambda: True)
+    monkeypatch.setattr(onnx_session, "computes_half", lambda: True)
     assert choose("fp16", "auto", "auto") == Choice("onnxruntime", "fp16", "cpu")
-    monkeypatch.setattr(onnx_runner, "computes_half", lambda: False)
+    monkeypatch.setattr(onnx_session, "computes_half", lambda: False)
     instead, named = choose("fp16", "auto", "auto"), choose("fp16", "onnxruntime", "auto")
     assert (instead.precision, named.precision) == ("fp32", "fp16")
     for text in (instead.reason, named.note):
@@ -173,11 +174,11 @@ def test_float16_arithmetic_is_found_in_what_onnx_runtime_makes_of_it(monkeypatc
         return write
 
     for with_cast in (True, False):
-        monkeypatch.setattr(onnx_runner, "write_optimised", written(with_cast))
-        assert onnx_runner.computes_half() is not with_cast
+        monkeypatch.setattr(onnx_session, "write_optimised", written(with_cast))
+        assert onnx_session.computes_half() is not with_cast
     assert seen == [onnx.TensorProto.FLOAT16] * 2
     monkeypatch.undo()
-    assert onnx_runner.computes_half() in (True, False)  # the real one answers
+    assert onnx_session.computes_half() in (True, False)  # the real one answers
 
 
 # what the session is asked for
@@ -185,7 +186,7 @@ def test_float16_arithmetic_is_found_in_what_onnx_runtime_makes_of_it(monkeypatc
 
 def test_the_session_asks_for_documented_options_and_no_silent_fallback(gpu: Gpu, capsys: Any) -> None:
     """The GPU first, the CPU for what it lacks, ONNX Runtime's own retry off, and its prints kept off stdout."""
-    graph = onnx_runner._one_convolution(np.dtype(np.float32))
+    graph = onnx_session._one_convolution(np.dtype(np.float32))
     open_session(graph, 1, "cuda")
     (asked,) = gpu.asked
     assert asked["providers"] == [(CUDA, CUDA_OPTIONS), CPU]
@@ -199,10 +200,10 @@ def test_the_session_asks_for_documented_options_and_no_silent_fallback(gpu: Gpu
 
 def test_onnx_runtime_without_a_gpu_is_refused_for_real() -> None:
     """The ONNX Runtime of this environment, if it has no CUDA provider, gives no session for one."""
-    if onnx_runner.has_cuda_provider():
+    if onnx_session.has_cuda_provider():
         pytest.skip("this ONNX Runtime has a CUDA provider")
     with pytest.raises(CudaProviderError, match="no CUDA provider"):
-        open_session(onnx_runner._one_convolution(np.dtype(np.float32)), 1, "cuda")
+        open_session(onnx_session._one_convolution(np.dtype(np.float32)), 1, "cuda")
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -214,7 +215,7 @@ def test_threads_reach_the_session(threads: int, bundle_copy: BundleCopy) -> Non
         assert options.intra_op_num_threads == threads
         assert options.inter_op_num_threads == 1
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert session_options(0).intra_op_num_threads == onnx_runner.available_cores()
+    assert session_options(0).intra_op_num_threads == onnx_session.available_cores()
 
 
 # engines
@@ -316,7 +317,7 @@ def test_the_settings_reach_the_engine(gpu: Gpu, bundle_copy: BundleCopy, monkey
         threads.append(count)
         return session_options(count)
 
-    monkeypatch.setattr(onnx_runner, "session_options", options)
+    monkeypatch.setattr(onnx_session, "session_options", options)
     words = ["bench", str(bundle.path), "--frames", "1", "--json", "-"]
     assert isinstance(CliRunner().invoke(app, [*words, "--set", "engine.device=cuda"]).exception, EngineMismatchError)
     assert threads == []

@@ -16,7 +16,7 @@ import typer
 
 from edgead.cli import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VERBS = ("train", "eval", "export", "build-engine", "stream", "bench", "doctor", "demo", "config", "bundle")
 
 

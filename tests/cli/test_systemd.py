@@ -11,7 +11,7 @@ import pytest
 
 from edgead.cli.systemd import ServiceManager
 
-from .fakes import ManualClock
+from ..stream.fakes import ManualClock
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ import pytest
 
 from edgead.commands.alignment import _ranks, correlation, measure_alignment
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.progress import Silent
 from edgead.commands.train import train
-from edgead.engines.build import open_engine
+from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
-
-from .conftest import tiny_config
+from edgead.progress import Silent
+from tests.tiny_run import tiny_config
 
 
 @pytest.mark.parametrize("coupling", ["uniform", "affine"])

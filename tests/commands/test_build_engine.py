@@ -13,23 +13,22 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from edgead.bundle import CALIBRATION, Bundle, open_bundle
-from edgead.cli import app
-from edgead.builder import backends
-from edgead.builder import lower_precision
-from edgead.commands.build_engine import LOCK, EngineOptions, build_engine, engine_options
-from edgead.commands.doctor import doctor
+from edgead.builder import backends, lower_precision
 from edgead.builder.gate import judge, spearman
 from edgead.builder.lower_precision import LowerOptions
-from edgead.progress import Silent
+from edgead.bundle import CALIBRATION, Bundle, open_bundle
+from edgead.cli import app
+from edgead.commands.build_engine import LOCK, EngineOptions, build_engine, engine_options
+from edgead.commands.doctor import doctor
 from edgead.commands.train import TrainResult
 from edgead.engines import onnx_runner
-from edgead.engines.build import open_calibrated, open_engine
 from edgead.engines.fingerprint import GateRecord, read_record
+from edgead.engines.opening import open_calibrated, open_engine
 from edgead.errors import CheckFailed, ConfigError, DataError, EngineBuildError, EngineMismatchError, StorageError
 from edgead.precision.recipe import Recipe
+from edgead.progress import Silent
 from edgead.storage import exclusive
-from tests.commands.notes import Notes
+from tests.notes import Notes
 
 BundleCopy = Callable[[], Bundle]
 QUICK = Recipe(images=4)

@@ -18,11 +18,11 @@ from edgead.commands.bundle import bundle_facts
 from edgead.commands.doctor import doctor
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.export import export
-from edgead.progress import Silent
 from edgead.commands.train import TrainResult
-from edgead.engines.build import open_engine
+from edgead.engines.opening import open_engine
 from edgead.engines.operator_times import by_operator
 from edgead.errors import BundleError, ConfigError, DataError, EngineBuildError, EngineMismatchError
+from edgead.progress import Silent
 from edgead.terminal import show_bench
 
 BundleCopy = Callable[[], Bundle]

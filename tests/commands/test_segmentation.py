@@ -17,20 +17,22 @@ from edgead.commands.bench import bench
 from edgead.commands.bundle import bundle_facts
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.export import export
-from edgead.progress import Silent
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
 from edgead.config.root import Config
-from edgead.data.reader import read_image
 from edgead.config.stream import AlertConfig, CameraConfig
-from edgead.engines.build import build_onnxruntime, compare_to_reference, open_engine
+from edgead.data.reader import read_image
+from edgead.engines.installing import build_onnxruntime
+from edgead.engines.opening import open_engine
+from edgead.engines.parity import compare_to_reference
 from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import SegmentationKind, segmenter_of
 from edgead.heatmap import find_regions
 from edgead.manifest import POOLED
 from edgead.models.zoo import load_model
-from tests.commands.conftest import tiny_config
+from edgead.progress import Silent
 from tests.tiny import BACKBONE
+from tests.tiny_run import tiny_config
 
 
 @pytest.fixture(scope="module")

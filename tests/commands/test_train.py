@@ -16,13 +16,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from edgead.bundle import open_bundle
-from edgead.progress import Silent
-from edgead.commands.training.runs import BUNDLE, CHECKPOINT, LATEST, RUN_FILE, unfinished_run
 from edgead.commands.train import CURVE, TrainResult, train
+from edgead.commands.training.runs import BUNDLE, CHECKPOINT, LATEST, RUN_FILE, unfinished_run
 from edgead.errors import ConfigError, DataError
 from edgead.manifest import POOLED
-from tests.commands.conftest import tiny_config
-from tests.commands.notes import Notes
+from edgead.progress import Silent
+from tests.notes import Notes
+from tests.tiny_run import tiny_config
 
 
 def test_run_folder_holds_everything(tiny_result: TrainResult) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from edgead.config.root import Config, ModelConfig
 from edgead.config.file import describe_config, load_config, parse_override
-from edgead.errors import ConfigError
+from edgead.config.model import ModelConfig
 from edgead.config.presets import PRESETS
+from edgead.config.root import Config
+from edgead.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)

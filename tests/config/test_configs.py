@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from edgead.commands.training.dry_run import DryRun, dry_run
-from edgead.progress import Silent
-from edgead.config.root import Config, DataConfig
 from edgead.config.file import load_config
+from edgead.config.root import Config
+from edgead.config.training import DataConfig
+from edgead.progress import Silent
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
 STREAMS = ("line.yaml", "cameras.yaml")
 TRAINING = [path for path in CONFIGS if path.name not in STREAMS]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from edgead.errors import ConfigError
 from edgead.config.sinks import (
     CommandSettings,
     JsonlSettings,
@@ -18,6 +17,7 @@ from edgead.config.sinks import (
     secret_of,
     sink_from_url,
 )
+from edgead.errors import ConfigError
 
 SINKS: TypeAdapter[list[SinkSettings]] = TypeAdapter(list[SinkSettings])
 

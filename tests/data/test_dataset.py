@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgead.data.dataset import is_image, list_images, subfolders
+from edgead.data.folders import is_image, list_images, subfolders
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.JPEG", "a.bmp", "a.tif", "a.Tiff"])

@@ -13,9 +13,12 @@ import onnx
 import pytest
 
 from edgead.bundle import MODEL, Bundle, open_bundle, write_bundle
-from edgead.engines.build import build_onnxruntime, compare_to_reference, open_engine, present_engines
 from edgead.engines.fingerprint import RECORD, machine_id, read_record
-from edgead.engines.onnx_runner import OnnxRunner, available_cores
+from edgead.engines.installing import build_onnxruntime
+from edgead.engines.onnx_runner import OnnxRunner
+from edgead.engines.onnx_session import available_cores
+from edgead.engines.opening import open_engine, present_engines
+from edgead.engines.parity import compare_to_reference
 from edgead.errors import CheckFailed, EngineError, EngineMismatchError, ShapeError
 from edgead.runner import Runner
 

@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 
-from edgead.config.root import ModelConfig
+from edgead.config.model import ModelConfig
 from edgead.engines.onnx_runner import OnnxRunner
 from edgead.export.onnx_graph import DeployedModel, onnx_from_model
 from edgead.models.zoo import assemble

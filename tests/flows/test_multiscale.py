@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgead.config.root import ModelConfig
+from edgead.config.model import ModelConfig
 from edgead.errors import ConfigError
 from edgead.flows.blocks import CouplingKind, coupling_block
 from edgead.flows.flow import Flow, per_sample

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgead.line.cameras import make_cameras
-from edgead.progress import Progress, Silent
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult
-from edgead.config.root import Config
 from edgead.config.file import load_config
+from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
-from edgead.engines.build import open_engine
+from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
 from edgead.evaluation.threshold import threshold_from_scores
+from edgead.line.cameras import make_cameras
+from edgead.progress import Progress, Silent
 from edgead.runner import FakeRunner
 from edgead.stream.camera import Camera
 from edgead.stream.zones import zone_score
-from tests.commands.notes import Notes
+from tests.notes import Notes
 
 LEFT = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
 

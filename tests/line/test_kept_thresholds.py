@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgead.line.kept_thresholds import restore_thresholds, threshold_settings
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
-from edgead.stream.alarms.alarm_keeper import OWN_NAME, AlarmKeeper
+from edgead.line.kept_thresholds import restore_thresholds, threshold_settings
+from edgead.stream.alarms.alarm_keeper import AlarmKeeper
 from edgead.stream.camera import Camera
-from edgead.stream.control import Control, SetThreshold
+from edgead.stream.consumers.threshold_memory import ThresholdMemory
+from edgead.stream.control import OWN_NAME, Control, SetThreshold
 from edgead.stream.pipeline import run_stream
 from edgead.stream.result import Notice
-from edgead.stream.consumers.threshold_memory import ThresholdMemory
 from edgead.stream.zone_watch import ZoneWatch
-from tests.commands.notes import Notes
+from tests.notes import Notes
 
 from ..stream.fakes import GOOD, OPTIONS, SCALE, THRESHOLD, CollectingSink, ListSource, camera, detector, watch
 

@@ -16,12 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgead.commands.evaluate import evaluate_bundle
-from edgead.progress import Silent
 from edgead.commands.train import train
 from edgead.config.file import load_config
 from edgead.data.synthetic.make import write_dataset
-from edgead.engines.build import open_engine
 from edgead.engines.onnx_runner import OnnxRunner
+from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
 from edgead.evaluation.compare import compare_outputs
 from edgead.export.onnx_graph import DeployedModel, graph_multiply_adds, onnx_from_model, operator_counts
@@ -29,6 +28,7 @@ from edgead.models.detector import Batch
 from edgead.models.torch_runner import TorchRunner
 from edgead.models.vae_usf import Decoder, VaeDetector, VaeHead
 from edgead.models.zoo import load_weights
+from edgead.progress import Silent
 from edgead.train.batches import load_batch, share_batch
 from edgead.train.checkpoint import save_tensors
 from edgead.train.distributed import World

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgead.engines.onnx_runner import open_session
+from edgead.engines.onnx_session import open_session
 from edgead.precision.bias_correction import bias_errors
 from edgead.precision.graph import Graph
 from edgead.precision.int8 import Int8Options, Layout, quantisable_nodes, tensors_to_calibrate, to_int8

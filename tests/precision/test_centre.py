@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from edgead.engines.onnx_runner import open_session
+from edgead.engines.onnx_session import open_session
 from edgead.precision.centre import centre, centred_tensors
 from edgead.precision.graph import Graph
 from edgead.precision.int8 import Int8Options, tensors_to_calibrate

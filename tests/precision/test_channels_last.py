@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgead.engines.onnx_runner import open_session
+from edgead.engines.onnx_session import open_session
 from edgead.precision.channels_last import keep_channels_last
 
 HEIGHT, WIDTH, CHANNELS = 3, 4, (2, 3)

@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from edgead.engines.onnx_runner import OnnxRunner, open_session, write_optimised
+from edgead.engines.onnx_runner import OnnxRunner
+from edgead.engines.onnx_session import open_session, write_optimised
 from edgead.precision.fp16 import half_between_integers
 from edgead.precision.int8 import (
     Int8Options,

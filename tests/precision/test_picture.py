@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgead.engines.onnx_runner import open_session
+from edgead.engines.onnx_session import open_session
 from edgead.precision.graph import Graph
 from edgead.precision.int8 import Int8Options, Layout
 from edgead.precision.picture import read_integers

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgead.builder.backends import saturates_in_int8
-from edgead.engines.onnx_runner import open_session, write_optimised
+from edgead.engines.onnx_session import open_session, write_optimised
 from edgead.precision.int8 import Int8Options, position_products, tensors_to_calibrate, to_int8
 
 POSITIONS, CHANNELS = 6, 5

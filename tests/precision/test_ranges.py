@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgead.engines.onnx_runner import open_session
+from edgead.engines.onnx_session import open_session
 from edgead.precision.int8 import tensors_to_calibrate
 from edgead.precision.ranges import (
     BINS,

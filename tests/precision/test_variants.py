@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from edgead.engines.onnx_runner import open_session
+from edgead.engines.onnx_session import open_session
 from edgead.errors import ConfigError
 from edgead.precision.cost import node_multiply_adds
 from edgead.precision.equalise import equalise

@@ -18,11 +18,11 @@ from edgead.prediction import Prediction
 from edgead.runner import FakeRunner, Outputs
 from edgead.stream.alerts import Alert, AlertEvent
 from edgead.stream.camera import Camera
-from edgead.stream.scorer import Detector
+from edgead.stream.consumers.consumer import Item
 from edgead.stream.frame import Frame
 from edgead.stream.pipeline import RunOptions
 from edgead.stream.result import Notice, Result, ZoneVerdict
-from edgead.stream.consumers.consumer import Item
+from edgead.stream.scorer import Detector
 from edgead.stream.sources.source import Source, SourceOptions, SourceReport
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape

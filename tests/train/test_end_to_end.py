@@ -16,12 +16,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from edgead.progress import Silent
 from edgead.commands.train import train
-from edgead.config.root import Config
 from edgead.config.file import load_config
-from edgead.engines.build import compare_to_reference, open_engine
+from edgead.config.root import Config
+from edgead.engines.opening import open_engine
+from edgead.engines.parity import compare_to_reference
 from edgead.models.zoo import load_model
+from edgead.progress import Silent
 
 from ..tiny import BACKBONE, SIDE, write_parts_and_weights
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from edgead.config.root import ModelConfig
+from edgead.config.model import ModelConfig
 from edgead.models.detector import Detector
 from edgead.models.zoo import assemble
 from edgead.train.loop import LoopSettings, train_flow

@@ -25,14 +25,14 @@ from edgead.stream.monitoring.meter import CameraStatus, StreamStatus
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.result import Notice, NoticeKind, Result, ZoneVerdict
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
 from edgead.web.options import WebOptions
 from edgead.web.server import WebServer
 from edgead.web.station import CameraFacts, Station, StreamFacts, ZoneFacts
 from edgead.web.token import TokenCheck, open_token
-from edgead.stream.zones import ZoneShape
 
-from ..fakes import GOOD, SCALE, THRESHOLD, plain
+from ..stream.fakes import GOOD, SCALE, THRESHOLD, plain
 
 TOKEN = "a token of more than sixteen characters"
 LINE, SIDE = "line", "side"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgead.stream.control import Acknowledge
 from edgead.stream.consumers.clip_file import FORMATS
+from edgead.stream.control import Acknowledge
 from edgead.web.event_feed import EventFeed
 from edgead.web.station import Station
 

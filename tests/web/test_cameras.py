@@ -16,12 +16,12 @@ from edgead.manifest import ThresholdRecord
 from edgead.stream.alerts import Alert
 from edgead.stream.control import SetThreshold
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zones import ZoneShape
 from edgead.web.camera_answers import threshold_now
 from edgead.web.camera_models import ThresholdRequest
 from edgead.web.station import AlarmForecast, Station, ZoneFacts
-from edgead.stream.zones import ZoneShape
 
-from ..fakes import BAD, THRESHOLD
+from ..stream.fakes import BAD, THRESHOLD
 from .parts import (
     ALERT_ID,
     GOOD_SCORES,

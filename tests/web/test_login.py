@@ -19,7 +19,7 @@ from edgead.web.sessions import Sessions
 from edgead.web.station import Station
 from edgead.web.token import TOKEN_FILE, open_token
 
-from ..fakes import ManualClock
+from ..stream.fakes import ManualClock
 from .parts import ALERT_ID, LINE, TOKEN, Browser, MemoryStore, judged, known_token, make_station, serving, tell
 
 

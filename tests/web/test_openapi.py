@@ -22,7 +22,7 @@ from edgead.web.options import AuthOptions, WebOptions
 from edgead.web.routes import ENDPOINTS
 from edgead.web.station import AlarmForecast, Station
 
-from ..fakes import BAD
+from ..stream.fakes import BAD
 from .parts import (
     ALERT_ID,
     GOOD_SCORES,

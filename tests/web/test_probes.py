@@ -14,7 +14,7 @@ from edgead.web.health import alive, ready
 from edgead.web.metrics import Exposition, metrics_text
 from edgead.web.station import Station
 
-from ..fakes import BAD, ManualClock
+from ..stream.fakes import BAD, ManualClock
 from .parts import FACTS, LINE, SIDE, Browser, Health, MemoryStore, judged, make_station, notice, tell
 
 parser = pytest.importorskip("prometheus_client.parser")

@@ -24,7 +24,7 @@ from edgead.web.station import Station
 
 from .parts import LINE, TOKEN, Browser, known_token, serving, until
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 BEARER = f"Authorization: Bearer {TOKEN}\r\nX-Edgead: 1\r\nHost: localhost\r\n"
 PATH = f"/api/v1/cameras/{LINE}/zones/picture/threshold"
 

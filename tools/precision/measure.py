@@ -14,18 +14,18 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgead.bundle import Bundle, open_bundle
 from edgead.builder.backends import OnnxRuntimeBackend
-from edgead.builder.images import calibration_images, gate_images
-from edgead.commands.evaluate import evaluate_bundle
 from edgead.builder.gate import GateScores, image_auroc, score_images, spearman, time_in_turns
+from edgead.builder.images import calibration_images, gate_images
 from edgead.builder.lower_precision import LowerOptions, build_lower
-from edgead.progress import Progress
+from edgead.bundle import Bundle, open_bundle
+from edgead.commands.evaluate import evaluate_bundle
 from edgead.config.file import load_config
-from edgead.engines.build import REFERENCE, open_calibrated, open_engine
+from edgead.engines.opening import REFERENCE, open_calibrated, open_engine
 from edgead.precision.int8 import Int8Options
 from edgead.precision.quantiser import Quantiser
 from edgead.precision.recipe import read_recipe
+from edgead.progress import Progress
 from edgead.runner import Runner
 from tools.precision.table import UNIFIED, Job, Table, recipe_path, settings_of
 from tools.results.run import train_or_resume

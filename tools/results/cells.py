@@ -14,8 +14,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgead.config.root import Config
 from edgead.config.file import load_config
+from edgead.config.root import Config
 from edgead.errors import ConfigError, DataError
 
 TABLE = Path(__file__).with_name("table.yaml")

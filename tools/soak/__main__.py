@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgead.progress import Silent
 from edgead.commands.train import train
 from edgead.config.file import load_config
 from edgead.data.synthetic.make import write_dataset
+from edgead.progress import Silent
 from tools.soak.faults import Outcome, faults_of, suffer
 from tools.soak.floor import SAMPLE_S, Floor
 from tools.soak.ledger import Comparison, compare

@@ -43,7 +43,7 @@ def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
         yield from check_backends(threads)
         return
     from edgead.bundle import open_bundle
-    from edgead.engines.build import REFERENCE, present_engines
+    from edgead.engines.opening import REFERENCE, present_engines
 
     try:
         bundle = open_bundle(path)
@@ -78,8 +78,9 @@ def _tensorrt() -> Iterator[Check]:
 
 
 def _engine(bundle: Bundle, name: str, threads: int) -> Iterator[Check]:
-    from edgead.engines.build import GPU_LIMIT, REFERENCE, compare_to_reference, open_calibrated
     from edgead.engines.fingerprint import read_record
+    from edgead.engines.opening import REFERENCE, open_calibrated
+    from edgead.engines.parity import GPU_LIMIT, compare_to_reference
     from edgead.engines.tensorrt.runner import TensorRTRunner
     from edgead.evaluation.compare import PARITY_LIMIT
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.commands.doctor.check import Check
-from edgead.engines.build import GPU_LIMIT
+from edgead.engines.parity import GPU_LIMIT
 from edgead.errors import EdgeadError
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs
 from edgead.runner import Outputs, Runner
@@ -49,7 +49,7 @@ def _onnxruntime(graph: Path, folder: Path, threads: int) -> Runner:
 
 
 def _has_cuda_provider() -> bool:
-    from edgead.engines.onnx_runner import has_cuda_provider
+    from edgead.engines.onnx_session import has_cuda_provider
 
     return has_cuda_provider()
 
@@ -68,10 +68,10 @@ def _has_tensorrt() -> bool:
 
 def _tensorrt(graph: Path, folder: Path, threads: int) -> Runner:
     """An engine built now; never run by us, see `engines/tensorrt`."""
-    from edgead.progress import Silent
     from edgead.engines.tensorrt.decision import decide
     from edgead.engines.tensorrt.opening import build_tensorrt_plan, record_of, runner_of
     from edgead.engines.tensorrt.options import BuildOptions
+    from edgead.progress import Silent
 
     options = BuildOptions()
     built = build_tensorrt_plan(graph.read_bytes(), decide("fp32"), options, kept=(), progress=Silent())

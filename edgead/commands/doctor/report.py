@@ -55,8 +55,8 @@ def _line(check: Check) -> str:
 def _bundle(path: Path) -> Iterator[str]:
     try:
         from edgead.bundle import open_bundle
-        from edgead.engines.build import present_engines
         from edgead.engines.fingerprint import read_record
+        from edgead.engines.opening import present_engines
 
         bundle = open_bundle(path)
     except (EdgeadError, ImportError):  # what is wrong stands above

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.progress import Progress
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
@@ -16,6 +15,7 @@ from edgead.data.reader import read_image
 from edgead.data.scan import Scan, data_digest, scan_images
 from edgead.data.split import Split, split_good
 from edgead.imaging import Image, resize
+from edgead.progress import Progress
 
 
 @dataclass(frozen=True)

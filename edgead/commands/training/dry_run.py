@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.commands.training.data import prepare_data
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
-from edgead.progress import Progress
-from edgead.commands.training.data import prepare_data
 from edgead.config.root import Config
+from edgead.progress import Progress
 
 if TYPE_CHECKING:
     from edgead.models.detector import Detector

@@ -19,12 +19,11 @@ from edgead.evaluation.pace import MeasuredBursts, Pace
 from edgead.evaluation.threshold import MIN_IMAGES
 from edgead.stream.alarms.alarm_meter import AlarmMeter, AlarmReport
 from edgead.stream.camera import Camera
-from edgead.stream.control import Control, SetThreshold
-from edgead.stream.result import Notice, Result
 from edgead.stream.consumers.consumer import Item
+from edgead.stream.control import OWN_NAME, Control, SetThreshold
+from edgead.stream.result import Notice, Result
 from edgead.stream.zone_watch import ZoneWatch
 
-OWN_NAME = "edgead"
 # Often enough to follow a change of the frame rate, seldom enough that the record of changes stays readable.
 RENEW_S = 60.0
 # A threshold that would move by less of its way from the median good score stays.

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgead.stream.alerts import AlertRules
 from edgead.stream.alarms.blocks import BlockSums, Floats, count_interval, dispersion
 from edgead.stream.alarms.shadow import ShadowAlert
+from edgead.stream.alerts import AlertRules
 
 SHARES = (0.1, 0.05, 0.02, 0.01, 0.005)
 STRETCH_S = 10.0

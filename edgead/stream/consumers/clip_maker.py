@@ -20,10 +20,10 @@ import cv2
 import edgead
 from edgead.contexts import OwnsNothing
 from edgead.imaging import Image
-from edgead.stream.result import Result
 from edgead.stream.consumers.clip_file import packed
 from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
 from edgead.stream.consumers.consumer import Item
+from edgead.stream.result import Result
 from edgead.stream.spool.spool import Spool
 
 _LOG = logging.getLogger(__name__)

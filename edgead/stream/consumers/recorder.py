@@ -16,8 +16,8 @@ from edgead.errors import ConfigError, StorageError
 from edgead.imaging import Image, silence_opencv
 from edgead.storage import atomic_path, storage_error
 from edgead.stream.annotation import letterbox
-from edgead.stream.result import Result
 from edgead.stream.consumers.consumer import Item
+from edgead.stream.result import Result
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from typing_extensions import Self
 
 import edgead
 from edgead.errors import StorageError
-from edgead.stream.result import Notice, Result, ZoneVerdict
 from edgead.stream.consumers.alert_pictures import AlertPictures
 from edgead.stream.consumers.alert_record import AlertContext, opening_record
 from edgead.stream.consumers.clip_maker import ClipSink
 from edgead.stream.consumers.consumer import Item
+from edgead.stream.result import Notice, Result, ZoneVerdict
 from edgead.stream.spool.events import Event, EventKind, iso
 from edgead.stream.spool.records import Record, closing
 from edgead.stream.spool.spool import Spool

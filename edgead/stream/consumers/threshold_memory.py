@@ -12,9 +12,9 @@ from pathlib import Path
 from edgead.contexts import OwnsNothing
 from edgead.errors import StorageError
 from edgead.storage import write_json
-from edgead.stream.alarms.alarm_keeper import OWN_NAME
-from edgead.stream.result import Notice
 from edgead.stream.consumers.consumer import Item
+from edgead.stream.control import OWN_NAME
+from edgead.stream.result import Notice
 
 _LOG = logging.getLogger(__name__)
 

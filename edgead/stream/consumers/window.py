@@ -13,8 +13,8 @@ from typing_extensions import Self
 
 from edgead.errors import EdgeadError, MissingDependencyError
 from edgead.stream.annotation import Annotator
-from edgead.stream.result import Result
 from edgead.stream.consumers.consumer import Item
+from edgead.stream.result import Result
 
 _ESCAPE = 27
 _HOW_TO_GO_ON = "Leave out --display; --record FILE keeps the same picture as a video."

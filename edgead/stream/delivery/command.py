@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from edgead.config.sinks import CommandSettings
 from edgead.contexts import OwnsNothing
 from edgead.errors import ConfigError
-from edgead.config.sinks import CommandSettings
-from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.redaction import redact
+from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.stream.spool.events import StoredEvent
 
 # sysexits.h: the data is wrong; no later attempt would help

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from edgead.config.sinks import JsonlSettings
 from edgead.contexts import OwnsNothing
 from edgead.errors import StorageError
-from edgead.config.sinks import JsonlSettings
 from edgead.storage import storage_error
 from edgead.stream.delivery.event_sink import DeliveryError
 from edgead.stream.spool.events import StoredEvent

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 import edgead
-from edgead.errors import ConfigError, MissingDependencyError
 from edgead.config.sinks import MqttSettings, secret_of
+from edgead.errors import ConfigError, MissingDependencyError
 from edgead.stream.delivery.event_sink import DeliveryError
 from edgead.stream.delivery.topics import OFF, OFFLINE, ON, ONLINE, Topics, discovery, state_of
 from edgead.stream.spool.events import StoredEvent

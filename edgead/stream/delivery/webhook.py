@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import edgead
+from edgead.config.sinks import WebhookSettings, secret_of
 from edgead.contexts import OwnsNothing
 from edgead.errors import ConfigError
-from edgead.config.sinks import WebhookSettings, secret_of
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.stream.delivery.signature import HEADER, sign
 from edgead.stream.spool.events import StoredEvent

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from edgead.errors import StorageError
+from edgead.redaction import redact
 from edgead.stream.delivery.back_off import BackOff
 from edgead.stream.delivery.event_sink import DeliveryError, EventSink, RefusedError
-from edgead.redaction import redact
 from edgead.stream.spool.events import StoredEvent, iso
 from edgead.stream.spool.spool import Spool
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from edgead.stream.monitoring.histogram import Histogram
 from edgead.stream.monitoring.meter import Latency
-from edgead.stream.result import Notice, Result, ZoneVerdict
 from edgead.stream.monitoring.score_history import ScoreHistory
+from edgead.stream.result import Notice, Result, ZoneVerdict
 
 LATENCY_BOUNDS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 LEVEL_BOUNDS = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 4.0, 8.0)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgead.contexts import OwnsNothing
-from edgead.stream.monitoring.histogram import HistogramView
-from edgead.stream.monitoring.meter import CameraStatus, Latency, StreamStatus
-from edgead.stream.result import Notice, Result
-from edgead.stream.monitoring.score_history import ScorePoint, points
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.monitoring.camera_history import AlertSpan, ChangedThreshold, WatchedCamera
+from edgead.stream.monitoring.histogram import HistogramView
+from edgead.stream.monitoring.meter import CameraStatus, Latency, StreamStatus
+from edgead.stream.monitoring.score_history import ScorePoint, points
+from edgead.stream.result import Notice, Result
 
 POINTS = 600
 

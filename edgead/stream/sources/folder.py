@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from typing_extensions import Self
 
-from edgead.data.dataset import is_image, list_images
+from edgead.data.folders import is_image, list_images
 from edgead.data.reader import read_image
 from edgead.errors import DataError, SourceError
 from edgead.stream.frame import Frame

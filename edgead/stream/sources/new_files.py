@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.data.dataset import is_image
+from edgead.data.folders import is_image
 
 # Changes in the same tick of a file system's clock as the last look do not show in the folder's time.
 _TICK_NS = 2_000_000_000

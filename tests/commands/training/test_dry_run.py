@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from edgead.commands.train import TrainResult, train
 from edgead.commands.training.dry_run import DryRun, dry_run
 from edgead.commands.training.needs import training_needs
-from edgead.progress import Silent
-from edgead.commands.train import TrainResult, train
 from edgead.config.root import Config
 from edgead.errors import ConfigError, DataError, StorageError
 from edgead.models.zoo import load_model
-from tests.commands.conftest import tiny_config
+from edgead.progress import Silent
+from tests.tiny_run import tiny_config
 
 FULL = Path("/proc")  # a file system without any free space
 needs_full_disk = pytest.mark.skipif(not FULL.is_dir(), reason="no file system that is full for sure")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from edgead.bundle import Bundle, file_digest
-from edgead.engines.build import open_engine, preferred_engines
 from edgead.engines.fingerprint import EngineRecord, Fingerprint, TensorRTRecord, machine_id, read_record, write_record
+from edgead.engines.opening import open_engine, preferred_engines
 from edgead.engines.tensorrt import available, versions
 from edgead.engines.tensorrt.cuda import find_gpu
 from edgead.engines.tensorrt.decision import decide

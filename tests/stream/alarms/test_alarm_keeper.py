@@ -11,14 +11,14 @@ from edgead.errors import DataError
 from edgead.evaluation.alarm_rate import promise_from_images, promise_from_watch
 from edgead.evaluation.pace import Pace
 from edgead.prediction import Prediction
-from edgead.stream.alarms.alarm_keeper import OWN_NAME, RENEW_S, AlarmBasis, AlarmKeeper
+from edgead.stream.alarms.alarm_keeper import RENEW_S, AlarmBasis, AlarmKeeper
 from edgead.stream.camera import Camera
-from edgead.stream.control import Control, SetThreshold
+from edgead.stream.control import OWN_NAME, Control, SetThreshold
 from edgead.stream.frame import Frame
 from edgead.stream.pipeline import run_stream
 from edgead.stream.result import Notice, Result, ZoneVerdict
 
-from .fakes import GOOD, OPTIONS, CollectingSink, ListSource, camera, detector, plain, watch
+from ..fakes import GOOD, OPTIONS, CollectingSink, ListSource, camera, detector, plain, watch
 
 SCORES = tuple(np.random.default_rng(3).gumbel(size=300).tolist())
 PLACE = ("line", "picture")

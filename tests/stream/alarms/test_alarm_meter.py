@@ -10,10 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edgead.stream.alarms.alarm_meter import STRETCH_S, AlarmMeter, AlarmReport
-from edgead.stream.alerts import AlertRules
 from edgead.stream.alarms.shadow import alerts_in
+from edgead.stream.alerts import AlertRules
 
-from .score_processes import Process, autoregressive, independent, looks
+from ..score_processes import Process, autoregressive, independent, looks
 
 RULES = AlertRules(0.5, 0.5, open_frames=3, window_frames=5, close_frames=5, cooldown_s=0.0)
 GOOD = np.linspace(0.0, 1.0, 201)[1:-1].tolist()

@@ -11,10 +11,10 @@ from scipy import stats
 from edgead.evaluation.alarm_rate import promise_from_images, promise_from_watch
 from edgead.evaluation.pace import MeasuredBursts, Pace
 from edgead.stream.alarms.alarm_meter import STRETCH_S, AlarmMeter
-from edgead.stream.alerts import AlertRules
 from edgead.stream.alarms.shadow import alerts_in
+from edgead.stream.alerts import AlertRules
 
-from .score_processes import PROCESSES, Process, odd_bursts
+from ..score_processes import PROCESSES, Process, odd_bursts
 
 FPS = 25.0
 SLOW = "autoregressive 0.99"

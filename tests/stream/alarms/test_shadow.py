@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgead.stream.alerts import AlertRules, AlertState, Observation, step
 from edgead.stream.alarms.shadow import ShadowAlert, alerts_in
+from edgead.stream.alerts import AlertRules, AlertState, Observation, step
 
 LEVEL = 1.0
 

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgead.stream.consumers.clip_file import MAX_GAP_S, packed, write_clip
+from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
+from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
 from edgead.stream.frame import Frame
 from edgead.stream.result import Notice
-from edgead.stream.consumers.clip_file import MAX_GAP_S, packed, write_clip
-from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
-from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
 from edgead.stream.spool.spool import Spool
 
 from ..spool.builders import alert_id, opened, result, spool, verdict

@@ -16,7 +16,7 @@ from edgead.stream.annotation import Annotator
 from edgead.stream.consumers.recorder import MAX_GAP_S, Recorder
 from edgead.stream.consumers.window import require_screen
 
-from .fakes import BAD, GOOD, SCALE, result
+from ..fakes import BAD, GOOD, SCALE, result
 
 pytestmark = pytest.mark.timeout(30)
 

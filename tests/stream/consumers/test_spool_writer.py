@@ -17,11 +17,11 @@ from edgead.errors import StorageError
 from edgead.heatmap import HeatmapScale
 from edgead.prediction import Segmentation
 from edgead.stream.alerts import EventKind, Observation
-from edgead.stream.frame import Frame
-from edgead.stream.result import Notice
 from edgead.stream.consumers.alert_record import AlertContext
 from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
 from edgead.stream.consumers.spool_writer import SpoolSink, utc_from_monotonic_now
+from edgead.stream.frame import Frame
+from edgead.stream.result import Notice
 from edgead.stream.spool.spool import Spool
 
 from ..spool.builders import THRESHOLD, alert_id, result, spool, verdict

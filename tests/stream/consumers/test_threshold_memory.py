@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgead.stream.alarms.alarm_keeper import OWN_NAME
-from edgead.stream.result import Notice
 from edgead.stream.consumers.threshold_memory import FILE, KeptThreshold, ThresholdMemory
+from edgead.stream.control import OWN_NAME
+from edgead.stream.result import Notice
 
 SETTINGS = {("line", "picture"): "threshold 1.0", ("line", "cap"): "the bundle's threshold"}
 

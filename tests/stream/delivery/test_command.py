@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from edgead.errors import ConfigError
 from edgead.config.sinks import CommandSettings
+from edgead.errors import ConfigError
 from edgead.stream.delivery.command import CommandSink
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from edgead.errors import ConfigError, MissingDependencyError
 from edgead.config.sinks import MqttSettings
+from edgead.errors import ConfigError, MissingDependencyError
 from edgead.stream.delivery.delivery import Delivery
 from edgead.stream.delivery.event_sink import DeliveryError
 from edgead.stream.delivery.mqtt import MqttSink

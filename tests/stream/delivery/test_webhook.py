@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from edgead.errors import ConfigError
 from edgead.config.sinks import WebhookSettings
+from edgead.errors import ConfigError
 from edgead.stream.delivery.delivery import Delivery
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.stream.delivery.signature import is_genuine, sign

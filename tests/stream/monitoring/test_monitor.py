@@ -15,11 +15,11 @@ from edgead.stream.alerts import Alert
 from edgead.stream.monitoring.histogram import Histogram
 from edgead.stream.monitoring.live_pictures import LivePictures
 from edgead.stream.monitoring.monitor import POINTS, Monitor
-from edgead.stream.pipeline import run_stream
 from edgead.stream.monitoring.score_history import BUCKET_S, ScoreHistory, points
+from edgead.stream.pipeline import run_stream
 
-from .fakes import BAD, GOOD, OPTIONS, SCALE, ListSource, ManualClock, camera, detector
-from .web.parts import LEFT, LINE, judged, notice, tell
+from ...web.parts import LEFT, LINE, judged, notice, tell
+from ..fakes import BAD, GOOD, OPTIONS, SCALE, ListSource, ManualClock, camera, detector
 
 
 @given(

@@ -8,7 +8,7 @@ from typing import Any
 from edgead.stream.monitoring.meter import CameraStatus, StreamStatus
 from edgead.stream.monitoring.status import StatusLine, status_line
 
-from .fakes import ManualClock
+from ..fakes import ManualClock
 
 CAMERA = CameraStatus(
     name="line", source="camera:0", state="running", fault=None, n_captured=77, n_processed=75, n_dropped=2,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from .servers import ROOT, MjpegRequest, at_pace, jpeg, mjpeg_camera, needs_gstreamer, part, rtsp_camera
+from ..servers import ROOT, MjpegRequest, at_pace, jpeg, mjpeg_camera, needs_gstreamer, part, rtsp_camera
 from .test_network import noisy
 
 pytestmark = pytest.mark.timeout(120)

@@ -22,8 +22,8 @@ from edgead.stream.sources.gst_binding import make_element
 from edgead.stream.sources.gst_pipelines import Element, csi_camera, decoding, rtsp_source, to_frames
 from edgead.stream.sources.registry import source_from_uri
 
-from .fakes import SOURCE_OPTIONS
-from .servers import ROOT, needs_gstreamer
+from ..fakes import SOURCE_OPTIONS
+from ..servers import ROOT, needs_gstreamer
 
 pytestmark = pytest.mark.timeout(60)
 BARS = "gst:videotestsrc is-live=true pattern=red ! video/x-raw,width=66,height=50,framerate=50/1"

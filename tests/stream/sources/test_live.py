@@ -16,7 +16,7 @@ from edgead.stream.sources.live import LiveSource
 from edgead.stream.sources.restart import MAX_DELAY_S, RestartBudget
 from edgead.stream.sources.source import SourceOptions
 
-from .fakes import SOURCE_OPTIONS, ManualClock, plain
+from ..fakes import SOURCE_OPTIONS, ManualClock, plain
 
 pytestmark = pytest.mark.timeout(30)
 INTERVAL_S = 0.04

@@ -21,8 +21,8 @@ from edgead.imaging import Image, silence_opencv
 from edgead.stream.frame import Frame
 from edgead.stream.sources.registry import source_from_uri
 
-from .fakes import SOURCE_OPTIONS, plain
-from .servers import MjpegRequest, at_pace, jpeg, mjpeg_camera, part
+from ..fakes import SOURCE_OPTIONS, plain
+from ..servers import MjpegRequest, at_pace, jpeg, mjpeg_camera, part
 
 pytestmark = pytest.mark.timeout(60)
 FPS = 25.0

@@ -19,8 +19,8 @@ from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Decoder, SourceOptions
 from tools.rtsp_server import read_stamp
 
-from .fakes import SOURCE_OPTIONS
-from .servers import RtspCamera, cable, needs_gstreamer, rtsp_camera
+from ..fakes import SOURCE_OPTIONS
+from ..servers import RtspCamera, cable, needs_gstreamer, rtsp_camera
 
 pytestmark = [pytest.mark.timeout(90), needs_gstreamer]
 DECODERS: tuple[Decoder, ...] = ("ffmpeg", "gstreamer")

@@ -16,7 +16,7 @@ from edgead.stream.frame import Frame
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source
 
-from .fakes import SOURCE_OPTIONS, plain
+from ..fakes import SOURCE_OPTIONS, plain
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -21,7 +21,7 @@ from edgead.stream.sources.new_files import PATIENCE_S, FolderWatch
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.watched_folder import WatchedFolder
 
-from .fakes import SOURCE_OPTIONS, ManualClock, plain
+from ..fakes import SOURCE_OPTIONS, ManualClock, plain
 
 pytestmark = pytest.mark.timeout(60)
 OPTIONS = replace(SOURCE_OPTIONS, watch_settle_s=0.15)

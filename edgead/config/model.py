@@ -1,0 +1,172 @@
+"""Settings of the detector."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from edgead.config.presets import MIXES, PRESETS
+from edgead.config.section import Section
+
+
+class ModelConfig(Section):
+    """Which detector; `name` picks the defaults of the other keys."""
+
+    name: Literal["usf", "fastflow", "cflow", "uflow", "hgad", "vae-usf"] = Field(
+        "usf",
+        description="usf (FastFlow, uniform coupling, per-position start), fastflow, cflow, uflow, hgad or vae-usf.",
+    )
+    coupling: Literal["uniform", "affine"] | None = Field(
+        None, description="Coupling of the flow's blocks; unset: uniform for usf and vae-usf, affine for the others."
+    )
+    mix: Literal["rotation", "permutation", "soft_permutation", "lu"] | None = Field(
+        None, description="How channels are mixed between couplings; unset: as published, lu for uniform couplings."
+    )
+    base: Literal["normal", "altub"] = Field(
+        "normal", description="Base distribution: standard normal, or a learnable Gaussian trained alternately (AltUB)."
+    )
+    backbone: str = Field("tf_efficientnet_lite0", description="Any timm model that offers feature maps.")
+    weights: str | None = Field(
+        None,
+        description="lite0 (packaged), timm (hub) or a .safetensors file; unset: lite0 for its backbone, else timm.",
+    )
+    image_size: int = Field(320, ge=64, le=2048, multiple_of=32, description="Side of the square input, in pixels.")
+    levels: tuple[str, ...] = Field(
+        ("16+32:64",), min_length=1, description="Feature levels: STRIDE[:CHANNELS], joined by + to share one grid."
+    )
+    pyramid: tuple[int, ...] = Field(
+        (), description="Image sizes at which every level is seen, in pixels; empty: image_size alone."
+    )
+    level_weights: tuple[float, ...] = Field((), description="Weight of each level's standardised map; empty: all 1.")
+    positions: bool = Field(True, description="Start with one linear map per position, fitted in closed form.")
+    blocks: int = Field(2, ge=0, le=64, description="Couplings per level.")
+    couplings: Literal["auto", "always"] = Field(
+        "auto", description="auto drops trained couplings that do not help to find pseudo-defects; always keeps them."
+    )
+    kernels: tuple[tuple[int, int], ...] = Field(
+        ((5, 1),),
+        min_length=1,
+        description="Kernel sizes of each subnet's two convolutions, repeated along the blocks.",
+    )
+    hidden_ratio: float = Field(1.5, gt=0, le=16, description="Hidden width of a subnet per channel of its input.")
+    clamp: float = Field(2.0, gt=0, le=10, description="Largest log scale of an affine coupling.")
+    position_channels: int = Field(
+        0, ge=0, le=1024, multiple_of=4, description="Channels of the position code that couplings see; 0: none."
+    )
+    likelihood_map: bool = Field(False, description="Count each position's log-determinant in the map (affine only).")
+    loss: Literal["nll", "log_sigmoid"] = Field("nll", description="Training objective of the flow.")
+    top_fraction: float = Field(0.02, gt=0, le=1, description="Share of the map that the image score averages over.")
+    segmentation: Literal["threshold", "nfa"] = Field(
+        "threshold",
+        description="Marked positions: map above the pixel threshold, or regions by their number of false detections.",
+    )
+    components: int = Field(10, ge=1, le=100, description="hgad: Gaussians per class.")
+    score: Literal["product", "likelihood"] = Field(
+        "product", description="hgad: likelihood map times entropy map, or the likelihood map alone."
+    )
+    latent_size: int = Field(256, ge=2, le=4096, description="vae-usf: dimensions of the latent.")
+    decoded_size: int = Field(
+        64, ge=16, le=512, multiple_of=16, description="vae-usf: side of the reconstructed picture, in pixels."
+    )
+    vae_score: Literal["both", "reconstruction", "latent"] = Field(
+        "both", description="vae-usf: an image's score: the likelihood of picture and latent, or of one of them."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name = values.get("name", "usf")
+        if not isinstance(name, str):
+            return values
+        preset = dict(PRESETS.get(name, {}))
+        if values.get("coupling") is None:
+            preset["coupling"] = "uniform" if name in ("usf", "vae-usf") else "affine"
+            values = {key: value for key, value in values.items() if key != "coupling"}
+        coupling = values.get("coupling", preset.get("coupling"))
+        if values.get("mix") is None:
+            preset["mix"] = "rotation" if name == "usf" else "lu" if coupling == "uniform" else MIXES.get(name, "lu")
+            values = {key: value for key, value in values.items() if key != "mix"}
+        if "pyramid" in preset and "image_size" in values and isinstance(values["image_size"], int):
+            size = values["image_size"]
+            preset["pyramid"] = tuple(size // (320 // part) for part in preset["pyramid"])
+        return {**preset, **values}
+
+    @model_validator(mode="after")
+    def _lists_agree(self) -> ModelConfig:
+        count = self.n_levels
+        if self.level_weights and len(self.level_weights) != count:
+            raise ValueError(
+                f"level_weights needs one number per level (got {len(self.level_weights)} for {count} levels)"
+            )
+        if not all(0 < weight < math.inf for weight in self.level_weights):
+            raise ValueError(f"level_weights must be above 0 and finite (got {list(self.level_weights)})")
+        if any(size not in (1, 3, 5) for pair in self.kernels for size in pair):
+            raise ValueError(f"kernels may be 1, 3 or 5 (got {list(self.kernels)})")
+        if any(size < 32 or self.image_size % size for size in self.pyramid):
+            raise ValueError(
+                f"pyramid sizes must divide image_size {self.image_size} and be 32 or more (got {list(self.pyramid)})"
+            )
+        if self.position_channels and any(size != 1 for pair in self.kernels for size in pair):
+            raise ValueError(f"position_channels needs kernels of 1 (got {list(self.kernels)})")
+        return self
+
+    @model_validator(mode="after")
+    def _nfa_needs_norms(self) -> ModelConfig:
+        if self.segmentation != "nfa":
+            return self
+        why = ""
+        if self.name in ("hgad", "vae-usf"):
+            why = f"a score made of the norms of standard normal latents, which {self.name} has not"
+        elif self.likelihood_map and self.coupling == "affine":
+            why = "a score without log-determinants: set coupling=uniform or likelihood_map=false"
+        if why:
+            raise ValueError(f"segmentation=nfa needs {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _vae_is_whole(self) -> ModelConfig:
+        if self.name != "vae-usf":
+            return self
+        if self.n_levels != 1:
+            raise ValueError(
+                f"vae-usf has one encoder: join its features in one level, as in 16+32 (got {self.levels})"
+            )
+        if self.image_size % self.decoded_size:
+            raise ValueError(f"decoded_size must divide image_size {self.image_size} (got {self.decoded_size})")
+        unused = {
+            "positions": self.positions,
+            "couplings=auto": self.couplings == "auto",
+            "position_channels": self.position_channels,
+            "level_weights": self.level_weights,
+            "loss=log_sigmoid": self.loss != "nll",
+        }
+        self._refuse(unused)
+        return self
+
+    @model_validator(mode="after")
+    def _hgad_has_its_own_parts(self) -> ModelConfig:
+        if self.name != "hgad":
+            return self
+        unused = {
+            "base=altub (its centres are learnt)": self.base != "normal",
+            "couplings=auto": self.couplings == "auto",
+            "level_weights": self.level_weights,
+            "loss=log_sigmoid (it is a part of its own)": self.loss != "nll",
+        }
+        self._refuse(unused)
+        return self
+
+    def _refuse(self, unused: dict[str, object]) -> None:
+        """Say which of the settings that this detector does not read were given."""
+        wrong = [key for key, given in unused.items() if given]
+        if wrong:
+            raise ValueError(f"{self.name} has no use for {', '.join(wrong)}")
+
+    @property
+    def n_levels(self) -> int:
+        """Number of scales: every level at every size of the pyramid."""
+        return len(self.levels) * max(1, len(self.pyramid))

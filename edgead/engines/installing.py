@@ -1,0 +1,112 @@
+"""Building an engine for this machine, and choosing among those that are there."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from pathlib import Path
+from typing import Literal
+
+from edgead.bundle import Bundle, file_digest
+from edgead.engines.fingerprint import (
+    ONNXRUNTIME,
+    EngineRecord,
+    Fingerprint,
+    PrecisionRecord,
+    TensorRTRecord,
+    machine_id,
+    write_record,
+)
+from edgead.engines.parity import compare_to_reference, require_parity
+from edgead.evaluation.compare import Comparison
+from edgead.storage import replace_folder, scratch_folder
+
+MODEL_FILE = "model.onnx"
+
+
+def build_onnxruntime(bundle: Bundle) -> EngineRecord:
+    """Build the fp32 engine for ONNX Runtime's CPU provider: the graph as it is optimised for this processor.
+
+    The engine is installed only after it reproduced the bundle's reference maps.
+
+    Raises:
+        EngineBuildError: If ONNX Runtime cannot write it.
+        CheckFailed: If its maps differ from the reference by more than `PARITY_LIMIT`, or a verdict flips.
+    """
+    from edgead.engines import onnx_runner, onnx_session
+
+    name = f"{ONNXRUNTIME}-fp32"
+    started = time.monotonic()
+    with scratch_folder(bundle.engines_path, name) as staging:
+        file = staging / MODEL_FILE
+        onnx_session.write_optimised(bundle.model_path, file)
+        with onnx_runner.OnnxRunner(file, threads=0, engine_name=name) as runner:
+            comparison = compare_to_reference(bundle, runner)
+        require_parity(comparison, name)
+        fingerprint = fingerprint_of(bundle, ONNXRUNTIME, onnx_session.version(), "fp32")
+        return install_engine(bundle, staging, file, fingerprint, comparison, time.monotonic() - started)
+
+
+def fingerprint_of(
+    bundle: Bundle,
+    backend: str,
+    backend_version: str,
+    precision: str,
+    gpu: str | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> Fingerprint:
+    """What an engine built now, here, of this bundle is bound to."""
+    return Fingerprint(
+        backend=backend,
+        backend_version=backend_version,
+        precision=precision,
+        bundle_digest=bundle.digest,
+        machine=machine_id(),
+        gpu=gpu,
+        device=device,
+    )
+
+
+def install_engine(
+    bundle: Bundle,
+    staging: Path,
+    file: Path,
+    fingerprint: Fingerprint,
+    comparison: Comparison,
+    build_s: float,
+    *,
+    request: str = "",
+    tensorrt: TensorRTRecord | None = None,
+    lower: PrecisionRecord | None = None,
+) -> EngineRecord:
+    """Write the record of a finished engine and give its folder the final name; an older engine is replaced.
+
+    Args:
+        bundle: Whose engine it is.
+        staging: The engine's folder under another name.
+        file: The engine's file in it.
+        fingerprint: What it is bound to.
+        comparison: With the bundle's reference images.
+        build_s: Seconds that the build took.
+        request: A digest of everything that was asked for.
+        tensorrt: What TensorRT needs to load it.
+        lower: Of an engine of lower precision.
+    """
+    record = EngineRecord(
+        fingerprint=fingerprint,
+        file=file.name,
+        sha256=file_digest(file),
+        built_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        build_s=round(build_s, 3),
+        size_mb=round(file.stat().st_size / 1e6, 3),
+        max_relative_difference=comparison.max_relative_difference,
+        verdict_flips=comparison.verdict_flips,
+        n_images=comparison.n_images,
+        request=request,
+        tensorrt=tensorrt,
+        lower=lower,
+    )
+    write_record(staging, record)
+    final = bundle.engines_path / f"{fingerprint.backend}-{fingerprint.precision}"
+    replace_folder(staging, final)
+    return record
