@@ -17,7 +17,8 @@ from pydantic import ValidationError
 import edgead
 from edgead.errors import BundleError
 from edgead.imaging import Image, resize
-from edgead.manifest import POOLED, SCHEMA_VERSION, ClassCalibration, Manifest, NfaRecord
+from edgead.manifest import POOLED, SCHEMA_VERSION, ClassThresholds, Manifest, NfaRecord
+from edgead.migration import upgrade_manifest
 from edgead.runner import CLASS_EXCLUDED
 from edgead.storage import atomic_path, replace_folder, storage_error, write_json
 
@@ -53,21 +54,21 @@ class Bundle:
     def image_size(self) -> tuple[int, int]:
         return self.manifest.preprocessing.image_size
 
-    def calibrated(self, calibration: dict[str, ClassCalibration], nfa: NfaRecord | None) -> Bundle:
+    def with_thresholds(self, thresholds: dict[str, ClassThresholds], nfa: NfaRecord | None) -> Bundle:
         """The same bundle with the thresholds of one of its engines."""
-        update = {"calibration": calibration, "nfa": nfa}
+        update = {"thresholds": thresholds, "nfa": nfa}
         return Bundle(self.path, self.manifest.model_copy(update=update), self.digest)
 
-    def calibration(self, class_name: str | None = None) -> ClassCalibration:
+    def thresholds(self, class_name: str | None = None) -> ClassThresholds:
         """Threshold and heatmap scale of a class; without a name, or for a single class, of all images."""
-        calibration = self.manifest.calibration
+        thresholds = self.manifest.thresholds
         name = class_name or POOLED
-        if name not in calibration:
+        if name not in thresholds:
             raise BundleError(
                 f"The bundle knows no class {name!r}; it has: {', '.join(self.manifest.classes)}.",
                 hint="Name one of these classes, or none.",
             )
-        return calibration[name]
+        return thresholds[name]
 
     def class_bias(self, class_names: Sequence[str | None]) -> NDArray[np.float32] | None:
         """What the graph's input `class_bias` `(N, K)` says about images of these classes; None = unknown.
@@ -221,7 +222,7 @@ def _parse_manifest(path: Path, raw: bytes) -> Manifest:
             hint="Update edgead on this machine.",
         )
     try:
-        manifest = Manifest.model_validate(content)
+        manifest = Manifest.model_validate(upgrade_manifest(content))
     except ValidationError as error:
         lines = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise BundleError(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import edgead
 from edgead.heatmap import HeatmapScale
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 POOLED = "all"
 
 
@@ -46,7 +46,7 @@ class ThresholdRecord(_Record):
     n_images: int
 
 
-class ClassCalibration(_Record):
+class ClassThresholds(_Record):
     """Scores of held-out good images of one class and what follows from them.
 
     `scores` and `map_maxima` (the largest map value of each image) are kept so that the rate can be changed
@@ -78,7 +78,7 @@ class LevelNorm(_Record):
     good_mean: float
 
 
-class NfaCalibration(_Record):
+class NfaThreshold(_Record):
     """How often good images of one class show any region, as a limit of the number of false detections.
 
     `smallest` (the smallest log10 number of false detections on each held-out good image) is kept so that the rate can
@@ -94,7 +94,7 @@ class NfaRecord(_Record):
 
     rule: Literal["published", "complete"] = Field(description="Which of nested regions is kept.")
     levels: tuple[LevelNorm, ...]
-    calibration: dict[str, NfaCalibration] = Field(description="Per class, and `all` for an unknown class.")
+    thresholds: dict[str, NfaThreshold] = Field(description="Per class, and `all` for an unknown class.")
 
 
 class Parity(_Record):
@@ -137,7 +137,7 @@ class Manifest(_Record):
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     graph: GraphIO
-    calibration: dict[str, ClassCalibration] = Field(description="Per class, and `all` for an unknown class.")
+    thresholds: dict[str, ClassThresholds] = Field(description="Per class, and `all` for an unknown class.")
     nfa: NfaRecord | None = Field(None, description="Segmentation of its own; without it, the pixel threshold's.")
     parity: Parity
     cost: Cost

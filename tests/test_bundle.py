@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from edgead.bundle import CALIBRATION, MANIFEST, MODEL, REFERENCE, WEIGHTS, file_digest, open_bundle, write_bundle
 from edgead.errors import BundleError, StorageError
-from edgead.manifest import SCHEMA_VERSION, ClassCalibration
+from edgead.manifest import SCHEMA_VERSION, ClassThresholds
 
 pytest.importorskip("torch")
 from .tiny import make_bundle, make_files, make_manifest
@@ -49,13 +49,13 @@ def test_round_trip(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "bundle").iterdir()} == {MANIFEST, *FILES}
 
 
-def test_calibration_by_class(tmp_path: Path) -> None:
+def test_thresholds_by_class(tmp_path: Path) -> None:
     """Without a name the pooled values are given; an unknown class names the known ones."""
     bundle = make_bundle(tmp_path / "bundle")
-    assert bundle.calibration() == bundle.calibration("part")
-    assert bundle.calibration().heatmap_scale.threshold == 2.0
+    assert bundle.thresholds() == bundle.thresholds("part")
+    assert bundle.thresholds().heatmap_scale.threshold == 2.0
     with pytest.raises(BundleError, match="no class 'bolt'; it has: part"):
-        bundle.calibration("bolt")
+        bundle.thresholds("bolt")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -95,7 +95,7 @@ def test_folders_that_are_no_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema_version=SCHEMA_VERSION + 1), "bundle schema 2.*reads up to 1"),
+        (lambda m: m.update(schema_version=SCHEMA_VERSION + 1), "bundle schema 3.*reads up to 2"),
         (lambda m: m.update(schema_version="1"), "no schema_version"),
         (lambda m: m.pop("schema_version"), "no schema_version"),
         (lambda m: m.pop("graph"), "graph: Field required"),
@@ -152,10 +152,10 @@ def test_a_bundle_may_be_reached_through_a_link(tmp_path: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
     """A threshold of NaN would silence every alarm."""
-    record = make_manifest().calibration["part"].model_dump()
+    record = make_manifest().thresholds["part"].model_dump()
     record["threshold"]["value"] = float("nan")
     with pytest.raises(ValidationError, match="finite"):
-        ClassCalibration.model_validate(record)
+        ClassThresholds.model_validate(record)
 
 
 def test_replacing_takes_the_whole_old_bundle_away(tmp_path: Path) -> None:

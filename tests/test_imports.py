@@ -22,10 +22,10 @@ ALLOWED = {
     "kernel": {"kernel"},
     "config": {"kernel"},
     "data": {"kernel"},
-    "evaluation": {"kernel", "data"},
+    "evaluation": {"kernel"},
     "flows": {"kernel"},
     "models": {"kernel", "config", "flows"},
-    "train": {"kernel", "config", "data", "evaluation", "flows", "models"},
+    "train": {"kernel", "evaluation", "flows", "models"},
     "precision": {"kernel", "engines"},
     "export": {"kernel", "flows", "models", "precision"},
     "engines": {"kernel", "evaluation"},
@@ -35,6 +35,16 @@ ALLOWED = {
     "line": {"kernel", "config", "evaluation", "stream", "web"},
     "commands": {"kernel", "config", "data", "evaluation", "engines", "precision", "builder", "stream", "line"},
     "cli": {"kernel", "config", "commands"},
+}
+# the rooms inside `stream`: what each may import from the others; `flat` is the core, the modules without a room
+STREAM = {
+    "flat": {"sources", "consumers", "monitoring"},
+    "sources": {"flat"},
+    "spool": {"flat"},
+    "delivery": {"spool"},
+    "consumers": {"flat", "spool"},
+    "monitoring": {"flat", "consumers"},
+    "alarms": {"flat", "consumers"},
 }
 FRONT = ("cli", "terminal", "__main__")
 
@@ -76,6 +86,7 @@ def test_the_walk_sees_the_code() -> None:
     """The modules and a few imports that must be there are found: the checks below are not about nothing."""
     assert len(MODULES) > 60
     assert {part_of(module) for module in MODULES} == set(ALLOWED)
+    assert {room_of(module) for module in MODULES if part_of(module) == "stream"} == set(STREAM)
     assert "edgead.models.level" in own_imports("edgead.models.detector", deep=False)
     assert "edgead.models.zoo" in own_imports("edgead.commands.train", deep=True)
     assert "edgead.models.zoo" not in own_imports("edgead.commands.train", deep=False)
@@ -97,6 +108,21 @@ def test_only_commands_bring_the_sides_together(module: str) -> None:
     part = part_of(module)
     for name in own_imports(module, deep=True):
         assert part_of(name) in ALLOWED[part] | {part}, f"{module} imports {name}"
+
+
+def room_of(module: str) -> str:
+    """The package of a module inside `stream`; `flat` for a module directly in it."""
+    names = module.split(".")
+    return names[2] if len(names) > 2 and (PACKAGE / "stream" / names[2]).is_dir() else "flat"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) == "stream"])
+def test_rooms_of_the_stream_stay_apart(module: str) -> None:
+    """Inside `stream`, even in a function, a room imports only from the rooms that its table allows."""
+    room = room_of(module)
+    for name in own_imports(module, deep=True):
+        if part_of(name) == "stream":
+            assert room_of(name) in STREAM[room] | {room}, f"{module} imports {name}"
 
 
 def test_there_are_no_cycles() -> None:

@@ -18,7 +18,7 @@ from edgead.config.model import ModelConfig
 from edgead.data.synthetic.make import write_dataset
 from edgead.manifest import (
     POOLED,
-    ClassCalibration,
+    ClassThresholds,
     Cost,
     GraphIO,
     Manifest,
@@ -111,7 +111,7 @@ def write_parts_and_weights(folder: Path, n_train: int) -> Path:
 def make_manifest(map_size: tuple[int, int] = (4, 4), config: dict[str, Any] | None = None) -> Manifest:
     """A manifest with small, valid values."""
     threshold = ThresholdRecord(value=1.0, false_alarm_rate=0.01, certified=True, interval=None, n_images=8)
-    calibration = ClassCalibration(
+    thresholds = ClassThresholds(
         scores=(0.1, 0.2),
         map_maxima=(0.3, 0.4),
         threshold=threshold,
@@ -124,7 +124,7 @@ def make_manifest(map_size: tuple[int, int] = (4, 4), config: dict[str, Any] | N
         classes=("part",),
         preprocessing=Preprocessing(image_size=(SIDE, SIDE), white_level=255),
         graph=GraphIO(map_size=map_size),
-        calibration={POOLED: calibration, "part": calibration},
+        thresholds={POOLED: thresholds, "part": thresholds},
         parity=Parity(folded_vs_unfolded=1e-7, onnx_vs_unfolded=1e-6, n_images=2, verdict_flips=0),
         cost=Cost(multiply_adds=1, flow_multiply_adds_unfolded=1, flow_multiply_adds_folded=1, parameters=1),
         provenance=Provenance(

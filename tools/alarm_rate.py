@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"| {row.n_certified} of {options.splits} |"
         )
     print("\n| threshold | good images | detected | with many more | alarms/h (95 %) |\n|---|---|---|---|---|")
-    for line in cost_lines(scores, bundle.calibration().threshold.false_alarm_rate, options.per_hour, paces):
+    for line in cost_lines(scores, bundle.thresholds().threshold.false_alarm_rate, options.per_hour, paces):
         print(line)
 
 
@@ -221,9 +221,9 @@ def replay(scores: Scores, calibrate: Calibrate, fps: float, splits: int) -> Rep
     rates, detected, n_certified = np.empty(splits), np.empty(splits), 0
     for i in range(splits):
         order = rng.permutation(n)
-        calibration, seen = scores.good[order[: n // 2]], scores.good[order[n // 2 :]]
-        promise = calibrate(calibration, rng)
-        rules = rules_at(calibration[:, 0], promise.threshold.value)
+        held_out, seen = scores.good[order[: n // 2]], scores.good[order[n // 2 :]]
+        promise = calibrate(held_out, rng)
+        rules = rules_at(held_out[:, 0], promise.threshold.value)
         stream = stream_of(seen, STREAM_FRAMES, rng)
         rates[i] = alerts_in(stream.tolist(), rules, fps) * HOUR_S * fps / STREAM_FRAMES
         detected[i] = scores.detection_rate(promise.threshold.value)

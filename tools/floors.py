@@ -115,7 +115,7 @@ def _floors(folder: Path, settings: list[str]) -> dict[str, float]:
     test = find_dataset(folder).test
     white_level = data.scan.white_level
     fit = _features(backbone, (*split.fit, *split.early_stop), size, white_level)
-    rest = _features(backbone, split.calibration, size, white_level)
+    rest = _features(backbone, split.threshold, size, white_level)
     unseen = _features(backbone, test, size, white_level)
     labels = [sample.gt_label for sample in test]
     every = {stride: torch.cat([fit[stride], rest[stride]]) for stride in fit}

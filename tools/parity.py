@@ -26,7 +26,7 @@ def main(bundle_path: Path, data: Path) -> int:
     model = load_model(bundle)
     place = (model, bundle.image_size, torch.device("cpu"))
     unfolded, folded = TorchRunner(model, *place), TorchRunner(DeployedModel(model), *place)
-    threshold = bundle.calibration().threshold.value
+    threshold = bundle.thresholds().threshold.value
     test = find_dataset(data, need_train=False).test
     against_folded: list[Comparison] = []
     against_onnx: list[Comparison] = []

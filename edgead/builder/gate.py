@@ -12,7 +12,7 @@ from edgead.bundle import Bundle
 from edgead.engines.fingerprint import GateRecord
 from edgead.evaluation.metrics import auroc
 from edgead.imaging import Image
-from edgead.manifest import POOLED, ClassCalibration
+from edgead.manifest import POOLED, ClassThresholds
 from edgead.runner import Runner
 
 TIMED_RUNS = 15
@@ -61,7 +61,7 @@ def judge(
     reference: GateScores,
     engine: GateScores,
     bundle: Bundle,
-    own: dict[str, ClassCalibration],
+    own: dict[str, ClassThresholds],
     max_drop: float,
     *,
     is_labelled: bool,
@@ -86,7 +86,7 @@ def judge(
         max_drop=max_drop,
         score_correlation=spearman(*both),
         false_alarm_rate=float(np.mean(engine.held_out > own[POOLED].threshold.value)),
-        false_alarm_rate_before=float(np.mean(engine.held_out > bundle.calibration().threshold.value)),
+        false_alarm_rate_before=float(np.mean(engine.held_out > bundle.thresholds().threshold.value)),
     )
 
 

@@ -61,7 +61,7 @@ def calibration_images(
             hint="Add good images, or leave out --calib: the bundle carries some.",
         )
     scores = scores_of(reference, images)
-    threshold = bundle.calibration().threshold.value
+    threshold = bundle.thresholds().threshold.value
     outliers = [(name, score) for name, score in zip(names, scores, strict=True) if score > threshold]
     if len(outliers) > MANY_OUTLIERS * len(images):
         raise DataError(

@@ -18,7 +18,7 @@ import edgead
 from edgead.builder.backends import Backend
 from edgead.builder.gate import GateImages, GateScores, judge, score_images, time_in_turns
 from edgead.builder.images import CalibrationImages, calibration_images, gate_images, pseudo_defective
-from edgead.builder.thresholds import Batch, calibrate_runner
+from edgead.builder.thresholds import Batch, thresholds_from_runner
 from edgead.bundle import Bundle
 from edgead.data.folders import is_image
 from edgead.engines.fingerprint import TENSORRT, EngineRecord, GateRecord, LayerRecord, PrecisionRecord
@@ -26,7 +26,7 @@ from edgead.engines.installing import fingerprint_of, install_engine
 from edgead.engines.opening import REFERENCE, open_engine
 from edgead.engines.parity import compare_to_reference
 from edgead.errors import CheckFailed
-from edgead.manifest import ClassCalibration, NfaRecord
+from edgead.manifest import ClassThresholds, NfaRecord
 from edgead.precision.cost import node_multiply_adds
 from edgead.precision.fp16 import all_activations, float32_nodes, half_between_integers, to_fp16
 from edgead.precision.int8 import Int8Options
@@ -77,7 +77,7 @@ class _Candidate:
 class _Judged:
     runner: Runner
     gate: GateRecord
-    calibration: dict[str, ClassCalibration]
+    thresholds: dict[str, ClassThresholds]
     nfa: NfaRecord | None
 
 
@@ -126,7 +126,7 @@ def build_lower(bundle: Bundle, backend: Backend, options: LowerOptions, progres
             )  # fmt: skip
             with judged.runner as runner:
                 comparison = compare_to_reference(
-                    bundle.calibrated(judged.calibration, judged.nfa), runner, shipped=bundle
+                    bundle.with_thresholds(judged.thresholds, judged.nfa), runner, shipped=bundle
                 )
                 reference_ms, engine_ms = time_in_turns(reference, runner, images.good[0])
             if engine_ms > reference_ms:
@@ -141,7 +141,7 @@ def build_lower(bundle: Bundle, backend: Backend, options: LowerOptions, progres
                 images=ranges.names,
                 reference_ms=round(reference_ms, 3),
                 engine_ms=round(engine_ms, 3),
-                calibration=judged.calibration,
+                thresholds=judged.thresholds,
                 nfa=judged.nfa,
             )
             fingerprint = fingerprint_of(
@@ -321,15 +321,15 @@ def _judge(
 ) -> _Judged:
     scores = score_images(runner, images)
     manifest = bundle.manifest
-    calibration, nfa = calibrate_runner(
+    thresholds, nfa = thresholds_from_runner(
         runner,
         _held_out_batches(images),
         len(images.held_out),
         classes=manifest.classes,
         knows_classes=manifest.graph.class_bias is not None,
         norms=[(level.output, level.channels) for level in manifest.nfa.levels] if manifest.nfa else [],
-        false_alarm_rate=bundle.calibration().threshold.false_alarm_rate,
+        false_alarm_rate=bundle.thresholds().threshold.false_alarm_rate,
         progress=Silent(),
     )
-    gate = judge(truth, scores, bundle, calibration, max_drop, is_labelled=images.is_labelled)
-    return _Judged(runner, gate, calibration, nfa)
+    gate = judge(truth, scores, bundle, thresholds, max_drop, is_labelled=images.is_labelled)
+    return _Judged(runner, gate, thresholds, nfa)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import class_bias
-from edgead.evaluation.segmentation import calibrate_nfa
-from edgead.evaluation.threshold import calibrate_class
-from edgead.manifest import POOLED, ClassCalibration, NfaRecord
+from edgead.evaluation.segmentation import nfa_thresholds
+from edgead.evaluation.threshold import class_thresholds
+from edgead.manifest import POOLED, ClassThresholds, NfaRecord
 from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
 
@@ -18,7 +18,7 @@ ORDINARY_QUANTILE = 0.95
 Batch = tuple[NDArray[np.uint8], Sequence[str]]
 
 
-def calibrate_runner(
+def thresholds_from_runner(
     runner: Runner,
     batches: Iterable[Batch],
     n_images: int,
@@ -28,7 +28,7 @@ def calibrate_runner(
     norms: Sequence[tuple[str, int]],
     false_alarm_rate: float,
     progress: Progress,
-) -> tuple[dict[str, ClassCalibration], NfaRecord | None]:
+) -> tuple[dict[str, ClassThresholds], NfaRecord | None]:
     """Thresholds per class and of all, and the segmentation of a model that gives norms.
 
     A model that knows classes is told the class for the thresholds of a class, not for those of all.
@@ -61,14 +61,14 @@ def calibrate_runner(
         names += class_names
         progress.update("Threshold", len(names), n_images)
 
-    def calibrated(values: NDArray[np.float64]) -> ClassCalibration:
-        return calibrate_class(values[:, 0], values[:, 1], float(np.median(values[:, 2])), false_alarm_rate)
+    def thresholds_of(values: NDArray[np.float64]) -> ClassThresholds:
+        return class_thresholds(values[:, 0], values[:, 1], float(np.median(values[:, 2])), false_alarm_rate)
 
     of_class = np.array(names)
-    calibration = {POOLED: calibrated(unknown), **{name: calibrated(known[of_class == name]) for name in classes}}
+    thresholds = {POOLED: thresholds_of(unknown), **{name: thresholds_of(known[of_class == name]) for name in classes}}
     if not norms:
-        return calibration, None
-    return calibration, calibrate_nfa([np.concatenate(found) for found in maps], list(norms), names, false_alarm_rate)
+        return thresholds, None
+    return thresholds, nfa_thresholds([np.concatenate(found) for found in maps], list(norms), names, false_alarm_rate)
 
 
 def _summaries(outputs: Outputs) -> NDArray[np.float32]:

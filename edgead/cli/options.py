@@ -52,9 +52,9 @@ def load(path: Path | None, assignments: list[str] | None, options: dict[str, An
 def open_engine_of(path: Path | None, engine: str | None, settings: Config) -> Iterator[tuple[Bundle, Runner]]:
     from edgead.bundle import open_bundle
     from edgead.commands.training.runs import default_bundle
-    from edgead.engines.opening import open_calibrated
+    from edgead.engines.opening import open_with_thresholds
 
-    opened, bundle = open_calibrated(
+    opened, bundle = open_with_thresholds(
         open_bundle(path or default_bundle()), engine, threads=settings.engine.threads, device=settings.engine.device,
         on_note=lambda text: typer.echo(f"note: {text}", err=True),
     )  # fmt: skip

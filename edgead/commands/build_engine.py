@@ -71,7 +71,7 @@ class BuiltEngine:
             values["layers"] = [layer.model_dump() for layer in record.lower.layers]
             values["coverage"] = record.lower.coverage
             values["reference_ms"], values["engine_ms"] = record.lower.reference_ms, record.lower.engine_ms
-            values["thresholds"] = {n: c.threshold.value for n, c in record.lower.calibration.items()}
+            values["thresholds"] = {n: c.threshold.value for n, c in record.lower.thresholds.items()}
         return values
 
 

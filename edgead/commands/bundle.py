@@ -7,7 +7,7 @@ from pathlib import Path
 from edgead.bundle import ENGINES, Bundle, open_bundle
 from edgead.engines.opening import present_engines
 from edgead.evaluation.threshold import images_to_certify
-from edgead.manifest import NfaCalibration, ThresholdRecord
+from edgead.manifest import NfaThreshold, ThresholdRecord
 
 
 def bundle_facts(path: Path) -> list[tuple[str, str]]:
@@ -29,9 +29,9 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
         ("trained", f"{provenance.created_at} on {provenance.data_root}, seed {provenance.seed}"),
         ("images", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in provenance.n_images.items())),
     ]
-    facts += [(f"threshold {name}", _threshold_text(bundle, name)) for name in manifest.calibration]
+    facts += [(f"threshold {name}", _threshold_text(bundle, name)) for name in manifest.thresholds]
     if manifest.nfa is not None:
-        facts += [(f"regions {name}", _nfa_text(part)) for name, part in manifest.nfa.calibration.items()]
+        facts += [(f"regions {name}", _nfa_text(part)) for name, part in manifest.nfa.thresholds.items()]
     facts += [
         (
             "parity",
@@ -60,11 +60,11 @@ def folder_mb(path: Path) -> float:
 
 
 def _threshold_text(bundle: Bundle, name: str) -> str:
-    return _promise_text(bundle.manifest.calibration[name].threshold, "false alarms")
+    return _promise_text(bundle.manifest.thresholds[name].threshold, "false alarms")
 
 
-def _nfa_text(calibration: NfaCalibration) -> str:
-    record = calibration.log_epsilon
+def _nfa_text(threshold: NfaThreshold) -> str:
+    record = threshold.log_epsilon
     return f"log10 number of false detections below {_promise_text(record, 'good images with any marked region')}"
 
 

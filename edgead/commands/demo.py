@@ -14,7 +14,7 @@ from edgead.commands.train import TrainResult, train
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.data.synthetic.make import write_dataset
-from edgead.engines.opening import open_calibrated
+from edgead.engines.opening import open_with_thresholds
 from edgead.errors import ConfigError
 from edgead.progress import Progress
 from edgead.stream.monitoring.meter import StreamSummary
@@ -69,7 +69,9 @@ def demo(config: Config, progress: Progress, *, out: Path, part: str) -> DemoRes
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": data})})
     training = train(config, progress, out=None, runs=out / "runs", resume=False)
     engine = build_engine(training.bundle, "fp32", "auto", progress)
-    opened, bundle = open_calibrated(training.bundle, engine.name, threads=config.engine.threads, on_note=progress.note)
+    opened, bundle = open_with_thresholds(
+        training.bundle, engine.name, threads=config.engine.threads, on_note=progress.note
+    )
     with opened as runner:
         evaluation = evaluate_bundle(bundle, runner, data, progress, false_alarm_rate=None, report=out / "report")
         summary = _watch(config, bundle, runner, out, part, progress)

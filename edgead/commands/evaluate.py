@@ -21,7 +21,7 @@ from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
 from edgead.evaluation.report import Report, write_report
 from edgead.evaluation.segmentation import NfaSegmenter, SegmentationKind, segmenter_of
 from edgead.evaluation.threshold import at_rate
-from edgead.manifest import POOLED, ClassCalibration
+from edgead.manifest import POOLED, ClassThresholds
 from edgead.prediction import Segmentation
 from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
@@ -105,28 +105,28 @@ def evaluate_bundle(
             f"{data} has no labelled test images (seen: {dataset.layout}).",
             hint="Give a folder with test/good and test/<defect>, or with good/ and <defect>/.",
         )
-    calibration = {
+    thresholds = {
         name: record if false_alarm_rate is None else at_rate(record, false_alarm_rate)
-        for name, record in bundle.manifest.calibration.items()
+        for name, record in bundle.manifest.thresholds.items()
     }
     kind = _segmentation_kind(bundle, segmentation)
     knows_classes = bundle.manifest.graph.class_bias is not None
-    thresholds = {name: record.threshold.value for name, record in calibration.items()}
+    values = {name: record.threshold.value for name, record in thresholds.items()}
     nfa = bundle.manifest.nfa if kind == "nfa" else None
-    segmenters = {name: segmenter_of(nfa, name, false_alarm_rate) for name in nfa.calibration} if nfa else {}
-    scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, calibration, segmenters)
+    segmenters = {name: segmenter_of(nfa, name, false_alarm_rate) for name in nfa.thresholds} if nfa else {}
+    scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, thresholds, segmenters)
     images, broken = _score(scorer, dataset.test, progress)
     for path, reason in broken[:5]:
         progress.note(f"Left out {path}: {reason}")
     if not images:
         raise DataError(f"None of the {len(dataset.test)} test images in {data} can be read.")
     if knows_classes and class_mode == "none":
-        thresholds = {POOLED: thresholds[POOLED]}
-    result = evaluate(images, thresholds, read_mask, engine=runner.engine_name)
+        values = {POOLED: values[POOLED]}
+    result = evaluate(images, values, read_mask, engine=runner.engine_name)
     page = None
     if report is not None:
         page = report / REPORT_FILE
-        write_report(page, _report(bundle, runner, data, result, images, calibration, kind))
+        write_report(page, _report(bundle, runner, data, result, images, thresholds, kind))
     aligned = measure_alignment(bundle, data, progress) if alignment else None
     accuracy = scorer.n_right / len(images) if knows_classes else None
     return Evaluation(result, kind, page, tuple(broken), class_mode if knows_classes else None, accuracy, aligned)
@@ -140,7 +140,7 @@ class _Scorer:
         bundle: Of the engine.
         runner: Open.
         class_mode: None for a model that cannot be told the class.
-        calibration: Per class, and `all`.
+        thresholds: Per class, and `all`.
         segmenters: Likewise, where the segmentation is not that of the pixel threshold.
         n_right: Images whose class was predicted right so far.
     """
@@ -148,14 +148,14 @@ class _Scorer:
     bundle: Bundle
     runner: Runner
     class_mode: ClassMode | None
-    calibration: Mapping[str, ClassCalibration]
+    thresholds: Mapping[str, ClassThresholds]
     segmenters: Mapping[str, NfaSegmenter]
     n_right: int = 0
 
     def score(self, batch: NDArray[np.uint8], class_names: Sequence[str]) -> tuple[Outputs, list[str]]:
-        """Outputs of a batch, and the name of the calibration that each image is judged by."""
+        """Outputs of a batch, and the name of the class whose thresholds judge each image."""
         if self.class_mode is None:
-            return self.runner.infer(batch), [name if name in self.calibration else POOLED for name in class_names]
+            return self.runner.infer(batch), [name if name in self.thresholds else POOLED for name in class_names]
         if self.class_mode == "given":
             outputs = self.runner.infer(batch, self.bundle.class_bias(class_names))
         else:
@@ -168,14 +168,14 @@ class _Scorer:
         return outputs, list(class_names) if self.class_mode == "given" else [POOLED] * len(batch)
 
     def own_threshold(self, name: str) -> float | None:
-        """The image threshold of a calibration, where it need not be that of the image's class."""
-        return self.calibration[name].threshold.value if self.class_mode == "predicted" else None
+        """The image threshold of a class, where it need not be that of the image's class."""
+        return self.thresholds[name].threshold.value if self.class_mode == "predicted" else None
 
     def segmentation(self, outputs: Outputs, index: int, name: str) -> Segmentation:
         """What is marked automatically on an image of the batch."""
         if self.segmenters:
             return self.segmenters[name].segment(outputs, index)
-        return Segmentation(outputs["anomaly_map"][index].copy(), self.calibration[name].pixel_threshold.value)
+        return Segmentation(outputs["anomaly_map"][index].copy(), self.thresholds[name].pixel_threshold.value)
 
 
 def _segmentation_kind(bundle: Bundle, wanted: SegmentationKind | None) -> SegmentationKind:
@@ -233,7 +233,7 @@ def _report(
     data: Path,
     result: EvaluationResult,
     images: list[ScoredImage],
-    calibration: dict[str, ClassCalibration],
+    thresholds: dict[str, ClassThresholds],
     segmentation: SegmentationKind,
 ) -> Report:
     manifest = bundle.manifest
@@ -247,4 +247,4 @@ def _report(
         "edgead": manifest.edgead_version,
     }
     read = partial(read_image, white_level=manifest.preprocessing.white_level)
-    return Report(f"Evaluation of {', '.join(result.classes)}", facts, result, images, calibration, read, read_mask)
+    return Report(f"Evaluation of {', '.join(result.classes)}", facts, result, images, thresholds, read, read_mask)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.builder.thresholds import Batch, calibrate_runner
+from edgead.builder.thresholds import Batch, thresholds_from_runner
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, open_bundle, write_bundle
 from edgead.data.dataset import spread
 from edgead.errors import CheckFailed
@@ -63,7 +63,7 @@ def export(run: Path, progress: Progress) -> ExportResult:
         deployed = DeployedModel(model)
         cost = _write_graph(files[MODEL], deployed, old.image_size)
         parity, outputs = _check_parity(
-            model, deployed, files[MODEL], reference["images"], old.calibration().threshold.value
+            model, deployed, files[MODEL], reference["images"], old.thresholds().threshold.value
         )
         files[REFERENCE] = folder / REFERENCE
         _save_reference(files[REFERENCE], reference["images"], outputs)
@@ -77,9 +77,9 @@ def export(run: Path, progress: Progress) -> ExportResult:
 def write_trained_bundle(
     path: Path, model: Detector, data: TrainingData, config: Config, provenance: Provenance, progress: Progress
 ) -> Bundle:
-    """Export, check, calibrate on the held-out good images and write the bundle.
+    """Export, check, set the thresholds from held-out good images, and write the bundle.
 
-    The calibration scores come from the exported graph itself, not from the cached features it was trained on.
+    The scores behind the thresholds come from the exported graph itself, not from the cached features it was trained on.
 
     Args:
         path: The bundle's folder.
@@ -105,10 +105,10 @@ def write_trained_bundle(
         deployed = DeployedModel(model)
         cost = _write_graph(files[MODEL], deployed, data.image_size)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:
-            calibration, nfa = calibrate_runner(
+            thresholds, nfa = thresholds_from_runner(
                 runner,
                 _batches(data),
-                len(data.split.calibration),
+                len(data.split.threshold),
                 classes=data.classes,
                 knows_classes=model.n_classes > 0,
                 norms=list(zip(names, model.flow.latent_channels, strict=True)) if (names := model.norm_names) else [],
@@ -116,16 +116,16 @@ def write_trained_bundle(
                 progress=progress,
             )
         images = _reference_images(data, config)
-        parity, outputs = _check_parity(model, deployed, files[MODEL], images, calibration[POOLED].threshold.value)
+        parity, outputs = _check_parity(model, deployed, files[MODEL], images, thresholds[POOLED].threshold.value)
         progress.note(parity_text(parity))
         _save_reference(files[REFERENCE], images, outputs)
-        _save_calibration(files[CALIBRATION], data, config)
+        _save_good_images(files[CALIBRATION], data, config)
         manifest = Manifest(
             model=config.model.name,
             classes=data.classes,
             preprocessing=Preprocessing(image_size=data.image_size, white_level=data.scan.white_level),
             graph=GraphIO(map_size=model.head.size, class_bias="class_bias" if model.n_classes else None),
-            calibration=calibration,
+            thresholds=thresholds,
             nfa=nfa,
             parity=parity,
             cost=cost,
@@ -214,10 +214,10 @@ def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
     return np.stack(images)
 
 
-def _save_calibration(path: Path, data: TrainingData, config: Config) -> None:
+def _save_good_images(path: Path, data: TrainingData, config: Config) -> None:
     """Images for the device: those that ranges come from, and those that training did not see."""
     arrays = {"images": np.stack([data.read(s) for s in spread(data.split.fit, config.train.calibration_images)])}
-    if held_out := spread(data.split.calibration, config.train.held_out_images):
+    if held_out := spread(data.split.threshold, config.train.held_out_images):
         arrays["held_out"] = np.stack([data.read(sample) for sample in held_out])
         arrays["held_out_classes"] = np.array([data.classes.index(s.class_name) for s in held_out], np.int32)
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
@@ -225,7 +225,7 @@ def _save_calibration(path: Path, data: TrainingData, config: Config) -> None:
 
 def _batches(data: TrainingData) -> Iterator[Batch]:
     """The held-out images, with their classes."""
-    samples = data.split.calibration
+    samples = data.split.threshold
     for start in range(0, len(samples), BATCH):
         part = samples[start : start + BATCH]
         yield np.stack([data.read(sample) for sample in part]), [sample.class_name for sample in part]

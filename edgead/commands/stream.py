@@ -19,7 +19,7 @@ from edgead.line.alert_station import AlertStation
 from edgead.line.cameras import make_cameras
 from edgead.line.dashboard import Dashboard
 from edgead.line.kept_thresholds import restore_thresholds, threshold_settings
-from edgead.manifest import ClassCalibration
+from edgead.manifest import ClassThresholds
 from edgead.progress import Progress, Silent
 from edgead.runner import Runner
 from edgead.stream.alarms.alarm_keeper import AlarmKeeper
@@ -92,7 +92,7 @@ def stream(
     if outputs.alerts_dir is not None:
         settings = threshold_settings(cameras, config, false_alarm_rate, false_alarms_per_hour)
         memory = ThresholdMemory(outputs.alerts_dir, bundle.digest, runner.engine_name, settings)
-        scales = {one.name: bundle.calibration(one.class_name).heatmap_scale for one in cameras}
+        scales = {one.name: bundle.thresholds(one.class_name).heatmap_scale for one in cameras}
         restore_thresholds(memory, settings, made, scales, wishes, progress)
     control = Control()
     keeper = AlarmKeeper(
@@ -129,7 +129,7 @@ def stream(
         return run_stream(
             made,
             Detector(runner, image_size=bundle.image_size),
-            [*sinks, *_pictures(made[0], bundle.calibration(cameras[0].class_name), outputs, config, stop)],
+            [*sinks, *_pictures(made[0], bundle.thresholds(cameras[0].class_name), outputs, config, stop)],
             RunOptions(
                 queue_size=config.stream.queue_size,
                 fallback_fps=config.stream.record_fps,
@@ -144,11 +144,11 @@ def stream(
 
 
 def _pictures(
-    camera: Camera, calibration: ClassCalibration, outputs: StreamOutputs, config: Config, stop: threading.Event
+    camera: Camera, thresholds: ClassThresholds, outputs: StreamOutputs, config: Config, stop: threading.Event
 ) -> list[Sink]:
     """The recording and the window of the only camera."""
     zones = [polygon for watch in camera.watches for polygon in (*watch.shape.include, *watch.shape.exclude)]
-    annotator = Annotator(calibration.heatmap_scale, opacity=config.stream.opacity, zones=zones)
+    annotator = Annotator(thresholds.heatmap_scale, opacity=config.stream.opacity, zones=zones)
     sinks: list[Sink] = []
     if outputs.record is not None:
         sinks.append(Recorder(outputs.record, annotator.draw))

@@ -314,7 +314,7 @@ def _provenance(config: Config, data: TrainingData, metrics: dict[str, float]) -
         n_images={
             "fit": len(split.fit),
             "early_stop": len(split.early_stop),
-            "calibration": len(split.calibration),
+            "threshold": len(split.threshold),
             "left_out": len(data.scan.broken),
         },
         seed=config.train.seed,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from edgead.config.root import Config
 from edgead.config.section import Section
 from edgead.errors import ConfigError
+from edgead.migration import upgrade_settings
 
 DEFAULT_CONFIG = Path("edgead.yaml")
 INCLUDE = "include"
@@ -36,7 +37,7 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
     for key, value in overrides.items():
         _set_dotted(values, key, value)
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(upgrade_settings(values))
     except ValidationError as error:
         where = str(path) if path is not None else "the options"
         lines = [f"{_dotted(item['loc'])}: {item['msg']}{_given(item)}" for item in error.errors()]

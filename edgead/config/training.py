@@ -17,7 +17,7 @@ class DataConfig(Section):
     early_stop_fraction: float = Field(
         0.08, gt=0, lt=0.5, description="Share of the good images that decides when to stop."
     )
-    calibration_fraction: float = Field(
+    threshold_fraction: float = Field(
         0.12, gt=0, lt=0.5, description="Share of the good images kept for the threshold."
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgead.data.dataset import Sample
 from edgead.errors import DataError
 
-MIN_EARLY_STOP, MIN_CALIBRATION = 1, 5
+MIN_EARLY_STOP, MIN_THRESHOLD_IMAGES = 1, 5
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class Split:
     Attributes:
         fit: What the model learns from.
         early_stop: What says when to stop.
-        calibration: What the threshold comes from, never seen before.
+        threshold: Images that the threshold comes from; nothing else sees them.
     """
 
     fit: tuple[Sample, ...]
     early_stop: tuple[Sample, ...]
-    calibration: tuple[Sample, ...]
+    threshold: tuple[Sample, ...]
 
 
 def split_good(
     samples: Sequence[Sample],
     early_stop_fraction: float,
-    calibration_fraction: float,
+    threshold_fraction: float,
     seed: int = 0,
     digests: Mapping[Path, str] | None = None,
 ) -> Split:
@@ -44,7 +44,7 @@ def split_good(
     Args:
         samples: Good images.
         early_stop_fraction: 0..1, at least 1 picture per class.
-        calibration_fraction: 0..1, at least 5 pictures per class: a threshold needs them.
+        threshold_fraction: 0..1, at least 5 pictures per class: a threshold needs them.
         seed: Another seed gives another split.
         digests: SHA-256 per file, from a scan; without it every file counts as a different picture.
 
@@ -56,22 +56,22 @@ def split_good(
         by_class[sample.class_name].append(sample)
     fit: list[Sample] = []
     early_stop: list[Sample] = []
-    calibration: list[Sample] = []
+    threshold: list[Sample] = []
     for class_name, members in by_class.items():
         pictures = _ranked_pictures(members, seed, digests or {})
         n = len(pictures)
-        if n < MIN_CALIBRATION + MIN_EARLY_STOP + 1:
+        if n < MIN_THRESHOLD_IMAGES + MIN_EARLY_STOP + 1:
             raise DataError(
                 f"Class {class_name} has {n} different good pictures ({len(members)} files); "
-                f"at least {MIN_CALIBRATION + MIN_EARLY_STOP + 1} are needed to split them.",
+                f"at least {MIN_THRESHOLD_IMAGES + MIN_EARLY_STOP + 1} are needed to split them.",
                 hint="Add images of good parts.",
             )
-        n_calibration = min(max(MIN_CALIBRATION, round(n * calibration_fraction)), n - MIN_EARLY_STOP - 1)
-        n_held = n_calibration + min(max(MIN_EARLY_STOP, round(n * early_stop_fraction)), n - n_calibration - 1)
-        calibration += _flat(pictures[:n_calibration])
-        early_stop += _flat(pictures[n_calibration:n_held])
+        n_threshold = min(max(MIN_THRESHOLD_IMAGES, round(n * threshold_fraction)), n - MIN_EARLY_STOP - 1)
+        n_held = n_threshold + min(max(MIN_EARLY_STOP, round(n * early_stop_fraction)), n - n_threshold - 1)
+        threshold += _flat(pictures[:n_threshold])
+        early_stop += _flat(pictures[n_threshold:n_held])
         fit += _flat(pictures[n_held:])
-    return Split(_sorted(fit), _sorted(early_stop), _sorted(calibration))
+    return Split(_sorted(fit), _sorted(early_stop), _sorted(threshold))
 
 
 def _ranked_pictures(samples: Sequence[Sample], seed: int, digests: Mapping[Path, str]) -> list[list[Sample]]:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgead.bundle import Bundle, file_digest
 from edgead.errors import EngineMismatchError
-from edgead.manifest import ClassCalibration, NfaRecord
+from edgead.manifest import ClassThresholds, NfaRecord
+from edgead.migration import upgrade_engine_record
 from edgead.storage import write_json
 
 RECORD = "engine.json"
@@ -106,7 +107,7 @@ class PrecisionRecord(BaseModel):
         recipe: Of its calibration.
         images: Names of the calibration images, each with the start of its pixels' SHA-256.
         reference_ms, engine_ms: Median time of one image, measured in turns.
-        calibration: Thresholds per class from this engine's own scores.
+        thresholds: Per class, from this engine's own scores.
         nfa: Segmentation from its own level norms.
     """
 
@@ -119,7 +120,7 @@ class PrecisionRecord(BaseModel):
     images: tuple[str, ...]
     reference_ms: float
     engine_ms: float
-    calibration: dict[str, ClassCalibration]
+    thresholds: dict[str, ClassThresholds]
     nfa: NfaRecord | None
 
 
@@ -166,8 +167,9 @@ def read_record(folder: Path) -> EngineRecord:
         EngineMismatchError: If there is none, or it does not follow the schema.
     """
     try:
-        return EngineRecord.model_validate_json((folder / RECORD).read_bytes())
-    except (OSError, ValidationError, ValueError) as error:
+        content = json.loads((folder / RECORD).read_bytes())
+        return EngineRecord.model_validate(upgrade_engine_record(content))
+    except (OSError, ValidationError, ValueError, RecursionError) as error:
         raise EngineMismatchError(
             f"{folder} holds no engine that edgead built.", hint="Build it here: edgead build-engine"
         ) from error

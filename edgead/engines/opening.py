@@ -48,10 +48,10 @@ def open_engine(
             that was named; with None such ones are skipped.
         CudaProviderError: If `cuda` was named, and ONNX Runtime cannot use the GPU.
     """
-    return open_calibrated(bundle, name, threads=threads, device=device, on_note=on_note)[0]
+    return open_with_thresholds(bundle, name, threads=threads, device=device, on_note=on_note)[0]
 
 
-def open_calibrated(
+def open_with_thresholds(
     bundle: Bundle,
     name: str | None,
     *,
@@ -124,7 +124,7 @@ class _Opening:
 
 def _open(bundle: Bundle, folder: Path, opening: _Opening) -> tuple[Runner, Bundle]:
     record = read_record(folder)
-    own = bundle.calibrated(record.lower.calibration, record.lower.nfa) if record.lower else bundle
+    own = bundle.with_thresholds(record.lower.thresholds, record.lower.nfa) if record.lower else bundle
     if record.fingerprint.backend == TENSORRT:
         from edgead.engines.tensorrt.opening import open_tensorrt
 

@@ -17,13 +17,13 @@ def compare_to_reference(bundle: Bundle, runner: Runner, *, shipped: Bundle | No
     """Run the bundle's reference images and compare with the stored maps and scores.
 
     Args:
-        bundle: As the engine sees it: its own thresholds judge its scores (see `open_calibrated`).
+        bundle: As the engine sees it: its own thresholds judge its scores (see `open_with_thresholds`).
         runner: Open.
         shipped: The bundle whose thresholds judge the stored scores; None = the same.
     """
     reference = bundle.reference()
-    own = bundle.calibration().threshold.value
-    theirs = (shipped or bundle).calibration().threshold.value
+    own = bundle.thresholds().threshold.value
+    theirs = (shipped or bundle).thresholds().threshold.value
     parts, flips = [], 0
     for i in range(len(reference["images"])):
         one = slice(i, i + 1)

@@ -11,7 +11,7 @@ behaves like the held-out good images (same parts, light, position, focus, noise
 noise of 2 grey levels added to every frame gave 578 +- 21 alarms per hour for 500 certified, and 172 for 100 extrapolated
 (`python -m tools.alarm_rate --noise 2`). The meter tells such a stream (`LevelReport.is_unlike`).
 
-At 25 frames/s one alarm per hour needs p = 3.3e-5. Few calibration sets hold the 30,000 images that certify it, so p is
+At 25 frames/s one alarm per hour needs p = 3.3e-5. Few sets of held-out images hold the 30,000 images that certify it, so p is
 extrapolated by `tail.py`, and says so. Mean realised rate over the wanted 3.3e-5 and, in brackets, the threshold's
 distance from the median over the true one, 200 samples each (run `tests/evaluation/test_alarm_rate.py`)::
 

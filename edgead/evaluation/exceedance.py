@@ -22,7 +22,7 @@ class Exceedance:
     """The chance that a new good image scores above a level.
 
     Attributes:
-        rate: Its mean over the draws of the calibration images.
+        rate: Its mean over the draws of the held-out images.
         interval: 95 % interval of the chance itself.
         certified: True: the level lies within the scores seen; false: extrapolated by a tail fit.
         n_images: Scores that this rests on.

@@ -21,7 +21,7 @@ from edgead.evaluation.evaluate import (
 from edgead.evaluation.report_charts import histogram, number, rate_chart
 from edgead.evaluation.report_gallery import ImageBudget, ImageReader, card, choose_images, legend
 from edgead.evaluation.report_style import STYLE
-from edgead.manifest import POOLED, ClassCalibration
+from edgead.manifest import POOLED, ClassThresholds
 from edgead.storage import write_bytes
 
 MAX_IMAGE_BYTES = 12_000_000
@@ -49,7 +49,7 @@ class Report:
         facts: What was evaluated, in order: bundle, engine, data, versions. Shown as given.
         result: The numbers.
         images: The images they come from.
-        calibration: Per class, and `all`, as in the bundle: promise of the threshold and colour scale.
+        thresholds: Per class, and `all`, as in the bundle: promise of the threshold and colour scale.
         read_image: Gives a picture `(H, W, 3)` uint8 RGB.
         read_mask: Gives the `(H, W)` mask of a path and an original size.
     """
@@ -58,7 +58,7 @@ class Report:
     facts: Mapping[str, str]
     result: EvaluationResult
     images: Sequence[ScoredImage]
-    calibration: Mapping[str, ClassCalibration]
+    thresholds: Mapping[str, ClassThresholds]
     read_image: ImageReader
     read_mask: MaskReader
 
@@ -148,15 +148,15 @@ def _metric_cells(metrics: Metrics) -> str:
 def _class_section(report: Report, name: str, anchor: str, budget: ImageBudget) -> str:
     part = report.result.classes[name]
     images = [image for image in report.images if image.class_name == name]
-    calibration = report.calibration.get(name) or report.calibration[POOLED]
+    thresholds = report.thresholds.get(name) or report.thresholds[POOLED]
     return (
-        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(name)}</h2>{_promise(part, calibration)}'
-        f"{_charts(part, images)}{_defect_table(part)}{_gallery(report, part, images, calibration, budget)}</section>"
+        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(name)}</h2>{_promise(part, thresholds)}'
+        f"{_charts(part, images)}{_defect_table(part)}{_gallery(report, part, images, thresholds, budget)}</section>"
     )
 
 
-def _promise(part: ClassResult, calibration: ClassCalibration) -> str:
-    record, measured = calibration.threshold, part.false_alarms
+def _promise(part: ClassResult, thresholds: ClassThresholds) -> str:
+    record, measured = thresholds.threshold, part.false_alarms
     rate, n = _percent(record.false_alarm_rate), f"{record.n_images} held-out good images"
     if record.certified:
         promise = f"A new good image raises an alarm with a chance of at most {rate} (certified from {n})."
@@ -211,17 +211,15 @@ def _defect_table(part: ClassResult) -> str:
 
 
 def _gallery(
-    report: Report, part: ClassResult, images: list[ScoredImage], calibration: ClassCalibration, budget: ImageBudget
+    report: Report, part: ClassResult, images: list[ScoredImage], thresholds: ClassThresholds, budget: ImageBudget
 ) -> str:
     threshold = part.metrics.threshold or 0.0
     per_group = 6 if len(report.result.classes) <= 3 else 3
     readers = (report.read_image, report.read_mask)
-    parts = [f"<h3>Pictures</h3>{legend(calibration.heatmap_scale)}"]
+    parts = [f"<h3>Pictures</h3>{legend(thresholds.heatmap_scale)}"]
     for group in choose_images(images, threshold, per_group):
         parts.append(f"<h3>{group.title}</h3>")
-        cards = [
-            card(i, calibration.heatmap_scale, threshold, readers, budget) for i in group.images if budget.allows()
-        ]
+        cards = [card(i, thresholds.heatmap_scale, threshold, readers, budget) for i in group.images if budget.allows()]
         parts.append(f'<div class="cards">{"".join(cards)}</div>' if cards else f'<p class="soft">{group.empty}</p>')
     return "".join(parts)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgead.errors import BundleError, EngineError
 from edgead.evaluation.nfa import LatentScale, MergeRule, epsilon_from_good_images, log_nfa_map
-from edgead.manifest import POOLED, LevelNorm, NfaCalibration, NfaRecord
+from edgead.manifest import POOLED, LevelNorm, NfaRecord, NfaThreshold
 from edgead.prediction import Segmentation
 from edgead.runner import Outputs
 
@@ -77,18 +77,18 @@ def segmenter_of(record: NfaRecord, class_name: str | None, false_alarm_rate: fl
         BundleError: If the record does not know the class.
     """
     name = class_name or POOLED
-    if name not in record.calibration:
+    if name not in record.thresholds:
         raise BundleError(
             f"The bundle's segmentation knows no class {name!r}.", hint="Name one of its classes, or none."
         )
-    calibration = record.calibration[name]
-    limit = calibration.log_epsilon
+    threshold = record.thresholds[name]
+    limit = threshold.log_epsilon
     if false_alarm_rate is not None:
-        limit = epsilon_from_good_images(calibration.smallest, false_alarm_rate)
+        limit = epsilon_from_good_images(threshold.smallest, false_alarm_rate)
     return NfaSegmenter(record.levels, record.rule, limit.value)
 
 
-def calibrate_nfa(
+def nfa_thresholds(
     norms: Sequence[NDArray[np.float32]],
     levels: Sequence[tuple[str, int]],
     class_names: Sequence[str],
@@ -127,8 +127,8 @@ def calibrate_nfa(
     )
     names = np.array(class_names)
 
-    def calibrated(values: NDArray[np.float32]) -> NfaCalibration:
-        return NfaCalibration(
+    def threshold_of(values: NDArray[np.float32]) -> NfaThreshold:
+        return NfaThreshold(
             smallest=tuple(values.tolist()), log_epsilon=epsilon_from_good_images(values, false_alarm_rate)
         )
 
@@ -138,9 +138,9 @@ def calibrate_nfa(
             LevelNorm(output=output, channels=channels, size=(maps.shape[1], maps.shape[2]), good_mean=float(mean))
             for maps, (output, channels), mean in zip(norms, levels, means.mean(axis=1), strict=True)
         ),
-        calibration={
-            POOLED: calibrated(smallest),
-            **{name: calibrated(smallest[names == name]) for name in dict.fromkeys(class_names)},
+        thresholds={
+            POOLED: threshold_of(smallest),
+            **{name: threshold_of(smallest[names == name]) for name in dict.fromkeys(class_names)},
         },
     )
 

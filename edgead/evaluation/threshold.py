@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgead.errors import DataError
 from edgead.evaluation.tail import fit_tail
-from edgead.manifest import ClassCalibration, ThresholdRecord
+from edgead.manifest import ClassThresholds, ThresholdRecord
 
 MIN_IMAGES = 5
 
@@ -59,9 +59,9 @@ def images_to_certify(false_alarm_rate: float) -> int:
     return math.ceil(1.0 / false_alarm_rate - 1e-9) - 1
 
 
-def calibrate_class(
+def class_thresholds(
     scores: ArrayLike, map_maxima: ArrayLike, ordinary_value: float, false_alarm_rate: float
-) -> ClassCalibration:
+) -> ClassThresholds:
     """Thresholds and heatmap scale of one class from its held-out good images.
 
     Args:
@@ -73,7 +73,7 @@ def calibrate_class(
         false_alarm_rate: In (0, 1).
 
     Returns:
-        A calibration with `heatmap_low < pixel_threshold < heatmap_high` for any input; the threshold is the middle
+        Thresholds with `heatmap_low < pixel_threshold < heatmap_high` for any input; the threshold is the middle
         of the scale unless `ordinary_value` lies above it.
 
     Raises:
@@ -84,7 +84,7 @@ def calibrate_class(
         raise ValueError(f"every image has a score and a map maximum, got {image_scores.size} and {maxima.size}")
     pixel_threshold = threshold_from_scores(maxima, false_alarm_rate)
     low, high = _scale_ends(ordinary_value, pixel_threshold.value)
-    return ClassCalibration(
+    return ClassThresholds(
         scores=tuple(image_scores.tolist()),
         map_maxima=tuple(maxima.tolist()),
         threshold=threshold_from_scores(image_scores, false_alarm_rate),
@@ -94,9 +94,9 @@ def calibrate_class(
     )
 
 
-def at_rate(calibration: ClassCalibration, false_alarm_rate: float) -> ClassCalibration:
-    """The same calibration at another false-alarm rate, from the scores it keeps, without images."""
-    return calibrate_class(calibration.scores, calibration.map_maxima, calibration.heatmap_low, false_alarm_rate)
+def at_rate(thresholds: ClassThresholds, false_alarm_rate: float) -> ClassThresholds:
+    """The same thresholds at another false-alarm rate, from the scores kept with them, without images."""
+    return class_thresholds(thresholds.scores, thresholds.map_maxima, thresholds.heatmap_low, false_alarm_rate)
 
 
 def binomial_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -117,7 +117,7 @@ def _context(camera: Camera, class_name: str | None, bundle: Bundle, engine_name
         bundle=bundle.digest,
         engine=engine_name,
         class_name=class_name,
-        scale=bundle.calibration(class_name).heatmap_scale,
+        scale=bundle.thresholds(class_name).heatmap_scale,
         segmentation="threshold" if camera.segmenter is None else "nfa",
         latched=frozenset(watch.name for watch in camera.watches if watch.rules.latch),
         masks={watch.name: watch.mask for watch in camera.watches if watch.mask is not None},

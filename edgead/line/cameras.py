@@ -85,21 +85,21 @@ def make_camera(
 ) -> Camera:
     """A camera on any source; `good` is needed where it has zones. See `make_cameras`."""
     rate = camera.false_alarm_rate or false_alarm_rate
-    calibration = bundle.calibration(camera.class_name)
+    thresholds = bundle.thresholds(camera.class_name)
     if rate is not None:
-        calibration = at_rate(calibration, rate)
+        thresholds = at_rate(thresholds, rate)
     map_size = _map_size(runner)
     watches = []
     for zone in camera.zones or (ZoneConfig(name=PICTURE),):
         shape = ZoneShape(zone.name, zone.include, zone.exclude)
         if shape.is_whole:
-            scores, threshold = calibration.scores, calibration.threshold
+            scores, threshold = thresholds.scores, thresholds.threshold
             if zone.false_alarm_rate is not None:
                 threshold = threshold_from_scores(scores, zone.false_alarm_rate)
         else:
             assert good is not None
             scores = _zone_scores(shape, good, camera.class_name)
-            wanted = zone.false_alarm_rate or rate or calibration.threshold.false_alarm_rate
+            wanted = zone.false_alarm_rate or rate or thresholds.threshold.false_alarm_rate
             threshold = threshold_from_scores(scores, wanted)
         own = zone.threshold if zone.threshold is not None else camera.threshold
         options = _rule_options(config.alerts_of(camera, zone))
@@ -112,7 +112,7 @@ def make_camera(
         name=camera.name,
         source=source,
         watches=watches,
-        pixel_threshold=calibration.pixel_threshold.value,
+        pixel_threshold=thresholds.pixel_threshold.value,
         class_bias=bundle.class_bias([camera.class_name]),
         segmenter=segmenter_of(nfa, camera.class_name, rate) if nfa else None,
         check_picture=picture_check(bundle, config.stream_of(camera), live=source.live)
@@ -123,13 +123,13 @@ def make_camera(
 
 def _doubts(config: CameraConfig, camera: Camera, bundle: Bundle) -> Iterator[str]:
     """What to say of thresholds in the settings that people could not set on the dashboard, or only with a warning."""
-    calibration = bundle.calibration(config.class_name)
+    thresholds = bundle.thresholds(config.class_name)
     for zone in config.zones or (ZoneConfig(name=PICTURE),):
         if zone.threshold is None and config.threshold is None:
             continue
         watch = camera.watch(zone.name)
         assert watch is not None
-        meant = threshold_range(watch.good_scores, calibration.heatmap_scale, calibration.threshold.value)
+        meant = threshold_range(watch.good_scores, thresholds.heatmap_scale, thresholds.threshold.value)
         doubt = meant.refusal(watch.threshold.value) or meant.warning(watch.threshold)
         if doubt:
             yield f"{camera.name}, {zone.name}: {doubt if doubt.startswith('Careful') else f'Careful: {doubt}'}"

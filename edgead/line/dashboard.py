@@ -153,7 +153,7 @@ def _facts(
                 name=camera.name,
                 source=camera.source.name,
                 class_name=one.class_name,
-                scale=bundle.calibration(one.class_name).heatmap_scale,
+                scale=bundle.thresholds(one.class_name).heatmap_scale,
                 zones=tuple(ZoneFacts(watch.shape, watch.threshold, watch.good_scores) for watch in camera.watches),
             )
             for camera, one in zip(cameras, configs, strict=True)

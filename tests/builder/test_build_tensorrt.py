@@ -18,7 +18,7 @@ import pytest
 from edgead.bundle import Bundle, open_bundle
 from edgead.cli import main
 from edgead.engines.fingerprint import EngineRecord, TensorRTRecord, read_record
-from edgead.engines.opening import open_calibrated, open_engine, present_engines
+from edgead.engines.opening import open_engine, open_with_thresholds, present_engines
 from edgead.engines.tensorrt import power
 from edgead.engines.tensorrt.cuda_graph import INSTALL
 from edgead.engines.tensorrt.runner import TensorRTRunner
@@ -119,13 +119,13 @@ def test_an_engine_is_built_judged_installed_and_used(
         "stream", bundle.path, "--source", "synthetic:disc", "--max-frames", 4, "--engine", name, "--json"
     ) == 0, desk.err  # fmt: skip
     assert json.loads(desk.out)["n_processed"] == 4
-    shipped = bundle.calibration().threshold.value
+    shipped = bundle.thresholds().threshold.value
     if precision == "fp32":
         assert record.lower is None
         assert measured["threshold"] == pytest.approx(shipped)
     else:
         assert record.lower is not None
-        own = record.lower.calibration["disc"].threshold.value
+        own = record.lower.thresholds["disc"].threshold.value
         assert measured["threshold"] == pytest.approx(own)
         assert own != shipped
         # from five images: an engine whose scores are ranked alike still has another tail
@@ -167,11 +167,11 @@ def assert_own_scores(bundle: Bundle) -> None:
     """What the engine scores when it is opened again is what its threshold was made from."""
     held_out = bundle.held_out()
     assert held_out is not None
-    opened, own = open_calibrated(bundle, None, threads=1)
+    opened, own = open_with_thresholds(bundle, None, threads=1)
     with opened as runner:
         assert isinstance(runner, TensorRTRunner)
         scores = [float(runner.infer(image[None])["pred_score"][0]) for image in held_out[0]]
-    np.testing.assert_allclose(own.calibration().scores, scores, rtol=1e-4)
+    np.testing.assert_allclose(own.thresholds().scores, scores, rtol=1e-4)
 
 
 def score_nodes(bundle: Bundle) -> set[str]:

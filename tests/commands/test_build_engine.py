@@ -23,7 +23,7 @@ from edgead.commands.doctor import doctor
 from edgead.commands.train import TrainResult
 from edgead.engines import onnx_runner
 from edgead.engines.fingerprint import GateRecord, read_record
-from edgead.engines.opening import open_calibrated, open_engine
+from edgead.engines.opening import open_engine, open_with_thresholds
 from edgead.errors import CheckFailed, ConfigError, DataError, EngineBuildError, EngineMismatchError, StorageError
 from edgead.precision.recipe import Recipe
 from edgead.progress import Silent
@@ -60,16 +60,16 @@ def test_int8_engine_computes_in_integers_and_has_its_own_threshold(int8_path: P
     assert operators["QLinearConv"] > 5 * (operators["Conv"] + operators["FusedConv"])
     held_out = bundle.held_out()
     assert held_out is not None
-    opened, own = open_calibrated(bundle, None, threads=1)
+    opened, own = open_with_thresholds(bundle, None, threads=1)
     with opened as runner:
         assert runner.engine_name == "onnxruntime-int8"
         scores = [float(runner.infer(image[None])["pred_score"][0]) for image in held_out[0]]
-    np.testing.assert_allclose(own.calibration().scores, scores, rtol=1e-5)
-    assert own.calibration().threshold.value != bundle.calibration().threshold.value
-    assert own.calibration().threshold.value >= max(scores)
+    np.testing.assert_allclose(own.thresholds().scores, scores, rtol=1e-5)
+    assert own.thresholds().threshold.value != bundle.thresholds().threshold.value
+    assert own.thresholds().threshold.value >= max(scores)
     with open_engine(bundle, "reference", threads=1) as reference:
         float32 = [float(reference.infer(image[None])["pred_score"][0]) for image in held_out[0]]
-    np.testing.assert_allclose(bundle.calibration().scores, float32, rtol=1e-5)
+    np.testing.assert_allclose(bundle.thresholds().scores, float32, rtol=1e-5)
 
 
 def test_doctor_holds_an_int8_engine_to_what_it_did_when_it_was_built(int8_path: Path) -> None:

@@ -63,9 +63,9 @@ def test_the_manifest_says_how_to_segment(nfa_bundle: Bundle) -> None:
     assert [(level.channels, level.size) for level in record.levels] == list(
         zip(model.flow.latent_channels, model.head.sizes, strict=True)
     )
-    assert record.calibration.keys() == {POOLED, "disc"}
-    limit = record.calibration[POOLED].log_epsilon
-    assert (limit.false_alarm_rate, limit.n_images) == (0.1, len(record.calibration[POOLED].smallest))
+    assert record.thresholds.keys() == {POOLED, "disc"}
+    limit = record.thresholds[POOLED].log_epsilon
+    assert (limit.false_alarm_rate, limit.n_images) == (0.1, len(record.thresholds[POOLED].smallest))
     assert "10.00% good images with any marked region" in dict(bundle_facts(nfa_bundle.path))["regions all"]
 
 

@@ -25,7 +25,7 @@ from edgead.config.stream import CameraConfig
 from edgead.errors import BundleError, SourceError
 from edgead.manifest import (
     POOLED,
-    ClassCalibration,
+    ClassThresholds,
     Cost,
     GraphIO,
     Manifest,
@@ -46,7 +46,7 @@ FPS = 25.0
 def bundle(tmp_path: Path) -> Bundle:
     """A bundle whose thresholds fit `FakeRunner`; its model is never opened."""
     threshold = ThresholdRecord(value=0.2, false_alarm_rate=0.01, certified=True, interval=None, n_images=3)
-    calibration = ClassCalibration(
+    thresholds = ClassThresholds(
         scores=(0.0, 0.01, 0.02),
         map_maxima=(0.0, 0.01, 0.02),
         threshold=threshold,
@@ -59,7 +59,7 @@ def bundle(tmp_path: Path) -> Bundle:
         classes=("part",),
         preprocessing=Preprocessing(image_size=(32, 32), white_level=255),
         graph=GraphIO(map_size=(2, 2)),
-        calibration={POOLED: calibration},
+        thresholds={POOLED: thresholds},
         parity=Parity(folded_vs_unfolded=0, onnx_vs_unfolded=0, n_images=1, verdict_flips=0),
         cost=Cost(multiply_adds=1, flow_multiply_adds_unfolded=1, flow_multiply_adds_folded=1, parameters=1),
         provenance=Provenance(

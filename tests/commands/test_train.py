@@ -39,11 +39,11 @@ def test_run_folder_holds_everything(tiny_result: TrainResult) -> None:
 
 
 def test_bundle_says_where_it_comes_from(tiny_result: TrainResult) -> None:
-    """Split sizes add up, calibration scores are those of the calibration part, parity and costs are recorded."""
+    """Split sizes add up, the scores kept are those of the threshold images, parity and costs are recorded."""
     manifest = open_bundle(tiny_result.bundle.path).manifest
     images = manifest.provenance.n_images
-    assert images["fit"] + images["early_stop"] + images["calibration"] == 40
-    assert len(manifest.calibration[POOLED].scores) == images["calibration"]
+    assert images["fit"] + images["early_stop"] + images["threshold"] == 40
+    assert len(manifest.thresholds[POOLED].scores) == images["threshold"]
     assert manifest.parity.folded_vs_unfolded <= 1e-4
     assert manifest.parity.onnx_vs_unfolded <= 1e-4
     assert manifest.cost.flow_multiply_adds_folded < manifest.cost.flow_multiply_adds_unfolded
@@ -75,7 +75,7 @@ def test_same_seed_gives_the_same_bundle(tiny_data: Path, tiny_result: TrainResu
     again = train(tiny_config(tiny_data), Silent(), out=tmp_path / "again", runs=tmp_path, resume=False)
     first, second = (load_file(result.bundle.weights_path) for result in (tiny_result, again))
     assert all(np.array_equal(first[name], second[name]) for name in first)
-    assert again.bundle.manifest.calibration == tiny_result.bundle.manifest.calibration
+    assert again.bundle.manifest.thresholds == tiny_result.bundle.manifest.thresholds
 
 
 def test_another_seed_gives_other_couplings(tiny_data: Path, tiny_result: TrainResult, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_an_unknown_model_is_a_config_error(name: Any) -> None:
         ({"train.learning_rate": float("nan")}, r"train\.learning_rate"),
         ({"cameras": [{"name": "a", "source": "synthetic", "threshold": float("nan")}]}, r"cameras\.0\.threshold"),
         ({"alerts.cooldown_s": float("inf")}, r"alerts\.cooldown_s"),
-        ({"data.calibration_fraction": 0.5}, r"data\.calibration_fraction"),
+        ({"data.threshold_fraction": 0.5}, r"data\.threshold_fraction"),
         ({"train": 3}, "train"),
         ({"train.epochs.more": 3}, r"train\.epochs"),
         ({"a": 1}, "a: "),

@@ -21,20 +21,20 @@ def _samples(count: int, class_name: str = "screw", root: str = "/data") -> list
 
 
 def _names(split: Split) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(sample.name for sample in part) for part in (split.fit, split.early_stop, split.calibration))
+    return tuple(tuple(sample.name for sample in part) for part in (split.fit, split.early_stop, split.threshold))
 
 
-@given(count=st.integers(7, 300), early_stop=FRACTIONS, calibration=FRACTIONS, seed=st.integers(0, 5))
+@given(count=st.integers(7, 300), early_stop=FRACTIONS, threshold=FRACTIONS, seed=st.integers(0, 5))
 def test_parts_are_disjoint_complete_and_of_exact_size(
-    count: int, early_stop: float, calibration: float, seed: int
+    count: int, early_stop: float, threshold: float, seed: int
 ) -> None:
     """Every image is in one part; the parts have the rounded sizes, at least 1, 1 and 5."""
-    split = split_good(_samples(count), early_stop, calibration, seed)
-    parts = (split.fit, split.early_stop, split.calibration)
+    split = split_good(_samples(count), early_stop, threshold, seed)
+    parts = (split.fit, split.early_stop, split.threshold)
     assert sorted(sample.name for part in parts for sample in part) == sorted(f"{index}.png" for index in range(count))
-    n_calibration = min(max(5, round(count * calibration)), count - 2)
-    n_early_stop = min(max(1, round(count * early_stop)), count - n_calibration - 1)
-    assert [len(part) for part in parts] == [count - n_early_stop - n_calibration, n_early_stop, n_calibration]
+    n_threshold = min(max(5, round(count * threshold)), count - 2)
+    n_early_stop = min(max(1, round(count * early_stop)), count - n_threshold - 1)
+    assert [len(part) for part in parts] == [count - n_early_stop - n_threshold, n_early_stop, n_threshold]
     assert len(split.fit) >= 1
 
 
@@ -62,7 +62,7 @@ def test_classes_are_split_one_by_one() -> None:
     """Each class has its own share in each part."""
     split = split_good(_samples(100, "a") + _samples(30, "b"), 0.1, 0.2)
     counts = [
-        [sum(s.class_name == name for s in part) for name in "ab"] for part in (split.early_stop, split.calibration)
+        [sum(s.class_name == name for s in part) for name in "ab"] for part in (split.early_stop, split.threshold)
     ]
     assert counts == [[10, 3], [20, 6]]
 
@@ -77,7 +77,7 @@ def test_copies_of_a_picture_stay_together(labels: list[int], seed: int) -> None
             split_good(samples, 0.1, 0.2, seed, digests)
         return
     split = split_good(samples, 0.1, 0.2, seed, digests)
-    pictures = [{digests[sample.path] for sample in part} for part in (split.fit, split.early_stop, split.calibration)]
+    pictures = [{digests[sample.path] for sample in part} for part in (split.fit, split.early_stop, split.threshold)]
     assert sum(len(part) for part in pictures) == len(set(labels))
     assert [len(pictures[1]), len(pictures[2])] == [1, max(5, round(len(set(labels)) * 0.2))]
 

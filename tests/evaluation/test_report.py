@@ -15,7 +15,7 @@ from edgead.evaluation.evaluate import ScoredImage, evaluate
 from edgead.evaluation.report import Report, report_html, write_report
 from edgead.evaluation.report_charts import histogram, score_axis
 from edgead.evaluation.report_gallery import ImageBudget, card, choose_images
-from edgead.evaluation.threshold import calibrate_class
+from edgead.evaluation.threshold import class_thresholds
 from edgead.imaging import Image
 from edgead.prediction import Segmentation
 
@@ -67,9 +67,9 @@ def _image(i: int, class_name: str, defect: str, score: float, *, masked: bool =
 
 def _report(images: list[ScoredImage]) -> Report:
     rng = np.random.default_rng(0)
-    calibration = {"all": calibrate_class(rng.random(30), rng.random(30) + 1, 0.9, 0.05)}
+    thresholds = {"all": class_thresholds(rng.random(30), rng.random(30) + 1, 0.9, 0.05)}
     result = evaluate(images, {"all": 1.0}, _mask, engine="fake-fp32")
-    return Report("A test", {"Bundle": "b"}, result, images, calibration, _picture, _mask)
+    return Report("A test", {"Bundle": "b"}, result, images, thresholds, _picture, _mask)
 
 
 def _mixed(class_name: str = "nut", *, masked: bool = True) -> list[ScoredImage]:
@@ -160,7 +160,7 @@ def test_pictures_stay_within_the_budget() -> None:
     """Once the budget is used up no further picture is drawn, and the report says how many were left out."""
     budget = ImageBudget(1)
     report = _report(_mixed())
-    scale = report.calibration["all"].heatmap_scale
+    scale = report.thresholds["all"].heatmap_scale
     assert budget.allows()
     assert "<figure" in card(report.images[0], scale, 1.0, (_picture, _mask), budget)
     assert not budget.allows()
@@ -170,7 +170,7 @@ def test_pictures_stay_within_the_budget() -> None:
 def test_ground_truth_is_drawn_where_the_mask_is() -> None:
     """Only defective images with a mask get a ground-truth panel."""
     report = _report(_mixed())
-    scale, readers = report.calibration["all"].heatmap_scale, (_picture, _mask)
+    scale, readers = report.thresholds["all"].heatmap_scale, (_picture, _mask)
     with_mask = card(report.images[-1], scale, 1.0, readers, ImageBudget(10**6))
     without = card(replace(report.images[-1], mask_path=None), scale, 1.0, readers, ImageBudget(10**6))
     assert (with_mask.count("<img"), without.count("<img")) == (3, 2)
@@ -209,6 +209,6 @@ def test_the_heatmap_outlines_the_segmentation() -> None:
     """What is outlined is the image's automatic segmentation."""
     image = _image(3, "nut", "dent", 2.0)
     everywhere = replace(image, segmentation=Segmentation(np.ones((6, 8), np.float32), 0.5))
-    scale = _report([image]).calibration["all"].heatmap_scale
+    scale = _report([image]).thresholds["all"].heatmap_scale
     first, second = (card(i, scale, 1.0, (_picture, _mask), ImageBudget(10**6)) for i in (image, everywhere))
     assert first != second

@@ -1,4 +1,4 @@
-"""The segmentation that a bundle carries: calibration, classes, rates, broken norms."""
+"""The segmentation that a bundle carries: thresholds, classes, rates, broken norms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgead.errors import BundleError, DataError, EngineError
 from edgead.evaluation.nfa import LatentScale, MergeRule, log_nfa_map
-from edgead.evaluation.segmentation import NfaSegmenter, calibrate_nfa, segmenter_of
+from edgead.evaluation.segmentation import NfaSegmenter, nfa_thresholds, segmenter_of
 from edgead.manifest import POOLED, LevelNorm, NfaRecord
 
 CHANNELS = (32, 64)
@@ -27,7 +27,7 @@ def _norms(n: int, seed: int = 0, factor: float = 1.3) -> list[NDArray[np.float3
 
 def _record(n: int = 59, rate: float = 0.1, rule: MergeRule = "complete") -> NfaRecord:
     names = ["nut"] * (n // 2) + ["bolt"] * (n - n // 2)
-    return calibrate_nfa(_norms(n), LEVELS, names, rate, rule)
+    return nfa_thresholds(_norms(n), LEVELS, names, rate, rule)
 
 
 def _batch(norms: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -35,12 +35,12 @@ def _batch(norms: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_calibration_keeps_the_rate(rule: MergeRule) -> None:
-    """Of 59 calibration images 5 may show a region at 10 %, of new ones about as many; the good mean is the factor."""
+def test_the_threshold_keeps_the_rate(rule: MergeRule) -> None:
+    """Of 59 held-out images 5 may show a region at 10 %, of new ones about as many; the good mean is the factor."""
     record = _record(rule=rule)
-    calibration = record.calibration[POOLED]
-    assert sum(value < calibration.log_epsilon.value for value in calibration.smallest) == 5
-    assert calibration.log_epsilon.certified
+    threshold = record.thresholds[POOLED]
+    assert sum(value < threshold.log_epsilon.value for value in threshold.smallest) == 5
+    assert threshold.log_epsilon.certified
     assert [level.good_mean for level in record.levels] == pytest.approx([1.3, 1.3], rel=0.02)
     new = _batch(_norms(300, seed=1))
     segmenter = segmenter_of(record, None)
@@ -48,14 +48,14 @@ def test_calibration_keeps_the_rate(rule: MergeRule) -> None:
     assert 0.02 < n_marked / 300 < 0.2
 
 
-def test_a_calibration_image_is_judged_without_its_own_part() -> None:
+def test_a_held_out_image_is_judged_without_its_own_part() -> None:
     """The good mean that an image is divided by is that of the others, the recorded one that of all."""
     norms = _norms(6)
     norms[0][2] *= 5.0
-    record = calibrate_nfa(norms, LEVELS, ["nut"] * 6, 0.2)
+    record = nfa_thresholds(norms, LEVELS, ["nut"] * 6, 0.2)
     others = [maps[[0, 1, 3, 4, 5]].mean(dtype=np.float64) for maps in norms]
     scales = [LatentScale(maps[2], c, float(m)) for maps, c, m in zip(norms, CHANNELS, others, strict=True)]
-    assert record.calibration["nut"].smallest[2] == pytest.approx(log_nfa_map(scales, rule=record.rule).log_nfa.min())
+    assert record.thresholds["nut"].smallest[2] == pytest.approx(log_nfa_map(scales, rule=record.rule).log_nfa.min())
     assert record.levels[0].good_mean == pytest.approx(norms[0].mean(dtype=np.float64))
     assert record.levels[0].good_mean > 1.3 * others[0]
 
@@ -70,7 +70,7 @@ def test_segmentation_is_the_mask_of_the_nfa(rule: MergeRule) -> None:
     scales = [
         LatentScale(maps[1], level.channels, level.good_mean) for maps, level in zip(norms, record.levels, strict=True)
     ]
-    epsilon = record.calibration["bolt"].log_epsilon.value
+    epsilon = record.thresholds["bolt"].log_epsilon.value
     expected = log_nfa_map(scales, log_epsilon=epsilon, rule=rule)
     np.testing.assert_array_equal(found.mask, expected.mask)
     assert found.mask.shape == SIZES[0]
@@ -93,7 +93,7 @@ def test_classes_and_rates_have_their_own_limit() -> None:
     record = _record()
     limits = {name: segmenter_of(record, name).log_epsilon for name in ("nut", "bolt", None)}
     assert limits["nut"] != limits["bolt"]
-    assert limits[None] == record.calibration[POOLED].log_epsilon.value
+    assert limits[None] == record.thresholds[POOLED].log_epsilon.value
     assert segmenter_of(record, None, 0.3).log_epsilon > limits[None] > segmenter_of(record, None, 0.02).log_epsilon
     assert segmenter_of(record, None, 0.1).log_epsilon == limits[None]
     with pytest.raises(BundleError, match="no class 'gear'"):
@@ -127,4 +127,4 @@ def test_broken_norms_are_the_engine_s_fault() -> None:
 def test_too_few_images_calibrate_nothing() -> None:
     """Four good images of a class are refused, as for the thresholds."""
     with pytest.raises(DataError, match="at least 5"):
-        calibrate_nfa(_norms(9), LEVELS, ["nut"] * 5 + ["bolt"] * 4, 0.1)
+        nfa_thresholds(_norms(9), LEVELS, ["nut"] * 5 + ["bolt"] * 4, 0.1)

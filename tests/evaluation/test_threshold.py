@@ -14,7 +14,7 @@ from edgead.errors import DataError
 from edgead.evaluation.threshold import (
     at_rate,
     binomial_interval,
-    calibrate_class,
+    class_thresholds,
     images_to_certify,
     threshold_from_scores,
 )
@@ -127,19 +127,19 @@ def test_too_few_or_broken_scores_are_refused() -> None:
 )
 def test_heatmap_scale_always_rises(maxima: list[float], ordinary: float, rate: float, other: float) -> None:
     """The scale rises, low < pixel threshold < high, for any input, also after changing the rate."""
-    for calibration in (
-        first := calibrate_class([1.0] * len(maxima), maxima, ordinary, rate),
+    for thresholds in (
+        first := class_thresholds([1.0] * len(maxima), maxima, ordinary, rate),
         at_rate(first, other),
     ):
-        scale = calibration.heatmap_scale
+        scale = thresholds.heatmap_scale
         assert scale.low < scale.threshold < scale.high
 
 
-def test_at_rate_equals_a_calibration_made_at_that_rate() -> None:
+def test_at_rate_equals_thresholds_made_at_that_rate() -> None:
     """Changing the rate without images gives what calibrating at that rate would have given."""
     rng = np.random.default_rng(2)
     scores, maxima = rng.gamma(2.0, size=60), rng.gamma(3.0, size=60)
-    assert at_rate(calibrate_class(scores, maxima, 0.2, 0.05), 0.002) == calibrate_class(scores, maxima, 0.2, 0.002)
+    assert at_rate(class_thresholds(scores, maxima, 0.2, 0.05), 0.002) == class_thresholds(scores, maxima, 0.2, 0.002)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (1, 10), (3, 10), (10, 10), (2, 400)])
@@ -167,5 +167,5 @@ def test_binomial_interval_refuses_nonsense() -> None:
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
 def test_heatmap_scale_keeps_the_ordinary_value_in_any_unit(unit: float) -> None:
     """Where the ordinary value lies below the threshold it is the low end, and the threshold is the exact middle."""
-    calibration = calibrate_class([1.0] * 9, [5.0 * unit] * 9, 2.0 * unit, 0.1)
-    assert (calibration.heatmap_low, calibration.heatmap_high) == (2.0 * unit, pytest.approx(8.0 * unit))
+    thresholds = class_thresholds([1.0] * 9, [5.0 * unit] * 9, 2.0 * unit, 0.1)
+    assert (thresholds.heatmap_low, thresholds.heatmap_high) == (2.0 * unit, pytest.approx(8.0 * unit))

@@ -47,10 +47,10 @@ def made(
 def test_without_zones_the_whole_picture_has_the_bundles_threshold(tiny_result: TrainResult) -> None:
     """The default zone is called picture; a rate of the camera comes before the one for all."""
     (watch,) = made(tiny_result, configured()).watches
-    calibration = tiny_result.bundle.calibration()
-    assert (watch.name, watch.threshold, watch.mask) == ("picture", calibration.threshold, None)
+    thresholds = tiny_result.bundle.thresholds()
+    assert (watch.name, watch.threshold, watch.mask) == ("picture", thresholds.threshold, None)
     (watch,) = made(tiny_result, configured(false_alarm_rate=0.2), rate=0.4).watches
-    assert watch.threshold == threshold_from_scores(calibration.scores, 0.2)
+    assert watch.threshold == threshold_from_scores(thresholds.scores, 0.2)
     (watch,) = made(tiny_result, configured(threshold=7.5)).watches
     assert (watch.threshold.value, watch.rules.threshold, watch.threshold.certified) == (7.5, 7.5, False)
 
@@ -75,7 +75,7 @@ def test_a_threshold_in_the_settings_that_cannot_be_meant_is_told(
     (note,) = notes.texts
     assert note.startswith(what)
     usual = Notes()
-    made(tiny_result, configured(threshold=tiny_result.bundle.calibration().threshold.value * 1.1), progress=usual)
+    made(tiny_result, configured(threshold=tiny_result.bundle.thresholds().threshold.value * 1.1), progress=usual)
     assert usual.texts == []
 
 
@@ -87,7 +87,7 @@ def test_a_zone_has_the_threshold_of_its_own_scores_on_held_out_images(tiny_resu
     assert held_out is not None
     with open_engine(tiny_result.bundle, "reference", threads=1) as runner:
         maps = runner.infer(held_out[0])["anomaly_map"]
-    for watch, rate in ((left, 0.2), (right, tiny_result.bundle.calibration().threshold.false_alarm_rate)):
+    for watch, rate in ((left, 0.2), (right, tiny_result.bundle.thresholds().threshold.false_alarm_rate)):
         assert watch.mask is not None
         scores = [zone_score(one, watch.mask) for one in maps]
         assert watch.good_scores == pytest.approx(scores, rel=1e-5)

@@ -22,7 +22,7 @@ import pytest
 
 from edgead.bundle import write_bundle
 from edgead.imaging import Image
-from edgead.manifest import ClassCalibration, ThresholdRecord
+from edgead.manifest import ClassThresholds, ThresholdRecord
 from tests.tiny import make_files, make_manifest
 
 from ..stream.servers import MjpegRequest, at_pace, jpeg, mjpeg_camera, part
@@ -150,14 +150,14 @@ def lines() -> Iterator[tuple[tuple[Line, Line], tuple[str, str]]]:
 def device(tmp_path: Path) -> Iterator[Device]:
     """Two cameras; the threshold is an extrapolated one."""
     record = ThresholdRecord(value=THRESHOLD, false_alarm_rate=0.005, certified=False, interval=INTERVAL, n_images=60)
-    calibration = ClassCalibration(
+    thresholds = ClassThresholds(
         scores=tuple(float(score) for score in np.linspace(0.0, 0.02, 60)), map_maxima=(0.0, 0.01, 0.02),
         threshold=record, pixel_threshold=record, heatmap_low=0.02, heatmap_high=0.5,
     )  # fmt: skip
     manifest = make_manifest((16, 16))
     manifest = manifest.model_copy(
         update={
-            "calibration": dict.fromkeys(manifest.calibration, calibration),
+            "thresholds": dict.fromkeys(manifest.thresholds, thresholds),
             "preprocessing": manifest.preprocessing.model_copy(update={"image_size": (SIDE, SIDE)}),
         }
     )

@@ -74,7 +74,7 @@ def make_record(cell: Cell, points: float) -> Record:
         "parity": {"onnx_vs_unfolded": 2e-6},
         "cost": {"multiply_adds": 2_000_000_000, "flow_multiply_adds_folded": 500_000_000},
         "parameters": {"flow": 1_250_000, "trainable": 1_250_000},
-        "n_images": {"fit": 8, "early_stop": 1, "calibration": 1},
+        "n_images": {"fit": 8, "early_stop": 1, "threshold": 1},
         "seconds": {"features": 9.0, "closed form": 1.0, "training": 30.0, "export": 2.0, "evaluation": 3.0},
         "resumed": False,
         "machine": {"device": "cpu", "processor": "x86_64", "cores": 2, "threads": 1},

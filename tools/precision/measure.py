@@ -21,7 +21,7 @@ from edgead.builder.lower_precision import LowerOptions, build_lower
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.config.file import load_config
-from edgead.engines.opening import REFERENCE, open_calibrated, open_engine
+from edgead.engines.opening import REFERENCE, open_engine, open_with_thresholds
 from edgead.precision.int8 import Int8Options
 from edgead.precision.quantiser import Quantiser
 from edgead.precision.recipe import read_recipe
@@ -107,7 +107,7 @@ def _form(job: Job, bundle: Bundle, reference: Runner, progress: Progress) -> It
         recipe = read_recipe(recipe_path(how.recipe)) if how.recipe else read_recipe(None)
         record = build_lower(bundle, backend, LowerOptions(recipe=recipe), progress)
         assert record.lower is not None
-        runner, own = open_calibrated(bundle, f"{backend.name}-{backend.precision}", threads=0)
+        runner, own = open_with_thresholds(bundle, f"{backend.name}-{backend.precision}", threads=0)
         kept = [layer.name for layer in record.lower.layers if layer.precision != backend.precision]
         with runner:
             yield runner, own, {

@@ -32,7 +32,7 @@ def what_was_run(results: Results) -> str:
         several = f" The images changed between cells: {len(digests)} versions." if len(digests) > 1 else ""
         lines.append(
             f"- {'All data sets together' if data == UNIFIED else data}: {counts['fit']} good images to learn from, {counts['early_stop']} for the held-out loss, "
-            f"{counts['calibration']} for the threshold.{several}"
+            f"{counts['threshold']} for the threshold.{several}"
         )
     total = sum(sum(record["seconds"].values()) for record in results.records)
     machines = {_machine(record) for record in results.records}

@@ -79,13 +79,13 @@ def _tensorrt() -> Iterator[Check]:
 
 def _engine(bundle: Bundle, name: str, threads: int) -> Iterator[Check]:
     from edgead.engines.fingerprint import read_record
-    from edgead.engines.opening import REFERENCE, open_calibrated
+    from edgead.engines.opening import REFERENCE, open_with_thresholds
     from edgead.engines.parity import GPU_LIMIT, compare_to_reference
     from edgead.engines.tensorrt.runner import TensorRTRunner
     from edgead.evaluation.compare import PARITY_LIMIT
 
     notes: list[str] = []
-    opened, own = open_calibrated(bundle, name, threads=threads, on_note=notes.append)
+    opened, own = open_with_thresholds(bundle, name, threads=threads, on_note=notes.append)
     with opened as runner:
         comparison = compare_to_reference(own, runner, shipped=bundle)
         speed = [_speed(name, runner, bundle)] if isinstance(runner, TensorRTRunner) else []

@@ -59,11 +59,11 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     if scan.broken:
         progress.note(f"{len(scan.broken)} of {len(dataset.train)} images were left out; {len(scan.readable)} remain.")
     split = split_good(
-        scan.readable, config.data.early_stop_fraction, config.data.calibration_fraction, digests=scan.digests
+        scan.readable, config.data.early_stop_fraction, config.data.threshold_fraction, digests=scan.digests
     )
     progress.note(
         f"Good images: {len(split.fit)} to learn from, {len(split.early_stop)} to stop by, "
-        f"{len(split.calibration)} for the threshold."
+        f"{len(split.threshold)} for the threshold."
     )
     side = config.model.image_size
     digest = data_digest(scan.readable, scan.digests)

@@ -90,7 +90,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
         n_pseudo = pseudo_copies(config) * early_stop
         needs = training_needs(config, model, fit + early_stop + n_pseudo, processes=processes)
         also = f" (and {n_pseudo} pseudo-defective)" if n_pseudo else ""
-        rest = f"{early_stop} to stop by{also}, {len(data.split.calibration)} for the threshold"
+        rest = f"{early_stop} to stop by{also}, {len(data.split.threshold)} for the threshold"
         steps = _steps(config, model, fit)
         total = f"{steps} per epoch, {steps * config.train.epochs:,} in {config.train.epochs} epochs"
         facts += [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgead.config.root import Config
 from edgead.errors import ConfigError
+from edgead.migration import upgrade_settings
 from edgead.storage import write_json
 
 if TYPE_CHECKING:  # reading images needs OpenCV, and `edgead doctor` must run where OpenCV is broken
@@ -90,6 +91,7 @@ def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, r
             before = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{run} is no run that can be resumed: {RUN_FILE} is missing or damaged.") from error
+        before["settings"] = upgrade_settings(before.get("settings"))
         changed = [key for key in record if before.get(key) != record[key]]
         if changed:
             raise ConfigError(

@@ -42,11 +42,11 @@ class LevelReport:
 
     Attributes:
         level: Raw score units.
-        nominal_share: Share of the calibration images above the level.
+        nominal_share: Share of the held-out images above the level.
         share: Share of the stream's frames above it,
         share_interval: with a 95 % interval that counts clusters of frames, not frames.
         is_unlike: That interval and the one of `nominal_share` do not meet: the stream's frames differ from the
-            calibration images, and what was promised from those does not hold here.
+            held-out images, and what was promised from those does not hold here.
         n_exceeding: Frames above the level.
         n_alerts: Alerts that the rule would have opened there.
         alerts_per_exceedance: Upper 95 % bound of alerts per exceeding frame were bursts rare enough not to merge;

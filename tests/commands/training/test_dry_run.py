@@ -47,7 +47,7 @@ def test_it_says_what_the_training_does(tiny_data: Path, tiny_result: TrainResul
     images = tiny_result.bundle.manifest.provenance.n_images
     facts = dict(planned.facts)
     assert facts["images"].startswith(f"{images['fit']} to learn from, {images['early_stop']} to stop by")
-    assert f"{images['calibration']} for the threshold" in facts["images"]
+    assert f"{images['threshold']} for the threshold" in facts["images"]
     assert facts["classes"] == "disc"
     assert not list(tmp_path.iterdir()), "nothing is written"
     planned.check()

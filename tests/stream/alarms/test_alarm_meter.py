@@ -78,13 +78,13 @@ def test_share_intervals_count_clusters() -> None:
 
 
 def test_a_stream_unlike_the_images_is_told() -> None:
-    """Scores that run a tenth higher than the calibration's are noticed at the lowest level; alike ones are not."""
+    """Scores that run a tenth higher than those of the held-out images are noticed at the lowest level; alike ones are not."""
     assert not any(level.is_unlike for level in report_on(looks(25)).levels)
     assert report_on(looks(25), shift=0.1).levels[0].is_unlike
 
 
 def test_few_images_cannot_tell_a_stream_apart() -> None:
-    """With 20 calibration images, twice as many frames above their level of 10 % are no contradiction."""
+    """With 20 held-out images, twice as many frames above their level of 10 % are no contradiction."""
     meter = AlarmMeter(np.linspace(0.0, 1.0, 22)[1:-1].tolist(), RULES)
     for index, score in enumerate(independent(np.random.default_rng(1), 5000).tolist()):
         meter.add(score + 0.1, index / 25.0)

@@ -49,7 +49,7 @@ def test_every_alert_uses_up_its_frames(given_rules: AlertRules, scores: list[fl
 def realised(
     process: Process, wanted: float, rule: AlertRules, *, draws: int = 120, n_frames: int = 2000
 ) -> np.ndarray:
-    """Alarms per hour of each draw: 99 fresh calibration scores, their threshold, a fresh stream."""
+    """Alarms per hour of each draw: 99 fresh held-out scores, their threshold, a fresh stream."""
     rng = np.random.default_rng(5)
     rates = np.empty(draws)
     for i in range(draws):
@@ -91,7 +91,7 @@ def test_extrapolated_promises(marginal: stats.rv_continuous, allowed: float) ->
 
 
 def watched(process: Process, n_frames: int, fps: float = FPS) -> AlarmMeter:
-    """A meter that has seen a good stream; its calibration scores are 199 independent good images."""
+    """A meter that has seen a good stream; its held-out scores are 199 independent good images."""
     rng = np.random.default_rng(17)
     meter = AlarmMeter(rng.random(199).tolist(), rules())
     for index, score in enumerate(process(rng, n_frames).tolist()):
