@@ -10,7 +10,8 @@ import numpy as np
 
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image, resize
-from edgead.stream.result import Notice, Result
+from edgead.stream.notices import UnjudgedFrame, sentence
+from edgead.stream.result import Result
 from edgead.stream.zones import Polygon
 
 # Text of a strip under 640 px wide cannot be read in a recording; drawing and encoding more than 1920 px is
@@ -52,13 +53,12 @@ class Annotator:
                 self._last = (result, self._draw(result))
             return self._last[1]
 
-    def draw_unjudged(self, notice: Notice) -> Image:
+    def draw_unjudged(self, notice: UnjudgedFrame) -> Image:
         """The picture of a notice with what is wrong with it; shape as `draw`."""
-        assert notice.frame is not None
         picture = _wide(fit_to_screen(notice.frame.image))
         strip = _strip(picture.shape[1])
         badge_right = strip.shape[0] // 6 + _badge(strip, "FAULT", strip.shape[0] // 6)
-        _text(strip, f"not judged: {notice.detail}", badge_right + strip.shape[0] // 3, 0, _INK)
+        _text(strip, f"not judged: {sentence(notice)}", badge_right + strip.shape[0] // 3, 0, _INK)
         return np.vstack([strip, picture])
 
     def _draw(self, result: Result) -> Image:

@@ -13,7 +13,8 @@ from edgead.errors import EdgeadError
 from edgead.stream.alerts import AlertEvent
 from edgead.stream.camera import Camera
 from edgead.stream.monitoring.meter import CameraStatus, CameraSummary, Meter
-from edgead.stream.result import Notice, NoticeKind, Result, ZoneVerdict
+from edgead.stream.notices import CameraBack, CameraFailed, CameraLost, Notice
+from edgead.stream.result import Result, ZoneVerdict
 from edgead.stream.scorer import Detector, PreparedFrame
 from edgead.stream.slot import Slot
 
@@ -101,14 +102,6 @@ class CameraFeed:
             is_repeat=True,
         )  # fmt: skip
 
-    def notice(self, kind: NoticeKind, detail: str, prepared: PreparedFrame | None = None) -> Notice:
-        if prepared is None:
-            return Notice(self.camera.name, kind, detail, time.monotonic())
-        values = () if prepared.fault_kind is None else (("fault", prepared.fault_kind),)
-        return Notice(
-            self.camera.name, kind, detail, time.monotonic(), prepared.frame, values, self.time_s(prepared)
-        )  # fmt: skip
-
     def status(self) -> CameraStatus:
         last, source = self.last, self.camera.source
         worst = None if last is None else last.worst
@@ -159,17 +152,18 @@ class CameraFeed:
 
     def look_after(self) -> list[Notice]:
         """What became of the connection since the last look; called from one thread, a few times a second."""
-        notices = []
+        notices: list[Notice] = []
         before, self._phase = self._phase, self.phase
-        detail = "" if self.camera.source.report.state is None else self.camera.source.report.state.last_error
+        name, now_s, report = self.camera.name, time.monotonic(), self.camera.source.report
+        reason = "" if report.state is None else report.state.last_error
         if self._phase == "running" and before in ("lost", "resting", "hung"):
-            notices.append(self.notice("camera_back", f"after {self.camera.source.report.restarts} reconnections"))
+            notices.append(CameraBack(name, now_s, report.restarts))
         elif self._phase == "lost" and before in ("waiting", "running"):
-            notices.append(self.notice("camera_lost", detail))
+            notices.append(CameraLost(name, now_s, reason))
         elif self._phase == "resting" and before != "resting":
-            notices.append(self.notice("camera_failed", f"it rests until the next attempts: {detail}"))
+            notices.append(CameraFailed(name, now_s, f"it rests until the next attempts: {reason}"))
         elif self._phase == "hung" and before != "hung":
-            notices.append(self.notice("camera_failed", self._hang()))
+            notices.append(CameraFailed(name, now_s, self._hang()))
         return notices
 
     @property

@@ -15,8 +15,10 @@ from edgead.errors import EdgeadError
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.control import Acknowledge, Control, Request, SetThreshold
 from edgead.stream.feed import CameraFeed, events_of
+from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import Series
-from edgead.stream.result import Notice, Result
+from edgead.stream.notices import FaultBegan, FaultEnded, ThresholdChanged, UnjudgedFrame, sentence
+from edgead.stream.result import Result
 from edgead.stream.scorer import Detector, PreparedFrame
 from edgead.stream.slot import take_each
 from edgead.stream.zone_watch import ThresholdChange
@@ -113,7 +115,9 @@ class Inference:
                 self._fault_changed(feed, prepared)
             if not prepared.is_usable:
                 feed.meter.n_unjudged += 1
-                self._hand_out(feed.notice("picture", prepared.fault or "it looks like a camera fault", prepared))
+                self._hand_out(
+                    UnjudgedFrame(*_where(feed, prepared), message=prepared.fault or "", fault=prepared.fault_kind)
+                )
         batch = [(feed, prepared) for feed, prepared in taken if prepared.is_usable]
         if self._max_frames is not None:
             batch = batch[: self._max_frames - self.n_processed]
@@ -148,11 +152,11 @@ class Inference:
     def _fault_changed(self, feed: CameraFeed, prepared: PreparedFrame) -> None:
         feed.fault = prepared.fault
         if prepared.fault is None:
-            self._hand_out(feed.notice("picture_ok", "the pictures are fine again", prepared))
+            self._hand_out(FaultEnded(*_where(feed, prepared)))
             return
         _LOG.warning("%s: %s", feed.camera.name, prepared.fault)
         self._interrupt(feed)
-        self._hand_out(feed.notice("picture_fault", prepared.fault, prepared))
+        self._hand_out(FaultBegan(*_where(feed, prepared), message=prepared.fault, fault=prepared.fault_kind))
 
     def _interrupt(self, feed: CameraFeed) -> None:
         for watch in feed.camera.watches:
@@ -188,7 +192,7 @@ class Inference:
             _LOG.warning("the threshold of %s stays: %s", feed.camera.name, error.message)
             return
         notice = threshold_notice(request, change)
-        _LOG.warning("%s: %s", notice.camera, notice.detail)
+        _LOG.warning("%s: %s", notice.camera, sentence(notice))
         self._hand_out(notice)
 
     def _class_bias(self, feeds: Sequence[CameraFeed]) -> NDArray[np.float32] | None:
@@ -199,14 +203,21 @@ class Inference:
         return np.concatenate([np.zeros_like(known[0]) if row is None else row for row in rows])
 
 
-def threshold_notice(request: SetThreshold, change: ThresholdChange) -> Notice:
-    """What is told of a threshold that was changed."""
-    after = change.after
-    detail = f"{request.who} changed the threshold of {request.zone} from {change.before:.4g} to {after.value:.4g}"
-    if request.why:
-        detail = f"{detail}: {request.why}"
-    values: tuple[tuple[str, str | float | None], ...] = (
-        ("zone", request.zone), ("who", request.who), ("from", change.before), ("to", after.value),
-        ("false_alarm_rate", after.false_alarm_rate), ("alarms_per_hour", request.alarms_per_hour),
-    )  # fmt: skip
-    return Notice(request.camera, "threshold_changed", detail, time.monotonic(), None, values)
+def _where(feed: CameraFeed, prepared: PreparedFrame) -> tuple[str, float, Frame, float]:
+    """The first fields of a notice about a frame."""
+    return feed.camera.name, time.monotonic(), prepared.frame, feed.time_s(prepared)
+
+
+def threshold_notice(request: SetThreshold, change: ThresholdChange) -> ThresholdChanged:
+    """The notice of a threshold that was changed."""
+    return ThresholdChanged(
+        request.camera,
+        time.monotonic(),
+        zone=request.zone,
+        who=request.who,
+        before=change.before,
+        after=change.after.value,
+        false_alarm_rate=change.after.false_alarm_rate,
+        alarms_per_hour=request.alarms_per_hour,
+        why=request.why,
+    )

@@ -15,6 +15,7 @@ from edgead.stream.control import Control
 from edgead.stream.feed import CameraFeed
 from edgead.stream.inference import Inference
 from edgead.stream.monitoring.meter import StreamStatus, StreamSummary, latency_of, rate
+from edgead.stream.notices import CameraFailed
 from edgead.stream.outlet import EVENT_QUEUE, Outlet
 from edgead.stream.scorer import Detector
 
@@ -261,7 +262,7 @@ class _Run:
             return
         message = error.message if isinstance(error, EdgeadError) else str(error)
         _LOG.error("%s is given up: %s", feed.camera.name, message)
-        self._hand_out(feed.notice("camera_failed", message))
+        self._hand_out(CameraFailed(feed.camera.name, time.monotonic(), message))
 
     def _infer(self) -> None:
         for work in (self._judge.run, self._judge.finish):

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from edgead.prediction import Prediction
 from edgead.stream.alerts import Alert, AlertEvent
 from edgead.stream.frame import Frame
-
-NoticeKind = Literal[
-    "camera_lost",  # a live source gives no frames
-    "camera_back",
-    "camera_failed",  # it spent its restart budget, hangs, or cannot be used at all
-    "picture_fault",  # frozen, black, over-exposed or blurred pictures: not judged
-    "picture_ok",
-    "picture",  # one picture that was not judged because of the fault
-    "threshold_changed",
-]
 
 
 @dataclass(frozen=True)
@@ -91,26 +80,3 @@ class Result:
     @property
     def has_event(self) -> bool:
         return any(zone.event is not None for zone in self.zones)
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something about a camera that is no verdict.
-
-    Attributes:
-        camera: Name of the camera.
-        kind: What happened.
-        detail: For people, without secrets.
-        at_s: Monotonic time, in seconds.
-        frame: The picture, where it is about one.
-        values: What a machine would like to know, for example `from`, `to` and `who` of a changed threshold.
-        time_s: Of the picture, on the source's own time line.
-    """
-
-    camera: str
-    kind: NoticeKind
-    detail: str
-    at_s: float
-    frame: Frame | None = None
-    values: tuple[tuple[str, str | float | None], ...] = ()
-    time_s: float | None = None

@@ -21,7 +21,7 @@ def camera_answer(station: Station, facts: CameraFacts) -> camera_models.Camera:
     view = station.monitor.camera(facts.name)
     assert view is not None
     status, frame = view.status, None if view.result is None else view.result.frame
-    if view.unjudged is not None and view.unjudged.frame is not None:
+    if view.unjudged is not None:
         frame = view.unjudged.frame
     verdicts = {} if view.result is None else {verdict.zone: verdict for verdict in view.result.zones}
     return camera_models.Camera(

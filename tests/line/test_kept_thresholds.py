@@ -16,8 +16,8 @@ from edgead.stream.alarms.alarm_keeper import AlarmKeeper
 from edgead.stream.camera import Camera
 from edgead.stream.consumers.threshold_memory import ThresholdMemory
 from edgead.stream.control import OWN_NAME, Control, SetThreshold
+from edgead.stream.notices import ThresholdChanged
 from edgead.stream.pipeline import run_stream
-from edgead.stream.result import Notice
 from edgead.stream.zone_watch import ZoneWatch
 from tests.notes import Notes
 
@@ -39,9 +39,17 @@ def said(config: dict[str, Any] | None = None, rate: float | None = None, **chan
     return threshold_settings(cameras, settings, rate, None)
 
 
-def changed(value: float, per_hour: float | None = None, place: tuple[str, str] = PLACE) -> Notice:
-    values = (("zone", place[1]), ("who", "Ada"), ("to", value), ("alarms_per_hour", per_hour))
-    return Notice(place[0], "threshold_changed", "", 0.0, values=values)
+def changed(value: float, per_hour: float | None = None, place: tuple[str, str] = PLACE) -> ThresholdChanged:
+    return ThresholdChanged(
+        place[0],
+        0.0,
+        zone=place[1],
+        who="Ada",
+        before=1.0,
+        after=value,
+        false_alarm_rate=0.01,
+        alarms_per_hour=per_hour,
+    )
 
 
 def restart(
@@ -65,11 +73,11 @@ def test_alarms_per_hour_go_on_after_a_restart(tmp_path: Path) -> None:
     run_stream(
         [one], detector(), [keeper, memory, sink], OPTIONS, stop=threading.Event(), control=control
     )  # fmt: skip
-    changes = [dict(notice.values) for notice in sink.notices if notice.kind == "threshold_changed"]
-    assert [change["who"] for change in changes][:2] == ["Ada", OWN_NAME]
-    assert {change["alarms_per_hour"] for change in changes} == {3.0}
+    changes = [notice for notice in sink.notices if isinstance(notice, ThresholdChanged)]
+    assert [change.who for change in changes][:2] == ["Ada", OWN_NAME]
+    assert {change.alarms_per_hour for change in changes} == {3.0}
     again, wishes, notes, _ = restart(tmp_path, settings)
-    assert again.watches[0].threshold.value == changes[-1]["to"] != promise.threshold.value
+    assert again.watches[0].threshold.value == changes[-1].after != promise.threshold.value
     assert wishes == {PLACE: 3.0}
     assert "3 false alarms per hour still holds" in notes[0]
     next_keeper = AlarmKeeper([again], Control(), assumed_fps=25.0, per_hour=wishes, basis="images")

@@ -20,8 +20,9 @@ from edgead.stream.alerts import Alert, AlertEvent
 from edgead.stream.camera import Camera
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.frame import Frame
+from edgead.stream.notices import Notice
 from edgead.stream.pipeline import RunOptions
-from edgead.stream.result import Notice, Result, ZoneVerdict
+from edgead.stream.result import Result, ZoneVerdict
 from edgead.stream.scorer import Detector
 from edgead.stream.sources.source import Source, SourceOptions, SourceReport
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
@@ -227,7 +228,7 @@ class CollectingSink(_Context):
         return True
 
     def accept(self, item: Item) -> None:
-        if isinstance(item, Notice):
+        if not isinstance(item, Result):
             self.notices.append(item)
             return
         self.entered.set()

@@ -21,6 +21,7 @@ from edgead.stream.control import Acknowledge, Control, SetThreshold
 from edgead.stream.feed import CameraFeed
 from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamStatus
+from edgead.stream.notices import FaultBegan, FaultEnded, ThresholdChanged, UnjudgedFrame, sentence
 from edgead.stream.pipeline import run_stream
 from edgead.stream.result import Result
 from edgead.stream.sources.source import Phase, SourceState
@@ -129,7 +130,7 @@ def test_one_failing_camera_is_said_and_the_others_go_on() -> None:
     fine = camera(ListSource([GOOD] * 30, live=True, pace_s=0.005), name="fine")
     summary = run_stream([dying, fine], detector(), [sink], OPTIONS, stop=threading.Event())
     assert [one.failure for one in summary.cameras] == ["the camera died", None]
-    assert [(notice.camera, notice.kind, notice.detail) for notice in sink.notices] == [
+    assert [(notice.camera, notice.kind, sentence(notice)) for notice in sink.notices] == [
         ("dying", "camera_failed", "the camera died")
     ]
     assert len(of(sink, "fine")) > 20
@@ -213,10 +214,13 @@ def test_faulty_pictures_are_said_and_not_judged() -> None:
     summary = run_stream([one], detector(), [sink], OPTIONS, stop=threading.Event())
     assert [r.frame.index for r in of(sink, "line")] == [0, 1, 5, 6, 7, 8]
     assert [notice.kind for notice in sink.notices] == ["picture_fault", *["picture"] * 3, "picture_ok"]
-    assert (sink.notices[0].detail, sink.notices[0].values) == ("black picture", (("fault", "black"),))
-    assert sink.notices[-1].values == ()
-    assert [notice.frame.index for notice in sink.notices if notice.frame] == [2, 2, 3, 4, 5]
-    assert [notice.time_s for notice in sink.notices] == [0.2, 0.2, 0.3, 0.4, 0.5]
+    began, *unjudged, ended = sink.notices
+    assert isinstance(began, FaultBegan)
+    assert (began.message, began.fault) == ("black picture", "black")
+    assert isinstance(ended, FaultEnded)
+    seen = [one for one in (began, *unjudged, ended) if isinstance(one, FaultBegan | UnjudgedFrame | FaultEnded)]
+    assert [notice.frame.index for notice in seen] == [2, 2, 3, 4, 5]
+    assert [notice.time_s for notice in seen] == [0.2, 0.2, 0.3, 0.4, 0.5]
     # BAD, fault, BAD would be two of three frames without the interruption
     assert kinds(of(sink, "line")) == [(7, "opened")]
     assert (summary.n_processed, summary.n_unjudged, summary.n_captured) == (6, 3, 9)
@@ -249,8 +253,9 @@ def test_a_threshold_is_changed_while_the_stream_runs() -> None:
     summary = run_stream(
         [camera(source)], detector(), [sink], OPTIONS, stop=stop, control=control, on_status=watching
     )  # fmt: skip
-    values = dict(sink.notices[0].values)
-    assert (values["who"], values["from"], values["to"]) == ("Ada", THRESHOLD, 0.9)
+    change = sink.notices[0]
+    assert isinstance(change, ThresholdChanged)
+    assert (change.who, change.before, change.after) == ("Ada", THRESHOLD, 0.9)
     assert sink.results[0].is_anomalous
     assert not sink.results[-1].is_anomalous
     assert summary.ended_by == "stop"
@@ -490,7 +495,7 @@ def test_lost_and_found_cameras_are_said_once_each() -> None:
     assert [(notice.camera, notice.kind) for notice in sink.notices] == [
         ("line", "camera_lost"), ("line", "camera_failed"), ("line", "camera_back")
     ]  # fmt: skip
-    assert "no answer" in sink.notices[0].detail
+    assert "no answer" in sentence(sink.notices[0])
     assert states[1:] == ["running", "lost", "resting", "lost", "running"]
 
 
@@ -510,7 +515,7 @@ def test_a_hung_capture_is_said_and_alone_ends_the_stream() -> None:
             [camera(hanging), camera(other, name="other")], detector(), [sink], options, stop=stop, on_status=watching
         )  # fmt: skip
         assert [(notice.camera, notice.kind) for notice in sink.notices] == [("line", "camera_failed")]
-        assert "hangs" in sink.notices[0].detail
+        assert "hangs" in sentence(sink.notices[0])
         alone = ListSource([GOOD], before_frame=gate, live=True)
         with pytest.raises(SourceError, match="list hangs"):
             run_stream([camera(alone)], detector(), [], options, stop=threading.Event())

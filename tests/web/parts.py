@@ -23,7 +23,14 @@ from edgead.stream.frame import Frame
 from edgead.stream.inference import threshold_notice
 from edgead.stream.monitoring.meter import CameraStatus, StreamStatus
 from edgead.stream.monitoring.monitor import Monitor
-from edgead.stream.result import Notice, NoticeKind, Result, ZoneVerdict
+from edgead.stream.notices import (
+    CameraLost,
+    FaultBegan,
+    FaultEnded,
+    ThresholdChanged,
+    UnjudgedFrame,
+)
+from edgead.stream.result import Result, ZoneVerdict
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
@@ -187,14 +194,34 @@ def judged(
     return Result(camera, frame, prediction, index / 10, 10.0, 10.0, verdicts, is_repeat)
 
 
-def notice(
-    kind: NoticeKind, detail: str = "", *, value: int | None = None, camera: str = LINE, **values: Any
-) -> Notice:
-    frame = None if value is None else Frame(plain(value), 77, time.monotonic(), "fake")
-    return Notice(camera, kind, detail, time.monotonic(), frame, tuple(values.items()))
+def lost(reason: str) -> CameraLost:
+    return CameraLost(LINE, time.monotonic(), reason)
 
 
-def carry_out(station: Station) -> list[Notice]:
+def unjudged(message: str, *, value: int) -> UnjudgedFrame:
+    return UnjudgedFrame(*_about_frame(value), message=message, fault=None)
+
+
+def fault_began(message: str, *, value: int, fault: str | None = None) -> FaultBegan:
+    return FaultBegan(*_about_frame(value), message=message, fault=fault)
+
+
+def fault_ended() -> FaultEnded:
+    return FaultEnded(*_about_frame(GOOD))
+
+
+def threshold_changed(before: float, after: float, *, rate: float, zone: str = "picture") -> ThresholdChanged:
+    return ThresholdChanged(
+        LINE, time.monotonic(), zone=zone, who="x", before=before, after=after, false_alarm_rate=rate
+    )
+
+
+def _about_frame(value: int) -> tuple[str, float, Frame, float]:
+    now_s = time.monotonic()
+    return LINE, now_s, Frame(plain(value), 77, now_s, "fake"), 7.7
+
+
+def carry_out(station: Station) -> list[ThresholdChanged]:
     """Do what was asked of the stream, and tell the monitor, as the inference thread does; what it was told."""
     notices = []
     for request in station.control.take_all():

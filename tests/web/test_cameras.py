@@ -15,6 +15,7 @@ from edgead.errors import DataError
 from edgead.manifest import ThresholdRecord
 from edgead.stream.alerts import Alert
 from edgead.stream.control import SetThreshold
+from edgead.stream.notices import sentence
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape
 from edgead.web.camera_answers import threshold_now
@@ -33,9 +34,10 @@ from .parts import (
     carry_out,
     judged,
     make_station,
-    notice,
     serving,
     tell,
+    threshold_changed,
+    unjudged,
 )
 
 CAMERA = f"/api/v1/cameras/{LINE}"
@@ -118,7 +120,7 @@ def test_the_most_urgent_verdict(tmp_path: Path, changes: dict[str, Any], fault:
     station = make_station(tmp_path)
     station.monitor.accept(judged())
     if fault is not None:
-        station.monitor.accept(notice("picture", fault, value=3))
+        station.monitor.accept(unjudged(fault, value=3))
     tell(station.monitor, **changes)
     assert camera_answer(station, station.facts.cameras[0]).verdict == verdict
 
@@ -205,8 +207,7 @@ def test_a_changed_threshold_is_told(station: Station, browser: Browser) -> None
     """After the change the zone has the new threshold and the rate that was asked for, before any frame."""
     station.monitor.accept(judged())
     to = browser.send("PUT", f"{CAMERA}/zones/picture/threshold", {"false_alarm_rate": 0.05}).json["to"]
-    values = {"zone": "picture", "who": "x", "from": THRESHOLD, "to": to, "false_alarm_rate": 0.05}
-    station.monitor.accept(notice("threshold_changed", "", **values))
+    station.monitor.accept(threshold_changed(THRESHOLD, to, rate=0.05))
     zone = browser.get(CAMERA).json["zones"][0]
     assert zone["threshold"] == to
     assert zone["rate"]["certified"]
@@ -243,12 +244,12 @@ def test_an_unusual_threshold_is_granted_loudly(station: Station, browser: Brows
         answer = browser.send("PUT", path, body).json
         assert said in answer["text"]
         (notice_of_it,) = carry_out(station)
-        assert said in notice_of_it.detail
+        assert said in sentence(notice_of_it)
         for address in (CAMERA, "/api/v1/cameras", f"{CAMERA}/scores", "/metrics"):
             assert browser.get(address).status == 200, (body, address)
         assert browser.get(CAMERA).json["zones"][0]["threshold"] == answer["to"]
     assert browser.send("PUT", path, {"value": THRESHOLD}).json["to"] == THRESHOLD
-    assert "Careful" not in carry_out(station)[0].detail
+    assert "Careful" not in sentence(carry_out(station)[0])
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, 0.5])
@@ -257,8 +258,7 @@ def test_a_share_that_makes_no_threshold(tmp_path: Path, rate: float) -> None:
     station = make_station(tmp_path)
     facts = station.facts.cameras[0]
     few = ZoneFacts(ZoneShape("picture"), STARTED_WITH, (0.1, 0.2))
-    values = {"zone": "picture", "who": "x", "from": THRESHOLD, "to": -5.0, "false_alarm_rate": rate}
-    station.monitor.accept(notice("threshold_changed", "", **values))
+    station.monitor.accept(threshold_changed(THRESHOLD, -5.0, rate=rate))
     for zone in (facts.zones[0], few):
         assert threshold_now(station, LINE, zone).value == -5.0
 

@@ -15,7 +15,7 @@ from edgead.web.metrics import Exposition, metrics_text
 from edgead.web.station import Station
 
 from ..stream.fakes import BAD, ManualClock
-from .parts import FACTS, LINE, SIDE, Browser, Health, MemoryStore, judged, make_station, notice, tell
+from .parts import FACTS, LINE, SIDE, Browser, Health, MemoryStore, fault_began, judged, make_station, tell, unjudged
 
 parser = pytest.importorskip("prometheus_client.parser")
 
@@ -70,7 +70,7 @@ def test_ready_when_everything_is_watched(tmp_path: Path) -> None:
         assert word() == "spool"
     store.told = Health()
     clock.now_s += 9
-    monitor.accept(notice("picture", "black", value=1))
+    monitor.accept(unjudged("black", value=1))
     tell(monitor)
     assert word() == "ready"
     clock.now_s += 2
@@ -96,7 +96,7 @@ def test_metrics_are_what_was_measured(station: Station, browser: Browser) -> No
     tell(station.monitor)
     for value in (100, 100, BAD):
         station.monitor.accept(judged(value=value, alert=Alert(2, 0.0, 0, 0.4, 0)))
-    station.monitor.accept(notice("picture_fault", "too bright", value=255, fault="over-exposed"))
+    station.monitor.accept(fault_began("too bright", value=255, fault="over-exposed"))
     reply = browser.get("/metrics")
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = samples(reply.body.decode())

@@ -21,7 +21,8 @@ from edgead.stream.alarms.alarm_meter import AlarmMeter, AlarmReport
 from edgead.stream.camera import Camera
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.control import OWN_NAME, Control, SetThreshold
-from edgead.stream.result import Notice, Result
+from edgead.stream.notices import ThresholdChanged
+from edgead.stream.result import Result
 from edgead.stream.zone_watch import ZoneWatch
 
 # Often enough to follow a change of the frame rate, seldom enough that the record of changes stays readable.
@@ -90,12 +91,13 @@ class AlarmKeeper(OwnsNothing):
         self._looked_s: dict[str, float] = {}
 
     def wants(self, item: Item) -> bool:
-        return not item.is_repeat if isinstance(item, Result) else item.kind == "threshold_changed"
+        return not item.is_repeat if isinstance(item, Result) else isinstance(item, ThresholdChanged)
 
     def accept(self, item: Item) -> None:
-        if isinstance(item, Notice):
+        if isinstance(item, ThresholdChanged):
             self._heard_of(item)
             return
+        assert isinstance(item, Result)
         for zone in item.zones:
             if meter := self._meters.get((item.camera, zone.zone)):
                 meter.add(zone.score, item.time_s)
@@ -134,20 +136,18 @@ class AlarmKeeper(OwnsNothing):
         with self._lock:
             return ZoneAlarms(implied, meter.report(), self._wanted.get(place))
 
-    def _heard_of(self, change: Notice) -> None:
-        values = dict(change.values)
-        place, per_hour = (change.camera, str(values.get("zone"))), values.get("alarms_per_hour")
+    def _heard_of(self, change: ThresholdChanged) -> None:
+        place = (change.camera, change.zone)
         if place not in self._watches:
             return
-        if isinstance(value := values.get("to"), float):
-            self._known[place] = value
-        if values.get("who") == OWN_NAME:
+        self._known[place] = change.after
+        if change.who == OWN_NAME:
             return
         with self._lock:
-            if isinstance(per_hour, float):
-                self._wanted[place] = per_hour
-            else:
+            if change.alarms_per_hour is None:
                 self._wanted.pop(place, None)
+            else:
+                self._wanted[place] = change.alarms_per_hour
 
     def _renew(self, camera: str) -> None:
         with self._lock:

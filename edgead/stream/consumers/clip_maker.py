@@ -23,6 +23,7 @@ from edgead.imaging import Image
 from edgead.stream.consumers.clip_file import packed
 from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
 from edgead.stream.consumers.consumer import Item
+from edgead.stream.notices import CameraFailed, CameraLost, UnjudgedFrame
 from edgead.stream.result import Result
 from edgead.stream.spool.spool import Spool
 
@@ -92,7 +93,7 @@ class ClipSink(OwnsNothing):
     def wants(self, item: Item) -> bool:
         shown = _shown(item)
         if shown is None:
-            return not isinstance(item, Result) and item.kind in ("camera_lost", "camera_failed")
+            return isinstance(item, CameraLost | CameraFailed)
         # one frame per 1 / fps of the source's time
         cell = math.floor(shown[0] * self._options.fps + 1e-6)
         if self._cells.get(item.camera) == cell:
@@ -249,9 +250,7 @@ def _shown(item: Item) -> tuple[float, Image] | None:
     """Time and picture of an item that a clip shows, on the source's own time line."""
     if isinstance(item, Result):
         return None if item.is_repeat else (item.time_s, item.frame.image)
-    if item.kind != "picture" or item.frame is None or item.time_s is None:
-        return None
-    return item.time_s, item.frame.image
+    return (item.time_s, item.frame.image) if isinstance(item, UnjudgedFrame) else None
 
 
 def _small_jpeg(image: Image, max_side_px: int) -> bytes:

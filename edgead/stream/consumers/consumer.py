@@ -7,7 +7,8 @@ from typing import Protocol
 
 from typing_extensions import Self
 
-from edgead.stream.result import Notice, Result
+from edgead.stream.notices import Notice
+from edgead.stream.result import Result
 
 Item = Result | Notice
 

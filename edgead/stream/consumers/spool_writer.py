@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
-from typing import get_args
 
 from typing_extensions import Self
 
@@ -16,14 +15,12 @@ from edgead.stream.consumers.alert_pictures import AlertPictures
 from edgead.stream.consumers.alert_record import AlertContext, opening_record
 from edgead.stream.consumers.clip_maker import ClipSink
 from edgead.stream.consumers.consumer import Item
-from edgead.stream.result import Notice, Result, ZoneVerdict
+from edgead.stream.consumers.notice_event import notice_event
+from edgead.stream.notices import UnjudgedFrame
+from edgead.stream.result import Result, ZoneVerdict
 from edgead.stream.spool.events import Event, EventKind, iso
 from edgead.stream.spool.records import Record, closing
 from edgead.stream.spool.spool import Spool
-
-_NOTICES: dict[str, EventKind] = {
-    kind: kind for kind in get_args(EventKind) if kind.startswith(("camera_", "picture_", "threshold_"))
-}
 
 
 class SpoolSink:
@@ -78,11 +75,12 @@ class SpoolSink:
         self._spool.append(Event("stream_stopped", self._now()))
 
     def wants(self, item: Item) -> bool:
-        return item.has_event if isinstance(item, Result) else item.kind in _NOTICES
+        return item.has_event if isinstance(item, Result) else not isinstance(item, UnjudgedFrame)
 
     def accept(self, item: Item) -> None:
-        if isinstance(item, Notice):
-            self._note(item)
+        if not isinstance(item, Result):
+            if (event := notice_event(item, iso(self._utc(item.at_s)))) is not None:
+                self._spool.append(event)
             return
         pictures = AlertPictures(self._spool, self._opacity, self._contexts[item.camera].scale)
         opened = []
@@ -96,16 +94,6 @@ class SpoolSink:
                 self._change(item, verdict, verdict.alert_id, pictures)
         if opened and self._clips is not None:
             self._clips.request(item.camera, opened, item.time_s)
-
-    def _note(self, notice: Notice) -> None:
-        values = dict(notice.values)
-        zone = values.pop("zone", None)
-        self._spool.append(
-            Event(
-                _NOTICES[notice.kind], iso(self._utc(notice.at_s)), notice.camera, None if zone is None else str(zone),
-                detail=notice.detail, values=values,
-            )
-        )  # fmt: skip
 
     def _open(self, result: Result, verdict: ZoneVerdict, alert_id: str, pictures: AlertPictures) -> None:
         opened_at = iso(self._utc(result.frame.captured_at_s))

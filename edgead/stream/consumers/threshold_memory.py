@@ -14,7 +14,7 @@ from edgead.errors import StorageError
 from edgead.storage import write_json
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.control import OWN_NAME
-from edgead.stream.result import Notice
+from edgead.stream.notices import ThresholdChanged
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,19 +76,14 @@ class ThresholdMemory(OwnsNothing):
         self._write(camera)
 
     def wants(self, item: Item) -> bool:
-        return isinstance(item, Notice) and item.kind == "threshold_changed"
+        return isinstance(item, ThresholdChanged)
 
     def accept(self, item: Item) -> None:
-        assert isinstance(item, Notice)
-        values = dict(item.values)
-        zone, who, value = str(values.get("zone")), str(values.get("who")), values.get("to")
-        place, per_hour = (item.camera, zone), values.get("alarms_per_hour")
-        per_hour = per_hour if isinstance(per_hour, float) else None
+        assert isinstance(item, ThresholdChanged)
+        place, value, per_hour = (item.camera, item.zone), item.after, item.alarms_per_hour
         before = self._kept.get(place)
-        if not isinstance(value, float):
-            self._kept.pop(place, None)
-        elif who != OWN_NAME:
-            self._kept[place] = KeptThreshold(item.camera, zone, value, who, per_hour, self._settings.get(place))
+        if item.who != OWN_NAME:
+            self._kept[place] = KeptThreshold(*place, value, item.who, per_hour, self._settings.get(place))
         elif before is not None and per_hour is not None and before.alarms_per_hour == per_hour:
             self._kept[place] = replace(before, value=value)
         elif self._kept.pop(place, None) is None:

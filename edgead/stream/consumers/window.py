@@ -14,6 +14,7 @@ from typing_extensions import Self
 from edgead.errors import EdgeadError, MissingDependencyError
 from edgead.stream.annotation import Annotator
 from edgead.stream.consumers.consumer import Item
+from edgead.stream.notices import UnjudgedFrame
 from edgead.stream.result import Result
 
 _ESCAPE = 27
@@ -47,9 +48,10 @@ class Window:
         cv2.destroyAllWindows()
 
     def wants(self, item: Item) -> bool:
-        return not item.is_repeat if isinstance(item, Result) else item.kind == "picture"
+        return not item.is_repeat if isinstance(item, Result) else isinstance(item, UnjudgedFrame)
 
     def accept(self, item: Item) -> None:
+        assert isinstance(item, Result | UnjudgedFrame)
         draw = self._annotator
         cv2.imshow(self._title, draw.draw(item) if isinstance(item, Result) else draw.draw_unjudged(item))
         key = cv2.waitKey(1) & 0xFF

@@ -11,7 +11,18 @@ import numpy as np
 from edgead.stream.monitoring.histogram import Histogram
 from edgead.stream.monitoring.meter import Latency
 from edgead.stream.monitoring.score_history import ScoreHistory
-from edgead.stream.result import Notice, Result, ZoneVerdict
+from edgead.stream.notices import (
+    CameraFailed,
+    CameraLost,
+    FaultBegan,
+    FaultEnded,
+    Notice,
+    NotJudged,
+    ThresholdChanged,
+    UnjudgedFrame,
+    sentence,
+)
+from edgead.stream.result import Result, ZoneVerdict
 
 LATENCY_BOUNDS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 LEVEL_BOUNDS = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 4.0, 8.0)
@@ -52,7 +63,7 @@ class WatchedCamera:
 
     def __init__(self, zones: Sequence[str]) -> None:
         self.result: Result | None = None
-        self.unjudged: Notice | None = None
+        self.unjudged: NotJudged | None = None
         self.fault: str | None = None
         self.fault_kind: str | None = None
         self.last_error: str | None = None
@@ -84,19 +95,15 @@ class WatchedCamera:
         self._delays.append(delay_s * 1e3)
 
     def notice(self, notice: Notice) -> None:
-        if notice.kind in ("picture", "picture_fault"):
-            self.fault, self.fault_kind = notice.detail, _text(dict(notice.values).get("fault"))
-            if notice.frame is not None:
-                self.unjudged = notice
-        elif notice.kind == "picture_ok":
-            self.fault = self.fault_kind = None
-        elif notice.kind in ("camera_lost", "camera_failed"):
-            self.last_error = notice.detail
-        elif notice.kind == "threshold_changed":
-            values = dict(notice.values)
-            zone, value, rate = values.get("zone"), values.get("to"), values.get("false_alarm_rate")
-            if zone in self.scores and isinstance(value, float):
-                self.changes[str(zone)] = ChangedThreshold(value, rate if isinstance(rate, float) else None)
+        match notice:
+            case FaultBegan() | UnjudgedFrame():
+                self.fault, self.fault_kind, self.unjudged = sentence(notice), notice.fault, notice
+            case FaultEnded():
+                self.fault = self.fault_kind = None
+            case CameraLost() | CameraFailed():
+                self.last_error = sentence(notice)
+            case ThresholdChanged(zone=zone) if zone in self.scores:
+                self.changes[zone] = ChangedThreshold(notice.after, notice.false_alarm_rate)
 
     def delays(self) -> Callable[[], Latency | None]:
         """The recent delays; the call that follows makes percentiles of them."""
@@ -135,7 +142,3 @@ class WatchedCamera:
             last.closed_s = now_s
         if running is not None and (last is None or last.id != running):
             spans.append(_Span(running, now_s))
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

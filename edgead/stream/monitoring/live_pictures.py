@@ -13,7 +13,8 @@ import cv2
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image, resize
 from edgead.stream.monitoring.monitor import Monitor
-from edgead.stream.result import Notice, Result
+from edgead.stream.notices import NotJudged
+from edgead.stream.result import Result
 
 MIN_WIDTH, MAX_WIDTH = 64, 1920
 # Ten pictures a second look alive; widths in steps, so that viewers with odd windows still share one picture.
@@ -35,7 +36,7 @@ class LivePicture:
 
     jpeg: bytes
     index: int
-    item: Result | Notice = field(repr=False)
+    item: Result | NotJudged = field(repr=False)
 
 
 @dataclass
@@ -100,8 +101,7 @@ class LivePictures:
                 self._easels.popitem(last=False)
             return easel
 
-    def _draw(self, item: Result | Notice, camera: str, heatmap: bool, width: int) -> LivePicture:
-        assert item.frame is not None
+    def _draw(self, item: Result | NotJudged, camera: str, heatmap: bool, width: int) -> LivePicture:
         image = _at_width(item.frame.image, width)
         if heatmap and isinstance(item, Result):
             prediction = item.prediction

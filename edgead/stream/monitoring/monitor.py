@@ -13,7 +13,8 @@ from edgead.stream.monitoring.camera_history import AlertSpan, ChangedThreshold,
 from edgead.stream.monitoring.histogram import HistogramView
 from edgead.stream.monitoring.meter import CameraStatus, Latency, StreamStatus
 from edgead.stream.monitoring.score_history import ScorePoint, points
-from edgead.stream.result import Notice, Result
+from edgead.stream.notices import NotJudged
+from edgead.stream.result import Result
 
 POINTS = 600
 
@@ -40,7 +41,7 @@ class CameraView:
     name: str
     status: CameraStatus | None
     result: Result | None
-    unjudged: Notice | None
+    unjudged: NotJudged | None
     fault: str | None
     fault_kind: str | None
     last_error: str | None
@@ -93,10 +94,10 @@ class Monitor(OwnsNothing):
             return
         now_s = self._clock()
         with self._lock:
-            if isinstance(item, Notice):
-                camera.notice(item)
-            else:
+            if isinstance(item, Result):
                 camera.take(item, now_s)
+            else:
+                camera.notice(item)
 
     def update(self, status: StreamStatus) -> None:
         """Take the stream's own account, a few times a second."""
@@ -144,7 +145,7 @@ class Monitor(OwnsNothing):
                 levels={zone: histogram.view() for zone, histogram in camera.levels.items()},
             )
 
-    def newest(self, name: str) -> Result | Notice | None:
+    def newest(self, name: str) -> Result | NotJudged | None:
         """The camera's newest picture: a judged frame, or a notice with one that was not."""
         camera = self._cameras.get(name)
         if camera is None:

@@ -15,8 +15,9 @@ from edgead.stream.alarms.alarm_keeper import RENEW_S, AlarmBasis, AlarmKeeper
 from edgead.stream.camera import Camera
 from edgead.stream.control import OWN_NAME, Control, SetThreshold
 from edgead.stream.frame import Frame
+from edgead.stream.notices import ThresholdChanged, sentence
 from edgead.stream.pipeline import run_stream
-from edgead.stream.result import Notice, Result, ZoneVerdict
+from edgead.stream.result import Result, ZoneVerdict
 
 from ..fakes import GOOD, OPTIONS, CollectingSink, ListSource, camera, detector, plain, watch
 
@@ -46,9 +47,15 @@ def show(sink: AlarmKeeper, *, fps: float, seconds: float, seed: int = 0, begin_
         sink.accept(Result("line", frame, picture, begin_s + index / fps, fps, fps, (verdict,)))
 
 
-def told(who: str, *, place: tuple[str, str] = PLACE, **values: float) -> Notice:
-    known = (("zone", place[1]), ("who", who), *values.items())
-    return Notice(place[0], "threshold_changed", "", 0.0, values=known)
+def told(
+    one: Camera, who: str, *, place: tuple[str, str] = PLACE, alarms_per_hour: float | None = None
+) -> ThresholdChanged:
+    """A change that leaves the value as it is."""
+    value = one.watches[0].threshold.value
+    return ThresholdChanged(
+        place[0], 0.0, zone=place[1], who=who, before=value, after=value, false_alarm_rate=0.01,
+        alarms_per_hour=alarms_per_hour,
+    )  # fmt: skip
 
 
 def asked(control: Control) -> list[SetThreshold]:
@@ -80,7 +87,7 @@ def test_what_a_person_sets_is_left_alone(one: Camera) -> None:
     for who, n_requests in (("Ada", 0), (OWN_NAME, 1)):
         control = Control()
         sink = keeper(one, control)
-        sink.accept(told(who))
+        sink.accept(told(one, who))
         show(sink, fps=5.0, seconds=RENEW_S + 1)
         assert len(asked(control)) == n_requests
 
@@ -96,8 +103,8 @@ def test_a_wish_at_run_time_is_answered_and_kept(one: Camera) -> None:
     before = sink.alarms(*PLACE)
     assert before is not None
     assert before.wanted_per_hour == 1.0
-    sink.accept(told("Ada", alarms_per_hour=100.0))
-    sink.accept(told("Ada", place=("nowhere", "picture"), alarms_per_hour=100.0))
+    sink.accept(told(one, "Ada", alarms_per_hour=100.0))
+    sink.accept(told(one, "Ada", place=("nowhere", "picture"), alarms_per_hour=100.0))
     show(sink, fps=25.0, seconds=RENEW_S + 1)
     (request,) = asked(control)
     assert request.record is not None
@@ -149,8 +156,10 @@ def test_the_stream_carries_the_request_out(one: Camera) -> None:
     one.source = source
     run_stream([one], detector(), [sink_of_rate, sink], OPTIONS, stop=stop, control=control)
     assert {notice.kind for notice in sink.notices} == {"threshold_changed"}
-    assert dict(sink.notices[0].values)["who"] == OWN_NAME
-    assert "At 5.0" in sink.notices[0].detail
+    change = sink.notices[0]
+    assert isinstance(change, ThresholdChanged)
+    assert change.who == OWN_NAME
+    assert "At 5.0" in sentence(change)
 
 
 def test_what_a_person_has_set_meanwhile_is_not_undone(one: Camera) -> None:

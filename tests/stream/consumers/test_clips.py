@@ -24,7 +24,7 @@ from edgead.stream.consumers.clip_file import MAX_GAP_S, packed, write_clip
 from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
 from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
 from edgead.stream.frame import Frame
-from edgead.stream.result import Notice
+from edgead.stream.notices import CameraLost, FaultBegan, UnjudgedFrame
 from edgead.stream.spool.spool import Spool
 
 from ..spool.builders import alert_id, opened, result, spool, verdict
@@ -203,7 +203,7 @@ def test_a_clip_is_cut_short_when_no_frame_follows(tmp_path: Path, how: str) -> 
         target.append(opened(1))
         sink.request("line 1", [alert_id(1)], 1.8)
         if how == "camera lost":
-            notice = Notice("line 1", "camera_lost", "", 0.0)
+            notice = CameraLost("line 1", 0.0, "")
             assert sink.wants(notice)
             sink.accept(notice)
             wait_for_clip(target)
@@ -231,10 +231,10 @@ def test_a_clip_shows_pictures_that_were_not_judged(tmp_path: Path) -> None:
         target.append(opened(1))
         sink.request("line 1", [alert_id(1)], 1.8)
         black = Frame(np.zeros((48, 64, 3), np.uint8), 0, 0.0, "line")
-        begins = Notice("line 1", "picture_fault", "black", 0.0, black, (), 2.0)
+        begins = FaultBegan("line 1", 0.0, black, 2.0, "black", "black")
         assert not sink.wants(begins), "the same picture comes once more as one that was not judged"
         for index in range(20, 40):
-            notice = Notice("line 1", "picture", "black", 0.0, black, (), index / 10)
+            notice = UnjudgedFrame("line 1", 0.0, black, index / 10, "black", "black")
             if sink.wants(notice):
                 sink.accept(notice)
         assert frames_of(wait_for_clip(target)) == pytest.approx([100] * 6 + [0] * 5, abs=6)

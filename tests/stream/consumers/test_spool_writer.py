@@ -21,7 +21,7 @@ from edgead.stream.consumers.alert_record import AlertContext
 from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
 from edgead.stream.consumers.spool_writer import SpoolSink, utc_from_monotonic_now
 from edgead.stream.frame import Frame
-from edgead.stream.result import Notice
+from edgead.stream.notices import CameraLost, FaultBegan, ThresholdChanged, UnjudgedFrame
 from edgead.stream.spool.spool import Spool
 
 from ..spool.builders import THRESHOLD, alert_id, result, spool, verdict
@@ -310,24 +310,32 @@ def test_notices_become_events(tmp_path: Path) -> None:
     """What concerns a camera is told with its values; single pictures are not, and neither are frames without events."""
     with spool(tmp_path) as target:
         sink = spool_sink(target)
-        lost = Notice("line 1", "camera_lost", "no frames for 5 s", 1001.0)
-        changed = Notice(
-            "line 1", "threshold_changed", "Ada", 1002.0, None, (("zone", "left"), ("from", 0.1), ("who", "Ada"))
+        lost = CameraLost("line 1", 1001.0, "no frames for 5 s")
+        changed = ThresholdChanged(
+            "line 1", 1002.0, zone="left", who="Ada", before=0.1, after=0.2, false_alarm_rate=0.01, why="too many"
         )
-        picture = Notice("line 1", "picture", "black", 1002.0, Frame(np.zeros((2, 2, 3), np.uint8), 0, 1002.0, "x"))
-        assert [sink.wants(item) for item in (lost, changed, picture)] == [True, True, False]
+        frame = Frame(np.zeros((2, 2, 3), np.uint8), 0, 1002.0, "x")
+        dark = FaultBegan("line 1", 1003.0, frame, 3.0, "The picture is black.", "black")
+        picture = UnjudgedFrame("line 1", 1003.0, frame, 3.0, "The picture is black.", "black")
+        assert [sink.wants(item) for item in (lost, changed, dark, picture)] == [True, True, True, False]
         assert not sink.wants(result(verdict(None)))
         assert sink.wants(result(verdict("peak")))
         with sink:
             sink.accept(lost)
             sink.accept(changed)
-        started, first, second, stopped = (event.payload for event in target.events())
+            sink.accept(dark)
+        started, first, second, third, stopped = (event.payload for event in target.events())
         assert (started["kind"], started["values"]["cameras"]) == ("stream_started", ["line 1"])
         assert started["values"]["engine"] == "fake-fp32"
         assert (first["kind"], first["at"], first["detail"]) == (
             "camera_lost", "2026-11-22T10:11:13.000Z", "no frames for 5 s",
         )  # fmt: skip
-        assert (second["zone"], second["values"]) == ("left", {"from": 0.1, "who": "Ada"})
+        assert second["zone"] == "left"
+        assert second["values"] == {
+            "who": "Ada", "from": 0.1, "to": 0.2, "false_alarm_rate": 0.01, "alarms_per_hour": None,
+        }  # fmt: skip
+        assert second["detail"] == "Ada changed the threshold of left from 0.1 to 0.2: too many"
+        assert (third["kind"], third["values"]) == ("picture_fault", {"fault": "black"})
         assert stopped["kind"] == "stream_stopped"
 
 

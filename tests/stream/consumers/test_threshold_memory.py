@@ -8,15 +8,15 @@ import pytest
 
 from edgead.stream.consumers.threshold_memory import FILE, KeptThreshold, ThresholdMemory
 from edgead.stream.control import OWN_NAME
-from edgead.stream.result import Notice
+from edgead.stream.notices import ThresholdChanged
 
 SETTINGS = {("line", "picture"): "threshold 1.0", ("line", "cap"): "the bundle's threshold"}
 
 
-def changed(value: float, who: str = "Ada", zone: str = "picture", per_hour: float | None = None) -> Notice:
-    values = (("zone", zone), ("who", who), ("from", 1.0), ("to", value), ("false_alarm_rate", 0.01),
-              ("alarms_per_hour", per_hour))  # fmt: skip
-    return Notice("line", "threshold_changed", "", 0.0, values=values)
+def changed(value: float, who: str = "Ada", zone: str = "picture", per_hour: float | None = None) -> ThresholdChanged:
+    return ThresholdChanged(
+        "line", 0.0, zone=zone, who=who, before=1.0, after=value, false_alarm_rate=0.01, alarms_per_hour=per_hour
+    )
 
 
 def test_the_last_threshold_of_each_zone_holds_for_the_next_stream(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from edgead.stream.monitoring.monitor import POINTS, Monitor
 from edgead.stream.monitoring.score_history import BUCKET_S, ScoreHistory, points
 from edgead.stream.pipeline import run_stream
 
-from ...web.parts import LEFT, LINE, judged, notice, tell
+from ...web.parts import LEFT, LINE, fault_began, fault_ended, judged, lost, tell, unjudged
 from ..fakes import BAD, GOOD, OPTIONS, SCALE, ListSource, ManualClock, camera, detector
 
 
@@ -122,7 +122,7 @@ def test_repeats_are_no_frames() -> None:
     """A result that only brings a late event adds neither score nor latency, and takes no unjudged picture away."""
     monitor, _ = watched()
     monitor.accept(judged())
-    monitor.accept(notice("picture", "black", value=3))
+    monitor.accept(unjudged("black", value=3))
     monitor.accept(judged(is_repeat=True))
     view = monitor.camera(LINE)
     assert view is not None
@@ -134,12 +134,12 @@ def test_repeats_are_no_frames() -> None:
 def test_faults_and_errors_come_and_go() -> None:
     """A fault lasts until the pictures are fine, the last error until there is another one."""
     monitor, _ = watched()
-    monitor.accept(notice("picture_fault", "frozen", value=9))
+    monitor.accept(fault_began("frozen", value=9))
     view = monitor.camera(LINE)
     assert view is not None
     assert (view.fault, view.last_error) == ("frozen", None)
-    monitor.accept(notice("camera_lost", "no route"))
-    monitor.accept(notice("picture_ok"))
+    monitor.accept(lost("no route"))
+    monitor.accept(fault_ended())
     monitor.accept(judged())
     view = monitor.camera(LINE)
     assert view is not None
@@ -207,7 +207,7 @@ def test_pictures_show_what_they_should() -> None:
     assert shown(False, 64).shape == (48, 64, 3)
     assert np.ptp(shown(False).reshape(-1, 3).mean(0)) < 3
     assert np.ptp(shown(True).reshape(-1, 3).mean(0)) > 60
-    monitor.accept(notice("picture", "black", value=30))
+    monitor.accept(unjudged("black", value=30))
     assert abs(shown(True).mean() - 30) < 3
 
 

@@ -1,0 +1,36 @@
+"""The event that a notice becomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgead.stream.notices import FaultBegan, Notice, ThresholdChanged, UnjudgedFrame, sentence
+from edgead.stream.spool.events import Event
+
+
+def notice_event(notice: Notice, at: str) -> Event | None:
+    """An event with the notice in words (`detail`) and in values; None for a single frame.
+
+    Args:
+        notice: Any notice.
+        at: Its time, as `iso` writes it.
+    """
+    if isinstance(notice, UnjudgedFrame):
+        return None
+    zone = notice.zone if isinstance(notice, ThresholdChanged) else None
+    return Event(notice.kind, at, notice.camera, zone, detail=sentence(notice), values=_values(notice))
+
+
+def _values(notice: Notice) -> dict[str, Any]:
+    match notice:
+        case FaultBegan(fault=str(fault)):
+            return {"fault": fault}
+        case ThresholdChanged():
+            return {
+                "who": notice.who,
+                "from": notice.before,
+                "to": notice.after,
+                "false_alarm_rate": notice.false_alarm_rate,
+                "alarms_per_hour": notice.alarms_per_hour,
+            }
+    return {}

@@ -1,0 +1,150 @@
+"""Notices: camera events other than verdicts, one class per kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from edgead.stream.frame import Frame
+
+
+@dataclass(frozen=True)
+class _Notice:
+    """Fields of every notice.
+
+    Attributes:
+        camera: Name of the camera.
+        at_s: Monotonic time, in seconds.
+    """
+
+    camera: str
+    at_s: float
+
+
+@dataclass(frozen=True)
+class CameraLost(_Notice):
+    """A live source gives no frames.
+
+    Attributes:
+        reason: Last error of the connection, without secrets.
+    """
+
+    kind: ClassVar[Literal["camera_lost"]] = "camera_lost"
+    reason: str
+
+
+@dataclass(frozen=True)
+class CameraBack(_Notice):
+    """A lost source gives frames again.
+
+    Attributes:
+        restarts: Number of reconnections since the start of the stream.
+    """
+
+    kind: ClassVar[Literal["camera_back"]] = "camera_back"
+    restarts: int
+
+
+@dataclass(frozen=True)
+class CameraFailed(_Notice):
+    """A source has spent its restart budget, hangs, or cannot be used at all.
+
+    Attributes:
+        reason: One sentence, without secrets.
+    """
+
+    kind: ClassVar[Literal["camera_failed"]] = "camera_failed"
+    reason: str
+
+
+@dataclass(frozen=True)
+class _AboutFrame(_Notice):
+    """Fields of a notice about one frame.
+
+    Attributes:
+        frame: The frame, not judged unless the fault is over.
+        time_s: Seconds on the source's own time line.
+    """
+
+    frame: Frame
+    time_s: float
+
+
+@dataclass(frozen=True)
+class FaultBegan(_AboutFrame):
+    """Frames are frozen, black, over-exposed or blurred, and not judged from this one on.
+
+    Attributes:
+        message: Sentence about the fault.
+        fault: Kind of the fault; None if the check did not name it.
+    """
+
+    kind: ClassVar[Literal["picture_fault"]] = "picture_fault"
+    message: str
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class FaultEnded(_AboutFrame):
+    """Frames are judged again, beginning with this one."""
+
+    kind: ClassVar[Literal["picture_ok"]] = "picture_ok"
+
+
+@dataclass(frozen=True)
+class UnjudgedFrame(_AboutFrame):
+    """One frame that was not judged because of a fault; never an event.
+
+    Attributes:
+        message: Sentence about the fault; empty while a fault is only suspected.
+        fault: Kind of the fault; None if it is not known yet.
+    """
+
+    kind: ClassVar[Literal["picture"]] = "picture"
+    message: str
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class ThresholdChanged(_Notice):
+    """A person, or edgead itself, has changed the threshold of a zone.
+
+    Attributes:
+        zone: Name of the zone.
+        who: Name of the person; `edgead` when it renews an alarm budget.
+        before, after: Thresholds, raw units.
+        false_alarm_rate: Share of good frames over the new threshold.
+        alarms_per_hour: Alarm budget that the threshold has to keep; None for a fixed threshold.
+        why: Reason for people; may be empty.
+    """
+
+    kind: ClassVar[Literal["threshold_changed"]] = "threshold_changed"
+    zone: str
+    who: str
+    before: float
+    after: float
+    false_alarm_rate: float
+    alarms_per_hour: float | None = None
+    why: str = ""
+
+
+NotJudged = FaultBegan | UnjudgedFrame
+Notice = CameraLost | CameraBack | CameraFailed | FaultBegan | FaultEnded | UnjudgedFrame | ThresholdChanged
+
+
+def sentence(notice: Notice) -> str:
+    """The notice in words: the `detail` of its event, the log and the screen."""
+    match notice:
+        case CameraLost() | CameraFailed():
+            return notice.reason
+        case CameraBack():
+            return f"after {notice.restarts} reconnections"
+        case FaultBegan():
+            return notice.message
+        case UnjudgedFrame():
+            return notice.message or "it looks like a camera fault"
+        case FaultEnded():
+            return "the pictures are fine again"
+        case ThresholdChanged(zone=zone, who=who, before=before, after=after, why=why):
+            change = f"{who} changed the threshold of {zone} from {before:.4g} to {after:.4g}"
+            return f"{change}: {why}" if why else change
