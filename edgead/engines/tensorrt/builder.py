@@ -145,9 +145,6 @@ def configure(config: trt.IBuilderConfig, how: BuildPlan, options: BuildOptions,
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for flag in how.builder_flags:
         config.set_flag(flag)
-    if how.shares_profiles and hasattr(trt.PreviewFeature, "PROFILE_SHARING_0806"):
-        # the runner keeps two contexts on one profile; from TensorRT 10 on they may without asking
-        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     if options.version_compatible:

@@ -1,7 +1,7 @@
 """GPU memory, streams and events through pycuda, for work that may come from any one thread.
 
 Two habits of pycuda decide how: a thread that ends with a context pushed aborts the process, and an object freed without
-its context pushed leaks. So every call here runs within `Device.active`, which pushes the context and pops it again.
+its context pushed leaks. So every call here runs within `GpuContext.active`, which pushes the context and pops it again.
 Read in pycuda's source and run on a fake with the same rules; not run on a GPU.
 """
 
@@ -85,7 +85,7 @@ def find_gpu(index: int = 0) -> Gpu:
         raise EngineError(f"The GPU {index} cannot be used: {error}.", hint="Check it: edgead doctor.") from error
 
 
-class Device:
+class GpuContext:
     """A GPU in use: its primary context, the one that TensorRT and the CUDA runtime work in too.
 
     Args:
@@ -145,8 +145,8 @@ class Device:
             context.detach()
 
 
-class Stream:
-    """A queue of GPU work; made and closed within `Device.active`."""
+class CudaStream:
+    """A queue of GPU work; made and closed within `GpuContext.active`."""
 
     def __init__(self) -> None:
         import pycuda.driver as drv
@@ -173,7 +173,7 @@ class Stream:
         self._stream = None
 
 
-class Event:
+class CudaEvent:
     """A mark in a stream; waiting for it sleeps instead of spinning, for a small board has few cores."""
 
     def __init__(self) -> None:
@@ -187,7 +187,7 @@ class Event:
             raise EngineError("This event was closed.")
         return self._event
 
-    def record(self, stream: Stream) -> None:
+    def record(self, stream: CudaStream) -> None:
         """Put the mark at the end of the stream's queue."""
         self._native.record(stream.native)
 
@@ -195,7 +195,7 @@ class Event:
         """Wait until the stream has come to the mark."""
         self._native.synchronize()
 
-    def ms_since(self, earlier: Event) -> float:
+    def ms_since(self, earlier: CudaEvent) -> float:
         """Milliseconds of GPU time between two marks that were both reached."""
         return float(self._native.time_since(earlier._native))
 
@@ -204,7 +204,7 @@ class Event:
 
 
 class Buffer:
-    """Page-locked host memory and the GPU memory that goes with it; made and closed within `Device.active`.
+    """Page-locked host memory and the GPU memory that goes with it; made and closed within `GpuContext.active`.
 
     On an integrated GPU both are the same memory, mapped, and nothing is copied.
 
@@ -238,14 +238,14 @@ class Buffer:
             raise EngineError("This buffer was closed.")
         return self._host
 
-    def upload(self, rows: int, stream: Stream) -> None:
+    def upload(self, rows: int, stream: CudaStream) -> None:
         """Queue the copy of the first `rows` rows to the GPU; nothing where the memory is shared."""
         import pycuda.driver as drv
 
         if self._device is not None:
             drv.memcpy_htod_async(self._device, self.host[:rows], stream.native)
 
-    def download(self, rows: int, stream: Stream) -> None:
+    def download(self, rows: int, stream: CudaStream) -> None:
         """Queue the copy of the first `rows` rows from the GPU; nothing where the memory is shared."""
         import pycuda.driver as drv
 

@@ -31,7 +31,6 @@ class BuildPlan:
         network_flags: For `Builder.create_network`.
         builder_flags: Members of `trt.BuilderFlag` to set.
         needs_pins: Whether layers stay in float32 only where the builder pins them, because the graph cannot say so.
-        shares_profiles: Whether two execution contexts on one optimization profile must be asked for.
     """
 
     precision: Precision
@@ -41,7 +40,6 @@ class BuildPlan:
     network_flags: int
     builder_flags: tuple[trt.BuilderFlag, ...]
     needs_pins: bool
-    shares_profiles: bool
 
 
 def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = False) -> BuildPlan:
@@ -81,7 +79,6 @@ def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = 
             network_flags=0 if has_typing else _explicit_batch(),
             builder_flags=_precision_flags(precision),
             needs_pins=precision != "fp32",
-            shares_profiles=not has_typing,
         )
     return BuildPlan(
         precision=precision,
@@ -91,7 +88,6 @@ def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = 
         network_flags=_strongly_typed() if has_flags else 0,
         builder_flags=(),
         needs_pins=False,
-        shares_profiles=False,
     )
 
 

@@ -10,7 +10,7 @@ from edgead.engines.fingerprint import TensorRTRecord, read_record, verify_engin
 from edgead.engines.tensorrt import available
 from edgead.engines.tensorrt.builder import BuiltPlan, build_plan
 from edgead.engines.tensorrt.compatible import may_load
-from edgead.engines.tensorrt.cuda import Device, Gpu, find_gpu
+from edgead.engines.tensorrt.cuda import Gpu, GpuContext, find_gpu
 from edgead.engines.tensorrt.decision import BuildPlan
 from edgead.engines.tensorrt.options import BuildOptions
 from edgead.engines.tensorrt.power import power_mode
@@ -80,7 +80,7 @@ def runner_of(plan: bytes, *, engine_name: str, record: TensorRTRecord) -> Tenso
     options = RunnerOptions(
         dla_core=record.dla_core, host_code_allowed=record.version_compatible, power_mode=record.power_mode
     )
-    return TensorRTRunner(plan, Device(find_gpu()), engine_name=engine_name, options=options)
+    return TensorRTRunner(plan, GpuContext(find_gpu()), engine_name=engine_name, options=options)
 
 
 def open_tensorrt(bundle: Bundle, folder: Path) -> TensorRTRunner:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgead.engines.tensorrt.builder import BuiltPlan, build_plan
-from edgead.engines.tensorrt.cuda import Device, find_gpu
+from edgead.engines.tensorrt.cuda import GpuContext, find_gpu
 from edgead.engines.tensorrt.decision import decide
 from edgead.engines.tensorrt.options import BatchRange, BuildOptions
 from edgead.engines.tensorrt.runner import RunnerOptions, TensorRTRunner
@@ -65,7 +65,9 @@ class World:
         return self.runner_of(plan, **options)
 
     def runner_of(self, plan: bytes, **options: Any) -> TensorRTRunner:
-        return TensorRTRunner(plan, Device(find_gpu()), engine_name="tensorrt-fp32", options=RunnerOptions(**options))
+        return TensorRTRunner(
+            plan, GpuContext(find_gpu()), engine_name="tensorrt-fp32", options=RunnerOptions(**options)
+        )
 
 
 @pytest.fixture(params=["shared memory", "own memory"])

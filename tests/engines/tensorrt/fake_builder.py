@@ -89,7 +89,6 @@ class IBuilderConfig(Strict):
         self._pools: dict[str, int] = {}
         self._profiles: list[Any] = []
         self._devices: dict[str, str] = {}
-        self._preview: set[str] = set()
         self._cache: Any = None
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
@@ -98,9 +97,6 @@ class IBuilderConfig(Strict):
     def set_flag(self, flag: Any) -> None:
         assert type(flag) is self._scene.trt.BuilderFlag
         self._flags.add(flag.name)
-
-    def set_preview_feature(self, feature: Any, enable: bool) -> None:
-        self._preview.add(feature.name)
 
     def add_optimization_profile(self, profile: Any) -> int:
         self._profiles.append(profile)
@@ -197,8 +193,7 @@ class Builder(Strict):
             "version": scene.version,
             "io": network._io,
             "profile": profile,
-            "may_share": "STRONGLY_TYPED" in scene.release.members("NetworkDefinitionCreationFlag")
-            or "PROFILE_SHARING_0806" in config._preview,
+            "may_share": "STRONGLY_TYPED" in scene.release.members("NetworkDefinitionCreationFlag"),
             "dla": config.DLA_core,
             "host_code": "VERSION_COMPATIBLE" in config._flags,
             "layers": [layer.name for layer in network._layers],

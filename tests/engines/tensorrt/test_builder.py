@@ -71,12 +71,11 @@ def test_pins_that_protect_nothing_are_an_error(world: World) -> None:
 @ALL
 @pytest.mark.parametrize("batch", [(1, 1, 1), (4, 4, 4), (1, 2, 4)])
 def test_the_batch_range_is_on_every_input(world: World, batch: tuple[int, int, int]) -> None:
-    """Images and class bias get the same range in one profile; 8.x is asked to let two contexts share it."""
+    """Images and class bias get the same range in one profile."""
     world.build(options=BuildOptions(batch=BatchRange(*batch)), classes=2)
     (profile,) = world.scene.seen.config._profiles
     assert profile._shapes["image"] == tuple((n, SIDE, SIDE, 3) for n in batch)
     assert profile._shapes["class_bias"] == tuple((n, 2) for n in batch)
-    assert ("PROFILE_SHARING_0806" in world.scene.seen.config._preview) == (world.scene.version == "8.6.1")
 
 
 def test_a_batch_range_grows() -> None:

@@ -29,19 +29,6 @@ def test_the_second_batch_is_captured_and_the_rest_replayed(world: World) -> Non
     assert world.gpu.trace.count("graph") == 4
 
 
-@ALL
-def test_each_slot_has_a_graph_of_its_own(world: World) -> None:
-    """Two batches in flight launch two graphs, and the numbers do not mix."""
-    with world.runner() as runner:
-        for round_ in range(4):
-            batches = [make_images(2, 2 * round_ + i) for i in range(2)]
-            tickets = [runner.submit(batch) for batch in batches]
-            for ticket, batch in zip(tickets, batches, strict=True):
-                assert_right(runner.collect(ticket), batch)
-    assert world.gpu.calls["cudaGraphInstantiate"] == 2
-    assert world.gpu.calls["cudaGraphLaunch"] == 6
-
-
 def test_another_batch_size_needs_another_graph(world: World) -> None:
     """A graph belongs to its shapes: a change drops it, and the new size is captured on its second batch."""
     with world.runner() as runner:

@@ -31,7 +31,6 @@ def test_tensorrt_8_lowers_by_flags_and_pins(world: World, precision: Precision,
     assert (plan.variant, plan.scale_type, flag_names(plan)) == (variant, "float32", flags)
     assert plan.needs_pins == (precision != "fp32")
     assert plan.network_flags == 1 << int(world.scene.trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-    assert plan.shares_profiles
     assert not plan.is_strongly_typed
 
 
@@ -51,7 +50,6 @@ def test_the_weak_way_is_selectable_on_10(world: World) -> None:
     plan = decide("fp16", weakly_typed=True)
     assert (plan.variant, plan.network_flags, plan.needs_pins) == ("fp32", 0, True)
     assert "FP16" in flag_names(plan)
-    assert not plan.shares_profiles
 
 
 @pytest.mark.parametrize("version", ["11.4.0.106"])
