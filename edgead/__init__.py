@@ -1,3 +1,114 @@
-"""edgead: from a folder of good images to trusted anomaly alerts on an embedded camera."""
+"""From a folder of good images to a camera that shows anomaly heatmaps and raises alerts you can trust.
+
+    import edgead
+
+    with edgead.load("runs/latest/bundle") as model:
+        result = model.predict(rgb)
+        print(result.score, result.is_anomalous)
+
+Everything named in `__all__` is the public API; it is imported when it is first used, so that `import edgead` costs
+nothing. The modules behind it may change between minor versions (docs/compatibility.md).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "CheckFailed",
+    "ConfigError",
+    "DataError",
+    "EdgeadError",
+    "EngineError",
+    "Event",
+    "Frame",
+    "FrameResult",
+    "ImageResult",
+    "Model",
+    "Region",
+    "Runner",
+    "Sink",
+    "Source",
+    "SourceError",
+    "StorageError",
+    "__version__",
+    "build_engine",
+    "evaluate",
+    "load",
+    "open_stream",
+    "read_image",
+    "train_bundle",
+]
+
+# module of each name, and what it is called there where that differs
+_HOMES = {
+    "Bundle": "edgead.bundle",
+    "BundleError": "edgead.errors",
+    "CheckFailed": "edgead.errors",
+    "ConfigError": "edgead.errors",
+    "DataError": "edgead.errors",
+    "EdgeadError": "edgead.errors",
+    "EngineError": "edgead.errors",
+    "Event": "edgead.stream.spool.events:StoredEvent",
+    "Frame": "edgead.stream.frame",
+    "FrameResult": "edgead.stream.result:Result",
+    "ImageResult": "edgead.model",
+    "Model": "edgead.model",
+    "Region": "edgead.heatmap",
+    "Runner": "edgead.runner",
+    "Sink": "edgead.stream.delivery.event_sink:EventSink",
+    "Source": "edgead.stream.sources.source",
+    "SourceError": "edgead.errors",
+    "StorageError": "edgead.errors",
+    "build_engine": "edgead.api",
+    "evaluate": "edgead.api",
+    "load": "edgead.model",
+    "open_stream": "edgead.api",
+    "read_image": "edgead.data.reader",
+    "train_bundle": "edgead.api",
+}
+
+if TYPE_CHECKING:
+    from edgead.api import build_engine as build_engine
+    from edgead.api import evaluate as evaluate
+    from edgead.api import open_stream as open_stream
+    from edgead.api import train_bundle as train_bundle
+    from edgead.bundle import Bundle as Bundle
+    from edgead.data.reader import read_image as read_image
+    from edgead.errors import BundleError as BundleError
+    from edgead.errors import CheckFailed as CheckFailed
+    from edgead.errors import ConfigError as ConfigError
+    from edgead.errors import DataError as DataError
+    from edgead.errors import EdgeadError as EdgeadError
+    from edgead.errors import EngineError as EngineError
+    from edgead.errors import SourceError as SourceError
+    from edgead.errors import StorageError as StorageError
+    from edgead.heatmap import Region as Region
+    from edgead.model import ImageResult as ImageResult
+    from edgead.model import Model as Model
+    from edgead.model import load as load
+    from edgead.runner import Runner as Runner
+    from edgead.stream.delivery.event_sink import EventSink as Sink
+    from edgead.stream.frame import Frame as Frame
+    from edgead.stream.result import Result as FrameResult
+    from edgead.stream.sources.source import Source as Source
+    from edgead.stream.spool.events import StoredEvent as Event
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgead' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    import importlib
+
+    module, _, attribute = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,12 +14,12 @@ from edgead.cli.options import (
     JsonOption,
     SetOption,
     load,
-    open_engine_of,
+    open_model,
     write_json,
 )
 
 if TYPE_CHECKING:
-    pass
+    from edgead.builder.choice import BackendName, Precision
 
 
 def build_engine(
@@ -54,8 +54,7 @@ def build_engine(
     json_output: JsonOption = False,
 ) -> None:
     """Build and check the best engine that this machine can run."""
-    from edgead.bundle import open_bundle
-    from edgead.commands.build_engine import build_engine as build
+    from edgead.api import build_engine as build
     from edgead.commands.build_engine import engine_options
     from edgead.commands.training.runs import default_bundle
     from edgead.errors import ConfigError
@@ -70,9 +69,12 @@ def build_engine(
         calib=calib, data=data, recipe=recipe, max_drop=max_drop, batch=batch, workspace_mb=workspace_mb,
         dla_core=dla_core, version_compatible=version_compatible, rebuild=rebuild, device=device,
     )  # fmt: skip
-    opened = open_bundle(bundle or default_bundle())
     with err.status("Building"), TerminalProgress() as progress:
-        built = build(opened, chosen[0] if chosen else "fp32", backend, progress, options)  # type: ignore[arg-type]
+        built = build(
+            bundle or default_bundle(), cast("Precision", chosen[0] if chosen else "fp32"),
+            backend=cast("BackendName", backend),
+            options=options, progress=progress,
+        )  # fmt: skip
     if json_output:
         write_json(Path("-"), built.to_json())
         return
@@ -113,10 +115,10 @@ def bench(
         raise ConfigError(f"--frame-size must be HEIGHTxWIDTH with sides of 16 px or more, got {frame_size!r}.")
     settings = load(config, set_, {})
     started = time.monotonic()
-    with open_engine_of(bundle, engine, settings) as (opened, runner), TerminalProgress() as progress:
+    with open_model(bundle, engine, settings) as model, TerminalProgress() as progress:
         startup_s = time.monotonic() - started
         result = run(
-            opened, runner, progress, n_frames=frames, frame_size=(int(size[1]), int(size[2])), startup_s=startup_s,
+            model.bundle, model.runner, progress, n_frames=frames, frame_size=(int(size[1]), int(size[2])), startup_s=startup_s,
             operators=operators, n_cameras=cameras,
         )  # fmt: skip
     if json_file is not None:

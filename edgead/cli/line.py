@@ -16,8 +16,7 @@ from edgead.cli.options import (
     RateOption,
     SetOption,
     load,
-    open_engine_of,
-    rate_of,
+    open_model,
     write_json,
 )
 
@@ -75,7 +74,7 @@ def stream(
     settings = _with_sinks(load(config, set_, {"web.address": web}), sink)
     cameras = _cameras(settings, camera, source, class_name)
     status = StatusLine(sys.stderr.write, is_terminal=sys.stderr.isatty())
-    with open_engine_of(bundle, engine, settings) as (opened, runner), TerminalProgress() as progress:
+    with open_model(bundle, engine, settings, false_alarm_rate) as model, TerminalProgress() as progress:
 
         def show(state: StreamStatus) -> None:
             progress.finish()
@@ -85,8 +84,8 @@ def stream(
 
         try:
             summary = run(
-                opened, runner, cameras, StreamOutputs(alerts, record, display), config=settings,
-                max_frames=max_frames, on_status=show, false_alarm_rate=rate_of(false_alarm_rate),
+                model.bundle, model.runner, cameras, StreamOutputs(alerts, record, display), config=settings,
+                max_frames=max_frames, on_status=show, false_alarm_rate=model.false_alarm_rate,
                 false_alarms_per_hour=_per_hour(false_alarms_per_hour, false_alarm_rate), progress=progress,
             )  # fmt: skip
         finally:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from edgead.bundle import Bundle
     from edgead.config.root import Config
-    from edgead.runner import Runner
+    from edgead.model import Model
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file with settings; ./edgead.yaml is read when present.")
@@ -48,18 +44,14 @@ def load(path: Path | None, assignments: list[str] | None, options: dict[str, An
     return load_config(path, overrides)
 
 
-@contextmanager
-def open_engine_of(path: Path | None, engine: str | None, settings: Config) -> Iterator[tuple[Bundle, Runner]]:
-    from edgead.bundle import open_bundle
+def open_model(path: Path | None, engine: str | None, settings: Config, false_alarm_rate: float | None = None) -> Model:
     from edgead.commands.training.runs import default_bundle
-    from edgead.engines.opening import open_with_thresholds
+    from edgead.model import load
 
-    opened, bundle = open_with_thresholds(
-        open_bundle(path or default_bundle()), engine, threads=settings.engine.threads, device=settings.engine.device,
-        on_note=lambda text: typer.echo(f"note: {text}", err=True),
+    return load(
+        path or default_bundle(), engine=engine, threads=settings.engine.threads, device=settings.engine.device,
+        false_alarm_rate=rate_of(false_alarm_rate), on_note=lambda text: typer.echo(f"note: {text}", err=True),
     )  # fmt: skip
-    with opened as runner:
-        yield bundle, runner
 
 
 def rate_of(value: float | None) -> float | None:

@@ -14,8 +14,7 @@ from edgead.cli.options import (
     RateOption,
     SetOption,
     load,
-    open_engine_of,
-    rate_of,
+    open_model,
     write_json,
 )
 
@@ -57,9 +56,8 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Learn from good images and write a bundle."""
-    from edgead.commands.train import train as run
+    from edgead.api import train_bundle
     from edgead.commands.training.device import is_main_process
-    from edgead.commands.training.runs import RUNS
     from edgead.terminal import TerminalProgress, show_facts
 
     options = {
@@ -72,7 +70,7 @@ def train(
         _dry_run(settings, out)
         return
     with TerminalProgress() as progress:
-        result = run(settings, progress, out=out, runs=RUNS, resume=resume)
+        result = train_bundle(config=settings, progress=progress, out=out, resume=resume)
     if not is_main_process():
         return
     from edgead.commands.bundle import bundle_facts
@@ -110,15 +108,14 @@ def evaluate(
     set_: SetOption = None,
 ) -> None:
     """Measure detection, localisation and false alarms on labelled images."""
-    from edgead.commands.evaluate import evaluate_bundle
+    from edgead.api import evaluate as run
     from edgead.terminal import TerminalProgress, show_evaluation
 
     settings = load(config, set_, {"data.root": data})
-    with open_engine_of(bundle, engine, settings) as (opened, runner), TerminalProgress() as progress:
-        result = evaluate_bundle(
-            opened, runner, settings.data.root, progress,
-            false_alarm_rate=rate_of(false_alarm_rate), report=report, class_mode=_class_mode(class_mode),
-            alignment=alignment, segmentation=_segmentation(segmentation),
+    with open_model(bundle, engine, settings, false_alarm_rate) as model, TerminalProgress() as progress:
+        result = run(
+            model, settings.data.root, report=report, class_mode=_class_mode(class_mode), alignment=alignment,
+            segmentation=_segmentation(segmentation), progress=progress,
         )  # fmt: skip
     if json_file is not None:
         write_json(json_file, result.to_json())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,12 @@ from edgead.stream.consumers.recorder import Recorder
 from edgead.stream.consumers.threshold_memory import ThresholdMemory
 from edgead.stream.consumers.window import Window
 from edgead.stream.control import Control
+from edgead.stream.delivery.event_sink import EventSink
 from edgead.stream.malloc_arenas import keep_heaps_few
 from edgead.stream.monitoring.meter import StreamStatus, StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
 from edgead.stream.scorer import Detector
+from edgead.stream.sources.source import Source
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ def stream(
     on_status: Callable[[StreamStatus], None] | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    sources: Mapping[str, Source] | None = None,
+    consumers: Sequence[Sink] = (),
+    event_sinks: Mapping[str, EventSink] | None = None,
 ) -> StreamSummary:
     """Judge every frame of one or more cameras until they end, `max_frames` are judged or SIGINT or SIGTERM comes.
 
@@ -73,6 +78,9 @@ def stream(
         on_status: Gets the state of the running stream about ten times a second.
         progress: Gets notes and progress before the stream starts.
         stop: Ends the stream from outside.
+        sources: Sources of cameras by name, in place of those that their settings name.
+        consumers: Further receivers of every result and notice.
+        event_sinks: Further receivers of events by name, beside those of the settings; they need an alert folder.
 
     Raises:
         ConfigError: If a recording or a window is asked of several cameras.
@@ -85,7 +93,9 @@ def stream(
     keep_heaps_few()
     stop = threading.Event() if stop is None else stop
     progress = progress or Silent()
-    made = make_cameras(cameras, bundle, runner, config, progress, false_alarm_rate=false_alarm_rate)
+    made = make_cameras(
+        cameras, bundle, runner, config, progress, false_alarm_rate=false_alarm_rate, sources=sources or {}
+    )
     wishes = alarm_wishes(cameras, config, false_alarms_per_hour)
     begin_with(wishes, made, assumed_fps=config.stream.record_fps, progress=progress)
     memory = None
@@ -99,11 +109,13 @@ def stream(
         made, control, assumed_fps=config.stream.record_fps, per_hour=wishes, basis=config.alerts.false_alarm_basis
     )
     with ExitStack() as stack:
-        sinks: list[Sink] = [keeper]
+        sinks: list[Sink] = [keeper, *consumers]
         station = None
         if outputs.alerts_dir is not None:
             station = stack.enter_context(
-                AlertStation(outputs.alerts_dir, made, cameras, bundle, runner.engine_name, config, control)
+                AlertStation(
+                    outputs.alerts_dir, made, cameras, bundle, runner.engine_name, config, control, event_sinks or {}
+                )
             )
             sinks += station.sinks
         if memory is not None:

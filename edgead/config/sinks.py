@@ -48,6 +48,12 @@ class _SinkSettings(BaseModel):
         return self.name or f"{self.kind}:{self.address}"
 
 
+class CustomSettings(_SinkSettings):
+    """How a sink from a program's own code is treated; a settings file cannot name one."""
+
+    kind: Literal["custom"] = "custom"
+
+
 def _one_of(what: str, values: dict[str, Any]) -> None:
     given = [key for key, value in values.items() if value is not None]
     if len(given) > 1:

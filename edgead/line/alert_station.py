@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from typing_extensions import Self
 
@@ -22,7 +22,8 @@ from edgead.stream.consumers.consumer import Sink
 from edgead.stream.consumers.spool_writer import SpoolSink
 from edgead.stream.control import Control
 from edgead.stream.delivery.delivery import Delivery
-from edgead.stream.delivery.registry import event_sink
+from edgead.stream.delivery.event_sink import EventSink
+from edgead.stream.delivery.registry import custom_sinks, event_sink
 from edgead.stream.spool.options import SpoolOptions
 from edgead.stream.spool.records import restored_alert
 from edgead.stream.spool.spool import Spool
@@ -44,6 +45,7 @@ class AlertStation:
         engine_name: `<backend>-<precision>`.
         config: Limits of the spool and its clips, and the sinks.
         control: Gets the acknowledgements.
+        event_sinks: Receivers of events by name, beside those of `config`.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class AlertStation:
         engine_name: str,
         config: Config,
         control: Control,
+        event_sinks: Mapping[str, EventSink] = MappingProxyType({}),
     ) -> None:
         self.spool = Spool(folder, SpoolOptions(**config.spool.model_dump()))
         self.contexts = {
@@ -64,6 +67,7 @@ class AlertStation:
         self._cameras = cameras
         self._config = config
         self._control = control
+        self._event_sinks = event_sinks
         self._stack = ExitStack()
         self._listened_s = 0.0
 
@@ -73,6 +77,7 @@ class AlertStation:
             self._revive()
             zones = {camera.name: [watch.name for watch in camera.watches] for camera in self._cameras}
             sinks = [event_sink(settings, self.spool, zones) for settings in self._config.sinks]
+            sinks += custom_sinks(self._event_sinks)
             self.delivery = stack.enter_context(Delivery(self.spool, sinks, drain_s=_DRAIN_S))
             self._stack = stack.pop_all()
         return self

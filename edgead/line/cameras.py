@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ def make_cameras(
     progress: Progress,
     *,
     false_alarm_rate: float | None = None,
+    sources: Mapping[str, Source] = MappingProxyType({}),
 ) -> list[Camera]:
     """Make, but do not open, the cameras of a stream.
 
@@ -55,6 +57,7 @@ def make_cameras(
         config: Settings that the cameras share.
         progress: Gets notes and progress.
         false_alarm_rate: For every camera and zone that does not say its own.
+        sources: Sources by the name of their camera, in place of those that the settings name.
 
     Raises:
         EdgeadError: If a source, a class or a zone is not there, or a zone has no images for its threshold.
@@ -65,7 +68,7 @@ def make_cameras(
     for one in configs:
         # one of several goes on trying for ever: the others need the stream
         options = _source_options(config.stream_of(one), white_level, give_up=len(configs) == 1)
-        source = source_from_uri(one.source, options)
+        source = sources.get(one.name) or source_from_uri(one.source, options)
         camera = make_camera(one, source, bundle, runner, config, good=good, false_alarm_rate=false_alarm_rate)
         for doubt in _doubts(one, camera, bundle):
             progress.note(doubt)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgead.config.sinks import CommandSettings, JsonlSettings, MqttSettings, SinkSettings, WebhookSettings
+from edgead.config.sinks import (
+    CommandSettings,
+    CustomSettings,
+    JsonlSettings,
+    MqttSettings,
+    SinkSettings,
+    WebhookSettings,
+)
 from edgead.stream.delivery.command import CommandSink
 from edgead.stream.delivery.event_sink import EventSink
 from edgead.stream.delivery.jsonl import JsonlSink
@@ -28,14 +35,22 @@ def event_sink(
         ConfigError: If a file, a secret or a program that the settings name is not there.
         MissingDependencyError: If the sink needs a package that is not installed.
     """
-    options = SinkOptions(
+    return _options(settings), _sink(settings, spool, zones)
+
+
+def custom_sinks(sinks: Mapping[str, EventSink]) -> list[tuple[SinkOptions, EventSink]]:
+    """Sinks of a program's own, by name, treated as those of the settings are by default."""
+    return [(_options(CustomSettings(name=name)), sink) for name, sink in sinks.items()]
+
+
+def _options(settings: SinkSettings | CustomSettings) -> SinkOptions:
+    return SinkOptions(
         name=settings.identity,
         kind=settings.kind,
         from_beginning=settings.start == "beginning",
         retry_max_s=settings.retry_max_s,
         give_up_s=settings.give_up_s,
     )
-    return options, _sink(settings, spool, zones)
 
 
 def _sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]) -> EventSink:

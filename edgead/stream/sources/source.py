@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from typing_extensions import Self
 
@@ -95,6 +95,7 @@ class SourceReport:
     state: SourceState | None = None
 
 
+@runtime_checkable
 class Source(Protocol):
     """Frames in order; a context manager that owns the camera, file or connection.
 

@@ -1,0 +1,290 @@
+"""A bundle and an engine of it, ready to judge images: what `edgead.load` returns."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from edgead.bundle import Bundle, open_bundle
+from edgead.data.reader import read_image
+from edgead.engines.opening import DeviceChoice, open_with_thresholds
+from edgead.errors import ShapeError
+from edgead.evaluation.segmentation import NfaSegmenter, segmenter_of
+from edgead.evaluation.threshold import at_rate
+from edgead.heatmap import HeatmapScale, Region, find_regions, overlay
+from edgead.imaging import Image, upsample_map
+from edgead.manifest import ClassThresholds
+from edgead.prediction import Prediction
+from edgead.runner import Outputs, Runner
+
+_LOG = logging.getLogger(__name__)
+# A backend keeps the memory of the largest batch that it has seen: 350 MB for eight images at 320 px.
+_BATCH = 4
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What a model says about one image.
+
+    Jupyter shows it as the image with the heatmap and the outlines of its regions.
+
+    Attributes:
+        image: The image, `(H, W, 3)`, uint8, RGB.
+        prediction: Score and anomaly map as the engine gave them, with the thresholds that they are judged by.
+        scale: Colour scale of the bundle, the same for every image.
+    """
+
+    image: Image = field(repr=False)
+    prediction: Prediction = field(repr=False)
+    scale: HeatmapScale = field(repr=False)
+
+    @property
+    def score(self) -> float:
+        """Anomaly score of the image, raw units of the bundle; larger is more anomalous."""
+        return self.prediction.pred_score
+
+    @property
+    def threshold(self) -> float:
+        """Score above which an image is anomalous."""
+        return self.prediction.threshold
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the score is above the threshold."""
+        return self.prediction.pred_label
+
+    @cached_property
+    def anomaly_map(self) -> NDArray[np.float32]:
+        """Anomaly score of each pixel, `(H, W)`, float32, raw units; `prediction.anomaly_map` is the engine's own grid."""
+        return upsample_map(self.prediction.anomaly_map, self._size)
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """Anomalous pixels, `(H, W)`: map above the pixel threshold, or the bundle's own segmentation (NFA)."""
+        return self.prediction.segmentation.mask_at(self._size)
+
+    @cached_property
+    def regions(self) -> list[Region]:
+        """Connected anomalous areas of the mask in pixels of the image, strongest first."""
+        prediction = self.prediction
+        return find_regions(prediction.anomaly_map, self.scale.threshold, self._size, prediction.own_segmentation)
+
+    def heatmap(self, *, opacity: float = 0.6, contours: bool = True) -> Image:
+        """Draw the anomaly map over the image, `(H, W, 3)`, uint8, RGB.
+
+        Args:
+            opacity: Strength of the strongest colour, 0..1; ordinary places stay clear.
+            contours: Whether to outline the regions.
+        """
+        prediction = self.prediction
+        return overlay(
+            self.image,
+            prediction.anomaly_map,
+            self.scale,
+            prediction.own_segmentation,
+            opacity=opacity,
+            contours=contours,
+        )
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]
+
+    def _repr_png_(self) -> bytes:
+        found, png = cv2.imencode(".png", cv2.cvtColor(self.heatmap(), cv2.COLOR_RGB2BGR))
+        assert found
+        return png.tobytes()
+
+    def __repr__(self) -> str:
+        height, width = self._size
+        verdict = "anomalous" if self.is_anomalous else "good"
+        return f"ImageResult({verdict}, score={self.score:.4g}, threshold={self.threshold:.4g}, image={height}x{width})"
+
+
+class Model:
+    """An open engine of a bundle, with its thresholds; a context manager. Make one with `edgead.load`.
+
+    One thread at a time may use it.
+
+    Attributes:
+        bundle: The verified bundle with the thresholds of this engine.
+        runner: The open engine, for raw outputs of prepared batches.
+        false_alarm_rate: Share of good images that may alarm; None = as trained.
+    """
+
+    def __init__(self, bundle: Bundle, runner: Runner, *, false_alarm_rate: float | None = None) -> None:
+        self.bundle = bundle
+        self.runner = runner
+        self.false_alarm_rate = false_alarm_rate
+
+    @property
+    def engine_name(self) -> str:
+        """`<backend>-<precision>`, or `reference`."""
+        return self.runner.engine_name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Kinds of parts that the bundle was trained on."""
+        return self.bundle.manifest.classes
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in px that every image is resized to."""
+        return self.bundle.image_size
+
+    def thresholds(self, class_name: str | None = None) -> ClassThresholds:
+        """Thresholds and colour scale of a class; without a name, those for an unknown class.
+
+        Raises:
+            BundleError: If the bundle does not know the class.
+        """
+        thresholds = self.bundle.thresholds(class_name)
+        return thresholds if self.false_alarm_rate is None else at_rate(thresholds, self.false_alarm_rate)
+
+    def read_image(self, path: str | os.PathLike[str]) -> Image:
+        """Read an image file as `predict` expects it: RGB, 16-bit values scaled as in training.
+
+        Raises:
+            DataError: If the file is missing, damaged or no image.
+        """
+        return read_image(Path(path), self.bundle.manifest.preprocessing.white_level)
+
+    @overload
+    def predict(self, images: NDArray[np.uint8], *, class_name: str | None = None) -> ImageResult: ...
+
+    @overload
+    def predict(self, images: Sequence[NDArray[np.uint8]], *, class_name: str | None = None) -> list[ImageResult]: ...
+
+    def predict(
+        self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], *, class_name: str | None = None
+    ) -> ImageResult | list[ImageResult]:
+        """Judge one image, or several.
+
+        Args:
+            images: One image, `(H, W, 3)` RGB or `(H, W)` grey, uint8; or a list of images of any sizes, or a batch
+                `(N, H, W, 3)`.
+            class_name: Kind of part that all the images show, for a bundle of several; None = unknown.
+
+        Returns:
+            One result for one image; a list for a list or a batch.
+
+        Raises:
+            ShapeError: If an array is no image.
+            TypeError: If its values are not uint8.
+            BundleError: If the bundle does not know the class.
+            EngineError: If the engine fails.
+        """
+        if isinstance(images, np.ndarray) and images.ndim != 4:
+            return self._predict([_checked(images)], class_name)[0]
+        return self._predict([_checked(image) for image in images], class_name)
+
+    def heatmap(self, image: Image, result: ImageResult, *, opacity: float = 0.6, contours: bool = True) -> Image:
+        """Draw a result over any picture of the same scene, `(H, W, 3)`, uint8, RGB.
+
+        Args:
+            image: The image that was judged, or one at another resolution.
+            result: From `predict`.
+            opacity: Strength of the strongest colour, 0..1.
+            contours: Whether to outline the regions.
+        """
+        shown = ImageResult(_checked(image), result.prediction, result.scale)
+        return shown.heatmap(opacity=opacity, contours=contours)
+
+    def close(self) -> None:
+        """Free the engine; safe to call twice."""
+        self.runner.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        self.runner.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.runner.__exit__(kind, error, trace)
+
+    def __repr__(self) -> str:
+        return f"Model({self.bundle.manifest.model}, {self.engine_name}, classes={list(self.classes)})"
+
+    def _predict(self, images: list[Image], class_name: str | None) -> list[ImageResult]:
+        thresholds = self.thresholds(class_name)
+        nfa = self.bundle.manifest.nfa
+        segmenter = segmenter_of(nfa, class_name, self.false_alarm_rate) if nfa else None
+        results = []
+        for start in range(0, len(images), _BATCH):
+            part = images[start : start + _BATCH]
+            batch = np.stack([self.bundle.preprocess(image) for image in part])
+            outputs = self.runner.infer(batch, self.bundle.class_bias([class_name] * len(part)))
+            results += [_result(image, outputs, i, thresholds, segmenter) for i, image in enumerate(part)]
+        return results
+
+
+def load(
+    bundle: str | os.PathLike[str] = "runs/latest/bundle",
+    *,
+    engine: str | None = None,
+    threads: int = 0,
+    device: DeviceChoice = "auto",
+    false_alarm_rate: float | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Model:
+    """Verify a bundle and open an engine of it.
+
+    Args:
+        bundle: Folder that `edgead train` wrote.
+        engine: `<backend>-<precision>` such as `onnxruntime-int8`, a path, or `reference`; None = the best one built on
+            this machine, else the reference.
+        threads: CPU threads of ONNX Runtime; 0 = one per core.
+        device: `auto` runs where the engine was built for; `cpu`; `cuda` refuses an engine of the CPU.
+        false_alarm_rate: Share of good images that may alarm, above 0 and below 0.5; None = as trained.
+        on_note: Receives notes, such as an engine for the GPU that runs on the CPU; None logs them as warnings.
+
+    Raises:
+        BundleError: If the folder is not a bundle, or was changed.
+        EngineMismatchError: If the engine is missing, stale or of another machine.
+        ValueError: If the rate is out of range.
+    """
+    if false_alarm_rate is not None and not 0 < false_alarm_rate < 0.5:
+        raise ValueError(f"false_alarm_rate must be above 0 and below 0.5, got {false_alarm_rate}")
+    runner, own = open_with_thresholds(
+        open_bundle(Path(bundle)), engine, threads=threads, device=device, on_note=on_note or _LOG.warning
+    )
+    return Model(own, runner, false_alarm_rate=false_alarm_rate)
+
+
+def _checked(image: NDArray[np.uint8]) -> Image:
+    if image.dtype != np.uint8:
+        raise TypeError(
+            f"an image must be uint8, got {image.dtype}; Model.read_image scales 16-bit files as in training"
+        )
+    if image.ndim == 2 and 0 not in image.shape:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ShapeError(
+            "image", expected="(H, W, 3) RGB or (H, W) grey; a list of them for several", actual=image.shape
+        )
+    return image
+
+
+def _result(
+    image: Image, outputs: Outputs, index: int, thresholds: ClassThresholds, segmenter: NfaSegmenter | None
+) -> ImageResult:
+    prediction = Prediction(
+        anomaly_map=outputs["anomaly_map"][index].copy(),
+        pred_score=float(outputs["pred_score"][index]),
+        threshold=thresholds.threshold.value,
+        pixel_threshold=thresholds.pixel_threshold.value,
+        own_segmentation=segmenter.segment(outputs, index) if segmenter else None,
+    )
+    return ImageResult(image, prediction, thresholds.heatmap_scale)
