@@ -16,11 +16,11 @@ from typing_extensions import Self
 
 if TYPE_CHECKING:
     from edgead.commands.bench import BenchResult
-    from edgead.commands.bench_cameras import CamerasBench
     from edgead.commands.doctor import Diagnosis
     from edgead.engines.fingerprint import EngineRecord
     from edgead.engines.operator_times import OperatorTime
     from edgead.evaluation.evaluate import EvaluationResult
+    from edgead.line.throughput import CamerasBench
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)

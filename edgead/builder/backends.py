@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from edgead.engines.fingerprint import ONNXRUNTIME, TENSORRT, LayerRecord, TensorRTRecord
+from edgead.engines.fingerprint import ONNXRUNTIME, TENSORRT, Device, LayerRecord, TensorRTRecord
 from edgead.errors import EngineBuildError, StorageError
 from edgead.precision.int8 import Int8Options
 from edgead.progress import Progress
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from edgead.engines.tensorrt.options import BuildOptions
 
 LOG = "build.log"
-Device = Literal["cpu", "cuda"]
 
 
 class Backend(Protocol):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgead.engines.fingerprint import ONNXRUNTIME, TENSORRT
+from edgead.engines.fingerprint import ONNXRUNTIME, TENSORRT, Device, Precision
 from edgead.engines.opening import DeviceChoice
 from edgead.errors import ConfigError, EngineBuildError
 
-Precision = Literal["fp32", "fp16", "int8"]
 BackendName = Literal["auto", "tensorrt", "onnxruntime"]
 
 
@@ -27,7 +26,7 @@ class Choice:
 
     backend: str
     precision: Precision
-    device: Literal["cpu", "cuda"]
+    device: Device
     reason: str = ""
     note: str = ""
 

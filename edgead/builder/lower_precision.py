@@ -18,7 +18,7 @@ import edgead
 from edgead.builder.backends import Backend
 from edgead.builder.gate import GateImages, GateScores, judge, score_images, time_in_turns
 from edgead.builder.images import CalibrationImages, calibration_images, gate_images, pseudo_defective
-from edgead.builder.thresholds import Batch, thresholds_from_runner
+from edgead.builder.thresholds import HeldOutBatch, thresholds_from_runner
 from edgead.bundle import Bundle
 from edgead.data.folders import is_image
 from edgead.engines.fingerprint import TENSORRT, EngineRecord, GateRecord, LayerRecord, PrecisionRecord
@@ -290,7 +290,7 @@ def _first_of_both(images: GateImages) -> NDArray[np.uint8]:
     return np.concatenate([some, pseudo_defective(some)])
 
 
-def _held_out_batches(images: GateImages) -> Iterator[Batch]:
+def _held_out_batches(images: GateImages) -> Iterator[HeldOutBatch]:
     for start in range(0, len(images.held_out), BATCH):
         part = slice(start, start + BATCH)
         yield images.held_out[part], images.classes[part]

@@ -15,12 +15,12 @@ from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
 
 ORDINARY_QUANTILE = 0.95
-Batch = tuple[NDArray[np.uint8], Sequence[str]]
+HeldOutBatch = tuple[NDArray[np.uint8], Sequence[str]]
 
 
 def thresholds_from_runner(
     runner: Runner,
-    batches: Iterable[Batch],
+    batches: Iterable[HeldOutBatch],
     n_images: int,
     *,
     classes: Sequence[str],

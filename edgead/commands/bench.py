@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
-from edgead.commands.bench_cameras import CamerasBench, bench_cameras
 from edgead.engines.onnx_runner import OnnxRunner
 from edgead.engines.operator_times import OperatorTime, operator_times
 from edgead.engines.tensorrt.runner import TensorRTRunner
 from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import segmenter_of
+from edgead.line.throughput import CamerasBench, bench_cameras
 from edgead.progress import Progress
 from edgead.runner import Runner
 from edgead.stream.frame import Frame

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from edgead.builder.backends import Backend, OnnxRuntimeBackend, TensorRTBackend
-from edgead.builder.choice import BackendName, Choice, Precision, choose
+from edgead.builder.choice import BackendName, Choice, choose
 from edgead.builder.lower_precision import LowerOptions, build_lower, request_of
 from edgead.bundle import Bundle
-from edgead.engines.fingerprint import ONNXRUNTIME, EngineRecord, read_record, verify_engine
+from edgead.engines.fingerprint import ONNXRUNTIME, EngineRecord, Precision, read_record, verify_engine
 from edgead.engines.installing import build_onnxruntime, fingerprint_of, install_engine
 from edgead.engines.opening import DeviceChoice
 from edgead.engines.parity import GPU_LIMIT, compare_to_reference

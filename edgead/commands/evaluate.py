@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
-from edgead.commands.alignment import Alignment, measure_alignment
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image, read_mask
 from edgead.errors import ConfigError, DataError
+from edgead.evaluation.alignment import Alignment, alignment_of
 from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
 from edgead.evaluation.report import Report, write_report
 from edgead.evaluation.segmentation import NfaSegmenter, SegmentationKind, segmenter_of
@@ -33,6 +33,7 @@ SEGMENTATIONS: dict[SegmentationKind, str] = {
     "nfa": "regions by their number of false detections",
 }
 BATCH = 4
+ALIGNMENT_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,46 @@ def evaluate_bundle(
     aligned = measure_alignment(bundle, data, progress) if alignment else None
     accuracy = scorer.n_right / len(images) if knows_classes else None
     return Evaluation(result, kind, page, tuple(broken), class_mode if knows_classes else None, accuracy, aligned)
+
+
+def measure_alignment(bundle: Bundle, data: Path, progress: Progress) -> Alignment:
+    """Run the unfolded torch model of a bundle over the test images of a data set, in float32.
+
+    Raises:
+        ConfigError: If the model's base distribution is not normal, so that there is no such norm (hgad).
+        DataError: If there are fewer than two test images that can be read.
+        MissingDependencyError: Without torch.
+    """
+    import torch
+
+    from edgead.models.zoo import load_model
+
+    model = load_model(bundle)
+    if not model.has_normal_base:
+        raise ConfigError(
+            f"{bundle.manifest.model} has a mixture as its base: its likelihood is not a function of a latent norm.",
+            hint="Leave --alignment out.",
+        )
+    samples = find_dataset(data, need_train=False).test
+    white_level = bundle.manifest.preprocessing.white_level
+    pairs: list[NDArray[np.float64]] = []
+    for start in range(0, len(samples), ALIGNMENT_BATCH):
+        images = []
+        for sample in samples[start : start + ALIGNMENT_BATCH]:
+            try:
+                images.append(bundle.preprocess(read_image(sample.path, white_level)))
+            except DataError:
+                continue
+        if images:
+            with torch.inference_mode():
+                values = model.nll_and_norm(torch.from_numpy(np.stack(images)))
+            pairs.append(torch.stack(values).double().numpy())
+        progress.update("Alignment", min(start + ALIGNMENT_BATCH, len(samples)), len(samples))
+    if sum(pair.shape[1] for pair in pairs) < 2:
+        raise DataError(f"{data} has fewer than two labelled test images that can be read.")
+    nll, norm = np.concatenate(pairs, axis=1)
+    dimensions = sum(level.channels * level.size[0] * level.size[1] for level in model.levels)
+    return alignment_of(nll, norm, dimensions=dimensions, is_uniform=model.flow.is_uniform)
 
 
 @dataclass

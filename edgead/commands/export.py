@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgead.builder.thresholds import Batch, thresholds_from_runner
-from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, open_bundle, write_bundle
-from edgead.data.dataset import spread
-from edgead.errors import CheckFailed
-from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
-from edgead.manifest import POOLED, Cost, GraphIO, Manifest, Parity, Preprocessing, Provenance
+from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, open_bundle, write_bundle
+from edgead.commands.training.bundle_writing import check_parity, parity_text, save_reference, write_graph
 from edgead.progress import Progress
 from edgead.storage import scratch_folder
-
-if TYPE_CHECKING:
-    from edgead.commands.training.data import TrainingData
-    from edgead.config.root import Config
-    from edgead.export.onnx_graph import DeployedModel
-    from edgead.models.detector import Detector
-    from edgead.runner import Outputs
-
-BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -61,171 +43,14 @@ def export(run: Path, progress: Progress) -> ExportResult:
         files = {name: old.path / name for name in (WEIGHTS, CALIBRATION)}
         files[MODEL] = folder / MODEL
         deployed = DeployedModel(model)
-        cost = _write_graph(files[MODEL], deployed, old.image_size)
-        parity, outputs = _check_parity(
+        cost = write_graph(files[MODEL], deployed, old.image_size)
+        parity, outputs = check_parity(
             model, deployed, files[MODEL], reference["images"], old.thresholds().threshold.value
         )
         files[REFERENCE] = folder / REFERENCE
-        _save_reference(files[REFERENCE], reference["images"], outputs)
+        save_reference(files[REFERENCE], reference["images"], outputs)
         manifest = old.manifest.model_copy(update={"parity": parity, "cost": cost})
         progress.note(parity_text(parity))
         bundle = write_bundle(path, manifest, files)
     operators = operator_counts(onnx.load(str(bundle.model_path)))
     return ExportResult(bundle, dict(operators))
-
-
-def write_trained_bundle(
-    path: Path, model: Detector, data: TrainingData, config: Config, provenance: Provenance, progress: Progress
-) -> Bundle:
-    """Export, check, set the thresholds from held-out good images, and write the bundle.
-
-    The scores behind the thresholds come from the exported graph itself, not from the cached features it was trained on.
-
-    Args:
-        path: The bundle's folder.
-        model: Trained, on the CPU.
-        data: Its images.
-        config: Its configuration.
-        provenance: What is recorded about its origin.
-        progress: Gets notes and progress.
-
-    Raises:
-        ExportError: If the model cannot be exported.
-        CheckFailed: If torch, folded torch and ONNX Runtime disagree.
-        StorageError: If the disk is full; an older bundle is unchanged.
-    """
-    from edgead.engines.onnx_runner import OnnxRunner
-    from edgead.export.onnx_graph import DeployedModel
-    from edgead.train.checkpoint import save_tensors
-
-    model.eval()
-    with scratch_folder(path.parent, "export") as folder:
-        files = {name: folder / name for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE)}
-        save_tensors(files[WEIGHTS], model.state_dict(), {})
-        deployed = DeployedModel(model)
-        cost = _write_graph(files[MODEL], deployed, data.image_size)
-        with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:
-            thresholds, nfa = thresholds_from_runner(
-                runner,
-                _batches(data),
-                len(data.split.threshold),
-                classes=data.classes,
-                knows_classes=model.n_classes > 0,
-                norms=list(zip(names, model.flow.latent_channels, strict=True)) if (names := model.norm_names) else [],
-                false_alarm_rate=config.train.false_alarm_rate,
-                progress=progress,
-            )
-        images = _reference_images(data, config)
-        parity, outputs = _check_parity(model, deployed, files[MODEL], images, thresholds[POOLED].threshold.value)
-        progress.note(parity_text(parity))
-        _save_reference(files[REFERENCE], images, outputs)
-        _save_good_images(files[CALIBRATION], data, config)
-        manifest = Manifest(
-            model=config.model.name,
-            classes=data.classes,
-            preprocessing=Preprocessing(image_size=data.image_size, white_level=data.scan.white_level),
-            graph=GraphIO(map_size=model.head.size, class_bias="class_bias" if model.n_classes else None),
-            thresholds=thresholds,
-            nfa=nfa,
-            parity=parity,
-            cost=cost,
-            provenance=provenance,
-            sha256={},
-        )
-        return write_bundle(path, manifest, files)
-
-
-def parity_text(parity: Parity) -> str:
-    """One sentence about a parity check."""
-    return (
-        f"Parity on {parity.n_images} reference images: folded {parity.folded_vs_unfolded:.1e}, ONNX Runtime "
-        f"{parity.onnx_vs_unfolded:.1e} relative to unfolded torch (allowed {PARITY_LIMIT:.0e}), "
-        f"{parity.verdict_flips} verdicts flip."
-    )
-
-
-def _write_graph(path: Path, deployed: DeployedModel, image_size: tuple[int, int]) -> Cost:
-    import onnx
-
-    from edgead.export.onnx_graph import graph_multiply_adds, graph_parameters, onnx_from_model
-
-    proto = onnx_from_model(deployed, image_size)
-    onnx.save(proto, str(path))
-    before, after = deployed.flow_cost()
-    return Cost(
-        multiply_adds=graph_multiply_adds(proto),
-        flow_multiply_adds_unfolded=before,
-        flow_multiply_adds_folded=after,
-        parameters=graph_parameters(proto),
-    )
-
-
-def _check_parity(
-    model: Detector, deployed: DeployedModel, graph: Path, images: NDArray[np.uint8], threshold: float
-) -> tuple[Parity, Outputs]:
-    import torch
-
-    from edgead.engines.onnx_runner import OnnxRunner
-    from edgead.models.torch_runner import TorchRunner
-
-    place = (model, (images.shape[1], images.shape[2]), torch.device("cpu"))
-    unfolded, folded = TorchRunner(model, *place), TorchRunner(deployed, *place)
-    against_folded, against_onnx, outputs = [], [], []
-    with OnnxRunner(graph, threads=0, engine_name="reference") as runner:
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            for bias in (None, *_given_classes(model.n_classes, len(batch))):
-                truth, exported = unfolded.infer(batch, bias), runner.infer(batch, bias)
-                against_folded.append(compare_outputs(truth, folded.infer(batch, bias), threshold))
-                against_onnx.append(compare_outputs(truth, exported, threshold))
-                if bias is None:
-                    outputs.append(exported)
-    one, two = merge(against_folded), merge(against_onnx)
-    parity = Parity(
-        folded_vs_unfolded=one.max_relative_difference,
-        onnx_vs_unfolded=two.max_relative_difference,
-        n_images=one.n_images,
-        verdict_flips=one.verdict_flips + two.verdict_flips,
-    )
-    if not (one.is_parity and two.is_parity):
-        raise CheckFailed(f"The exported graph does not give the model's scores. {parity_text(parity)}")
-    names = ("anomaly_map", "pred_score", *model.norm_names)
-    return parity, {name: np.concatenate([part[name] for part in outputs]) for name in names}
-
-
-def _given_classes(n_classes: int, n_images: int) -> list[NDArray[np.float32]]:
-    """For a model of several classes, a bias that gives the images one class after the other."""
-    if n_classes < 2:
-        return []
-    names = [str(index) for index in range(n_classes)]
-    return [class_bias(names, [names[i % n_classes] for i in range(n_images)])]
-
-
-def _save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> None:
-    np.savez_compressed(path, images=images, **outputs)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
-
-
-def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
-    """Good images, every other one with a pseudo-defect, so that both verdicts are compared."""
-    samples, donors = spread(data.split.early_stop, config.train.reference_images), data.split.fit
-    images = []
-    for i, sample in enumerate(samples):
-        images.append(data.read_pseudo(sample, donors[i % len(donors)], (i,)) if i % 2 else data.read(sample))
-    return np.stack(images)
-
-
-def _save_good_images(path: Path, data: TrainingData, config: Config) -> None:
-    """Images for the device: those that ranges come from, and those that training did not see."""
-    arrays = {"images": np.stack([data.read(s) for s in spread(data.split.fit, config.train.calibration_images)])}
-    if held_out := spread(data.split.threshold, config.train.held_out_images):
-        arrays["held_out"] = np.stack([data.read(sample) for sample in held_out])
-        arrays["held_out_classes"] = np.array([data.classes.index(s.class_name) for s in held_out], np.int32)
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
-
-
-def _batches(data: TrainingData) -> Iterator[Batch]:
-    """The held-out images, with their classes."""
-    samples = data.split.threshold
-    for start in range(0, len(samples), BATCH):
-        part = samples[start : start + BATCH]
-        yield np.stack([data.read(sample) for sample in part]), [sample.class_name for sample in part]

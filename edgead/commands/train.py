@@ -110,7 +110,7 @@ def _train(
     config: Config, data: TrainingData, progress: Progress, world: World, clock: _Clock,
     out: Path | None, runs: Path, resume: bool,
 ) -> TrainResult:  # fmt: skip
-    from edgead.commands.export import write_trained_bundle
+    from edgead.commands.training.bundle_writing import write_trained_bundle
     from edgead.models.zoo import build_model
     from edgead.train.loop import train_flow
     from edgead.train.start import fit_head, pseudo_defect_auroc

@@ -17,6 +17,10 @@ from edgead.migration import upgrade_engine_record
 from edgead.storage import write_json
 
 RECORD = "engine.json"
+ONNXRUNTIME = "onnxruntime"
+TENSORRT = "tensorrt"
+Precision = Literal["fp32", "fp16", "int8"]
+Device = Literal["cpu", "cuda"]
 
 
 class Fingerprint(BaseModel):
@@ -30,7 +34,7 @@ class Fingerprint(BaseModel):
     bundle_digest: str
     machine: str
     gpu: str | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
 
 
 class TensorRTRecord(BaseModel):
@@ -223,9 +227,3 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name")), "")
-
-
-ONNXRUNTIME = "onnxruntime"
-
-
-TENSORRT = "tensorrt"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import time
 from pathlib import Path
-from typing import Literal
 
 from edgead.bundle import Bundle, file_digest
 from edgead.engines.fingerprint import (
     ONNXRUNTIME,
+    Device,
     EngineRecord,
     Fingerprint,
     PrecisionRecord,
@@ -53,7 +53,7 @@ def fingerprint_of(
     backend_version: str,
     precision: str,
     gpu: str | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Device = "cpu",
 ) -> Fingerprint:
     """What an engine built now, here, of this bundle is bound to."""
     return Fingerprint(

@@ -10,7 +10,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from edgead.engines.onnx_session import CudaProviderError, Device, first_line, open_session
+from edgead.engines.fingerprint import Device
+from edgead.engines.onnx_session import CudaProviderError, first_line, open_session
 from edgead.errors import EngineError, ShapeError
 from edgead.runner import Outputs, TensorSpec
 

@@ -7,12 +7,12 @@ import io
 import os
 import tempfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from edgead.engines.fingerprint import Device
 from edgead.errors import EngineBuildError, EngineError
 from edgead.storage import require_writable
 
@@ -21,9 +21,6 @@ _ERRORS_ONLY = 3
 
 # would quantise the weights of a convolution that was left in float between integer ones, with one scale per tensor
 DISABLED_OPTIMIZERS = ("WeightBiasQuantization",)
-
-
-Device = Literal["cpu", "cuda"]
 
 
 CUDA_PROVIDER, CPU_PROVIDER = "CUDAExecutionProvider", "CPUExecutionProvider"

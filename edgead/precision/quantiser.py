@@ -16,6 +16,7 @@ from edgead.precision.centre import centre, centred_tensors
 from edgead.precision.channels_last import keep_channels_last
 from edgead.precision.cost import node_multiply_adds
 from edgead.precision.equalise import equalise
+from edgead.precision.image_input import read_integers
 from edgead.precision.int8 import (
     OUTLIERS,
     Int8Options,
@@ -24,12 +25,11 @@ from edgead.precision.int8 import (
     tensors_to_calibrate,
     to_int8,
 )
-from edgead.precision.picture import read_integers
 from edgead.precision.ranges import TensorStatistics, choose_range, collect_statistics
 from edgead.precision.recipe import Recipe
 from edgead.precision.scalars import use_scalars
 
-Report = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Quantiser:
         images: NDArray[np.uint8],
         recipe: Recipe,
         options: Int8Options,
-        report: Report,
+        report: OnProgress,
         *,
         threads: int = 0,
     ) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from edgead.commands.alignment import _ranks, correlation, measure_alignment
-from edgead.commands.evaluate import evaluate_bundle
+from edgead.commands.evaluate import evaluate_bundle, measure_alignment
 from edgead.commands.train import train
 from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
@@ -50,11 +48,3 @@ def test_a_mixture_has_no_such_norm(tiny_data: Path, tmp_path: Path) -> None:
     result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
     with pytest.raises(ConfigError, match="mixture as its base"):
         measure_alignment(result.bundle, tiny_data, Silent())
-
-
-def test_ranks_share_ties_and_correlation_is_numpys() -> None:
-    """Equal values have their mean rank; the correlation is that of numpy."""
-    np.testing.assert_array_equal(_ranks(np.array([5.0, 1.0, 5.0, 7.0])), [1.5, 0.0, 1.5, 3.0])
-    a, b = np.random.default_rng(0).normal(size=(2, 30))
-    assert correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
-    assert correlation(np.ones(3), np.ones(3)) == 1.0

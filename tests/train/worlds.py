@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save_file
 from torch.distributed import TCPStore
 
-import edgead.commands.export  # noqa: F401  # loaded before the fork, to save time
+import edgead.commands.training.bundle_writing  # noqa: F401  # loaded before the fork, to save time
 from edgead import cli
 from edgead.errors import EdgeadError
 from edgead.train.distributed import World, launched_world

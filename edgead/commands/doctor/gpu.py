@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from edgead.commands.doctor.check import Check
 from edgead.commands.doctor.jetson import Board
-from edgead.commands.doctor.machine import Machine, Ran, debian_version, import_code, numbers, short
+from edgead.commands.doctor.machine import CommandResult, Machine, debian_version, import_code, numbers, short
 from edgead.commands.doctor.packages import OLD_NUMPY, SYSTEM_PACKAGES, is_about_numpy
 
 CUDA = "/usr/local/cuda"
@@ -131,7 +131,7 @@ def _tensorrt_missing(machine: Machine, board: Board | None) -> Check:
     return Check("tensorrt", "warning", f"not installed{missing}; engines run on ONNX Runtime's CPU provider", advice)
 
 
-def _cure(ran: Ran) -> str:
+def _cure(ran: CommandResult) -> str:
     text = f"{ran.err} {ran.out}"
     if is_about_numpy(text) or "no attribute 'bool'" in text:
         return f"It was compiled for an older numpy: {OLD_NUMPY}"

@@ -20,7 +20,7 @@ _SBIN = ("/usr/sbin", "/sbin")
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     """What a program left: its exit code (None: it did not start or did not end in time), stdout, stderr."""
 
     code: int | None
@@ -82,9 +82,9 @@ class Machine(Protocol):
         """Paths that match an absolute pattern, sorted."""
         ...
 
-    def run(self, *command: str, timeout_s: float = 15) -> Ran: ...
+    def run(self, *command: str, timeout_s: float = 15) -> CommandResult: ...
 
-    def python(self, code: str, timeout_s: float = 60) -> Ran:
+    def python(self, code: str, timeout_s: float = 60) -> CommandResult:
         """Run `code` in a fresh process of this interpreter: a module that crashes takes nobody with it."""
         ...
 
@@ -142,22 +142,22 @@ class ThisMachine:
     def glob(self, pattern: str) -> list[str]:
         return sorted(map(str, Path("/").glob(pattern.removeprefix("/"))))
 
-    def run(self, *command: str, timeout_s: float = 15) -> Ran:
+    def run(self, *command: str, timeout_s: float = 15) -> CommandResult:
         program = self.program(command[0])
         if program is None:
-            return Ran(None, err=NOT_FOUND)
+            return CommandResult(None, err=NOT_FOUND)
         try:
             done = subprocess.run(
                 [program, *command[1:]], capture_output=True, text=True, errors="replace", timeout=timeout_s,
                 stdin=subprocess.DEVNULL, env=os.environ | {"LC_ALL": "C"}, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return Ran(None, err=f"no answer within {timeout_s:.0f} s")
+            return CommandResult(None, err=f"no answer within {timeout_s:.0f} s")
         except OSError as error:
-            return Ran(None, err=str(error.strerror or error))
-        return Ran(done.returncode, done.stdout, done.stderr)
+            return CommandResult(None, err=str(error.strerror or error))
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
-    def python(self, code: str, timeout_s: float = 60) -> Ran:
+    def python(self, code: str, timeout_s: float = 60) -> CommandResult:
         return self.run(sys.executable, "-c", code, timeout_s=timeout_s)
 
     def program(self, name: str) -> str | None:

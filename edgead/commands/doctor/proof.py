@@ -26,7 +26,7 @@ _SCALE, _SHIFT = np.float32(1 / 64), np.float32(-2.0)
 
 
 @dataclass(frozen=True)
-class Backend:
+class ProofTarget:
     """Something that runs graphs.
 
     Attributes:
@@ -78,14 +78,14 @@ def _tensorrt(graph: Path, folder: Path, threads: int) -> Runner:
     return runner_of(built.plan, engine_name="tensorrt-fp32", record=record_of(options))
 
 
-BACKENDS = (
-    Backend("onnxruntime", lambda: True, _onnxruntime, PARITY_LIMIT),
-    Backend("onnxruntime cuda", _has_cuda_provider, _onnxruntime_cuda, GPU_LIMIT),
-    Backend("tensorrt", _has_tensorrt, _tensorrt, GPU_LIMIT),
+TARGETS = (
+    ProofTarget("onnxruntime", lambda: True, _onnxruntime, PARITY_LIMIT),
+    ProofTarget("onnxruntime cuda", _has_cuda_provider, _onnxruntime_cuda, GPU_LIMIT),
+    ProofTarget("tensorrt", _has_tensorrt, _tensorrt, GPU_LIMIT),
 )
 
 
-def check_backends(threads: int, backends: tuple[Backend, ...] = BACKENDS) -> Iterator[Check]:
+def check_backends(threads: int, backends: tuple[ProofTarget, ...] = TARGETS) -> Iterator[Check]:
     """Run the tiny graph on every backend of this machine."""
     with tempfile.TemporaryDirectory(prefix="edgead-") as name:
         graph = Path(name) / "tiny.onnx"
@@ -101,7 +101,7 @@ def check_backends(threads: int, backends: tuple[Backend, ...] = BACKENDS) -> It
                 yield Check(f"proof {backend.name}", "failed", error.message, error.hint)
 
 
-def _proof(backend: Backend, graph: Path, folder: Path, threads: int) -> Check:
+def _proof(backend: ProofTarget, graph: Path, folder: Path, threads: int) -> Check:
     expected = expected_outputs(images())
     threshold = float(expected["pred_score"].mean())
     with backend.open(graph, folder, threads) as runner:

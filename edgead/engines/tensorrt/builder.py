@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgead.engines.tensorrt.decision import BuildPlan
+from edgead.engines.tensorrt.decision import BuildStrategy
 from edgead.engines.tensorrt.layers import LayerInfo, layers_of
 from edgead.engines.tensorrt.messages import quoted, shared_log, shared_logger
 from edgead.engines.tensorrt.options import BatchRange, BuildOptions, workspace_limit
@@ -65,7 +65,7 @@ class _Job:
 
 def build_plan(
     graph: bytes,
-    how: BuildPlan,
+    how: BuildStrategy,
     options: BuildOptions,
     *,
     kept: Collection[str],
@@ -109,7 +109,7 @@ class LoggedBuildError(EngineBuildError):
 
 
 def _build(
-    graph: bytes, how: BuildPlan, kept: Collection[str], job: _Job, progress: BuildProgress, lines: deque[str]
+    graph: bytes, how: BuildStrategy, kept: Collection[str], job: _Job, progress: BuildProgress, lines: deque[str]
 ) -> tuple[bytes, list[LayerInfo]]:
     parsed = network_from_onnx(graph, how.network_flags)
     builder: trt.Builder = parsed.builder
@@ -137,7 +137,7 @@ def _build(
     return plan, _layers(plan, job)
 
 
-def configure(config: trt.IBuilderConfig, how: BuildPlan, options: BuildOptions, workspace_bytes: int) -> None:
+def configure(config: trt.IBuilderConfig, how: BuildStrategy, options: BuildOptions, workspace_bytes: int) -> None:
     """Set everything on a builder's configuration that does not need the network."""
     import tensorrt as trt
 

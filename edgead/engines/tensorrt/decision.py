@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from edgead.engines.fingerprint import Precision
 from edgead.errors import EngineBuildError
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-Precision = Literal["fp32", "fp16", "int8"]
 ScaleType = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
-class BuildPlan:
+class BuildStrategy:
     """How to build one precision here.
 
     Attributes:
@@ -42,7 +42,7 @@ class BuildPlan:
     needs_pins: bool
 
 
-def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = False) -> BuildPlan:
+def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = False) -> BuildStrategy:
     """The row of the table for the installed TensorRT.
 
     | installed | fp32 | fp16 | int8 |
@@ -71,7 +71,7 @@ def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = 
             hint="Leave out the weakly typed build.",
         )
     if has_flags and (weakly_typed or for_dla or not has_typing):
-        return BuildPlan(
+        return BuildStrategy(
             precision=precision,
             variant="fp32" if precision == "fp16" else precision,
             scale_type="float32",
@@ -80,7 +80,7 @@ def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = 
             builder_flags=_precision_flags(precision),
             needs_pins=precision != "fp32",
         )
-    return BuildPlan(
+    return BuildStrategy(
         precision=precision,
         variant=precision,
         scale_type="float16",

@@ -11,7 +11,7 @@ from edgead.engines.tensorrt import available
 from edgead.engines.tensorrt.builder import BuiltPlan, build_plan
 from edgead.engines.tensorrt.compatible import may_load
 from edgead.engines.tensorrt.cuda import Gpu, GpuContext, find_gpu
-from edgead.engines.tensorrt.decision import BuildPlan
+from edgead.engines.tensorrt.decision import BuildStrategy
 from edgead.engines.tensorrt.options import BuildOptions
 from edgead.engines.tensorrt.power import power_mode
 from edgead.engines.tensorrt.progress import BuildProgress
@@ -48,7 +48,7 @@ def machine_state(gpu: Gpu) -> dict[str, str]:
 
 
 def build_tensorrt_plan(
-    graph: bytes, how: BuildPlan, options: BuildOptions, *, kept: Collection[str], progress: BuildProgress
+    graph: bytes, how: BuildStrategy, options: BuildOptions, *, kept: Collection[str], progress: BuildProgress
 ) -> BuiltPlan:
     """Build a serialized engine for this machine; see `build_plan`.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.commands.doctor.gpu import CUDA
-from edgead.commands.doctor.machine import NOT_FOUND, Interpreter, Ran, import_code
+from edgead.commands.doctor.machine import NOT_FOUND, CommandResult, Interpreter, import_code
 from edgead.commands.doctor.packages import IMPORTS
 from edgead.commands.doctor.video import BINDING, INSPECT, PURPOSES
 
@@ -35,10 +35,10 @@ class Picture:
     """
 
     files: dict[str, str] = field(default_factory=dict)
-    commands: dict[str, str | Ran] = field(default_factory=dict)
+    commands: dict[str, str | CommandResult] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
-    code: dict[str, Ran] = field(default_factory=dict)
+    code: dict[str, CommandResult] = field(default_factory=dict)
     version: tuple[int, int, int] = (3, 10, 12)
     in_venv: bool = True
     driver: tuple[int, int] | None = None
@@ -69,14 +69,14 @@ class Picture:
             found | {f for f in folders if fnmatch.fnmatch(f, pattern) and f.count("/") == pattern.count("/")}
         )
 
-    def run(self, *command: str, timeout_s: float = 15) -> Ran:
+    def run(self, *command: str, timeout_s: float = 15) -> CommandResult:
         answer = self.commands.get(" ".join(command))
-        if isinstance(answer, Ran):
+        if isinstance(answer, CommandResult):
             return answer
-        return Ran(0, out=answer) if answer is not None else Ran(None, err=NOT_FOUND)
+        return CommandResult(0, out=answer) if answer is not None else CommandResult(None, err=NOT_FOUND)
 
-    def python(self, code: str, timeout_s: float = 60) -> Ran:
-        return self.code.get(code, Ran(1, err="ModuleNotFoundError: no such module in this picture"))
+    def python(self, code: str, timeout_s: float = 60) -> CommandResult:
+        return self.code.get(code, CommandResult(1, err="ModuleNotFoundError: no such module in this picture"))
 
     def program(self, name: str) -> str | None:
         return f"/usr/bin/{name}" if any(command.split()[0] == name for command in self.commands) else None
@@ -99,24 +99,24 @@ def _meminfo(total_mb: int, available_mb: int, swap_mb: int) -> str:
     return "\n".join(f"{name}:  {int(size * 1e6 / 1024)} kB" for name, size in sizes.items())
 
 
-def _imports(numpy: str, **entries: dict[str, Any]) -> Ran:
+def _imports(numpy: str, **entries: dict[str, Any]) -> CommandResult:
     found = {
         "numpy": {"version": numpy, "file": f"{SITE}/numpy/__init__.py", "noise": ""},
         "cv2": {"version": "4.11.0", "file": f"{SITE}/cv2/__init__.py", "noise": "", "gstreamer": False},
         "onnx": {"version": "1.19.0", "file": f"{SITE}/onnx/__init__.py", "noise": ""},
         "onnxruntime": {"version": "1.23.2", "file": f"{SITE}/onnxruntime/__init__.py", "noise": ""},
     }
-    return Ran(0, out=json.dumps(found | entries))
+    return CommandResult(0, out=json.dumps(found | entries))
 
 
-def _debian(**versions: str) -> dict[str, str | Ran]:
+def _debian(**versions: str) -> dict[str, str | CommandResult]:
     query = "dpkg-query --show --showformat=${db:Status-Status} ${Version}"
     return {f"{query} {name.replace('_', '-')}": f"installed {version}" for name, version in versions.items()}
 
 
-def _elements(*absent: str) -> dict[str, str | Ran]:
+def _elements(*absent: str) -> dict[str, str | CommandResult]:
     names = [name for purpose in PURPOSES for name in purpose.elements]
-    known = {f"{INSPECT} --exists {name}": Ran(1) if name in absent else Ran(0) for name in names}
+    known = {f"{INSPECT} --exists {name}": CommandResult(1) if name in absent else CommandResult(0) for name in names}
     return {f"{INSPECT} --version": "gst-inspect-1.0 version 1.20.3\nGStreamer 1.20.3\n", **known}
 
 
@@ -167,9 +167,9 @@ def orin_nano() -> Picture:
         packages={"pycuda": "2025.1.2", "cuda-bindings": "12.9.4"},
         code={
             IMPORTS: _imports("1.26.4"),
-            import_code("tensorrt"): Ran(0, out="10.3.0\n"),
-            import_code("pycuda.driver"): Ran(0, out="\n"),
-            BINDING: Ran(0, out="GStreamer 1.20.3\n"),
+            import_code("tensorrt"): CommandResult(0, out="10.3.0\n"),
+            import_code("pycuda.driver"): CommandResult(0, out="\n"),
+            BINDING: CommandResult(0, out="GStreamer 1.20.3\n"),
         },
         driver=(12, 6),
     )
@@ -197,7 +197,7 @@ def thor() -> Picture:
     picture.commands |= {"nvpmodel -q": "NV Power Mode: MAXN\n0\n", **_debian(nvidia_jetpack="7.1-b95"), **_elements()}
     picture.modules["tensorrt"] = f"{site}/tensorrt/__init__.py"
     picture.packages["cuda-bindings"] = "13.0.3"
-    picture.code |= {import_code("tensorrt"): Ran(0, out="10.13.3\n"), IMPORTS: _imports("2.2.6")}
+    picture.code |= {import_code("tensorrt"): CommandResult(0, out="10.13.3\n"), IMPORTS: _imports("2.2.6")}
     picture.version, picture.driver, picture.system = (3, 12, 3), (13, 0), "Linux 6.8.12-tegra aarch64"
     return picture
 

@@ -13,7 +13,7 @@ import pytest
 from edgead.commands.doctor import Check, Diagnosis, doctor
 from edgead.commands.doctor.gpu import CUDA
 from edgead.commands.doctor.jetson import JETPACKS, find_board
-from edgead.commands.doctor.machine import Ran, ThisMachine, import_code, numbers, short
+from edgead.commands.doctor.machine import CommandResult, ThisMachine, import_code, numbers, short
 from edgead.commands.doctor.packages import IMPORTS
 from edgead.commands.doctor.video import BINDING, ELEMENTS, camera_text
 from edgead.stream.sources.camera import CameraDevice
@@ -97,17 +97,17 @@ TRT = import_code("tensorrt")
 NUMPY_1 = "A module that was compiled using NumPy 1.x cannot be run in\nNumPy 2.2.6"
 CASES: dict[str, tuple[Callable[[Picture], object], str, str, str]] = {
     "tensorrt of another jetpack": (
-        lambda p: p.code.update({TRT: Ran(0, out="8.6.2\n")}), "tensorrt", "warning", "10.3 belongs to JetPack 6.1",
+        lambda p: p.code.update({TRT: CommandResult(0, out="8.6.2\n")}), "tensorrt", "warning", "10.3 belongs to JetPack 6.1",
     ),
     "tensorrt upgraded as allowed": (
-        lambda p: p.code.update({TRT: Ran(0, out="10.7.0.23\n")}), "tensorrt", "info", "10.7.0",
+        lambda p: p.code.update({TRT: CommandResult(0, out="10.7.0.23\n")}), "tensorrt", "info", "10.7.0",
     ),
     "tensorrt broken": (
-        lambda p: p.code.update({TRT: Ran(1, err="Traceback\nImportError: libnvdla_compiler.so: cannot open")}),
+        lambda p: p.code.update({TRT: CommandResult(1, err="Traceback\nImportError: libnvdla_compiler.so: cannot open")}),
         "tensorrt", "failed", "libnvdla_compiler",
     ),
     "tensorrt from pip": (
-        lambda p: (p.modules.update(tensorrt="/x/site-packages/tensorrt/__init__.py"), p.code.update({TRT: Ran(0, out="10.13.3.9")})),
+        lambda p: (p.modules.update(tensorrt="/x/site-packages/tensorrt/__init__.py"), p.code.update({TRT: CommandResult(0, out="10.13.3.9")})),
         "tensorrt", "warning", "pip uninstall tensorrt",
     ),
     "tensorrt absent, library there": (
@@ -116,16 +116,16 @@ CASES: dict[str, tuple[Callable[[Picture], object], str, str, str]] = {
     ),
     "another python": (lambda p: setattr(p, "version", (3, 12, 1)), "python of jetpack", "warning", "Python 3.10 only"),
     "numpy 2 on jetpack 6": (
-        lambda p: p.code.update({IMPORTS: Ran(0, out=p.code[IMPORTS].out.replace("1.26.4", "2.2.6"))}),
+        lambda p: p.code.update({IMPORTS: CommandResult(0, out=p.code[IMPORTS].out.replace("1.26.4", "2.2.6"))}),
         "numpy 2", "warning", "numpy<2",
     ),
     "opencv for numpy 1": (
-        lambda p: p.code.update({IMPORTS: Ran(0, out=json.dumps(json.loads(p.code[IMPORTS].out) | {
+        lambda p: p.code.update({IMPORTS: CommandResult(0, out=json.dumps(json.loads(p.code[IMPORTS].out) | {
             "cv2": {"error": "ImportError: numpy.core.multiarray failed to import", "noise": NUMPY_1}}))}),
         "opencv-python", "failed", "numpy<2",
     ),
     "an import that kills the process": (
-        lambda p: p.code.update({IMPORTS: Ran(-11)}), "onnxruntime", "failed", "exit code -11",
+        lambda p: p.code.update({IMPORTS: CommandResult(-11)}), "onnxruntime", "failed", "exit code -11",
     ),
     "onnxruntime missing": (lambda p: p.modules.pop("onnxruntime"), "onnxruntime", "failed", "pip install onnxruntime"),
     "unknown l4t": (
@@ -146,7 +146,7 @@ CASES: dict[str, tuple[Callable[[Picture], object], str, str, str]] = {
         "jetpack", "info", "apt install nvidia-jetpack",
     ),
     "nvpmodel wants the super user": (
-        lambda p: p.commands.update({"nvpmodel -q": Ran(1, err="NVPM ERROR: need root")}),
+        lambda p: p.commands.update({"nvpmodel -q": CommandResult(1, err="NVPM ERROR: need root")}),
         "power mode", "info", "sudo nvpmodel -q",
     ),
     "nvpmodel absent": (lambda p: p.commands.pop("nvpmodel -q"), "power mode", "info", "not installed"),
@@ -165,7 +165,7 @@ CASES: dict[str, tuple[Callable[[Picture], object], str, str, str]] = {
         "pycuda", "warning", "no cuda.h",
     ),
     "pycuda of another cuda": (
-        lambda p: p.code.update({import_code("pycuda.driver"): Ran(1, err="ImportError: libcurand.so.11: cannot open")}),
+        lambda p: p.code.update({import_code("pycuda.driver"): CommandResult(1, err="ImportError: libcurand.so.11: cannot open")}),
         "pycuda", "failed", "libcurand.so.11",
     ),
     "cuda-bindings of another cuda": (
@@ -176,7 +176,7 @@ CASES: dict[str, tuple[Callable[[Picture], object], str, str, str]] = {
         "gstreamer binding", "info", "gir1.2-gstreamer-1.0",
     ),
     "no csi camera": (
-        lambda p: p.commands.update({"gst-inspect-1.0 --exists nvarguscamerasrc": Ran(1)}),
+        lambda p: p.commands.update({"gst-inspect-1.0 --exists nvarguscamerasrc": CommandResult(1)}),
         "gst csi camera", "info", "nvidia-l4t-camera",
     ),
     "no gstreamer tools": (
@@ -241,7 +241,7 @@ def test_elements_are_asked_of_the_binding_where_the_tool_is_missing(tmp_path: P
     picture = orin_nano()
     for command in [command for command in picture.commands if command.startswith("gst-inspect")]:
         del picture.commands[command]
-    picture.code[ELEMENTS] = Ran(0, out='["appsink", "videoconvert", "nvv4l2decoder"]\n')
+    picture.code[ELEMENTS] = CommandResult(0, out='["appsink", "videoconvert", "nvv4l2decoder"]\n')
     checks = examine(picture, tmp_path)
     assert checks["gstreamer"].detail == "1.20.3"
     assert checks["gst frames"].status == checks["gst hw decoder"].status == "ok"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from edgead.commands.doctor.proof import Backend, check_backends, expected_outputs, images, write_graph
+from edgead.commands.doctor.proof import ProofTarget, check_backends, expected_outputs, images, write_graph
 from edgead.engines.onnx_runner import OnnxRunner
 from edgead.errors import EngineError
 from edgead.evaluation.compare import PARITY_LIMIT
@@ -63,7 +63,7 @@ def test_a_backend_that_computes_wrongly_fails(spoil: Any) -> None:
 
             yield Broken()
 
-    (check,) = check_backends(1, (Backend("broken", lambda: True, broken, PARITY_LIMIT),))  # type: ignore[arg-type]
+    (check,) = check_backends(1, (ProofTarget("broken", lambda: True, broken, PARITY_LIMIT),))  # type: ignore[arg-type]
     assert check.status == "failed"
     assert check.advice
 
@@ -77,8 +77,8 @@ def test_absent_backends_are_not_missed_and_failing_ones_are_named() -> None:
         raise EngineError("no plugin", hint="install it")
 
     backends = (
-        Backend("absent", lambda: False, refuses, PARITY_LIMIT),
-        Backend("refusing", lambda: True, refuses, PARITY_LIMIT),
+        ProofTarget("absent", lambda: False, refuses, PARITY_LIMIT),
+        ProofTarget("refusing", lambda: True, refuses, PARITY_LIMIT),
     )
     (check,) = check_backends(1, backends)
     assert (check.name, check.status, check.detail, check.advice) == (

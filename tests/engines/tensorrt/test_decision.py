@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgead.engines.tensorrt.decision import BuildPlan, Precision, decide
+from edgead.engines.fingerprint import Precision
+from edgead.engines.tensorrt.decision import BuildStrategy, decide
 from edgead.errors import EngineBuildError
 
 from .conftest import VERSIONS, World
@@ -12,7 +13,7 @@ from .conftest import VERSIONS, World
 TYPED = VERSIONS[1:]
 
 
-def flag_names(plan: BuildPlan) -> set[str]:
+def flag_names(plan: BuildStrategy) -> set[str]:
     return {flag.name for flag in plan.builder_flags}
 
 

@@ -1,20 +1,11 @@
-"""How far a trained model's likelihood and its latent norm say the same: the link to Deep SVDD."""
+"""Agreement of a model's likelihood with its latent norm: the link to Deep SVDD."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from edgead.bundle import Bundle
-from edgead.data.layouts import find_dataset
-from edgead.data.reader import read_image
-from edgead.errors import ConfigError, DataError
-from edgead.progress import Progress
-
-BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -52,49 +43,23 @@ class Alignment:
         return dict(self.__dict__)
 
 
-def measure_alignment(bundle: Bundle, data: Path, progress: Progress) -> Alignment:
-    """Run the unfolded torch model of a bundle over the test images of a data set, in float32.
+def alignment_of(
+    nll: NDArray[np.float64], norm: NDArray[np.float64], *, dimensions: int, is_uniform: bool
+) -> Alignment:
+    """Compare the two scores of the same images.
 
-    Raises:
-        ConfigError: If the model's base distribution is not normal, so that there is no such norm (hgad).
-        DataError: If there are fewer than two test images that can be read.
-        MissingDependencyError: Without torch.
+    Args:
+        nll: Negative log-likelihood of each image, `(n,)`.
+        norm: Half the squared norm of each image's latent, `(n,)`.
+        dimensions: Dimension of the latent.
+        is_uniform: Whether the flow is uniformly scaling.
     """
-    import torch
-
-    from edgead.models.zoo import load_model
-
-    model = load_model(bundle)
-    if not model.has_normal_base:
-        raise ConfigError(
-            f"{bundle.manifest.model} has a mixture as its base: its likelihood is not a function of a latent norm.",
-            hint="Leave --alignment out.",
-        )
-    samples = find_dataset(data, need_train=False).test
-    white_level = bundle.manifest.preprocessing.white_level
-    pairs: list[NDArray[np.float64]] = []
-    for start in range(0, len(samples), BATCH):
-        images = []
-        for sample in samples[start : start + BATCH]:
-            try:
-                images.append(bundle.preprocess(read_image(sample.path, white_level)))
-            except DataError:
-                continue
-        if images:
-            with torch.inference_mode():
-                values = model.nll_and_norm(torch.from_numpy(np.stack(images)))
-            pairs.append(torch.stack(values).double().numpy())
-        progress.update("Alignment", min(start + BATCH, len(samples)), len(samples))
-    if sum(pair.shape[1] for pair in pairs) < 2:
-        raise DataError(f"{data} has fewer than two labelled test images that can be read.")
-    nll, norm = np.concatenate(pairs, axis=1)
-    dimensions = sum(level.channels * level.size[0] * level.size[1] for level in model.levels)
     return Alignment(
         spearman=correlation(_ranks(nll), _ranks(norm)),
         pearson=correlation(nll, norm),
         log_det_spread=float(np.std(nll - norm)) / dimensions,
         n_images=len(nll),
-        is_uniform=model.flow.is_uniform,
+        is_uniform=is_uniform,
     )
 
 

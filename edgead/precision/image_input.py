@@ -30,7 +30,7 @@ def read_integers(model: onnx.ModelProto) -> onnx.ModelProto:
         return graph.model
     made: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.nodes:
-        transpose = _transpose_of_picture(graph, node, image.name)
+        transpose = _transpose_of_image(graph, node, image.name)
         if transpose is None:
             continue
         behind = _first_convolution(graph, node) if permutation(transpose) == [0, 3, 1, 2] else None
@@ -101,7 +101,7 @@ def _read_planes(graph: Graph, image: str, multiply: onnx.NodeProto, transpose: 
     return [turned, helper.make_node("DequantizeLinear", names, multiply.output, multiply.name)]
 
 
-def _transpose_of_picture(graph: Graph, multiply: onnx.NodeProto, image: str) -> onnx.NodeProto | None:
+def _transpose_of_image(graph: Graph, multiply: onnx.NodeProto, image: str) -> onnx.NodeProto | None:
     """The Transpose in Cast, Transpose, Mul of the picture with a scalar above 0."""
     if multiply.op_type != "Mul" or not graph.is_constant(multiply.input[1]):
         return None

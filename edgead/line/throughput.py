@@ -1,4 +1,4 @@
-"""`edgead bench --cameras N`: what a stream of several cameras costs over the bare engine on the same frames."""
+"""Throughput and latency of several cameras on one engine, beside the bare engine on the same frames."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 
 from edgead.engines.onnx_session import open_session
 from edgead.precision.graph import Graph
+from edgead.precision.image_input import read_integers
 from edgead.precision.int8 import Int8Options, Layout
-from edgead.precision.picture import read_integers
 from edgead.precision.quantiser import Quantiser
 from edgead.precision.recipe import Recipe
 from edgead.precision.scalars import use_scalars
