@@ -1,4 +1,6 @@
-"""Every error that a person at a terminal can meet, with its exit code.
+"""Errors for people at a terminal, with their exit codes.
+
+Some modules derive narrower errors from these, beside the code that raises them; those keep the exit code of their base.
 
 EdgeadError                     1   expected failure: what, seen, allowed, what to do
 ├── ConfigError                 2   bad key or value in a file, an option or an override
@@ -22,7 +24,7 @@ from typing import ClassVar
 
 
 class EdgeadError(Exception):
-    """An expected failure: `message` says what failed, what was seen and what is allowed; `hint` what to do."""
+    """Expected failure: `message` states what failed, the value seen and the values allowed; `hint` states what to do."""
 
     exit_code: ClassVar[int] = 1
 
@@ -33,45 +35,45 @@ class EdgeadError(Exception):
 
 
 class ConfigError(EdgeadError):
-    """A key or value that the configuration does not allow."""
+    """Setting that the configuration does not allow."""
 
     exit_code = 2
 
 
 class DataError(EdgeadError):
-    """A data folder or image that cannot be used."""
+    """Unusable data folder or image."""
 
 
 class BundleError(EdgeadError):
-    """A bundle that is incomplete, changed or too new."""
+    """Bundle that is incomplete, modified or too new."""
 
 
 class ExportError(EdgeadError):
-    """A model that cannot be turned into a valid graph."""
+    """Model that cannot be exported as a valid graph."""
 
 
 class TrainingError(EdgeadError):
-    """A training run that cannot go on."""
+    """Training run that cannot continue."""
 
 
 class StorageError(EdgeadError):
-    """A disk or folder that cannot be written."""
+    """Disk or folder that cannot be written."""
 
 
 class EngineError(EdgeadError):
-    """An engine that cannot be used."""
+    """Engine that cannot be used."""
 
 
 class EngineBuildError(EngineError):
-    """An engine that could not be built."""
+    """Engine that could not be built."""
 
 
 class EngineMismatchError(EngineError):
-    """An engine that belongs to another bundle, machine or version."""
+    """Engine built for another bundle, machine or version."""
 
 
 class SourceError(EdgeadError):
-    """A camera, file or URL that gives no frames."""
+    """Camera, file or URL that delivers no frames; `retryable` says whether reconnecting may help."""
 
     def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
         super().__init__(message, hint=hint)
@@ -79,7 +81,7 @@ class SourceError(EdgeadError):
 
 
 class MissingDependencyError(EdgeadError):
-    """A package that is not installed."""
+    """Package that is not installed."""
 
     def __init__(self, module: str, *, needed_for: str, install: str) -> None:
         super().__init__(
@@ -90,13 +92,13 @@ class MissingDependencyError(EdgeadError):
 
 
 class CheckFailed(EdgeadError):
-    """A check that ran and did not hold."""
+    """Check that ran and failed."""
 
     exit_code = 4
 
 
 class ShapeError(ValueError):
-    """An array whose shape breaks a documented contract."""
+    """Array whose shape breaks a documented contract."""
 
     def __init__(self, name: str, *, expected: str, actual: tuple[int, ...]) -> None:
         super().__init__(f"{name} must have shape {expected}, got {actual}")

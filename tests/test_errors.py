@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-import inspect
+import importlib
+import pkgutil
+from collections.abc import Iterator
 
 import pytest
 
+import edgead
 from edgead import errors
 
 CODES = {"ConfigError": 2, "CheckFailed": 4}
-KINDS = [
-    kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.EdgeadError)
-]  # fmt: skip
+
+
+def subclasses(kind: type[errors.EdgeadError]) -> Iterator[type[errors.EdgeadError]]:
+    for child in kind.__subclasses__():
+        if child.__module__.startswith("edgead."):
+            yield child
+            yield from subclasses(child)
+
+
+def every_kind() -> list[type[errors.EdgeadError]]:
+    """Every error class of the package, wherever it is defined."""
+    for module in pkgutil.walk_packages(edgead.__path__, "edgead."):
+        if module.name != "edgead.__main__":
+            importlib.import_module(module.name)
+    return [errors.EdgeadError, *subclasses(errors.EdgeadError)]
+
+
+KINDS = every_kind()
+
+
+def test_the_walk_finds_errors_of_other_modules() -> None:
+    """Classes defined beside the code that raises them are under test too."""
+    assert {kind.__module__ for kind in KINDS} > {"edgead.errors"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_error_has_its_exit_code_and_its_line_in_the_overview(kind: type[errors.EdgeadError]) -> None:
-    """Bad configuration is 2, a failed check 4, everything else 1, as the module's overview says."""
-    assert kind.exit_code == CODES.get(kind.__name__, 1)
+    """Bad configuration is 2, a failed check 4, everything else 1, as the module's overview says of it or of its base."""
+    listed = next(base for base in kind.__mro__ if base.__module__ == errors.__name__)
+    assert kind.exit_code == CODES.get(listed.__name__, 1)
     assert errors.__doc__ is not None
-    (line,) = [line for line in errors.__doc__.splitlines() if f"{kind.__name__} " in line]
+    (line,) = [line for line in errors.__doc__.splitlines() if f"{listed.__name__} " in line]
     assert f" {kind.exit_code} " in f"{line} "
 
 

@@ -17,6 +17,8 @@ from edgead.cli.options import (
     open_model,
     write_json,
 )
+from edgead.config import defaults
+from edgead.config.families import default_text, names_text
 
 if TYPE_CHECKING:
     from edgead.commands.evaluate import ClassMode
@@ -26,25 +28,35 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        Path | None, typer.Option(help="Folder of good images, or a data set in a known layout; default: ./data.")
+        Path | None,
+        typer.Option(help=f"Folder of good images, or a data set in a known layout; default: ./{defaults.DATA_ROOT}."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="usf (default), fastflow, cflow, uflow, hgad or vae-usf.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"Detector: {names_text(note=' (default)')}.")] = None,
     coupling: Annotated[str | None, typer.Option(help="uniform or affine; default: the model's own.")] = None,
     base: Annotated[
-        str | None, typer.Option(help="Base distribution: normal (default), or altub, a learnable Gaussian.")
+        str | None,
+        typer.Option(help=f"Base distribution: normal, or altub, a learnable Gaussian; default: {defaults.BASE}."),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Any timm model with feature maps; default: tf_efficientnet_lite0.")
+        str | None, typer.Option(help=f"Any timm model with feature maps; default: {defaults.BACKBONE}.")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="lite0, timm or a .safetensors file; default: lite0 for its backbone, else timm.")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the square input in px, a multiple of 32; default: 320.")
+        int | None,
+        typer.Option(help=f"Side of the square input in px, a multiple of 32; default: {defaults.IMAGE_SIZE}."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most passes over the images; default: 6.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto (default), cpu, cuda, cuda:N or mps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice; default: 0.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Maximum number of passes over the images; default: {default_text('epochs', defaults.EPOCHS)}."
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help=f"Training device: auto, cpu, cuda, cuda:N or mps; default: {defaults.DEVICE}.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help=f"Random seed; default: {defaults.SEED}.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one in ./runs.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run: --out, else the newest unfinished one.")

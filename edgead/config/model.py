@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from edgead.config.presets import MIXES, PRESETS
+from edgead.config import defaults
+from edgead.config.families import FAMILIES, ModelFamily, names_text
 from edgead.config.section import Section
+
+
+def _known_name(value: Any) -> Any:
+    if not isinstance(value, str) or value not in FAMILIES:
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": names_text("'")})
+    return value
 
 
 class ModelConfig(Section):
     """Which detector; `name` picks the defaults of the other keys."""
 
-    name: Literal["usf", "fastflow", "cflow", "uflow", "hgad", "vae-usf"] = Field(
-        "usf",
-        description="usf (FastFlow, uniform coupling, per-position start), fastflow, cflow, uflow, hgad or vae-usf.",
+    name: Annotated[str, BeforeValidator(_known_name)] = Field(
+        defaults.MODEL,
+        description=f"Detector: {'; '.join(f'{family.name}: {family.summary}' for family in FAMILIES.values())}.",
     )
     coupling: Literal["uniform", "affine"] | None = Field(
         None, description="Coupling of the flow's blocks; unset: uniform for usf and vae-usf, affine for the others."
@@ -25,14 +33,17 @@ class ModelConfig(Section):
         None, description="How channels are mixed between couplings; unset: as published, lu for uniform couplings."
     )
     base: Literal["normal", "altub"] = Field(
-        "normal", description="Base distribution: standard normal, or a learnable Gaussian trained alternately (AltUB)."
+        defaults.BASE,
+        description="Base distribution: standard normal, or a learnable Gaussian trained alternately (AltUB).",
     )
-    backbone: str = Field("tf_efficientnet_lite0", description="Any timm model that offers feature maps.")
+    backbone: str = Field(defaults.BACKBONE, description="Any timm model that offers feature maps.")
     weights: str | None = Field(
         None,
         description="lite0 (packaged), timm (hub) or a .safetensors file; unset: lite0 for its backbone, else timm.",
     )
-    image_size: int = Field(320, ge=64, le=2048, multiple_of=32, description="Side of the square input, in pixels.")
+    image_size: int = Field(
+        defaults.IMAGE_SIZE, ge=64, le=2048, multiple_of=32, description="Side of the square input, in pixels."
+    )
     levels: tuple[str, ...] = Field(
         ("16+32:64",), min_length=1, description="Feature levels: STRIDE[:CHANNELS], joined by + to share one grid."
     )
@@ -79,17 +90,14 @@ class ModelConfig(Section):
     def _apply_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        name = values.get("name", "usf")
-        if not isinstance(name, str):
+        name = values.get("name", defaults.MODEL)
+        family = FAMILIES.get(name) if isinstance(name, str) else None
+        if family is None:
             return values
-        preset = dict(PRESETS.get(name, {}))
-        if values.get("coupling") is None:
-            preset["coupling"] = "uniform" if name in ("usf", "vae-usf") else "affine"
-            values = {key: value for key, value in values.items() if key != "coupling"}
-        coupling = values.get("coupling", preset.get("coupling"))
-        if values.get("mix") is None:
-            preset["mix"] = "rotation" if name == "usf" else "lu" if coupling == "uniform" else MIXES.get(name, "lu")
-            values = {key: value for key, value in values.items() if key != "mix"}
+        preset = {"coupling": family.coupling, **family.model}
+        values = {key: value for key, value in values.items() if value is not None or key not in ("coupling", "mix")}
+        coupling = values.get("coupling", preset["coupling"])
+        preset["mix"] = family.mixes.get(coupling) if isinstance(coupling, str) else None
         if "pyramid" in preset and "image_size" in values and isinstance(values["image_size"], int):
             size = values["image_size"]
             preset["pyramid"] = tuple(size // (320 // part) for part in preset["pyramid"])
@@ -119,7 +127,7 @@ class ModelConfig(Section):
         if self.segmentation != "nfa":
             return self
         why = ""
-        if self.name in ("hgad", "vae-usf"):
+        if not self.family.has_norms:
             why = f"a score made of the norms of standard normal latents, which {self.name} has not"
         elif self.likelihood_map and self.coupling == "affine":
             why = "a score without log-determinants: set coupling=uniform or likelihood_map=false"
@@ -128,43 +136,28 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _vae_is_whole(self) -> ModelConfig:
-        if self.name != "vae-usf":
+    def _autoencoder_is_whole(self) -> ModelConfig:
+        if not self.family.is_autoencoder:
             return self
         if self.n_levels != 1:
             raise ValueError(
-                f"vae-usf has one encoder: join its features in one level, as in 16+32 (got {self.levels})"
+                f"{self.name} has one encoder: join its features in one level, as in 16+32 (got {self.levels})"
             )
         if self.image_size % self.decoded_size:
             raise ValueError(f"decoded_size must divide image_size {self.image_size} (got {self.decoded_size})")
-        unused = {
-            "positions": self.positions,
-            "couplings=auto": self.couplings == "auto",
-            "position_channels": self.position_channels,
-            "level_weights": self.level_weights,
-            "loss=log_sigmoid": self.loss != "nll",
-        }
-        self._refuse(unused)
         return self
 
     @model_validator(mode="after")
-    def _hgad_has_its_own_parts(self) -> ModelConfig:
-        if self.name != "hgad":
-            return self
-        unused = {
-            "base=altub (its centres are learnt)": self.base != "normal",
-            "couplings=auto": self.couplings == "auto",
-            "level_weights": self.level_weights,
-            "loss=log_sigmoid (it is a part of its own)": self.loss != "nll",
-        }
-        self._refuse(unused)
+    def _family_reads_every_setting(self) -> ModelConfig:
+        wrong = [refused for refused in self.family.refused if refused.applies(getattr(self, refused.setting))]
+        if wrong:
+            raise ValueError(f"{self.name} has no use for {', '.join(map(str, wrong))}")
         return self
 
-    def _refuse(self, unused: dict[str, object]) -> None:
-        """Say which of the settings that this detector does not read were given."""
-        wrong = [key for key, given in unused.items() if given]
-        if wrong:
-            raise ValueError(f"{self.name} has no use for {', '.join(wrong)}")
+    @property
+    def family(self) -> ModelFamily:
+        """Description of the detector that `name` chooses."""
+        return FAMILIES[self.name]
 
     @property
     def n_levels(self) -> int:

@@ -1,4 +1,4 @@
-"""Every setting, with its default, range and meaning; what a detector's name changes stands in `presets.py`."""
+"""Every setting, with its default, range and meaning; what a detector's name changes stands in `families.py`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from edgead.config.families import FAMILIES
 from edgead.config.model import ModelConfig
-from edgead.config.presets import TRAIN_PRESETS
 from edgead.config.section import Section
 from edgead.config.sinks import SinkSettings
 from edgead.config.stream import (
@@ -45,7 +45,8 @@ class Config(Section):
         name = model.name if isinstance(model, ModelConfig) else model.get("name") if isinstance(model, dict) else None
         train = values.get("train", {}) if isinstance(values, dict) else None
         if isinstance(train, dict) and isinstance(name, str):
-            return {**values, "train": {**TRAIN_PRESETS.get(name, {}), **train}}
+            preset = FAMILIES[name].train if name in FAMILIES else {}
+            return {**values, "train": {**preset, **train}}
         return values
 
     @model_validator(mode="after")
@@ -68,7 +69,9 @@ class Config(Section):
         return AlertConfig.model_validate({**self.alerts.model_dump(), **changes})
 
     @model_validator(mode="after")
-    def _vae_sees_whole_pictures(self) -> Config:
-        if self.model.name == "vae-usf" and self.train.fibers:
-            raise ValueError(f"vae-usf learns from whole pictures: train.fibers must be 0 (got {self.train.fibers})")
+    def _autoencoder_sees_whole_pictures(self) -> Config:
+        if self.model.family.is_autoencoder and self.train.fibers:
+            raise ValueError(
+                f"{self.model.name} learns from whole pictures: train.fibers must be 0 (got {self.train.fibers})"
+            )
         return self

@@ -7,13 +7,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from edgead.config import defaults
 from edgead.config.section import Section
 
 
 class DataConfig(Section):
     """What to learn from."""
 
-    root: Path = Field(Path("data"), description="Folder of good images, or a data set in a known layout.")
+    root: Path = Field(Path(defaults.DATA_ROOT), description="Folder of good images, or a data set in a known layout.")
     early_stop_fraction: float = Field(
         0.08, gt=0, lt=0.5, description="Share of the good images that decides when to stop."
     )
@@ -25,7 +26,7 @@ class DataConfig(Section):
 class TrainConfig(Section):
     """How the flows are fitted."""
 
-    epochs: int = Field(6, ge=0, le=10000, description="Most passes over the good images.")
+    epochs: int = Field(defaults.EPOCHS, ge=0, le=10000, description="Most passes over the good images.")
     batch_size: int = Field(16, ge=1, le=4096, description="Images per step.")
     fibers: int = Field(
         0, ge=0, le=2**20, description="Feature vectors per step of flows without spatial context; 0: whole maps."
@@ -51,8 +52,8 @@ class TrainConfig(Section):
     inter_class_fraction: float = Field(
         0.08, ge=0, le=1, description="hgad: share of the epochs that learn the class centres alone."
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of every random choice.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    seed: int = Field(defaults.SEED, ge=0, le=2**31 - 1, description="Of every random choice.")
+    device: str = Field(defaults.DEVICE, description="auto, cpu, cuda, cuda:N or mps.")
     ridge: float = Field(0.001, gt=0, le=1, description="Added to each covariance, as a share of the mean variance.")
     shrinkage: tuple[float, ...] = Field(
         (0.0, 0.05, 0.2, 0.8),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from edgead.bundle import Bundle
+from edgead.config.families import FAMILIES, ModelFamily
 from edgead.config.model import ModelConfig
 from edgead.errors import BundleError
 from edgead.flows.base import make_base
@@ -22,6 +24,9 @@ from edgead.models.hgad import HgadDetector
 from edgead.models.level import Level, LevelSpec
 from edgead.models.scoring import ScoreHead
 from edgead.models.vae_usf import VaeDetector
+
+# Makes the detector of one family from the backbone, the levels on it, the model settings and the names of the classes.
+Builder = Callable[[Backbone, Sequence[Level], ModelConfig, Sequence[str]], Detector]
 
 
 def build_model(config: ModelConfig, classes: tuple[str, ...]) -> Detector:
@@ -59,60 +64,100 @@ def load_weights(model: Detector, path: Path) -> None:
         raise BundleError(f"The weights in {path} do not fit the model: {error}.", hint="Train again.") from error
 
 
-def assemble(config: ModelConfig, classes: tuple[str, ...], weights: str | None) -> Detector:
+def assemble(config: ModelConfig, classes: Sequence[str], weights: str | None) -> Detector:
     """A detector from its parts: architecture x coupling x base distribution.
 
     Args:
-        config: Of the model.
+        config: Model settings.
         classes: Names of the kinds of part.
         weights: Source of the backbone's weights; None leaves them random, for the caller to load.
     """
     specs = [LevelSpec.parse(text) for text in config.levels]
     if config.pyramid:
         specs = [spec.at_size(size, config.image_size) for size in config.pyramid for spec in specs]
-    if config.name == "vae-usf":
+    if config.family.is_autoencoder:
         specs.append(LevelSpec.parse(f"{config.decoded_size}/1"))
     keys = list(dict.fromkeys(key for spec in specs for key in spec.keys))
     backbone = Backbone(config.backbone, weights, keys, (config.image_size, config.image_size))
     levels = [Level(spec, backbone.channels, backbone.sizes, config.positions) for spec in specs]
-    if config.name == "vae-usf":
-        encoded, picture = levels
-        prior, base = coupling_sequence(config.latent_size, config), make_base(config.base, config.latent_size)
-        size = config.latent_size
-        return VaeDetector(backbone, encoded, picture, prior, base, latent_size=size, score=config.vae_score)
-    flow = make_flow(config, levels)
-    if config.name == "hgad":
-        return HgadDetector(
-            backbone,
-            levels,
-            flow,
-            classes=len(classes),
-            components=config.components,
-            mode=config.score,
-            top_fraction=config.top_fraction,
-            position_channels=config.position_channels,
-        )
+    return BUILDERS[config.name](backbone, levels, config, classes)
+
+
+def register_family(family: ModelFamily, builder: Builder) -> None:
+    """Add a model family defined elsewhere, so that `model.name` may choose it.
+
+    Args:
+        family: Description of the family, under a new name.
+        builder: Function that assembles its detector.
+
+    Raises:
+        ValueError: If a family of this name exists.
+    """
+    if family.name in FAMILIES:
+        raise ValueError(f"a model family {family.name!r} exists already")
+    FAMILIES[family.name] = family
+    BUILDERS[family.name] = builder
+
+
+def parallel_detector(
+    backbone: Backbone, levels: Sequence[Level], settings: ModelConfig, classes: Sequence[str]
+) -> Detector:
+    """One flow per level, side by side: FastFlow, CFLOW and the uniform default."""
+    channels = [level.channels for level in levels]
+    flow = ParallelFlow([coupling_sequence(width, settings) for width in channels], channels)
+    return flow_detector(backbone, levels, flow, settings)
+
+
+def u_shaped_detector(
+    backbone: Backbone, levels: Sequence[Level], settings: ModelConfig, classes: Sequence[str]
+) -> Detector:
+    """One U-shaped flow over all levels: U-Flow."""
+    channels, sizes = [level.channels for level in levels], [level.size for level in levels]
+    flow = UShapedFlow(lambda _, width: coupling_sequence(width, settings), channels, sizes)
+    return flow_detector(backbone, levels, flow, settings)
+
+
+def hgad_detector(
+    backbone: Backbone, levels: Sequence[Level], settings: ModelConfig, classes: Sequence[str]
+) -> Detector:
+    """Flows side by side with a Gaussian mixture per class as their base: HGAD."""
+    channels = [level.channels for level in levels]
+    return HgadDetector(
+        backbone,
+        levels,
+        ParallelFlow([coupling_sequence(width, settings) for width in channels], channels),
+        classes=len(classes),
+        components=settings.components,
+        mode=settings.score,
+        top_fraction=settings.top_fraction,
+        position_channels=settings.position_channels,
+    )
+
+
+def vae_detector(
+    backbone: Backbone, levels: Sequence[Level], settings: ModelConfig, classes: Sequence[str]
+) -> Detector:
+    """A variational autoencoder whose prior is a flow: VAE-USFlow."""
+    encoded, picture = levels
+    size = settings.latent_size
+    prior, base = coupling_sequence(size, settings), make_base(settings.base, size)
+    return VaeDetector(backbone, encoded, picture, prior, base, latent_size=size, score=settings.vae_score)
+
+
+def flow_detector(backbone: Backbone, levels: Sequence[Level], flow: MultiScaleFlow, settings: ModelConfig) -> Detector:
+    """A detector whose score is made of the norms of the flow's latents."""
+    weights = settings.level_weights or [1.0] * len(levels)
     return Detector(
         backbone,
         levels,
         flow,
-        [make_base(config.base, channels) for channels in flow.latent_channels],
-        ScoreHead([level.size for level in levels], config.level_weights or [1.0] * len(levels), config.top_fraction),
-        position_channels=config.position_channels,
-        likelihood_map=config.likelihood_map,
-        loss=config.loss,
-        gives_norms=config.segmentation == "nfa",
+        [make_base(settings.base, channels) for channels in flow.latent_channels],
+        ScoreHead([level.size for level in levels], weights, settings.top_fraction),
+        position_channels=settings.position_channels,
+        likelihood_map=settings.likelihood_map,
+        loss=settings.loss,
+        gives_norms=settings.segmentation == "nfa",
     )
-
-
-def make_flow(config: ModelConfig, levels: list[Level]) -> MultiScaleFlow:
-    """The trained flow over the levels' outputs: one beside the other, or U-shaped."""
-    channels = [level.channels for level in levels]
-    if config.name == "uflow":
-        return UShapedFlow(
-            lambda _, width: coupling_sequence(width, config), channels, [level.size for level in levels]
-        )
-    return ParallelFlow([coupling_sequence(width, config) for width in channels], channels)
 
 
 def coupling_sequence(channels: int, config: ModelConfig) -> FlowSequence:
@@ -133,3 +178,13 @@ def coupling_sequence(channels: int, config: ModelConfig) -> FlowSequence:
         for index in range(config.blocks)
     ]
     return FlowSequence([*flows, ActNorm(channels)])
+
+
+BUILDERS: dict[str, Builder] = {
+    "usf": parallel_detector,
+    "fastflow": parallel_detector,
+    "cflow": parallel_detector,
+    "uflow": u_shaped_detector,
+    "hgad": hgad_detector,
+    "vae-usf": vae_detector,
+}

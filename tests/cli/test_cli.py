@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from edgead.cli import app
+from edgead.config.families import FAMILIES
+from edgead.config.file import load_config
 
 ROOT = Path(__file__).parents[2]
-VERBS = ("train", "eval", "export", "build-engine", "stream", "bench", "doctor", "demo", "config", "bundle")
+VERBS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 def edgead(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -32,11 +35,44 @@ def test_every_verb_has_help_and_is_in_the_readme(verb: str, tmp_path: Path) -> 
     """Every verb explains itself, gives every option a sentence, and stands in the README."""
     done = edgead(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    command = VERBS[verb]
     verbs = getattr(command, "commands", {verb: command}).values()
     assert all(nested.help for nested in verbs)
     assert all(parameter.help for nested in verbs for parameter in nested.params if parameter.name != "help")
     assert f"edgead {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_command_line_has_its_verbs() -> None:
+    """The verbs under test come from the command line itself; those of the mission are among them."""
+    assert VERBS.keys() >= {
+        "train",
+        "eval",
+        "export",
+        "build-engine",
+        "stream",
+        "bench",
+        "doctor",
+        "demo",
+        "config",
+        "bundle",
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_help_states_the_defaults_of_the_settings(family: str) -> None:
+    """What the help of `train` calls a default is the default of the setting, for every model."""
+    config = load_config(None, {"model.name": family})
+    helps = {parameter.name: parameter.help for parameter in VERBS["train"].params}
+    shown = "6 for usf, 40 for the others"
+    assert helps["epochs"].endswith(f"default: {shown}.")
+    assert str(config.train.epochs) == ("6" if family == "usf" else "40")
+    assert f"{family}{' (default)' if family == load_config(None, {}).model.name else ''}" in helps["model"]
+    values = {
+        "data": f"./{config.data.root}", "base": config.model.base, "backbone": config.model.backbone,
+        "image_size": config.model.image_size, "device": config.train.device, "seed": config.train.seed,
+    }  # fmt: skip
+    for name, value in values.items():
+        assert helps[name].endswith(f"default: {value}."), name
 
 
 def test_help_is_quick_and_light(tmp_path: Path) -> None:

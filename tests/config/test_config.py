@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from edgead.config.families import FAMILIES
 from edgead.config.file import describe_config, load_config, parse_override
 from edgead.config.model import ModelConfig
-from edgead.config.presets import PRESETS
 from edgead.config.root import Config
 from edgead.errors import ConfigError
 
@@ -82,7 +82,7 @@ def test_edgead_yaml_is_read_when_there() -> None:
 def test_a_preset_changes_defaults_and_nothing_that_was_said() -> None:
     """`fastflow` brings the published settings; a key beside it still wins."""
     published = load_config(None, {"model.name": "fastflow"}).model
-    for key, value in PRESETS["fastflow"].items():
+    for key, value in FAMILIES["fastflow"].model.items():
         assert getattr(published, key) == value
     assert load_config(None, {"model.name": "fastflow", "model.blocks": 2}).model.blocks == 2
     assert ModelConfig().coupling == "uniform"

