@@ -18,11 +18,12 @@ from edgead.errors import ConfigError
 from edgead.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from edgead.builder.choice import BackendName, Precision
+    from edgead.builder.choice import BackendName
     from edgead.commands.build_engine import BuiltEngine, EngineOptions
     from edgead.commands.evaluate import ClassMode, Evaluation
     from edgead.commands.train import TrainResult
     from edgead.config.root import Config
+    from edgead.engines.fingerprint import Precision
     from edgead.evaluation.segmentation import SegmentationKind
     from edgead.model import Model
     from edgead.stream.delivery.event_sink import EventSink

@@ -19,7 +19,8 @@ from edgead.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from edgead.builder.choice import BackendName, Precision
+    from edgead.builder.choice import BackendName
+    from edgead.engines.fingerprint import Precision
 
 
 def build_engine(
