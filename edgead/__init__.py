@@ -12,8 +12,6 @@ nothing. The modules behind it may change between minor versions (docs/compatibi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
 __all__ = [
@@ -72,6 +70,7 @@ _HOMES = {
     "train_bundle": "edgead.api",
 }
 
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would take most of the time of this import
 if TYPE_CHECKING:
     from edgead.api import build_engine as build_engine
     from edgead.api import evaluate as evaluate
@@ -99,7 +98,7 @@ if TYPE_CHECKING:
     from edgead.stream.spool.events import StoredEvent as Event
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'edgead' has no attribute {name!r}; it has: {', '.join(__all__)}")
     import importlib

@@ -19,7 +19,7 @@ from typing_extensions import Self
 from edgead.bundle import Bundle, open_bundle
 from edgead.data.reader import read_image
 from edgead.engines.opening import DeviceChoice, open_with_thresholds
-from edgead.errors import ShapeError
+from edgead.errors import ConfigError, ShapeError
 from edgead.evaluation.segmentation import NfaSegmenter, segmenter_of
 from edgead.evaluation.threshold import at_rate
 from edgead.heatmap import HeatmapScale, Region, find_regions, overlay
@@ -253,12 +253,15 @@ def load(
     Raises:
         BundleError: If the folder is not a bundle, or was changed.
         EngineMismatchError: If the engine is missing, stale or of another machine.
-        ValueError: If the rate is out of range.
+        ConfigError: If the rate is out of range.
     """
+    verified = open_bundle(Path(bundle))
     if false_alarm_rate is not None and not 0 < false_alarm_rate < 0.5:
-        raise ValueError(f"false_alarm_rate must be above 0 and below 0.5, got {false_alarm_rate}")
+        raise ConfigError(
+            f"The false-alarm rate must be above 0 and below 0.5, got {false_alarm_rate}.", hint="0.005 is 0.5 %."
+        )
     runner, own = open_with_thresholds(
-        open_bundle(Path(bundle)), engine, threads=threads, device=device, on_note=on_note or _LOG.warning
+        verified, engine, threads=threads, device=device, on_note=on_note or _LOG.warning
     )
     return Model(own, runner, false_alarm_rate=false_alarm_rate)
 

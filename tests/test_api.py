@@ -161,7 +161,7 @@ def test_another_rate(tiny_result: TrainResult, model: edgead.Model, images: lis
         result = loose.predict(images[0])
     assert result.threshold < model.predict(images[0]).threshold
     assert result.score == model.predict(images[0]).score
-    with pytest.raises(ValueError, match=r"below 0\.5"):
+    with pytest.raises(edgead.ConfigError, match=r"below 0\.5"):
         edgead.load(tiny_result.bundle.path, false_alarm_rate=0.7)
 
 

@@ -50,16 +50,8 @@ def open_model(path: Path | None, engine: str | None, settings: Config, false_al
 
     return load(
         path or default_bundle(), engine=engine, threads=settings.engine.threads, device=settings.engine.device,
-        false_alarm_rate=rate_of(false_alarm_rate), on_note=lambda text: typer.echo(f"note: {text}", err=True),
+        false_alarm_rate=false_alarm_rate, on_note=lambda text: typer.echo(f"note: {text}", err=True),
     )  # fmt: skip
-
-
-def rate_of(value: float | None) -> float | None:
-    from edgead.errors import ConfigError
-
-    if value is not None and not 0 < value < 0.5:
-        raise ConfigError(f"--false-alarm-rate must be above 0 and below 0.5, got {value}.", hint="0.005 is 0.5 %.")
-    return value
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
