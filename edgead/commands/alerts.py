@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgead.errors import ConfigError, EdgeadError
+from edgead.stream.spool.alert_record import STATES, AlertRecord
 from edgead.stream.spool.archive import Archive, open_archive
-from edgead.stream.spool.records import STATES, Record
 
 _PAGE = 500
 
@@ -33,8 +33,8 @@ def open_alerts(folder: Path) -> Iterator[Archive]:
 
 def list_alerts(
     folder: Path, *, state: str | None = None, camera: str | None = None, limit: int | None = None
-) -> list[Record]:
-    """Records, newest first.
+) -> list[dict[str, Any]]:
+    """Records as JSON values, newest first.
 
     Args:
         folder: Of the stream's alerts.
@@ -49,11 +49,11 @@ def list_alerts(
     if state is not None and state not in STATES:
         raise ConfigError(f"An alert's state is one of {', '.join(STATES)}, got {state!r}.")
     with open_alerts(folder) as archive:
-        found: list[Record] = []
+        found: list[dict[str, Any]] = []
         for record in _all(archive, state, camera):
             if limit is not None and len(found) >= limit:
                 break
-            found.append(record)
+            found.append(record.as_json())
         return found
 
 
@@ -65,11 +65,11 @@ def show_alert(folder: Path, alert_id: str) -> dict[str, Any]:
     """
     with open_alerts(folder) as archive:
         record = _alert(archive, alert_id)
-        files = {kind: archive.evidence(alert_id, kind) for kind in record["pictures"]}
-        return {**record, "files": {kind: str(path) for kind, path in files.items() if path is not None}}
+        files = {kind: archive.evidence(alert_id, kind) for kind in record.pictures}
+        return {**record.as_json(), "files": {kind: str(path) for kind, path in files.items() if path is not None}}
 
 
-def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None = None) -> Record:
+def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None = None) -> dict[str, Any]:
     """Note that somebody has seen an alert; a stream that runs there hears of it within a second or two.
 
     Args:
@@ -79,7 +79,7 @@ def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None 
         who: Unset: the user at the terminal.
 
     Returns:
-        The record after it.
+        The record after it, as JSON values.
 
     Raises:
         EdgeadError: If there is no such alert, or it has been acknowledged before.
@@ -88,10 +88,10 @@ def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None 
         record = _alert(archive, alert_id)
         if not archive.acknowledge(alert_id, who or _user(), note):
             raise EdgeadError(
-                f"{alert_id} was acknowledged before, at {record['acknowledged_at']} by {record['acknowledged_by']}."
+                f"{alert_id} was acknowledged before, at {record.acknowledged_at} by {record.acknowledged_by}."
             )
         archive.export(alert_id)
-        return _alert(archive, alert_id)
+        return _alert(archive, alert_id).as_json()
 
 
 def export_alerts(
@@ -104,14 +104,14 @@ def export_alerts(
     return len(records)
 
 
-def _all(archive: Archive, state: str | None, camera: str | None) -> Iterator[Record]:
+def _all(archive: Archive, state: str | None, camera: str | None) -> Iterator[AlertRecord]:
     before = None
     while page := archive.alerts(state=state, camera=camera, before=before, limit=_PAGE):
         yield from page
-        before = str(page[-1]["id"])
+        before = page[-1].id
 
 
-def _alert(archive: Archive, alert_id: str) -> Record:
+def _alert(archive: Archive, alert_id: str) -> AlertRecord:
     record = archive.alert(alert_id)
     if record is None:
         raise EdgeadError(f"There is no alert {alert_id!r}.", hint="`edgead alerts list` names them.")

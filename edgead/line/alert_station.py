@@ -16,9 +16,9 @@ from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.errors import StorageError
 from edgead.stream.camera import Camera
-from edgead.stream.consumers.alert_record import AlertContext
 from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
 from edgead.stream.consumers.consumer import Sink
+from edgead.stream.consumers.opening_record import AlertContext
 from edgead.stream.consumers.spool_writer import SpoolSink
 from edgead.stream.control import Control
 from edgead.stream.delivery.delivery import Delivery
@@ -112,8 +112,8 @@ class AlertStation:
     def _revive(self) -> None:
         for record in self.spool.held_alerts():
             for camera in self._cameras:
-                if camera.name == record["camera"] and (watch := camera.watch(record["zone"])):
-                    watch.restore(record["id"], restored_alert(record))
+                if camera.name == record.camera and record.zone and (watch := camera.watch(record.zone)):
+                    watch.restore(record.id, restored_alert(record))
 
 
 def _context(camera: Camera, class_name: str | None, bundle: Bundle, engine_name: str) -> AlertContext:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.responses import FileResponse, Response
 
 from edgead.stream.control import Acknowledge
+from edgead.stream.spool.alert_record import AlertRecord
+from edgead.stream.spool.events import EventPayload
 from edgead.web import alert_models, streams
 from edgead.web.camera_handlers import is_still_in
 from edgead.web.endpoint import Call
@@ -21,22 +21,21 @@ def alerts(call: Call) -> alert_models.Alerts:
     found = call.station.store.alerts(
         state=query.state, camera=query.camera, before=query.before, limit=query.limit + 1
     )
-    page = [alert_models.Record.model_validate(record) for record in found[: query.limit]]
+    page = [_answer(record) for record in found[: query.limit]]
     return alert_models.Alerts(alerts=page, next=page[-1].id if len(found) > query.limit else None)
 
 
 def alert(call: Call) -> alert_models.Record:
-    return alert_models.Record.model_validate(_record(call))
+    return _answer(_record(call))
 
 
 def evidence(call: Call) -> Response:
     """A picture or clip; what its name is, the store alone knows."""
     record = _record(call)
     kind = call.request.url.path.rpartition("/")[2]
-    path = call.station.store.evidence(str(record["id"]), kind)
+    path = call.station.store.evidence(record.id, kind)
     if path is None or path.is_symlink() or not path.is_file():
-        missing = record.get("pictures_missing") or {}
-        raise Refusal(404, f"The alert has no {kind}.", hint=str(missing.get(kind, "")))
+        raise Refusal(404, f"The alert has no {kind}.", hint=record.pictures_missing.get(kind) or "")
     media = _MEDIA.get(path.suffix, "application/octet-stream")
     return FileResponse(path, media_type=media)
 
@@ -44,13 +43,12 @@ def evidence(call: Call) -> Response:
 def acknowledge(call: Call) -> alert_models.Record:
     """Somebody has seen it: durably noted, and told to the state machine."""
     record = _record(call)
-    if record.get("acknowledged_at") is not None:
+    if record.acknowledged_at is not None:
         raise _seen(record)
-    alert_id = str(record["id"])
-    if not call.station.store.acknowledge(alert_id, call.who, call.body.note):
+    if not call.station.store.acknowledge(record.id, call.who, call.body.note):
         raise _seen(_record(call))
-    call.station.control.put(Acknowledge(alert_id, call.who))
-    return alert_models.Record.model_validate(_record(call))
+    call.station.control.put(Acknowledge(record.id, call.who))
+    return _answer(_record(call))
 
 
 def changes(call: Call) -> alert_models.Changes:
@@ -71,26 +69,30 @@ def events(call: Call) -> streams.Endless:
     )
 
 
-def _record(call: Call) -> dict[str, Any]:
+def _answer(record: AlertRecord) -> alert_models.Record:
+    return alert_models.Record.model_validate(record.as_json())
+
+
+def _record(call: Call) -> AlertRecord:
     record = call.station.store.alert(call.request.path_params["alert"])
     if record is None:
         raise Refusal(404, "There is no such alert.", hint="It may be older than what is kept.")
     return record
 
 
-def _seen(record: dict[str, Any]) -> Refusal:
-    by, at = record.get("acknowledged_by"), record.get("acknowledged_at")
+def _seen(record: AlertRecord) -> Refusal:
+    by, at = record.acknowledged_by, record.acknowledged_at
     return Refusal(409, f"{by or 'Somebody'} has acknowledged the alert already, at {at}.")
 
 
-def _change(payload: dict[str, Any]) -> alert_models.Change:
-    values = payload.get("values") or {}
+def _change(payload: EventPayload) -> alert_models.Change:
+    values = payload["values"]
     return alert_models.Change(
         at=payload["at"],
-        camera=payload.get("camera"),
-        zone=payload.get("zone") or values.get("zone"),
+        camera=payload["camera"],
+        zone=payload["zone"] or values.get("zone"),
         who=values.get("who"),
         before=values.get("from"),
         after=values.get("to"),
-        detail=payload.get("detail") or "",
+        detail=payload["detail"],
     )

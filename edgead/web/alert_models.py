@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, RootModel, StringConstraints
+from pydantic import Field, RootModel, StringConstraints
 
+from edgead.stream.spool.alert_record import AlertRecord, State
 from edgead.web.models import Answer, Asked
 
 
-class Record(Answer):
+def _description(name: str) -> str | None:
+    return AlertRecord.model_fields[name].description
+
+
+class Record(AlertRecord):
     """An alert; later versions add keys and never change these."""
 
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    state: Literal["open", "held", "closed"]
-    camera: str | None = None
-    zone: str | None = None
-    severity: str | None = None
-    opened_at: str | None = None
-    closed_at: str | None = None
-    duration_s: float | None = None
-    ended_by: str | None = None
-    acknowledged_at: str | None = None
-    acknowledged_by: str | None = None
-    note: str | None = None
-    score: float | None = None
-    threshold: float | None = None
-    peak_score: float | None = None
-    pictures: dict[str, str] = Field(default_factory=dict)
+    state: State = Field(description=_description("state"))
+    # None removes a key in a change; a whole record has none
+    pictures: dict[str, str] = Field(  # type: ignore[assignment]
+        default_factory=dict, description=_description("pictures")
+    )
+    pictures_missing: dict[str, str] = Field(  # type: ignore[assignment]
+        default_factory=dict, description=_description("pictures_missing")
+    )
 
 
 class AlertsQuery(Asked):
-    state: Literal["open", "held", "closed"] | None = None
+    state: State | None = None
     camera: str | None = Field(None, max_length=64)
     before: str | None = Field(None, max_length=64, description="Only older ones than this id.")
     limit: int = Field(50, ge=1, le=200)

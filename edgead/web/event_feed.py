@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import Any
 
+from edgead.stream.spool.events import EventPayload
 from edgead.web.station import AlertStore
 
 _LOG = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ class EventFeed:
 
     def __init__(self, store: AlertStore) -> None:
         self._store = store
-        self._changes: deque[dict[str, Any]] = deque(maxlen=_CHANGES)
-        self._recent: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_RECENT)
+        self._changes: deque[EventPayload] = deque(maxlen=_CHANGES)
+        self._recent: deque[tuple[int, EventPayload]] = deque(maxlen=_RECENT)
         self._is_failing = False
         self.sequence = 0
 
@@ -57,7 +57,7 @@ class EventFeed:
                 _LOG.exception("The history of events cannot be read; it is tried again")
             self._is_failing = True
 
-    def since(self, sequence: int) -> list[dict[str, Any]]:
+    def since(self, sequence: int) -> list[EventPayload]:
         """Events after a number, ascending, at most 500; older ones than the memory holds come from the store."""
         if sequence >= self.sequence:
             return []
@@ -67,10 +67,10 @@ class EventFeed:
         return [event.payload for event in self._store.events(sequence, _BLOCK)]
 
     @property
-    def changes(self) -> list[dict[str, Any]]:
+    def changes(self) -> list[EventPayload]:
         """Changed thresholds, newest first, at most 200."""
         return list(self._changes)[::-1]
 
-    def _note_change(self, payload: dict[str, Any]) -> None:
+    def _note_change(self, payload: EventPayload) -> None:
         if payload["kind"] == "threshold_changed":
             self._changes.append(payload)

@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from edgead.heatmap import HeatmapScale
 from edgead.manifest import ThresholdRecord
 from edgead.stream.control import Control
 from edgead.stream.monitoring.monitor import Monitor
+from edgead.stream.spool.alert_record import AlertRecord
+from edgead.stream.spool.events import StoredEvent
 from edgead.stream.zones import ZoneShape
-
-
-class StoredEvent(Protocol):
-    """An event of the store's history; `payload` is what every sink delivers."""
-
-    @property
-    def sequence(self) -> int: ...
-
-    @property
-    def payload(self) -> dict[str, Any]: ...
 
 
 class StoreHealth(Protocol):
@@ -43,15 +35,15 @@ class StoreHealth(Protocol):
 class AlertStore(Protocol):
     """Alerts on disk, as far as the web server needs them; safe to use from any thread."""
 
-    def events(self, after: int = 0, limit: int = 100) -> list[Any]:
-        """`StoredEvent`s with a sequence number above `after`, ascending."""
+    def events(self, after: int = 0, limit: int = 100) -> list[StoredEvent]:
+        """Events with a sequence number above `after`, ascending."""
         ...
 
     def alerts(
         self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
-    ) -> list[dict[str, Any]]: ...
+    ) -> list[AlertRecord]: ...
 
-    def alert(self, alert_id: str) -> dict[str, Any] | None: ...
+    def alert(self, alert_id: str) -> AlertRecord | None: ...
 
     def acknowledge(self, alert_id: str, who: str, note: str = "") -> bool: ...
 

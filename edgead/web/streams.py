@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from edgead.stream.monitoring.live_pictures import INTERVAL_S, LivePictures
+from edgead.stream.spool.events import EventPayload
 from edgead.web.alert_models import EventData
 from edgead.web.event_feed import EventFeed
 from edgead.web.responses import error_response
@@ -102,7 +103,7 @@ async def events(feed: EventFeed, after: int, is_closing: Callable[[], bool]) ->
     while not is_closing():
         news = await run_in_threadpool(feed.since, after) if feed.sequence > after else []
         for payload in news:
-            after = int(payload["sequence"])
+            after = payload["sequence"]
             yield _message(payload)
         if news:
             spoken_s = time.monotonic()
@@ -114,8 +115,8 @@ async def events(feed: EventFeed, after: int, is_closing: Callable[[], bool]) ->
         await asyncio.sleep(_TICK_S)
 
 
-def _message(payload: dict[str, object]) -> bytes:
-    kind = str(payload["kind"])
+def _message(payload: EventPayload) -> bytes:
+    kind = payload["kind"]
     name = "alert" if kind.startswith("alert_") else "change" if kind == "threshold_changed" else "camera"
     data = EventData.model_validate({key: payload.get(key) for key in EventData.model_fields}).model_dump(mode="json")
     return f"id: {payload['sequence']}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()

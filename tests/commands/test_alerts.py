@@ -14,7 +14,7 @@ from edgead.errors import ConfigError, EdgeadError, StorageError
 from edgead.stream.control import Acknowledge
 from edgead.stream.spool.records import Change
 
-from ..stream.spool.builders import alert_id, closed, opened, spool, with_picture
+from ..stream.spool.builders import alert_id, closed, opened, spool, stored, with_picture
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -35,7 +35,7 @@ def test_lists_show_and_export(tmp_path: Path) -> None:
         assert shown["files"] == {"snapshot": str(tmp_path / f"{alert_id(1)}-snapshot.jpg")}
         lines: list[str] = []
         assert export_alerts(tmp_path, lines.append) == 2
-        assert [json.loads(line) for line in lines] == [target.alert(alert_id(1)), target.alert(alert_id(2))]
+        assert [json.loads(line) for line in lines] == [stored(target, 1), stored(target, 2)]
         assert "ä" in lines[1]
     assert len(list_alerts(tmp_path)) == 2, "also without a stream"
 
@@ -64,8 +64,8 @@ print(acknowledge(Path({str(tmp_path)!r}), {alert_id(1)!r}, note="seen", who="Ad
         assert target.poll_acknowledgements() == [Acknowledge(alert_id(1), "Ada")]
         record = target.alert(alert_id(1))
         assert record is not None
-        assert record["note"] == "seen"
-        assert json.loads((tmp_path / f"{alert_id(1)}.json").read_text()) == record
+        assert record.note == "seen"
+        assert json.loads((tmp_path / f"{alert_id(1)}.json").read_text()) == record.as_json()
         assert target.wait_for_events(1, 0.0), "sinks hear of it too"
         with pytest.raises(EdgeadError, match=r"acknowledged before, at .* by Ada"):
             acknowledge(tmp_path, alert_id(1))

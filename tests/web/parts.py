@@ -31,6 +31,8 @@ from edgead.stream.notices import (
     UnjudgedFrame,
 )
 from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.spool.alert_record import AlertRecord
+from edgead.stream.spool.events import StoredEvent, stored_event
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
@@ -50,12 +52,6 @@ STARTED_WITH = ThresholdRecord(value=THRESHOLD, false_alarm_rate=0.01, certified
 
 
 @dataclass(frozen=True)
-class MemoryEvent:
-    sequence: int
-    payload: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Health:
     evidence_ok: bool = True
     records_ok: bool = True
@@ -68,31 +64,30 @@ class MemoryStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.records: dict[str, dict[str, Any]] = {}
-        self.history: list[MemoryEvent] = []
+        self.records: dict[str, AlertRecord] = {}
+        self.history: list[StoredEvent] = []
         self.told = Health()
         self.lock = threading.Lock()
 
-    def add(self, alert_id: str, **changes: Any) -> dict[str, Any]:
-        record: dict[str, Any] = {
+    def add(self, alert_id: str, **changes: Any) -> AlertRecord:
+        values: dict[str, Any] = {
             "id": alert_id, "schema_version": 1, "state": "open", "camera": LINE, "zone": "picture", "severity": None,
             "opened_at": "2026-11-23T02:15:00.000Z", "score": 0.3, "threshold": THRESHOLD, "peak_score": 0.4,
             "acknowledged_at": None, "acknowledged_by": None, "note": None, "pictures": {}, **changes,
         }  # fmt: skip
-        self.records[alert_id] = record
-        return record
+        self.records[alert_id] = AlertRecord.stored(values)
+        return self.records[alert_id]
 
     def happen(self, kind: str, **content: Any) -> None:
         with self.lock:
             sequence = len(self.history) + 1
             payload = {
-                "schema_version": 1, "key": f"device-{sequence}", "sequence": sequence, "device": "device",
                 "kind": kind, "at": "2026-11-23T02:15:00.000Z", "camera": LINE, "zone": None, "alert": None,
                 "detail": "", "values": {}, **content,
             }  # fmt: skip
-            self.history.append(MemoryEvent(sequence, payload))
+            self.history.append(stored_event("device", sequence, payload))
 
-    def events(self, after: int = 0, limit: int = 100) -> list[MemoryEvent]:
+    def events(self, after: int = 0, limit: int = 100) -> list[StoredEvent]:
         return [event for event in list(self.history) if event.sequence > after][:limit]
 
     def last_sequence(self) -> int:
@@ -100,28 +95,27 @@ class MemoryStore:
 
     def alerts(
         self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
-    ) -> list[dict[str, Any]]:
+    ) -> list[AlertRecord]:
         found = [
             record
             for record in self.records.values()
-            if state in (None, record["state"])
-            and camera in (None, record["camera"])
-            and (not before or record["id"] < before)
+            if state in (None, record.state) and camera in (None, record.camera) and (not before or record.id < before)
         ]
-        return sorted(found, key=lambda record: str(record["id"]), reverse=True)[:limit]
+        return sorted(found, key=lambda record: record.id, reverse=True)[:limit]
 
-    def alert(self, alert_id: str) -> dict[str, Any] | None:
+    def alert(self, alert_id: str) -> AlertRecord | None:
         return self.records.get(alert_id)
 
     def acknowledge(self, alert_id: str, who: str, note: str = "") -> bool:
         record = self.records.get(alert_id)
-        if record is None or record["acknowledged_at"] is not None:
+        if record is None or record.acknowledged_at is not None:
             return False
-        record.update(acknowledged_at="2026-11-23T02:16:00.000Z", acknowledged_by=who, note=note)
+        seen = {"acknowledged_at": "2026-11-23T02:16:00.000Z", "acknowledged_by": who, "note": note}
+        self.records[alert_id] = AlertRecord.stored({**record.as_json(), **seen})
         return True
 
     def evidence(self, alert_id: str, kind: str) -> Path | None:
-        name = self.records[alert_id]["pictures"].get(kind)
+        name = self.records[alert_id].pictures.get(kind)
         return None if name is None else self.folder / name
 
     def depths(self) -> dict[str, int]:

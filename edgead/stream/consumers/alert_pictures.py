@@ -9,7 +9,7 @@ import cv2
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image
 from edgead.stream.result import Result
-from edgead.stream.spool.records import Record
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.spool import Spool
 
 JPEG_QUALITY = 92
@@ -29,18 +29,18 @@ class AlertPictures:
         self._encoded: dict[tuple[str, int], bytes] = {}
         self._shared: dict[str, tuple[str, str | None]] = {}
 
-    def opening(self, alert_id: str, result: Result) -> Record:
+    def opening(self, alert_id: str, result: Result) -> AlertRecord:
         """Write snapshot and heatmap of an alert that opens; what changes in its record."""
         written = {}
         for kind in ("snapshot", "heatmap"):
             if kind not in self._shared:
                 self._shared[kind] = self._write(alert_id, kind, result)
             written[kind] = self._shared[kind]
-        return _in_record(written)
+        return _in_record(alert_id, written)
 
-    def peak(self, alert_id: str, result: Result) -> Record:
+    def peak(self, alert_id: str, result: Result) -> AlertRecord:
         """Write the strongest frame of an alert; what changes in its record."""
-        return _in_record({"peak": self._write(alert_id, "peak", result)})
+        return _in_record(alert_id, {"peak": self._write(alert_id, "peak", result)})
 
     def _write(self, alert_id: str, kind: str, result: Result) -> tuple[str, str | None]:
         name = f"{alert_id}-{kind}.jpg"
@@ -63,8 +63,9 @@ class AlertPictures:
         )
 
 
-def _in_record(written: Mapping[str, tuple[str, str | None]]) -> Record:
-    return {
-        "pictures": {kind: name for kind, (name, reason) in written.items() if reason is None},
-        "pictures_missing": {kind: reason for kind, (_, reason) in written.items()},
-    }
+def _in_record(alert_id: str, written: Mapping[str, tuple[str, str | None]]) -> AlertRecord:
+    return AlertRecord(
+        id=alert_id,
+        pictures={kind: name for kind, (name, reason) in written.items() if reason is None},
+        pictures_missing={kind: reason for kind, (_, reason) in written.items()},
+    )

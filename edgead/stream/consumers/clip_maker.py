@@ -25,6 +25,7 @@ from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.notices import CameraFailed, CameraLost, UnjudgedFrame
 from edgead.stream.result import Result
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.spool import Spool
 
 _LOG = logging.getLogger(__name__)
@@ -240,10 +241,12 @@ class ClipSink(OwnsNothing):
         return output.decode()
 
     def _note(self, request: _Request, name: str | None, reason: str | None) -> None:
-        has = {"pictures": {"clip": name}, "pictures_missing": {"clip": None}}
-        has_not = {"pictures_missing": {"clip": reason}}
         for alert_id in request.alert_ids:
-            self._spool.update({"id": alert_id, **(has if reason is None else has_not)})
+            if reason is None:
+                change = AlertRecord(id=alert_id, pictures={"clip": name}, pictures_missing={"clip": None})
+            else:
+                change = AlertRecord(id=alert_id, pictures_missing={"clip": reason})
+            self._spool.update(change)
 
 
 def _shown(item: Item) -> tuple[float, Image] | None:

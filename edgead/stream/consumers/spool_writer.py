@@ -11,15 +11,17 @@ from typing_extensions import Self
 
 import edgead
 from edgead.errors import StorageError
+from edgead.stream.alerts import Alert
 from edgead.stream.consumers.alert_pictures import AlertPictures
-from edgead.stream.consumers.alert_record import AlertContext, opening_record
 from edgead.stream.consumers.clip_maker import ClipSink
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.consumers.notice_event import notice_event
+from edgead.stream.consumers.opening_record import AlertContext, opening_record
 from edgead.stream.notices import UnjudgedFrame
 from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import Event, EventKind, iso
-from edgead.stream.spool.records import Record, closing
+from edgead.stream.spool.records import closing
 from edgead.stream.spool.spool import Spool
 
 
@@ -55,7 +57,7 @@ class SpoolSink:
         self._opacity = opacity
         self._clips = clips
         self._utc = utc_from_monotonic or utc_from_monotonic_now
-        self._own: dict[str, Record] = {}
+        self._own: dict[str, AlertRecord] = {}
         self._peaks: dict[str, Result] = {}
 
     def __enter__(self) -> Self:
@@ -99,8 +101,8 @@ class SpoolSink:
         opened_at = iso(self._utc(result.frame.captured_at_s))
         context = self._contexts[result.camera]
         record = opening_record(result, verdict, alert_id, context, opened_at)
-        self._own[alert_id] = {key: record[key] for key in ("state", "acknowledged_at", "opened_at")}
-        record |= pictures.opening(alert_id, result)
+        self._own[alert_id] = AlertRecord(id=alert_id, state="open", acknowledged_at=None, opened_at=opened_at)
+        record = record.followed_by(pictures.opening(alert_id, result))
         self._spool.append(Event("alert_opened", opened_at, result.camera, verdict.zone, record))
 
     def _change(self, result: Result, verdict: ZoneVerdict, alert_id: str, pictures: AlertPictures) -> None:
@@ -118,36 +120,40 @@ class SpoolSink:
         # an acknowledgement comes when it comes; everything else belongs to its frame
         is_now = kind == "acknowledged" or alert.ended_by == "acknowledged"
         at = self._now() if is_now else iso(self._utc(result.frame.captured_at_s))
-        change: Record = {
-            "id": alert_id, "camera": result.camera, "zone": verdict.zone, "severity": alert.severity,
-            "peak_score": alert.peak_score, "peak_frame_index": alert.peak_frame,
-        }  # fmt: skip
+        change = AlertRecord(
+            id=alert_id, camera=result.camera, zone=verdict.zone, severity=alert.severity,
+            peak_score=alert.peak_score, peak_frame_index=alert.peak_frame,
+        )  # fmt: skip
         if kind in ("held", "closed") and alert_id in self._peaks:
-            change |= pictures.peak(alert_id, self._peaks.pop(alert_id))
-        if kind == "held":
-            change |= {"state": "held", "held_at": at}
-        elif kind == "resumed":
-            change |= {"state": "open", "closed_at": None, "duration_s": None, "ended_by": None}
-        elif kind == "acknowledged":
-            change |= {"acknowledged_at": at}
-        elif kind == "closed":
-            assert alert.ended_by is not None
-            change |= closing(record, at, alert.ended_by)
-            if alert_id in self._own and alert.closed_s is not None:
-                change["duration_s"] = round(alert.closed_s - alert.opened_s, 3)
-            self._own.pop(alert_id, None)
+            change = change.followed_by(pictures.peak(alert_id, self._peaks.pop(alert_id)))
+        change = change.followed_by(self._new_state(record, kind, alert, at))
         self._spool.append(Event(_alert_kind(kind), at, result.camera, verdict.zone, change))
 
-    def _record(self, alert_id: str) -> Record | None:
-        """The record; from a disk that cannot be read, as much of it as a change needs."""
-        own = self._own.get(alert_id, {})
+    def _new_state(self, record: AlertRecord, kind: str, alert: Alert, at: str) -> AlertRecord:
+        if kind == "held":
+            return AlertRecord(id=record.id, state="held", held_at=at)
+        if kind == "resumed":
+            return AlertRecord(id=record.id, state="open", closed_at=None, duration_s=None, ended_by=None)
+        if kind == "acknowledged":
+            return AlertRecord(id=record.id, acknowledged_at=at)
+        if kind == "closed":
+            assert alert.ended_by is not None
+            is_own = self._own.pop(record.id, None) is not None
+            seconds = alert.closed_s - alert.opened_s if is_own and alert.closed_s is not None else None
+            return closing(record, at, alert.ended_by, seconds)
+        return AlertRecord(id=record.id)
+
+    def _record(self, alert_id: str) -> AlertRecord | None:
+        """The record; while the disk cannot be read, as much of it as a change needs."""
+        own = self._own.get(alert_id)
+        unknown = AlertRecord(id=alert_id, state="open", acknowledged_at=None, opened_at=self._now())
         try:
             found = self._spool.alert(alert_id)
         except StorageError:
-            found = {}
-        if found is None and not own:
-            return None
-        return {"state": "open", "acknowledged_at": None, "opened_at": self._now(), **own, **(found or {})}
+            return own or unknown
+        if found is None:
+            return own
+        return (own or unknown).merged(found)
 
     def _now(self) -> str:
         return iso(self._utc(time.monotonic()))
@@ -169,8 +175,8 @@ def _alert_kind(kind: str) -> EventKind:
     return kinds[kind]
 
 
-def _is_known(record: Record, kind: str, ended_by: str | None) -> bool:
+def _is_known(record: AlertRecord, kind: str, ended_by: str | None) -> bool:
     """Whether the record says already what the state machine heard of through it."""
     if kind == "acknowledged":
-        return record["acknowledged_at"] is not None
-    return kind == "closed" and ended_by == "acknowledged" and record["state"] == "closed"
+        return record.acknowledged_at is not None
+    return kind == "closed" and ended_by == "acknowledged" and record.state == "closed"

@@ -67,4 +67,4 @@ def _sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str
 
 def _active(spool: Spool) -> set[tuple[str, str]]:
     alerts = [*spool.alerts(state="open", limit=10000), *spool.alerts(state="held", limit=10000)]
-    return {(str(alert["camera"]), str(alert["zone"])) for alert in alerts}
+    return {(str(alert.camera), str(alert.zone)) for alert in alerts}

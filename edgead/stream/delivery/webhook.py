@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -148,7 +148,7 @@ class WebhookSink(OwnsNothing):
         finally:
             watchdog.cancel()
 
-    def _content(self, event: StoredEvent) -> dict[str, Any]:
+    def _content(self, event: StoredEvent) -> Mapping[str, Any]:
         if not self._settings.snapshot or event.kind != "alert_opened" or event.alert_id is None:
             return event.payload
         path = self._evidence(event.alert_id, "snapshot")

@@ -12,9 +12,11 @@ from typing import Any
 from edgead.errors import StorageError
 from edgead.storage import write_json
 from edgead.stream.spool.age import AgeClock
+from edgead.stream.spool.alert_record import STATES, AlertRecord
 from edgead.stream.spool.database import DATABASE, Database
-from edgead.stream.spool.events import Event, StoredEvent, iso, plain, stored_event
-from edgead.stream.spool.records import STATES, Change, Record, acknowledged, laid_over
+from edgead.stream.spool.events import Event, StoredEvent, iso, stored_event
+from edgead.stream.spool.json_values import plain
+from edgead.stream.spool.records import Change, acknowledged
 
 
 class Archive:
@@ -74,7 +76,7 @@ class Archive:
         age_s = self.age_s
         with self._database.write() as connection:
             record = _record(connection, alert_id)
-            if record is None or record["acknowledged_at"] is not None:
+            if record is None or record.acknowledged_at is not None:
                 return False
             for change in acknowledged(record, who, note, iso(now or datetime.now(timezone.utc))):
                 _apply(connection, self._folder, change, age_s)
@@ -111,7 +113,7 @@ class Archive:
 
     def alerts(
         self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
-    ) -> list[Record]:
+    ) -> list[AlertRecord]:
         """Records, newest first by id.
 
         Args:
@@ -128,16 +130,16 @@ class Archive:
         with self._database.read() as connection:
             query = f"SELECT record FROM alerts {where} ORDER BY id DESC LIMIT ?"
             rows = connection.execute(query, (*conditions.values(), limit)).fetchall()
-        return [json.loads(record) for (record,) in rows]
+        return [_read(record) for (record,) in rows]
 
-    def alert(self, alert_id: str) -> Record | None:
+    def alert(self, alert_id: str) -> AlertRecord | None:
         with self._database.read() as connection:
             return _record(connection, alert_id)
 
     def evidence(self, alert_id: str, kind: str) -> Path | None:
         """The picture or clip of an alert, if it is there."""
         record = self.alert(alert_id)
-        name = None if record is None else record["pictures"].get(kind)
+        name = None if record is None else record.pictures.get(kind)
         if name is None:
             return None
         path = self._folder / name
@@ -201,17 +203,21 @@ def encode(value: Any) -> str:
     return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
 
 
-def _record(connection: sqlite3.Connection, alert_id: str) -> Record | None:
+def _record(connection: sqlite3.Connection, alert_id: str) -> AlertRecord | None:
     row = connection.execute("SELECT record FROM alerts WHERE id = ?", (alert_id,)).fetchone()
-    return None if row is None else json.loads(row[0])
+    return None if row is None else _read(row[0])
+
+
+def _read(text: str) -> AlertRecord:
+    return AlertRecord.stored(json.loads(text))
 
 
 def _apply(connection: sqlite3.Connection, folder: Path, change: Change, age_s: float) -> Sequence[int]:
     record = None
     if change.alert is not None:
-        known = _record(connection, change.alert["id"])
-        record = laid_over(known or {}, change.alert)
-        if "state" in record:  # else it is a change of a record that has been removed meanwhile
+        known = _record(connection, change.alert.id)
+        record = (known or AlertRecord(id=change.alert.id)).merged(change.alert)
+        if record.state is not None:  # else it changes a record that has been removed meanwhile
             _save_record(connection, folder, record, age_s)
     if change.acknowledgement is not None:
         query = "INSERT INTO acknowledgements (alert_id, who, note) VALUES (?, ?, ?)"
@@ -221,36 +227,37 @@ def _apply(connection: sqlite3.Connection, folder: Path, change: Change, age_s: 
     return (_add_event(connection, change.event, record, age_s),)
 
 
-def _add_event(connection: sqlite3.Connection, event: Event, record: Record | None, age_s: float) -> int:
+def _add_event(connection: sqlite3.Connection, event: Event, record: AlertRecord | None, age_s: float) -> int:
     content = {
-        "kind": event.kind, "at": event.at, "camera": event.camera, "zone": event.zone, "alert": record,
+        "kind": event.kind, "at": event.at, "camera": event.camera, "zone": event.zone,
+        "alert": None if record is None else record.as_json(),
         "detail": event.detail, "values": event.values,
     }  # fmt: skip
     cursor = connection.execute(
         "INSERT INTO events (alert_id, stored_s, content) VALUES (?, ?, ?)",
-        (None if record is None else record["id"], age_s, encode(content)),
+        (None if record is None else record.id, age_s, encode(content)),
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
 
 
-def _save_record(connection: sqlite3.Connection, folder: Path, record: Record, age_s: float) -> None:
+def _save_record(connection: sqlite3.Connection, folder: Path, record: AlertRecord, age_s: float) -> None:
     connection.execute(
         "INSERT INTO alerts (id, state, camera, record, stored_s, is_exported) VALUES (?, ?, ?, ?, ?, 0) "
         "ON CONFLICT (id) DO UPDATE SET state = excluded.state, camera = excluded.camera, record = excluded.record, "
         "is_exported = 0",
-        (record["id"], record["state"], plain(record["camera"]), encode(record), age_s),
+        (record.id, record.state, record.camera, encode(record.as_json()), age_s),
     )
-    names = record["pictures"]
-    for (kind,) in connection.execute("SELECT kind FROM evidence WHERE alert_id = ?", (record["id"],)).fetchall():
+    names = {kind: name for kind, name in record.pictures.items() if name is not None}
+    for (kind,) in connection.execute("SELECT kind FROM evidence WHERE alert_id = ?", (record.id,)).fetchall():
         if kind not in names:
-            connection.execute("DELETE FROM evidence WHERE alert_id = ? AND kind = ?", (record["id"], kind))
+            connection.execute("DELETE FROM evidence WHERE alert_id = ? AND kind = ?", (record.id, kind))
     for kind, name in names.items():
         size = _size(folder / name)
         connection.execute(
             "INSERT INTO evidence (alert_id, kind, file, size_bytes, stored_s) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (alert_id, kind) DO UPDATE SET file = excluded.file, size_bytes = excluded.size_bytes",
-            (record["id"], kind, name, size, age_s),
+            (record.id, kind, name, size, age_s),
         )
 
 

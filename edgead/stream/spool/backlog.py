@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from edgead.errors import StorageError
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.archive import Archive
-from edgead.stream.spool.events import plain
-from edgead.stream.spool.records import Change, Record, laid_over
+from edgead.stream.spool.records import Change
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Backlog:
         self._archive = archive
         self._limit = limit
         self._waiting: deque[Change] = deque()
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, AlertRecord] = {}
         self.lost = 0
         self.failure = ""
 
@@ -37,7 +37,7 @@ class Backlog:
         return len(self._waiting)
 
     @property
-    def records(self) -> dict[str, Record]:
+    def records(self) -> dict[str, AlertRecord]:
         """Records as they will be when everything is on disk, of the alerts that something waits for."""
         return self._records
 
@@ -83,8 +83,8 @@ class Backlog:
     def _keep(self, changes: Iterable[Change]) -> None:
         for change in changes:
             if change.alert is not None:
-                alert_id = change.alert["id"]
-                self._records[alert_id] = plain(laid_over(self._known(alert_id), change.alert))
+                alert_id = change.alert.id
+                self._records[alert_id] = self._known(alert_id).merged(change.alert)
             self._waiting.append(change)
         while len(self._waiting) > self._limit:
             if not self.lost:
@@ -94,10 +94,11 @@ class Backlog:
             self._waiting.popleft()
             self.lost += 1
 
-    def _known(self, alert_id: str) -> Record:
+    def _known(self, alert_id: str) -> AlertRecord:
         if alert_id in self._records:
             return self._records[alert_id]
         try:
-            return self._archive.alert(alert_id) or {}
+            found = self._archive.alert(alert_id)
         except StorageError:
-            return {}
+            found = None
+        return found or AlertRecord(id=alert_id)

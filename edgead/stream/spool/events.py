@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from edgead.stream.spool.alert_record import AlertRecord
 
 SCHEMA_VERSION = 1
 
@@ -46,9 +50,44 @@ class Event:
     at: str
     camera: str | None = None
     zone: str | None = None
-    alert: Mapping[str, Any] | None = None
+    alert: AlertRecord | None = None
     detail: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class EventPayload(TypedDict):
+    """An event as every sink delivers it. Later versions add keys and never change these."""
+
+    schema_version: Annotated[int, Field(description="1.")]
+    key: Annotated[
+        str,
+        Field(
+            description="`<device>-<sequence>`: the same at every attempt and in every sink, so it marks repetitions."
+        ),
+    ]
+    sequence: Annotated[
+        int,
+        Field(
+            description="Place in the history, from 1: larger is later, whatever the clock says. Numbers may be missing and "
+            "are never reused."
+        ),
+    ]
+    device: Annotated[
+        str,
+        Field(description="Random id of the folder's database; a new database, also after damage, has a new one."),
+    ]
+    kind: Annotated[str, Field(description="See below; a receiver ignores kinds that it does not know.")]
+    at: Annotated[str, Field(description="UTC, ISO 8601; time of the frame if the event has one.")]
+    camera: Annotated[str | None, Field(description="Camera name; null for the whole stream.")]
+    zone: Annotated[str | None, Field(description="Zone name; null for the whole camera.")]
+    alert: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Whole record of the alert at that time, for kinds that begin with `alert_`; otherwise null."
+        ),
+    ]
+    detail: Annotated[str, Field(description="Sentence for people, without secrets; may be empty.")]
+    values: Annotated[dict[str, Any], Field(description="Values for machines; the keys depend on the kind.")]
 
 
 @dataclass(frozen=True)
@@ -56,20 +95,17 @@ class StoredEvent:
     """An event on disk.
 
     Attributes:
-        sequence: Its place in the history, from 1; later events have larger numbers whatever the clock says.
-        key: `<device-id>-<sequence>`, the same at every delivery: what receivers tell repetitions by.
-        payload: What every sink delivers: `schema_version`, `key`, `sequence`, `device`, `kind`, `at`, `camera`, `zone`,
-            `alert` (the whole record as it was then, or None), `detail`, `values`. Later versions add keys and never
-            change these.
+        sequence, key: As in the payload.
+        payload: JSON object that every sink delivers.
     """
 
     sequence: int
     key: str
-    payload: dict[str, Any]
+    payload: EventPayload
 
     @property
     def kind(self) -> str:
-        return str(self.payload["kind"])
+        return self.payload["kind"]
 
     @property
     def alert_id(self) -> str | None:
@@ -80,30 +116,10 @@ class StoredEvent:
 def stored_event(device: str, sequence: int, content: dict[str, Any]) -> StoredEvent:
     """Give an event its number, key and device."""
     key = f"{device}-{sequence}"
-    payload = {"schema_version": SCHEMA_VERSION, "key": key, "sequence": sequence, "device": device, **content}
-    return StoredEvent(sequence, key, payload)
+    numbered = {"schema_version": SCHEMA_VERSION, "key": key, "sequence": sequence, "device": device, **content}
+    return StoredEvent(sequence, key, cast(EventPayload, numbered))
 
 
 def iso(moment: datetime) -> str:
     """UTC in ISO 8601 with milliseconds, such as `2026-11-23T02:15:00.000Z`."""
     return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def plain(value: Any) -> Any:
-    """A copy that every JSON reader takes: no NaN or infinity, no half of a character from an odd file name.
-
-    What is neither text, number, list nor mapping becomes its text.
-    """
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (bool, int)) or value is None:
-        return value
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return plain(str(value))
-    return number if math.isfinite(number) else None

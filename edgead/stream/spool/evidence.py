@@ -13,9 +13,9 @@ from pathlib import Path
 
 from edgead.errors import StorageError
 from edgead.storage import atomic_path, storage_error
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.records import (
-    Record,
-    alert_of_evidence_file,
+    alert_of_file,
     alert_of_record_file,
     completed,
     is_temporary,
@@ -119,7 +119,7 @@ def clean_up(folder: Path, known: Set[str]) -> list[str]:
     """
     removed = []
     for path in sorted(folder.iterdir()):
-        evidence = alert_of_evidence_file(path.name)
+        evidence = alert_of_file(path.name)
         if is_temporary(path) or (evidence is not None and evidence[0] not in known):
             with suppress(OSError):
                 path.unlink()
@@ -127,7 +127,7 @@ def clean_up(folder: Path, known: Set[str]) -> list[str]:
     return removed
 
 
-def recorded_alerts(folder: Path) -> list[Record]:
+def recorded_alerts(folder: Path) -> list[AlertRecord]:
     """Every record that is there as a file, in order; what cannot be read is left alone and named in the log."""
     records = []
     for path in sorted(folder.iterdir()):
@@ -136,10 +136,11 @@ def recorded_alerts(folder: Path) -> list[Record]:
             continue
         try:
             record = completed(json.loads(path.read_text(encoding="utf-8")))
-            if record["id"] != alert_id:
-                raise ValueError(f"its id is {record['id']!r}")
-            # evidence is served and removed by name: only names that the spool gives count
-            record["pictures"] = {k: v for k, v in record["pictures"].items() if alert_of_evidence_file(str(v))}
+            if record.id != alert_id:
+                raise ValueError(f"its id is {record.id!r}")
+            # files are served and removed by name: only names that the spool gives count
+            names = {kind: name if alert_of_file(str(name)) else None for kind, name in record.pictures.items()}
+            record = record.merged(AlertRecord.stored({"id": alert_id, "pictures": names}))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             _LOG.warning("%s is no record of an alert (%s) and is left alone", path, error)
             continue

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgead.stream.spool.age import DAY_S
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.database import Database
 from edgead.stream.spool.records import Change
 
@@ -86,9 +87,9 @@ def removals(connection: sqlite3.Connection, files: Sequence[str]) -> list[Chang
     return changes
 
 
-def without(alert_id: str, kind: str, reason: str) -> dict[str, object]:
+def without(alert_id: str, kind: str, reason: str) -> AlertRecord:
     """What changes in a record when a piece of its evidence goes."""
-    return {"id": alert_id, "pictures": {kind: None}, "pictures_missing": {kind: reason}}
+    return AlertRecord(id=alert_id, pictures={kind: None}, pictures_missing={kind: reason})
 
 
 def purge(database: Database, limits: Limits, now_s: float, told: int) -> list[str]:

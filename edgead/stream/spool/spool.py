@@ -6,12 +6,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from typing_extensions import Self
 
@@ -19,13 +18,14 @@ from edgead.errors import StorageError
 from edgead.storage import exclusive, storage_error
 from edgead.stream.control import Acknowledge
 from edgead.stream.spool import reserve, retention
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.backlog import Backlog
 from edgead.stream.spool.cursors import Cursors
 from edgead.stream.spool.database import open_or_replace
 from edgead.stream.spool.events import Event, StoredEvent, iso
 from edgead.stream.spool.evidence import EvidenceFolder, sync_folder
 from edgead.stream.spool.options import SpoolHealth, SpoolOptions
-from edgead.stream.spool.records import Change, Record, acknowledged
+from edgead.stream.spool.records import Change, acknowledged
 from edgead.stream.spool.recovery import open_archive_of_stream, recover
 
 _LOG = logging.getLogger(__name__)
@@ -120,8 +120,8 @@ class Spool:
         """
         return next(iter(self._write([Change(event)])), 0)
 
-    def update(self, patch: Mapping[str, Any]) -> None:
-        """Change the record of `patch["id"]` without an event."""
+    def update(self, patch: AlertRecord) -> None:
+        """Change the record of `patch.id` without an event."""
         self._write([Change(patch=patch)])
 
     def events(self, after: int = 0, limit: int = 100) -> list[StoredEvent]:
@@ -146,30 +146,25 @@ class Spool:
 
     def alerts(
         self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
-    ) -> list[Record]:
+    ) -> list[AlertRecord]:
         """Records, newest first by id: those `open`, `held` or `closed`, of one camera, with an id below `before`."""
         found = {
-            record["id"]: record
-            for record in self._archive.alerts(state=state, camera=camera, before=before, limit=limit)
+            record.id: record for record in self._archive.alerts(state=state, camera=camera, before=before, limit=limit)
         }
         with self._changed:
             waiting = dict(self._backlog.records)
         for alert_id, record in waiting.items():
             found.pop(alert_id, None)
-            if (
-                state in (None, record.get("state"))
-                and camera in (None, record.get("camera"))
-                and (not before or alert_id < before)
-            ):
+            if state in (None, record.state) and camera in (None, record.camera) and (not before or alert_id < before):
                 found[alert_id] = record
         return [found[alert_id] for alert_id in sorted(found, reverse=True)][:limit]
 
-    def alert(self, alert_id: str) -> Record | None:
+    def alert(self, alert_id: str) -> AlertRecord | None:
         with self._changed:
             waiting = self._backlog.records.get(alert_id)
         return waiting or self._archive.alert(alert_id)
 
-    def held_alerts(self) -> list[Record]:
+    def held_alerts(self) -> list[AlertRecord]:
         """Alerts that wait for somebody since before this stream, oldest first; `records.restored_alert` revives them."""
         return self.alerts(state="held", limit=10000)[::-1]
 
@@ -188,7 +183,7 @@ class Spool:
                 except StorageError as error:
                     _LOG.error("%s The acknowledgement waits in memory.", error)
             record = self.alert(alert_id)
-            if record is None or record["acknowledged_at"] is not None:
+            if record is None or record.acknowledged_at is not None:
                 return False
             self._write(acknowledged(record, who, note, iso(self._now())))
             self._heard.append(Acknowledge(alert_id, who))
@@ -225,7 +220,7 @@ class Spool:
     def evidence(self, alert_id: str, kind: str) -> Path | None:
         """The `snapshot`, `heatmap`, `peak` or `clip` of an alert, if it is there."""
         record = self.alert(alert_id)
-        name = None if record is None else record["pictures"].get(kind)
+        name = None if record is None else record.pictures.get(kind)
         path = self._folder / name if name else None
         return path if path is not None and path.is_file() else None
 
@@ -270,7 +265,7 @@ class Spool:
         with self._changed:
             numbers = self._backlog.write(changes)
             self._last = max([self._last, *numbers])
-            written = [str(change.alert["id"]) for change in changes if change.alert is not None]
+            written = [change.alert.id for change in changes if change.alert is not None]
             self._after_write(dict.fromkeys(written) if not self._backlog.failure else [])
         return numbers
 

@@ -190,7 +190,7 @@ def test_what_takes_too_long_at_the_end_is_given_up(tmp_path: Path, monkeypatch:
         sink.finish()
         assert time.monotonic() - start_s < 5.0
         (alert,) = target.alerts()
-        assert alert["pictures_missing"] == {"clip": "failed"}
+        assert alert.pictures_missing == {"clip": "failed"}
     assert not [thread for thread in threading.enumerate() if thread.name == "edgead clip writer"]
 
 
@@ -268,7 +268,7 @@ def test_no_clip_without_frames_or_room(tmp_path: Path) -> None:
         target.write_evidence("x", b"")
         sink.request("line 1", [alert_id(2)], 0.0)
         sink.finish()
-        found = {alert["id"]: alert["pictures_missing"] for alert in target.alerts()}
+        found = {alert.id: alert.pictures_missing for alert in target.alerts()}
         assert found == {alert_id(1): {"clip": "failed"}, alert_id(2): {"clip": "disk_full"}}
 
 

@@ -17,11 +17,12 @@ from edgead.errors import StorageError
 from edgead.heatmap import HeatmapScale
 from edgead.prediction import Segmentation
 from edgead.stream.alerts import EventKind, Observation
-from edgead.stream.consumers.alert_record import AlertContext
 from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
+from edgead.stream.consumers.opening_record import AlertContext
 from edgead.stream.consumers.spool_writer import SpoolSink, utc_from_monotonic_now
 from edgead.stream.frame import Frame
 from edgead.stream.notices import CameraLost, FaultBegan, ThresholdChanged, UnjudgedFrame
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.spool import Spool
 
 from ..spool.builders import THRESHOLD, alert_id, result, spool, verdict
@@ -134,7 +135,7 @@ def test_a_higher_severity_is_told(tmp_path: Path) -> None:
         sink.accept(result(verdict("raised", severity="high", score=0.9, peak_frame=6), index=6))
         record = target.alert(alert_id(1))
         assert record is not None
-        assert (record["severity"], record["peak_score"], record["state"]) == ("high", 0.9, "open")
+        assert (record.severity, record.peak_score, record.state) == ("high", 0.9, "open")
         assert kinds(target) == ["alert_opened", "alert_raised"]
 
 
@@ -178,8 +179,8 @@ def test_an_acknowledgement_while_the_alert_goes_on(tmp_path: Path) -> None:
         first, second = target.alert(alert_id(1)), target.alert(alert_id(2))
         assert first is not None
         assert second is not None
-        assert (first["state"], first["acknowledged_by"], first["note"]) == ("closed", "Ada", "seen")
-        assert second["acknowledged_at"] is not None
+        assert (first.state, first.acknowledged_by, first.note) == ("closed", "Ada", "seen")
+        assert second.acknowledged_at is not None
         assert kinds(target).count("alert_acknowledged") == 2
 
 
@@ -187,13 +188,13 @@ def test_a_restored_alert_of_an_earlier_process_closes(tmp_path: Path) -> None:
     """Its duration is by the clock, because the source's time line began anew."""
     with spool(tmp_path) as target:
         spool_sink(target).accept(result(verdict("opened")))
-        target.update({"id": alert_id(1), "state": "held"})
+        target.update(AlertRecord(id=alert_id(1), state="held"))
         sink = spool_sink(target)
         sink.accept(result(verdict("resumed", peak_frame=5), time_s=60.0))
         sink.accept(result(verdict("closed", closed_s=1.0, ended_by="quiet"), time_s=90.5))
         record = target.alert(alert_id(1))
         assert record is not None
-        assert (record["duration_s"], record["ended_by"]) == (90.0, "quiet")
+        assert (record.duration_s, record.ended_by) == (90.0, "quiet")
 
 
 def test_zones_of_one_frame_share_their_pictures(tmp_path: Path) -> None:
@@ -209,12 +210,12 @@ def test_zones_of_one_frame_share_their_pictures(tmp_path: Path) -> None:
         first, second = target.alert(alert_id(1)), target.alert(alert_id(2))
         assert first is not None
         assert second is not None
-        assert first["pictures"] == second["pictures"]
+        assert first.pictures == second.pictures
         assert len(list(tmp_path.glob("*.jpg"))) == 2
-        assert (first["zone"], second["zone"]) == ("left", "all")
-        assert second["regions"][0]["width"] == 64
-        assert first["regions"][0]["x"] == 0
-        assert 24 < first["regions"][0]["width"] < 48
+        assert (first.zone, second.zone) == ("left", "all")
+        assert second.regions[0]["width"] == 64
+        assert first.regions[0]["x"] == 0
+        assert 24 < first.regions[0]["width"] < 48
         kept = target.evidence(alert_id(2), "snapshot")
         assert kept is not None
         assert kept.name == f"{alert_id(1)}-snapshot.jpg"
@@ -252,12 +253,12 @@ def test_regions_of_a_segmentation_of_its_own(tmp_path: Path) -> None:
         first, second = target.alert(alert_id(1)), target.alert(alert_id(2))
         assert first is not None
         assert second is not None
-        assert first["segmentation"] == "nfa"
+        assert first.segmentation == "nfa"
         drawn = target.evidence(alert_id(1), "heatmap")
         assert drawn is not None
         own = drawn.read_bytes()
-        assert (len(first["regions"]), len(second["regions"])) == (1, 2)
-        assert first["regions"][0]["x"] >= 30
+        assert (len(first.regions), len(second.regions)) == (1, 2)
+        assert first.regions[0]["x"] >= 30
         spool_sink(target, context).accept(result(verdict("opened", number=3)))
         plain = target.evidence(alert_id(3), "heatmap")
         assert plain is not None
@@ -301,8 +302,8 @@ def test_a_disk_that_cannot_be_read_does_not_end_the_stream(tmp_path: Path, monk
         target.maintain()
         record = target.alert(alert_id(1))
         assert record is not None
-        assert (record["state"], record["severity"], record["camera"]) == ("closed", "high", "line 1")
-        assert record["duration_s"] == 1.5
+        assert (record.state, record.severity, record.camera) == ("closed", "high", "line 1")
+        assert record.duration_s == 1.5
         assert kinds(target) == ["alert_opened", *["alert_raised", "alert_closed"] * 2]
 
 
@@ -380,7 +381,7 @@ def test_a_real_state_machine_ends_in_whole_records(tmp_path: Path) -> None:
         for told in target.events(limit=1000):
             history.setdefault(str(told.alert_id), []).append(told.kind)
         for alert in target.alerts(limit=1000):
-            steps = history[alert["id"]]
+            steps = history[alert.id]
             assert steps[0] == "alert_opened"
-            assert steps.count("alert_closed") == (alert["state"] == "closed")
-            assert read_record(tmp_path, int(alert["id"][-6:], 16)) == alert
+            assert steps.count("alert_closed") == (alert.state == "closed")
+            assert read_record(tmp_path, int(alert.id[-6:], 16)) == alert.as_json()

@@ -11,6 +11,7 @@ from edgead.prediction import Prediction
 from edgead.stream.alerts import Alert, AlertEvent, EventKind
 from edgead.stream.frame import Frame
 from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import Event
 from edgead.stream.spool.options import SpoolOptions
 from edgead.stream.spool.spool import Spool
@@ -63,13 +64,20 @@ def record(number: int = 1, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def stored(target: Spool, number: int) -> dict[str, Any]:
+    """The record of an alert as JSON values."""
+    found = target.alert(alert_id(number))
+    assert found is not None
+    return found.as_json()
+
+
 def opened(number: int = 1, **changes: Any) -> Event:
     content = record(number, **changes)
-    return Event("alert_opened", AT, content["camera"], content["zone"], content)
+    return Event("alert_opened", AT, content["camera"], content["zone"], AlertRecord(**content))
 
 
 def closed(number: int = 1) -> Event:
-    change = {"id": alert_id(number), "state": "closed", "closed_at": AT, "duration_s": 1.0, "ended_by": "quiet"}
+    change = AlertRecord(id=alert_id(number), state="closed", closed_at=AT, duration_s=1.0, ended_by="quiet")
     return Event("alert_closed", AT, "line 1", "picture", change)
 
 

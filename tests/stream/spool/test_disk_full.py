@@ -82,9 +82,9 @@ def test_records_wait_in_memory_and_follow_in_order(tmp_path: Path, caplog: pyte
             health = target.health()
             assert (health.records_ok, health.waiting, health.lost) == (False, 4, 0)
             assert str(tmp_path) in health.detail
-            states = {alert["id"]: alert["state"] for alert in target.alerts()}
+            states = {alert.id: alert.state for alert in target.alerts()}
             assert states == {alert_id(1): "closed", alert_id(2): "open"}
-            assert [alert["id"] for alert in target.alerts(state="open", camera="b")] == [alert_id(2)]
+            assert [alert.id for alert in target.alerts(state="open", camera="b")] == [alert_id(2)]
             assert target.alerts(state="open", camera="line 1") == []
             assert [request.alert_id for request in target.poll_acknowledgements()] == [alert_id(2)]
             target.maintain()
@@ -101,10 +101,11 @@ def test_records_wait_in_memory_and_follow_in_order(tmp_path: Path, caplog: pyte
         ]  # fmt: skip
         for number in (1, 2):
             found = target.alert(alert_id(number))
-            assert json.loads((tmp_path / f"{alert_id(number)}.json").read_text()) == found
+            assert found is not None
+            assert json.loads((tmp_path / f"{alert_id(number)}.json").read_text()) == found.as_json()
         second = target.alert(alert_id(2))
         assert second is not None
-        assert second["acknowledged_by"] == "Ada"
+        assert second.acknowledged_by == "Ada"
 
 
 def test_memory_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from edgead.errors import StorageError
 from edgead.stream.spool.database import DATABASE
 from edgead.stream.spool.spool import Spool
 
-from .builders import AT, alert_id, closed, opened, options, plain_event, record, spool, with_picture
+from .builders import AT, alert_id, closed, opened, options, plain_event, record, spool, stored, with_picture
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -44,18 +44,18 @@ def test_alerts_of_a_dead_process_end(tmp_path: Path) -> None:
         n_events = len(target.events())
         folder = copy_of(tmp_path / "a", tmp_path / "b")
     with spool(folder) as target:
-        states = {alert["id"]: (alert["state"], alert["ended_by"]) for alert in target.alerts()}
+        states = {alert.id: (alert.state, alert.ended_by) for alert in target.alerts()}
         assert states == {
             alert_id(1): ("closed", "interrupted"),
             alert_id(2): ("held", None),
             alert_id(3): ("closed", "interrupted"),
             alert_id(4): ("closed", "quiet"),
         }
-        assert [alert["id"] for alert in target.held_alerts()] == [alert_id(2)]
+        assert [alert.id for alert in target.held_alerts()] == [alert_id(2)]
         told = [(event.kind, event.alert_id) for event in target.events(after=n_events)]
         assert told == [("alert_closed", alert_id(1)), ("alert_held", alert_id(2)), ("alert_closed", alert_id(3))]
         on_disk = json.loads((folder / f"{alert_id(1)}.json").read_text())
-        assert on_disk == target.alert(alert_id(1))
+        assert on_disk == stored(target, 1)
         assert on_disk["closed_at"] is not None
         assert on_disk["duration_s"] is None
 
@@ -101,9 +101,9 @@ def test_evidence_that_somebody_removed_is_noted(tmp_path: Path) -> None:
         first, second = target.alert(alert_id(1)), target.alert(alert_id(2))
         assert first is not None
         assert second is not None
-        assert (first["pictures"], first["pictures_missing"]) == ({}, {"snapshot": "vanished"})
+        assert (first.pictures, first.pictures_missing) == ({}, {"snapshot": "vanished"})
         assert json.loads((tmp_path / f"{alert_id(1)}.json").read_text())["pictures"] == {}
-        assert set(second["pictures"]) == {"snapshot"}
+        assert set(second.pictures) == {"snapshot"}
 
 
 def test_record_files_are_written_again(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_record_files_are_written_again(tmp_path: Path) -> None:
     (folder / f"{alert_id(2)}.json").write_text("{}")
     with spool(folder) as target:
         for number in (1, 2):
-            assert json.loads((folder / f"{alert_id(number)}.json").read_text()) == target.alert(alert_id(number))
+            assert json.loads((folder / f"{alert_id(number)}.json").read_text()) == stored(target, number)
 
 
 @pytest.mark.parametrize("damage", ["text", "hole", "cut"])
@@ -145,7 +145,7 @@ def test_a_damaged_database_is_moved_aside(tmp_path: Path, caplog: pytest.LogCap
         assert target.evidence(alert_id(7), "snapshot") is not None
         first = target.alert(alert_id(1))
         assert first is not None
-        assert first["ended_by"] == "quiet"
+        assert first.ended_by == "quiet"
         assert target.append(plain_event()) > 0
     with spool(tmp_path) as target:
         assert len(target.alerts(limit=100)) == 59
@@ -166,11 +166,11 @@ def test_records_from_before_the_spool_are_taken_over(tmp_path: Path) -> None:
     (tmp_path / "20251122T101112Z-0002.json").write_text("[]")
     with spool(tmp_path) as target:
         (found,) = target.alerts()
-        assert (found["id"], found["camera"], found["state"], found["ended_by"]) == (
+        assert (found.id, found.camera, found.state, found.ended_by) == (
             old_id, None, "closed", "interrupted",
         )  # fmt: skip
-        assert found["pictures"] == {"snapshot": f"{old_id}-snapshot.jpg"}
-        assert found["pictures_missing"] == {}
+        assert found.pictures == {"snapshot": f"{old_id}-snapshot.jpg"}
+        assert found.pictures_missing == {}
         assert target.evidence(old_id, "snapshot") is not None
     assert (tmp_path / "20251122T101112Z-0002.json").exists()
 
@@ -218,8 +218,8 @@ def test_nothing_that_was_appended_is_lost_by_a_kill(tmp_path: Path, seed: int) 
         assert all(item in rest for item in expected), "lost, or out of order"
         assert not target.alerts(state="open")
         for alert in target.alerts(limit=1000):
-            assert json.loads((tmp_path / f"{alert['id']}.json").read_text()) == alert
-            assert target.evidence(alert["id"], "snapshot") is not None
+            assert json.loads((tmp_path / f"{alert.id}.json").read_text()) == alert.as_json()
+            assert target.evidence(alert.id, "snapshot") is not None
         names = {path.name for path in tmp_path.iterdir()}
         assert not [name for name in names if ".tmp" in name]
         assert len([name for name in names if name.endswith(".jpg")]) == len(target.alerts(limit=1000))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgead.stream.spool.age import DAY_S
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.spool import Spool
 
 from .builders import Clock, alert_id, closed, options, plain_event, with_picture
@@ -23,7 +24,7 @@ def timed(folder: Path, clock: Clock, **changes: Any) -> Spool:
 
 
 def kept(target: Spool) -> list[int]:
-    return [int(alert["id"][-6:], 16) for alert in reversed(target.alerts()) if "snapshot" in alert["pictures"]]
+    return [int(alert.id[-6:], 16) for alert in reversed(target.alerts()) if "snapshot" in alert.pictures]
 
 
 def test_evidence_goes_for_space_oldest_first(tmp_path: Path) -> None:
@@ -37,8 +38,8 @@ def test_evidence_goes_for_space_oldest_first(tmp_path: Path) -> None:
         assert kept(target) == [2, 5, 6]
         gone = target.alert(alert_id(1))
         assert gone is not None
-        assert (gone["pictures"], gone["pictures_missing"]) == ({}, {"snapshot": "retention"})
-        assert json.loads((tmp_path / f"{alert_id(1)}.json").read_text()) == gone
+        assert (gone.pictures, gone.pictures_missing) == ({}, {"snapshot": "retention"})
+        assert json.loads((tmp_path / f"{alert_id(1)}.json").read_text()) == gone.as_json()
         assert len(target.alerts()) == 6
         assert len(list(tmp_path.glob("*.jpg"))) == 3
         n_events = len(target.events())
@@ -73,9 +74,9 @@ def test_files_that_alerts_share_go_together(tmp_path: Path) -> None:
     with timed(tmp_path, Clock(), evidence_mb=0.0015) as target:
         with_picture(target, 1)
         name = f"{alert_id(1)}-snapshot.jpg"
-        target.update({"id": alert_id(1)})
+        target.update(AlertRecord(id=alert_id(1)))
         with_picture(target, 2, 10)
-        target.update({"id": alert_id(2), "pictures": {"heatmap": name}})
+        target.update(AlertRecord(id=alert_id(2), pictures={"heatmap": name}))
         target.append(closed(1))
         target.maintain()
         assert target.evidence(alert_id(1), "snapshot") is not None, "1010 bytes are within the limit"
@@ -88,7 +89,7 @@ def test_files_that_alerts_share_go_together(tmp_path: Path) -> None:
         for number, kind in ((1, "snapshot"), (2, "heatmap")):
             found = target.alert(alert_id(number))
             assert found is not None
-            assert found["pictures_missing"] == {kind: "retention"}
+            assert found.pictures_missing == {kind: "retention"}
 
 
 def test_evidence_and_events_go_for_their_age(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_records_go_only_when_told_so(tmp_path: Path) -> None:
         target.maintain()
         target.maintain()
         assert target.last_sequence() >= last
-        assert [alert["id"] for alert in target.alerts()] == [alert_id(2)]
+        assert [alert.id for alert in target.alerts()] == [alert_id(2)]
         assert not (tmp_path / f"{alert_id(1)}.json").exists()
 
 

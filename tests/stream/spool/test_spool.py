@@ -11,13 +11,14 @@ import pytest
 
 from edgead.errors import StorageError
 from edgead.stream.control import Acknowledge
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.archive import open_archive
 from edgead.stream.spool.database import DATABASE
 from edgead.stream.spool.events import Event
 from edgead.stream.spool.records import restored_alert
 from edgead.stream.spool.spool import Spool
 
-from .builders import AT, alert_id, closed, opened, plain_event, record, spool, with_picture
+from .builders import AT, alert_id, closed, opened, plain_event, record, spool, stored, with_picture
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -66,8 +67,9 @@ def test_an_event_carries_the_record_as_it_was_then(tmp_path: Path) -> None:
         target.append(opened())
         target.append(closed())
         first, second = target.events()
+        assert first.payload["alert"] is not None
         assert first.payload["alert"]["state"] == "open"
-        assert second.payload["alert"] == target.alert(alert_id(1))
+        assert second.payload["alert"] == stored(target, 1)
         assert second.payload["alert"] == {
             **record(), "pictures_missing": {}, "state": "closed", "closed_at": AT, "duration_s": 1.0, "ended_by": "quiet",
         }  # fmt: skip
@@ -92,13 +94,13 @@ def test_alerts_are_listed_newest_first(tmp_path: Path) -> None:
         for number in range(1, 8):
             target.append(opened(number, camera="a" if number % 2 else "b"))
         target.append(closed(3))
-        ids = [alert["id"] for alert in target.alerts()]
+        ids = [alert.id for alert in target.alerts()]
         assert ids == [alert_id(n) for n in range(7, 0, -1)]
-        assert [alert["id"] for alert in target.alerts(state="closed")] == [alert_id(3)]
-        assert [alert["id"] for alert in target.alerts(camera="b")] == [alert_id(n) for n in (6, 4, 2)]
+        assert [alert.id for alert in target.alerts(state="closed")] == [alert_id(3)]
+        assert [alert.id for alert in target.alerts(camera="b")] == [alert_id(n) for n in (6, 4, 2)]
         page = target.alerts(state="open", limit=2)
-        assert [alert["id"] for alert in page] == [alert_id(7), alert_id(6)]
-        assert [a["id"] for a in target.alerts(state="open", limit=2, before=page[-1]["id"])] == [
+        assert [alert.id for alert in page] == [alert_id(7), alert_id(6)]
+        assert [a.id for a in target.alerts(state="open", limit=2, before=page[-1].id)] == [
             alert_id(5),
             alert_id(4),
         ]
@@ -172,8 +174,8 @@ def test_acknowledging_an_open_alert(tmp_path: Path) -> None:
         assert not target.acknowledge("unknown", "Bob")
         found = target.alert(alert_id(1))
         assert found is not None
-        assert (found["state"], found["acknowledged_by"], found["note"]) == ("open", "Ada", "cleaned the lens")
-        assert found["acknowledged_at"] is not None
+        assert (found.state, found.acknowledged_by, found.note) == ("open", "Ada", "cleaned the lens")
+        assert found.acknowledged_at is not None
         assert [event.kind for event in target.events()] == ["alert_opened", "alert_acknowledged"]
         assert target.events()[1].payload["values"] == {"who": "Ada"}
         assert target.poll_acknowledgements() == [Acknowledge(alert_id(1), "Ada")]
@@ -188,8 +190,10 @@ def test_acknowledging_a_held_alert_closes_it(tmp_path: Path) -> None:
         assert target.acknowledge(alert_id(1), "Ada")
         found = target.alert(alert_id(1))
         assert found is not None
-        assert (found["state"], found["ended_by"]) == ("closed", "acknowledged")
-        assert found["duration_s"] > 0 or found["closed_at"] < AT
+        assert (found.state, found.ended_by) == ("closed", "acknowledged")
+        assert found.duration_s is not None
+        assert found.closed_at is not None
+        assert found.duration_s > 0 or found.closed_at < AT
         assert [event.kind for event in target.events()][1:] == ["alert_acknowledged", "alert_closed"]
 
 
@@ -204,7 +208,7 @@ def test_another_process_may_acknowledge(tmp_path: Path) -> None:
         target.append(closed())
         found = target.alert(alert_id(1))
         assert found is not None
-        assert (found["acknowledged_by"], found["state"]) == ("Bob", "closed")
+        assert (found.acknowledged_by, found.state) == ("Bob", "closed")
         assert [event.sequence for event in target.events()] == [1, 2, 3]
 
 
@@ -225,11 +229,11 @@ def test_an_update_changes_the_record_without_an_event(tmp_path: Path) -> None:
     """As a clip that is finished later; an alert whose record is gone stays gone."""
     with spool(tmp_path) as target:
         target.append(opened(pictures={"snapshot": f"{alert_id(1)}-snapshot.jpg"}))
-        target.update({"id": alert_id(1), "pictures": {"clip": f"{alert_id(1)}-clip.webm"}})
-        target.update({"id": alert_id(2), "pictures": {"clip": "x"}})
+        target.update(AlertRecord(id=alert_id(1), pictures={"clip": f"{alert_id(1)}-clip.webm"}))
+        target.update(AlertRecord(id=alert_id(2), pictures={"clip": "x"}))
         found = target.alert(alert_id(1))
         assert found is not None
-        assert set(found["pictures"]) == {"snapshot", "clip"}
+        assert set(found.pictures) == {"snapshot", "clip"}
         assert len(target.events()) == 1
         assert target.alert(alert_id(2)) is None
         assert set(read_file(tmp_path)["pictures"]) == {"snapshot", "clip"}  # type: ignore[call-overload]
@@ -241,7 +245,7 @@ def test_held_alerts_can_be_restored(tmp_path: Path) -> None:
         for number in (1, 2, 3):
             target.append(opened(number, state="open" if number == 2 else "held", severity="high"))
         held = target.held_alerts()
-        assert [alert["id"] for alert in held] == [alert_id(1), alert_id(3)]
+        assert [alert.id for alert in held] == [alert_id(1), alert_id(3)]
         alert = restored_alert(held[0])
         assert (alert.peak_score, alert.peak_frame, alert.severity) == (0.5, 4, "high")
         assert alert.held_s is not None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ import edgead
 from edgead.heatmap import HeatmapScale, find_regions
 from edgead.prediction import Prediction, Segmentation
 from edgead.stream.result import Result, ZoneVerdict
-from edgead.stream.spool.records import SCHEMA_VERSION, Record
+from edgead.stream.spool.alert_record import SCHEMA_VERSION, AlertRecord, RegionRecord
 
 
 @dataclass(frozen=True)
@@ -44,47 +44,47 @@ class AlertContext:
 
 def opening_record(
     result: Result, verdict: ZoneVerdict, alert_id: str, context: AlertContext, opened_at: str
-) -> Record:
+) -> AlertRecord:
     """The record of an alert that opens, but for its pictures; its keys are those of `spool.records`."""
     assert verdict.event is not None
     alert, prediction = verdict.event.alert, result.prediction
     size = (result.frame.image.shape[0], result.frame.image.shape[1])
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "edgead_version": edgead.__version__,
-        "id": alert_id,
-        "camera": result.camera,
-        "zone": verdict.zone,
-        "severity": alert.severity,
-        "state": "open",
-        "opened_at": opened_at,
-        "held_at": None,
-        "closed_at": None,
-        "duration_s": None,
-        "ended_by": None,
-        "latched": verdict.zone in context.latched,
-        "acknowledged_at": None,
-        "acknowledged_by": None,
-        "note": None,
-        "source": context.source,
-        "origin": result.frame.source,
-        "frame_index": result.frame.index,
-        "time_s": round(result.time_s, 3),
-        "score": verdict.score,
-        "threshold": verdict.threshold,
-        "pixel_threshold": prediction.pixel_threshold,
-        "peak_score": alert.peak_score,
-        "peak_frame_index": alert.peak_frame,
-        "segmentation": context.segmentation,
-        "image_size": list(size),
-        "regions": _regions(prediction, context.masks.get(verdict.zone), size),
-        "bundle": context.bundle,
-        "engine": context.engine,
-        "class": context.class_name,
-    }
+    return AlertRecord(
+        schema_version=SCHEMA_VERSION,
+        edgead_version=edgead.__version__,
+        id=alert_id,
+        camera=result.camera,
+        zone=verdict.zone,
+        severity=alert.severity,
+        state="open",
+        opened_at=opened_at,
+        held_at=None,
+        closed_at=None,
+        duration_s=None,
+        ended_by=None,
+        latched=verdict.zone in context.latched,
+        acknowledged_at=None,
+        acknowledged_by=None,
+        note=None,
+        source=context.source,
+        origin=result.frame.source,
+        frame_index=result.frame.index,
+        time_s=round(result.time_s, 3),
+        score=verdict.score,
+        threshold=verdict.threshold,
+        pixel_threshold=prediction.pixel_threshold,
+        peak_score=alert.peak_score,
+        peak_frame_index=alert.peak_frame,
+        segmentation=context.segmentation,
+        image_size=list(size),
+        regions=_regions(prediction, context.masks.get(verdict.zone), size),
+        bundle=context.bundle,
+        engine=context.engine,
+        class_name=context.class_name,
+    )
 
 
-def _regions(prediction: Prediction, mask: NDArray[np.bool_] | None, size: tuple[int, int]) -> list[dict[str, Any]]:
+def _regions(prediction: Prediction, mask: NDArray[np.bool_] | None, size: tuple[int, int]) -> list[RegionRecord]:
     anomaly_map, segmentation = prediction.anomaly_map, prediction.own_segmentation
     if mask is not None:
         whole = prediction.segmentation
@@ -92,9 +92,12 @@ def _regions(prediction: Prediction, mask: NDArray[np.bool_] | None, size: tuple
         inside = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.bool_)
         low = np.float32(min(float(whole.values.min()), whole.limit))
         segmentation = Segmentation(np.where(inside, whole.values, low), whole.limit)
-    regions = []
+    regions: list[RegionRecord] = []
     for region in find_regions(anomaly_map, prediction.pixel_threshold, size, segmentation):
-        values = asdict(region)
-        del values["contour"]
-        regions.append(values)
+        regions.append(
+            RegionRecord(
+                x=region.x, y=region.y, width=region.width, height=region.height, area_px=region.area_px,
+                peak=region.peak,
+            )
+        )  # fmt: skip
     return regions
