@@ -1,4 +1,4 @@
-"""Settings from a YAML file and from the command line, and the list of them all."""
+"""Settings from a YAML file and from the command line, and the list of all settings."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ INCLUDE = "include"
 def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
     """Read a YAML file, apply overrides and validate.
 
-    A file may name others that it changes, `include: base.yaml` or a list: their keys come first, in order, and its own
-    keys win.
+    A file may include others, `include: base.yaml` or a list: their keys come first, in order, and its own keys win.
 
     Args:
-        path: The file; None reads `./edgead.yaml` when it is there and else takes the defaults.
-        overrides: Value per dotted key, for example `{"train.epochs": 20}`; stronger than the file.
+        path: YAML file; None reads `./edgead.yaml` if it exists, and otherwise uses the defaults.
+        overrides: Value per dotted key, for example `{"train.epochs": 20}`; overrides the file.
 
     Raises:
-        ConfigError: Listing every unknown key and every value out of range, or saying which file cannot be read.
+        ConfigError: If a file cannot be read, or if keys are unknown or values out of range; it lists all of them.
     """
     if path is None and DEFAULT_CONFIG.is_file():
         path = DEFAULT_CONFIG
@@ -72,7 +71,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def describe_config() -> list[tuple[str, str, str]]:
-    """Dotted key, default and meaning of every setting, in order; `[]` stands for each one of a list."""
+    """Dotted key, default and meaning of every setting, in order; `[]` stands for each item of a list."""
     return _describe("", Config, Config())
 
 
@@ -91,14 +90,14 @@ def _describe(prefix: str, section: type[BaseModel], values: BaseModel | None) -
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a list may hold."""
+    """Models that a list may contain."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
 def _read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The sections of a file, laid over those of the files that it includes; `chain`: the files that led to it."""
+    """Sections of a file, merged over those of the files that it includes; `chain`: the files that include it."""
     if path.resolve() in [before.resolve() for before in chain]:
         raise ConfigError(f"The configuration includes itself: {' -> '.join(map(str, (*chain, path)))}.")
     source = f"{path}, included by {chain[-1]}," if chain else str(path)
@@ -117,15 +116,15 @@ def _read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold sections with keys, got a {type(content).__name__}.")
     values: dict[str, Any] = {}
-    for name in _included(path, content.pop(INCLUDE, [])):
-        _lay_over(values, _read_yaml(path.parent / name, (*chain, path)))
+    for name in _includes(path, content.pop(INCLUDE, [])):
+        _merge_into(values, _read_yaml(path.parent / name, (*chain, path)))
     # a section whose keys are all commented out is read as None
     own = {key: {} if value is None and key in Config.model_fields else value for key, value in content.items()}
-    _lay_over(values, own)
+    _merge_into(values, own)
     return values
 
 
-def _included(path: Path, value: Any) -> list[str]:
+def _includes(path: Path, value: Any) -> list[str]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(
@@ -135,8 +134,8 @@ def _included(path: Path, value: Any) -> list[str]:
     return names
 
 
-def _lay_over(values: dict[str, Any], above: dict[str, Any]) -> None:
-    """Replace in `values` what `above` has, key by key of each section."""
+def _merge_into(values: dict[str, Any], above: dict[str, Any]) -> None:
+    """Replace values by those of `above`, key by key within each section."""
     for name, section in above.items():
         below = values.get(name)
         values[name] = {**below, **section} if isinstance(below, dict) and isinstance(section, dict) else section

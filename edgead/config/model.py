@@ -20,26 +20,26 @@ def _known_name(value: Any) -> Any:
 
 
 class ModelConfig(Section):
-    """Which detector; `name` picks the defaults of the other keys."""
+    """Choice of detector; `name` decides the defaults of the other keys."""
 
     name: Annotated[str, BeforeValidator(_known_name)] = Field(
         defaults.MODEL,
-        description=f"Detector: {'; '.join(f'{family.name}: {family.summary}' for family in FAMILIES.values())}.",
+        description=f"Detector; {'; '.join(f'{family.name} = {family.summary}' for family in FAMILIES.values())}.",
     )
     coupling: Literal["uniform", "affine"] | None = Field(
         None, description="Coupling of the flow's blocks; unset: uniform for usf and vae-usf, affine for the others."
     )
     mix: Literal["rotation", "permutation", "soft_permutation", "lu"] | None = Field(
-        None, description="How channels are mixed between couplings; unset: as published, lu for uniform couplings."
+        None, description="Channel mixing between couplings; unset: as published, lu for uniform couplings."
     )
     base: Literal["normal", "altub"] = Field(
         defaults.BASE,
         description="Base distribution: standard normal, or a learnable Gaussian trained alternately (AltUB).",
     )
-    backbone: str = Field(defaults.BACKBONE, description="Any timm model that offers feature maps.")
+    backbone: str = Field(defaults.BACKBONE, description="Name of any timm model that offers feature maps.")
     weights: str | None = Field(
         None,
-        description="lite0 (packaged), timm (hub) or a .safetensors file; unset: lite0 for its backbone, else timm.",
+        description="Backbone weights: lite0 (packaged), timm (hub) or a .safetensors file; unset: lite0 for its backbone, else timm.",
     )
     image_size: int = Field(
         defaults.IMAGE_SIZE, ge=64, le=2048, multiple_of=32, description="Side of the square input, in pixels."
@@ -48,41 +48,46 @@ class ModelConfig(Section):
         ("16+32:64",), min_length=1, description="Feature levels: STRIDE[:CHANNELS], joined by + to share one grid."
     )
     pyramid: tuple[int, ...] = Field(
-        (), description="Image sizes at which every level is seen, in pixels; empty: image_size alone."
+        (), description="Image sizes at which every level is computed, in pixels; empty: image_size alone."
     )
     level_weights: tuple[float, ...] = Field((), description="Weight of each level's standardised map; empty: all 1.")
-    positions: bool = Field(True, description="Start with one linear map per position, fitted in closed form.")
-    blocks: int = Field(2, ge=0, le=64, description="Couplings per level.")
+    positions: bool = Field(True, description="Begin with one linear map per position, fitted in closed form.")
+    blocks: int = Field(2, ge=0, le=64, description="Number of couplings per level.")
     couplings: Literal["auto", "always"] = Field(
-        "auto", description="auto drops trained couplings that do not help to find pseudo-defects; always keeps them."
+        "auto",
+        description="Trained couplings: auto drops them unless they help to find pseudo-defects, always keeps them.",
     )
     kernels: tuple[tuple[int, int], ...] = Field(
         ((5, 1),),
         min_length=1,
         description="Kernel sizes of each subnet's two convolutions, repeated along the blocks.",
     )
-    hidden_ratio: float = Field(1.5, gt=0, le=16, description="Hidden width of a subnet per channel of its input.")
-    clamp: float = Field(2.0, gt=0, le=10, description="Largest log scale of an affine coupling.")
-    position_channels: int = Field(
-        0, ge=0, le=1024, multiple_of=4, description="Channels of the position code that couplings see; 0: none."
+    hidden_ratio: float = Field(
+        1.5, gt=0, le=16, description="Hidden width of a subnet, relative to its input channels."
     )
-    likelihood_map: bool = Field(False, description="Count each position's log-determinant in the map (affine only).")
+    clamp: float = Field(2.0, gt=0, le=10, description="Limit of an affine coupling's log scale.")
+    position_channels: int = Field(
+        0, ge=0, le=1024, multiple_of=4, description="Channels of the position code given to the couplings; 0: none."
+    )
+    likelihood_map: bool = Field(False, description="Include each position's log-determinant in the map (affine only).")
     loss: Literal["nll", "log_sigmoid"] = Field("nll", description="Training objective of the flow.")
-    top_fraction: float = Field(0.02, gt=0, le=1, description="Share of the map that the image score averages over.")
+    top_fraction: float = Field(
+        0.02, gt=0, le=1, description="Share of the map, highest values first, that the image score averages over."
+    )
     segmentation: Literal["threshold", "nfa"] = Field(
         "threshold",
-        description="Marked positions: map above the pixel threshold, or regions by their number of false detections.",
+        description="Marked positions: map values above the pixel threshold, or regions by their number of false alarms (NFA).",
     )
-    components: int = Field(10, ge=1, le=100, description="hgad: Gaussians per class.")
+    components: int = Field(10, ge=1, le=100, description="hgad: number of Gaussians per class.")
     score: Literal["product", "likelihood"] = Field(
         "product", description="hgad: likelihood map times entropy map, or the likelihood map alone."
     )
-    latent_size: int = Field(256, ge=2, le=4096, description="vae-usf: dimensions of the latent.")
+    latent_size: int = Field(256, ge=2, le=4096, description="vae-usf: number of dimensions of the latent.")
     decoded_size: int = Field(
-        64, ge=16, le=512, multiple_of=16, description="vae-usf: side of the reconstructed picture, in pixels."
+        64, ge=16, le=512, multiple_of=16, description="vae-usf: side of the reconstructed image, in pixels."
     )
     vae_score: Literal["both", "reconstruction", "latent"] = Field(
-        "both", description="vae-usf: an image's score: the likelihood of picture and latent, or of one of them."
+        "both", description="vae-usf: image score from the likelihood of reconstruction and latent, or of one of them."
     )
 
     @model_validator(mode="before")
@@ -128,7 +133,7 @@ class ModelConfig(Section):
             return self
         why = ""
         if not self.family.has_norms:
-            why = f"a score made of the norms of standard normal latents, which {self.name} has not"
+            why = f"a score made of the norms of standard normal latents, which {self.name} does not have"
         elif self.likelihood_map and self.coupling == "affine":
             why = "a score without log-determinants: set coupling=uniform or likelihood_map=false"
         if why:

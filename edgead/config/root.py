@@ -1,4 +1,4 @@
-"""Every setting, with its default, range and meaning; what a detector's name changes stands in `families.py`."""
+"""Root of the configuration; the defaults that depend on the detector are in `families.py`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgead.config.training import DataConfig, EngineConfig, TrainConfig
 
 
 class Config(Section):
-    """The whole configuration of one run."""
+    """Configuration of a run."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -35,8 +35,10 @@ class Config(Section):
     spool: SpoolConfig = SpoolConfig()
     clips: ClipConfig = ClipConfig()
     web: WebConfig = WebConfig()
-    sinks: tuple[SinkSettings, ...] = Field((), description="Where events are delivered to.")
-    cameras: tuple[CameraConfig, ...] = Field((), description="Cameras of a stream that has several, or zones.")
+    sinks: tuple[SinkSettings, ...] = Field((), description="Sinks that events are delivered to.")
+    cameras: tuple[CameraConfig, ...] = Field(
+        (), description="Cameras of a stream, where it has several cameras or zones."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +52,7 @@ class Config(Section):
         return values
 
     @model_validator(mode="after")
-    def _cameras_are_whole(self) -> Config:
+    def _cameras_are_valid(self) -> Config:
         check_unique(self.cameras)
         for camera in self.cameras:
             self.stream_of(camera)
@@ -60,18 +62,18 @@ class Config(Section):
         return self
 
     def stream_of(self, camera: CameraConfig) -> StreamConfig:
-        """The stream's settings with what the camera changes."""
+        """Stream settings, with those that the camera overrides."""
         return StreamConfig.model_validate({**self.stream.model_dump(), **camera.stream})
 
     def alerts_of(self, camera: CameraConfig, zone: ZoneConfig | None = None) -> AlertConfig:
-        """The alert settings with what the camera and then the zone change."""
+        """Alert settings, with those that the camera and then the zone override."""
         changes = {**camera.alerts, **(zone.alerts if zone else {})}
         return AlertConfig.model_validate({**self.alerts.model_dump(), **changes})
 
     @model_validator(mode="after")
-    def _autoencoder_sees_whole_pictures(self) -> Config:
+    def _autoencoder_sees_whole_images(self) -> Config:
         if self.model.family.is_autoencoder and self.train.fibers:
             raise ValueError(
-                f"{self.model.name} learns from whole pictures: train.fibers must be 0 (got {self.train.fibers})"
+                f"{self.model.name} learns from whole images: train.fibers must be 0 (got {self.train.fibers})"
             )
         return self

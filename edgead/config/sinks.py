@@ -1,4 +1,4 @@
-"""Where alerts are delivered to: one model per kind of sink, and how a URL names one."""
+"""Settings of the sinks that alerts are delivered to, one model per kind; sinks from URLs."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ WEBHOOK_SECRET = "EDGEAD_WEBHOOK_SECRET"
 class _SinkSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
-    kind: str
+    kind: str = Field(description="Kind of sink.")
     name: str | None = Field(
         None,
         min_length=1,
         max_length=100,
-        description="What its place in the history is kept under; unset: its kind and address.",
+        description="Name under which the delivery position is stored; unset: kind and address.",
     )
     start: Literal["now", "beginning"] = Field(
-        "now", alias="from", description="Where a sink begins that was not there before: now, or with all that is kept."
+        "now",
+        alias="from",
+        description="First event of a new sink: from now on, or from the beginning of the stored history.",
     )
-    retry_max_s: float = Field(60.0, gt=0, le=86400, description="Longest pause between two attempts, in seconds.")
+    retry_max_s: float = Field(60.0, gt=0, le=86400, description="Maximum back-off between two attempts, in seconds.")
     give_up_s: float = Field(
         600.0,
         ge=0,
         le=30 * 86400,
-        description="An event that the receiver refuses for good is set aside after so many seconds and 3 attempts.",
+        description="Time after which an event that the receiver permanently rejects is set aside, in seconds; never before 3 attempts.",
     )
 
     @property
     def address(self) -> str:
-        """Where it delivers to, without secrets."""
+        """Destination, without secrets."""
         raise NotImplementedError
 
     @property
     def identity(self) -> str:
-        """The name that its place in the history is kept under."""
+        """Name under which the delivery position is stored."""
         return self.name or f"{self.kind}:{self.address}"
 
 
@@ -61,29 +63,34 @@ def _one_of(what: str, values: dict[str, Any]) -> None:
 
 
 class MqttSettings(_SinkSettings):
-    """A broker: QoS 1, persistent client, last will."""
+    """MQTT broker: QoS 1, persistent session, last will."""
 
-    kind: Literal["mqtt"] = "mqtt"
-    host: str = Field(min_length=1, description="Name or address of the broker.")
-    port: int | None = Field(None, ge=1, le=65535, description="Unset: 1883, with TLS 8883.")
-    tls: bool = Field(False, description="Encrypt, and check the broker's certificate.")
-    ca: Path | None = Field(None, description="Certificates to check the broker by; unset: the system's.")
-    certificate: Path | None = Field(None, description="This client's certificate, PEM.")
-    key: Path | None = Field(None, description="This client's private key, PEM.")
-    user: str | None = Field(None, description="User name.")
-    password: SecretStr | None = Field(None, description="Password; better in a file or the environment.")
-    password_file: Path | None = Field(None, description="File with the password.")
-    password_env: str | None = Field(None, description="Environment variable with the password.")
+    kind: Literal["mqtt"] = Field("mqtt", description="Kind of sink: mqtt.")
+    host: str = Field(min_length=1, description="Host name or address of the broker.")
+    port: int | None = Field(None, ge=1, le=65535, description="Port of the broker; unset: 1883, with TLS 8883.")
+    tls: bool = Field(False, description="Encrypt the connection and verify the broker's certificate.")
+    ca: Path | None = Field(None, description="CA certificates for verifying the broker; unset: the system's.")
+    certificate: Path | None = Field(None, description="Client certificate, PEM; requires the key.")
+    key: Path | None = Field(None, description="Client private key, PEM; requires the certificate.")
+    user: str | None = Field(None, description="User name at the broker.")
+    password: SecretStr | None = Field(None, description="Password at the broker; a file or the environment is safer.")
+    password_file: Path | None = Field(None, description="File that contains the password.")
+    password_env: str | None = Field(None, description="Environment variable that contains the password.")
     prefix: str = Field("edgead", description="First part of every topic.")
     device: str | None = Field(None, min_length=1, description="Second part of every topic; unset: the spool's id.")
-    client_id: str | None = Field(None, min_length=1, description="Unset: edgead- and the spool's id.")
+    client_id: str | None = Field(None, min_length=1, description="MQTT client id; unset: edgead- and the spool's id.")
     discovery: str | None = Field(
         None,
         min_length=1,
-        description="Announce every zone to Home Assistant under this prefix, usually homeassistant.",
+        description="Home Assistant discovery prefix, usually homeassistant; unset: zones are not announced.",
     )
-    keepalive_s: int = Field(30, ge=5, le=3600, description="The broker sends the last will after 1.5 times that.")
-    timeout_s: float = Field(10.0, gt=0, le=600, description="Longest wait for the broker, in seconds.")
+    keepalive_s: int = Field(
+        30,
+        ge=5,
+        le=3600,
+        description="MQTT keep-alive, in seconds; the broker sends the last will after 1.5 times this.",
+    )
+    timeout_s: float = Field(10.0, gt=0, le=600, description="Timeout for the broker, in seconds.")
 
     @field_validator("prefix", "discovery")
     @classmethod
@@ -113,18 +120,20 @@ class MqttSettings(_SinkSettings):
 
 
 class WebhookSettings(_SinkSettings):
-    """An HTTP receiver: one signed POST per event."""
+    """HTTP receiver: one signed POST per event."""
 
-    kind: Literal["webhook"] = "webhook"
-    url: SecretStr = Field(description="http:// or https://; shown without user, password, path and query.")
-    secret: SecretStr | None = Field(None, description="Key of the signature; better in a file or the environment.")
-    secret_file: Path | None = Field(None, description="File with the key of the signature.")
-    secret_env: str | None = Field(None, description="Environment variable with the key of the signature.")
-    headers: dict[str, SecretStr] = Field({}, description="Further headers, such as Authorization.")
-    ca: Path | None = Field(None, description="Certificates to check the receiver by; unset: the system's.")
-    snapshot: bool = Field(False, description="Send the snapshot with an alert that opens, as Base64 in the JSON.")
-    connect_timeout_s: float = Field(5.0, gt=0, le=600, description="Longest wait for the connection, in seconds.")
-    read_timeout_s: float = Field(15.0, gt=0, le=600, description="Longest wait for the answer, in seconds.")
+    kind: Literal["webhook"] = Field("webhook", description="Kind of sink: webhook.")
+    url: SecretStr = Field(
+        description="URL of the receiver, http:// or https://; shown without user, password, path and query."
+    )
+    secret: SecretStr | None = Field(None, description="Signing key; a file or the environment is safer.")
+    secret_file: Path | None = Field(None, description="File that contains the signing key.")
+    secret_env: str | None = Field(None, description="Environment variable that contains the signing key.")
+    headers: dict[str, SecretStr] = Field({}, description="Additional request headers, such as Authorization.")
+    ca: Path | None = Field(None, description="CA certificates for verifying the receiver; unset: the system's.")
+    snapshot: bool = Field(False, description="Include the snapshot in the JSON of an opening alert, as Base64.")
+    connect_timeout_s: float = Field(5.0, gt=0, le=600, description="Timeout for the connection, in seconds.")
+    read_timeout_s: float = Field(15.0, gt=0, le=600, description="Timeout for the response, in seconds.")
 
     @field_validator("url")
     @classmethod
@@ -161,12 +170,17 @@ class WebhookSettings(_SinkSettings):
 
 
 class JsonlSettings(_SinkSettings):
-    """A file with one JSON object per line."""
+    """File with one JSON object per line."""
 
-    kind: Literal["jsonl"] = "jsonl"
-    path: Path = Field(description="The file; its folder is made.")
-    max_mb: float = Field(100.0, gt=0, le=1e6, description="A larger file becomes FILE.1, that one FILE.2 and so on.")
-    keep: int = Field(5, ge=0, le=1000, description="Old files kept.")
+    kind: Literal["jsonl"] = Field("jsonl", description="Kind of sink: jsonl.")
+    path: Path = Field(description="Path of the file; its folder is created.")
+    max_mb: float = Field(
+        100.0,
+        gt=0,
+        le=1e6,
+        description="Size at which the file is rotated to FILE.1, that one to FILE.2 and so on, in MB.",
+    )
+    keep: int = Field(5, ge=0, le=1000, description="Number of rotated files to keep.")
 
     @property
     def address(self) -> str:
@@ -174,11 +188,13 @@ class JsonlSettings(_SinkSettings):
 
 
 class CommandSettings(_SinkSettings):
-    """A program that is run for every event, with its JSON on standard input."""
+    """Program that is run for every event, with its JSON on standard input."""
 
-    kind: Literal["command"] = "command"
-    argv: tuple[str, ...] = Field(min_length=1, description="Program and arguments; no shell.")
-    timeout_s: float = Field(30.0, gt=0, le=86400, description="Longest run; then it and its children are killed.")
+    kind: Literal["command"] = Field("command", description="Kind of sink: command.")
+    argv: tuple[str, ...] = Field(min_length=1, description="Program and arguments, run without a shell.")
+    timeout_s: float = Field(
+        30.0, gt=0, le=86400, description="Timeout of a run, in seconds; the program and its children are then killed."
+    )
 
     @field_validator("argv")
     @classmethod
@@ -196,15 +212,15 @@ SinkSettings = Annotated[MqttSettings | WebhookSettings | JsonlSettings | Comman
 
 
 def sink_from_url(url: str) -> SinkSettings:
-    """The sink that a URL on the command line names.
+    """Sink from a URL on the command line.
 
     - `mqtt://[USER@]HOST[:PORT][/PREFIX][?discovery=homeassistant]`; `mqtts://` with TLS, `?ca=FILE`. The password is
       taken from the environment: `EDGEAD_MQTT_PASSWORD`.
-    - `http://…`, `https://…`: a webhook, signed when there is `EDGEAD_WEBHOOK_SECRET` in the environment.
+    - `http://…`, `https://…`: a webhook, signed if `EDGEAD_WEBHOOK_SECRET` is set in the environment.
     - `file:NAME.jsonl`
 
     Raises:
-        ConfigError: If it names none, or holds what a sink does not take.
+        ConfigError: If it names no sink, or has options that the sink does not take.
     """
     scheme = url.partition(":")[0].lower()
     try:
@@ -248,10 +264,10 @@ def _mqtt_from_url(url: str, tls: bool) -> MqttSettings:
 
 
 def secret_of(what: str, value: SecretStr | None, file: Path | None, variable: str | None) -> str | None:
-    """Read a secret from where it is; None where there is none.
+    """Read a secret from a value, a file or the environment; None where there is none.
 
     Raises:
-        ConfigError: If the file or the variable is not there, or empty.
+        ConfigError: If the file or variable is missing or empty.
     """
     if file is not None:
         try:

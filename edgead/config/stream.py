@@ -1,4 +1,4 @@
-"""Settings of a running stream: cameras, their zones, and when an alert opens."""
+"""Settings of a running stream: cameras, zones, alerts, storage and dashboard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _checked_polygon(polygon: tuple[tuple[float, float], ...]) -> tuple[tuple[fl
     if len(polygon) < 3:
         raise ValueError(f"a polygon has at least 3 corners, got {len(polygon)}")
     if not all(0.0 <= value <= 1.0 for corner in polygon for value in corner):
-        raise ValueError("corners are (x, y) between 0 and 1, as shares of the picture's width and height")
+        raise ValueError("corners are (x, y) between 0 and 1, as shares of the frame's width and height")
     return polygon
 
 
@@ -38,96 +38,109 @@ Polygon = Annotated[tuple[tuple[float, float], ...], AfterValidator(_checked_pol
 
 
 class StreamConfig(Section):
-    """How frames are taken and shown."""
+    """Capture and display of frames."""
 
-    queue_size: int = Field(4, ge=1, le=1000, description="Frames that a file source may read ahead.")
-    record_fps: float = Field(25.0, gt=0, le=240, description="Frame rate of --record when the source has none.")
+    queue_size: int = Field(4, ge=1, le=1000, description="Number of frames that a file source may read ahead.")
+    record_fps: float = Field(25.0, gt=0, le=240, description="Frame rate of --record for a source without one.")
     folder_fps: float = Field(
-        2.0, gt=0, le=240, description="Pictures of a folder per second, in a recording and in the times of alerts."
+        2.0, gt=0, le=240, description="Images per second of a folder, in a recording and in the times of alerts."
     )
-    opacity: float = Field(0.6, ge=0, le=1, description="How strongly the heatmap covers the picture.")
-    open_timeout_s: float = Field(
-        10.0, gt=0, le=600, description="Longest wait for a source's first frame, in seconds."
+    opacity: float = Field(0.6, ge=0, le=1, description="Opacity of the heatmap on the frame.")
+    open_timeout_s: float = Field(10.0, gt=0, le=600, description="Timeout for a source's first frame, in seconds.")
+    read_timeout_s: float = Field(5.0, gt=0, le=600, description="Timeout for a live source's next frame, in seconds.")
+    max_restarts: int = Field(
+        10, ge=0, le=1000, description="Maximum number of reconnections to a live source per restart window."
     )
-    read_timeout_s: float = Field(
-        5.0, gt=0, le=600, description="Longest wait for a live source's next frame, in seconds."
-    )
-    max_restarts: int = Field(10, ge=0, le=1000, description="Reconnections to a live source per restart window.")
     restart_window_s: float = Field(300.0, gt=0, description="Length of the restart window, in seconds.")
     max_frame_age_s: float = Field(
-        1.0, ge=0, le=60, description="A live frame that was captured longer ago is dropped; 0 drops none. In seconds."
+        1.0, ge=0, le=60, description="Maximum age of a live frame, in seconds; older ones are dropped. 0: none are."
     )
     camera_format: str = Field(
-        "", description="What a USB or CSI camera shall give, e.g. MJPG 1280x720@30; empty: its own choice."
+        "", description="Format requested from a USB or CSI camera, e.g. MJPG 1280x720@30; empty: the camera's default."
     )
-    csi_flip: int = Field(0, ge=0, le=7, description="How a CSI camera's pictures are turned: nvvidconv's flip-method.")
+    csi_flip: int = Field(0, ge=0, le=7, description="Rotation of a CSI camera's frames: nvvidconv's flip-method.")
     decoder: Literal["auto", "ffmpeg", "gstreamer"] = Field(
-        "auto", description="Who decodes RTSP; auto: GStreamer where it has a hardware decoder, else FFmpeg."
+        "auto", description="Decoder of RTSP streams; auto: GStreamer where it has a hardware decoder, else FFmpeg."
     )
-    rtsp_transport: Literal["tcp", "udp"] = Field("tcp", description="How RTSP's pictures travel.")
+    rtsp_transport: Literal["tcp", "udp"] = Field("tcp", description="Transport protocol of RTSP streams.")
     rtsp_latency_ms: int = Field(
-        200, ge=0, le=10000, description="How long GStreamer waits for late RTP packets, in ms."
+        200, ge=0, le=10000, description="GStreamer's jitter buffer for late RTP packets, in ms."
     )
     watch_settle_s: float = Field(
-        0.5, gt=0, le=60, description="How long a file of a watched folder must not change before it is read, in s."
+        0.5,
+        gt=0,
+        le=60,
+        description="Time for which a file of a watched folder must be unchanged before it is read, in seconds.",
     )
-    watch_existing: bool = Field(False, description="Also take the files that a watched folder holds at the start.")
+    watch_existing: bool = Field(False, description="Also read the files that a watched folder contains at the start.")
     check_pictures: bool = Field(
         True,
-        description="Do not judge frozen, black, over-exposed and blurred pictures of live cameras, but report them.",
+        description="Report frozen, black, over-exposed and blurred frames of live cameras instead of judging them.",
     )
     frozen_s: float = Field(
-        10.0, ge=0, le=3600, description="A picture that does not change for so long is frozen; 0: never. In seconds."
+        10.0,
+        ge=0,
+        le=3600,
+        description="Time without any change after which a frame counts as frozen, in seconds; 0: never.",
     )
     black_ratio: float = Field(
-        0.3, ge=0, lt=1, description="Black: darker than this share of the darkest good image, by its brightest parts."
+        0.3,
+        ge=0,
+        lt=1,
+        description="Limit for black frames, as a share of the darkest good image's brightness, both by their brightest parts.",
     )
     white_margin: float = Field(
-        0.15, gt=0, le=1, description="Over-exposed: so much more white than the whitest good image, as a share of all."
+        0.15,
+        gt=0,
+        le=1,
+        description="Limit for over-exposed frames: share of white pixels beyond that of the whitest good image.",
     )
     blur_ratio: float = Field(
-        0.5, ge=0, lt=1, description="Blurred: less sharp than this share of the least sharp good image."
+        0.5, ge=0, lt=1, description="Limit for blurred frames, as a share of the least sharp good image's sharpness."
     )
     engine_timeout_s: float = Field(
-        60.0, gt=0, le=3600, description="Longest call of the engine before it counts as hung, in seconds."
+        60.0, gt=0, le=3600, description="Time after which a call of the engine counts as hung, in seconds."
     )
 
 
 class AlertConfig(Section):
-    """When a run of anomalous frames becomes an alert."""
+    """Rules that turn a run of anomalous frames into an alert."""
 
     open_frames: int = Field(
-        3, ge=1, le=10000, description="Anomalous frames needed to open an alert (N of the last M)."
+        3, ge=1, le=10000, description="Number of anomalous frames that open an alert (N of the last M)."
     )
-    window_frames: int = Field(5, ge=1, le=10000, description="Frames looked back on (M).")
+    window_frames: int = Field(5, ge=1, le=10000, description="Number of recent frames considered (M).")
     close_frames: int = Field(
-        5, ge=1, le=10000, description="Frames in a row below the closing level that end an alert."
+        5, ge=1, le=10000, description="Number of consecutive frames below the closing level that close an alert."
     )
     close_ratio: float = Field(
         0.9, gt=0, le=1, description="Closing level as a share of the way from the median good score to the threshold."
     )
     cooldown_s: float = Field(
-        0.0, ge=0, le=86400, description="Pause after an alert before the next may open, in seconds; it hides defects."
+        0.0,
+        ge=0,
+        le=86400,
+        description="Pause after an alert before the next one may open, in seconds; defects within it are not reported.",
     )
 
     min_area: float = Field(
-        0.0, ge=0, le=1, description="Share of the zone that must be marked for a frame to be anomalous."
+        0.0, ge=0, le=1, description="Minimum marked share of the zone for a frame to count as anomalous."
     )
-    latch: bool = Field(False, description="An alert stays until somebody acknowledges it.")
+    latch: bool = Field(False, description="Keep an alert open until it is acknowledged.")
     false_alarms_per_hour: float | None = Field(
         None,
         gt=0,
         le=1e5,
-        description="Sets the thresholds instead of a rate per image; shared evenly by the zones that it is said for.",
+        description="False alarms per hour that set the thresholds, instead of a rate per image; shared evenly by the zones it covers.",
     )
     false_alarm_basis: Literal["images", "measured", "watched"] = Field(
         "images",
-        description="What that rests on: the good images alone, which holds on any line; how the line's own exceeding "
-        "frames gather; or hours of watching it.",
+        description="Basis of that budget: the good images alone, which holds on any line; how frames above the "
+        "threshold cluster on this line; or hours of watching it.",
     )
     severities: Annotated[tuple[tuple[Name, float], ...], BeforeValidator(_pairs)] = Field(
         (("minor", 1.0), ("major", 2.0), ("critical", 4.0)),
-        description="Bands by the peak, NAME: MULTIPLE of the way from the median good score to the threshold.",
+        description="Severity bands by peak score, NAME: MULTIPLE of the distance from the median good score to the threshold.",
     )
 
     @model_validator(mode="after")
@@ -140,70 +153,92 @@ class AlertConfig(Section):
 
 
 class SpoolConfig(Section):
-    """How long alerts are kept, and what happens when there is no room."""
+    """Retention of alerts, and behaviour on a full disk."""
 
-    evidence_mb: float = Field(4000.0, gt=0, le=1e7, description="Limit of all pictures and clips together, in MB.")
-    evidence_days: float = Field(90.0, gt=0, le=36500, description="Oldest picture or clip, in days.")
-    event_days: float = Field(30.0, gt=0, le=36500, description="Oldest event that every sink has confirmed, in days.")
+    evidence_mb: float = Field(
+        4000.0, gt=0, le=1e7, description="Maximum size of all snapshots and clips together, in MB."
+    )
+    evidence_days: float = Field(90.0, gt=0, le=36500, description="Retention of snapshots and clips, in days.")
+    event_days: float = Field(
+        30.0, gt=0, le=36500, description="Retention of events that every sink has confirmed, in days."
+    )
     record_days: float | None = Field(
-        None, gt=0, le=36500, description="Oldest record of an alert, in days; unset: records stay."
+        None, gt=0, le=36500, description="Retention of alert records, in days; unset: they are kept."
     )
     min_free_mb: float = Field(
-        500.0, ge=0, le=1e7, description="With less free space on the disk only records are written, in MB."
+        500.0, ge=0, le=1e7, description="Free disk space below which only records are written, in MB."
     )
     memory_events: int = Field(
-        10000, ge=1, le=1000000, description="Changes that wait in memory while the disk takes none."
+        10000,
+        ge=1,
+        le=1000000,
+        description="Maximum number of changes buffered in memory while the disk cannot be written.",
     )
 
 
 class ClipConfig(Section):
-    """The short video of an alert."""
+    """Short video of an alert."""
 
     seconds_before: float = Field(
-        4.0, ge=0, le=120, description="What it shows before the alert opened; with 0 after too: none."
+        4.0,
+        ge=0,
+        le=120,
+        description="Length of the clip before the alert opened, in seconds; 0 before and after: no clips.",
     )
-    seconds_after: float = Field(4.0, ge=0, le=120, description="What it shows after the alert opened.")
-    fps: float = Field(10.0, gt=0, le=60, description="Frames per second, at most those that were judged.")
-    max_side_px: int = Field(640, ge=64, le=4096, description="Larger pictures are shrunk to it.")
-    memory_mb: float = Field(32.0, gt=0, le=4096, description="Limit of the frames kept per camera, in MB.")
+    seconds_after: float = Field(
+        4.0, ge=0, le=120, description="Length of the clip after the alert opened, in seconds."
+    )
+    fps: float = Field(10.0, gt=0, le=60, description="Frame rate of clips; never higher than that of judged frames.")
+    max_side_px: int = Field(
+        640, ge=64, le=4096, description="Maximum side of a clip's frames, in pixels; larger ones are scaled down."
+    )
+    memory_mb: float = Field(32.0, gt=0, le=4096, description="Memory for buffered clip frames per camera, in MB.")
 
 
 class WebConfig(Section):
-    """The dashboard and its REST API."""
+    """Dashboard and REST API."""
 
-    address: str | None = Field(None, description="HOST:PORT, as --web takes it; unset: no dashboard.")
-    certificate: Path | None = Field(None, description="For TLS, PEM; together with the key.")
-    key: Path | None = Field(None, description="For TLS, PEM; together with the certificate.")
-    hosts: tuple[str, ...] = Field((), description="Names of a proxy that browsers call a server on loopback by.")
-    session_h: float = Field(12.0, gt=0, le=8760, description="A login lasts so long at most, in hours.")
-    idle_h: float = Field(2.0, gt=0, le=8760, description="Without a request for so long it ends, in hours.")
-    max_viewers: int = Field(8, ge=1, le=1000, description="Live pictures at the same time.")
+    address: str | None = Field(
+        None, description="Address of the dashboard, HOST:PORT, as for --web; unset: no dashboard."
+    )
+    certificate: Path | None = Field(None, description="TLS certificate, PEM; requires the key.")
+    key: Path | None = Field(None, description="TLS private key, PEM; requires the certificate.")
+    hosts: tuple[str, ...] = Field((), description="Host names of a reverse proxy in front of a loopback address.")
+    session_h: float = Field(12.0, gt=0, le=8760, description="Maximum session lifetime, in hours.")
+    idle_h: float = Field(2.0, gt=0, le=8760, description="Time without requests after which a session ends, in hours.")
+    max_viewers: int = Field(8, ge=1, le=1000, description="Maximum number of simultaneous live views.")
 
 
 class ZoneConfig(Section):
-    """A part of a camera's picture with alerts of its own."""
+    """Part of a camera's frame with alerts of its own."""
 
-    name: Name = Field(description="Of the zone.")
-    include: tuple[Polygon, ...] = Field((), description="Polygons of [x, y] in 0..1; none: the whole picture.")
-    exclude: tuple[Polygon, ...] = Field((), description="Polygons that are not looked at.")
-    threshold: float | None = Field(None, description="Score, raw units; unset: by the rate of false alarms.")
-    false_alarm_rate: float | None = Field(
-        None, gt=0, lt=1, description="Share of good frames over the threshold; unset: the camera's."
+    name: Name = Field(description="Unique name of the zone.")
+    include: tuple[Polygon, ...] = Field((), description="Included polygons of [x, y] in 0..1; none: the whole frame.")
+    exclude: tuple[Polygon, ...] = Field((), description="Excluded polygons of [x, y] in 0..1.")
+    threshold: float | None = Field(
+        None, description="Score threshold, in raw units; unset: from the false-alarm rate."
     )
-    alerts: dict[str, Any] = Field({}, description="Keys of `alerts` that differ here.")
+    false_alarm_rate: float | None = Field(
+        None, gt=0, lt=1, description="Share of good frames above the threshold; unset: the camera's."
+    )
+    alerts: dict[str, Any] = Field({}, description="Keys of `alerts` that differ for this zone.")
 
 
 class CameraConfig(Section):
     """One of several cameras on one engine."""
 
-    name: Name = Field(description="For people; unique.")
-    source: str = Field(description="As --source takes it, or camera:N.")
-    class_name: str | None = Field(None, alias="class", description="Kind of part, for bundles of several.")
-    threshold: float | None = Field(None, description="Score, raw units; unset: by the rate of false alarms.")
-    false_alarm_rate: float | None = Field(
-        None, gt=0, lt=1, description="Share of good frames over the threshold; unset: the bundle's."
+    name: Name = Field(description="Unique display name of the camera.")
+    source: str = Field(description="Source as for --source, or camera:N.")
+    class_name: str | None = Field(
+        None, alias="class", description="Class of the parts, for bundles of several classes."
     )
-    zones: tuple[ZoneConfig, ...] = Field((), description="Parts of the picture to watch; none: the whole picture.")
+    threshold: float | None = Field(
+        None, description="Score threshold, in raw units; unset: from the false-alarm rate."
+    )
+    false_alarm_rate: float | None = Field(
+        None, gt=0, lt=1, description="Share of good frames above the threshold; unset: the bundle's."
+    )
+    zones: tuple[ZoneConfig, ...] = Field((), description="Zones of the frame to watch; none: the whole frame.")
     alerts: dict[str, Any] = Field({}, description="Keys of `alerts` that differ for this camera.")
     stream: dict[str, Any] = Field({}, description="Keys of `stream` that differ for this camera.")
 
@@ -217,7 +252,7 @@ class CameraConfig(Section):
 
 
 def check_unique(named: tuple[CameraConfig, ...] | tuple[ZoneConfig, ...]) -> None:
-    """Raise ValueError where two have the same name."""
+    """Raise ValueError if two of them have the same name."""
     names = [one.name for one in named]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:

@@ -12,76 +12,100 @@ from edgead.config.section import Section
 
 
 class DataConfig(Section):
-    """What to learn from."""
+    """Training data."""
 
     root: Path = Field(Path(defaults.DATA_ROOT), description="Folder of good images, or a data set in a known layout.")
     early_stop_fraction: float = Field(
-        0.08, gt=0, lt=0.5, description="Share of the good images that decides when to stop."
+        0.08, gt=0, lt=0.5, description="Share of the good images used to decide when training stops."
     )
     threshold_fraction: float = Field(
-        0.12, gt=0, lt=0.5, description="Share of the good images kept for the threshold."
+        0.12, gt=0, lt=0.5, description="Share of the good images held out for the thresholds."
     )
 
 
 class TrainConfig(Section):
-    """How the flows are fitted."""
+    """Training of the flows."""
 
-    epochs: int = Field(defaults.EPOCHS, ge=0, le=10000, description="Most passes over the good images.")
-    batch_size: int = Field(16, ge=1, le=4096, description="Images per step.")
+    epochs: int = Field(defaults.EPOCHS, ge=0, le=10000, description="Maximum number of passes over the good images.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Number of images per training step.")
     fibers: int = Field(
-        0, ge=0, le=2**20, description="Feature vectors per step of flows without spatial context; 0: whole maps."
+        0, ge=0, le=2**20, description="Feature vectors per step, for flows without spatial context; 0: whole maps."
     )
     learning_rate: float = Field(
-        2e-3, gt=0, le=1, description="Largest step of AdamW, after a tenth of the steps; cosine to 1 %."
+        2e-3,
+        gt=0,
+        le=1,
+        description="Peak AdamW learning rate, after a warm-up of a tenth of the steps; the cosine schedule ends at 1 % of it.",
     )
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate along the training.")
-    noise: float = Field(1.0, ge=0, le=10, description="Deviation of the noise on whitened features while training.")
-    weight_decay: float = Field(1e-2, ge=0, le=10, description="Of AdamW, on the subnets' weights.")
-    gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    patience: int = Field(5, ge=1, description="Epochs without a better held-out loss before stopping (keep=best).")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning-rate schedule after the warm-up.")
+    noise: float = Field(
+        1.0, ge=0, le=10, description="Standard deviation of the noise added to whitened features while training."
+    )
+    weight_decay: float = Field(1e-2, ge=0, le=10, description="AdamW weight decay, subnet weights only.")
+    gradient_clip: float = Field(1.0, gt=0, description="Maximum norm of the gradient; larger ones are scaled down.")
+    patience: int = Field(
+        5, ge=1, description="Number of epochs without a better held-out loss before training stops (keep=best)."
+    )
     keep: Literal["best", "last"] = Field(
-        "best", description="The epoch with the best held-out loss, or the last one, never stopping early."
+        "best", description="Epoch to keep: best by held-out loss, or the last one without early stopping."
     )
     altub_interval: int = Field(
-        5, ge=2, description="Every so many steps only the base distribution is updated (AltUB)."
+        5, ge=2, description="Number of steps between updates of the base distribution alone (AltUB)."
     )
-    altub_learning_rate: float = Field(0.05, gt=0, le=1, description="Step of Adam on the base distribution (AltUB).")
+    altub_learning_rate: float = Field(
+        0.05, gt=0, le=1, description="Adam learning rate of the base distribution (AltUB)."
+    )
     altub_warm_up: float = Field(
-        0.1, ge=0, lt=1, description="Share of the training before the first step on the base alone (AltUB)."
+        0.1, ge=0, lt=1, description="Share of the training before the first update of the base alone (AltUB)."
     )
     inter_class_fraction: float = Field(
-        0.08, ge=0, le=1, description="hgad: share of the epochs that learn the class centres alone."
+        0.08, ge=0, le=1, description="hgad: share of the epochs that train the class centres alone."
     )
-    seed: int = Field(defaults.SEED, ge=0, le=2**31 - 1, description="Of every random choice.")
-    device: str = Field(defaults.DEVICE, description="auto, cpu, cuda, cuda:N or mps.")
-    ridge: float = Field(0.001, gt=0, le=1, description="Added to each covariance, as a share of the mean variance.")
+    seed: int = Field(defaults.SEED, ge=0, le=2**31 - 1, description="Random seed of the whole run.")
+    device: str = Field(defaults.DEVICE, description="Training device: auto, cpu, cuda, cuda:N or mps.")
+    ridge: float = Field(
+        0.001, gt=0, le=1, description="Ridge added to each covariance, as a share of the mean variance."
+    )
     shrinkage: tuple[float, ...] = Field(
         (0.0, 0.05, 0.2, 0.8),
         min_length=1,
-        description="Shares of the all-position covariance to try per position; pseudo-defects decide.",
+        description="Candidate weights of the all-position covariance in each position's own; pseudo-defects decide between them.",
     )
-    pseudo_defects: int = Field(2, ge=1, le=20, description="Pseudo-defective copies of each early-stopping image.")
-    cache_memory_mb: int = Field(1200, ge=0, description="Features above this size go to disk.")
+    pseudo_defects: int = Field(
+        2, ge=1, le=20, description="Number of pseudo-defective copies of each early-stopping image."
+    )
+    cache_memory_mb: int = Field(
+        1200, ge=0, description="Largest size of features kept in memory, in MB; larger ones go to disk."
+    )
     cache_dir: Path | None = Field(
-        None, description="Folder of features that several runs share; unset: each run keeps its own while it trains."
+        None, description="Feature cache shared by several runs; unset: each run keeps its own while it trains."
     )
-    min_images: int = Field(20, ge=10, description="Good images needed to train.")
-    false_alarm_rate: float = Field(0.005, gt=0, lt=0.5, description="Promised share of good images that alarm.")
-    calibration_images: int = Field(64, ge=1, le=4096, description="Good images stored for INT8 calibration.")
+    min_images: int = Field(20, ge=10, description="Minimum number of good images for training.")
+    false_alarm_rate: float = Field(
+        0.005, gt=0, lt=0.5, description="False-alarm rate of the thresholds, as a share of good images."
+    )
+    calibration_images: int = Field(
+        64, ge=1, le=4096, description="Number of good images stored in the bundle for INT8 calibration."
+    )
     held_out_images: int = Field(
-        200, ge=0, le=4096, description="Held-out good images stored, for the thresholds of FP16 and INT8 engines."
+        200,
+        ge=0,
+        le=4096,
+        description="Number of held-out good images stored in the bundle, for the thresholds of FP16 and INT8 engines.",
     )
-    reference_images: int = Field(8, ge=1, le=256, description="Images stored with their reference maps.")
+    reference_images: int = Field(
+        8, ge=1, le=256, description="Number of images stored in the bundle with their reference maps."
+    )
 
 
 class EngineConfig(Section):
-    """How the model runs on this machine."""
+    """Inference on this machine."""
 
     threads: int = Field(
-        0, ge=0, le=256, description="CPU threads of ONNX Runtime; 0 = one per core that this process may use."
+        0, ge=0, le=256, description="Number of CPU threads of ONNX Runtime; 0: one per core available to this process."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
-        description="auto = what the engine was built for, or the CPU where ONNX Runtime cannot use the GPU; cpu; cuda = no "
-        "engine of the CPU.",
+        description="Inference device: auto takes the one the engine was built for, or the CPU where ONNX Runtime "
+        "cannot use the GPU; cuda refuses to run on the CPU.",
     )

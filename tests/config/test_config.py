@@ -238,8 +238,8 @@ def test_what_cannot_be_included_is_said(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"name": "hgad"}, "which hgad has not"),
-        ({"name": "vae-usf"}, "which vae-usf has not"),
+        ({"name": "hgad"}, "which hgad does not have"),
+        ({"name": "vae-usf"}, "which vae-usf does not have"),
         ({"name": "cflow"}, "coupling=uniform"),
         ({"name": "fastflow", "likelihood_map": True}, "coupling=uniform"),
     ],

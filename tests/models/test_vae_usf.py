@@ -368,7 +368,7 @@ def test_the_decoder_makes_pictures_of_the_asked_size(size: int) -> None:
         ({"model.couplings": "auto", "model.loss": "log_sigmoid"}, "no use for couplings=auto, loss=log_sigmoid"),
         ({"model.level_weights": [2.0]}, "no use for level_weights"),
         ({"model.position_channels": 8}, "no use for position_channels"),
-        ({"train.fibers": 64}, "whole pictures"),
+        ({"train.fibers": 64}, "whole images"),
     ],
 )
 def test_settings_without_meaning_are_refused(overrides: dict[str, object], message: str) -> None:
