@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgead.data.dataset import Sample, spread
+from edgead.data.dataset import Sample, evenly_spaced
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image
 from edgead.data.synthetic.parts import PARTS
@@ -75,7 +75,7 @@ def real_pictures(folder: Path) -> Pictures:
     data = find_dataset(folder)
 
     def load(samples: Sequence[Sample], count: int) -> list[Image]:
-        return [resize(read_image(sample.path), SIZE) for sample in spread(samples, count)]
+        return [resize(read_image(sample.path), SIZE) for sample in evenly_spaced(samples, count)]
 
     good, defective = (
         load([sample for sample in data.test if sample.gt_label is label], N_TEST) for label in (False, True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgead.builder.gate import GateImages, scores_of
 from edgead.bundle import Bundle
-from edgead.data.dataset import Sample, spread
+from edgead.data.dataset import Sample, evenly_spaced
 from edgead.data.layouts import find_dataset
 from edgead.data.pseudo_defects import make_pseudo_defect
 from edgead.data.reader import read_image
@@ -54,7 +54,7 @@ def calibration_images(
         return CalibrationImages(images, _named([f"bundle {i}" for i in range(len(images))], images))
     dataset = find_dataset(folder, need_train=False)
     samples = [sample for sample in (*dataset.train, *dataset.test) if not sample.gt_label]
-    images, names = _read(bundle, spread(samples, limit), progress)
+    images, names = _read(bundle, evenly_spaced(samples, limit), progress)
     if len(images) < MIN_CALIBRATION:
         raise DataError(
             f"INT8 calibration needs at least {MIN_CALIBRATION} good images; {folder} has {len(images)} that can be read.",

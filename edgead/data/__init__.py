@@ -1,1 +1,1 @@
-"""Folders of images: finding, reading and splitting them, and generated parts. Free of torch."""
+"""Image folders: find, check, read and split them; synthetic parts. No torch."""

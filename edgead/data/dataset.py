@@ -1,4 +1,4 @@
-"""What a folder of images is to the rest of edgead: samples in classes."""
+"""Samples and data sets: the image files of a folder, with their classes and labels."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Sample:
 
     Attributes:
         path: The image file.
-        name: Its path below the root of the data set, with forward slashes: the same on every machine.
-        class_name: The kind of part.
+        name: Path relative to the root of the data set, with forward slashes on every platform.
+        class_name: Kind of part.
         gt_label: True for a defective part.
         defect: `"good"`, or the kind of defect.
-        mask_path: The mask of the defect; None for good parts and where there is none.
+        mask_path: Mask of the defect; None for good parts and for defects without a mask.
     """
 
     path: Path
@@ -34,15 +34,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images below one root.
+    """All images below one root folder.
 
     Attributes:
-        root: The folder that was searched.
-        layout: The layout that was recognised, by its name.
-        classes: Names of the classes, sorted.
-        train: Good images to learn from, sorted by class and name; empty where a layout has only a test part.
+        root: Folder that was searched.
+        layout: Name of the recognised layout.
+        classes: Class names, sorted.
+        train: Good training images, sorted by class and name; empty if the layout has only a test part.
         test: Labelled images, sorted by class and name; empty for a plain folder.
-        description: One sentence that says what was recognised.
+        description: One sentence about what was recognised, for users.
     """
 
     root: Path
@@ -53,8 +53,8 @@ class Dataset:
     description: str
 
 
-def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """At most `count` samples, evenly over the sequence."""
+def evenly_spaced(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Pick at most `count` samples at even steps over the sequence."""
     if count == 0:
         return []
     if len(samples) <= count:

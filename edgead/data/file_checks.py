@@ -1,4 +1,4 @@
-"""Telling a whole image file from a truncated one, which some decoders fill up with grey instead of refusing."""
+"""Detection of truncated or damaged image files, which some decoders pad with grey instead of refusing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def find_damage(content: bytes) -> str:
-    """Say what is wrong with an image file's structure; an empty string if nothing is, or the format is another.
+    """Describe the damage in an image file's structure; an empty string for a whole file or an unknown format.
 
-    JPEG: every segment up to the end-of-image marker. PNG: every chunk with its checksum, up to IEND.
-    BMP: the file size that the header states. TIFF is left to the decoder, which refuses missing strips.
+    JPEG: all segments up to the end-of-image marker. PNG: all chunks up to IEND, with their checksums.
+    BMP: the file size stated in the header. TIFF is left to the decoder, which refuses missing strips.
     """
     if not content:
         return "the file is empty"

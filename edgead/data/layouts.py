@@ -1,4 +1,4 @@
-"""Recognising the layout of a data folder, so that nobody has to name it."""
+"""Recognition of a data folder's layout: MVTec AD, MVTec 3D-AD, BTAD, VisA, labelled or plain folders."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ Parts = tuple[list[Sample], list[Sample]]
 def find_dataset(root: Path, *, need_train: bool = True) -> Dataset:
     """Recognise the data set in `root`.
 
-    Tried in this order: VisA (`split_csv/1cls.csv` in the root, or beside one of its classes), one class in the layout
-    of MVTec AD or BTAD (`train/good|ok`, `test/*`, `ground_truth/*`) or MVTec 3D-AD, of which the colour pictures are
-    read (`train/good/rgb`, `test/*/rgb`, `test/*/gt`), labelled folders (`good|ok` beside folders of
-    defects), several classes in the layout of MVTec AD or BTAD, and a plain folder, where every image counts as good.
+    Layouts are tried in this order:
+
+    1. VisA: `split_csv/1cls.csv` in the root, or beside the folder of one of its classes.
+    2. One class of MVTec AD or BTAD (`train/good|ok`, `test/*`, `ground_truth/*`) or of MVTec 3D-AD, whose colour
+       images are read (`train/good/rgb`, `test/*/rgb`, `test/*/gt`).
+    3. Labelled folders: `good|ok` beside folders of defects.
+    4. Several classes in the layout of MVTec AD or BTAD.
+    5. A plain folder: every image counts as good.
 
     Args:
-        root: The folder. The name of a single class is the folder's own name.
+        root: Folder of the data set. A single class is named after it.
         need_train: Whether a data set without training images is an error.
 
     Raises:
-        DataError: If there is no folder, no image, no training image where one is needed, or a broken layout.
+        DataError: If the folder or its images are missing, training images are needed and missing, or the layout is
+            broken.
     """
     _require_folder(root)
     for home, only in ((root, None), (root.resolve().parent, root.resolve().name)):
@@ -45,34 +50,32 @@ def find_dataset(root: Path, *, need_train: bool = True) -> Dataset:
         return _read_classes(root, classes, need_train)
     train = [Sample(path, _below(path, root), _name_of(root)) for path in list_images(root)]
     if not train:
-        raise DataError(f"There is no image in {root}: it holds {_contents(root)}.", hint=_WHAT_TO_GIVE)
+        raise DataError(f"There are no images in {root}: it holds {_contents(root)}.", hint=_WHAT_TO_GIVE)
     return _dataset(root, PLAIN, (train, []), need_train)
 
 
 _WHAT_TO_GIVE = (
-    "Put images of good parts there (PNG, JPEG, BMP or TIFF, in folders or not), "
+    "Put images of good parts there (PNG, JPEG, BMP or TIFF; sub-folders are searched), "
     "or give a data set in the layout of MVTec AD, VisA or BTAD with --data."
 )
 
 
 def _require_folder(root: Path) -> None:
     if root.is_file():
-        raise DataError(
-            f"The data must be a folder, but {root} is a file.", hint=f"Give its folder: --data {root.parent}"
-        )
+        raise DataError(f"--data needs a folder, but {root} is a file.", hint=f"Give its folder: --data {root.parent}")
     if not root.is_dir():
-        raise DataError(f"There is no data folder {root}.", hint=_WHAT_TO_GIVE)
+        raise DataError(f"The data folder {root} does not exist.", hint=_WHAT_TO_GIVE)
     try:
         if not any(root.iterdir()):
             raise DataError(f"The data folder {root} is empty.", hint=_WHAT_TO_GIVE)
     except PermissionError as error:
         raise DataError(
-            f"The data folder {root} may not be read: {error.strerror}.", hint="Check its rights."
+            f"The data folder {root} cannot be read: {error.strerror}.", hint="Check its permissions."
         ) from error
 
 
 def _is_class(folder: Path) -> bool:
-    """Whether the folder has a train or test part, as a class of MVTec AD or BTAD has."""
+    """Whether the folder has a train or test part, like a class of MVTec AD or BTAD."""
     return (folder / "train").is_dir() or bool(list_images(folder / "test"))
 
 
@@ -98,21 +101,21 @@ def _read_class(folder: Path, root: Path, class_name: str, need_train: bool) -> 
         where = train or folder / "train"
         unnamed = "" if train else f", and none of its {len(subfolders(where))} folders is named good or ok"
         raise DataError(
-            f"There is no training image in {where}: it holds {_contents(where)}{unnamed}.",
+            f"There are no training images in {where}: it holds {_contents(where)}{unnamed}.",
             hint=f"Put images of good parts into {folder / 'train' / 'good'}.",
         )
     samples = [Sample(path, _below(path, root), class_name) for path in train_paths]
     test = _read_test(folder / "test", folder / MASKS, root, class_name)
     if not test and (folder / "test").is_dir() and (unlabelled := list_images(folder / "test")):
         raise DataError(
-            f"{folder / 'test'} holds {len(unlabelled)} images in no folder, so it is not known which are good.",
-            hint="Put them into test/good and test/<name of the defect>.",
+            f"{folder / 'test'} holds {len(unlabelled)} images outside any sub-folder, so they have no labels.",
+            hint="Move them into test/good and test/<name of the defect>.",
         )
     return samples, test
 
 
 def _good_folder(train: Path) -> Path | None:
-    """The folder of good images in `train`; `train` itself where the images lie directly in it."""
+    """Folder of good images in `train`; `train` itself if the images lie directly in it."""
     for part in subfolders(train):
         if part.name.lower() in GOOD_FOLDERS:
             return part
@@ -121,7 +124,7 @@ def _good_folder(train: Path) -> Path | None:
 
 
 def _read_labelled(root: Path) -> list[Sample]:
-    """Read `good` beside folders of defects; the masks of `X/test` are looked for in `X/ground_truth` too."""
+    """Read `good` beside folders of defects; for `X/test`, masks may also lie in `X/ground_truth`."""
     resolved = root.resolve()
     if resolved.name == "test":
         class_folder = resolved.parent
@@ -145,7 +148,7 @@ def _read_test(test: Path, masks: Path, root: Path, class_name: str) -> list[Sam
 
 
 def _colour_of(folder: Path) -> Path | None:
-    """The colour pictures of a folder of MVTec 3D-AD, which has positions or masks beside them."""
+    """Folder of the colour images in a folder of MVTec 3D-AD, which has positions or masks beside it."""
     colour = folder / COLOUR
     others = (folder / COLOUR_MASKS, folder / POSITIONS)
     return colour if colour.is_dir() and any(other.is_dir() for other in others) else None
@@ -163,7 +166,7 @@ def _read_classes(root: Path, folders: list[Path], need_train: bool) -> Dataset:
         train += class_train
         test += class_test
     ignored = [part.name for part in subfolders(root) if part not in folders and list_images(part)]
-    note = f" Not a class, left out: {', '.join(ignored)}." if ignored else ""
+    note = f" Left out, not a class: {', '.join(ignored)}." if ignored else ""
     return _dataset(
         root, " and ".join(sorted({_layout_of(folder) for folder in folders})), (train, test), need_train, note
     )
@@ -174,11 +177,11 @@ def _dataset(root: Path, layout: str, parts: Parts, need_train: bool, note: str 
     if need_train and not train:
         good = next((part for part in subfolders(root) if part.name.lower() in GOOD_FOLDERS), None)
         raise DataError(
-            f"{root} holds {len(test)} labelled test images ({layout}) and nothing to train on.",
+            f"{root} holds {len(test)} labelled test images ({layout}) but no training images.",
             hint=f"To train on its good images: --data {good}" if good else "Put images of good parts into train/good.",
         )
     if not train and not test:
-        raise DataError(f"There is no image in the classes of {root} ({layout}).", hint=_WHAT_TO_GIVE)
+        raise DataError(f"There are no images in the classes of {root} ({layout}).", hint=_WHAT_TO_GIVE)
     classes = tuple(sorted({sample.class_name for sample in (*train, *test)}))
     sentence = _describe(layout, classes, train, test) + note
     return Dataset(root, layout, classes, _sorted(train), _sorted(test), sentence)

@@ -1,4 +1,4 @@
-"""Small artificial changes to good images, to choose settings without a single real defect."""
+"""Pseudo-defects: small artificial changes to good images, to choose settings without any real defect."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _ATTEMPTS = 20
 
 
 def make_pseudo_defect(image: Image, donor: Image, random: np.random.Generator) -> tuple[Image, NDArray[np.bool_]]:
-    """Change a small place of a good image, by a kind of change drawn at random.
+    """Change a small area of a good image; the kind of change is drawn at random.
 
-    The idea follows CutPaste (Li et al., 2021, arXiv:2104.04015) with more kinds of change; they are for choosing
-    settings, never for training.
+    Follows CutPaste (Li et al., 2021, arXiv:2104.04015) with more kinds of change. Pseudo-defects serve to choose
+    settings, never to train.
 
     Args:
-        image: `(H, W, 3)`, uint8, a good part.
-        donor: Another good image, any size, that pasted patches come from.
-        random: Source of every choice.
+        image: Good part, `(H, W, 3)`, uint8.
+        donor: Another good image of any size, the source of pasted patches.
+        random: Random generator for all choices.
 
     Returns:
-        The changed image and `(H, W)`, True where it visibly changed: by 5 % of the image's own contrast or more.
+        The changed image, and its mask `(H, W)`: True where a pixel changed by more than 5 % of the image's contrast.
     """
     low, high = np.percentile(image, (2, 98))
     contrast = max(float(high - low), 20.0)
@@ -45,7 +45,7 @@ def make_pseudo_defect(image: Image, donor: Image, random: np.random.Generator) 
 
 
 class _Place:
-    """Where and how large: centre, size, and a soft blob there."""
+    """Random position and size of a change, and soft masks there."""
 
     def __init__(self, image: Image, contrast: float, random: np.random.Generator) -> None:
         self.random = random
@@ -57,7 +57,7 @@ class _Place:
         self.size = float(self.side * np.exp(random.uniform(*np.log(SIZE_RANGE))))
 
     def blob(self) -> Floats:
-        """`(H, W, 1)`, 0..1, an ellipse with a soft edge."""
+        """Draw an ellipse with a soft edge: `(H, W, 1)`, 0..1."""
         mask = np.zeros((self.height, self.width), np.float32)
         axes = (
             max(1, int(self.size * self.random.uniform(0.5, 1))),
@@ -70,7 +70,7 @@ class _Place:
         return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma), np.float32)[:, :, None]
 
     def step(self, low: float, high: float) -> float:
-        """A change of brightness, darker or lighter, as a share of the contrast."""
+        """Draw a brightness change, darker or lighter, between two shares of the contrast."""
         return float(self.contrast * self.random.uniform(low, high) * self.random.choice((-1.0, 1.0)))
 
 

@@ -1,4 +1,4 @@
-"""Looking at every image once before hours are spent on them."""
+"""A check of every image before training: readable, bit depth, size, digest."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _NAMED_IN_ERRORS = 5
 
 @dataclass(frozen=True)
 class Scan:
-    """What a look at every image found.
+    """Result of checking every image.
 
     Attributes:
-        readable: The samples that can be read, in the given order.
-        broken: The samples that cannot, each with the reason.
-        white_level: What `read_image` needs: 255 if all are 8-bit, else that of 10, 12, 14 or 16 bits.
+        readable: Samples that can be read, in the given order.
+        broken: Samples that cannot be read, each with the reason.
+        white_level: Argument for `read_image`: 255 if all images are 8-bit, else that of 10, 12, 14 or 16 bits.
         sizes: Number of readable images per `(height, width)` in pixels.
         digests: SHA-256 of each readable file.
     """
@@ -43,12 +43,12 @@ def scan_images(
     """Decode every image once, on a few threads (OpenCV decodes in parallel).
 
     Args:
-        samples: What to look at.
-        min_good: Readable good images that each class needs. Broken ones beyond that are no error.
-        progress: Called with the number of images done and the number of all.
+        samples: Images to check.
+        min_good: Number of readable good images that each class needs; beyond it, broken images are not an error.
+        progress: Called with the number of images done and the total.
 
     Raises:
-        DataError: If a class is left with fewer; it names the first broken files.
+        DataError: If a class has fewer readable good images than `min_good`; the message lists the first broken files.
     """
     readable: list[Sample] = []
     broken: list[tuple[Sample, str]] = []
@@ -72,11 +72,11 @@ def scan_images(
 
 
 def data_digest(samples: Sequence[Sample], digests: Mapping[Path, str] | None = None) -> str:
-    """SHA-256 over the sorted names and contents of the images: the same wherever the folder lies.
+    """SHA-256 over the sorted names and contents of the images, independent of where the folder lies.
 
     Args:
-        samples: The images.
-        digests: SHA-256 per file, where a scan already has them; other files are read.
+        samples: Images to digest.
+        digests: SHA-256 per file, if a scan has already computed them; other files are read.
     """
     known = digests or {}
     total = hashlib.sha256()
@@ -103,6 +103,6 @@ def _require_good(samples: Sequence[Sample], scan: Scan, min_good: int) -> None:
         more = f"\n  and {len(reasons) - _NAMED_IN_ERRORS} more" if len(reasons) > _NAMED_IN_ERRORS else ""
         listing = f" {len(reasons)} cannot be read:{lines}{more}" if reasons else ""
         raise DataError(
-            f"Class {class_name} has {good[class_name]} readable good images, at least {min_good} are needed.{listing}",
+            f"Class {class_name} has {good[class_name]} readable good images; at least {min_good} are needed.{listing}",
             hint="Add images of good parts" + (" or repair the broken files." if reasons else "."),
         )

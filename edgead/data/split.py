@@ -1,4 +1,4 @@
-"""Dividing good images into those that fit the model, stop the training and set the threshold."""
+"""Split of good images into three parts: fit the model, stop the training, set the threshold."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Split:
     """Three disjoint parts of the good images, each sorted by class and name.
 
     Attributes:
-        fit: What the model learns from.
-        early_stop: What says when to stop.
-        threshold: Images that the threshold comes from; nothing else sees them.
+        fit: Images that the model is fitted to.
+        early_stop: Images that decide when training stops.
+        threshold: Images that set the threshold; used for nothing else.
     """
 
     fit: tuple[Sample, ...]
@@ -36,20 +36,20 @@ def split_good(
     seed: int = 0,
     digests: Mapping[Path, str] | None = None,
 ) -> Split:
-    """Split each class by a hash of the images' names, so that it is the same on every machine and for any order.
+    """Split each class by a hash of the image names: the same split on every machine and for any order of samples.
 
-    Counts are exact: the fractions, rounded, of the *different* pictures of a class. Copies of one picture go where
-    the first of them goes; near-duplicates, such as frames of one video, are not recognised.
+    Counts are exact: the fractions, rounded, of the *distinct* images of a class. Copies of one image stay together;
+    near-duplicates, such as frames of one video, are not recognised.
 
     Args:
         samples: Good images.
-        early_stop_fraction: 0..1, at least 1 picture per class.
-        threshold_fraction: 0..1, at least 5 pictures per class: a threshold needs them.
+        early_stop_fraction: Share in 0..1; at least 1 image per class is taken.
+        threshold_fraction: Share in 0..1; at least 5 images per class are taken, the minimum for a threshold.
         seed: Another seed gives another split.
-        digests: SHA-256 per file, from a scan; without it every file counts as a different picture.
+        digests: SHA-256 per file, from a scan; without it every file counts as a distinct image.
 
     Raises:
-        DataError: If a class has fewer than 7 different pictures.
+        DataError: If a class has fewer than 7 distinct images.
     """
     by_class: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -58,24 +58,24 @@ def split_good(
     early_stop: list[Sample] = []
     threshold: list[Sample] = []
     for class_name, members in by_class.items():
-        pictures = _ranked_pictures(members, seed, digests or {})
-        n = len(pictures)
+        images = _ranked_groups(members, seed, digests or {})
+        n = len(images)
         if n < MIN_THRESHOLD_IMAGES + MIN_EARLY_STOP + 1:
             raise DataError(
-                f"Class {class_name} has {n} different good pictures ({len(members)} files); "
+                f"Class {class_name} has {n} distinct good images ({len(members)} files); "
                 f"at least {MIN_THRESHOLD_IMAGES + MIN_EARLY_STOP + 1} are needed to split them.",
                 hint="Add images of good parts.",
             )
         n_threshold = min(max(MIN_THRESHOLD_IMAGES, round(n * threshold_fraction)), n - MIN_EARLY_STOP - 1)
         n_held = n_threshold + min(max(MIN_EARLY_STOP, round(n * early_stop_fraction)), n - n_threshold - 1)
-        threshold += _flat(pictures[:n_threshold])
-        early_stop += _flat(pictures[n_threshold:n_held])
-        fit += _flat(pictures[n_held:])
+        threshold += _flat(images[:n_threshold])
+        early_stop += _flat(images[n_threshold:n_held])
+        fit += _flat(images[n_held:])
     return Split(_sorted(fit), _sorted(early_stop), _sorted(threshold))
 
 
-def _ranked_pictures(samples: Sequence[Sample], seed: int, digests: Mapping[Path, str]) -> list[list[Sample]]:
-    """Samples grouped by content; groups ordered by the smallest hash of a name in them."""
+def _ranked_groups(samples: Sequence[Sample], seed: int, digests: Mapping[Path, str]) -> list[list[Sample]]:
+    """Group samples by content; order the groups by the smallest hash of their names."""
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         groups[digests.get(sample.path, str(sample.path))].append(sample)
@@ -83,7 +83,7 @@ def _ranked_pictures(samples: Sequence[Sample], seed: int, digests: Mapping[Path
 
 
 def _rank(sample: Sample, seed: int) -> str:
-    # The name below the root, not the class: a single class is named after its folder, which may be moved or renamed.
+    # The relative name, not the class: a single class is named after its folder, which may be renamed.
     return hashlib.sha256(f"{seed}\0{sample.name}".encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The VisA layout: one table says which image belongs to which class and part."""
+"""VisA layout: one CSV table assigns every image to a class and to training or test."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def read_visa(root: Path, only: str | None = None) -> tuple[list[Sample], list[S
     """Read `split_csv/1cls.csv`; the other tables of that folder are for other tasks.
 
     Args:
-        root: The folder with `split_csv`.
-        only: The one class to read, whose names then start below its own folder; None reads all.
+        root: Folder that holds `split_csv`.
+        only: Single class to read, with sample names relative to its own folder; None reads all classes.
 
     Returns:
-        Training and test samples; None if `only` is no class of the table.
+        Training and test samples; None if the table has no class `only`.
 
     Raises:
-        DataError: If the table is not what VisA ships, or names an image that is not there.
+        DataError: If the table differs from the one that VisA ships, or an image in it is missing.
     """
     table = root / SPLIT_FILE
     train: list[Sample] = []
@@ -34,7 +34,7 @@ def read_visa(root: Path, only: str | None = None) -> tuple[list[Sample], list[S
             continue
         if row["split"] not in ("train", "test"):
             raise DataError(
-                f"{table}, line {number}: split is {row['split']!r}, allowed are train and test.",
+                f"{table}, line {number}: split is {row['split']!r}; allowed: train, test.",
                 hint="Use the table that VisA ships.",
             )
         sample = _sample(root, row, only)
@@ -70,6 +70,6 @@ def _require_files(table: Path, samples: list[Sample]) -> None:
     missing = [path for path in files if not path.is_file()]
     if missing:
         raise DataError(
-            f"{table} names {len(missing)} of {len(files)} files that are not there, the first is {missing[0]}.",
-            hint="Unpack the whole of VisA into one folder.",
+            f"{len(missing)} of the {len(files)} files in {table} are missing, the first: {missing[0]}.",
+            hint="Unpack the complete VisA archive into one folder.",
         )

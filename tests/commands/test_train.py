@@ -106,7 +106,7 @@ def test_one_image_is_not_enough(tiny_data: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     shutil.copy(next((tiny_data / "train" / "good").iterdir()), data)
-    with pytest.raises(DataError, match="1 readable good images, at least 20"):
+    with pytest.raises(DataError, match="1 readable good images; at least 20"):
         train(tiny_config(data), Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
     assert not (tmp_path / "run").exists()
 

@@ -14,7 +14,7 @@ WriteImages = Callable[..., list[Path]]
 
 @pytest.fixture
 def write_images() -> WriteImages:
-    """A function that writes different small images into a folder and returns their paths."""
+    """Function that writes distinct small images into a folder and returns their paths."""
 
     def write(folder: Path, *names: str, side: int = 20) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Whole files pass, files cut anywhere do not."""
+"""Whole image files pass; files truncated anywhere do not."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_changed_byte_of_a_png_is_found(position: int, value: int) -> None:
 
 
 def test_a_thumbnail_does_not_hide_a_cut() -> None:
-    """The end marker of a thumbnail in a JPEG's header is not taken for that of the picture."""
+    """The end marker of a thumbnail in a JPEG's header is not taken for that of the image."""
     whole = FILES["jpeg"]
     segment = b"Exif\0\0" + whole
     length = (len(segment) + 2).to_bytes(2, "big")

@@ -1,4 +1,4 @@
-"""Every layout is recognised by itself, and every mistake is told apart."""
+"""Every layout is recognised, and every mistake has its own error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_btad_layout(tmp_path: Path, write_images: WriteImages) -> None:
 
 
 def test_mvtec_3d_layout(tmp_path: Path, write_images: WriteImages) -> None:
-    """One class of MVTec 3D-AD: the colour pictures alone, masks beside them, those of good images left out."""
+    """One class of MVTec 3D-AD: only colour images are read, with the masks beside them; masks of good images are left out."""
     bagel = tmp_path / "bagel"
     for part in ("train/good", "test/good", "test/hole"):
         write_images(bagel / part / "rgb", "000.png", "001.png")
@@ -75,7 +75,7 @@ def test_a_folder_named_rgb_alone_is_as_any_other(tmp_path: Path, write_images: 
 
 
 def test_several_classes(tmp_path: Path, write_images: WriteImages) -> None:
-    """A root of several classes: each child is a class; files are ignored and a folder that is no class is named."""
+    """A root of several classes: each child is a class; files are ignored, and a folder that is not a class is reported."""
     for name in ("bottle", "cable"):
         _mvtec(tmp_path / name, write_images)
     (tmp_path / "README.md").write_text("hello")
@@ -86,7 +86,7 @@ def test_several_classes(tmp_path: Path, write_images: WriteImages) -> None:
     assert dataset.train[0].name == "bottle/train/good/000.png"
     assert sum(sample.class_name == "cable" for sample in dataset.test) == 4
     assert "2 classes (bottle, cable)" in dataset.description
-    assert dataset.description.endswith("Not a class, left out: docs.")
+    assert dataset.description.endswith("Left out, not a class: docs.")
 
 
 @pytest.mark.parametrize("day", ["", "2024-05-01/shift 1"])
@@ -135,7 +135,7 @@ def test_labelled_folders_hold_nothing_to_train_on(tmp_path: Path, write_images:
     """Training on labelled folders is refused, and the error names the folder of the good ones."""
     write_images(tmp_path / "good", "a.png")
     write_images(tmp_path / "scratch", "a.png")
-    with pytest.raises(DataError, match="nothing to train on") as caught:
+    with pytest.raises(DataError, match="but no training images") as caught:
         find_dataset(tmp_path)
     assert str(tmp_path / "good") in caught.value.hint
 
@@ -153,19 +153,19 @@ def test_a_test_part_alone_loads_for_evaluation_only(tmp_path: Path, write_image
     write_images(tmp_path / "bottle" / "test" / "dent", "a.png")
     dataset = find_dataset(tmp_path / "bottle", need_train=False)
     assert (dataset.train, len(dataset.test)) == ((), 2)
-    with pytest.raises(DataError, match=r"no training image in .*train: it holds nothing \(the folder is missing\)"):
+    with pytest.raises(DataError, match=r"no training images in .*train: it holds nothing \(the folder is missing\)"):
         find_dataset(tmp_path / "bottle")
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    """A folder that is not there is an error that says what may be given."""
-    with pytest.raises(DataError, match="no data folder") as caught:
+    """A missing folder is refused with a list of what is accepted."""
+    with pytest.raises(DataError, match=r"data folder .* does not exist") as caught:
         find_dataset(tmp_path / "data")
     assert "PNG, JPEG, BMP or TIFF" in caught.value.hint
 
 
 def test_empty_folder(tmp_path: Path) -> None:
-    """An empty folder is told apart from a missing one."""
+    """An empty folder has another error than a missing one."""
     with pytest.raises(DataError, match="is empty"):
         find_dataset(tmp_path)
 
@@ -197,25 +197,25 @@ def test_empty_folders_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_empty_train_folder(tmp_path: Path, write_images: WriteImages, nested: bool) -> None:
-    """A class whose train folder holds nothing is refused by its path, alone and among other classes."""
+    """A class with an empty train folder is refused with its path, alone and among other classes."""
     if nested:
         _mvtec(tmp_path / "bottle", write_images)
     (tmp_path / "cable" / "train" / "good").mkdir(parents=True)
     write_images(tmp_path / "cable" / "test" / "good", "a.png")
-    with pytest.raises(DataError, match=r"no training image in .*cable.train.good: it holds nothing"):
+    with pytest.raises(DataError, match=r"no training images in .*cable.train.good: it holds nothing"):
         find_dataset(tmp_path if nested else tmp_path / "cable")
 
 
 def test_train_without_good(tmp_path: Path, write_images: WriteImages) -> None:
-    """Folders in `train` of which none is named good or ok are not taken for good images."""
+    """Folders in `train` are not taken for good images unless one is named good or ok."""
     write_images(tmp_path / "train" / "bad", "a.png")
     with pytest.raises(DataError, match="none of its 1 folders is named good or ok"):
         find_dataset(tmp_path)
 
 
 def test_unlabelled_test_images(tmp_path: Path, write_images: WriteImages) -> None:
-    """Test images in no folder have no label, which is an error rather than a guess."""
+    """Test images outside any sub-folder have no label, which is an error."""
     write_images(tmp_path / "train" / "good", "a.png")
     write_images(tmp_path / "test", "a.png")
-    with pytest.raises(DataError, match="1 images in no folder"):
+    with pytest.raises(DataError, match="1 images outside any sub-folder"):
         find_dataset(tmp_path)

@@ -1,4 +1,4 @@
-"""Pseudo-defects: small, visible, where the mask says, and the same for the same seed."""
+"""Pseudo-defects: small, visible, covered by their mask, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_small_place_visibly_changes(seed: int) -> None:
 
 
 def test_the_seed_decides_everything_and_inputs_stay() -> None:
-    """The same seed gives the same picture, another one a different one; image and donor are not touched."""
+    """The same seed gives the same image, another seed another one; image and donor are unchanged."""
     image, donor = make_image(96, 96, 1), make_image(96, 96, 2)
     copies = image.copy(), donor.copy()
     results = [make_pseudo_defect(image, donor, np.random.default_rng(seed)) for seed in (3, 3, 4)]
@@ -74,7 +74,7 @@ def test_every_kind_changes_an_image_near_its_place_only(kind: str) -> None:
 def test_any_size_of_image_and_donor_works(
     height: int, width: int, donor_height: int, donor_width: int, seed: int
 ) -> None:
-    """Small, long and differently sized pictures give a picture of the image's size."""
+    """Small, long and differently sized inputs give a result of the image's size."""
     changed, mask = make_pseudo_defect(
         make_image(height, width, 1), make_image(donor_height, donor_width, 2), np.random.default_rng(seed)
     )
@@ -90,7 +90,7 @@ def test_a_flat_image_gets_a_visible_defect_too() -> None:
 
 
 def test_all_kinds_are_drawn() -> None:
-    """Over many seeds no two pictures are alike, and both dark and light changes appear."""
+    """Over many seeds no two results are alike, and both dark and light changes appear."""
     image, donor = make_image(96, 96, 1), make_image(96, 96, 2)
     results = [make_pseudo_defect(image, donor, np.random.default_rng(seed)) for seed in range(30)]
     assert len({changed.tobytes() for changed, _ in results}) == 30

@@ -1,4 +1,4 @@
-"""Images of every depth and mode are read alike, and broken ones are refused with the reason."""
+"""Images of every bit depth and mode are read alike; broken ones are refused with the reason."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ def _picture(*shape: int, dtype: type[np.generic] = np.uint8) -> NDArray[Any]:
     return np.random.default_rng(3).integers(0, 256, shape).astype(dtype)
 
 
-def _write(path: Path, picture: NDArray[Any]) -> Path:
-    path.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+def _write(path: Path, array: NDArray[Any]) -> Path:
+    path.write_bytes(cv2.imencode(path.suffix, array)[1].tobytes())
     return path
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
 def test_colour_becomes_rgb(tmp_path: Path, suffix: str) -> None:
     """A colour file gives the same pixels in RGB order."""
-    picture = _picture(17, 23, 3)
-    image = read_image(_write(tmp_path / f"a{suffix}", picture))
-    np.testing.assert_array_equal(image, picture[:, :, ::-1])
+    array = _picture(17, 23, 3)
+    image = read_image(_write(tmp_path / f"a{suffix}", array))
+    np.testing.assert_array_equal(image, array[:, :, ::-1])
     assert image.dtype == np.uint8
 
 
 def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
     """A grey file gives RGB with equal channels."""
-    picture = _picture(17, 23)
-    np.testing.assert_array_equal(read_image(_write(tmp_path / "a.png", picture)), np.dstack([picture] * 3))
+    array = _picture(17, 23)
+    np.testing.assert_array_equal(read_image(_write(tmp_path / "a.png", array)), np.dstack([array] * 3))
 
 
 def test_alpha_is_dropped(tmp_path: Path) -> None:
     """A transparent file gives the colours that it stores."""
-    picture = _picture(17, 23, 4)
-    np.testing.assert_array_equal(read_image(_write(tmp_path / "a.png", picture)), picture[:, :, 2::-1])
+    array = _picture(17, 23, 4)
+    np.testing.assert_array_equal(read_image(_write(tmp_path / "a.png", array)), array[:, :, 2::-1])
 
 
 @pytest.mark.parametrize("shape", [(17, 23), (17, 23, 3)])
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 def test_16_bits_are_scaled_by_the_white_level(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
     """With the white level of a 12-bit camera, 0 stays 0 and 4095 becomes 255."""
-    picture = np.full(shape, 4095, np.uint16)
-    picture[:8] = 0
-    image = read_image(_write(tmp_path / f"a{suffix}", picture), white_level=4095)
+    array = np.full(shape, 4095, np.uint16)
+    array[:8] = 0
+    image = read_image(_write(tmp_path / f"a{suffix}", array), white_level=4095)
     assert image.shape == (17, 23, 3)
     assert (image[:8] == 0).all()
     assert (image[8:] == 255).all()
@@ -106,7 +106,7 @@ def test_truncated_files_are_refused(
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_files_filled_up_with_zeros_are_refused(tmp_path: Path, suffix: str) -> None:
-    """A file of full length whose second half was never written is refused, not read with a grey half."""
+    """A file of full length with an unwritten second half is refused, not read with a grey half."""
     path = _write(tmp_path / f"a{suffix}", _picture(64, 64, 3))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
@@ -122,7 +122,7 @@ def test_zero_bytes(tmp_path: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    """A missing file is refused with what the system says."""
+    """A missing file is refused with the system's message."""
     with pytest.raises(DataError, match="No such file"):
         read_image(tmp_path / "a.png")
 
@@ -138,13 +138,13 @@ def test_no_image(tmp_path: Path) -> None:
 def test_tiny_images_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     """A side under 16 px is refused with the size."""
     path = _write(tmp_path / "a.png", _picture(*shape))
-    with pytest.raises(DataError, match=f"is {shape[1]} x {shape[0]} px; at least 16"):
+    with pytest.raises(DataError, match=f"is {shape[1]} x {shape[0]} px; each side needs at least 16"):
         read_image(path)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_float_images_are_refused(tmp_path: Path, dtype: type[np.generic]) -> None:
-    """A float TIFF is refused with its type, as nobody knows its white."""
+    """A float TIFF is refused with its type: its white level is unknown."""
     path = _write(tmp_path / "a.tiff", _picture(20, 20, dtype=dtype))
     with pytest.raises(DataError, match="1 channels of float"):
         read_image(path)
@@ -178,7 +178,7 @@ def test_colour_mask(tmp_path: Path) -> None:
 def test_mask_of_another_size(tmp_path: Path) -> None:
     """A mask of another size than its image is refused with both sizes, never resized."""
     path = _write(tmp_path / "m.png", np.zeros((20, 30), np.uint8))
-    with pytest.raises(DataError, match="is 30 x 20 px, its image is 40 x 20 px"):
+    with pytest.raises(DataError, match="is 30 x 20 px, but its image is 40 x 20 px"):
         read_mask(path, (20, 40))
 
 

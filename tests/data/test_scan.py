@@ -1,4 +1,4 @@
-"""A scan goes on without broken images as long as enough good ones remain."""
+"""A scan continues without broken images as long as enough good ones remain."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_too_few_remain(tmp_path: Path, write_images: WriteImages) -> None:
     for sample in samples[:7]:
         sample.path.write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"has 2 readable good images, at least 3 are needed\. 7 cannot be read"
+        DataError, match=r"has 2 readable good images; at least 3 are needed\. 7 cannot be read"
     ) as caught:
         scan_images(samples, min_good=3)
     assert caught.value.message.count("the file is empty") == 5
@@ -54,14 +54,14 @@ def test_too_few_remain(tmp_path: Path, write_images: WriteImages) -> None:
 
 
 def test_one_image_is_not_enough(tmp_path: Path, write_images: WriteImages) -> None:
-    """A folder with one image gets an error that says how many are needed, and no talk of broken files."""
-    with pytest.raises(DataError, match="has 1 readable good images, at least 20 are needed") as caught:
+    """A folder with one image is refused with the number needed, and without mention of broken files."""
+    with pytest.raises(DataError, match="has 1 readable good images; at least 20 are needed") as caught:
         scan_images(_samples(tmp_path, write_images, 1), min_good=20)
     assert "cannot be read" not in caught.value.message
 
 
 def test_every_class_needs_enough(tmp_path: Path, write_images: WriteImages) -> None:
-    """Many images of one class do not make up for few of another, and defective ones do not count."""
+    """Every class needs enough images of its own, and defective ones do not count."""
     write_images(tmp_path / "a" / "train" / "good", *(f"{index}.png" for index in range(5)))
     write_images(tmp_path / "b" / "train" / "good", "0.png")
     write_images(tmp_path / "b" / "test" / "dent", *(f"{index}.png" for index in range(5)))

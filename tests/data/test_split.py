@@ -1,4 +1,4 @@
-"""The split is exact, disjoint and the same everywhere."""
+"""The split is exact, disjoint and the same on every machine."""
 
 from __future__ import annotations
 
@@ -68,18 +68,18 @@ def test_classes_are_split_one_by_one() -> None:
 
 
 @given(labels=st.lists(st.integers(0, 12), min_size=8, max_size=60), seed=st.integers(0, 3))
-def test_copies_of_a_picture_stay_together(labels: list[int], seed: int) -> None:
+def test_copies_of_an_image_stay_together(labels: list[int], seed: int) -> None:
     """Files with the same bytes are in the same part."""
     samples = _samples(len(labels))
     digests = {sample.path: str(label) for sample, label in zip(samples, labels, strict=True)}
     if len(set(labels)) < 7:
-        with pytest.raises(DataError, match="different good pictures"):
+        with pytest.raises(DataError, match="distinct good images"):
             split_good(samples, 0.1, 0.2, seed, digests)
         return
     split = split_good(samples, 0.1, 0.2, seed, digests)
-    pictures = [{digests[sample.path] for sample in part} for part in (split.fit, split.early_stop, split.threshold)]
-    assert sum(len(part) for part in pictures) == len(set(labels))
-    assert [len(pictures[1]), len(pictures[2])] == [1, max(5, round(len(set(labels)) * 0.2))]
+    images = [{digests[sample.path] for sample in part} for part in (split.fit, split.early_stop, split.threshold)]
+    assert sum(len(part) for part in images) == len(set(labels))
+    assert [len(images[1]), len(images[2])] == [1, max(5, round(len(set(labels)) * 0.2))]
 
 
 @given(order=st.randoms(use_true_random=False))
@@ -92,7 +92,7 @@ def test_copies_do_not_make_the_order_matter(order: random.Random) -> None:
     assert split_good(samples, 0.1, 0.3, digests=digests) == expected
 
 
-def test_six_pictures_cannot_be_split() -> None:
-    """Fewer than seven different pictures are refused with both counts."""
-    with pytest.raises(DataError, match=r"6 different good pictures \(6 files\); at least 7"):
+def test_six_images_cannot_be_split() -> None:
+    """Fewer than seven distinct images are refused with both counts."""
+    with pytest.raises(DataError, match=r"6 distinct good images \(6 files\); at least 7"):
         split_good(_samples(6), 0.1, 0.2)

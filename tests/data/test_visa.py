@@ -75,7 +75,7 @@ def test_unknown_split(visa: Path) -> None:
 
 
 def test_images_that_are_not_there(visa: Path) -> None:
-    """A table that names images which are not there is refused with their number and the first of them."""
+    """A table with missing images is refused with their number and the first of them."""
     (visa / "pcb1/Data/Images/Normal/0.JPG").unlink()
-    with pytest.raises(DataError, match=r"names 1 of 5 files that are not there, the first is .*pcb1"):
+    with pytest.raises(DataError, match=r"1 of the 5 files in .*1cls\.csv are missing, the first: .*pcb1"):
         find_dataset(visa)

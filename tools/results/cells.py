@@ -236,7 +236,7 @@ def check_data(root: Path, table: Table, cells: Sequence[Cell]) -> None:
         DataError: Naming what is missing or too much.
     """
     if not root.is_dir():
-        raise DataError(f"There is no data folder {root}.", hint="Give the folder that holds the data sets.")
+        raise DataError(f"The data folder {root} does not exist.", hint="Give the folder that holds the data sets.")
     present = {path.name for path in root.iterdir() if (path / "train").is_dir()}
     is_unified = any(cell.data == UNIFIED for cell in cells)
     needed = set(table.data_sets) if is_unified else {cell.data for cell in cells}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgead.builder.thresholds import HeldOutBatch, thresholds_from_runner
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
-from edgead.data.dataset import spread
+from edgead.data.dataset import evenly_spaced
 from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
 from edgead.manifest import POOLED, Cost, GraphIO, Manifest, Parity, Preprocessing, Provenance
@@ -178,7 +178,7 @@ def save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> N
 
 def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
     """Good images, every other one with a pseudo-defect, so that both verdicts are compared."""
-    samples, donors = spread(data.split.early_stop, config.train.reference_images), data.split.fit
+    samples, donors = evenly_spaced(data.split.early_stop, config.train.reference_images), data.split.fit
     images = []
     for i, sample in enumerate(samples):
         images.append(data.read_pseudo(sample, donors[i % len(donors)], (i,)) if i % 2 else data.read(sample))
@@ -187,8 +187,10 @@ def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
 
 def _save_good_images(path: Path, data: TrainingData, config: Config) -> None:
     """Images for the device: those that ranges come from, and those that training did not see."""
-    arrays = {"images": np.stack([data.read(s) for s in spread(data.split.fit, config.train.calibration_images)])}
-    if held_out := spread(data.split.threshold, config.train.held_out_images):
+    arrays = {
+        "images": np.stack([data.read(s) for s in evenly_spaced(data.split.fit, config.train.calibration_images)])
+    }
+    if held_out := evenly_spaced(data.split.threshold, config.train.held_out_images):
         arrays["held_out"] = np.stack([data.read(sample) for sample in held_out])
         arrays["held_out_classes"] = np.array([data.classes.index(s.class_name) for s in held_out], np.int32)
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here

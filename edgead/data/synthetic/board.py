@@ -18,7 +18,7 @@ _HALF = 0.82
 _MASK, _TRACE, _TIN = (14, 82, 52), (26, 112, 70), (196, 198, 200)
 _GOLD, _SILK, _HOLE = (206, 170, 92), (222, 226, 220), (9, 10, 11)
 _CHIP, _PRINT = (38, 38, 41), (136, 138, 140)
-# (x, y, half width, half height) in half sides of the picture; the part that may be missing is one of _SMALL.
+# (x, y, half width, half height) in half sides of the image; the part that may be missing is one of _SMALL.
 _CHIPS = ((-0.30, -0.26, 0.24, 0.24, "EA90"), (0.38, 0.30, 0.22, 0.15, "LM7"))
 _SMALL = (
     (0.20, -0.58, True), (0.42, -0.58, True), (0.20, -0.40, True), (0.42, -0.40, False),
@@ -40,7 +40,7 @@ _VIAS = ((0.10, -0.32), (0.62, -0.08), (-0.72, -0.2), (0.08, 0.06), (-0.06, 0.06
 
 
 def draw_board(rng: np.random.Generator, size: Size, *, missing: bool) -> Surface:
-    """Draw one board; `missing` leaves out a resistor or capacitor chosen by `rng`, so that its pads lie bare."""
+    """Draw one board; `missing` leaves out a resistor or capacitor chosen by `rng`, with its pads bare."""
     component = int(rng.integers(len(_SMALL)))
     colour, height, inside = _design(size, component if missing else None)
     tone = 1.0 + 0.025 * smooth_noise(rng, size, 5) + 0.02 * rng.standard_normal(size, dtype=np.float32)
@@ -49,7 +49,7 @@ def draw_board(rng: np.random.Generator, size: Size, *, missing: bool) -> Surfac
 
 
 class _Drawing:
-    """A canvas of three times the size, on which lengths are in half sides of the picture."""
+    """Canvas of three times the size, with lengths in half sides of the image."""
 
     def __init__(self, size: Size) -> None:
         height, width = size[0] * _SCALE, size[1] * _SCALE

@@ -1,4 +1,4 @@
-"""The inspection station: lamp, conveyor, lens and sensor."""
+"""Simulated inspection camera: lamp, conveyor, lens and sensor."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SPARE = 64
 
 
 @dataclass(frozen=True)
-class Station:
-    """One part in place: what stays the same while it is looked at.
+class Placement:
+    """Pose and lighting of one part, constant while it is under the camera.
 
     Attributes:
         angle_deg: Rotation of the part.
-        shift: Its displacement `(x, y)`, as shares of the shorter side.
-        belt: Which piece of the conveyor lies below, `(x, y)` in pixels.
-        slope: Brightness change of the light across the picture, in x and y, as shares.
+        shift: Displacement `(x, y)` of the part, as shares of the shorter side.
+        belt: Offset `(x, y)` of the conveyor below, in pixels.
+        slope: Change of brightness across the image in x and y, as shares.
         exposure: Overall brightness, about 1.
     """
 
@@ -37,9 +37,9 @@ class Station:
     exposure: float
 
 
-def random_station(rng: np.random.Generator) -> Station:
-    """A part as a feeder places it: within a few degrees and a few pixels."""
-    return Station(
+def random_placement(rng: np.random.Generator) -> Placement:
+    """Draw a placement as a feeder makes it: within a few degrees and a few pixels."""
+    return Placement(
         angle_deg=float(np.clip(rng.normal(0, 1.2), -3, 3)),
         shift=(
             float(np.clip(rng.normal(0, 0.006), -0.015, 0.015)),
@@ -52,7 +52,7 @@ def random_station(rng: np.random.Generator) -> Station:
 
 
 def shade(surface: Surface) -> Field:
-    """Light a part from the upper left: `(H, W, 4)`, float32, its RGB 0..1 and where it is, 0..1."""
+    """Light a part from the upper left: `(H, W, 4)`, float32, RGB and coverage, each 0..1."""
     slope_x = cv2.Scharr(surface.height, cv2.CV_32F, 1, 0, scale=1 / 32)
     slope_y = cv2.Scharr(surface.height, cv2.CV_32F, 0, 1, scale=1 / 32)
     length = np.sqrt(slope_x * slope_x + slope_y * slope_y + np.float32(1.0))
@@ -66,12 +66,14 @@ def shade(surface: Surface) -> Field:
     return np.asarray(np.dstack([lit, surface.inside]), np.float32)
 
 
-def expose(layers: Field, station: Station, jitter: tuple[float, float] = (0.0, 0.0), flicker: float = 1.0) -> Field:
-    """Look at a part: pose, conveyor, shadow, uneven light and lens blur, but no noise yet.
+def expose(
+    layers: Field, placement: Placement, jitter: tuple[float, float] = (0.0, 0.0), flicker: float = 1.0
+) -> Field:
+    """Render a part before noise: pose, conveyor, shadow, uneven light and lens blur.
 
     Args:
-        layers: The part, from `shade`.
-        station: Where it lies and how it is lit.
+        layers: Shaded part, from `shade`.
+        placement: Pose and lighting of the part.
         jitter: Vibration `(x, y)` in pixels.
         flicker: Factor on the exposure.
 
@@ -79,22 +81,25 @@ def expose(layers: Field, station: Station, jitter: tuple[float, float] = (0.0, 
         `(H, W, 3)`, float32, RGB 0..255, not clipped.
     """
     height, width = size = (layers.shape[0], layers.shape[1])
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), station.angle_deg, 1.0)
-    matrix[:, 2] += np.array(station.shift) * min(size) + np.array(jitter)
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), placement.angle_deg, 1.0)
+    matrix[:, 2] += np.array(placement.shift) * min(size) + np.array(jitter)
     posed = cv2.warpAffine(layers, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     scene, inside = np.asarray(posed[:, :, :3], np.float32), np.asarray(posed[:, :, 3:], np.float32)
     if float(inside.min()) < 1.0:
-        scene = _on_belt(scene, inside, station, size)
+        scene = _on_belt(scene, inside, placement, size)
     x, y = grid(size)
     light = (
-        1.0 + np.float32(station.slope[0]) * x + np.float32(station.slope[1]) * y - np.float32(0.05) * (x * x + y * y)
+        1.0
+        + np.float32(placement.slope[0]) * x
+        + np.float32(placement.slope[1]) * y
+        - np.float32(0.05) * (x * x + y * y)
     )
-    scene = scene * (light * np.float32(255 * station.exposure * flicker))[:, :, None]
+    scene = scene * (light * np.float32(255 * placement.exposure * flicker))[:, :, None]
     return np.asarray(cv2.GaussianBlur(scene, (3, 3), 0.55), np.float32)
 
 
 def sensor_noise(rng: np.random.Generator, size: Size) -> Field:
-    """`(H, W, 3)` unit noise of a colour sensor: fine in brightness, coarser in colour."""
+    """Draw unit noise of a colour sensor, `(H, W, 3)`: fine in brightness, coarser in colour."""
     height, width = size
     fine = rng.standard_normal((height, width, 1), dtype=np.float32)
     coarse = rng.standard_normal(((height + 1) // 2, (width + 1) // 2, 3), dtype=np.float32)
@@ -102,21 +107,21 @@ def sensor_noise(rng: np.random.Generator, size: Size) -> Field:
 
 
 def develop(exposed: Field, noise: Field) -> Image:
-    """Add noise that grows with the light, and round to 8 bits."""
+    """Add noise that grows with brightness, and round to 8 bits."""
     spread = np.sqrt(np.clip(exposed, 0, 255) * np.float32(0.012) + np.float32(0.8))
     return np.asarray(np.clip(np.rint(exposed + noise * spread), 0, 255), np.uint8)
 
 
 def visible_change(good: Field, defective: Field, least_levels: float = 6.0) -> NDArray[np.bool_]:
-    """The pixels that a defect changes by at least so many grey levels, with pinholes closed: its mask."""
+    """Mask of a defect: pixels that it changes by at least `least_levels` grey levels, with pinholes closed."""
     change = np.abs(np.clip(good, 0, 255) - np.clip(defective, 0, 255)).max(axis=2)
     seen = (change >= least_levels).astype(np.uint8)
     return np.asarray(cv2.morphologyEx(seen, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.bool_)
 
 
-def _on_belt(part: Field, inside: Field, station: Station, size: Size) -> Field:
+def _on_belt(part: Field, inside: Field, placement: Placement, size: Size) -> Field:
     height, width = size
-    left, top = station.belt
+    left, top = placement.belt
     belt = _belt(size)[top : top + height, left : left + width]
     reach = min(size) * 0.016
     move = np.array([[1, 0, reach], [0, 1, reach * 1.2]], np.float32)
@@ -127,7 +132,7 @@ def _on_belt(part: Field, inside: Field, station: Station, size: Size) -> Field:
 
 @lru_cache(maxsize=4)
 def _belt(size: Size) -> Field:
-    """A stretch of worn rubber belt, a little larger than the picture."""
+    """Draw worn rubber belt, `_SPARE` pixels larger than the image each way."""
     rng = np.random.default_rng(20240607)
     height, width = size[0] + _SPARE, size[1] + _SPARE
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))

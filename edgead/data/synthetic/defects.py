@@ -1,4 +1,4 @@
-"""What goes wrong with parts: each function changes a surface the way the damage would."""
+"""Defects of parts: each function changes a surface as the damage would."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _place(surface: Surface, rng: np.random.Generator, margin: float) -> Points:
     solid = np.pad((surface.inside > 0.99).astype(np.uint8), 1)
     depth = cv2.distanceTransform(solid, cv2.DIST_L2, 3)[1:-1, 1:-1]
     height, width = depth.shape
-    reach = int(0.14 * min(height, width))  # the pose may shift the part: stay off the picture's border
+    reach = int(0.14 * min(height, width))  # the pose may shift the part: keep away from the image border
     depth[:reach], depth[height - reach :], depth[:, :reach], depth[:, width - reach :] = 0, 0, 0, 0
     places = np.flatnonzero(depth >= min(margin * _unit(surface), 0.6 * float(depth.max())))
     index = int(places[int(rng.integers(len(places)))])

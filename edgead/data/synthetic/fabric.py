@@ -1,4 +1,4 @@
-"""A woven cloth that fills the picture: twill of two threads with uneven yarn."""
+"""A woven cloth that fills the image: twill of two threads with uneven yarn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def draw_fabric(rng: np.random.Generator, size: Size, *, missing: bool) -> Surfa
     phase = rng.uniform(0, 1, 2)
     wave = smooth_noise(rng, size, 4)
     x, y = grid(size)
-    # Yarn is never laid out with a ruler: both systems of threads wander a little.
+    # Real yarn is not straight: both systems of threads wander a little.
     u = (x * np.float32(N_THREADS / 2) + np.float32(phase[0]) + 0.10 * wave).astype(np.float32)
     v = (y * np.float32(N_THREADS / 2) + np.float32(phase[1]) + 0.10 * wave[::-1]).astype(np.float32)
     u_index, v_index = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Images of generated parts, one at a time or as a data set on disk."""
+"""Images of synthetic parts, one at a time or as a data set on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.data.synthetic.camera import Station, develop, expose, random_station, sensor_noise, shade, visible_change
+from edgead.data.synthetic.camera import (
+    Placement,
+    develop,
+    expose,
+    random_placement,
+    sensor_noise,
+    shade,
+    visible_change,
+)
 from edgead.data.synthetic.defects import Defect
 from edgead.data.synthetic.parts import PARTS, Part
 from edgead.data.synthetic.surface import Field, Size, Surface
@@ -23,68 +31,70 @@ _LEAST_AREA, _LEAST_CONTRAST = 0.0006, 12.0
 
 @dataclass(frozen=True)
 class Placed:
-    """A part in place: as it should be, as it is, and where it lies.
+    """A part under the camera, with and without its defect.
 
     Attributes:
-        good: `(H, W, 4)`, float32, from `shade`: the part without the defect.
-        actual: The part with it; `good` itself for a good part.
-        station: Pose and light.
+        good: Part without the defect, `(H, W, 4)`, float32, from `shade`.
+        actual: Part with the defect; `good` itself for a good part.
+        placement: Pose and lighting.
     """
 
     good: Field
     actual: Field
-    station: Station
+    placement: Placement
 
 
 def make_part(
     part: str, rng: np.random.Generator, size: Size = (320, 320), defect: str | None = None
 ) -> tuple[Image, NDArray[np.bool_]]:
-    """Draw one part as the camera sees it.
+    """Render one part as the camera sees it.
 
-    What is taken from `rng` does not depend on the defect: from generators of the same state, the images of a good and
-    of a defective part differ only where the mask says.
+    The numbers drawn from `rng` do not depend on the defect: with generators of equal state, the images of a good and
+    of a defective part differ only inside the mask.
 
     Args:
         part: A key of `PARTS`.
-        rng: Decides everything that varies.
+        rng: Random generator for everything that varies.
         size: `(height, width)` in pixels, at least 48 each.
         defect: One of `PARTS[part].defects`; None for a good part.
 
     Returns:
-        The image `(H, W, 3)`, uint8, RGB, and its mask `(H, W)`, True where the defect shows.
+        The image `(H, W, 3)`, uint8, RGB, and its mask `(H, W)`, True where the defect is visible.
 
     Raises:
-        ValueError: If there is no such part or defect.
+        ValueError: If the part or the defect is unknown.
     """
     placed = place_part(part, rng, size, defect)
     return photograph(placed, np.random.default_rng(rng.integers(2**63)))
 
 
 def place_part(part: str, rng: np.random.Generator, size: Size, defect: str | None = None) -> Placed:
-    """Put one part under the camera; arguments as `make_part`."""
+    """Put one part under the camera; arguments: see `make_part`."""
     kind = _kind(part, defect)
-    surface_seed, station_seed, defect_seed = rng.integers(2**63, size=3)
+    surface_seed, placement_seed, defect_seed = rng.integers(2**63, size=3)
     surface = kind.draw(np.random.default_rng(surface_seed), size, missing=False)
     good = shade(surface)
-    station = random_station(np.random.default_rng(station_seed))
+    placement = random_placement(np.random.default_rng(placement_seed))
     if defect is None:
-        return Placed(good, good, station)
+        return Placed(good, good, placement)
     if defect == kind.missing:
-        return Placed(good, shade(kind.draw(np.random.default_rng(surface_seed), size, missing=True)), station)
-    damaged = _damage(kind.damage[defect], surface, expose(good, station), station, np.random.default_rng(defect_seed))
-    return Placed(good, damaged, station)
+        return Placed(good, shade(kind.draw(np.random.default_rng(surface_seed), size, missing=True)), placement)
+    damaged = _damage(
+        kind.damage[defect], surface, expose(good, placement), placement, np.random.default_rng(defect_seed)
+    )
+    return Placed(good, damaged, placement)
 
 
 def photograph(
     placed: Placed, noise_rng: np.random.Generator, jitter: tuple[float, float] = (0.0, 0.0), flicker: float = 1.0
 ) -> tuple[Image, NDArray[np.bool_]]:
-    """Take one picture of a part in place; returns as `make_part`, other arguments as `expose`."""
+    """Take one image of a placed part; result: see `make_part`, other arguments: see `expose`."""
     height, width = placed.good.shape[:2]
     noise = sensor_noise(noise_rng, (height, width))
-    exposed = expose(placed.good, placed.station, jitter, flicker)
+    exposed = expose(placed.good, placed.placement, jitter, flicker)
     if placed.actual is placed.good:
         return develop(exposed, noise), np.zeros((height, width), np.bool_)
-    damaged = expose(placed.actual, placed.station, jitter, flicker)
+    damaged = expose(placed.actual, placed.placement, jitter, flicker)
     mask = visible_change(exposed, damaged)
     return develop(np.where(mask[:, :, None], damaged, exposed), noise), mask
 
@@ -103,14 +113,14 @@ def write_dataset(
     """Write images of one part in the layout of MVTec AD, as PNG, into `root/train`, `root/test`, `root/ground_truth`.
 
     Args:
-        root: The folder of the class.
+        root: Folder of the class.
         part: A key of `PARTS`.
-        n_train: Good images to train on.
-        n_test_good: Good images to test with.
-        n_test_per_defect: Images of each kind of defect.
-        seed: Another seed gives other images; each image depends on it and on its own place only.
+        n_train: Number of good training images.
+        n_test_good: Number of good test images.
+        n_test_per_defect: Number of test images of each kind of defect.
+        seed: Random seed; an image depends only on the seed and on its own position.
         size: `(height, width)` in pixels.
-        progress: Called with the number of images done and the number of all.
+        progress: Called with the number of images done and the total.
 
     Raises:
         StorageError: If the disk is full or the folder cannot be written.
@@ -141,12 +151,12 @@ def _kind(part: str, defect: str | None) -> Part:
     return kind
 
 
-def _damage(defect: Defect, surface: Surface, exposed: Field, station: Station, rng: np.random.Generator) -> Field:
-    """Damage the part until a person would see it: a dent on a slope, say, may hide in the shading."""
+def _damage(defect: Defect, surface: Surface, exposed: Field, placement: Placement, rng: np.random.Generator) -> Field:
+    """Increase the damage until it is visible: a dent on a slope, for example, may hide in the shading."""
     strength = float(rng.uniform(0.15, 1.0))
     for _ in range(_ATTEMPTS):
         layers = shade(defect(surface, rng, strength))
-        damaged = expose(layers, station)
+        damaged = expose(layers, placement)
         mask = visible_change(exposed, damaged)
         if mask.mean() >= _LEAST_AREA and np.abs(damaged - exposed)[mask].max(axis=1).mean() >= _LEAST_CONTRAST:
             break

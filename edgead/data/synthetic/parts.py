@@ -1,4 +1,4 @@
-"""The kinds of parts and what can be wrong with each: the registry of the generator."""
+"""Registry of synthetic parts and their defects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgead.data.synthetic.surface import Size, Surface
 
 
 class Draw(Protocol):
-    """Draws one good part, or one that lacks something: `missing` may take more from `rng`, but only after all else."""
+    """Draw one part, complete or with something missing; `missing` may use `rng` further, but only after all else."""
 
     def __call__(self, rng: np.random.Generator, size: Size, *, missing: bool) -> Surface: ...
 
@@ -26,10 +26,10 @@ class Part:
     """A kind of part.
 
     Attributes:
-        description: What it is, in a few words.
-        draw: Draws its surface.
-        missing: Name of the defect that `draw` makes itself.
-        damage: The other defects, by name.
+        description: Short description for users.
+        draw: Function that draws the surface.
+        missing: Name of the defect that `draw` itself makes.
+        damage: All other defects, by name.
     """
 
     description: str
@@ -39,7 +39,7 @@ class Part:
 
     @property
     def defects(self) -> tuple[str, ...]:
-        """Names of all its defects, sorted."""
+        """Names of all defects of the part, sorted."""
         return tuple(sorted((self.missing, *self.damage)))
 
 

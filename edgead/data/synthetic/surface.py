@@ -1,4 +1,4 @@
-"""What a part is made of, and the drawing that every part needs."""
+"""Surface of a part, and drawing functions shared by all parts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Surface:
     """A part in its own frame, before pose, light and camera.
 
     Attributes:
-        colour: `(H, W, 3)`, float32, RGB 0..1: what it reflects under even light.
-        height: `(H, W)`, float32, in pixels: only its slopes show, as shading.
-        inside: `(H, W)`, float32, 0..1: the part itself; 0 where the conveyor shows.
-        gloss: 0..1: how strong the highlights on slopes are.
+        colour: Reflectance under even light, `(H, W, 3)`, float32, RGB 0..1.
+        height: Height map `(H, W)`, float32, in pixels; only slopes are visible, as shading.
+        inside: Coverage of the part `(H, W)`, float32, 0..1; 0 where the conveyor is visible.
+        gloss: Strength of the highlights on slopes, 0..1.
     """
 
     colour: Field
@@ -32,7 +32,7 @@ class Surface:
 
 @lru_cache(maxsize=16)
 def grid(size: Size) -> tuple[Field, Field]:
-    """Coordinates `(x, y)` of all pixel centres from the middle, in units of half the shorter side; not to be changed."""
+    """Coordinates `(x, y)` of all pixel centres from the middle, in units of half the shorter side; read-only."""
     height, width = size
     half = min(size) / 2.0
     y, x = np.meshgrid(
@@ -44,7 +44,7 @@ def grid(size: Size) -> tuple[Field, Field]:
 
 
 def pixel(size: Size) -> float:
-    """The length of one pixel in the units of `grid`."""
+    """Length of one pixel in the units of `grid`."""
     return 2.0 / min(size)
 
 
@@ -55,16 +55,16 @@ def distance_from(size: Size, x: float, y: float) -> Field:
 
 
 def soft_step(distance: Field, width: float) -> Field:
-    """From 0 (distance <= -width/2) to 1 (distance >= width/2), linear between: an antialiased edge."""
+    """Antialiased edge: 0 for distance <= -width/2, 1 for distance >= width/2, linear between."""
     return np.asarray(np.clip(distance / np.float32(width) + np.float32(0.5), 0, 1), np.float32)
 
 
 def smooth_noise(rng: np.random.Generator, size: Size, cells: int) -> Field:
-    """Random field of zero mean and about unit spread, whose blobs are 1/`cells` of the shorter side."""
+    """Random field of zero mean and about unit deviation, with blobs of 1/`cells` of the shorter side."""
     height, width = size
     step = min(size) / cells
     coarse = rng.standard_normal((int(height / step) + 3, int(width / step) + 3), dtype=np.float32)
-    # Enlarged by a warp, so that the blobs keep their size whatever the aspect ratio.
+    # Enlarged by a warp: the blobs keep their size at any aspect ratio.
     matrix = np.array([[1 / step, 0, 0.5], [0, 1 / step, 0.5]], np.float32)
     return np.asarray(
         cv2.warpAffine(coarse, matrix, (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP), np.float32
@@ -80,19 +80,19 @@ def fractal_noise(rng: np.random.Generator, size: Size, cells: int, octaves: int
 
 
 def stroke(size: Size, points: NDArray[np.float64], width_px: float) -> Field:
-    """An antialiased polyline.
+    """Draw an antialiased polyline.
 
     Args:
         size: `(height, width)` of the result.
-        points: `(N, 2)` as `(x, y)` in pixels.
-        width_px: Its width; fractions of a pixel make it fainter.
+        points: Vertices `(N, 2)` as `(x, y)` in pixels.
+        width_px: Line width; fractions of a pixel make the line fainter.
 
     Returns:
         `(height, width)`, float32, 0..1 coverage.
     """
     scale, shift = 3, 4
     coverage = np.zeros(size, np.float32)
-    # Drawn enlarged, and only where the line is: a whole enlarged picture would take most of a part's time.
+    # Drawn enlarged, and only around the line: enlarging the whole image would take most of the time of a part.
     margin = width_px / 2 + 2
     left, top = (int(max(0, value)) for value in points.min(axis=0) - margin)
     right, bottom = (int(min(end, value)) for end, value in zip(size[::-1], points.max(axis=0) + margin, strict=True))
@@ -106,7 +106,7 @@ def stroke(size: Size, points: NDArray[np.float64], width_px: float) -> Field:
 
 
 def shrink(canvas: NDArray[np.uint8], size: Size) -> Field:
-    """Bring a large 8-bit drawing to `(height, width)`, averaging, as float32 0..1."""
+    """Reduce a large 8-bit drawing to `(height, width)` by averaging, as float32 0..1."""
     small = cv2.resize(canvas, size[::-1], interpolation=cv2.INTER_AREA)
     return np.asarray(small * np.float32(1 / 255), np.float32)
 

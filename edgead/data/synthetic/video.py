@@ -1,4 +1,4 @@
-"""A camera over an indexing conveyor: one part after the other stands still, some of them defective."""
+"""Synthetic video of an indexing conveyor: parts stop under the camera one by one, some of them defective."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgead.imaging import Image
 
 @dataclass(frozen=True)
 class TimedDefect:
-    """The ground truth of a stretch of video: from `first_frame` to `last_frame`, both included, `defect` shows."""
+    """Ground truth of a video segment: `defect` is visible from `first_frame` to `last_frame`, both included."""
 
     first_frame: int
     last_frame: int
@@ -26,16 +26,16 @@ class TimedDefect:
 
 @dataclass(frozen=True)
 class SyntheticVideo:
-    """A video of an indexing conveyor; every frame can be asked for on its own.
+    """Video of an indexing conveyor with random access to its frames.
 
     Attributes:
         part: A key of `PARTS`.
         seed: Another seed gives another video.
-        n_frames: Its length.
-        fps: Frames per second, for who writes or plays it.
+        n_frames: Length in frames.
+        fps: Frame rate for writers and players.
         size: `(height, width)` in pixels.
-        frames_per_part: How long each part stands still. The next is there at once, never half.
-        defect_every: Of so many parts one is defective; 0 for none. The first part is always good.
+        frames_per_part: Number of frames that each part stands still. Parts change between two frames, never within.
+        defect_every: One part out of this many is defective; 0 for none. The first part is always good.
     """
 
     part: str
@@ -54,7 +54,7 @@ class SyntheticVideo:
 
     @property
     def schedule(self) -> tuple[TimedDefect, ...]:
-        """Every defect with its frames, in order."""
+        """All defects with their frames, in order."""
         n_parts = -(-self.n_frames // self.frames_per_part)
         found = []
         for index in range(n_parts):
@@ -66,10 +66,10 @@ class SyntheticVideo:
         return tuple(found)
 
     def frame(self, index: int) -> tuple[Image, NDArray[np.bool_]]:
-        """One frame `(H, W, 3)`, uint8, RGB, with the mask of its defect `(H, W)`; fastest in order.
+        """Render one frame `(H, W, 3)`, uint8, RGB, and the mask of its defect `(H, W)`; fastest in order.
 
         Raises:
-            IndexError: If the video is shorter.
+            IndexError: If `index` is not in the video.
         """
         if not 0 <= index < self.n_frames:
             raise IndexError(f"frame must be in 0..{self.n_frames - 1}, got {index}")
@@ -81,11 +81,11 @@ class SyntheticVideo:
         return photograph(placed, rng, (float(shake[0]), float(shake[1])), flicker)
 
     def frames(self) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
-        """Every frame in order, as `frame` gives it."""
+        """Yield all frames in order; see `frame`."""
         return (self.frame(index) for index in range(self.n_frames))
 
     def _defect_of(self, part_index: int) -> str | None:
-        """In each run of `defect_every` parts one, not the run's first, is defective; kinds take turns at random."""
+        """Defect of a part: one part of each run of `defect_every`, never the first, with kinds in random order."""
         if self.defect_every == 0:
             return None
         run, place = divmod(part_index, self.defect_every)

@@ -1,4 +1,4 @@
-"""Generated parts: reproducible, with masks that are exact."""
+"""Synthetic parts: reproducible, with exact masks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_registry() -> None:
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_masks_are_exact(part: str, defect: str, seed: int) -> None:
-    """Outside the mask the defective image equals the good one of the same seed; inside, the difference can be seen."""
+    """Outside the mask the defective image equals the good one of the same seed; inside, the difference is visible."""
     good, empty = make_part(part, np.random.default_rng(seed), SMALL)
     image, mask = make_part(part, np.random.default_rng(seed), SMALL, defect)
     assert not empty.any()
@@ -47,7 +47,7 @@ def test_the_generator_is_seeded(part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_good_parts_resemble_each_other(part: str) -> None:
-    """Good parts vary, but in brightness never much: what differs is texture and pose, not the design."""
+    """Good parts vary in texture and pose, little in brightness."""
     means = [make_part(part, np.random.default_rng(seed), SMALL)[0].mean() for seed in range(8)]
     assert np.std(means) < 0.08 * np.mean(means)
 
@@ -55,7 +55,7 @@ def test_good_parts_resemble_each_other(part: str) -> None:
 @pytest.mark.parametrize("size", [(48, 48), (64, 120), (121, 75)])
 @pytest.mark.parametrize("part", PARTS)
 def test_any_size(part: str, size: tuple[int, int]) -> None:
-    """Images have the size that was asked for as (height, width), 8-bit RGB, with a mask of the same size."""
+    """Images have the requested size (height, width), 8-bit RGB, with a mask of the same size."""
     for defect in PARTS[part].defects:
         image, mask = make_part(part, np.random.default_rng(5), size, defect)
         assert (image.shape, mask.shape) == ((*size, 3), size)
@@ -64,7 +64,7 @@ def test_any_size(part: str, size: tuple[int, int]) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    """A part or defect that does not exist is refused with those that do."""
+    """An unknown part or defect is refused with a list of the known ones."""
     with pytest.raises(ValueError, match="part must be one of disc"):
         make_part("gear", np.random.default_rng(0))
     with pytest.raises(ValueError, match="defect of disc must be one of crack"):
@@ -92,7 +92,7 @@ def test_a_written_data_set_is_read_back(tmp_path: Path) -> None:
 
 
 def test_more_images_leave_the_first_as_they_are(tmp_path: Path) -> None:
-    """An image depends on the seed and its own number only, so that data sets can be made larger."""
+    """An image depends only on the seed and its own number, so data sets can be extended."""
     for name, count in (("few", 1), ("many", 3)):
         write_dataset(tmp_path / name, "cap", n_train=count, n_test_good=1, n_test_per_defect=count, seed=1, size=SMALL)
     few = {path.relative_to(tmp_path / "few"): path.read_bytes() for path in (tmp_path / "few").rglob("*.png")}

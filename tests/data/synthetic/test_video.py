@@ -1,4 +1,4 @@
-"""The generated video: its schedule is the truth about its frames."""
+"""Synthetic video: its schedule is the ground truth of its frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = (64, 64)
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_schedule_equals_the_masks(part: str) -> None:
-    """A frame has a mask exactly when the schedule says so."""
+    """A frame has a mask exactly where the schedule has a defect."""
     video = SyntheticVideo(part, seed=3, n_frames=62, size=SMALL, frames_per_part=3, defect_every=3)
     scheduled = {index for timed in video.schedule for index in range(timed.first_frame, timed.last_frame + 1)}
     masked = {index for index, (_, mask) in enumerate(video.frames()) if mask.any()}
@@ -74,6 +74,6 @@ def test_frames_outside_the_video_are_refused(index: int) -> None:
 
 @pytest.mark.parametrize("wrong", [{"part": "gear"}, {"n_frames": 0}, {"frames_per_part": 0}, {"defect_every": 1}])
 def test_impossible_videos_are_refused(wrong: dict[str, object]) -> None:
-    """Settings that make no video are refused when it is made."""
+    """Impossible settings are refused by the constructor."""
     with pytest.raises(ValueError, match="must be"):
         SyntheticVideo(**{"part": "cap", **wrong})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Listing image files."""
+"""Lists of image files and folders."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def test_a_link_to_a_parent_ends(tmp_path: Path) -> None:
 
 
 def test_subfolders_of_a_missing_folder_are_none(tmp_path: Path) -> None:
-    """A folder that is not there has no subfolders."""
+    """A missing folder has no sub-folders."""
     assert subfolders(tmp_path / "nowhere") == []
