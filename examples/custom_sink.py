@@ -32,7 +32,7 @@ class StackLight(OwnsNothing):
                 self.open_alerts.discard(alert["id"])
             print(event.key, event.kind, "RED" if self.open_alerts else "green")
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """Nothing to keep alive between events."""
 
 

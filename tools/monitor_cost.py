@@ -27,7 +27,7 @@ from edgead.heatmap import HeatmapScale
 from edgead.manifest import ThresholdRecord
 from edgead.runner import FakeRunner, Outputs
 from edgead.stream.camera import Camera
-from edgead.stream.consumers.consumer import Item, Sink
+from edgead.stream.consumers.consumer import Consumer, Item
 from edgead.stream.control import Control
 from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamSummary
@@ -39,8 +39,8 @@ from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
 from edgead.web.options import WebOptions
+from edgead.web.running_stream import CameraFacts, RunningStream, StreamFacts, ZoneFacts
 from edgead.web.server import WebServer
-from edgead.web.station import CameraFacts, Station, StreamFacts, ZoneFacts
 from edgead.web.token import open_token
 
 SIZE = (720, 1280)
@@ -149,7 +149,7 @@ def main() -> None:
         arguments.json.write_text(json.dumps(rows, indent=2))
 
 
-def _run(frames: int, fps: float, sinks: Sequence[Sink], monitor: Monitor | None = None) -> StreamSummary:
+def _run(frames: int, fps: float, sinks: Sequence[Consumer], monitor: Monitor | None = None) -> StreamSummary:
     watch = ZoneWatch(ZoneShape(), (8, 8), (0.1,) * 99, THRESHOLD, RuleOptions())
     camera = Camera("line", PacedSource(frames, fps), [watch], pixel_threshold=0.3)
     return run_stream(
@@ -167,9 +167,9 @@ def _watched(frames: int, fps: float, viewers: int) -> dict[str, str]:
     sink = TimedSink(monitor)
     camera = CameraFacts("line", "measured", None, SCALE, (ZoneFacts(ZoneShape(), THRESHOLD),))
     facts = StreamFacts("", edgead.__version__, "", "", (), "fake", "cpu", (camera,))
-    station = Station(monitor, Control(), EmptyStore(), facts)  # type: ignore[arg-type]
+    stream = RunningStream(monitor, Control(), EmptyStore(), facts)  # type: ignore[arg-type]
     token, _ = open_token(Path(tempfile.gettempdir()), {"EDGEAD_WEB_TOKEN": TOKEN})
-    with WebServer(Address("127.0.0.1", 0), station, token, WebOptions()) as server, ExitStack() as stack:
+    with WebServer(Address("127.0.0.1", 0), stream, token, WebOptions()) as server, ExitStack() as stack:
         for _ in range(viewers):
             thread = threading.Thread(target=_look, args=(server.port,), daemon=True)
             thread.start()

@@ -65,7 +65,7 @@ def show_alert(folder: Path, alert_id: str) -> dict[str, Any]:
     """
     with open_alerts(folder) as archive:
         record = _alert(archive, alert_id)
-        files = {kind: archive.evidence(alert_id, kind) for kind in record.pictures}
+        files = {kind: archive.media(alert_id, kind) for kind in record.pictures}
         return {**record.as_json(), "files": {kind: str(path) for kind, path in files.items() if path is not None}}
 
 

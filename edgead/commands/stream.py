@@ -25,7 +25,7 @@ from edgead.runner import Runner
 from edgead.stream.alarms.alarm_keeper import AlarmKeeper
 from edgead.stream.annotation import Annotator
 from edgead.stream.camera import Camera
-from edgead.stream.consumers.consumer import Sink
+from edgead.stream.consumers.consumer import Consumer
 from edgead.stream.consumers.recorder import Recorder
 from edgead.stream.consumers.threshold_memory import ThresholdMemory
 from edgead.stream.consumers.window import Window
@@ -61,7 +61,7 @@ def stream(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     sources: Mapping[str, Source] | None = None,
-    consumers: Sequence[Sink] = (),
+    consumers: Sequence[Consumer] = (),
     event_sinks: Mapping[str, EventSink] | None = None,
 ) -> StreamSummary:
     """Judge every frame of one or more cameras until they end, `max_frames` are judged or SIGINT or SIGTERM comes.
@@ -109,7 +109,7 @@ def stream(
         made, control, assumed_fps=config.stream.record_fps, per_hour=wishes, basis=config.alerts.false_alarm_basis
     )
     with ExitStack() as stack:
-        sinks: list[Sink] = [keeper, *consumers]
+        sinks: list[Consumer] = [keeper, *consumers]
         station = None
         if outputs.alerts_dir is not None:
             station = stack.enter_context(
@@ -157,11 +157,11 @@ def stream(
 
 def _pictures(
     camera: Camera, thresholds: ClassThresholds, outputs: StreamOutputs, config: Config, stop: threading.Event
-) -> list[Sink]:
+) -> list[Consumer]:
     """The recording and the window of the only camera."""
     zones = [polygon for watch in camera.watches for polygon in (*watch.shape.include, *watch.shape.exclude)]
     annotator = Annotator(thresholds.heatmap_scale, opacity=config.stream.opacity, zones=zones)
-    sinks: list[Sink] = []
+    sinks: list[Consumer] = []
     if outputs.record is not None:
         sinks.append(Recorder(outputs.record, annotator.draw))
     if outputs.display:

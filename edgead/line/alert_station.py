@@ -16,10 +16,10 @@ from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.errors import StorageError
 from edgead.stream.camera import Camera
-from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
-from edgead.stream.consumers.consumer import Sink
+from edgead.stream.consumers.clip_maker import ClipMaker, ClipOptions
+from edgead.stream.consumers.consumer import Consumer
 from edgead.stream.consumers.opening_record import AlertContext
-from edgead.stream.consumers.spool_writer import SpoolSink
+from edgead.stream.consumers.spool_writer import SpoolWriter
 from edgead.stream.control import Control
 from edgead.stream.delivery.delivery import Delivery
 from edgead.stream.delivery.event_sink import EventSink
@@ -88,14 +88,14 @@ class AlertStation:
         self._stack.close()
 
     @property
-    def sinks(self) -> list[Sink]:
+    def sinks(self) -> list[Consumer]:
         """What writes the alerts of the stream."""
         clips = self._config.clips
         if clips.seconds_before + clips.seconds_after == 0:
-            return [SpoolSink(self.spool, self.contexts, opacity=self._config.stream.opacity)]
+            return [SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity)]
         options = ClipOptions(clips.seconds_before, clips.seconds_after, clips.fps, clips.max_side_px, clips.memory_mb)
-        sink = ClipSink(self.spool, options)
-        return [sink, SpoolSink(self.spool, self.contexts, opacity=self._config.stream.opacity, clips=sink)]
+        sink = ClipMaker(self.spool, options)
+        return [sink, SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity, clips=sink)]
 
     def look_after(self) -> None:
         """Hand on what was acknowledged, also by another process; called a few times a second."""

@@ -25,8 +25,8 @@ from edgead.stream.monitoring.meter import StreamStatus
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.web.address import parse_address
 from edgead.web.options import AuthOptions, WebOptions
+from edgead.web.running_stream import AlarmForecast, CameraFacts, RunningStream, SinkState, StreamFacts, ZoneFacts
 from edgead.web.server import WebServer
-from edgead.web.station import AlarmForecast, CameraFacts, SinkState, Station, StreamFacts, ZoneFacts
 from edgead.web.token import open_token
 
 
@@ -74,7 +74,7 @@ class Dashboard:
 
     def __enter__(self) -> Self:
         token, new = open_token(self._alerts.spool.folder)
-        station = Station(
+        stream = RunningStream(
             monitor=self.monitor,
             control=self._control,
             store=self._alerts.spool,
@@ -92,7 +92,7 @@ class Dashboard:
             key=web.key,
             max_viewers=web.max_viewers,
         )
-        server = self._stack.enter_context(WebServer(self._address, station, token, options))
+        server = self._stack.enter_context(WebServer(self._address, stream, token, options))
         self._progress.note(f"Dashboard: {server.url}")
         if new is not None:
             self._progress.note(f"Its token, shown this once: {new}")

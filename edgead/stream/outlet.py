@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from edgead.stream.consumers.consumer import Item, Sink
+from edgead.stream.consumers.consumer import Consumer, Item
 from edgead.stream.slot import Slot
 
 # Pictures that a live stream's recorder or window may lag behind before the oldest is dropped.
@@ -24,7 +24,9 @@ class Outlet:
         on_failure: Gets what the sink raises.
     """
 
-    def __init__(self, sink: Sink, *, queue_size: int, drops: bool, on_failure: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, sink: Consumer, *, queue_size: int, drops: bool, on_failure: Callable[[Exception], None]
+    ) -> None:
         self.sink = sink
         self.slot: Slot[Item] = Slot(PICTURE_QUEUE if drops else queue_size, newest_wins=drops)
         self.n_delivered = 0

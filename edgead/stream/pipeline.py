@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgead.errors import EdgeadError, EngineError, SourceError
 from edgead.stream.camera import Camera
-from edgead.stream.consumers.consumer import Item, Sink
+from edgead.stream.consumers.consumer import Consumer, Item
 from edgead.stream.control import Control
 from edgead.stream.feed import CameraFeed
 from edgead.stream.inference import Inference
@@ -48,7 +48,7 @@ class RunOptions:
 def run_stream(
     cameras: Sequence[Camera],
     detector: Detector,
-    sinks: Sequence[Sink],
+    sinks: Sequence[Consumer],
     options: RunOptions,
     *,
     stop: threading.Event,
@@ -99,7 +99,7 @@ class _Run:
         self,
         cameras: Sequence[Camera],
         detector: Detector,
-        sinks: Sequence[Sink],
+        sinks: Sequence[Consumer],
         options: RunOptions,
         stop: threading.Event,
         control: Control,

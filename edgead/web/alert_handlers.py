@@ -12,15 +12,13 @@ from edgead.web.camera_handlers import is_still_in
 from edgead.web.endpoint import Call
 from edgead.web.errors import Refusal
 
-_MEDIA = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm", ".avi": "video/x-msvideo"}
+_MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm", ".avi": "video/x-msvideo"}
 
 
 def alerts(call: Call) -> alert_models.Alerts:
     """A page of them, newest first."""
     query = call.query
-    found = call.station.store.alerts(
-        state=query.state, camera=query.camera, before=query.before, limit=query.limit + 1
-    )
+    found = call.stream.store.alerts(state=query.state, camera=query.camera, before=query.before, limit=query.limit + 1)
     page = [_answer(record) for record in found[: query.limit]]
     return alert_models.Alerts(alerts=page, next=page[-1].id if len(found) > query.limit else None)
 
@@ -29,15 +27,14 @@ def alert(call: Call) -> alert_models.Record:
     return _answer(_record(call))
 
 
-def evidence(call: Call) -> Response:
+def media(call: Call) -> Response:
     """A picture or clip; what its name is, the store alone knows."""
     record = _record(call)
     kind = call.request.url.path.rpartition("/")[2]
-    path = call.station.store.evidence(record.id, kind)
+    path = call.stream.store.media(record.id, kind)
     if path is None or path.is_symlink() or not path.is_file():
         raise Refusal(404, f"The alert has no {kind}.", hint=record.pictures_missing.get(kind) or "")
-    media = _MEDIA.get(path.suffix, "application/octet-stream")
-    return FileResponse(path, media_type=media)
+    return FileResponse(path, media_type=_MEDIA_TYPES.get(path.suffix, "application/octet-stream"))
 
 
 def acknowledge(call: Call) -> alert_models.Record:
@@ -45,26 +42,26 @@ def acknowledge(call: Call) -> alert_models.Record:
     record = _record(call)
     if record.acknowledged_at is not None:
         raise _seen(record)
-    if not call.station.store.acknowledge(record.id, call.who, call.body.note):
+    if not call.stream.store.acknowledge(record.id, call.who, call.body.note):
         raise _seen(_record(call))
-    call.station.control.put(Acknowledge(record.id, call.who))
+    call.stream.control.put(Acknowledge(record.id, call.who))
     return _answer(_record(call))
 
 
 def changes(call: Call) -> alert_models.Changes:
-    return alert_models.Changes([_change(payload) for payload in call.desk.feed.changes])
+    return alert_models.Changes([_change(payload) for payload in call.server.feed.changes])
 
 
 def events(call: Call) -> streams.Endless:
     """Events until the client leaves, from where it was cut off."""
-    desk = call.desk
+    server = call.server
     given = call.request.headers.get("last-event-id", "")
-    after = min(int(given), desk.feed.sequence) if given.isascii() and given.isdigit() and len(given) < 19 else None
-    start = desk.feed.sequence if after is None else after
+    after = min(int(given), server.feed.sequence) if given.isascii() and given.isdigit() and len(given) < 19 else None
+    start = server.feed.sequence if after is None else after
     return streams.Endless(
-        lambda: streams.events(desk.feed, start, lambda: desk.is_closing),
+        lambda: streams.events(server.feed, start, lambda: server.is_closing),
         "text/event-stream; charset=utf-8",
-        desk.listeners,
+        server.listeners,
         lambda: is_still_in(call),
     )
 
@@ -74,7 +71,7 @@ def _answer(record: AlertRecord) -> alert_models.Record:
 
 
 def _record(call: Call) -> AlertRecord:
-    record = call.station.store.alert(call.request.path_params["alert"])
+    record = call.stream.store.alert(call.request.path_params["alert"])
     if record is None:
         raise Refusal(404, "There is no such alert.", hint="It may be older than what is kept.")
     return record
@@ -85,9 +82,9 @@ def _seen(record: AlertRecord) -> Refusal:
     return Refusal(409, f"{by or 'Somebody'} has acknowledged the alert already, at {at}.")
 
 
-def _change(payload: EventPayload) -> alert_models.Change:
+def _change(payload: EventPayload) -> alert_models.ChangeAnswer:
     values = payload["values"]
-    return alert_models.Change(
+    return alert_models.ChangeAnswer(
         at=payload["at"],
         camera=payload["camera"],
         zone=payload["zone"] or values.get("zone"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, RootModel, StringConstraints
+from pydantic import ConfigDict, Field, RootModel, StringConstraints
 
 from edgead.stream.spool.alert_record import AlertRecord, State
 from edgead.web.models import Answer, Asked
@@ -43,7 +43,9 @@ class Acknowledgement(Asked):
     note: Annotated[str, StringConstraints(max_length=500, strip_whitespace=True)] = ""
 
 
-class Change(Answer):
+class ChangeAnswer(Answer):
+    model_config = ConfigDict(title="Change")
+
     at: str
     camera: str | None
     zone: str | None
@@ -53,7 +55,7 @@ class Change(Answer):
     detail: str
 
 
-class Changes(RootModel[list[Change]]):
+class Changes(RootModel[list[ChangeAnswer]]):
     """Newest first."""
 
 

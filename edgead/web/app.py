@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from edgead.errors import EdgeadError, StorageError
 from edgead.web.auth import is_local
-from edgead.web.endpoint import Call, Desk, Endpoint
+from edgead.web.endpoint import Call, Endpoint, ServerContext
 from edgead.web.errors import Refusal
 from edgead.web.event_feed import POLL_S
 from edgead.web.incoming import check_length, read_body, read_query
@@ -38,25 +38,25 @@ _THREADS = 4
 Handler = Callable[[Request], Coroutine[Any, Any, ASGIApp]]
 
 
-def make_app(desk: Desk) -> Starlette:
+def make_app(server: ServerContext) -> Starlette:
     """The application for a stream."""
-    document = openapi_document(ENDPOINTS, desk.station.facts.version, desk.auth.cookie)
+    document = openapi_document(ENDPOINTS, server.stream.facts.version, server.auth.cookie)
     describe = Endpoint("GET", f"{API}/openapi.json", lambda call: JSONResponse(document), "This document.")
     static = StaticFiles(FOLDER)
     routes = [
-        Route(endpoint.path, _guarded(desk, endpoint), methods=[endpoint.method])  # type: ignore[arg-type]
+        Route(endpoint.path, _guarded(server, endpoint), methods=[endpoint.method])  # type: ignore[arg-type]
         for endpoint in (*ENDPOINTS, describe)
     ]
     routes += [
-        Route("/", _limited(desk, static.page), methods=["GET"]),  # type: ignore[arg-type]
-        Route("/static/{name:path}", _limited(desk, static.file), methods=["GET"]),  # type: ignore[arg-type]
+        Route("/", _limited(server, static.page), methods=["GET"]),  # type: ignore[arg-type]
+        Route("/static/{name:path}", _limited(server, static.file), methods=["GET"]),  # type: ignore[arg-type]
     ]
 
     @asynccontextmanager
     async def follow(app: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-        await run_in_threadpool(desk.feed.open)
-        task = asyncio.create_task(_poll(desk))
+        await run_in_threadpool(server.feed.open)
+        task = asyncio.create_task(_poll(server))
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -91,29 +91,29 @@ def _by_method(handlers: dict[str, Handler]) -> Handler:
     return handle
 
 
-def _guarded(desk: Desk, endpoint: Endpoint) -> Handler:
+def _guarded(server: ServerContext, endpoint: Endpoint) -> Handler:
     async def handle(request: Request) -> ASGIApp:
-        desk.auth.admit(request, request.method)
+        server.auth.admit(request, request.method)
         check_length(request)
-        person = desk.auth.person(request)
+        person = server.auth.person(request)
         if person is None and endpoint.access != "open" and "authorization" in request.headers:
-            person = await run_in_threadpool(desk.auth.person_of_token, request)
+            person = await run_in_threadpool(server.auth.person_of_token, request)
         may = endpoint.access == "open" or (endpoint.access == "local" and is_local(request))
         if person is None and not may:
             raise Refusal(401, "This needs a login.", hint="Log in with the token, or send it as a bearer token.")
         query = None if endpoint.query is None else read_query(request, endpoint.query)
         body = None
         if endpoint.body is not None:
-            body = await read_body(request, endpoint.body, desk.options.patience_s)
-        answer = await run_in_threadpool(endpoint.handle, Call(desk, request, person, query, body))
+            body = await read_body(request, endpoint.body, server.options.patience_s)
+        answer = await run_in_threadpool(endpoint.handle, Call(server, request, person, query, body))
         return json_response(answer, endpoint.status) if isinstance(answer, BaseModel) else answer
 
     return _answering(handle)
 
 
-def _limited(desk: Desk, handler: Callable[[Request], Coroutine[Any, Any, Response]]) -> Handler:
+def _limited(server: ServerContext, handler: Callable[[Request], Coroutine[Any, Any, Response]]) -> Handler:
     async def handle(request: Request) -> ASGIApp:
-        desk.auth.admit(request, request.method)
+        server.auth.admit(request, request.method)
         return await handler(request)
 
     return _answering(handle)
@@ -145,7 +145,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _poll(desk: Desk) -> None:
+async def _poll(server: ServerContext) -> None:
     while True:
         await asyncio.sleep(POLL_S)
-        await run_in_threadpool(desk.feed.poll)
+        await run_in_threadpool(server.feed.poll)

@@ -10,21 +10,21 @@ from edgead.stream.result import ZoneVerdict
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import Polygon, ZoneShape
 from edgead.web import camera_models
-from edgead.web.station import CameraFacts, Station, ZoneFacts
+from edgead.web.running_stream import CameraFacts, RunningStream, ZoneFacts
 
 _FAILED = ("hung", "failed")
 _LOST = ("lost", "resting")
 
 
-def camera_answer(station: Station, facts: CameraFacts) -> camera_models.Camera:
+def camera_answer(stream: RunningStream, facts: CameraFacts) -> camera_models.CameraAnswer:
     """A camera as it is now."""
-    view = station.monitor.camera(facts.name)
+    view = stream.monitor.camera(facts.name)
     assert view is not None
     status, frame = view.status, None if view.result is None else view.result.frame
     if view.unjudged is not None:
         frame = view.unjudged.frame
     verdicts = {} if view.result is None else {verdict.zone: verdict for verdict in view.result.zones}
-    return camera_models.Camera(
+    return camera_models.CameraAnswer(
         name=facts.name,
         source=facts.source if status is None else status.source,
         class_name=facts.class_name,
@@ -44,13 +44,13 @@ def camera_answer(station: Station, facts: CameraFacts) -> camera_models.Camera:
         else camera_models.Percentiles(p50=view.delay_ms.p50, p95=view.delay_ms.p95),
         size=None if frame is None else (frame.image.shape[0], frame.image.shape[1]),
         scale=camera_models.Scale(low=facts.scale.low, threshold=facts.scale.threshold, high=facts.scale.high),
-        zones=[_zone(station, facts, zone, verdicts.get(zone.name)) for zone in facts.zones],
+        zones=[_zone(stream, facts, zone, verdicts.get(zone.name)) for zone in facts.zones],
     )
 
 
-def threshold_now(station: Station, camera: str, zone: ZoneFacts) -> ThresholdRecord:
+def threshold_now(stream: RunningStream, camera: str, zone: ZoneFacts) -> ThresholdRecord:
     """The threshold of a zone as it is now, and what it promises."""
-    view = station.monitor.camera(camera)
+    view = stream.monitor.camera(camera)
     verdicts = () if view is None or view.result is None else view.result.zones
     value = next((verdict.threshold for verdict in verdicts if verdict.zone == zone.name), zone.threshold.value)
     changed = None if view is None else view.changes.get(zone.name)
@@ -78,8 +78,8 @@ def threshold_asked(zone: ZoneFacts, *, value: float | None, false_alarm_rate: f
     return trial.set_threshold(value=value, false_alarm_rate=false_alarm_rate).after
 
 
-def rate_answer(threshold: ThresholdRecord) -> camera_models.Rate:
-    return camera_models.Rate(
+def rate_answer(threshold: ThresholdRecord) -> camera_models.RateAnswer:
+    return camera_models.RateAnswer(
         false_alarm_rate=threshold.false_alarm_rate,
         certified=threshold.certified,
         interval=threshold.interval,
@@ -87,11 +87,13 @@ def rate_answer(threshold: ThresholdRecord) -> camera_models.Rate:
     )
 
 
-def _zone(station: Station, camera: CameraFacts, zone: ZoneFacts, verdict: ZoneVerdict | None) -> camera_models.Zone:
-    threshold = threshold_now(station, camera.name, zone)
+def _zone(
+    stream: RunningStream, camera: CameraFacts, zone: ZoneFacts, verdict: ZoneVerdict | None
+) -> camera_models.Zone:
+    threshold = threshold_now(stream, camera.name, zone)
     forecast = None
-    if station.alarms_per_hour is not None:
-        forecast = station.alarms_per_hour(camera.name, zone.name, threshold)
+    if stream.alarms_per_hour is not None:
+        forecast = stream.alarms_per_hour(camera.name, zone.name, threshold)
     return camera_models.Zone(
         name=zone.name,
         score=None if verdict is None else verdict.score,

@@ -11,20 +11,20 @@ from edgead.web import camera_models, streams
 from edgead.web.camera_answers import camera_answer, rate_answer, threshold_asked, threshold_now
 from edgead.web.endpoint import Call
 from edgead.web.errors import Refusal
-from edgead.web.station import CameraFacts, ZoneFacts
+from edgead.web.running_stream import CameraFacts, ZoneFacts
 
 
 def cameras(call: Call) -> camera_models.Cameras:
-    return camera_models.Cameras([camera_answer(call.station, facts) for facts in call.station.facts.cameras])
+    return camera_models.Cameras([camera_answer(call.stream, facts) for facts in call.stream.facts.cameras])
 
 
-def camera(call: Call) -> camera_models.Camera:
-    return camera_answer(call.station, call.camera())
+def camera(call: Call) -> camera_models.CameraAnswer:
+    return camera_answer(call.stream, call.camera())
 
 
 def picture(call: Call) -> Response:
     """The newest one."""
-    drawn = call.desk.pictures.picture(call.camera().name, heatmap=call.query.heatmap, width=call.query.width)
+    drawn = call.server.pictures.picture(call.camera().name, heatmap=call.query.heatmap, width=call.query.width)
     if drawn is None:
         raise Refusal(503, "The camera has given no picture yet.", retry_s=1.0)
     return Response(drawn.jpeg, media_type="image/jpeg", headers={"X-Frame": str(drawn.index)})
@@ -32,13 +32,13 @@ def picture(call: Call) -> Response:
 
 def live(call: Call) -> streams.Endless:
     """Pictures until the client leaves."""
-    desk, name, query = call.desk, call.camera().name, call.query
+    server, name, query = call.server, call.camera().name, call.query
     return streams.Endless(
         lambda: streams.pictures(
-            desk.pictures, name, heatmap=query.heatmap, width=query.width, is_closing=lambda: desk.is_closing
+            server.pictures, name, heatmap=query.heatmap, width=query.width, is_closing=lambda: server.is_closing
         ),
         f"multipart/x-mixed-replace; boundary={streams.BOUNDARY}",
-        desk.viewers,
+        server.viewers,
         lambda: is_still_in(call),
     )
 
@@ -46,11 +46,11 @@ def live(call: Call) -> streams.Endless:
 def scores(call: Call) -> camera_models.Scores:
     facts = call.camera()
     zone = facts.zones[0] if call.query.zone is None else call.zone(facts, call.query.zone)
-    history = call.station.monitor.history(facts.name, zone.name, call.query.seconds)
+    history = call.stream.monitor.history(facts.name, zone.name, call.query.seconds)
     assert history is not None
     return camera_models.Scores(
         zone=zone.name,
-        threshold=threshold_now(call.station, facts.name, zone).value,
+        threshold=threshold_now(call.stream, facts.name, zone).value,
         points=[(point.age_s, point.low, point.high) for point in history.points],
         alerts=[(span.opened_age_s, span.closed_age_s, span.id) for span in history.alerts],
     )
@@ -60,7 +60,7 @@ def set_threshold(call: Call) -> camera_models.ThresholdAnswer:
     """Ask for another threshold; what comes back is what it will be."""
     facts = call.camera()
     zone = call.zone(facts, call.request.path_params["zone"])
-    before = threshold_now(call.station, facts.name, zone)
+    before = threshold_now(call.stream, facts.name, zone)
     meant = threshold_range(zone.good_scores, facts.scale, zone.threshold.value)
     if call.body.value is not None:
         _check_meant(meant, call.body.value)
@@ -72,7 +72,7 @@ def set_threshold(call: Call) -> camera_models.ThresholdAnswer:
         facts.name, zone.name, call.body.value, call.body.false_alarm_rate, call.who,
         record=None if per_hour is None else wanted, why=warning if per_hour is None else text, alarms_per_hour=per_hour,
     )  # fmt: skip
-    if not call.station.control.put(request):
+    if not call.stream.control.put(request):
         raise Refusal(503, "Too many requests wait for the stream already.", retry_s=1.0)
     return camera_models.ThresholdAnswer(before=before.value, after=wanted.value, rate=rate_answer(wanted), text=text)
 
@@ -84,20 +84,20 @@ def _check_meant(meant: ThresholdRange, value: float) -> None:
 
 def _wanted(call: Call, facts: CameraFacts, zone: ZoneFacts) -> tuple[ThresholdRecord, str]:
     """The threshold that is asked for, and what is promised of it, where a promise was asked for."""
-    body, station = call.body, call.station
+    body, stream = call.body, call.stream
     if body.alarms_per_hour is not None:
-        if station.promise is None:
+        if stream.promise is None:
             raise Refusal(
                 409, "This stream cannot turn alarms per hour into a threshold.", hint="Give another of the three."
             )
-        return station.promise(facts.name, zone.name, body.alarms_per_hour)
+        return stream.promise(facts.name, zone.name, body.alarms_per_hour)
     return threshold_asked(zone, value=body.value, false_alarm_rate=body.false_alarm_rate), ""
 
 
 def _meaning(call: Call, facts: CameraFacts, zone: ZoneFacts, wanted: ThresholdRecord) -> str:
     forecast = None
-    if call.station.alarms_per_hour is not None:
-        forecast = call.station.alarms_per_hour(facts.name, zone.name, wanted)
+    if call.stream.alarms_per_hour is not None:
+        forecast = call.stream.alarms_per_hour(facts.name, zone.name, wanted)
     return threshold_text(wanted) if forecast is None else f"{threshold_text(wanted)} {forecast.text}"
 
 
@@ -120,4 +120,4 @@ def threshold_text(threshold: ThresholdRecord) -> str:
 def is_still_in(call: Call) -> bool:
     """Whether the login that a lasting answer began with still holds."""
     person = call.person
-    return person is None or person.session is None or call.desk.auth.sessions.is_alive(person.session)
+    return person is None or person.session is None or call.server.auth.sessions.is_alive(person.session)

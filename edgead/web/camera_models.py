@@ -23,7 +23,9 @@ class Scale(Answer):
     high: float
 
 
-class Rate(Answer):
+class RateAnswer(Answer):
+    model_config = ConfigDict(title="Rate")
+
     false_alarm_rate: float = Field(description="Share of good frames over the threshold.")
     certified: bool
     interval: tuple[float, float] | None = Field(
@@ -54,7 +56,7 @@ class Zone(Answer):
     is_anomalous: bool
     include: list[list[tuple[float, float]]] = Field(description="Polygons of [x, y] in 0..1; none: whole picture.")
     exclude: list[list[tuple[float, float]]]
-    rate: Rate
+    rate: RateAnswer
     alarms_per_hour: Alarms | None
     alert: ZoneAlert | None
 
@@ -63,7 +65,9 @@ State = Literal["waiting", "running", "lost", "resting", "hung", "failed", "ende
 Verdict = Literal["ok", "anomaly", "alert", "held", "fault", "lost", "failed", "waiting"]
 
 
-class Camera(Answer):
+class CameraAnswer(Answer):
+    model_config = ConfigDict(title="Camera")
+
     name: str
     source: str = Field(description="Redacted.")
     class_name: str | None = Field(alias="class")
@@ -84,7 +88,7 @@ class Camera(Answer):
     zones: list[Zone]
 
 
-class Cameras(RootModel[list[Camera]]):
+class Cameras(RootModel[list[CameraAnswer]]):
     """In the order of the configuration."""
 
 
@@ -135,5 +139,5 @@ class ThresholdAnswer(Answer):
 
     before: float = Field(alias="from")
     after: float = Field(alias="to")
-    rate: Rate
+    rate: RateAnswer
     text: str

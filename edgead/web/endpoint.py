@@ -12,21 +12,21 @@ from starlette.types import ASGIApp
 
 from edgead.stream.monitoring.live_pictures import LivePictures
 from edgead.web.auth import Auth, Person
+from edgead.web.connection_limit import ConnectionLimit
 from edgead.web.errors import Refusal
 from edgead.web.event_feed import EventFeed
 from edgead.web.options import WebOptions
-from edgead.web.seats import Seats
-from edgead.web.station import CameraFacts, Station, ZoneFacts
+from edgead.web.running_stream import CameraFacts, RunningStream, ZoneFacts
 
 Access = Literal["login", "open", "local"]
 
 
 @dataclass
-class Desk:
+class ServerContext:
     """What all requests share.
 
     Attributes:
-        station: The stream.
+        stream: The stream.
         options: Limits.
         auth: Who may do what.
         pictures: Drawn for those who look.
@@ -37,13 +37,13 @@ class Desk:
         is_closing: Ends what would otherwise go on for ever.
     """
 
-    station: Station
+    stream: RunningStream
     options: WebOptions
     auth: Auth
     pictures: LivePictures
     feed: EventFeed
-    viewers: Seats
-    listeners: Seats
+    viewers: ConnectionLimit
+    listeners: ConnectionLimit
     started_at: str
     is_secure: bool = False
     is_closing: bool = False
@@ -54,21 +54,21 @@ class Call:
     """One request that was admitted.
 
     Attributes:
-        desk: What all requests share.
+        server: What all requests share.
         request: As it came.
         person: Who asks; None only where no login is needed.
         query, body: Made by the endpoint's models.
     """
 
-    desk: Desk
+    server: ServerContext
     request: Request
     person: Person | None
     query: Any = None
     body: Any = None
 
     @property
-    def station(self) -> Station:
-        return self.desk.station
+    def stream(self) -> RunningStream:
+        return self.server.stream
 
     @property
     def who(self) -> str:
@@ -81,7 +81,7 @@ class Call:
         Raises:
             Refusal: 404 for an unknown one.
         """
-        facts = self.station.facts
+        facts = self.stream.facts
         camera = facts.camera(self.request.path_params["camera"])
         if camera is None:
             raise Refusal(404, "There is no such camera.", hint=_known([one.name for one in facts.cameras]))

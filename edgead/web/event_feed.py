@@ -6,7 +6,7 @@ import logging
 from collections import deque
 
 from edgead.stream.spool.events import EventPayload
-from edgead.web.station import AlertStore
+from edgead.web.running_stream import AlertStore
 
 _LOG = logging.getLogger(__name__)
 

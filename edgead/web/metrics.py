@@ -11,7 +11,7 @@ from edgead.stream.monitoring.histogram import HistogramView
 from edgead.stream.monitoring.monitor import CameraView
 from edgead.stream.picture_faults import FaultKind
 from edgead.web.camera_answers import threshold_now
-from edgead.web.station import Station
+from edgead.web.running_stream import RunningStream
 
 Labels = Mapping[str, str]
 FAULTS = (*get_args(FaultKind), "other")
@@ -50,12 +50,12 @@ class Exposition:
         self._lines.append(f"{name}{{{inside}}} {_number(value)}" if inside else f"{name} {_number(value)}")
 
 
-def metrics_text(station: Station) -> str:
+def metrics_text(stream: RunningStream) -> str:
     """Everything that is measured."""
     out = Exposition()
-    views = [view for name in station.monitor.cameras if (view := station.monitor.camera(name)) is not None]
+    views = [view for name in stream.monitor.cameras if (view := stream.monitor.camera(name)) is not None]
     _counters(out, views)
-    _cameras(out, station, views)
+    _cameras(out, stream, views)
     out.histogram(
         "edgead_end_to_end_seconds", "From capture to verdict.",
         [({"camera": view.name}, view.end_to_end_s) for view in views],
@@ -64,21 +64,21 @@ def metrics_text(station: Station) -> str:
         "edgead_score_level", "Scores of judged frames: 0 is an ordinary good image, 1 the threshold.",
         [({"camera": view.name, "zone": zone}, level) for view in views for zone, level in view.levels.items()],
     )  # fmt: skip
-    status, health = station.monitor.status, station.store.health()
+    status, health = stream.monitor.status, stream.store.health()
     engine_ms = None if status is None else status.engine_ms
     gauges: list[tuple[str, str, list[tuple[Labels, float | None]]]] = [
         ("edgead_engine_seconds", "Median of the last calls of the engine.",
          [({}, None if engine_ms is None else engine_ms / 1e3)]),
-        ("edgead_up", "1 while the stream tells how it is.", [({}, float(station.monitor.silent_s < 10.0))]),
+        ("edgead_up", "1 while the stream tells how it is.", [({}, float(stream.monitor.silent_s < 10.0))]),
         ("edgead_spool_depth", "Events that a sink has still to deliver.",
-         [({"sink": name}, n) for name, n in station.store.depths().items()]),
+         [({"sink": name}, n) for name, n in stream.store.depths().items()]),
         ("edgead_spool_ok", "1 while the disk takes what alerts need.",
          [({"part": "evidence"}, health.evidence_ok), ({"part": "records"}, health.records_ok)]),
         ("edgead_spool_free_bytes", "Free space on the disk of the alerts.", [({}, health.free_mb * 1e6)]),
-        ("edgead_history_bytes", "Memory of the score histories.", [({}, station.monitor.history_bytes)]),
+        ("edgead_history_bytes", "Memory of the score histories.", [({}, stream.monitor.history_bytes)]),
         ("edgead_build_info", "1; what runs is in the labels.",
-         [({"version": station.facts.version, "model": station.facts.model, "engine": station.facts.engine,
-            "bundle": station.facts.bundle}, 1)]),
+         [({"version": stream.facts.version, "model": stream.facts.model, "engine": stream.facts.engine,
+            "bundle": stream.facts.bundle}, 1)]),
         ("process_resident_memory_bytes", "Resident memory of the process.", [({}, _resident_bytes())]),
     ]  # fmt: skip
     for name, help_text, samples in gauges:
@@ -107,7 +107,7 @@ def _counters(out: Exposition, views: Sequence[CameraView]) -> None:
     )  # fmt: skip
 
 
-def _cameras(out: Exposition, station: Station, views: Sequence[CameraView]) -> None:
+def _cameras(out: Exposition, stream: RunningStream, views: Sequence[CameraView]) -> None:
     up = [({"camera": view.name}, float(view.status is not None and view.status.state == "running")) for view in views]
     out.family("edgead_camera_up", "gauge", "1 while the source gives frames.", up)
     faults = [
@@ -115,8 +115,8 @@ def _cameras(out: Exposition, station: Station, views: Sequence[CameraView]) -> 
     ]
     out.family("edgead_picture_fault", "gauge", "1 while pictures are not judged for this reason.", faults)
     thresholds = [
-        ({"camera": camera.name, "zone": zone.name}, threshold_now(station, camera.name, zone).value)
-        for camera in station.facts.cameras
+        ({"camera": camera.name, "zone": zone.name}, threshold_now(stream, camera.name, zone).value)
+        for camera in stream.facts.cameras
         for zone in camera.zones
     ]
     out.family("edgead_threshold", "gauge", "Score above which a frame is anomalous, raw units.", thresholds)

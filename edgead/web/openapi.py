@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -34,8 +34,10 @@ def openapi_document(endpoints: Sequence[Endpoint], version: str, cookie: str) -
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in dict.fromkeys(asked)]
     wanted += [(model, "serialization") for model in dict.fromkeys(answered)]
     pairs, definitions = models_json_schema(wanted, ref_template=_REF)
-    references: dict[Any, dict[str, Any]] = {model: reference for (model, _), reference in pairs.items()}
-    schemas = definitions["$defs"]
+    schemas, names = _titled(definitions["$defs"])
+    references: dict[Any, dict[str, Any]] = {
+        model: _renamed(reference, names) for (model, _), reference in pairs.items()
+    }
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, references, schemas)
@@ -56,6 +58,21 @@ def openapi_document(endpoints: Sequence[Endpoint], version: str, cookie: str) -
             },
         },
     }
+
+
+def _titled(schemas: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Components named by title, because two classes of one title would confuse readers of the code alone."""
+    names = {name: str(schema.get("title", name)) for name, schema in schemas.items()}
+    assert len(set(names.values())) == len(names), "titles are unique"
+    return {names[name]: _renamed(schema, names) for name, schema in schemas.items()}, names
+
+
+def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(schema, dict):
+        prefix, _, name = str(schema.get("$ref", "")).rpartition("/")
+        renamed = {key: _renamed(value, names) for key, value in schema.items()}
+        return {**renamed, "$ref": f"{prefix}/{names[name]}"} if name else renamed
+    return [_renamed(one, names) for one in schema] if isinstance(schema, list) else schema
 
 
 def _operation(endpoint: Endpoint, references: dict[Any, dict[str, Any]], schemas: dict[str, Any]) -> dict[str, Any]:

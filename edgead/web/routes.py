@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgead.web import alert_handlers as alerts
 from edgead.web import alert_models, camera_models, models
 from edgead.web import camera_handlers as cameras
-from edgead.web import station_handlers as station
+from edgead.web import stream_handlers as stream
 from edgead.web.endpoint import Endpoint
 
 API = "/api/v1"
@@ -14,13 +14,13 @@ _ALERT = f"{API}/alerts/{{alert}}"
 _PLAIN = "text/plain"
 
 ENDPOINTS = (
-    Endpoint("POST", f"{API}/session", station.log_in, "Log in with the token; sets a cookie.",
+    Endpoint("POST", f"{API}/session", stream.log_in, "Log in with the token; sets a cookie.",
              body=models.Login, status=204, access="open"),
-    Endpoint("DELETE", f"{API}/session", station.log_out, "Log out.", status=204),
-    Endpoint("GET", f"{API}/session", station.who, "Who is logged in.", models.Who),
-    Endpoint("GET", f"{API}/info", station.info, "Device, bundle, engine, spool and sinks.", models.Info),
+    Endpoint("DELETE", f"{API}/session", stream.log_out, "Log out.", status=204),
+    Endpoint("GET", f"{API}/session", stream.who, "Who is logged in.", models.Who),
+    Endpoint("GET", f"{API}/info", stream.info, "Device, bundle, engine, spool and sinks.", models.Info),
     Endpoint("GET", f"{API}/cameras", cameras.cameras, "Every camera as it is now.", camera_models.Cameras),
-    Endpoint("GET", _CAMERA, cameras.camera, "One camera as it is now.", camera_models.Camera, errors=(404,)),
+    Endpoint("GET", _CAMERA, cameras.camera, "One camera as it is now.", camera_models.CameraAnswer, errors=(404,)),
     Endpoint("GET", f"{_CAMERA}/picture.jpg", cameras.picture, "The newest picture; the header X-Frame is its index.",
              query=camera_models.PictureQuery, media="image/jpeg", errors=(404, 503)),
     Endpoint("GET", f"{_CAMERA}/live", cameras.live, "Pictures until the client leaves, at most ten a second.",
@@ -33,7 +33,7 @@ ENDPOINTS = (
     Endpoint("GET", f"{API}/alerts", alerts.alerts, "Alerts, newest first.", alert_models.Alerts, query=alert_models.AlertsQuery),
     Endpoint("GET", _ALERT, alerts.alert, "One alert.", alert_models.Record, errors=(404,)),
     *(
-        Endpoint("GET", f"{_ALERT}/{kind}", alerts.evidence, f"The {kind} of an alert.",
+        Endpoint("GET", f"{_ALERT}/{kind}", alerts.media, f"The {kind} of an alert.",
                  media="video/webm" if kind == "clip" else "image/jpeg", errors=(404, 416))
         for kind in ("snapshot", "heatmap", "peak", "clip")
     ),
@@ -42,9 +42,9 @@ ENDPOINTS = (
     Endpoint("GET", f"{API}/changes", alerts.changes, "Changed thresholds, newest first.", alert_models.Changes),
     Endpoint("GET", f"{API}/events", alerts.events, "Server-sent events: alert, camera and change.",
              media="text/event-stream", errors=(503,)),
-    Endpoint("GET", "/healthz", station.healthz, "ok, or stalled.", media=_PLAIN, errors=(503,), access="open"),
-    Endpoint("GET", "/readyz", station.readyz, "ready, or what is not: stalled, waiting, camera, spool.",
+    Endpoint("GET", "/healthz", stream.healthz, "ok, or stalled.", media=_PLAIN, errors=(503,), access="open"),
+    Endpoint("GET", "/readyz", stream.readyz, "ready, or what is not: stalled, waiting, camera, spool.",
              media=_PLAIN, errors=(503,), access="open"),
-    Endpoint("GET", "/metrics", station.metrics, "Measurements in Prometheus' text format.",
+    Endpoint("GET", "/metrics", stream.metrics, "Measurements in Prometheus' text format.",
              media=_PLAIN, access="local"),
 )  # fmt: skip

@@ -18,11 +18,11 @@ from edgead.errors import ConfigError, EdgeadError, MissingDependencyError
 from edgead.stream.monitoring.live_pictures import LivePictures
 from edgead.web.address import Address, is_loopback
 from edgead.web.options import WebOptions
-from edgead.web.station import Station
+from edgead.web.running_stream import RunningStream
 from edgead.web.token import TokenCheck
 
 if TYPE_CHECKING:
-    from edgead.web.endpoint import Desk
+    from edgead.web.endpoint import ServerContext
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class WebServer:
 
     Args:
         address: Where to listen; port 0 takes a free one.
-        station: The stream.
+        stream: The stream.
         token: Opens it, from `token.open_token`.
         options: Limits.
 
@@ -46,16 +46,16 @@ class WebServer:
         MissingDependencyError: From `__enter__`, without the extra `web`.
     """
 
-    def __init__(self, address: Address, station: Station, token: TokenCheck, options: WebOptions) -> None:
+    def __init__(self, address: Address, stream: RunningStream, token: TokenCheck, options: WebOptions) -> None:
         self._address = address
-        self._station = station
+        self._stream = stream
         self._token = token
         self._options = options
         self.port = address.port
         self.pictures = LivePictures(
-            station.monitor,
-            {camera.name: camera.scale for camera in station.facts.cameras},
-            opacity=station.facts.opacity,
+            stream.monitor,
+            {camera.name: camera.scale for camera in stream.facts.cameras},
+            opacity=stream.facts.opacity,
         )
 
     @property
@@ -149,23 +149,23 @@ class WebServer:
         with listener, suppress(SystemExit):
             self._server.run(sockets=[listener])
 
-    def _make_desk(self) -> Desk:
+    def _make_desk(self) -> ServerContext:
         from edgead.web.auth import Auth
-        from edgead.web.endpoint import Desk
+        from edgead.web.connection_limit import ConnectionLimit
+        from edgead.web.endpoint import ServerContext
         from edgead.web.event_feed import EventFeed
-        from edgead.web.seats import Seats
 
         hosts = None
         if is_loopback(self._address.host):
             hosts = frozenset({"localhost", "127.0.0.1", "::1", *(name.lower() for name in self._options.auth.hosts)})
-        return Desk(
-            station=self._station,
+        return ServerContext(
+            stream=self._stream,
             options=self._options,
             auth=Auth(self._token, self._options.auth, hosts, f"edgead_session_{self.port}"),
             pictures=self.pictures,
-            feed=EventFeed(self._station.store),
-            viewers=Seats(self._options.max_viewers),
-            listeners=Seats(self._options.max_listeners),
+            feed=EventFeed(self._stream.store),
+            viewers=ConnectionLimit(self._options.max_viewers),
+            listeners=ConnectionLimit(self._options.max_listeners),
             started_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             is_secure=self._options.certificate is not None,
         )

@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 from edgead.stream.monitoring.live_pictures import INTERVAL_S, LivePictures
 from edgead.stream.spool.events import EventPayload
 from edgead.web.alert_models import EventData
+from edgead.web.connection_limit import ConnectionLimit
 from edgead.web.event_feed import EventFeed
 from edgead.web.responses import error_response
-from edgead.web.seats import Seats
 
 BOUNDARY = "edgead-picture"
 _TICK_S = 0.25
@@ -34,7 +34,11 @@ class Endless:
     """
 
     def __init__(
-        self, chunks: Callable[[], AsyncIterator[bytes]], media: str, seats: Seats, goes_on: Callable[[], bool]
+        self,
+        chunks: Callable[[], AsyncIterator[bytes]],
+        media: str,
+        seats: ConnectionLimit,
+        goes_on: Callable[[], bool],
     ) -> None:
         self._chunks = chunks
         self._media = media

@@ -1,4 +1,4 @@
-"""A served station for each test, and the check that nothing of it is left."""
+"""A served stream for each test, and the check that nothing of it is left."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ pytest.importorskip("starlette", reason="the extra web is not installed")
 
 from edgead.web.address import Address
 from edgead.web.options import WebOptions
+from edgead.web.running_stream import RunningStream
 from edgead.web.server import WebServer
-from edgead.web.station import Station
 
-from .parts import Browser, MemoryStore, known_token, make_station, until
+from .parts import Browser, MemoryStore, known_token, make_stream, until
 
 _SHARED: list[WebServer] = []
 
 
 @pytest.fixture
-def station(tmp_path: Path) -> Station:
-    return make_station(tmp_path)
+def stream(tmp_path: Path) -> RunningStream:
+    return make_stream(tmp_path)
 
 
 @pytest.fixture
-def store(station: Station) -> MemoryStore:
-    assert isinstance(station.store, MemoryStore)
-    return station.store
+def store(stream: RunningStream) -> MemoryStore:
+    assert isinstance(stream.store, MemoryStore)
+    return stream.store
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     """One for the tests of a module that do not care about its start and end."""
     before, files = set(threading.enumerate()), n_files()
-    station = make_station(tmp_path_factory.mktemp("station"))
-    with WebServer(Address("127.0.0.1", 0), station, known_token(), WebOptions()) as server:
+    stream = make_stream(tmp_path_factory.mktemp("stream"))
+    with WebServer(Address("127.0.0.1", 0), stream, known_token(), WebOptions()) as server:
         _SHARED.append(server)
         yield server
         _SHARED.remove(server)
@@ -47,11 +47,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
 
 
 @pytest.fixture
-def browser(station: Station, server: WebServer) -> Browser:
-    """The shared server with this test's station, without sessions, counted requests or pictures of earlier ones."""
-    fresh = WebServer(Address("127.0.0.1", 0), station, known_token(), WebOptions())._make_desk()
+def browser(stream: RunningStream, server: WebServer) -> Browser:
+    """The shared server with this test's stream, without sessions, counted requests or pictures of earlier ones."""
+    fresh = WebServer(Address("127.0.0.1", 0), stream, known_token(), WebOptions())._make_desk()
     fresh.feed.open()
-    for name in ("station", "pictures", "feed", "auth"):
+    for name in ("stream", "pictures", "feed", "auth"):
         setattr(server._desk, name, getattr(fresh, name))
     return Browser(server.port)
 

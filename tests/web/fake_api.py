@@ -27,7 +27,7 @@ from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image
 
 TOKEN = "a-token-for-tests"
-STATIC = Path(edgead.__file__).parent / "stream" / "web" / "static"
+STATIC = Path(edgead.__file__).parent / "web" / "static"
 CSP = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 SCALE = HeatmapScale(1.2, 4.0, 9.0)
 SIZE = (480, 640)

@@ -1,4 +1,4 @@
-"""A station that needs no engine, and a browser of a few lines."""
+"""A stream that needs no engine, and a browser of a few lines."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
 from edgead.web.options import WebOptions
+from edgead.web.running_stream import CameraFacts, RunningStream, StreamFacts, ZoneFacts
 from edgead.web.server import WebServer
-from edgead.web.station import CameraFacts, Station, StreamFacts, ZoneFacts
 from edgead.web.token import TokenCheck, open_token
 
 from ..stream.fakes import GOOD, SCALE, THRESHOLD, plain
@@ -114,7 +114,7 @@ class MemoryStore:
         self.records[alert_id] = AlertRecord.stored({**record.as_json(), **seen})
         return True
 
-    def evidence(self, alert_id: str, kind: str) -> Path | None:
+    def media(self, alert_id: str, kind: str) -> Path | None:
         name = self.records[alert_id].pictures.get(kind)
         return None if name is None else self.folder / name
 
@@ -140,9 +140,9 @@ FACTS = StreamFacts(
 )  # fmt: skip
 
 
-def make_station(folder: Path, **changes: Any) -> Station:
+def make_stream(folder: Path, **changes: Any) -> RunningStream:
     monitor = Monitor({camera.name: [zone.name for zone in camera.zones] for camera in FACTS.cameras})
-    return Station(
+    return RunningStream(
         **{"monitor": monitor, "control": Control(), "store": MemoryStore(folder), "facts": FACTS, **changes}
     )
 
@@ -215,13 +215,13 @@ def _about_frame(value: int) -> tuple[str, float, Frame, float]:
     return LINE, now_s, Frame(plain(value), 77, now_s, "fake"), 7.7
 
 
-def carry_out(station: Station) -> list[ThresholdChanged]:
+def carry_out(stream: RunningStream) -> list[ThresholdChanged]:
     """Do what was asked of the stream, and tell the monitor, as the inference thread does; what it was told."""
     notices = []
-    for request in station.control.take_all():
+    for request in stream.control.take_all():
         if not isinstance(request, SetThreshold):
             continue
-        camera = station.facts.camera(request.camera)
+        camera = stream.facts.camera(request.camera)
         zone = None if camera is None else camera.zone(request.zone)
         assert zone is not None
         watch = ZoneWatch(zone.shape, (2, 2), zone.good_scores, zone.threshold, RuleOptions())
@@ -229,7 +229,7 @@ def carry_out(station: Station) -> list[ThresholdChanged]:
             value=request.value, false_alarm_rate=request.false_alarm_rate, record=request.record
         )
         notices.append(threshold_notice(request, change))
-        station.monitor.accept(notices[-1])
+        stream.monitor.accept(notices[-1])
     return notices
 
 
@@ -238,8 +238,8 @@ def known_token() -> TokenCheck:
 
 
 @contextmanager
-def serving(station: Station, options: WebOptions | None = None) -> Iterator[Browser]:
-    with WebServer(Address("127.0.0.1", 0), station, known_token(), options or WebOptions()) as server:
+def serving(stream: RunningStream, options: WebOptions | None = None) -> Iterator[Browser]:
+    with WebServer(Address("127.0.0.1", 0), stream, known_token(), options or WebOptions()) as server:
         yield Browser(server.port)
 
 

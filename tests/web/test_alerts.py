@@ -9,9 +9,9 @@ import pytest
 from edgead.stream.consumers.clip_file import FORMATS
 from edgead.stream.control import Acknowledge
 from edgead.web.event_feed import EventFeed
-from edgead.web.station import Station
+from edgead.web.running_stream import RunningStream
 
-from .parts import ALERT_ID, SIDE, Browser, MemoryStore, make_station, serving
+from .parts import ALERT_ID, SIDE, Browser, MemoryStore, make_stream, serving
 
 
 def test_alerts_come_in_pages(browser: Browser, store: MemoryStore) -> None:
@@ -90,33 +90,33 @@ def test_paths_lead_nowhere(browser: Browser, store: MemoryStore) -> None:
     ] in (b"400", b"404")
 
 
-def test_an_alert_is_acknowledged_once(station: Station, browser: Browser, store: MemoryStore) -> None:
+def test_an_alert_is_acknowledged_once(stream: RunningStream, browser: Browser, store: MemoryStore) -> None:
     """The store notes who and why, the state machine hears of it, and the second one learns who was first."""
     store.add(ALERT_ID)
     path = f"/api/v1/alerts/{ALERT_ID}/acknowledge"
     reply = browser.send("POST", path, {"note": " a scratch \u00fc\u2028 "})
     assert reply.status == 200
     assert (reply.json["acknowledged_by"], reply.json["note"]) == ("script", "a scratch \u00fc")
-    assert station.control.take_all() == [Acknowledge(ALERT_ID, "script")]
+    assert stream.control.take_all() == [Acknowledge(ALERT_ID, "script")]
     again = browser.send("POST", path, {})
     assert again.status == 409
     assert again.message.startswith("script has acknowledged the alert already")
     assert browser.send("POST", "/api/v1/alerts/unknown/acknowledge", {}).status == 404
     assert browser.send("POST", path, {"note": "x" * 501}).status == 422
     assert browser.send("POST", path, {"who": "somebody else"}).status == 422
-    assert station.control.take_all() == []
+    assert stream.control.take_all() == []
 
 
 def test_changes_are_told_newest_first(tmp_path: Path, no_trace: None) -> None:
     """Changed thresholds of the stored history and new ones, without the events between them."""
-    station = make_station(tmp_path)
-    store = station.store
+    stream = make_stream(tmp_path)
+    store = stream.store
     assert isinstance(store, MemoryStore)
     for number in range(3):
         values = {"who": "Ada", "from": float(number), "to": number + 1.0}
         store.happen("threshold_changed", zone="left", values=values, detail="text")
         store.happen("camera_lost")
-    with serving(station) as browser:
+    with serving(stream) as browser:
         changes = browser.get("/api/v1/changes").json
         assert [(change["from"], change["to"]) for change in changes] == [(2.0, 3.0), (1.0, 2.0), (0.0, 1.0)]
         assert {key: changes[0][key] for key in ("zone", "who", "detail")} == {

@@ -20,7 +20,7 @@ from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape
 from edgead.web.camera_answers import threshold_now
 from edgead.web.camera_models import ThresholdRequest
-from edgead.web.station import AlarmForecast, Station, ZoneFacts
+from edgead.web.running_stream import AlarmForecast, RunningStream, ZoneFacts
 
 from ..stream.fakes import BAD, THRESHOLD
 from .parts import (
@@ -33,7 +33,7 @@ from .parts import (
     Browser,
     carry_out,
     judged,
-    make_station,
+    make_stream,
     serving,
     tell,
     threshold_changed,
@@ -43,9 +43,9 @@ from .parts import (
 CAMERA = f"/api/v1/cameras/{LINE}"
 
 
-def test_info_and_page(station: Station, browser: Browser) -> None:
-    """The facts of the station, and the page without login."""
-    tell(station.monitor)
+def test_info_and_page(stream: RunningStream, browser: Browser) -> None:
+    """The facts of the stream, and the page without login."""
+    tell(stream.monitor)
     info = browser.get("/api/v1/info").json
     assert info["bundle"] == {"digest": "sha256:ab", "model": "usf", "classes": ["disc"]}
     assert info["engine"] == {"name": "onnxruntime-fp32", "device": "cpu", "ms": 7.5}
@@ -78,10 +78,10 @@ def test_before_the_first_frame(browser: Browser) -> None:
     assert browser.get("/api/v1/info").json["engine"]["ms"] is None
 
 
-def test_a_camera_as_it_is(station: Station, browser: Browser) -> None:
+def test_a_camera_as_it_is(stream: RunningStream, browser: Browser) -> None:
     """Counters come from the stream, scores and alerts from the last frame, polygons and rates from the set-up."""
-    tell(station.monitor, is_alert_open=True, is_anomalous=True)
-    station.monitor.accept(judged(value=BAD, alert=Alert(1, 0.0, 0, 0.5, 0, severity="major")))
+    tell(stream.monitor, is_alert_open=True, is_anomalous=True)
+    stream.monitor.accept(judged(value=BAD, alert=Alert(1, 0.0, 0, 0.5, 0, severity="major")))
     cameras = browser.get("/api/v1/cameras").json
     assert [camera["name"] for camera in cameras] == [LINE, SIDE]
     camera = browser.get(CAMERA).json
@@ -117,17 +117,17 @@ def test_the_most_urgent_verdict(tmp_path: Path, changes: dict[str, Any], fault:
     """Of several that apply, the one that somebody has to look at first."""
     from edgead.web.camera_answers import camera_answer
 
-    station = make_station(tmp_path)
-    station.monitor.accept(judged())
+    stream = make_stream(tmp_path)
+    stream.monitor.accept(judged())
     if fault is not None:
-        station.monitor.accept(unjudged(fault, value=3))
-    tell(station.monitor, **changes)
-    assert camera_answer(station, station.facts.cameras[0]).verdict == verdict
+        stream.monitor.accept(unjudged(fault, value=3))
+    tell(stream.monitor, **changes)
+    assert camera_answer(stream, stream.facts.cameras[0]).verdict == verdict
 
 
-def test_pictures(station: Station, browser: Browser) -> None:
+def test_pictures(stream: RunningStream, browser: Browser) -> None:
     """A JPEG of the newest frame, as wide as asked, with its index; with and without the heatmap."""
-    station.monitor.accept(judged(value=BAD, index=12, size=(120, 160)))
+    stream.monitor.accept(judged(value=BAD, index=12, size=(120, 160)))
     plain = browser.get(f"{CAMERA}/picture.jpg?width=80")
     assert plain.headers["content-type"] == "image/jpeg"
     assert plain.headers["x-frame"] == "12"
@@ -138,9 +138,9 @@ def test_pictures(station: Station, browser: Browser) -> None:
     assert browser.get(f"{CAMERA}/picture.jpg?width=80&heatmap=1").body != plain.body
 
 
-def test_bad_queries(station: Station, browser: Browser) -> None:
+def test_bad_queries(stream: RunningStream, browser: Browser) -> None:
     """What the models do not allow is refused with the name of the key and without what was given."""
-    station.monitor.accept(judged())
+    stream.monitor.accept(judged())
     bad = ("picture.jpg?width=63", "picture.jpg?width=1921", "picture.jpg?width=x", "picture.jpg?heatmap=perhaps",
            "picture.jpg?hidden=1", "scores?seconds=0", "scores?seconds=nan", "scores?seconds=1e9")  # fmt: skip
     for query in bad:
@@ -151,11 +151,11 @@ def test_bad_queries(station: Station, browser: Browser) -> None:
     assert browser.get(f"{CAMERA}/scores?zone=nowhere").status == 404
 
 
-def test_scores(station: Station, browser: Browser) -> None:
+def test_scores(stream: RunningStream, browser: Browser) -> None:
     """Points oldest first, with the alerts of that time."""
     for index in range(20):
         alert = Alert(1, 0.0, 0, 0.4, 0) if index >= 10 else None
-        station.monitor.accept(judged(value=BAD if index == 10 else 100, index=index, alert=alert))
+        stream.monitor.accept(judged(value=BAD if index == 10 else 100, index=index, alert=alert))
     scores = browser.get(f"{CAMERA}/scores?zone=picture&seconds=60").json
     assert (scores["zone"], scores["threshold"], len(scores["points"])) == ("picture", THRESHOLD, 20)
     ages = [age for age, _, _ in scores["points"]]
@@ -167,11 +167,11 @@ def test_scores(station: Station, browser: Browser) -> None:
     assert browser.get(f"{CAMERA}/scores?zone={LEFT}").json["alerts"] == []
 
 
-def test_scores_that_are_no_numbers(station: Station, browser: Browser) -> None:
+def test_scores_that_are_no_numbers(stream: RunningStream, browser: Browser) -> None:
     """JSON has no infinity: an engine's odd score becomes null and does not break the page."""
     odd = judged()
     object.__setattr__(odd.zones[0], "score", float("inf"))
-    station.monitor.accept(odd)
+    stream.monitor.accept(odd)
     reply = browser.get(CAMERA)
     assert reply.status == 200
     assert reply.json["zones"][0]["score"] is None
@@ -185,13 +185,13 @@ def test_unknown_cameras(browser: Browser) -> None:
         assert name.encode() not in reply.body
 
 
-def test_thresholds_are_asked_for(station: Station, browser: Browser) -> None:
+def test_thresholds_are_asked_for(stream: RunningStream, browser: Browser) -> None:
     """The answer is what the zone's own watch will do, and the stream is asked to do it in that person's name."""
     path = f"{CAMERA}/zones/{LEFT}/threshold"
     for body in ({"value": 0.15}, {"false_alarm_rate": 0.05}):
         reply = browser.send("PUT", path, body)
         assert reply.status == 200
-        (request,) = station.control.take_all()
+        (request,) = stream.control.take_all()
         value, rate = body.get("value"), body.get("false_alarm_rate")
         assert request == SetThreshold(LINE, LEFT, value, rate, "script")
         watch = ZoneWatch(ZoneShape(), (2, 2), GOOD_SCORES, STARTED_WITH, RuleOptions())
@@ -203,11 +203,11 @@ def test_thresholds_are_asked_for(station: Station, browser: Browser) -> None:
         assert ("certify" in answer["text"]) == (rate is not None)
 
 
-def test_a_changed_threshold_is_told(station: Station, browser: Browser) -> None:
+def test_a_changed_threshold_is_told(stream: RunningStream, browser: Browser) -> None:
     """After the change the zone has the new threshold and the rate that was asked for, before any frame."""
-    station.monitor.accept(judged())
+    stream.monitor.accept(judged())
     to = browser.send("PUT", f"{CAMERA}/zones/picture/threshold", {"false_alarm_rate": 0.05}).json["to"]
-    station.monitor.accept(threshold_changed(THRESHOLD, to, rate=0.05))
+    stream.monitor.accept(threshold_changed(THRESHOLD, to, rate=0.05))
     zone = browser.get(CAMERA).json["zones"][0]
     assert zone["threshold"] == to
     assert zone["rate"]["certified"]
@@ -221,19 +221,19 @@ def test_a_changed_threshold_is_told(station: Station, browser: Browser) -> None
      ({"false_alarm_rate": 1e-300}, "nothing could alarm")],
 )  # fmt: skip
 def test_a_threshold_that_cannot_be_meant_is_refused(
-    station: Station, browser: Browser, body: dict[str, float], said: str
+    stream: RunningStream, browser: Browser, body: dict[str, float], said: str
 ) -> None:
     """The answer gives the range, its ends are granted, and the stream hears nothing of the rest."""
     path = f"{CAMERA}/zones/picture/threshold"
     reply = browser.send("PUT", path, body)
-    assert (reply.status, station.control.take_all()) == (422, [])
+    assert (reply.status, stream.control.take_all()) == (422, [])
     assert said in reply.message
     assert "It may be 0 (the smallest score of the good images) to 4.145 (" in reply.message
     for end in (0, 4.145):
         assert browser.send("PUT", path, {"value": end}).status == 200
 
 
-def test_an_unusual_threshold_is_granted_loudly(station: Station, browser: Browser) -> None:
+def test_an_unusual_threshold_is_granted_loudly(stream: RunningStream, browser: Browser) -> None:
     """The answer and the event say what it does; after it everything can be asked, and it can be taken back."""
     path = f"{CAMERA}/zones/picture/threshold"
     for body, said in (
@@ -243,24 +243,24 @@ def test_an_unusual_threshold_is_granted_loudly(station: Station, browser: Brows
     ):
         answer = browser.send("PUT", path, body).json
         assert said in answer["text"]
-        (notice_of_it,) = carry_out(station)
+        (notice_of_it,) = carry_out(stream)
         assert said in sentence(notice_of_it)
         for address in (CAMERA, "/api/v1/cameras", f"{CAMERA}/scores", "/metrics"):
             assert browser.get(address).status == 200, (body, address)
         assert browser.get(CAMERA).json["zones"][0]["threshold"] == answer["to"]
     assert browser.send("PUT", path, {"value": THRESHOLD}).json["to"] == THRESHOLD
-    assert "Careful" not in sentence(carry_out(station)[0])
+    assert "Careful" not in sentence(carry_out(stream)[0])
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, 0.5])
 def test_a_share_that_makes_no_threshold(tmp_path: Path, rate: float) -> None:
     """A value above or below all good scores, and a guess where there are too few, are told without an error."""
-    station = make_station(tmp_path)
-    facts = station.facts.cameras[0]
+    stream = make_stream(tmp_path)
+    facts = stream.facts.cameras[0]
     few = ZoneFacts(ZoneShape("picture"), STARTED_WITH, (0.1, 0.2))
-    station.monitor.accept(threshold_changed(THRESHOLD, -5.0, rate=rate))
+    stream.monitor.accept(threshold_changed(THRESHOLD, -5.0, rate=rate))
     for zone in (facts.zones[0], few):
-        assert threshold_now(station, LINE, zone).value == -5.0
+        assert threshold_now(stream, LINE, zone).value == -5.0
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_the_schema_knows_good_thresholds() -> None:
         assert Draft202012Validator(ThresholdRequest.model_json_schema()).is_valid(body)
 
 
-def test_bad_bodies(station: Station, browser: Browser) -> None:
+def test_bad_bodies(stream: RunningStream, browser: Browser) -> None:
     """No JSON, infinite numbers and other kinds of bodies are refused before the stream hears of them."""
     path = f"{CAMERA}/zones/picture/threshold"
     for content in (b"", b"{", b'{"value": NaN}', b'{"value": 1e999}', b"\xff\xfe", b"[" * 50_000):
@@ -291,7 +291,7 @@ def test_bad_bodies(station: Station, browser: Browser) -> None:
     assert browser.ask("PUT", path, headers=headers, body=b'{"value": 1}').status == 415
     assert browser.send("PUT", f"{CAMERA}/zones/nowhere/threshold", {"value": 1}).status == 404
     assert browser.send("PUT", path, {"alarms_per_hour": 1}).status == 409
-    assert station.control.take_all() == []
+    assert stream.control.take_all() == []
 
 
 def test_alarms_per_hour(tmp_path: Path, no_trace: None) -> None:
@@ -303,12 +303,12 @@ def test_alarms_per_hour(tmp_path: Path, no_trace: None) -> None:
             raise DataError("99 good images do not tell.", hint="Watch longer.")
         return wanted, f"{camera}/{zone}: {per_hour:g} an hour"
 
-    station = make_station(
+    stream = make_stream(
         tmp_path,
         alarms_per_hour=lambda camera, zone, threshold: AlarmForecast(2.5, (1.0, 4.0), True, "At most 2.5 an hour."),
         promise=promise,
     )
-    with serving(station) as browser:
+    with serving(stream) as browser:
         zone = browser.get(CAMERA).json["zones"][0]
         assert zone["alarms_per_hour"] == {
             "per_hour": 2.5, "interval": [1.0, 4.0], "certified": True, "text": "At most 2.5 an hour.",
@@ -320,7 +320,7 @@ def test_alarms_per_hour(tmp_path: Path, no_trace: None) -> None:
             "line/picture: 2 an hour",
             [0.17, 0.2],
         )
-        (request,) = station.control.take_all()
+        (request,) = stream.control.take_all()
         assert request == SetThreshold(
             LINE, "picture", None, None, "script", record=wanted, why="line/picture: 2 an hour", alarms_per_hour=2.0
         )  # fmt: skip
@@ -331,8 +331,8 @@ def test_alarms_per_hour(tmp_path: Path, no_trace: None) -> None:
         assert browser.send("PUT", path, {"value": 0.1}).json["text"].endswith("At most 2.5 an hour.")
 
 
-def test_a_full_mailbox(station: Station, browser: Browser) -> None:
+def test_a_full_mailbox(stream: RunningStream, browser: Browser) -> None:
     """A stream that takes no requests any more is not flooded: 503."""
-    while station.control.put(SetThreshold(LINE, "picture", 1.0, None, "flood")):
+    while stream.control.put(SetThreshold(LINE, "picture", 1.0, None, "flood")):
         pass
     assert browser.send("PUT", f"{CAMERA}/zones/picture/threshold", {"value": 1}).status == 503

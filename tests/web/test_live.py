@@ -14,8 +14,8 @@ import numpy as np
 
 from edgead.web.address import Address
 from edgead.web.options import AuthOptions, WebOptions
+from edgead.web.running_stream import RunningStream
 from edgead.web.server import WebServer
-from edgead.web.station import Station
 
 from .parts import ALERT_ID, LINE, Browser, MemoryStore, judged, known_token, serving, until
 
@@ -24,14 +24,14 @@ EVENTS = "/api/v1/events"
 
 
 @contextmanager
-def frames(station: Station, pause_s: float = 0.02) -> Iterator[None]:
+def frames(stream: RunningStream, pause_s: float = 0.02) -> Iterator[None]:
     """A camera that gives frames all the time."""
     stop = threading.Event()
 
     def run() -> None:
         index = 0
         while not stop.wait(pause_s):
-            station.monitor.accept(judged(index=index))
+            stream.monitor.accept(judged(index=index))
             index += 1
 
     thread = threading.Thread(target=run)
@@ -66,9 +66,9 @@ def message(response: HTTPResponse) -> dict[str, str]:
     return fields
 
 
-def test_pictures_go_on(station: Station, browser: Browser) -> None:
+def test_pictures_go_on(stream: RunningStream, browser: Browser) -> None:
     """New pictures come at most ten times a second, each whole, and always newer ones."""
-    with frames(station), browser.open("GET", LIVE, headers=browser.bearer) as response:
+    with frames(stream), browser.open("GET", LIVE, headers=browser.bearer) as response:
         assert response.getheader("content-type") == "multipart/x-mixed-replace; boundary=edgead-picture"
         start_s, seen = time.monotonic(), []
         while time.monotonic() - start_s < 1.0:
@@ -80,9 +80,9 @@ def test_pictures_go_on(station: Station, browser: Browser) -> None:
     assert seen == sorted(set(seen))
 
 
-def test_nothing_is_drawn_for_nobody(station: Station, no_trace: None) -> None:
+def test_nothing_is_drawn_for_nobody(stream: RunningStream, no_trace: None) -> None:
     """Without viewers no picture is drawn; several viewers of the same one share the work."""
-    with WebServer(Address("127.0.0.1", 0), station, known_token(), WebOptions()) as server, frames(station):
+    with WebServer(Address("127.0.0.1", 0), stream, known_token(), WebOptions()) as server, frames(stream):
         browser = Browser(server.port)
         time.sleep(0.3)
         assert server.pictures.n_drawn == 0
@@ -97,9 +97,9 @@ def test_nothing_is_drawn_for_nobody(station: Station, no_trace: None) -> None:
         assert until(lambda: server._desk.viewers.taken == 0)
 
 
-def test_viewers_are_limited(station: Station, no_trace: None) -> None:
+def test_viewers_are_limited(stream: RunningStream, no_trace: None) -> None:
     """Beyond the limit the answer is 503; who leaves makes room."""
-    with serving(station, WebOptions(max_viewers=2, max_listeners=1)) as browser, frames(station), ExitStack() as stack:
+    with serving(stream, WebOptions(max_viewers=2, max_listeners=1)) as browser, frames(stream), ExitStack() as stack:
         first = stack.enter_context(browser.open("GET", LIVE, headers=browser.bearer))
         with browser.open("GET", LIVE, headers=browser.bearer) as second:
             part(first), part(second)
@@ -116,9 +116,9 @@ def viewer_fits(browser: Browser) -> bool:
         return response.status == 200
 
 
-def test_a_viewer_who_takes_nothing_is_cut_off(station: Station, no_trace: None) -> None:
+def test_a_viewer_who_takes_nothing_is_cut_off(stream: RunningStream, no_trace: None) -> None:
     """A client that stopped reading does not hold its place, and the others go on."""
-    with WebServer(Address("127.0.0.1", 0), station, known_token(), WebOptions(patience_s=0.3)) as server:
+    with WebServer(Address("127.0.0.1", 0), stream, known_token(), WebOptions(patience_s=0.3)) as server:
         browser = Browser(server.port)
         with socket.socket() as stuck:
             big = [judged(size=(540, 1920)) for _ in range(2)]
@@ -134,19 +134,19 @@ def test_a_viewer_who_takes_nothing_is_cut_off(station: Station, no_trace: None)
 
             def flooded() -> bool:
                 big.reverse()
-                station.monitor.accept(big[0])
+                stream.monitor.accept(big[0])
                 time.sleep(0.1)
                 return server._desk.viewers.taken == 0
 
             assert until(flooded, 20)
-            with frames(station), browser.open("GET", LIVE, headers=browser.bearer) as response:
+            with frames(stream), browser.open("GET", LIVE, headers=browser.bearer) as response:
                 part(response)
 
 
-def test_the_end_of_the_login_ends_the_pictures(station: Station, no_trace: None) -> None:
+def test_the_end_of_the_login_ends_the_pictures(stream: RunningStream, no_trace: None) -> None:
     """Who logs out or whose session is over sees nothing more."""
     options = WebOptions(auth=AuthOptions(session_s=1.0))
-    with serving(station, options) as browser, frames(station):
+    with serving(stream, options) as browser, frames(stream):
         cookie = {"Cookie": browser.log_in().headers["set-cookie"].partition(";")[0]}
         with browser.open("GET", LIVE, headers=cookie) as response:
             start_s = time.monotonic()
@@ -184,9 +184,9 @@ def test_a_listener_that_comes_back_misses_nothing(browser: Browser, store: Memo
             assert response.status == 200
 
 
-def test_the_server_ends_with_viewers(station: Station, no_trace: None) -> None:
+def test_the_server_ends_with_viewers(stream: RunningStream, no_trace: None) -> None:
     """At the end open pictures and events are closed at once, also for those who take nothing."""
-    with serving(station) as browser, frames(station), ExitStack() as stack:
+    with serving(stream) as browser, frames(stream), ExitStack() as stack:
         answers = [
             stack.enter_context(browser.open("GET", path, headers=browser.bearer))
             for path in (LIVE, LIVE, EVENTS, EVENTS)

@@ -15,12 +15,12 @@ from edgead.web.errors import Refusal
 from edgead.web.options import AuthOptions, WebOptions
 from edgead.web.rate_limit import RateLimit
 from edgead.web.routes import ENDPOINTS
+from edgead.web.running_stream import RunningStream
 from edgead.web.sessions import Sessions
-from edgead.web.station import Station
 from edgead.web.token import TOKEN_FILE, open_token
 
 from ..stream.fakes import ManualClock
-from .parts import ALERT_ID, LINE, TOKEN, Browser, MemoryStore, judged, known_token, make_station, serving, tell
+from .parts import ALERT_ID, LINE, TOKEN, Browser, MemoryStore, judged, known_token, make_stream, serving, tell
 
 
 def cookie_of(browser: Browser) -> dict[str, str]:
@@ -62,10 +62,10 @@ STRANGERS: list[dict[str, str]] = [
 ]
 
 
-def test_strangers_get_no_data(station: Station, browser: Browser, store: MemoryStore) -> None:
+def test_strangers_get_no_data(stream: RunningStream, browser: Browser, store: MemoryStore) -> None:
     """Without the token every endpoint that has data answers 401, whatever it is asked with."""
-    tell(station.monitor)
-    station.monitor.accept(judged())
+    tell(stream.monitor)
+    stream.monitor.accept(judged())
     store.add(ALERT_ID)
     closed = [endpoint for endpoint in ENDPOINTS if endpoint.access == "login"]
     opened = {f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS if endpoint not in closed}
@@ -79,10 +79,10 @@ def test_strangers_get_no_data(station: Station, browser: Browser, store: Memory
             assert reply.headers["www-authenticate"] == "Bearer"
 
 
-def test_wrong_tokens_are_counted(station: Station, no_trace: None) -> None:
+def test_wrong_tokens_are_counted(stream: RunningStream, no_trace: None) -> None:
     """After a few wrong ones even the right one has to wait, by login and by header; who is in stays in."""
     options = WebOptions(auth=AuthOptions(login_attempts=3))
-    with serving(station, options) as browser:
+    with serving(stream, options) as browser:
         cookie = cookie_of(browser)
         assert [browser.log_in(f"wrong {number}").status for number in range(4)] == [401, 401, 401, 429]
         reply = browser.log_in()
@@ -92,18 +92,18 @@ def test_wrong_tokens_are_counted(station: Station, no_trace: None) -> None:
         assert browser.ask("GET", "/api/v1/info", headers=cookie).status == 200
 
 
-def test_a_script_with_an_old_token_locks_out_nobody(station: Station, no_trace: None) -> None:
+def test_a_script_with_an_old_token_locks_out_nobody(stream: RunningStream, no_trace: None) -> None:
     """The same wrong token counts once, however often and from wherever it comes."""
-    with serving(station, WebOptions(auth=AuthOptions(login_attempts=3))) as browser:
+    with serving(stream, WebOptions(auth=AuthOptions(login_attempts=3))) as browser:
         old = {"Authorization": "Bearer a token of last year"}
         assert [browser.ask("GET", "/api/v1/info", headers=old).status for _ in range(8)] == [401] * 8
         assert browser.log_in().status == 204
         assert browser.ask("GET", "/api/v1/info", headers=old).status == 401
 
 
-def test_two_streams_on_one_machine(station: Station, tmp_path: Path, no_trace: None) -> None:
+def test_two_streams_on_one_machine(stream: RunningStream, tmp_path: Path, no_trace: None) -> None:
     """A browser sends cookies to every port of a host: a login at one stream does not end that at another."""
-    with serving(station) as one, serving(make_station(tmp_path / "other")) as other:
+    with serving(stream) as one, serving(make_stream(tmp_path / "other")) as other:
         jar = "; ".join([cookie_of(one)["Cookie"], cookie_of(other)["Cookie"]])
         for browser in (one, other):
             assert browser.ask("GET", "/api/v1/session", headers={"Cookie": jar}).status == 200
@@ -127,10 +127,10 @@ def test_wrong_tokens_from_everywhere_are_counted() -> None:
     assert attempt("192.0.2.1", TOKEN) is True
 
 
-def test_requests_are_limited(station: Station, no_trace: None) -> None:
+def test_requests_are_limited(stream: RunningStream, no_trace: None) -> None:
     """Too many requests of one address get 429 with the time to wait, the page included."""
     options = WebOptions(auth=AuthOptions(requests_per_s=1.0, request_burst=5))
-    with serving(station, options) as browser:
+    with serving(stream, options) as browser:
         statuses = [browser.ask("GET", "/healthz").status for _ in range(7)]
         assert statuses == [200] * 5 + [429] * 2
         reply = browser.ask("GET", "/")
@@ -176,9 +176,9 @@ def test_foreign_hosts_are_refused(browser: Browser) -> None:
         assert browser.ask("GET", "/api/v1/session", headers={**browser.bearer, "Host": host}).status == 400, host
 
 
-def test_own_hosts_are_allowed(station: Station, no_trace: None) -> None:
+def test_own_hosts_are_allowed(stream: RunningStream, no_trace: None) -> None:
     """Names of this machine, and those of the configuration, are."""
-    with serving(station, WebOptions(auth=AuthOptions(hosts=("Line.Example",)))) as browser:
+    with serving(stream, WebOptions(auth=AuthOptions(hosts=("Line.Example",)))) as browser:
         for host in ("localhost", f"localhost:{browser.port}", "[::1]:80", "LOCALHOST", "line.example:443"):
             assert browser.ask("GET", "/healthz", headers={"Host": host}).status == 200, host
 

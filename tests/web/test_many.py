@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgead.web.options import AuthOptions, WebOptions
-from edgead.web.station import Station
+from edgead.web.running_stream import RunningStream
 
 from .parts import Browser, serving
 
@@ -14,18 +14,18 @@ def cookie_of(browser: Browser, name: str) -> dict[str, str]:
     return {"Cookie": browser.log_in(name=name).headers["set-cookie"].partition(";")[0]}
 
 
-def test_a_login_has_requests_of_its_own(station: Station, no_trace: None) -> None:
+def test_a_login_has_requests_of_its_own(stream: RunningStream, no_trace: None) -> None:
     """What somebody else at the same address asks for, logged in or not, does not count for me; what I ask for does."""
-    with serving(station, FEW) as browser:
+    with serving(stream, FEW) as browser:
         ada, bea = cookie_of(browser, "Ada"), cookie_of(browser, "Bea")
         assert [browser.ask("GET", "/api/v1/session", headers=ada).status for _ in range(8)] == [200] * 6 + [429] * 2
         assert [browser.ask("GET", "/healthz").status for _ in range(4)] == [200] * 2 + [429] * 2
         assert [browser.ask("GET", "/api/v1/session", headers=bea).status for _ in range(7)] == [200] * 6 + [429]
 
 
-def test_an_invented_login_has_none(station: Station, no_trace: None) -> None:
+def test_an_invented_login_has_none(stream: RunningStream, no_trace: None) -> None:
     """Cookies that nobody was given do not lead around the limit of an address, nor does one that was given back."""
-    with serving(station, FEW) as browser:
+    with serving(stream, FEW) as browser:
         ada = cookie_of(browser, "Ada")
         assert browser.ask("DELETE", "/api/v1/session", headers={**ada, "X-Edgead": "1"}).status == 204
         guesses = [{"Cookie": f"edgead_session_{browser.port}=guess{number}"} for number in range(3)]
@@ -33,9 +33,9 @@ def test_an_invented_login_has_none(station: Station, no_trace: None) -> None:
         assert statuses == [401] * 3 + [429]
 
 
-def test_metrics_by_another_name_need_the_token(station: Station, no_trace: None) -> None:
+def test_metrics_by_another_name_need_the_token(stream: RunningStream, no_trace: None) -> None:
     """A page from elsewhere that lets its own name lead to this machine is no local reader."""
-    with serving(station, WebOptions(auth=AuthOptions(hosts=("line.example",)))) as browser:
+    with serving(stream, WebOptions(auth=AuthOptions(hosts=("line.example",)))) as browser:
         own = {"Host": f"localhost:{browser.port}"}
         other = {"Host": f"line.example:{browser.port}"}
         assert browser.ask("GET", "/metrics", headers=own).status == 200

@@ -20,7 +20,7 @@ from edgead.stream.alerts import Alert
 from edgead.web.openapi import openapi_document
 from edgead.web.options import AuthOptions, WebOptions
 from edgead.web.routes import ENDPOINTS
-from edgead.web.station import AlarmForecast, Station
+from edgead.web.running_stream import AlarmForecast, RunningStream
 
 from ..stream.fakes import BAD
 from .parts import (
@@ -32,7 +32,7 @@ from .parts import (
     MemoryStore,
     carry_out,
     judged,
-    make_station,
+    make_stream,
     serving,
     tell,
 )
@@ -60,9 +60,9 @@ ODD = st.text(max_size=40) | st.sampled_from(["", "..", "%00", "nan", "-1", "1e9
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Station, Browser]]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningStream, Browser]]:
     """A server that everything can be asked of."""
-    folder: Path = tmp_path_factory.mktemp("station")
+    folder: Path = tmp_path_factory.mktemp("stream")
     pace = Pace(25.0, 3)
 
     def forecast(camera: str, zone: str, threshold: ThresholdRecord) -> AlarmForecast:
@@ -73,21 +73,21 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Station, 
         promised = promise_from_images(GOOD_SCORES, per_hour, pace)
         return promised.threshold, promised.sentence
 
-    station = make_station(folder, alarms_per_hour=forecast, promise=promise)
-    tell(station.monitor)
+    stream = make_stream(folder, alarms_per_hour=forecast, promise=promise)
+    tell(stream.monitor)
     for camera in (LINE, SIDE):
-        station.monitor.accept(judged(camera, value=BAD, alert=Alert(1, 0.0, 0, 0.4, 0)))
-    store = station.store
+        stream.monitor.accept(judged(camera, value=BAD, alert=Alert(1, 0.0, 0, 0.4, 0)))
+    store = stream.store
     assert isinstance(store, MemoryStore)
     store.add(ALERT_ID, pictures={"snapshot": "picture.jpg", "clip": "clip.webm"})
     (folder / "picture.jpg").write_bytes(b"picture")
     (folder / "clip.webm").write_bytes(b"clip")
     store.happen("threshold_changed", values={"who": "Ada", "from": 1.0, "to": 2.0})
-    with serving(station, UNLIMITED) as browser:
-        yield station, browser
+    with serving(stream, UNLIMITED) as browser:
+        yield stream, browser
 
 
-def test_the_document_is_valid(filled: tuple[Station, Browser]) -> None:
+def test_the_document_is_valid(filled: tuple[RunningStream, Browser]) -> None:
     """It is OpenAPI 3.1, has every endpoint and names each operation once; the server gives the same one."""
     validate(DOCUMENT)
     assert len(OPERATIONS) == len(ENDPOINTS) >= 20
@@ -129,7 +129,7 @@ def ask(browser: Browser, method: str, path: str, operation: dict[str, Any], hea
         return response.status
 
 
-def test_every_endpoint_answers_as_documented(filled: tuple[Station, Browser]) -> None:
+def test_every_endpoint_answers_as_documented(filled: tuple[RunningStream, Browser]) -> None:
     """A good request to each gets its good status, with a body of the documented shape."""
     bodies = {
         "post_session": {"token": "wrong", "name": "Ada"}, "post_alerts_alert_acknowledge": {"note": "seen"},
@@ -201,12 +201,12 @@ def requests(
     return one()
 
 
-def fuzz(filled: tuple[Station, Browser], request: tuple[str, str, dict[str, Any], dict[str, str], Any]) -> None:
+def fuzz(filled: tuple[RunningStream, Browser], request: tuple[str, str, dict[str, Any], dict[str, str], Any]) -> None:
     method, address, operation, headers, body = request
-    station, browser = filled
+    stream, browser = filled
     status = ask(browser, method, address, operation, {**browser.bearer, **headers}, body)
     assert status < 500 or status == 503
-    if carry_out(station):
+    if carry_out(stream):
         # whatever was granted, everything can still be asked
         for after in (f"/api/v1/cameras/{LINE}", "/api/v1/cameras", f"/api/v1/cameras/{SIDE}/scores", "/metrics"):
             assert browser.get(after).status == 200, (after, body)
@@ -218,7 +218,7 @@ def fuzz(filled: tuple[Station, Browser], request: tuple[str, str, dict[str, Any
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation[2]["operationId"])
 @given(data=st.data())
 @settings(max_examples=20)
-def test_almost_good_requests(filled: tuple[Station, Browser], operation: Operation, data: st.DataObject) -> None:
+def test_almost_good_requests(filled: tuple[RunningStream, Browser], operation: Operation, data: st.DataObject) -> None:
     """No request makes the server fail or hang, the answer is always a documented one, and strangers get no data."""
     fuzz(filled, data.draw(requests([operation])))
 
@@ -226,7 +226,7 @@ def test_almost_good_requests(filled: tuple[Station, Browser], operation: Operat
 @given(st.sampled_from([LINE, SIDE]), st.sampled_from(["value", "false_alarm_rate", "alarms_per_hour"]), NUMBERS)
 @settings(max_examples=100)
 def test_any_threshold_is_refused_or_can_be_lived_with(
-    filled: tuple[Station, Browser], camera: str, way: str, number: float
+    filled: tuple[RunningStream, Browser], camera: str, way: str, number: float
 ) -> None:
     """Whatever number is sent, the stream goes on answering; almost good requests seldom get as far as a change."""
     (operation,) = (one for one in OPERATIONS if one[2]["operationId"] == "put_cameras_camera_zones_zone_threshold")
@@ -238,7 +238,7 @@ def test_any_threshold_is_refused_or_can_be_lived_with(
 @given(requests(OPERATIONS))
 @settings(max_examples=5000, derandomize=False)
 def test_very_many_almost_good_requests(
-    filled: tuple[Station, Browser], request_: tuple[str, str, dict[str, Any], dict[str, str], Any]
+    filled: tuple[RunningStream, Browser], request_: tuple[str, str, dict[str, Any], dict[str, str], Any]
 ) -> None:
     """The same, for long."""
     fuzz(filled, request_)

@@ -313,7 +313,7 @@ def test_a_lost_connection_is_said_and_comes_back(open_page: Any, device: FakeDe
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["server", "phone"])
 def test_every_view_is_accessible_and_fits(
     open_page: Any, device: FakeDevice, size: dict[str, int], scheme: str
 ) -> None:

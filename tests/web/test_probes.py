@@ -12,10 +12,10 @@ from edgead.stream.alerts import Alert
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.web.health import alive, ready
 from edgead.web.metrics import Exposition, metrics_text
-from edgead.web.station import Station
+from edgead.web.running_stream import RunningStream
 
 from ..stream.fakes import BAD, ManualClock
-from .parts import FACTS, LINE, SIDE, Browser, Health, MemoryStore, fault_began, judged, make_station, tell, unjudged
+from .parts import FACTS, LINE, SIDE, Browser, Health, MemoryStore, fault_began, judged, make_stream, tell, unjudged
 
 parser = pytest.importorskip("prometheus_client.parser")
 
@@ -29,13 +29,13 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_probes_need_no_login_and_tell_nothing(station: Station, browser: Browser) -> None:
+def test_probes_need_no_login_and_tell_nothing(stream: RunningStream, browser: Browser) -> None:
     """One word each; no camera's name."""
     assert (browser.ask("GET", "/healthz").status, browser.ask("GET", "/healthz").body) == (200, b"ok\n")
     assert (browser.ask("GET", "/readyz").status, browser.ask("GET", "/readyz").body) == (503, b"waiting\n")
-    tell(station.monitor)
+    tell(stream.monitor)
     for camera in (LINE, SIDE):
-        station.monitor.accept(judged(camera))
+        stream.monitor.accept(judged(camera))
     assert (browser.ask("GET", "/readyz").status, browser.ask("GET", "/readyz").body) == (200, b"ready\n")
     assert browser.ask("GET", "/metrics").status == 200
     for header in ("Forwarded", "X-Forwarded-For"):
@@ -47,12 +47,12 @@ def test_ready_when_everything_is_watched(tmp_path: Path) -> None:
     """Each thing that is not as it should be has its word, and silence of the stream comes first."""
     clock = ManualClock()
     monitor = Monitor({camera.name: ["picture"] for camera in FACTS.cameras}, clock=clock)
-    station = make_station(tmp_path, monitor=monitor)
-    store = station.store
+    stream = make_stream(tmp_path, monitor=monitor)
+    store = stream.store
     assert isinstance(store, MemoryStore)
 
     def word() -> str:
-        return ready(station, 10.0)
+        return ready(stream, 10.0)
 
     assert word() == "waiting"
     tell(monitor)
@@ -86,17 +86,17 @@ def test_ready_when_everything_is_watched(tmp_path: Path) -> None:
     monitor.accept(judged(LINE))
     monitor.accept(judged(SIDE))
     assert word() == "ready"
-    assert alive(station) == "ok"
+    assert alive(stream) == "ok"
     clock.now_s += 10.1
-    assert alive(station) == word() == "stalled"
+    assert alive(stream) == word() == "stalled"
 
 
-def test_metrics_are_what_was_measured(station: Station, browser: Browser) -> None:
+def test_metrics_are_what_was_measured(stream: RunningStream, browser: Browser) -> None:
     """Every promised family is there, with the numbers of the stream, as Prometheus' own parser reads them."""
-    tell(station.monitor)
+    tell(stream.monitor)
     for value in (100, 100, BAD):
-        station.monitor.accept(judged(value=value, alert=Alert(2, 0.0, 0, 0.4, 0)))
-    station.monitor.accept(fault_began("too bright", value=255, fault="over-exposed"))
+        stream.monitor.accept(judged(value=value, alert=Alert(2, 0.0, 0, 0.4, 0)))
+    stream.monitor.accept(fault_began("too bright", value=255, fault="over-exposed"))
     reply = browser.get("/metrics")
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = samples(reply.body.decode())
@@ -120,7 +120,7 @@ def test_metrics_are_what_was_measured(station: Station, browser: Browser) -> No
 
 def test_metrics_before_anything(tmp_path: Path) -> None:
     """A stream that has only just started has metrics too: what is unknown is left out."""
-    found = samples(metrics_text(make_station(tmp_path)))
+    found = samples(metrics_text(make_stream(tmp_path)))
     assert found[("edgead_camera_up", LINE)] == 0
     assert ("edgead_engine_seconds",) not in found
     assert found[("edgead_end_to_end_seconds_count", LINE)] == 0

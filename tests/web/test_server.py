@@ -19,8 +19,8 @@ import pytest
 from edgead.errors import ConfigError
 from edgead.web.address import Address, parse_address
 from edgead.web.options import WebOptions
+from edgead.web.running_stream import RunningStream
 from edgead.web.server import WebServer
-from edgead.web.station import Station
 
 from .parts import LINE, TOKEN, Browser, known_token, serving, until
 
@@ -50,46 +50,46 @@ def test_bad_addresses(text: str) -> None:
         parse_address(text)
 
 
-def test_a_taken_port_is_named(station: Station, browser: Browser) -> None:
+def test_a_taken_port_is_named(stream: RunningStream, browser: Browser) -> None:
     """A port in use, or an address of another machine, is an error that says so, and nothing is left behind."""
     for address in (Address("127.0.0.1", browser.port), Address("192.0.2.1", 0)):
         with pytest.raises(ConfigError, match="cannot listen on") as raised:
-            WebServer(address, station, known_token(), WebOptions()).__enter__()
+            WebServer(address, stream, known_token(), WebOptions()).__enter__()
         assert str(address) in raised.value.message
         assert "--web" in raised.value.hint
 
 
-def test_the_server_can_be_started_again(station: Station, no_trace: None) -> None:
+def test_the_server_can_be_started_again(stream: RunningStream, no_trace: None) -> None:
     """After its end the same port is free at once."""
-    with WebServer(Address("127.0.0.1", 0), station, known_token(), WebOptions()) as server:
+    with WebServer(Address("127.0.0.1", 0), stream, known_token(), WebOptions()) as server:
         port = server.port
         assert server.url == f"http://127.0.0.1:{port}"
         assert server.warning is None
-    with WebServer(Address("127.0.0.1", port), station, known_token(), WebOptions()) as server:
+    with WebServer(Address("127.0.0.1", port), stream, known_token(), WebOptions()) as server:
         assert Browser(server.port).ask("GET", "/healthz").status == 200
 
 
-def test_plain_http_on_the_network_is_warned_of(station: Station, tmp_path: Path) -> None:
+def test_plain_http_on_the_network_is_warned_of(stream: RunningStream, tmp_path: Path) -> None:
     """Without TLS, an address that others reach comes with a warning."""
     options = WebOptions(certificate=tmp_path / "c.pem", key=tmp_path / "k.pem")
-    warning = WebServer(Address("0.0.0.0", 0), station, known_token(), WebOptions()).warning
+    warning = WebServer(Address("0.0.0.0", 0), stream, known_token(), WebOptions()).warning
     assert warning is not None
     assert "plain HTTP" in warning
-    assert WebServer(Address("0.0.0.0", 0), station, known_token(), options).warning is None
-    assert WebServer(Address("localhost", 0), station, known_token(), WebOptions()).warning is None
+    assert WebServer(Address("0.0.0.0", 0), stream, known_token(), options).warning is None
+    assert WebServer(Address("localhost", 0), stream, known_token(), WebOptions()).warning is None
 
 
-def test_a_bad_certificate_is_named(station: Station, tmp_path: Path, no_trace: None) -> None:
+def test_a_bad_certificate_is_named(stream: RunningStream, tmp_path: Path, no_trace: None) -> None:
     """A certificate that is not there or is none is an error for people."""
     for path in (tmp_path / "missing.pem", ROOT / "pyproject.toml"):
         with pytest.raises(ConfigError, match="cannot be used"):
             WebServer(
-                Address("127.0.0.1", 0), station, known_token(), WebOptions(certificate=path, key=path)
+                Address("127.0.0.1", 0), stream, known_token(), WebOptions(certificate=path, key=path)
             ).__enter__()
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-def test_tls(station: Station, tmp_path: Path, no_trace: None) -> None:
+def test_tls(stream: RunningStream, tmp_path: Path, no_trace: None) -> None:
     """With a certificate the server speaks TLS alone, and browsers keep cookie and address to it."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
@@ -97,7 +97,7 @@ def test_tls(station: Station, tmp_path: Path, no_trace: None) -> None:
     files = ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run(["openssl", *made.split(), *names, *files], check=True, capture_output=True, timeout=30)
     options = WebOptions(certificate=certificate, key=key)
-    with WebServer(Address("127.0.0.1", 0), station, known_token(), options) as server:
+    with WebServer(Address("127.0.0.1", 0), stream, known_token(), options) as server:
         assert server.url.startswith("https://")
         context = ssl.create_default_context(cafile=str(certificate))
         with closing(HTTPSConnection("127.0.0.1", server.port, timeout=10, context=context)) as connection:
@@ -125,12 +125,12 @@ from edgead.web.options import WebOptions
 from edgead.web.server import WebServer
 from edgead.web.token import open_token
 import edgead.stream.monitoring.monitor, edgead.stream.monitoring.live_pictures
-from edgead.web.station import Station, StreamFacts
+from edgead.web.running_stream import RunningStream, StreamFacts
 from edgead.stream.control import Control
 facts = StreamFacts("", "", "", "", (), "", "", ())
-station = Station(edgead.stream.monitoring.monitor.Monitor({}), Control(), None, facts)
+stream = RunningStream(edgead.stream.monitoring.monitor.Monitor({}), Control(), None, facts)
 try:
-    WebServer(Address("127.0.0.1", 0), station, None, WebOptions()).__enter__()
+    WebServer(Address("127.0.0.1", 0), stream, None, WebOptions()).__enter__()
 except MissingDependencyError as error:
     print(error.message, error.hint)
 """
@@ -167,7 +167,7 @@ def test_wrong_methods(browser: Browser) -> None:
     assert (live.status, live.body) == (200, b"")
 
 
-def test_bodies_have_a_limit(station: Station, browser: Browser) -> None:
+def test_bodies_have_a_limit(stream: RunningStream, browser: Browser) -> None:
     """64 KiB, whether the length is told, told wrong, or the body comes in chunks."""
     assert browser.send("PUT", PATH, b" " * 65537).status == 413
     assert browser.send("PUT", PATH, b" " * 65536).status == 422
@@ -184,7 +184,7 @@ def test_bodies_have_a_limit(station: Station, browser: Browser) -> None:
     for length in ("-1", "x", "1e3", "99999999999999999999999"):
         reply = browser.raw(f"{head}Content-Length: {length}\r\n\r\n".encode())
         assert reply.split(b" ", 2)[1] in (b"400", b"413"), length
-    assert len(station.control.take_all()) == 1
+    assert len(stream.control.take_all()) == 1
 
 
 def test_garbage(browser: Browser) -> None:
@@ -205,13 +205,13 @@ def test_garbage(browser: Browser) -> None:
     assert browser.ask("GET", "/healthz").status == 200
 
 
-def test_slow_clients_are_cut_off(station: Station, no_trace: None) -> None:
+def test_slow_clients_are_cut_off(stream: RunningStream, no_trace: None) -> None:
     """Somebody who sends nothing, half a head, half a body or half a second request does not stay."""
     starts = (
         b"", b"GET / HTTP/1.1\r\nHost: loc", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /he",
         f"PUT {PATH} HTTP/1.1\r\n{BEARER}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{".encode(),
     )  # fmt: skip
-    with serving(station, WebOptions(patience_s=0.5)) as browser, ExitStack() as stack:
+    with serving(stream, WebOptions(patience_s=0.5)) as browser, ExitStack() as stack:
         clients = [
             stack.enter_context(socket.create_connection(("127.0.0.1", browser.port), timeout=5)) for _ in starts
         ]
@@ -234,9 +234,9 @@ def test_slow_clients_are_cut_off(station: Station, no_trace: None) -> None:
         assert browser.ask("GET", "/healthz").status == 200
 
 
-def test_connections_are_limited(station: Station, no_trace: None) -> None:
+def test_connections_are_limited(stream: RunningStream, no_trace: None) -> None:
     """Beyond the limit new connections are closed at once; when others leave there is room again."""
-    with serving(station, WebOptions(max_connections=3)) as browser:
+    with serving(stream, WebOptions(max_connections=3)) as browser:
         held = [socket.create_connection(("127.0.0.1", browser.port), timeout=5) for _ in range(3)]
         time.sleep(0.1)
         with pytest.raises(OSError):  # noqa: PT011  # a reset or a closed connection, as the kernel pleases
@@ -253,7 +253,7 @@ def test_connections_are_limited(station: Station, no_trace: None) -> None:
         assert until(answers)
 
 
-def test_no_other_machine_takes_all(station: Station, no_trace: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_machine_takes_all(stream: RunningStream, no_trace: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """One address has a share of the connections, all other machines leave some to this one."""
     monkeypatch.setattr("edgead.web.protocol.is_loopback", lambda address: address == "127.0.0.1")
 
@@ -269,7 +269,7 @@ def test_no_other_machine_takes_all(station: Station, no_trace: None, monkeypatc
             return False
 
     held: list[socket.socket] = []
-    with serving(station, WebOptions(max_connections=8, max_per_address=4)) as browser:
+    with serving(stream, WebOptions(max_connections=8, max_per_address=4)) as browser:
         assert [stays("127.0.0.2") for _ in range(5)] == [True] * 4 + [False]
         assert [stays("127.0.0.3") for _ in range(4)] == [True] * 3 + [False]
         assert browser.ask("GET", "/healthz").status == 200
@@ -278,7 +278,7 @@ def test_no_other_machine_takes_all(station: Station, no_trace: None, monkeypatc
             client.close()
 
 
-def test_many_ask_at_once(station: Station, browser: Browser) -> None:
+def test_many_ask_at_once(stream: RunningStream, browser: Browser) -> None:
     """Requests from many threads are all answered."""
     statuses: list[int] = []
 
@@ -293,14 +293,14 @@ def test_many_ask_at_once(station: Station, browser: Browser) -> None:
     assert statuses == [200] * 60
 
 
-def test_a_bug_is_no_leak(station: Station, no_trace: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_no_leak(stream: RunningStream, no_trace: None, caplog: pytest.LogCaptureFixture) -> None:
     """A handler that fails answers 500 without a word of why, and the log has it."""
 
     def fail(camera: str, zone: str, threshold: object) -> None:
         raise RuntimeError("a secret path")
 
-    object.__setattr__(station, "alarms_per_hour", fail)
-    with serving(station) as browser:
+    object.__setattr__(stream, "alarms_per_hour", fail)
+    with serving(stream) as browser:
         reply = browser.get("/api/v1/cameras")
     assert reply.status == 500
     assert b"secret" not in reply.body

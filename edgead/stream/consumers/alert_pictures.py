@@ -50,7 +50,7 @@ class AlertPictures:
             ok, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
             assert ok, "OpenCV encodes any uint8 picture as JPEG"
             self._encoded[key] = encoded.tobytes()
-        return name, self._spool.write_evidence(name, self._encoded[key])
+        return name, self._spool.write_media(name, self._encoded[key])
 
     def _heatmap(self, result: Result) -> Image:
         prediction = result.prediction

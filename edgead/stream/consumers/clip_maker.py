@@ -66,7 +66,7 @@ class _Request:
     asked_s: float
 
 
-class ClipSink(OwnsNothing):
+class ClipMaker(OwnsNothing):
     """Keeps the last seconds of every camera and writes a clip for each alert that asks for one.
 
     Pictures that were not judged are shown too. A clip ends early where the camera is lost or gives no more pictures.
@@ -210,7 +210,7 @@ class ClipSink(OwnsNothing):
         try:
             suffix = self._encode(temporary, frames)
             name = f"{alert_id}-clip{suffix}"
-            reason = self._spool.write_evidence(name, temporary.with_name(temporary.name + suffix))
+            reason = self._spool.write_media(name, temporary.with_name(temporary.name + suffix))
             self._note(request, name, reason)
         finally:
             for path in temporary.parent.glob(temporary.name + "*"):

@@ -13,7 +13,7 @@ from edgead.stream.result import Result
 Item = Result | Notice
 
 
-class Sink(Protocol):
+class Consumer(Protocol):
     """A consumer of results and notices; opened, used and closed on a thread of its own, behind a bounded queue.
 
     `lossless` sinks get every item that they want, even when the stream has to wait for them; the others miss

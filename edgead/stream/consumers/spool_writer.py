@@ -13,7 +13,7 @@ import edgead
 from edgead.errors import StorageError
 from edgead.stream.alerts import Alert
 from edgead.stream.consumers.alert_pictures import AlertPictures
-from edgead.stream.consumers.clip_maker import ClipSink
+from edgead.stream.consumers.clip_maker import ClipMaker
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.consumers.notice_event import notice_event
 from edgead.stream.consumers.opening_record import AlertContext, opening_record
@@ -25,7 +25,7 @@ from edgead.stream.spool.records import closing
 from edgead.stream.spool.spool import Spool
 
 
-class SpoolSink:
+class SpoolWriter:
     """Turns what happens on all cameras and in all zones into events, with their evidence on disk before them.
 
     Snapshot, heatmap and record of an alert are there as soon as it opens. Of the frames after that only the strongest is
@@ -49,7 +49,7 @@ class SpoolSink:
         contexts: Mapping[str, AlertContext],
         *,
         opacity: float,
-        clips: ClipSink | None = None,
+        clips: ClipMaker | None = None,
         utc_from_monotonic: Callable[[float], datetime] | None = None,
     ) -> None:
         self._spool = spool

@@ -41,16 +41,16 @@ class CommandSink(OwnsNothing):
         ConfigError: If there is no such program.
     """
 
-    def __init__(self, settings: CommandSettings, *, evidence: Callable[[str, str], Path | None]) -> None:
+    def __init__(self, settings: CommandSettings, *, media: Callable[[str, str], Path | None]) -> None:
         if shutil.which(settings.argv[0]) is None:
             raise ConfigError(
                 f"The program {settings.argv[0]!r} of a command sink is not there, or may not be run.",
                 hint="Give its full path and check its rights.",
             )
         self._settings = settings
-        self._evidence = evidence
+        self._media = media
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """Nothing: programs run only to deliver."""
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
@@ -94,7 +94,7 @@ class CommandSink(OwnsNothing):
 
     def _environment(self, event: StoredEvent) -> dict[str, str]:
         payload, alert = event.payload, event.payload["alert"] or {}
-        snapshot = None if event.alert_id is None else self._evidence(event.alert_id, "snapshot")
+        snapshot = None if event.alert_id is None else self._media(event.alert_id, "snapshot")
         values = {
             "KEY": event.key, "SEQUENCE": event.sequence, "KIND": event.kind, "AT": payload["at"],
             "CAMERA": payload["camera"], "ZONE": payload["zone"], "ALERT": event.alert_id,

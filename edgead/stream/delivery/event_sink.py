@@ -42,7 +42,7 @@ class EventSink(Protocol):
         """
         ...
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """Keep up what has to be kept up while there is nothing to deliver; about once a second.
 
         Raises:

@@ -14,7 +14,7 @@ from edgead.errors import StorageError
 from edgead.storage import storage_error
 from edgead.stream.delivery.event_sink import DeliveryError
 from edgead.stream.spool.events import StoredEvent
-from edgead.stream.spool.evidence import sync_folder
+from edgead.stream.spool.media import sync_folder
 
 _START = b'{"schema_version": '
 # More than the longest line: looking for the last line reads no further back.
@@ -33,7 +33,7 @@ class JsonlSink(OwnsNothing):
         self._max_bytes = int(settings.max_mb * 1e6)
         self._keep = settings.keep
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """Nothing: the file is open only while it is written."""
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:

@@ -97,7 +97,7 @@ class MqttSink:
             error.n_delivered = sum(end <= error.n_delivered for end in ends)
             raise
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         self._connected()
 
     def _connected(self) -> _Connection:

@@ -58,11 +58,11 @@ def _sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str
         case MqttSettings():
             return MqttSink(settings, device=spool.device, zones=zones, active=lambda: _active(spool))
         case WebhookSettings():
-            return WebhookSink(settings, evidence=spool.evidence)
+            return WebhookSink(settings, media=spool.media)
         case JsonlSettings():
             return JsonlSink(settings)
         case CommandSettings():
-            return CommandSink(settings, evidence=spool.evidence)
+            return CommandSink(settings, media=spool.media)
 
 
 def _active(spool: Spool) -> set[tuple[str, str]]:

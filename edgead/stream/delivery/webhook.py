@@ -43,7 +43,7 @@ class WebhookSink(OwnsNothing):
 
     Args:
         settings: Of the receiver.
-        evidence: Finds a picture by alert and kind.
+        media: Finds a picture by alert and kind.
         wall: Seconds since 1970, for the signature.
 
     Raises:
@@ -54,11 +54,11 @@ class WebhookSink(OwnsNothing):
         self,
         settings: WebhookSettings,
         *,
-        evidence: Callable[[str, str], Path | None],
+        media: Callable[[str, str], Path | None],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._evidence = evidence
+        self._media = media
         self._wall = wall
         self._secret = secret_of("secret of the webhook", settings.secret, settings.secret_file, settings.secret_env)
         parts = urlsplit(settings.url.get_secret_value())
@@ -74,7 +74,7 @@ class WebhookSink(OwnsNothing):
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """Nothing: connections live as long as a delivery."""
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
@@ -151,7 +151,7 @@ class WebhookSink(OwnsNothing):
     def _content(self, event: StoredEvent) -> Mapping[str, Any]:
         if not self._settings.snapshot or event.kind != "alert_opened" or event.alert_id is None:
             return event.payload
-        path = self._evidence(event.alert_id, "snapshot")
+        path = self._media(event.alert_id, "snapshot")
         try:
             picture = None if path is None else path.read_bytes()
         except OSError:

@@ -145,7 +145,7 @@ class Worker:
                 self._deadline_s = 0.0
                 return
             else:
-                sink.tend()
+                sink.keep_alive()
         except RefusedError as error:
             self._refused(events, error)
             return

@@ -136,7 +136,7 @@ class Archive:
         with self._database.read() as connection:
             return _record(connection, alert_id)
 
-    def evidence(self, alert_id: str, kind: str) -> Path | None:
+    def media(self, alert_id: str, kind: str) -> Path | None:
         """The picture or clip of an alert, if it is there."""
         record = self.alert(alert_id)
         name = None if record is None else record.pictures.get(kind)

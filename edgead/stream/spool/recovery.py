@@ -13,7 +13,7 @@ from edgead.stream.spool.age import AgeClock
 from edgead.stream.spool.archive import Archive
 from edgead.stream.spool.database import Database
 from edgead.stream.spool.events import iso
-from edgead.stream.spool.evidence import clean_up, recorded_alerts
+from edgead.stream.spool.media import clean_up, recorded_alerts
 from edgead.stream.spool.records import Change, interrupted
 
 _LOG = logging.getLogger(__name__)

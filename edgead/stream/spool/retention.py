@@ -50,7 +50,7 @@ class Limits:
     record_days: float | None
 
 
-def removable_evidence(connection: sqlite3.Connection, limits: Limits, now_s: float, told: int) -> list[str]:
+def removable_media(connection: sqlite3.Connection, limits: Limits, now_s: float, told: int) -> list[str]:
     """Files to remove now, at most `BATCH`.
 
     Args:

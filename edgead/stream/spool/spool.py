@@ -23,7 +23,7 @@ from edgead.stream.spool.backlog import Backlog
 from edgead.stream.spool.cursors import Cursors
 from edgead.stream.spool.database import open_or_replace
 from edgead.stream.spool.events import Event, StoredEvent, iso
-from edgead.stream.spool.evidence import EvidenceFolder, sync_folder
+from edgead.stream.spool.media import MediaFolder, sync_folder
 from edgead.stream.spool.options import SpoolHealth, SpoolOptions
 from edgead.stream.spool.records import Change, acknowledged
 from edgead.stream.spool.recovery import open_archive_of_stream, recover
@@ -68,7 +68,7 @@ class Spool:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._heard: deque[Acknowledge] = deque()
-        self._evidence = EvidenceFolder(folder, options.min_free_mb)
+        self._media = MediaFolder(folder, options.min_free_mb)
         self._is_export_late = False
         self._polled = self._last = 0
 
@@ -205,7 +205,7 @@ class Spool:
 
     # Evidence
 
-    def write_evidence(self, name: str, content: bytes | Path) -> str | None:
+    def write_media(self, name: str, content: bytes | Path) -> str | None:
         """Write a picture or clip, synced, before the record that names it.
 
         Args:
@@ -215,9 +215,9 @@ class Spool:
         Returns:
             None, or why it is not there, for the record's `pictures_missing`.
         """
-        return self._evidence.write(name, content)
+        return self._media.write(name, content)
 
-    def evidence(self, alert_id: str, kind: str) -> Path | None:
+    def media(self, alert_id: str, kind: str) -> Path | None:
         """The `snapshot`, `heatmap`, `peak` or `clip` of an alert, if it is there."""
         record = self.alert(alert_id)
         name = None if record is None else record.pictures.get(kind)
@@ -248,11 +248,11 @@ class Spool:
     def health(self) -> SpoolHealth:
         with self._changed:
             waiting, lost, failure = len(self._backlog), self._backlog.lost, self._backlog.failure
-        details = [self._evidence.detail, failure, f"{lost} records lost" if lost else ""]
+        details = [self._media.detail, failure, f"{lost} records lost" if lost else ""]
         return SpoolHealth(
-            evidence_ok=self._evidence.is_ok,
+            evidence_ok=self._media.is_ok,
             records_ok=not failure,
-            free_mb=self._evidence.free_mb,
+            free_mb=self._media.free_mb,
             detail="; ".join(text for text in details if text),
             waiting=waiting,
             lost=lost,
@@ -288,7 +288,7 @@ class Spool:
     def maintain(self) -> None:
         """One round of house-keeping: what waits is tried again, what is too old or too much goes."""
         try:
-            self._evidence.has_space()
+            self._media.has_space()
             reserve.keep(self._folder)
             with self._changed:
                 is_clear = self._backlog.flush()
@@ -306,15 +306,15 @@ class Spool:
     def _remove_old(self) -> None:
         now_s, told = self._archive.age_s, self._cursors.told(self._last)
         with self._database.read() as connection:
-            files = retention.removable_evidence(connection, self._limits, now_s, told)
+            files = retention.removable_media(connection, self._limits, now_s, told)
             changes = retention.removals(connection, files)
         if files:
             # removed first: a full disk could not note it before
-            self._evidence.remove(files)
+            self._media.remove(files)
             _LOG.info("Removed %d pictures and clips of old alerts", len(files))
             self._write(changes)
         gone = retention.purge(self._database, self._limits, now_s, told)
-        self._evidence.remove(f"{alert_id}.json" for alert_id in gone)
+        self._media.remove(f"{alert_id}.json" for alert_id in gone)
 
     def _keep_house(self) -> None:
         while not self._stop.wait(_MAINTAIN_S):

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.stream.consumers.clip_file import MAX_GAP_S, packed, write_clip
-from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
+from edgead.stream.consumers.clip_maker import ClipMaker, ClipOptions
 from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
 from edgead.stream.frame import Frame
 from edgead.stream.notices import CameraLost, FaultBegan, UnjudgedFrame
@@ -123,7 +123,7 @@ def test_a_clip_that_is_not_whole_is_none(tmp_path: Path, limit_file_size: None)
         write_clip(io.BytesIO(b"".join(packed(frames, 5.0))), tmp_path / "clip", 5.0)
 
 
-def watch(sink: ClipSink, values: dict[float, int], camera: str = "line 1") -> None:
+def watch(sink: ClipMaker, values: dict[float, int], camera: str = "line 1") -> None:
     for time_s, value in values.items():
         item = result(verdict(None), value=value, index=round(time_s * 100), time_s=time_s, camera=camera)
         if sink.wants(item):
@@ -132,7 +132,7 @@ def watch(sink: ClipSink, values: dict[float, int], camera: str = "line 1") -> N
 
 def wait_for_clip(target: Spool, number: int = 1) -> Path:
     for _ in range(1200):
-        if (path := target.evidence(alert_id(number), "clip")) is not None:
+        if (path := target.media(alert_id(number), "clip")) is not None:
             return path
         time.sleep(0.05)
     raise AssertionError("no clip")
@@ -141,7 +141,7 @@ def wait_for_clip(target: Spool, number: int = 1) -> Path:
 def test_a_clip_shows_before_and_after(tmp_path: Path) -> None:
     """From a second before the opening to a second after it, for every alert of the frame, while the stream goes on."""
     with spool(tmp_path) as target:
-        sink = ClipSink(target, OPTIONS)
+        sink = ClipMaker(target, OPTIONS)
         watch(sink, {index / 10: 2 * index for index in range(50)})
         for number in (1, 2):
             target.append(opened(number))
@@ -152,7 +152,7 @@ def test_a_clip_shows_before_and_after(tmp_path: Path) -> None:
         values = frames_of(path)
         # five frames per second from 3.8 s to 5.8 s, each of the value 20 × its time
         assert values == pytest.approx([76, 80, 84, 88, 92, 96, 100, 104, 108, 112, 116], abs=6)
-        assert target.evidence(alert_id(2), "clip") == path
+        assert target.media(alert_id(2), "clip") == path
         assert len(target.events()) == 2, "a finished clip is no event"
         sink.finish()
         assert not [thread for thread in threading.enumerate() if thread.name == "edgead clip writer"]
@@ -164,7 +164,7 @@ def test_a_long_clip_takes_its_time(tmp_path: Path) -> None:
     options = ClipOptions(pre_s=10.0, post_s=0.0, fps=5.0, max_side_px=640, memory_mb=50.0)
     noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     with spool(tmp_path) as target:
-        sink = ClipSink(target, options)
+        sink = ClipMaker(target, options)
         for index in range(25):
             item = result(verdict(None), index=index, time_s=index / 5)
             sink.accept(replace(item, frame=replace(item.frame, image=np.roll(noise, index * 8, axis=1))))
@@ -182,7 +182,7 @@ def test_what_takes_too_long_at_the_end_is_given_up(tmp_path: Path, monkeypatch:
     sleeper.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(sleeper))
     with spool(tmp_path / "alerts") as target:
-        sink = ClipSink(target, OPTIONS)
+        sink = ClipMaker(target, OPTIONS)
         watch(sink, {0.0: 100})
         target.append(opened(1))
         sink.request("line 1", [alert_id(1)], 0.0)
@@ -198,7 +198,7 @@ def test_what_takes_too_long_at_the_end_is_given_up(tmp_path: Path, monkeypatch:
 def test_a_clip_is_cut_short_when_no_frame_follows(tmp_path: Path, how: str) -> None:
     """At the end of the stream, and when the camera is lost."""
     with spool(tmp_path) as target:
-        sink = ClipSink(target, OPTIONS)
+        sink = ClipMaker(target, OPTIONS)
         watch(sink, {index / 5: 100 for index in range(10)})
         target.append(opened(1))
         sink.request("line 1", [alert_id(1)], 1.8)
@@ -214,7 +214,7 @@ def test_a_clip_is_cut_short_when_no_frame_follows(tmp_path: Path, how: str) -> 
 def test_a_pause_after_the_opening_loses_nothing(tmp_path: Path) -> None:
     """The first frame after it is too late for the clip and pushes all the others out of the memory."""
     with spool(tmp_path) as target:
-        sink = ClipSink(target, OPTIONS)
+        sink = ClipMaker(target, OPTIONS)
         watch(sink, {index / 5: 100 for index in range(10)})
         target.append(opened(1))
         sink.request("line 1", [alert_id(1)], 1.8)
@@ -226,7 +226,7 @@ def test_a_pause_after_the_opening_loses_nothing(tmp_path: Path) -> None:
 def test_a_clip_shows_pictures_that_were_not_judged(tmp_path: Path) -> None:
     """What made them unfit may be what happened: a lamp that went out, a thing before the camera."""
     with spool(tmp_path) as target:
-        sink = ClipSink(target, OPTIONS)
+        sink = ClipMaker(target, OPTIONS)
         watch(sink, {index / 5: 100 for index in range(10)})
         target.append(opened(1))
         sink.request("line 1", [alert_id(1)], 1.8)
@@ -245,14 +245,14 @@ def test_a_camera_that_falls_silent_gets_its_clip(tmp_path: Path, monkeypatch: p
     """A watched folder's next picture may come in a day, a file's never; nobody says that they are lost."""
     monkeypatch.setattr("edgead.stream.consumers.clip_maker._LATE_S", 0.1)
     with spool(tmp_path) as target:
-        sink = ClipSink(target, OPTIONS)
+        sink = ClipMaker(target, OPTIONS)
         watch(sink, {index / 5: 100 for index in range(10)})
         target.append(opened(1))
         sink.request("line 1", [alert_id(1)], 1.8)
         time.sleep(0.5)
         watch(sink, {2.0: 100})
         time.sleep(0.8)
-        assert target.evidence(alert_id(1), "clip") is None, "its last picture is younger than the clip is long"
+        assert target.media(alert_id(1), "clip") is None, "its last picture is younger than the clip is long"
         assert len(frames_of(wait_for_clip(target))) == 7
         sink.finish()
 
@@ -260,12 +260,12 @@ def test_a_camera_that_falls_silent_gets_its_clip(tmp_path: Path, monkeypatch: p
 def test_no_clip_without_frames_or_room(tmp_path: Path) -> None:
     """The record says why there is none."""
     with spool(tmp_path, min_free_mb=1e9) as target:
-        sink = ClipSink(target, OPTIONS)
+        sink = ClipMaker(target, OPTIONS)
         for number in (1, 2):
             target.append(opened(number))
         sink.request("other", [alert_id(1)], 0.0)
         watch(sink, {0.0: 10})
-        target.write_evidence("x", b"")
+        target.write_media("x", b"")
         sink.request("line 1", [alert_id(2)], 0.0)
         sink.finish()
         found = {alert.id: alert.pictures_missing for alert in target.alerts()}
@@ -275,7 +275,7 @@ def test_no_clip_without_frames_or_room(tmp_path: Path) -> None:
 def test_frames_are_shrunk_and_thinned(tmp_path: Path) -> None:
     """At most `fps` frames of at most `max_side_px`; repeated results are not frames."""
     with spool(tmp_path) as target:
-        sink = ClipSink(target, OPTIONS)
+        sink = ClipMaker(target, OPTIONS)
         wanted = [sink.wants(result(verdict(None), time_s=index / 30)) for index in range(60)]
         assert sum(wanted) == 10
         assert not sink.wants(result(verdict(None), time_s=50.0, is_repeat=True))

@@ -17,9 +17,9 @@ from edgead.errors import StorageError
 from edgead.heatmap import HeatmapScale
 from edgead.prediction import Segmentation
 from edgead.stream.alerts import EventKind, Observation
-from edgead.stream.consumers.clip_maker import ClipOptions, ClipSink
+from edgead.stream.consumers.clip_maker import ClipMaker, ClipOptions
 from edgead.stream.consumers.opening_record import AlertContext
-from edgead.stream.consumers.spool_writer import SpoolSink, utc_from_monotonic_now
+from edgead.stream.consumers.spool_writer import SpoolWriter, utc_from_monotonic_now
 from edgead.stream.frame import Frame
 from edgead.stream.notices import CameraLost, FaultBegan, ThresholdChanged, UnjudgedFrame
 from edgead.stream.spool.alert_record import AlertRecord
@@ -47,8 +47,8 @@ def utc(monotonic_s: float) -> datetime:
     return START + timedelta(seconds=monotonic_s - 1000.0)
 
 
-def spool_sink(target: Spool, context: AlertContext = CONTEXT, **changes: Any) -> SpoolSink:
-    return SpoolSink(target, {"line 1": context}, opacity=0.6, utc_from_monotonic=utc, **changes)
+def spool_sink(target: Spool, context: AlertContext = CONTEXT, **changes: Any) -> SpoolWriter:
+    return SpoolWriter(target, {"line 1": context}, opacity=0.6, utc_from_monotonic=utc, **changes)
 
 
 def read_record(folder: Path, number: int = 1) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def test_zones_of_one_frame_share_their_pictures(tmp_path: Path) -> None:
         assert second.regions[0]["width"] == 64
         assert first.regions[0]["x"] == 0
         assert 24 < first.regions[0]["width"] < 48
-        kept = target.evidence(alert_id(2), "snapshot")
+        kept = target.media(alert_id(2), "snapshot")
         assert kept is not None
         assert kept.name == f"{alert_id(1)}-snapshot.jpg"
 
@@ -224,7 +224,7 @@ def test_zones_of_one_frame_share_their_pictures(tmp_path: Path) -> None:
 def test_an_alert_gets_its_clip(tmp_path: Path) -> None:
     """One clip for the alerts of a frame, there at the latest when the stream has ended."""
     with spool(tmp_path) as target:
-        clips = ClipSink(target, ClipOptions(pre_s=1.0, post_s=1.0, fps=5.0, max_side_px=64, memory_mb=1.0))
+        clips = ClipMaker(target, ClipOptions(pre_s=1.0, post_s=1.0, fps=5.0, max_side_px=64, memory_mb=1.0))
         with spool_sink(target, clips=clips) as sink:
             for index in range(8):
                 opens: EventKind | None = "opened" if index == 6 else None
@@ -232,7 +232,7 @@ def test_an_alert_gets_its_clip(tmp_path: Path) -> None:
                 for each in (clips, sink):
                     if each.wants(item):
                         each.accept(item)
-        paths = [target.evidence(alert_id(number), "clip") for number in (1, 2)]
+        paths = [target.media(alert_id(number), "clip") for number in (1, 2)]
         assert paths[0] is not None
         assert paths[0] == paths[1]
         assert read_record(tmp_path, 2)["pictures"]["clip"] == paths[0].name
@@ -254,13 +254,13 @@ def test_regions_of_a_segmentation_of_its_own(tmp_path: Path) -> None:
         assert first is not None
         assert second is not None
         assert first.segmentation == "nfa"
-        drawn = target.evidence(alert_id(1), "heatmap")
+        drawn = target.media(alert_id(1), "heatmap")
         assert drawn is not None
         own = drawn.read_bytes()
         assert (len(first.regions), len(second.regions)) == (1, 2)
         assert first.regions[0]["x"] >= 30
         spool_sink(target, context).accept(result(verdict("opened", number=3)))
-        plain = target.evidence(alert_id(3), "heatmap")
+        plain = target.media(alert_id(3), "heatmap")
         assert plain is not None
         assert plain.read_bytes() != own, "the heatmap outlines the segmentation, else the map"
 
@@ -276,7 +276,7 @@ def test_a_disk_without_room_does_not_end_the_stream(tmp_path: Path) -> None:
         assert record["pictures"] == {}
         assert record["pictures_missing"] == dict.fromkeys(("snapshot", "heatmap", "peak"), "disk_full")
         assert record["state"] == "closed"
-        target._evidence._min_free_mb = 0.0
+        target._media._min_free_mb = 0.0
         sink.accept(result(verdict("opened", number=2)))
         assert read_record(tmp_path, 2)["pictures_missing"] == {}
 

@@ -60,7 +60,7 @@ class ListSink:
             raise error
         self.got += events
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         self.n_tended += 1
 
     @property

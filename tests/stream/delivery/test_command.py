@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(60)
 
 def command(*argv: str, timeout_s: float = 10.0, snapshot: Path | None = None) -> CommandSink:
     settings = CommandSettings(argv=argv, timeout_s=timeout_s)
-    return CommandSink(settings, evidence=lambda alert, kind: snapshot if kind == "snapshot" else None)
+    return CommandSink(settings, media=lambda alert, kind: snapshot if kind == "snapshot" else None)
 
 
 def shell(script: str, **changes: Any) -> CommandSink:

@@ -71,7 +71,7 @@ def test_states_follow_the_alerts(broker: Broker) -> None:
     """Retained per zone: set when the sink connects, then by each event."""
     root = f"edgead/{DEVICE}"
     with mqtt(broker.port, active={("line 2", "picture")}) as sink:
-        sink.tend()
+        sink.keep_alive()
         assert retained(broker.port) == {
             f"{root}/status": "online",
             f"{root}/line 1/picture/state": "OFF",
@@ -90,7 +90,7 @@ def test_states_follow_the_alerts(broker: Broker) -> None:
 def test_home_assistant_finds_every_zone(broker: Broker) -> None:
     """One retained announcement per zone, with ids of letters and digits and the topics of its state."""
     with mqtt(broker.port, discovery="homeassistant", prefix="plant/hall 3", device="press 7") as sink:
-        sink.tend()
+        sink.keep_alive()
         found = {topic: text for topic, text in retained(broker.port).items() if topic.startswith("homeassistant/")}
     assert len(found) == 3
     ids = set()
@@ -116,21 +116,21 @@ def test_a_broker_that_is_not_there() -> None:
             with pytest.raises(DeliveryError, match=f"127.0.0.1:{port} cannot be reached"):
                 sink.deliver([event(1)])
         with pytest.raises(DeliveryError):
-            sink.tend()
+            sink.keep_alive()
     assert not [thread for thread in threading.enumerate() if "paho" in thread.name]
 
 
 def test_the_last_will(broker: Broker) -> None:
     """When the process dies, the broker says offline in its place."""
     with Door(broker.port) as door, Listener(broker.port) as listener, mqtt(door.port) as sink:
-        sink.tend()
+        sink.keep_alive()
         wait_until(lambda: listener.last(f"edgead/{DEVICE}/status") == "online")
         door.shut()
         wait_until(lambda: listener.last(f"edgead/{DEVICE}/status") == "offline")
         with pytest.raises(DeliveryError):
-            wait_until(lambda: sink.tend())
+            wait_until(lambda: sink.keep_alive())
         door.open()
-        sink.tend()
+        sink.keep_alive()
         wait_until(lambda: listener.last(f"edgead/{DEVICE}/status") == "online")
 
 

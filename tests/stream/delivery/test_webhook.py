@@ -37,7 +37,7 @@ EVENTS_PAGE = Path(__file__).parents[3] / "docs" / "events.md"
 
 def webhook(url: str, **changes: Any) -> WebhookSink:
     settings = WebhookSettings(url=SecretStr(url), **{"connect_timeout_s": 2.0, "read_timeout_s": 2.0, **changes})
-    return WebhookSink(settings, evidence=lambda alert, kind: None)
+    return WebhookSink(settings, media=lambda alert, kind: None)
 
 
 def test_what_a_receiver_gets() -> None:
@@ -235,7 +235,7 @@ def test_the_snapshot_goes_along_when_it_is_wanted(tmp_path: Path) -> None:
     there = {event(1).alert_id: picture, event(2).alert_id: tmp_path / "gone.jpg"}
     with Receiver() as receiver:
         settings = WebhookSettings(url=SecretStr(receiver.url), snapshot=True, secret=SecretStr("s"))
-        sink = WebhookSink(settings, evidence=lambda alert, kind: there.get(alert) if kind == "snapshot" else None)
+        sink = WebhookSink(settings, media=lambda alert, kind: there.get(alert) if kind == "snapshot" else None)
         sink.deliver([event(1), event(1, "alert_closed"), event(2), event(3), event(4, "camera_lost")])
     with_picture, *without = receiver.requests
     attached = with_picture.payload["attachments"]["snapshot"]

@@ -40,7 +40,7 @@ def test_below_the_reserve_evidence_stops_and_records_go_on(tmp_path: Path, capl
     """With less free space than wanted, pictures are refused with a reason, said once, and taken again later."""
     with caplog.at_level(logging.WARNING), spool(tmp_path, min_free_mb=1e9) as target:
         for number in (1, 2, 3):
-            assert target.write_evidence(f"{alert_id(number)}-snapshot.jpg", b"x") == "disk_full"
+            assert target.write_media(f"{alert_id(number)}-snapshot.jpg", b"x") == "disk_full"
             assert target.append(opened(number, pictures_missing={"snapshot": "disk_full"})) > 0
         health = target.health()
         assert not health.evidence_ok
@@ -49,8 +49,8 @@ def test_below_the_reserve_evidence_stops_and_records_go_on(tmp_path: Path, capl
         assert health.free_mb > 0
         assert caplog.text.count("No pictures and clips are kept") == 1
         assert list(tmp_path.glob("*.jpg")) == []
-        target._evidence._min_free_mb = 0.0
-        assert target.write_evidence(f"{alert_id(4)}-snapshot.jpg", b"x") is None
+        target._media._min_free_mb = 0.0
+        assert target.write_media(f"{alert_id(4)}-snapshot.jpg", b"x") is None
         assert target.health().evidence_ok
         assert target.health().detail == ""
         assert caplog.text.count("are kept again") == 1
@@ -61,11 +61,11 @@ def test_a_picture_that_cannot_be_written_is_no_error(tmp_path: Path, caplog: py
     name = f"{alert_id(1)}-snapshot.jpg"
     (tmp_path / name).mkdir()
     with caplog.at_level(logging.WARNING), spool(tmp_path) as target:
-        assert [target.write_evidence(name, b"x") for _ in range(3)] == ["failed"] * 3
+        assert [target.write_media(name, b"x") for _ in range(3)] == ["failed"] * 3
         assert not target.health().evidence_ok
         assert name in target.health().detail
         assert caplog.text.count("No pictures and clips are kept") == 1
-        assert target.write_evidence(f"{alert_id(2)}-snapshot.jpg", b"x") is None
+        assert target.write_media(f"{alert_id(2)}-snapshot.jpg", b"x") is None
         assert target.health().evidence_ok
 
 
@@ -140,7 +140,7 @@ def test_a_really_full_disk(small_disk: Path, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING), spool(folder, min_free_mb=20.0) as target:
         with_picture(target, 1, 1_000_000)
         filler.write_bytes(bytes(70_000_000))
-        assert target.write_evidence(f"{alert_id(2)}-snapshot.jpg", b"x") == "disk_full"
+        assert target.write_media(f"{alert_id(2)}-snapshot.jpg", b"x") == "disk_full"
         numbers = [target.append(opened(2))]
         assert numbers == [2]
         with pytest.raises(OSError, match="No space"):

@@ -142,7 +142,7 @@ def test_a_damaged_database_is_moved_aside(tmp_path: Path, caplog: pytest.LogCap
         assert aside.name in caplog.text
         assert target.device != device
         assert len(target.alerts(limit=100)) == 59
-        assert target.evidence(alert_id(7), "snapshot") is not None
+        assert target.media(alert_id(7), "snapshot") is not None
         first = target.alert(alert_id(1))
         assert first is not None
         assert first.ended_by == "quiet"
@@ -171,7 +171,7 @@ def test_records_from_before_the_spool_are_taken_over(tmp_path: Path) -> None:
         )  # fmt: skip
         assert found.pictures == {"snapshot": f"{old_id}-snapshot.jpg"}
         assert found.pictures_missing == {}
-        assert target.evidence(old_id, "snapshot") is not None
+        assert target.media(old_id, "snapshot") is not None
     assert (tmp_path / "20251122T101112Z-0002.json").exists()
 
 
@@ -219,7 +219,7 @@ def test_nothing_that_was_appended_is_lost_by_a_kill(tmp_path: Path, seed: int) 
         assert not target.alerts(state="open")
         for alert in target.alerts(limit=1000):
             assert json.loads((tmp_path / f"{alert.id}.json").read_text()) == alert.as_json()
-            assert target.evidence(alert.id, "snapshot") is not None
+            assert target.media(alert.id, "snapshot") is not None
         names = {path.name for path in tmp_path.iterdir()}
         assert not [name for name in names if ".tmp" in name]
         assert len([name for name in names if name.endswith(".jpg")]) == len(target.alerts(limit=1000))

@@ -79,10 +79,10 @@ def test_files_that_alerts_share_go_together(tmp_path: Path) -> None:
         target.update(AlertRecord(id=alert_id(2), pictures={"heatmap": name}))
         target.append(closed(1))
         target.maintain()
-        assert target.evidence(alert_id(1), "snapshot") is not None, "1010 bytes are within the limit"
+        assert target.media(alert_id(1), "snapshot") is not None, "1010 bytes are within the limit"
         with_picture(target, 3)
         target.maintain()
-        assert target.evidence(alert_id(2), "heatmap") is not None, "alert 2 goes on"
+        assert target.media(alert_id(2), "heatmap") is not None, "alert 2 goes on"
         target.append(closed(2))
         target.maintain()
         assert not (tmp_path / name).exists()

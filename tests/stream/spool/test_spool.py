@@ -216,13 +216,13 @@ def test_evidence_is_found_by_kind(tmp_path: Path) -> None:
     """Only what the record names and what is there."""
     with spool(tmp_path) as target:
         with_picture(target, 1)
-        path = target.evidence(alert_id(1), "snapshot")
+        path = target.media(alert_id(1), "snapshot")
         assert path is not None
         assert path.read_bytes() == b"x" * 1000
-        assert target.evidence(alert_id(1), "clip") is None
-        assert target.evidence(alert_id(2), "snapshot") is None
+        assert target.media(alert_id(1), "clip") is None
+        assert target.media(alert_id(2), "snapshot") is None
         path.unlink()
-        assert target.evidence(alert_id(1), "snapshot") is None
+        assert target.media(alert_id(1), "snapshot") is None
 
 
 def test_an_update_changes_the_record_without_an_event(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class AlertStore(Protocol):
 
     def acknowledge(self, alert_id: str, who: str, note: str = "") -> bool: ...
 
-    def evidence(self, alert_id: str, kind: str) -> Path | None: ...
+    def media(self, alert_id: str, kind: str) -> Path | None: ...
 
     def last_sequence(self) -> int: ...
 
@@ -137,7 +137,7 @@ class SinkState:
 
 
 @dataclass(frozen=True)
-class Station:
+class RunningStream:
     """A running stream, as the web server sees it.
 
     Attributes:

@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 _RESUME = 1.1
 
 
-class EvidenceFolder:
+class MediaFolder:
     """Writes evidence as long as enough of the disk is free; says once when that changes.
 
     Args:

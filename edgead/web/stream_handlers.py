@@ -1,4 +1,4 @@
-"""Requests about the station: login, facts, health and metrics."""
+"""Requests about the stream: login, facts, health and metrics."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edgead.web.metrics import metrics_text
 def log_in(call: Call) -> Response:
     """The token opens a session."""
     body: models.Login = call.body
-    if not call.desk.auth.check_token(call.request, body.token):
+    if not call.server.auth.check_token(call.request, body.token):
         raise Refusal(
             401, "That is not the token.", hint="It was printed when the stream was started for the first time."
         )
     response = Response(status_code=204)
     response.set_cookie(
-        call.desk.auth.cookie,
-        call.desk.auth.sessions.start(body.name),
-        max_age=round(call.desk.auth.sessions.max_s),
+        call.server.auth.cookie,
+        call.server.auth.sessions.start(body.name),
+        max_age=round(call.server.auth.sessions.max_s),
         httponly=True,
         samesite="strict",
-        secure=call.desk.is_secure,
+        secure=call.server.is_secure,
         path="/",
     )
     return response
@@ -33,10 +33,10 @@ def log_in(call: Call) -> Response:
 
 def log_out(call: Call) -> Response:
     if call.person is not None and call.person.session is not None:
-        call.desk.auth.sessions.end(call.person.session)
+        call.server.auth.sessions.end(call.person.session)
     response = Response(status_code=204)
     response.delete_cookie(
-        call.desk.auth.cookie, httponly=True, samesite="strict", secure=call.desk.is_secure, path="/"
+        call.server.auth.cookie, httponly=True, samesite="strict", secure=call.server.is_secure, path="/"
     )
     return response
 
@@ -46,14 +46,14 @@ def who(call: Call) -> models.Who:
 
 
 def info(call: Call) -> models.Info:
-    station, facts = call.station, call.station.facts
-    status, health = station.monitor.status, station.store.health()
-    states = station.sinks()
-    depths = station.store.depths()
+    stream, facts = call.stream, call.stream.facts
+    status, health = stream.monitor.status, stream.store.health()
+    states = stream.sinks()
+    depths = stream.store.depths()
     return models.Info(
         device=facts.device,
         version=facts.version,
-        started_at=call.desk.started_at,
+        started_at=call.server.started_at,
         uptime_s=0.0 if status is None else round(status.elapsed_s, 1),
         bundle=models.BundleInfo(digest=facts.bundle, model=facts.model, classes=list(facts.classes)),
         engine=models.EngineInfo(
@@ -77,16 +77,16 @@ def info(call: Call) -> models.Info:
 
 
 def healthz(call: Call) -> Response:
-    word = alive(call.station)
+    word = alive(call.stream)
     return PlainTextResponse(word + "\n", 200 if word == "ok" else 503)
 
 
 def readyz(call: Call) -> Response:
-    word = ready(call.station, call.desk.options.ready_s)
+    word = ready(call.stream, call.server.options.ready_s)
     return PlainTextResponse(word + "\n", 200 if word == "ready" else 503)
 
 
 def metrics(call: Call) -> Response:
     return Response(
-        metrics_text(call.station).encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        metrics_text(call.stream).encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
     )

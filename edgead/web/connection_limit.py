@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Seats:
+class ConnectionLimit:
     """Counts who is there.
 
     Args:
