@@ -27,6 +27,7 @@ __all__ = [
     "FrameResult",
     "ImageResult",
     "Model",
+    "ModelFamily",
     "Region",
     "Runner",
     "Sink",
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "open_stream",
     "read_image",
+    "register_family",
     "train_bundle",
 ]
 
@@ -56,6 +58,7 @@ _HOMES = {
     "FrameResult": "edgead.stream.result:Result",
     "ImageResult": "edgead.model",
     "Model": "edgead.model",
+    "ModelFamily": "edgead.config.families",
     "Region": "edgead.heatmap",
     "Runner": "edgead.runner",
     "Sink": "edgead.stream.delivery.event_sink:EventSink",
@@ -67,6 +70,7 @@ _HOMES = {
     "load": "edgead.model",
     "open_stream": "edgead.api",
     "read_image": "edgead.data.reader",
+    "register_family": "edgead.models.zoo",
     "train_bundle": "edgead.api",
 }
 
@@ -77,6 +81,7 @@ if TYPE_CHECKING:
     from edgead.api import open_stream as open_stream
     from edgead.api import train_bundle as train_bundle
     from edgead.bundle import Bundle as Bundle
+    from edgead.config.families import ModelFamily as ModelFamily
     from edgead.data.reader import read_image as read_image
     from edgead.errors import BundleError as BundleError
     from edgead.errors import CheckFailed as CheckFailed
@@ -90,6 +95,7 @@ if TYPE_CHECKING:
     from edgead.model import ImageResult as ImageResult
     from edgead.model import Model as Model
     from edgead.model import load as load
+    from edgead.models.zoo import register_family as register_family
     from edgead.runner import Runner as Runner
     from edgead.stream.delivery.event_sink import EventSink as Sink
     from edgead.stream.frame import Frame as Frame

@@ -10,9 +10,12 @@ from types import ModuleType
 
 import cv2
 import numpy as np
+import pytest
 
 import edgead
 from edgead.commands.train import TrainResult
+from edgead.config.families import FAMILIES
+from edgead.models.zoo import BUILDERS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -30,9 +33,9 @@ def module(name: str) -> ModuleType:
 def test_every_example_is_tested() -> None:
     """No example is there that nothing below runs."""
     text = Path(__file__).read_text(encoding="utf-8")
-    names = [path.stem for path in EXAMPLES.glob("*.py")]
+    names = [path.stem for path in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb"))]
     assert names
-    assert [name for name in names if f'"{name}' not in text] == []
+    assert [name for name in names if name not in text] == []
 
 
 def test_the_custom_source(tiny_result: TrainResult) -> None:
@@ -62,3 +65,31 @@ def test_the_custom_sink(tiny_result: TrainResult, tiny_data: Path, tmp_path: Pa
     assert lamp.open_alerts == set()
     again = module("custom_sink").main(str(tiny_result.bundle.path), str(line), str(tmp_path / "alerts"))
     assert again.seen.count("alert_opened") == 1
+
+
+def test_the_custom_model(tiny_data: Path, tmp_path: Path) -> None:
+    """It trains, exports, is opened again by its own name, and finds what the default finds."""
+    settings = {"model.image_size": 128, "train.device": "cpu", "train.pseudo_defects": 1}
+    try:
+        bundle = module("custom_model").main(str(tiny_data), runs=str(tmp_path / "runs"), settings=settings)
+    finally:
+        FAMILIES.pop("padim", None)
+        BUILDERS.pop("padim", None)
+    assert bundle.manifest.model == "padim"
+    with edgead.load(bundle.path, threads=1) as model:
+        auroc = edgead.evaluate(model, tiny_data).result.mean.image_auroc
+    assert auroc is not None
+    assert auroc > 0.8
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    """Every cell of the notebook runs, shows heatmaps, and ends with an engine that agrees with the reference."""
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient")
+    notebook = nbformat.read(EXAMPLES / "first_model.ipynb", as_version=4)
+    client.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
+    assert (tmp_path / "first-model" / "runs" / "latest" / "bundle" / "engines" / "onnxruntime-fp32").is_dir()
