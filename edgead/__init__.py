@@ -20,6 +20,7 @@ __all__ = [
     "CheckFailed",
     "ConfigError",
     "DataError",
+    "DeliveryError",
     "EdgeadError",
     "EngineError",
     "Event",
@@ -51,6 +52,7 @@ _HOMES = {
     "CheckFailed": "edgead.errors",
     "ConfigError": "edgead.errors",
     "DataError": "edgead.errors",
+    "DeliveryError": "edgead.stream.delivery.event_sink",
     "EdgeadError": "edgead.errors",
     "EngineError": "edgead.errors",
     "Event": "edgead.stream.spool.events:StoredEvent",
@@ -97,6 +99,7 @@ if TYPE_CHECKING:
     from edgead.model import load as load
     from edgead.models.zoo import register_family as register_family
     from edgead.runner import Runner as Runner
+    from edgead.stream.delivery.event_sink import DeliveryError as DeliveryError
     from edgead.stream.delivery.event_sink import EventSink as Sink
     from edgead.stream.frame import Frame as Frame
     from edgead.stream.result import Result as FrameResult

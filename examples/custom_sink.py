@@ -2,8 +2,8 @@
 
     python examples/custom_sink.py BUNDLE SOURCE FOLDER
 
-Every event is on disk in FOLDER before the sink gets it. A sink that raises `DeliveryError` gets the same events again later,
-also after a restart of the program: `event.key` tells repetitions.
+Every event is on disk in FOLDER before the sink gets it. A sink that raises `edgead.DeliveryError` gets the same events again later,
+also after a restart of the program: `event.key` identifies repetitions.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import sys
 from collections.abc import Sequence
 
 import edgead
-from edgead.contexts import OwnsNothing
 
 
-class StackLight(OwnsNothing):
+class StackLight(edgead.Sink):
     """Turns a lamp red while an alert is open."""
 
     def __init__(self) -> None:
@@ -31,9 +30,6 @@ class StackLight(OwnsNothing):
             elif event.kind == "alert_closed":
                 self.open_alerts.discard(alert["id"])
             print(event.key, event.kind, "RED" if self.open_alerts else "green")
-
-    def keep_alive(self) -> None:
-        """Nothing to keep alive between events."""
 
 
 def main(bundle: str, source: str, folder: str) -> StackLight:

@@ -31,7 +31,10 @@ class RefusedError(DeliveryError):
 
 
 class EventSink(Protocol):
-    """A receiver of events, used by one thread. Entering does not need the receiver to be there."""
+    """A receiver of events, used by one thread. Entering does not need the receiver to be reachable.
+
+    A subclass that has nothing to open, keep alive or close needs `deliver` alone.
+    """
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
         """Hand events over in order; returns when the receiver has confirmed them all.
@@ -48,10 +51,12 @@ class EventSink(Protocol):
         Raises:
             DeliveryError: If the receiver cannot be reached.
         """
-        ...
+        return
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        return
