@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 OUT ?= edgead-demo
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.test-packages
+DOCS_STAMP := $(VENV)/.docs-packages
 GSTREAMER := gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gcc libc6-dev pkg-config libgirepository1.0-dev \
 	libcairo2-dev
@@ -13,7 +14,7 @@ TEST_PACKAGES := mosquitto openssl chromium $(GSTREAMER)
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: demo test test-slow test-base test-aarch64 bindings lint format types clean
+.PHONY: demo test test-slow test-base test-aarch64 bindings docs lint format types clean
 
 demo: $(STAMP)  ## generated parts: train, engine, report, annotated video, alerts
 	$(BIN)/edgead demo --out $(OUT)
@@ -33,6 +34,9 @@ test-aarch64: $(STAMP)  ## the device side resolves from wheels on a Jetson; nee
 bindings: $(STAMP)  ## the tables of TensorRT's, pycuda's and CUDA's names anew; needs the network and a C compiler
 	$(BIN)/python -m tools.bindings
 
+docs: $(DOCS_STAMP)  ## the documentation as a site in build/site; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,7 +49,7 @@ types: $(STAMP)
 	$(BIN)/mypy edgead tools
 
 clean:
-	rm -rf $(VENV) $(VENV)-base .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-base build .pytest_cache .mypy_cache .ruff_cache
 
 $(STAMP): pyproject.toml tools/system_packages.sh
 	sh tools/system_packages.sh $(PYTHON)
@@ -54,6 +58,10 @@ $(STAMP): pyproject.toml tools/system_packages.sh
 	$(BIN)/python -m pip install --progress-bar off --editable '.[train,demo,web,dev]'
 	$(BIN)/python -c 'import cv2'
 	touch $(STAMP)
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --progress-bar off --editable '.[docs]'
+	touch $(DOCS_STAMP)
 
 $(TEST_STAMP): $(STAMP) tools/system_packages.sh  ## what only tests need: cameras, a broker, certificates
 	sh tools/system_packages.sh $(PYTHON) "$(TEST_PACKAGES)"

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+import edgead
 from edgead.cli import app
 from edgead.commands.doctor.jetson import JETPACKS
+from edgead.commands.train import TrainResult
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
-# the first two name the tools that make them, the third is for programs
-WITHOUT_COMMANDS = ("docs/results.md", "docs/precision.md", "docs/events.md")
+# the first two name the tools that make them, the others are about files, words, programs and Python
+WITHOUT_COMMANDS = (
+    "docs/results.md", "docs/precision.md", "docs/events.md", "docs/glossary.md", "docs/compatibility.md", "docs/index.md",
+    "docs/python.md",
+)  # fmt: skip
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
@@ -53,8 +60,9 @@ def refusal(command: str) -> str:
     """Why the command line would not take a command; empty where it would."""
     current: Any = typer.main.get_command(app)
     words = shlex.split(command.partition(" #")[0])[1:]
+    own = {"--help"}.union(*(parameter.opts for parameter in current.params))
     while getattr(current, "commands", None):
-        if words and words[0] in ("--help", "--version"):
+        if words and words[0] in own:
             return ""
         if not words or words[0] not in current.commands:
             return f"no verb in {command!r}"
@@ -86,7 +94,7 @@ def test_commands_exist(page: str) -> None:
 
 def test_these_checks_can_fail() -> None:
     """A missing file, a missing heading, an unknown verb, an unknown option and a wrong value are found."""
-    text = "[a](no.md) [b](#no-such-heading) [c](README.md#the-tour) [d](docs/jetson.md#nowhere)"
+    text = "[a](no.md) [b](#no-such-heading) [c](README.md#measured) [d](docs/jetson.md#nowhere)"
     assert dead_links("README.md", text) == ["no.md", "#no-such-heading", "docs/jetson.md#nowhere"]
     page = "x `edgead fly` y `edgead train --colour red`\n\n    edgead stream --camera left # no\n    edgead doctor # yes\n"
     assert [bool(refusal(command)) for command in commands(page)] == [True, False, True, True]
@@ -108,8 +116,87 @@ def test_the_jetson_page_and_doctor_know_the_same_jetpacks() -> None:
 
 def test_the_references_of_the_jetson_page_are_numbered() -> None:
     """Every [n] in the text has its line in the list, and every line of the list is used."""
-    text, _, sources = text_of("docs/jetson.md").partition("## Where this is from")
+    text, _, sources = text_of("docs/jetson.md").partition("## Sources")
     used = {int(number) for number in re.findall(r"\[(\d+)\](?!\()", text)}
     listed = {int(number) for number in re.findall(r"^(\d+)\. \[", sources, re.MULTILINE)}
     assert used == listed
     assert len(listed) >= 10
+
+
+def test_the_readme_is_short() -> None:
+    """The README fits in 200 lines; the rest is in pages by task, each of which it or the overview links to."""
+    assert len(text_of("README.md").splitlines()) <= 200
+    linked = {link.partition("#")[0] for link in LINK.findall(text_of("docs/index.md"))}
+    assert {f"docs/{link}" for link in linked if link.endswith(".md")} == PAGES.keys() - {"README.md", "docs/index.md"}
+
+
+def test_every_public_name_is_on_the_python_page() -> None:
+    """The API reference has a section for each name of `edgead.__all__`, and for nothing else."""
+    named = re.findall(r"^::: edgead\.(\w+)$", text_of("docs/python.md"), re.MULTILINE)
+    assert sorted(named) == sorted(set(edgead.__all__) - {"__version__"})
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_python_of_a_page_runs(
+    page: str, tiny_result: TrainResult, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The lines that a page shows run on a bundle at the place that they name; the camera is a generated one."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "latest").symlink_to(tiny_result.bundle.path.parent)
+    shutil.copy(next((tiny_data / "train" / "good").glob("*.png")), tmp_path / "part.png")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    assert len(blocks) == 1
+    names: dict[str, Any] = {}
+    exec(blocks[0].replace("camera:0", "synthetic:disc").replace("max_frames=100", "max_frames=3"), names)
+    assert isinstance(names["result"], edgead.ImageResult)
+    assert "False" in capsys.readouterr().out or names["result"].is_anomalous
+
+
+SUFFIXES = (".yaml", ".service", ".log", ".pth")
+
+
+def missing_names(text: str) -> list[str]:
+    """Paths and dotted names of the package, in inline code, that lead to nothing; and its paths anywhere."""
+    inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+    missing = []
+    for name in {*inline, *re.findall(r"\bedgead/[\w/]+\.py\b", text)}:
+        if re.fullmatch(r"(?:edgead|tests|tools|docs|configs|calibration|examples)/(?!DEVICE)[\w./-]*", name):
+            if not (ROOT / name).exists():
+                missing.append(name)
+        elif re.fullmatch(r"edgead(\.\w+)+", name) and not name.endswith(SUFFIXES) and not is_importable(name):
+            missing.append(name)
+    return missing
+
+
+def is_importable(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    module, found = name, []
+    while module:
+        try:
+            value: Any = importlib.import_module(module)
+        except ModuleNotFoundError:
+            module, _, attribute = module.rpartition(".")
+            found.insert(0, attribute)
+            continue
+        for attribute in found:
+            if not hasattr(value, attribute) and attribute not in getattr(value, "__annotations__", {}):
+                return False
+            value = getattr(value, attribute, None)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_named_code_exists(page: str) -> None:
+    """Every file of the repository and every dotted name of the package that a page names is there."""
+    assert not missing_names(text_of(page))
+
+
+def test_missing_code_is_found() -> None:
+    """A file, a folder, a module and a member that are not there are found; what is there is not."""
+    text = "`edgead/no.py` (edgead/nope/x.py) `docs/none/` `edgead.no` `edgead.bundle.nothing` `edgead.bundle.Bundle` `edgead/cli/`"
+    assert sorted(missing_names(text)) == [
+        "docs/none/", "edgead.bundle.nothing", "edgead.no", "edgead/no.py", "edgead/nope/x.py"
+    ]  # fmt: skip

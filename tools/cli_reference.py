@@ -1,6 +1,6 @@
-"""Write the README's command-line reference from the command line itself: `python tools/cli_reference.py`.
+"""Write the command-line reference from the command line itself: `python tools/cli_reference.py`.
 
-With `--check` it changes nothing and exits with 1 when the README is out of date.
+With `--check` it changes nothing and exits with 1 when `docs/cli.md` is out of date.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import typer
 
 from edgead.cli import app
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 BEGIN, END = "<!-- command line: made by tools/cli_reference.py -->", "<!-- end of command line -->"
 
 
 def main() -> int:
     """Rewrite or check the section."""
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     wanted = f"{before}{BEGIN}\n{reference()}{END}{after}"
     if "--check" in sys.argv:
         return 0 if wanted == text else 1
-    README.write_text(wanted, encoding="utf-8")
+    PAGE.write_text(wanted, encoding="utf-8")
     return 0
 
 
@@ -38,7 +38,7 @@ def reference() -> str:
 def _verb(name: str, command: Any) -> str:  # Typer's own click classes are private
     if getattr(command, "commands", None):
         return "".join(_verb(f"{name} {child}", nested) for child, nested in command.commands.items())
-    lines = [f"\n### `{name}`\n\n{command.help}\n"]
+    lines = [f"\n## `{name}`\n\n{command.help}\n"]
     rows = [_row(parameter) for parameter in command.params if parameter.name != "help"]
     if rows:
         lines += ["\n| | |\n|---|---|\n", *rows]

@@ -1,6 +1,6 @@
 """Default training against two training-free detectors on the same backbone features, over several seeds.
 
-`python tools/floors.py ../shared/data --seeds 0 1 2 --json floors.json` prints the table of the README: last state of
+`python tools/floors.py ../shared/data --seeds 0 1 2 --json floors.json` prints the table of docs/measured.md: last state of
 every run, no choice by test labels. Finished cells are kept in `--work` and not computed again.
 """
 

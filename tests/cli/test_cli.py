@@ -31,15 +31,15 @@ def edgead(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_and_is_in_the_readme(verb: str, tmp_path: Path) -> None:
-    """Every verb explains itself, gives every option a sentence, and stands in the README."""
+def test_every_verb_has_help_and_is_in_the_reference(verb: str, tmp_path: Path) -> None:
+    """Every verb explains itself, gives every option a sentence, and stands in docs/cli.md."""
     done = edgead(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     command = VERBS[verb]
     verbs = getattr(command, "commands", {verb: command}).values()
     assert all(nested.help for nested in verbs)
     assert all(parameter.help for nested in verbs for parameter in nested.params if parameter.name != "help")
-    assert f"edgead {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"edgead {verb}" in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 
 
 def test_the_command_line_has_its_verbs() -> None:
@@ -194,8 +194,8 @@ def test_config_lists_every_key(tmp_path: Path) -> None:
         assert key in done.stdout
 
 
-def test_readme_reference_is_that_of_the_command_line() -> None:
-    """The README's command-line section is what `tools/cli_reference.py` writes."""
+def test_the_reference_is_that_of_the_command_line() -> None:
+    """docs/cli.md is what `tools/cli_reference.py` writes."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "cli_reference.py"), "--check"], check=False, timeout=60
     )

@@ -27,7 +27,7 @@ What FP16 and INT8 cost in detection, on ONNX Runtime's CPU provider, one seed p
 that can be lowered; *gated* is what `edgead build-engine --int8` installs: sensitive layers stay in float, and the
 engine is refused if pseudo-defects on held-out good images are told apart worse. *TensorRT's form* is the graph that
 TensorRT gets (symmetric int8, other places), computed by ONNX Runtime for its scores; TensorRT itself was never run.
-The float32 models are those of [results.md](results.md), and the default one; the recipes are in [calibration/](../calibration/default.yaml).
+The float32 models are those of [results.md](results.md), and the default one; the recipes are in `calibration/`.
 Recipes and gates see good images and pseudo-defects made from them; the test images chose nothing."""
 SEPARATION = """\
 *Drop*: points of image AUROC lost on pseudo-defects. *Separation*: how far the median pseudo-defect lies above the median
