@@ -101,7 +101,7 @@ def test_a_wrong_token_is_refused_and_the_right_one_lets_in(open_page: Any, devi
     wait_for_text(page, "#login-error", "token is wrong")
     assert page.locator(".tile").count() == 0
     enter(page)
-    wait_for_text(page, "#overall", "All 2 cameras fine")
+    wait_for_text(page, "#overall", "All 2 cameras OK")
     assert list(device.sessions.values()) == ["Ada"]
     page.reload()
     page.wait_for_selector(".tile")
@@ -179,7 +179,7 @@ def test_a_hidden_tab_holds_no_connection(open_page: Any, device: FakeDevice) ->
     alert = device.open_alert("left")
     wait_for_text(page, "#toast", "New alert on left, bore")
     device.tell("alert", "alert_resumed", "left", alert)
-    wait_for_text(page, "#toast", "The held alert on left, bore goes on")
+    wait_for_text(page, "#toast", "The held alert on left, bore is active again")
 
 
 def test_what_came_while_nobody_looked_is_there(open_page: Any, device: FakeDevice) -> None:
@@ -220,7 +220,7 @@ def test_a_clip_that_is_made_later_appears(open_page: Any, device: FakeDevice, e
 
 def test_an_alert_appears_by_itself_and_is_acknowledged_by_keyboard(open_page: Any, device: FakeDevice) -> None:
     page = open_page()
-    wait_for_text(page, "#overall", "fine")
+    wait_for_text(page, "#overall", "OK")
     alert = device.open_alert("left")
     wait_for_text(page, "[role=alert]#toast", "New alert on left, bore")
     wait_for_text(page, "#overall", "1 alert on left")
@@ -284,7 +284,7 @@ def test_a_refused_threshold_says_why(open_page: Any, device: FakeDevice) -> Non
     page.select_option("#threshold-way", "value")
     page.fill("#threshold-value", "-1")
     page.keyboard.press("Enter")
-    page.click("text=Change it")
+    page.click("text=Change threshold")
     wait_for_text(page, "dialog .problem", "must be above 0")
     page.keyboard.press("Escape")
     sync_api.expect(page.locator("dialog[open]")).to_have_count(0)
@@ -308,7 +308,7 @@ def test_a_lost_connection_is_said_and_comes_back(open_page: Any, device: FakeDe
     wait_for_text(page, "#banner", "Connection lost")
     wait_for_text(page, "#overall", "No connection")
     device.is_silent = False
-    wait_for_text(page, "#overall", "All 2 cameras fine")
+    wait_for_text(page, "#overall", "All 2 cameras OK")
     assert page.locator("#banner").is_hidden()
 
 
@@ -376,7 +376,7 @@ def check_markup(page: Any) -> None:
 def test_keys_can_be_turned_off(open_page: Any) -> None:
     page = open_page()
     page.keyboard.press("?")
-    page.click("text=Single keys do something")
+    page.click("text=Use single-key shortcuts")
     page.keyboard.press("Escape")
     sync_api.expect(page.locator("dialog")).to_have_count(0)
     page.keyboard.press("l")

@@ -1,6 +1,6 @@
-// One alert: its pictures, what is known of it, and the acknowledgement.
+// Details of one alert: pictures, facts and acknowledgement.
 
-import { stateOf } from "./alerts.js";
+import { stateOf } from "./alert_state.js";
 import { get, path, send } from "./api.js";
 import { facts, h, setText } from "./dom.js";
 import { ago, duration, plural, score, utc } from "./format.js";
@@ -8,13 +8,13 @@ import { cameraUrl } from "./overview.js";
 import { store } from "./store.js";
 import { badge } from "./verdict.js";
 
-const KINDS = [["heatmap", "Heatmap"], ["snapshot", "Picture"], ["peak", "Strongest"], ["clip", "Clip"]];
+const KINDS = [["heatmap", "Heatmap"], ["snapshot", "Picture"], ["peak", "Peak"], ["clip", "Clip"]];
 const ENDINGS = {
-  quiet: "the scores went down", acknowledged: "somebody acknowledged it", end_of_stream: "the stream ended",
-  interrupted: "the device stopped",
+  quiet: "scores fell below the threshold", acknowledged: "acknowledged", end_of_stream: "the stream ended",
+  interrupted: "the stream was interrupted",
 };
 
-// no event says that the clip is there: it comes seconds after the opening, often after the alert is over
+// a clip has no event: it is finished seconds after the opening, often after the alert has closed
 const LOOK_MS = 2000;
 const MOST_LOOKS = 150;
 
@@ -49,7 +49,7 @@ export class AlertDetail {
     });
     this.#form = h("form", { class: "acknowledge", onsubmit: (event) => this.#acknowledge(event) },
       h("label", { for: "alert-note" }, "Note (optional)"), this.#note,
-      h("div", { class: "actions" }, this.#button, h("span", { class: "hint" }, "Enter sends")), this.#problem);
+      h("div", { class: "actions" }, this.#button, h("span", { class: "hint" }, "Press Enter to acknowledge")), this.#problem);
     this.#form.hidden = true;
     this.element = h("article", { class: "card detail", "aria-labelledby": "alert-title" },
       h("div", { class: "head" }, h("a", { class: "back", href: "#/alerts", "aria-label": "All alerts" }, "←"),
@@ -67,7 +67,7 @@ export class AlertDetail {
     this.#media.replaceChildren();
   }
 
-  /** Lead to the note, from which Enter acknowledges. */
+  /** Focus the note; Enter there acknowledges. */
   acknowledge() {
     if (!this.#form.hidden) this.#note.focus();
   }
@@ -121,12 +121,12 @@ export class AlertDetail {
     this.#kind = kind;
     for (const button of this.#choices.children) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
     if (kind === null) {
-      this.#media.replaceChildren(h("p", { class: "empty" }, "No pictures were kept of this alert."));
+      this.#media.replaceChildren(h("p", { class: "empty" }, "No pictures of this alert are stored."));
       return;
     }
     const words = KINDS.find(([one]) => one === kind)[1];
     const src = path("alerts", this.#id, kind);
-    const problem = () => this.#media.replaceChildren(h("p", { class: "empty" }, `${words}: not there (any more).`));
+    const problem = () => this.#media.replaceChildren(h("p", { class: "empty" }, `${words}: no longer available.`));
     this.#media.replaceChildren(kind === "clip"
       ? h("video", { src, controls: true, loop: true, playsinline: "", preload: "metadata", "aria-label": `${words} of the alert`, onerror: problem })
       : h("a", { href: src, target: "_blank", rel: "noopener", title: "Full size" },
@@ -144,13 +144,13 @@ export class AlertDetail {
   #showFacts(record) {
     this.#facts.replaceChildren(facts([
       ["Opened", h("time", { datetime: record.opened_at }, utc(record.opened_at))],
-      ["Over", record.closed_at ? `${utc(record.closed_at)}: ${ENDINGS[record.ended_by] ?? record.ended_by}` : "not yet"],
+      ["Closed", record.closed_at ? `${utc(record.closed_at)}: ${ENDINGS[record.ended_by] ?? record.ended_by}` : "not yet"],
       ["Duration", duration(record.duration_s)],
       ["Severity", record.severity ?? "–"],
       ["Peak score", `${score(record.peak_score ?? record.score)}, threshold ${score(record.threshold)}`],
       ["Regions", record.regions?.length ? plural(record.regions.length, "marked region") : "–"],
       ["Camera", h("a", { href: cameraUrl(record.camera) }, record.camera)],
-      ["Id", record.id],
+      ["ID", record.id],
     ]));
   }
 
@@ -161,7 +161,7 @@ export class AlertDetail {
     setText(this.#problem, "");
     try {
       const record = await send("POST", path("alerts", this.#id, "acknowledge"), { note: this.#note.value.trim().replace(/\s+/g, " ") });
-      // what was asked for before does not know of it
+      // ignore answers to earlier requests: they lack the acknowledgement
       this.#turn += 1;
       this.show(record);
       this.#title.focus();

@@ -1,24 +1,15 @@
-// The list of alerts, newest first; the one that is chosen lies beside it, or on a phone instead of it.
+// The list of alerts, newest first; details open beside it, or on a phone in its place.
 
 import { AlertDetail } from "./alert_detail.js";
+import { alertUrl, STATES, stateOf } from "./alert_state.js";
 import { get, path } from "./api.js";
 import { h, setClass, setText } from "./dom.js";
 import { ago, duration, score, utc } from "./format.js";
 import { store } from "./store.js";
 import { badge } from "./verdict.js";
 
-const STATES = [["", "All alerts"], ["open", "Going on"], ["held", "Waiting for you"], ["closed", "Over"]];
 const LIMIT = 50;
 const CLOCK_MS = 10000;
-
-export const alertUrl = (id) => `#/alerts/${encodeURIComponent(id)}`;
-
-/** The record's state as verdict and words; an acknowledged alert needs nobody any more. */
-export function stateOf(record) {
-  if (record.state === "open") return ["alert", record.acknowledged_at ? "Going on, seen" : "Going on"];
-  if (record.state === "held") return ["held", "Waiting for you"];
-  return record.acknowledged_at ? ["ok", "Acknowledged"] : ["past", "Over"];
-}
 
 export function open(root, { id, filters }) {
   return new AlertsView(root, id, filters);
@@ -68,7 +59,7 @@ class AlertsView {
     this.#fillCameras();
   }
 
-  /** Another alert of the same list: no new view, so that the list keeps its place. */
+  /** Show another alert of the same list; the list keeps its scroll position. */
   choose(id) {
     this.#id = id ?? null;
     this.#mark();
@@ -108,7 +99,7 @@ class AlertsView {
       if (turn !== this.#turn) return;
       const fresh = answer.alerts;
       const oldest = fresh.length ? fresh[fresh.length - 1].id : "";
-      // what was loaded by "Older alerts" stays when newer ones arrive
+      // alerts loaded by "Older alerts" stay when newer ones arrive
       const older = fresh.length === LIMIT ? this.#records.filter((record) => record.id < oldest) : [];
       const isRefresh = !isOlder && older.length > 0;
       this.#records = isOlder ? [...this.#records, ...fresh] : [...fresh, ...older];
@@ -116,14 +107,14 @@ class AlertsView {
       this.#more.hidden = !this.#next;
       this.#show();
     } catch (error) {
-      if (turn === this.#turn && !this.#records.length) setText(this.#empty, error.words ?? "The list could not be read.");
+      if (turn === this.#turn && !this.#records.length) setText(this.#empty, error.words ?? "The alerts could not be loaded.");
     }
   }
 
   #show() {
     this.#empty.hidden = this.#records.length > 0;
     const isFiltered = this.#filters.state || this.#filters.camera;
-    setText(this.#empty, isFiltered ? "No alert is like this." : "No alerts. When a part looks unlike the good ones, it shows here.");
+    setText(this.#empty, isFiltered ? "No alerts match." : "No alerts yet. Parts that look different from good ones appear here.");
     const focused = this.#records.find((record) => this.#rows.get(record.id)?.contains(document.activeElement))?.id;
     const old = this.#rows;
     this.#rows = new Map(this.#records.map((record) => {
@@ -154,7 +145,7 @@ class AlertsView {
     this.#detail?.close();
     this.#detail = null;
     if (!this.#id) {
-      this.#side.replaceChildren(h("p", { class: "empty" }, "Choose an alert to see its pictures."));
+      this.#side.replaceChildren(h("p", { class: "empty" }, "Select an alert to see its pictures."));
       return;
     }
     this.#detail = new AlertDetail(this.#id, this.#records.find((record) => record.id === this.#id), () => this.#load());
@@ -165,7 +156,7 @@ class AlertsView {
     for (const time of this.#list.querySelectorAll("time")) setText(time, ago(time.dateTime));
   }
 
-  /** j and k: the focus moves along the list; where an alert is open, the next one opens. */
+  /** Keys j and k: move the focus along the list; if details are open, open those of the next alert. */
   #step(by) {
     const ids = this.#records.map((record) => record.id);
     const focused = ids.findIndex((id) => this.#rows.get(id).contains(document.activeElement));

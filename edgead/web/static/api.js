@@ -1,4 +1,4 @@
-// The REST API, and whether it can be reached.
+// REST client, and whether the device is reachable.
 
 export class ApiError extends Error {
   constructor(status, message, hint) {
@@ -13,14 +13,14 @@ export class ApiError extends Error {
   }
 }
 
-/** Fires `lost`, `back` and `login`; `heardAt` is when the device last answered, in ms. */
+/** Fires `lost`, `back` and `login`; `heardAt`: time of the device's last answer, in ms. */
 export const link = Object.assign(new EventTarget(), { isUp: true, heardAt: Date.now() });
 
 const TIMEOUT_MS = 8000;
 
 export const path = (...parts) => `/api/v1/${parts.map(encodeURIComponent).join("/")}`;
 
-/** The response of a request that went well. */
+/** Send a request; the response, or an `ApiError`. */
 export async function request(url, { method = "GET", body, signal } = {}) {
   const limit = AbortSignal.timeout(TIMEOUT_MS);
   const headers = {};
@@ -42,7 +42,7 @@ export async function request(url, { method = "GET", body, signal } = {}) {
   if (response.status === 401 && url !== path("session")) link.dispatchEvent(new Event("login"));
   const answer = await response.json().catch(() => null);
   throw new ApiError(
-    response.status, answer?.error?.message ?? `The device answers ${response.status}.`, answer?.error?.hint ?? "");
+    response.status, answer?.error?.message ?? `The device answered ${response.status}.`, answer?.error?.hint ?? "");
 }
 
 export async function get(url, signal) {

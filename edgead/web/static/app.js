@@ -1,5 +1,6 @@
-// The page: which view is shown, what the header says, and keys.
+// The page: routing, header, notifications and keys.
 
+import { alertUrl } from "./alert_state.js";
 import * as alerts from "./alerts.js";
 import { get, link, path } from "./api.js";
 import * as camera from "./camera.js";
@@ -21,7 +22,7 @@ const toast = document.getElementById("toast");
 const ANNOUNCED = {
   alert_opened: (where) => `New alert on ${where}`,
   alert_raised: (where, alert) => `Alert on ${where} is now ${alert.severity ?? "stronger"}`,
-  alert_resumed: (where) => `The held alert on ${where} goes on`,
+  alert_resumed: (where) => `The held alert on ${where} is active again`,
 };
 const filters = { state: "", camera: "" };
 
@@ -89,7 +90,7 @@ function showHeader() {
   document.title = `${number ? `(${number}) ` : ""}${title ?? "edgead"} · edgead`;
 }
 
-// several requests are refused at once when a login has ended: a second form would take what is typed into the first
+// when a login has expired, several requests are refused at once: a second form would discard what was typed into the first
 function ask() {
   asking ??= findOut().finally(() => (asking = null));
 }
@@ -126,7 +127,7 @@ function announce({ kind, alert }) {
   clearTimeout(toastTimer);
   const close = h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => toast.replaceChildren() }, "×");
   toast.replaceChildren(h("div", { class: "toast-box" }, icon("alert"),
-    h("a", { href: alerts.alertUrl(alert.id) }, `${words}: ${score(alert.peak_score ?? alert.score)} of ${score(alert.threshold)}`), close));
+    h("a", { href: alertUrl(alert.id) }, `${words}: ${score(alert.peak_score ?? alert.score)} of ${score(alert.threshold)}`), close));
   toastTimer = setTimeout(() => toast.matches(":hover, :focus-within") || toast.replaceChildren(), TOAST_MS);
 }
 
@@ -134,7 +135,7 @@ function showConnection() {
   document.body.classList.toggle("is-cut-off", !link.isUp);
   banner.hidden = link.isUp;
   if (!link.isUp && !banner.firstChild) {
-    banner.replaceChildren(h("span", {}, "Connection lost. What you see is old; trying again."), " ",
+    banner.replaceChildren(h("span", {}, "Connection lost. The data shown is out of date; reconnecting."), " ",
       h("button", { type: "button", onclick: () => (who === null ? ask() : refresh()) }, "Try now"));
   }
   if (link.isUp) banner.replaceChildren();
@@ -173,7 +174,7 @@ link.addEventListener("login", () => who !== null && ask());
 addEventListener("hashchange", show);
 addEventListener("keydown", onKey);
 document.getElementById("help").addEventListener("click", showHelp);
-// a fragment of its own would be taken for a view
+// following the link would change the fragment, which names the view
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();

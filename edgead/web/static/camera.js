@@ -1,7 +1,7 @@
-// One camera: where it sees what, how its scores went, how it is, and what its threshold promises.
+// One camera: live picture with zones, score history, health and threshold.
 
+import { alertUrl } from "./alert_state.js";
 import { get, path } from "./api.js";
-import { alertUrl } from "./alerts.js";
 import { facts, h, setText, svg } from "./dom.js";
 import { count, ms, score } from "./format.js";
 import { legend } from "./legend.js";
@@ -18,7 +18,7 @@ const SPANS = [[120, "2 min"], [600, "10 min"], [3600, "1 h"]];
 export function open(root, { name }) {
   const first = find(name);
   if (!first) {
-    const empty = h("p", { class: "empty" }, store.isLoaded ? `There is no camera ${name}.` : "Waiting for the device …");
+    const empty = h("p", { class: "empty" }, store.isLoaded ? `No camera is named ${name}.` : "Waiting for the device …");
     root.append(h("h1", {}, name), empty, h("p", {}, h("a", { href: "#/" }, "All cameras")));
     return { title: () => name, isStale: () => Boolean(find(name)), update() {}, close() {} };
   }
@@ -151,7 +151,7 @@ class CameraView {
       const scores = await get(`${path("cameras", this.#name, "scores")}${query}`);
       if (zone === this.#zone && !this.#isClosed) this.#trace.show(scores, this.#seconds);
     } catch {
-      // the next one will tell
+      // retried at the next turn
     }
   }
 
@@ -199,13 +199,13 @@ export function healthFacts(camera) {
   const lost = camera.n_dropped + camera.n_unjudged;
   return facts([
     ["State", camera.fault ? `${camera.state}, ${camera.fault}` : camera.state],
-    ["Pictures per second", camera.fps === null ? "–" : camera.fps.toFixed(1)],
+    ["Frames per second", camera.fps === null ? "–" : camera.fps.toFixed(1)],
     ["Delay, p50 / p95", camera.delay_ms ? `${ms(camera.delay_ms.p50)} / ${ms(camera.delay_ms.p95)}` : "–"],
-    ["Judged of captured", `${count(camera.n_judged)} of ${count(camera.n_captured)}`],
-    ["Skipped", lost ? `${count(camera.n_dropped)} for newer ones, ${count(camera.n_unjudged)} not judged` : "none"],
+    ["Judged / captured", `${count(camera.n_judged)} of ${count(camera.n_captured)}`],
+    ["Skipped", lost ? `${count(camera.n_dropped)} replaced by newer frames, ${count(camera.n_unjudged)} not judged` : "none"],
     ["Alerts since start", count(camera.n_alerts)],
     ["Restarts", count(camera.restarts)],
-    ["Picture", camera.size ? `${camera.size[1]} × ${camera.size[0]} px` : "–"],
+    ["Frame size", camera.size ? `${camera.size[1]} × ${camera.size[0]} px` : "–"],
     ["Source", camera.source],
     ["Class", camera.class ?? "common threshold"],
     camera.last_error ? ["Last error", camera.last_error] : null,

@@ -1,4 +1,4 @@
-// Elements without markup: names and notes come from outside, so text is only ever set as text.
+// Elements without HTML strings: names and notes come from outside and are only set as text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -22,7 +22,7 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Set text only where it differs, so that screen readers and selections are left in peace. */
+/** Set text only if it differs, so that screen readers and selections are not disturbed. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -51,7 +51,7 @@ const ICONS = {
   waiting: "M12 3.5a8.5 8.5 0 1 0 .01 0M12 7v5.3l3.4 2",
 };
 
-/** A decorative picture beside words that say the same. */
+/** A decorative icon beside text that says the same. */
 export function icon(name) {
   return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" },
     svg("path", { d: ICONS[name] ?? ICONS.waiting }));

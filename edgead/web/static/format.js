@@ -1,9 +1,9 @@
-// Numbers and times as people read them.
+// Numbers and times in words.
 
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "always" });
 
-/** As many decimals as the size of the number deserves, at least three significant figures. */
+/** At least three significant figures; fewer decimals for larger numbers. */
 export function score(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -54,7 +54,7 @@ export function plural(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }
 
-/** "1 in 200" says more about a small share than "0.5 %". */
+/** A small share as "1 in 200", which reads better than "0.5 %". */
 export function oneIn(fraction) {
   return fraction > 0 ? `1 in ${count(Math.round(1 / fraction))}` : "none";
 }

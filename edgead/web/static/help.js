@@ -1,11 +1,11 @@
-// The keys, and the switch that turns single keys off.
+// Help on keys, and the switch for single-key shortcuts.
 
 import { h } from "./dom.js";
 
 const KEYS = [
-  ["o", "Cameras"], ["l", "Alerts"], ["s", "System"], ["h", "Heatmap on and off, with a camera open"],
-  ["z", "Zones on and off, with a camera open"], ["1 … 9", "Open that camera"], ["j / k", "Next and previous alert"],
-  ["Enter", "Open the focused alert; in the note: acknowledge"], ["a", "Acknowledge: go to the note"], ["Esc", "Back"],
+  ["o", "Cameras"], ["l", "Alerts"], ["s", "System"], ["h", "Heatmap on or off, on a camera's page"],
+  ["z", "Zones on or off, on a camera's page"], ["1 … 9", "Open camera 1 … 9"], ["j / k", "Next and previous alert"],
+  ["Enter", "Open the focused alert; in the note, acknowledge"], ["a", "Go to the note to acknowledge"], ["Esc", "Back"],
   ["?", "This help"],
 ];
 const OFF_KEY = "edgead.keys";
@@ -19,7 +19,7 @@ export function showHelp() {
   const dialog = h("dialog", { class: "help", "aria-labelledby": "help-title", onclose: () => dialog.remove() },
     h("h2", { id: "help-title" }, "Keys"),
     h("dl", { class: "keys" }, KEYS.map(([key, words]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, words)))),
-    h("p", { class: "check" }, box, h("label", { for: "keys-on" }, "Single keys do something")),
+    h("p", { class: "check" }, box, h("label", { for: "keys-on" }, "Use single-key shortcuts")),
     h("div", { class: "actions" }, close));
   document.body.append(dialog);
   dialog.showModal();

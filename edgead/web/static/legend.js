@@ -1,13 +1,13 @@
-// The fixed scale of the heatmap: the same colours for the same values on every picture.
+// Legend of the heatmap's fixed colour scale.
 
 import { h, setText } from "./dom.js";
 import { score } from "./format.js";
 
-/** `show(scale)`: raw values at the ends and in the middle of the colours. */
+/** `show(scale)`: raw values at the ends and the middle of the scale. */
 export function legend() {
   const [low, threshold, high] = [h("span"), h("span"), h("span")];
   const element = h("figure", { class: "legend" },
-    h("figcaption", {}, "Heatmap scale, the same for every picture"),
+    h("figcaption", {}, "Heatmap scale, the same for every frame"),
     h("div", { class: "legend-bar", "aria-hidden": "true" }),
     h("div", { class: "legend-values" }, low, threshold, high));
   return {

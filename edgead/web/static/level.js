@@ -1,4 +1,4 @@
-// How far a score is from its threshold, as a bar with a mark in the middle.
+// Score relative to its threshold, as a bar with a mark in the middle.
 
 import { h } from "./dom.js";
 import { score } from "./format.js";

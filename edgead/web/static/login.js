@@ -1,4 +1,4 @@
-// Who is there: the token opens the device, the name goes beside what somebody changes.
+// Login form: the token grants access; the name is recorded with acknowledgements and changes.
 
 import { h, setText } from "./dom.js";
 import { path, send } from "./api.js";
@@ -32,9 +32,9 @@ export function open(root, { onLogin }) {
   }
   root.append(h("form", { class: "card login", onsubmit },
     h("h1", {}, "Log in"),
-    h("p", { class: "muted" }, "The token is the one that the stream was started with."),
+    h("p", { class: "muted" }, "The token was printed when the stream first started."),
     h("label", { for: "login-name" }, "Your name"), name,
-    h("p", { class: "hint" }, "It is recorded with what you acknowledge and change."),
+    h("p", { class: "hint" }, "Recorded with your acknowledgements and changes."),
     h("label", { for: "login-token" }, "Token"), token, problem, button));
   (name.value ? token : name).focus();
   return { title: "Log in", close() {} };

@@ -9,7 +9,7 @@ import { store } from "./store.js";
 import { drawSparkline } from "./trace.js";
 import { badge, summary, worstZone } from "./verdict.js";
 
-// px, as the style sheet has them
+// px, as in the style sheet
 const GAP = 16;
 const BORDER = 6;
 const MARGIN = 40;
@@ -18,7 +18,7 @@ const WORDS_HEIGHT = 150;
 const LEAST = 240;
 const COMFORT = 360;
 const ASPECT = 3 / 4;
-// of all tiles together; the device answers 50 requests/s of an address, which several people may share
+// all tiles together; the device allows 50 requests/s per address, which several people may share
 const PICTURES_PER_S = 16;
 const SPARK_SECONDS = 120;
 const SPARK_EVERY_MS = 5000;
@@ -43,7 +43,7 @@ export function open(root) {
   function update() {
     const names = store.cameras.map((camera) => camera.name);
     empty.hidden = names.length > 0;
-    if (store.isLoaded) setText(empty, "The stream has no cameras. Name some under `cameras:` in its configuration.");
+    if (store.isLoaded) setText(empty, "No cameras are configured. Add them under `cameras:` in the configuration.");
     if (names.join("\n") !== [...tiles.keys()].join("\n")) {
       for (const tile of tiles.values()) tile.close();
       tiles = new Map(names.map((name) => [name, new Tile(name)]));
@@ -66,8 +66,8 @@ export function open(root) {
 }
 
 /**
- * The arrangement of `number` tiles with the largest pictures that fit into `width` × `height` px: how many columns,
- * whether the words stand beside the picture, and how wide that is.
+ * Arrange `number` tiles with the largest pictures that fit into `width` × `height` px: number of columns, picture
+ * width, and whether the text is beside the picture.
  */
 export function layout(number, width, height) {
   let best = { columns: 1, isWide: false, width: 0 };
@@ -82,7 +82,7 @@ export function layout(number, width, height) {
     if (beside > best.width && beside > LEAST) best = { columns, isWide: true, width: Math.floor(beside) };
   }
   if (best.width >= LEAST) return best;
-  // they do not fit at once, so the page scrolls
+  // too many for one screen: the page scrolls
   const columns = Math.max(1, Math.floor((width + GAP) / (COMFORT + GAP)));
   return { columns, isWide: false, width: Math.floor((width - GAP * (columns - 1)) / columns) - BORDER };
 }
@@ -121,7 +121,7 @@ class Tile {
   show(camera) {
     const isGone = ["lost", "failed"].includes(camera.verdict);
     const zone = worstZone(camera);
-    // a score of the past must not look like one of now
+    // an old score must not look current
     this.#zone = zone && isGone ? { ...zone, score: null, level: null } : zone;
     setClass(this.element, "is-", camera.verdict);
     this.#showWhere(camera.verdict === "alert");
@@ -133,7 +133,7 @@ class Tile {
     this.#level.show(this.#zone);
   }
 
-  /** An alert shows at once where it is. */
+  /** Show the heatmap while there is an alert. */
   #showWhere(isAlert) {
     if (isAlert === this.#isHeatmap) return;
     this.#isHeatmap = isAlert;
@@ -152,7 +152,7 @@ class Tile {
         const query = `?zone=${encodeURIComponent(this.#zone.name)}&seconds=${SPARK_SECONDS}`;
         drawSparkline(this.#spark, await get(`${path("cameras", this.#name, "scores")}${query}`), SPARK_SECONDS);
       } catch {
-        // the next one will tell
+        // retried at the next turn
       }
     }
     if (!this.#isClosed) this.#timer = setTimeout(() => this.#loadSpark(), SPARK_EVERY_MS);

@@ -1,9 +1,9 @@
-// Live pictures, one after the other: the next is asked for when the last has been shown, and none while nobody looks.
+// Live pictures: each is requested after the last one was shown, and none while the page is hidden.
 
 import { link, path, request } from "./api.js";
 import { duration } from "./format.js";
 
-// browsers open six connections to a host; one listens to events, and the rest of the page needs some too
+// browsers open six connections per host: one is for events, and the rest of the page needs some
 const LANES = 3;
 const RETRY_MS = 1500;
 const STALE_S = 5;
@@ -22,7 +22,7 @@ function leave() {
   else busy -= 1;
 }
 
-/** What to write over a picture of that age, in s. */
+/** Note over a picture of this age, in s. */
 export const staleWords = (age) => (age < STALE_S ? "" : `No new picture for ${duration(Math.floor(age))}`);
 
 export class LivePicture {
@@ -40,7 +40,7 @@ export class LivePicture {
 
   /**
    * @param image the `img` to fill
-   * @param camera its name
+   * @param camera name of the camera
    * @param options `width` in px, `perSecond`, `onPicture(age in s of the newest)`, `onNone(words)`
    */
   constructor(image, camera, options) {

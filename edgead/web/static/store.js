@@ -1,4 +1,4 @@
-// What the page knows of the device: cameras by polling, what happens at once by server-sent events.
+// State of the device: cameras by polling, events as server-sent events.
 
 import { get, link, path, setUp } from "./api.js";
 
@@ -6,7 +6,7 @@ const POLL_MS = 1000;
 const POLL_HIDDEN_MS = 10000;
 const RETRY_MS = 3000;
 
-/** Fires `cameras`, `alert` (detail: the event), `change`, and `listening`: what happened before may have been missed. */
+/** Fires `cameras`, `alert` (detail: the event), `change`, and `listening`: earlier events may have been missed. */
 export const store = Object.assign(new EventTarget(), { cameras: [], info: null, isLoaded: false });
 
 let timer = 0;
@@ -26,7 +26,7 @@ export function stop() {
   unlisten();
 }
 
-/** Ask now rather than at the next turn. */
+/** Poll now rather than at the next turn. */
 export function refresh() {
   if (isRunning) poll();
 }
@@ -43,13 +43,13 @@ async function poll() {
     Object.assign(store, { cameras: cameras.map(withAlerts), isLoaded: true });
     store.dispatchEvent(new Event("cameras"));
   } catch {
-    // the banner and the login page say what is wrong
+    // the banner or the login page shows the problem
   }
   clearTimeout(timer);
   if (isRunning) timer = setTimeout(poll, document.hidden ? POLL_HIDDEN_MS : POLL_MS);
 }
 
-/** A camera is never called fine while one of its zones has an alert, whatever was written down first. */
+/** Correct a verdict that was read before an alert of one of the zones. */
 function withAlerts(camera) {
   const alerts = camera.zones.flatMap((zone) => zone.alert ?? []);
   if (!alerts.length || !["ok", "anomaly", "waiting"].includes(camera.verdict)) return camera;
@@ -75,13 +75,13 @@ function listen() {
   }
   events.onopen = () => store.dispatchEvent(new Event("listening"));
   events.onerror = () => {
-    // the browser gives up for good on an HTTP error; polling goes on, so listening may start anew
+    // after an HTTP error the browser does not reconnect
     if (events?.readyState === EventSource.CLOSED && isRunning) setTimeout(() => isRunning && listen(), RETRY_MS);
   };
 }
 
 link.addEventListener("back", refresh);
-// a browser has few connections for one host, and tabs that nobody sees would hold them all
+// browsers open few connections per host, and hidden tabs would hold them all
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) unlisten();
   else if (isRunning) {

@@ -1,4 +1,4 @@
-// Model, engine, storage and deliveries of the device, and all cameras as a table.
+// Device, model, engine, alert storage and deliveries, and a table of camera health.
 
 import { get, path, send } from "./api.js";
 import { facts, h } from "./dom.js";
@@ -15,27 +15,27 @@ export function open(root, { onLogout, who }) {
   const storage = h("div");
   const health = h("tbody");
   const sinks = h("tbody");
-  const noSinks = h("p", { class: "muted" }, "Alerts go to no other system.");
+  const noSinks = h("p", { class: "muted" }, "Alerts are not sent to other systems.");
   const sinkTable = table("Deliveries", ["Sink", "State", "Waiting", "Detail"], sinks);
   let timer = 0;
   let isClosed = false;
   root.append(
     h("div", { class: "head" }, h("h1", {}, "System")),
     h("div", { class: "columns is-even" },
-      card("Device", device), card("Model and engine", model), card("Storage of alerts", storage),
+      card("Device", device), card("Model and engine", model), card("Alert storage", storage),
       card("Session", h("p", {}, "Logged in as ", h("strong", {}, who ?? "–"), "."),
         h("button", { type: "button", onclick: () => send("DELETE", path("session")).finally(onLogout) }, "Log out"))),
     card("Deliveries", sinkTable, noSinks),
-    card("Health of the cameras", table("Health of the cameras",
-      ["Camera", "State", "Pictures/s", "Delay p50 / p95", "Judged", "Skipped", "Restarts", "Last error"], health)));
+    card("Camera health", table("Camera health",
+      ["Camera", "State", "Frames/s", "Delay p50 / p95", "Judged", "Skipped", "Restarts", "Last error"], health)));
 
   function show(info) {
     device.replaceChildren(facts([
-      ["Device", info.device], ["edgead", info.version], ["Running for", duration(info.uptime_s)], ["Since", utc(info.started_at)]]));
+      ["Device", info.device], ["edgead", info.version], ["Uptime", duration(info.uptime_s)], ["Started", utc(info.started_at)]]));
     model.replaceChildren(facts([
       ["Model", info.bundle.model], ["Classes", info.bundle.classes?.length ? info.bundle.classes.join(", ") : "one"],
       ["Bundle", h("code", {}, info.bundle.digest.replace("sha256:", "").slice(0, 16))],
-      ["Engine", info.engine.name], ["Runs on", info.engine.device], ["Time per picture", ms(info.engine.ms)]]));
+      ["Engine", info.engine.name], ["Runs on", info.engine.device], ["Time per frame", ms(info.engine.ms)]]));
     storage.replaceChildren(facts([
       ["Records", state(info.spool.records_ok)], ["Pictures and clips", state(info.spool.evidence_ok)],
       ["Free", `${count(Math.round(info.spool.free_mb))} MB`], info.spool.detail ? ["Detail", info.spool.detail] : null,
@@ -90,6 +90,6 @@ function row(cells) {
 
 function state(isFine) {
   const mark = badge();
-  mark.show(isFine ? "ok" : "failed", isFine ? "Fine" : "Cannot be written");
+  mark.show(isFine ? "ok" : "failed", isFine ? "OK" : "Write error");
   return mark.element;
 }

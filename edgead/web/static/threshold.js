@@ -1,4 +1,4 @@
-// The threshold of one zone: what it promises, how to change it, and who did before.
+// The threshold of one zone: its false-alarm rate, the form to change it, and earlier changes.
 
 import { get, path, send } from "./api.js";
 import { facts, h, setText } from "./dom.js";
@@ -16,16 +16,16 @@ const WAYS = [
     now: (zone) => zone.threshold, say: (value) => `set the threshold to ${score(value)}` },
 ];
 
-/** What the threshold promises, in plain words. */
+/** The false-alarm rate of the threshold, in words. */
 export function promise(zone) {
   const { rate } = zone;
   if (!rate || rate.false_alarm_rate === null || rate.false_alarm_rate === undefined) {
-    return "Nothing is known of how often good pictures are above this threshold.";
+    return "It is not known how many good pictures exceed this threshold.";
   }
   const share = `${percent(rate.false_alarm_rate)} of good pictures (${oneIn(rate.false_alarm_rate)})`;
-  const range = rate.interval ? ` The threshold for that share lies between ${score(rate.interval[0])} and ${score(rate.interval[1])} (95 %).` : "";
-  if (rate.certified) return `Certified: at most ${share} are above it, shown by ${count(rate.n_images)} good pictures.`;
-  return `Extrapolated: about ${share} are above it, estimated beyond what ${count(rate.n_images)} good pictures can show.` +
+  const range = rate.interval ? ` The threshold for this share is between ${score(rate.interval[0])} and ${score(rate.interval[1])} (95 %).` : "";
+  if (rate.certified) return `Certified: at most ${share} exceed it, measured on ${count(rate.n_images)} good pictures.`;
+  return `Extrapolated: about ${share} exceed it; ${count(rate.n_images)} good pictures are too few to measure this.` +
     range;
 }
 
@@ -55,7 +55,7 @@ export class ThresholdPanel {
       this.#title, this.#promise, this.#numbers,
       h("details", { class: "change" }, h("summary", {}, "Change the threshold"),
         h("form", { onsubmit: (event) => this.#review(event) },
-          h("label", { for: "threshold-way" }, "By"), this.#select,
+          h("label", { for: "threshold-way" }, "Set by"), this.#select,
           h("label", { for: "threshold-value" }, "New value"),
           h("div", { class: "with-unit" }, this.#input, this.#unit),
           h("button", { class: "primary" }, "Review …"))),
@@ -104,7 +104,7 @@ export class ThresholdPanel {
     const zone = this.#zone;
     const way = this.#way;
     const problem = h("p", { class: "problem", role: "alert" });
-    const apply = h("button", { type: "button", class: "primary" }, "Change it");
+    const apply = h("button", { type: "button", class: "primary" }, "Change threshold");
     apply.addEventListener("click", async () => {
       apply.disabled = true;
       setText(problem, "");
@@ -125,7 +125,7 @@ export class ThresholdPanel {
       h("h2", { id: "confirm-title" }, "Change the threshold?"),
       h("p", {}, `On ${this.#camera}, zone ${zone.name}: ${way.say(value)}.`),
       facts([["Threshold now", score(zone.threshold)], ["False-alarm rate now", percent(zone.rate?.false_alarm_rate)]]),
-      h("p", { class: "hint" }, "It takes effect at the next picture, and is recorded with your name."), problem,
+      h("p", { class: "hint" }, "The change takes effect with the next frame and is recorded under your name."), problem,
       h("div", { class: "actions" }, apply,
         h("button", { type: "button", onclick: () => this.#dialog.close() }, "Cancel")));
     this.#dialog.showModal();
@@ -138,7 +138,7 @@ export class ThresholdPanel {
       const mine = all.filter((change) => change.camera === this.#camera).slice(0, SHOWN_CHANGES);
       this.#changes.replaceChildren(mine.length ? changesTable(mine) : h("p", { class: "muted" }, "None so far."));
     } catch {
-      // the next change or visit asks again
+      // retried at the next change or visit
     }
   }
 }

@@ -1,4 +1,4 @@
-// Scores over time on a canvas, with the threshold and the alerts; the same in words for those who do not see it.
+// Score history on a canvas, with threshold and alerts, and the same in words for screen readers.
 
 import { h, setText } from "./dom.js";
 import { duration, plural, score, utc } from "./format.js";
@@ -6,7 +6,7 @@ import { duration, plural, score, utc } from "./format.js";
 const MARGIN = { left: 52, right: 12, top: 14, bottom: 24 };
 const STEP = 0.01;
 
-/** Colours of the style sheet, so that dark and light need no second table. */
+/** Colours of the style sheet, for both dark and light. */
 function colours(element) {
   const style = getComputedStyle(element);
   const of = (name) => style.getPropertyValue(name).trim();
@@ -27,7 +27,7 @@ function prepare(canvas) {
   return { context, width, height };
 }
 
-/** Lowest and highest value to draw: all points and the threshold, with some air. */
+/** Range to draw: all points and the threshold, with a margin. */
 export function bounds(scores) {
   let [low, high] = [scores.threshold, scores.threshold];
   for (const [, bottom, top] of scores.points) {
@@ -46,7 +46,7 @@ function drawScores(context, points, x, y, colour, width) {
   let lastAge = null;
   const gap = points.length > 1 ? Math.max(3, ((points[0][0] - points[points.length - 1][0]) / points.length) * 6) : 3;
   for (const [age, low, high] of points) {
-    // a stretch without judged pictures stays empty
+    // leave a gap where no frames were judged
     if (lastAge === null || lastAge - age > gap) context.moveTo(x(age), y(low));
     else context.lineTo(x(age), y(low));
     context.lineTo(x(age), y(high));
@@ -87,7 +87,7 @@ export function describe(scores, seconds) {
   const highest = Math.max(...scores.points.map((point) => point[2]));
   const above = scores.points.filter((point) => point[2] > scores.threshold).length;
   const last = scores.points[scores.points.length - 1][2];
-  return `Last ${duration(seconds)}: the score is ${score(last)} now and was ${score(highest)} at most; the threshold is ` +
+  return `Last ${duration(seconds)}: score ${score(last)} now, maximum ${score(highest)}, threshold ` +
     `${score(scores.threshold)}. ${above ? `Above it in ${above} of ${scores.points.length} steps` :
       "Never above it"}; ${plural(scores.alerts.length, "alert")}.`;
 }
@@ -128,7 +128,7 @@ export class Trace {
     this.#loadedAt = Date.now();
     const words = describe(scores, seconds);
     setText(this.#summary, words);
-    this.#canvas.setAttribute("aria-label", `Scores over time. ${words} Left and right arrow keys read single values.`);
+    this.#canvas.setAttribute("aria-label", `Scores over time. ${words} Use the left and right arrow keys to read values.`);
     this.#canvas.dataset.threshold = scores.threshold;
     this.#draw();
   }
@@ -149,7 +149,7 @@ export class Trace {
       const value = point[1] === point[2] ? score(point[1]) : `${score(point[1])} to ${score(point[2])}`;
       const side = point[2] > this.#scores.threshold ? "above" : "below";
       setText(this.#readout, `${duration(point[0])} ago (${utc(at).slice(11)}): ${value}, ${side} the threshold`);
-    } else setText(this.#readout, "Point at the trace, or use the arrow keys, to read a value.");
+    } else setText(this.#readout, "Point at the chart or use the arrow keys to read a value.");
     this.#draw();
   }
 

@@ -1,10 +1,10 @@
-// What a camera's state means for somebody who looks after the line.
+// Verdicts of cameras: words, order of urgency, badges and the summary in the header.
 
 import { h, icon, setClass, setText } from "./dom.js";
 import { plural } from "./format.js";
 
 const WORDS = {
-  ok: "Fine", anomaly: "Anomaly", alert: "Alert", held: "Alert, waits for you", fault: "Picture fault",
+  ok: "OK", anomaly: "Anomaly", alert: "Alert", held: "Alert held", fault: "Picture fault",
   lost: "Camera lost", failed: "Camera failed", waiting: "Starting",
 };
 // most urgent first
@@ -39,12 +39,12 @@ export function badge() {
   };
 }
 
-/** `{verdict, text}` of all cameras together: the most urgent first, and at most one more in words. */
+/** `{verdict, text}` for all cameras: the most urgent verdict, and at most one more in words. */
 export function summary(cameras) {
   if (!cameras.length) return { verdict: "waiting", text: "No cameras" };
   const [worst, second] = ORDER.filter((verdict) => cameras.some((camera) => camera.verdict === verdict));
   if (worst === "ok") {
-    return { verdict: "ok", text: cameras.length === 1 ? "Camera fine" : `All ${cameras.length} cameras fine` };
+    return { verdict: "ok", text: cameras.length === 1 ? "Camera OK" : `All ${cameras.length} cameras OK` };
   }
   const more = second && second !== "ok" ? ` · ${sentence(second, cameras)}` : "";
   return { verdict: worst ?? "waiting", text: sentence(worst, cameras) + more };
@@ -58,7 +58,7 @@ function sentence(verdict, cameras) {
   return `${SENTENCES[verdict](number)}${verdict in ABOUT_CAMERAS ? ":" : " on"} ${where}`;
 }
 
-/** Alerts that go on or wait, of all zones. */
+/** Open and held alerts of all zones. */
 export function openAlerts(cameras) {
   return cameras.flatMap((camera) => camera.zones.filter((zone) => zone.alert).map((zone) => zone.alert));
 }
