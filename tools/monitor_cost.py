@@ -176,7 +176,7 @@ def _watched(frames: int, fps: float, viewers: int) -> dict[str, str]:
             stack.callback(thread.join, 5.0)
         summary = _run(frames, fps, [sink], monitor)
         drawn = server.pictures.n_drawn
-        server._desk.is_closing = True
+        server._context.is_closing = True
     return _row(f"{viewers} viewers", summary, sink, drawn)
 
 

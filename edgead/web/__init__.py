@@ -1,1 +1,1 @@
-"""A running stream on the network: REST interface, live pictures, health and metrics."""
+"""Web server of a running stream: page, REST interface, live view, health and metrics."""

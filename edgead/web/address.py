@@ -1,4 +1,4 @@
-"""Where the web server listens."""
+"""Listening address of the web server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEFAULT_HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Address:
-    """A host of this machine and a port; port 0 is any free one."""
+    """A host and a port; port 0 takes any free port."""
 
     host: str
     port: int
@@ -22,10 +22,10 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """`HOST:PORT`, `[IPV6]:PORT`, or a port alone, which is on loopback.
+    """Parse `HOST:PORT`, `[IPV6]:PORT`, or a port alone, which is on loopback.
 
     Raises:
-        ConfigError: For anything else.
+        ConfigError: If the text has another form.
     """
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -35,13 +35,13 @@ def parse_address(text: str) -> Address:
     if not (port.isascii() and port.isdigit()) or int(port) > 65535 or (colon and not host):
         raise ConfigError(
             f"--web takes HOST:PORT with a port of 0 to 65535, got {text!r}.",
-            hint="127.0.0.1:8080 is for this machine alone, 0.0.0.0:8080 for the network.",
+            hint="127.0.0.1:8080 serves this machine only, 0.0.0.0:8080 the network.",
         )
     return Address(host or DEFAULT_HOST, int(port))
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or the name `localhost`, reaches this machine alone."""
+    """Whether a host is a loopback address or `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Requests about alerts: their records, pictures and history, and that somebody has seen them."""
+"""Handlers of alert records, files, acknowledgements and events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm"
 
 
 def alerts(call: Call) -> alert_models.Alerts:
-    """A page of them, newest first."""
+    """A page of alerts, newest first."""
     query = call.query
     found = call.stream.store.alerts(state=query.state, camera=query.camera, before=query.before, limit=query.limit + 1)
     page = [_answer(record) for record in found[: query.limit]]
@@ -28,7 +28,7 @@ def alert(call: Call) -> alert_models.Record:
 
 
 def media(call: Call) -> Response:
-    """A picture or clip; what its name is, the store alone knows."""
+    """Send an image or clip; only the store knows the file name."""
     record = _record(call)
     kind = call.request.url.path.rpartition("/")[2]
     path = call.stream.store.media(record.id, kind)
@@ -38,7 +38,7 @@ def media(call: Call) -> Response:
 
 
 def acknowledge(call: Call) -> alert_models.Record:
-    """Somebody has seen it: durably noted, and told to the state machine."""
+    """Record an acknowledgement on disk and pass it to the state machine."""
     record = _record(call)
     if record.acknowledged_at is not None:
         raise _seen(record)
@@ -53,7 +53,7 @@ def changes(call: Call) -> alert_models.Changes:
 
 
 def events(call: Call) -> streams.Endless:
-    """Events until the client leaves, from where it was cut off."""
+    """Send events until the client disconnects, from `Last-Event-ID` on."""
     server = call.server
     given = call.request.headers.get("last-event-id", "")
     after = min(int(given), server.feed.sequence) if given.isascii() and given.isdigit() and len(given) < 19 else None
@@ -73,13 +73,13 @@ def _answer(record: AlertRecord) -> alert_models.Record:
 def _record(call: Call) -> AlertRecord:
     record = call.stream.store.alert(call.request.path_params["alert"])
     if record is None:
-        raise Refusal(404, "There is no such alert.", hint="It may be older than what is kept.")
+        raise Refusal(404, "No such alert.", hint="It may have been removed by the retention limits.")
     return record
 
 
 def _seen(record: AlertRecord) -> Refusal:
     by, at = record.acknowledged_by, record.acknowledged_at
-    return Refusal(409, f"{by or 'Somebody'} has acknowledged the alert already, at {at}.")
+    return Refusal(409, f"The alert was already acknowledged by {by or 'an unknown user'} at {at}.")
 
 
 def _change(payload: EventPayload) -> alert_models.ChangeAnswer:

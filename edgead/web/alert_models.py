@@ -1,4 +1,4 @@
-"""What goes in and out about alerts and events."""
+"""Models of requests and answers about alerts and events."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Record(AlertRecord):
 class AlertsQuery(Asked):
     state: State | None = None
     camera: str | None = Field(None, max_length=64)
-    before: str | None = Field(None, max_length=64, description="Only older ones than this id.")
+    before: str | None = Field(None, max_length=64, description="Only alerts older than this id.")
     limit: int = Field(50, ge=1, le=200)
 
 
 class Alerts(Answer):
     alerts: list[Record]
-    next: str | None = Field(description="Give it as `before` for the next page; null: there is none.")
+    next: str | None = Field(description="Value of `before` for the next page; null on the last page.")
 
 
 class Acknowledgement(Asked):
@@ -56,11 +56,11 @@ class ChangeAnswer(Answer):
 
 
 class Changes(RootModel[list[ChangeAnswer]]):
-    """Newest first."""
+    """Threshold changes, newest first."""
 
 
 class EventData(Answer):
-    """The data of a server-sent event."""
+    """Data of a server-sent event."""
 
     sequence: int
     kind: str

@@ -1,4 +1,4 @@
-"""The application: every request goes the same way through limits, login and models to its handler."""
+"""The ASGI application: limits, login and models in front of every handler."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from edgead.web.static_files import FOLDER, StaticFiles
 
 _LOG = logging.getLogger(__name__)
 
-# Drawing takes cores from the engine: few threads, and none waits for long.
+# Few threads, because drawing takes CPU from the engine.
 _THREADS = 4
 
 Handler = Callable[[Request], Coroutine[Any, Any, ASGIApp]]
 
 
 def make_app(server: ServerContext) -> Starlette:
-    """The application for a stream."""
+    """Build the application for a stream."""
     document = openapi_document(ENDPOINTS, server.stream.facts.version, server.auth.cookie)
-    describe = Endpoint("GET", f"{API}/openapi.json", lambda call: JSONResponse(document), "This document.")
+    describe = Endpoint("GET", f"{API}/openapi.json", lambda call: JSONResponse(document), "The OpenAPI document.")
     static = StaticFiles(FOLDER)
     routes = [
         Route(endpoint.path, _guarded(server, endpoint), methods=[endpoint.method])  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def make_app(server: ServerContext) -> Starlette:
 
 
 def _merged(routes: list[Route]) -> list[Route]:
-    """Routes of one path side by side would answer 405 for each other's methods: they become one."""
+    """Merge routes of the same path, which would answer 405 for each other's methods."""
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
@@ -100,7 +100,7 @@ def _guarded(server: ServerContext, endpoint: Endpoint) -> Handler:
             person = await run_in_threadpool(server.auth.person_of_token, request)
         may = endpoint.access == "open" or (endpoint.access == "local" and is_local(request))
         if person is None and not may:
-            raise Refusal(401, "This needs a login.", hint="Log in with the token, or send it as a bearer token.")
+            raise Refusal(401, "Login required.", hint="Log in with the token, or send it as a bearer token.")
         query = None if endpoint.query is None else read_query(request, endpoint.query)
         body = None
         if endpoint.body is not None:
@@ -120,7 +120,7 @@ def _limited(server: ServerContext, handler: Callable[[Request], Coroutine[Any, 
 
 
 def _answering(handler: Handler) -> Handler:
-    """Every exception becomes an answer as the interface promises it."""
+    """Turn every exception into a documented error answer."""
 
     async def handle(request: Request) -> ASGIApp:
         try:
@@ -133,7 +133,7 @@ def _answering(handler: Handler) -> Handler:
             return error_response(409, error.message, error.hint)
         except Exception:
             _LOG.exception("%s %s failed", request.method, request.url.path)
-            return error_response(500, "This request met a bug; the log of the stream says more.")
+            return error_response(500, "Internal error; the log of the stream has details.")
 
     return handle
 

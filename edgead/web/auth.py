@@ -1,4 +1,4 @@
-"""Who may do what: logins, scripts with the token, and requests that a foreign page makes a browser send."""
+"""Authentication by session or token, and protection against cross-site requests and floods."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Person:
-    """Who asks.
+    """An authenticated user.
 
     Attributes:
-        name: As they call themselves.
-        session: Key of the session; None for a script with the token.
+        name: Self-chosen name.
+        session: Session key; None for a script with the token.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Person:
 
 
 class Auth:
-    """Decides about every request; safe to use from any thread.
+    """Admission and authentication of requests; thread-safe.
 
     Args:
-        token: Knows the right one.
+        token: Check of the token.
         options: Limits and allowed names.
-        hosts: Names that a `Host` header may have; None allows all.
-        cookie: Name of the session's cookie. Browsers send cookies to every port of a host: two streams on one machine
+        hosts: Allowed `Host` headers; None allows all.
+        cookie: Name of the session cookie. Browsers send cookies to every port of a host, so two streams on one machine
             need different names.
     """
 
@@ -73,17 +73,17 @@ class Auth:
         self._salt = secrets.token_bytes(32)
 
     def admit(self, request: HTTPConnection, method: str) -> None:
-        """Checks that come before the question who it is.
+        """Check host, request rate and origin, before authentication.
 
         Raises:
-            Refusal: 400 for a foreign `Host`, 403 for a request that another site caused, 429 for too many.
+            Refusal: 400 for a foreign `Host`, 403 for a cross-site request, 429 for too many requests.
         """
         host = _host_name(request.headers.get("host", ""))
         if self._hosts is not None and host not in self._hosts:
             raise Refusal(
-                400, "The request names a host that this server is not.", hint="web.hosts lists further ones."
+                400, "The Host header does not name this server.", hint="Add further host names to web.hosts."
             )
-        # behind a proxy or a router all have one address, and a screen full of cameras takes what it allows
+        # behind a proxy all clients share one address, and one page full of cameras may use up its limit
         key = self._key(request)
         session = None if key is None else self.sessions.id_of(key)
         wait_s = self._requests.take(address_of(request)) if session is None else self._session_requests.take(session)
@@ -93,19 +93,19 @@ class Auth:
             _check_same_site(request)
 
     def person(self, request: HTTPConnection) -> Person | None:
-        """By the session's cookie; a script's token is a matter of `person_of_token`, which is slow."""
+        """The user of the session cookie; tokens are checked by the slower `person_of_token`."""
         key = self._key(request)
         name = None if key is None else self.sessions.name_of(key)
         return None if name is None else Person(name, key)
 
     def check_token(self, request: HTTPConnection, token: str) -> bool:
-        """Whether it is the token; to be called on a thread that may wait.
+        """Whether the token is right; blocks, so call it on a worker thread.
 
-        A wrong one that is given again counts once: nobody learns from it, and a script with a token of last year must
-        not lock out the people at its address.
+        A wrong token counts once however often it is sent: repeating it reveals nothing, and a script with an outdated
+        token must not lock out other users at its address.
 
         Raises:
-            Refusal: 429 after too many wrong ones, from this address or, from addresses that were never right, of all.
+            Refusal: 429 after too many wrong tokens from this address, or from all addresses that never sent the right one.
         """
         tag = hmac.digest(self._salt, token.encode("utf-8", "replace"), "sha256")
         if tag in self._wrong:
@@ -115,8 +115,8 @@ class Auth:
         if address not in self._trusted:
             wait_s = max(wait_s, self._all_failures.wait_s(_ANYBODY))
         if wait_s:
-            raise Refusal(429, "Too many wrong tokens.", hint="Wait, and use the right one.", retry_s=wait_s)
-        # the try is used up before the slow comparison, so that many at once are no way around the limit
+            raise Refusal(429, "Too many wrong tokens.", hint="Wait, then send the right token.", retry_s=wait_s)
+        # counted before the slow comparison, so that parallel attempts cannot bypass the limit
         self._failures.take(address)
         if not self.token.is_right(token):
             self._all_failures.take(_ANYBODY)
@@ -140,7 +140,7 @@ class Auth:
         return None if found is None else found.value
 
     def person_of_token(self, request: HTTPConnection) -> Person | None:
-        """A script, by its `Authorization` header."""
+        """The script of an `Authorization` header."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip() or not self.check_token(request, token.strip()):
             return None
@@ -155,9 +155,9 @@ def address_of(request: HTTPConnection) -> str:
 
 
 def is_local(request: HTTPConnection) -> bool:
-    """Whether it comes from this machine, not through a proxy on it, and by a name that only this machine has.
+    """Whether a request comes from this machine, not through a proxy, and under a loopback name.
 
-    The name, because a page from elsewhere can let its own one lead to this machine, and would read along.
+    The name is checked because a foreign page could let its own host name resolve to this machine (DNS rebinding).
     """
     if any(name in request.headers for name in _FORWARDED):
         return False
@@ -165,15 +165,15 @@ def is_local(request: HTTPConnection) -> bool:
 
 
 def _check_same_site(request: HTTPConnection) -> None:
-    hint = "The page of this server sends what is needed; scripts add the header X-Edgead: 1."
+    hint = "Use this server's page, or send the header X-Edgead: 1 from a script."
     if request.headers.get("x-edgead") != "1":
-        raise Refusal(403, "A request that changes something needs the header X-Edgead: 1.", hint=hint)
+        raise Refusal(403, "Requests that change something need the header X-Edgead: 1.", hint=hint)
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise Refusal(403, "Another site caused this request.", hint=hint)
+        raise Refusal(403, "Cross-site requests are refused.", hint=hint)
     origin = request.headers.get("origin")
-    # behind a proxy that ends TLS the scheme differs, the host does not
+    # behind a TLS proxy the scheme differs, but not the host
     if origin is not None and origin.partition("://")[2].lower() != request.headers.get("host", "").lower():
-        raise Refusal(403, "Another site caused this request.", hint=hint)
+        raise Refusal(403, "Cross-site requests are refused.", hint=hint)
 
 
 def _host_name(host: str) -> str:

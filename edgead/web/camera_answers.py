@@ -1,4 +1,4 @@
-"""What the interface says of a camera and its zones."""
+"""REST answers about a camera and its zones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOST = ("lost", "resting")
 
 
 def camera_answer(stream: RunningStream, facts: CameraFacts) -> camera_models.CameraAnswer:
-    """A camera as it is now."""
+    """Current state of a camera."""
     view = stream.monitor.camera(facts.name)
     assert view is not None
     status, frame = view.status, None if view.result is None else view.result.frame
@@ -49,7 +49,7 @@ def camera_answer(stream: RunningStream, facts: CameraFacts) -> camera_models.Ca
 
 
 def threshold_now(stream: RunningStream, camera: str, zone: ZoneFacts) -> ThresholdRecord:
-    """The threshold of a zone as it is now, and what it promises."""
+    """Current threshold of a zone with its false-alarm rate."""
     view = stream.monitor.camera(camera)
     verdicts = () if view is None or view.result is None else view.result.zones
     value = next((verdict.threshold for verdict in verdicts if verdict.zone == zone.name), zone.threshold.value)
@@ -58,7 +58,7 @@ def threshold_now(stream: RunningStream, camera: str, zone: ZoneFacts) -> Thresh
         value = changed.value
     if value == zone.threshold.value:
         return zone.threshold
-    # the share above a value may be 0 or 1, or a guess where there are few good images: no threshold is made from those
+    # a share of 0 or 1, or an estimate from too few good images, gives no threshold
     rate = None if changed is None else changed.false_alarm_rate
     if rate is not None and 0.0 < rate < 1.0 and len(zone.good_scores) >= MIN_IMAGES:
         by_rate = threshold_asked(zone, value=None, false_alarm_rate=rate)
@@ -68,12 +68,12 @@ def threshold_now(stream: RunningStream, camera: str, zone: ZoneFacts) -> Thresh
 
 
 def threshold_asked(zone: ZoneFacts, *, value: float | None, false_alarm_rate: float | None) -> ThresholdRecord:
-    """The threshold that a zone will have when one of the two is asked for.
+    """The threshold that a zone gets for a value or a false-alarm rate.
 
     Raises:
-        DataError: If a rate is asked of fewer than 5 good scores.
+        DataError: If a rate is requested and there are fewer than 5 good scores.
     """
-    # tried on a watch of our own, so that the answer is what the stream will do
+    # computed by a zone of our own, so that the answer equals what the stream will do
     trial = ZoneWatch(ZoneShape(zone.name), (1, 1), zone.good_scores, zone.threshold, RuleOptions())
     return trial.set_threshold(value=value, false_alarm_rate=false_alarm_rate).after
 
@@ -132,7 +132,7 @@ def _state(status: CameraStatus | None) -> camera_models.State:
 
 
 def _verdict(view: CameraView, status: CameraStatus | None) -> camera_models.Verdict:
-    """The most urgent first."""
+    """The most urgent verdict that applies."""
     if status is not None:
         if status.is_alert_open:
             return "alert"

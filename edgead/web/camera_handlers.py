@@ -1,4 +1,4 @@
-"""Requests about cameras: how they are, their pictures, scores and thresholds."""
+"""Handlers of camera state, frames, scores and thresholds."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def camera(call: Call) -> camera_models.CameraAnswer:
 
 
 def picture(call: Call) -> Response:
-    """The newest one."""
+    """Send the newest frame."""
     drawn = call.server.pictures.picture(call.camera().name, heatmap=call.query.heatmap, width=call.query.width)
     if drawn is None:
-        raise Refusal(503, "The camera has given no picture yet.", retry_s=1.0)
+        raise Refusal(503, "The camera has not delivered a frame yet.", retry_s=1.0)
     return Response(drawn.jpeg, media_type="image/jpeg", headers={"X-Frame": str(drawn.index)})
 
 
 def live(call: Call) -> streams.Endless:
-    """Pictures until the client leaves."""
+    """Send frames until the client disconnects."""
     server, name, query = call.server, call.camera().name, call.query
     return streams.Endless(
         lambda: streams.pictures(
@@ -57,7 +57,7 @@ def scores(call: Call) -> camera_models.Scores:
 
 
 def set_threshold(call: Call) -> camera_models.ThresholdAnswer:
-    """Ask for another threshold; what comes back is what it will be."""
+    """Request another threshold and answer with the value it will have."""
     facts = call.camera()
     zone = call.zone(facts, call.request.path_params["zone"])
     before = threshold_now(call.stream, facts.name, zone)
@@ -73,7 +73,7 @@ def set_threshold(call: Call) -> camera_models.ThresholdAnswer:
         record=None if per_hour is None else wanted, why=warning if per_hour is None else text, alarms_per_hour=per_hour,
     )  # fmt: skip
     if not call.stream.control.put(request):
-        raise Refusal(503, "Too many requests wait for the stream already.", retry_s=1.0)
+        raise Refusal(503, "Too many requests are waiting for the stream.", retry_s=1.0)
     return camera_models.ThresholdAnswer(before=before.value, after=wanted.value, rate=rate_answer(wanted), text=text)
 
 
@@ -83,12 +83,14 @@ def _check_meant(meant: ThresholdRange, value: float) -> None:
 
 
 def _wanted(call: Call, facts: CameraFacts, zone: ZoneFacts) -> tuple[ThresholdRecord, str]:
-    """The threshold that is asked for, and what is promised of it, where a promise was asked for."""
+    """The requested threshold, and a sentence about it if alarms per hour were requested."""
     body, stream = call.body, call.stream
     if body.alarms_per_hour is not None:
         if stream.promise is None:
             raise Refusal(
-                409, "This stream cannot turn alarms per hour into a threshold.", hint="Give another of the three."
+                409,
+                "This stream cannot derive a threshold from alarms per hour.",
+                hint="Send value or false_alarm_rate.",
             )
         return stream.promise(facts.name, zone.name, body.alarms_per_hour)
     return threshold_asked(zone, value=body.value, false_alarm_rate=body.false_alarm_rate), ""
@@ -102,22 +104,22 @@ def _meaning(call: Call, facts: CameraFacts, zone: ZoneFacts, wanted: ThresholdR
 
 
 def threshold_text(threshold: ThresholdRecord) -> str:
-    """What a threshold means, in a sentence."""
+    """A threshold in a sentence."""
     share = f"{100 * threshold.false_alarm_rate:.3g} %"
     if threshold.n_images == 0:
-        return f"The threshold is {threshold.value:.4g}; no good images say how many of them would exceed it."
+        return f"The threshold is {threshold.value:.4g}; there are no good images to estimate how many exceed it."
     if threshold.certified:
         return (
             f"At most {share} of good frames score above {threshold.value:.4g}; "
             f"{threshold.n_images} held-out good images certify that."
         )
     return (
-        f"About {share} of good frames score above {threshold.value:.4g}, by {threshold.n_images} held-out good images; "
-        "that is an estimate, not certified."
+        f"About {share} of good frames score above {threshold.value:.4g}; this is an estimate from {threshold.n_images} "
+        "held-out good images, not certified."
     )
 
 
 def is_still_in(call: Call) -> bool:
-    """Whether the login that a lasting answer began with still holds."""
+    """Whether the session that started a long-lived answer is still valid."""
     person = call.person
     return person is None or person.session is None or call.server.auth.sessions.is_alive(person.session)

@@ -1,4 +1,4 @@
-"""What goes in and out about cameras."""
+"""Models of requests and answers about cameras."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Scale(Answer):
 class RateAnswer(Answer):
     model_config = ConfigDict(title="Rate")
 
-    false_alarm_rate: float = Field(description="Share of good frames over the threshold.")
+    false_alarm_rate: float = Field(description="Share of good frames above the threshold.")
     certified: bool
     interval: tuple[float, float] | None = Field(
-        description="95 % interval of an extrapolated threshold for that share, raw units."
+        description="95 % interval of an extrapolated threshold for this share, raw units."
     )
     n_images: int
 
@@ -54,7 +54,9 @@ class Zone(Answer):
     threshold: float
     level: float | None = Field(description="0 is an ordinary good image, 1 the threshold.")
     is_anomalous: bool
-    include: list[list[tuple[float, float]]] = Field(description="Polygons of [x, y] in 0..1; none: whole picture.")
+    include: list[list[tuple[float, float]]] = Field(
+        description="Polygons of [x, y] in 0..1; empty for the whole frame."
+    )
     exclude: list[list[tuple[float, float]]]
     rate: RateAnswer
     alarms_per_hour: Alarms | None
@@ -69,7 +71,7 @@ class CameraAnswer(Answer):
     model_config = ConfigDict(title="Camera")
 
     name: str
-    source: str = Field(description="Redacted.")
+    source: str = Field(description="Source without secrets.")
     class_name: str | None = Field(alias="class")
     state: State
     fault: str | None
@@ -89,17 +91,17 @@ class CameraAnswer(Answer):
 
 
 class Cameras(RootModel[list[CameraAnswer]]):
-    """In the order of the configuration."""
+    """All cameras, in the order of the configuration."""
 
 
 class PictureQuery(Asked):
-    heatmap: bool = Field(False, description="Draw the heatmap on the bundle's fixed scale.")
-    width: int = Field(960, ge=MIN_WIDTH, le=MAX_WIDTH, description="In pixels; never above the frame's own.")
+    heatmap: bool = Field(False, description="Overlay the heatmap on the bundle's fixed scale.")
+    width: int = Field(960, ge=MIN_WIDTH, le=MAX_WIDTH, description="Width in pixels; at most that of the frame.")
 
 
 class ScoresQuery(Asked):
-    zone: str | None = Field(None, max_length=64, description="Unset: the first one.")
-    seconds: float = Field(600.0, ge=1, le=86400, description="How far back.")
+    zone: str | None = Field(None, max_length=64, description="Zone name; default: the first zone.")
+    seconds: float = Field(600.0, ge=1, le=86400, description="Time span in seconds.")
 
 
 class Scores(Answer):
@@ -119,13 +121,15 @@ def _exactly_one(schema: dict[str, Any]) -> None:
 
 
 class ThresholdRequest(Asked):
-    """Exactly one of the three."""
+    """A new threshold; exactly one of the three keys."""
 
     model_config = ConfigDict(json_schema_extra=_exactly_one)
 
     value: Score | None = None
-    false_alarm_rate: float | None = Field(None, gt=0, lt=1, description="Share of good frames over the threshold.")
-    alarms_per_hour: float | None = Field(None, gt=0, le=3600, allow_inf_nan=False, description="Wanted at most.")
+    false_alarm_rate: float | None = Field(None, gt=0, lt=1, description="Share of good frames above the threshold.")
+    alarms_per_hour: float | None = Field(
+        None, gt=0, le=3600, allow_inf_nan=False, description="Accepted false alarms per hour."
+    )
 
     @model_validator(mode="after")
     def _one_of_three(self) -> ThresholdRequest:
@@ -135,7 +139,7 @@ class ThresholdRequest(Asked):
 
 
 class ThresholdAnswer(Answer):
-    """What was asked for; the change itself happens between two frames."""
+    """The accepted change; it takes effect between two frames."""
 
     before: float = Field(alias="from")
     after: float = Field(alias="to")

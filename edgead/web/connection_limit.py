@@ -1,4 +1,4 @@
-"""A limited number of places for what goes on for long."""
+"""Limit of concurrent long-lived connections."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import threading
 
 
 class ConnectionLimit:
-    """Counts who is there.
+    """Counter of concurrent connections.
 
     Args:
-        limit: Places.
+        limit: Maximum number of connections.
     """
 
     def __init__(self, limit: int) -> None:
@@ -22,7 +22,7 @@ class ConnectionLimit:
         return self._taken
 
     def take(self) -> bool:
-        """Whether there was a free one; then it is to be left at the end."""
+        """Take a place if one is free; `leave` frees it."""
         with self._lock:
             if self._taken >= self.limit:
                 return False

@@ -1,4 +1,4 @@
-"""One line of the route table: what comes in, who may ask, what goes out."""
+"""Endpoints of the route table, and the context of a request."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Access = Literal["login", "open", "local"]
 
 @dataclass
 class ServerContext:
-    """What all requests share.
+    """State shared by all requests.
 
     Attributes:
-        stream: The stream.
+        stream: The running stream.
         options: Limits.
-        auth: Who may do what.
-        pictures: Drawn for those who look.
-        feed: The store's history.
-        viewers, listeners: Of live pictures and of events.
-        started_at: When the server started, UTC.
-        is_secure: Whether the server speaks TLS.
-        is_closing: Ends what would otherwise go on for ever.
+        auth: Authentication and authorisation.
+        pictures: Encoder of live frames.
+        feed: Event history.
+        viewers, listeners: Connection limits for live frames and for events.
+        started_at: Start time of the server, UTC.
+        is_secure: Whether the server uses TLS.
+        is_closing: Whether long-lived answers have to end.
     """
 
     stream: RunningStream
@@ -51,13 +51,13 @@ class ServerContext:
 
 @dataclass(frozen=True)
 class Call:
-    """One request that was admitted.
+    """An admitted request.
 
     Attributes:
-        server: What all requests share.
-        request: As it came.
-        person: Who asks; None only where no login is needed.
-        query, body: Made by the endpoint's models.
+        server: State shared by all requests.
+        request: The HTTP request.
+        person: Authenticated user; None only if no login is needed.
+        query, body: Instances of the endpoint's models.
     """
 
     server: ServerContext
@@ -76,43 +76,43 @@ class Call:
         return self.person.name
 
     def camera(self) -> CameraFacts:
-        """The camera that the path names.
+        """The camera named in the path.
 
         Raises:
-            Refusal: 404 for an unknown one.
+            Refusal: 404 if it is unknown.
         """
         facts = self.stream.facts
         camera = facts.camera(self.request.path_params["camera"])
         if camera is None:
-            raise Refusal(404, "There is no such camera.", hint=_known([one.name for one in facts.cameras]))
+            raise Refusal(404, "No such camera.", hint=_known([one.name for one in facts.cameras]))
         return camera
 
     def zone(self, camera: CameraFacts, name: str) -> ZoneFacts:
         """A zone of a camera.
 
         Raises:
-            Refusal: 404 for an unknown one.
+            Refusal: 404 if it is unknown.
         """
         zone = camera.zone(name)
         if zone is None:
-            raise Refusal(404, "The camera has no such zone.", hint=_known([one.name for one in camera.zones]))
+            raise Refusal(404, "No such zone on this camera.", hint=_known([one.name for one in camera.zones]))
         return zone
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address and what it does.
+    """A path, its handler and its documentation.
 
     Attributes:
-        method, path: As in HTTP; names in braces.
-        handle: Runs on a worker thread; gives the answer, or a response of its own.
-        summary: One sentence for the document.
-        answer: Model of the answer; None where there is no JSON.
-        query, body: Models of what comes in.
-        media: Kind of an answer that is no JSON.
-        status: Of an answer that is well.
-        errors: Statuses from 400 on, beside those that every endpoint has.
-        access: Who may ask: after `login`, anybody (`open`), or also anybody on this machine (`local`).
+        method, path: HTTP method and path, with parameters in braces.
+        handle: Handler, run on a worker thread; returns a model or a response.
+        summary: One sentence for the OpenAPI document.
+        answer: Model of a JSON answer; None for other answers.
+        query, body: Models of query and request body.
+        media: Media type of an answer that is not JSON.
+        status: Status on success.
+        errors: Statuses from 400 on, besides those common to all endpoints.
+        access: `login`: logged-in users; `open`: everyone; `local`: logged-in users and everyone on this machine.
     """
 
     method: str
@@ -129,4 +129,4 @@ class Endpoint:
 
 
 def _known(names: list[str]) -> str:
-    return f"There are: {', '.join(names)}."
+    return f"Known names: {', '.join(names)}."

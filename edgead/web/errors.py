@@ -1,16 +1,16 @@
-"""A request that is not granted."""
+"""Refused requests."""
 
 from __future__ import annotations
 
 
 class Refusal(Exception):
-    """Becomes an answer with a status from 400 on.
+    """An error answer.
 
     Args:
-        status: HTTP status.
-        message: What is wrong, for people.
-        hint: What to do.
-        retry_s: When to try again, in seconds.
+        status: HTTP status from 400 on.
+        message: Problem, for people.
+        hint: Remedy.
+        retry_s: Seconds until a retry makes sense.
     """
 
     def __init__(self, status: int, message: str, *, hint: str = "", retry_s: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The store's history as it grows, read once for all who listen."""
+"""New events of the store, read once for all listeners."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _RECENT = 500
 
 
 class EventFeed:
-    """Follows the history; `poll` is called by one thread at a time, the rest from anywhere.
+    """Follows the event history; `poll` runs on one thread at a time, everything else is thread-safe.
 
     Args:
-        store: Has the events.
+        store: Store of the events.
     """
 
     def __init__(self, store: AlertStore) -> None:
@@ -32,7 +32,7 @@ class EventFeed:
         self.sequence = 0
 
     def open(self) -> None:
-        """Find the end of the history, and the changed thresholds before it."""
+        """Find the end of the history and the threshold changes before it."""
         self.sequence = self._store.last_sequence()
         after = max(0, self.sequence - _SEARCHED)
         while after < self.sequence:
@@ -45,7 +45,7 @@ class EventFeed:
             after = events[-1].sequence
 
     def poll(self) -> None:
-        """Take what is new; a store that fails is asked again at the next call."""
+        """Read new events; a failing store is retried at the next call."""
         try:
             for event in self._store.events(self.sequence, _BLOCK):
                 self._note_change(event.payload)
@@ -54,11 +54,11 @@ class EventFeed:
             self._is_failing = False
         except Exception:
             if not self._is_failing:
-                _LOG.exception("The history of events cannot be read; it is tried again")
+                _LOG.exception("The event history cannot be read; retrying")
             self._is_failing = True
 
     def since(self, sequence: int) -> list[EventPayload]:
-        """Events after a number, ascending, at most 500; older ones than the memory holds come from the store."""
+        """Events after a number, ascending, at most 500; older ones are read from the store."""
         if sequence >= self.sequence:
             return []
         recent = list(self._recent)
@@ -68,7 +68,7 @@ class EventFeed:
 
     @property
     def changes(self) -> list[EventPayload]:
-        """Changed thresholds, newest first, at most 200."""
+        """Threshold changes, newest first, at most 200."""
         return list(self._changes)[::-1]
 
     def _note_change(self, payload: EventPayload) -> None:

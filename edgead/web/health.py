@@ -1,25 +1,24 @@
-"""Whether the process works, and whether everything is watched: words for probes, without any data."""
+"""Liveness and readiness for probes, as single words."""
 
 from __future__ import annotations
 
 from edgead.web.running_stream import RunningStream
 
-# The stream tells how it is ten times a second; engines that warm up for a minute tell it too.
+# The stream reports its status ten times a second, also while an engine warms up for a minute.
 SILENT_S = 10.0
 
 
 def alive(stream: RunningStream) -> str:
-    """`ok`, or `stalled` when the stream's main thread or its inference has ended or hangs."""
+    """`ok`, or `stalled` if the stream's main thread or its inference thread has ended or hangs."""
     return "ok" if stream.monitor.silent_s <= SILENT_S else "stalled"
 
 
 def ready(stream: RunningStream, within_s: float) -> str:
-    """`ready`, or what is not: `stalled`, `waiting`, `camera` or `spool`.
+    """`ready`, or the part that is not: `stalled`, `waiting`, `camera` or `spool`.
 
     Args:
-        stream: The stream.
-        within_s: Every camera must have been judged so long ago at most; a watched folder may be silent, and a source
-            that has come to its end is done.
+        stream: The running stream.
+        within_s: Maximum age of each camera's last verdict, in seconds; watched folders and finished sources are exempt.
     """
     if alive(stream) != "ok":
         return "stalled"

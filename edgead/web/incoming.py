@@ -1,4 +1,4 @@
-"""Reads what a request brings, within limits, and checks it by the endpoint's models."""
+"""Read and validate body and query of a request, within limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_BODY = 64 * 1024
 
 
 def check_length(request: Request) -> None:
-    """Refuse what says itself that it is too long.
+    """Refuse a request with too large a `Content-Length`.
 
     Raises:
         Refusal: 413.
@@ -24,19 +24,19 @@ def check_length(request: Request) -> None:
 
 
 async def read_body(request: Request, model: type[BaseModel], patience_s: float) -> BaseModel:
-    """A JSON body.
+    """Read and validate a JSON body.
 
     Raises:
-        Refusal: 408 when it takes too long, 413 when it is too long, 415 for another kind, 422 when it does not fit.
+        Refusal: 408 if it takes too long, 413 if it is too large, 415 if it is not JSON, 422 if it is invalid.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refusal(415, "The body must be JSON.", hint="Send the header Content-Type: application/json.")
     try:
         content = await asyncio.wait_for(_read(request), patience_s)
     except asyncio.TimeoutError:
-        raise Refusal(408, f"The body did not come within {patience_s:g} s.") from None
+        raise Refusal(408, f"The body did not arrive within {patience_s:g} s.") from None
     except ClientDisconnect:
-        raise Refusal(400, "The client left.") from None
+        raise Refusal(400, "The client disconnected.") from None
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
@@ -44,10 +44,10 @@ async def read_body(request: Request, model: type[BaseModel], patience_s: float)
 
 
 def read_query(request: Request, model: type[BaseModel]) -> BaseModel:
-    """The query.
+    """Validate the query.
 
     Raises:
-        Refusal: 422 when it does not fit.
+        Refusal: 422 if it is invalid.
     """
     try:
         return model.model_validate(dict(request.query_params))
@@ -65,13 +65,13 @@ async def _read(request: Request) -> bytes:
 
 
 def _too_long() -> Refusal:
-    return Refusal(413, f"A body may have {MAX_BODY // 1024} KiB.")
+    return Refusal(413, f"The body may have at most {MAX_BODY // 1024} KiB.")
 
 
 def _unfit(error: ValidationError) -> Refusal:
-    # not what was given: it may be a token
+    # without the values sent, which may include a token
     parts = [
         f"{'.'.join(map(str, problem['loc'])) or 'the request'}: {problem['msg'].removeprefix('Value error, ')}"
         for problem in error.errors(include_input=False, include_url=False, include_context=False)[:5]
     ]
-    return Refusal(422, "; ".join(parts), hint="/api/v1/openapi.json says what is allowed.")
+    return Refusal(422, "; ".join(parts), hint="See /api/v1/openapi.json for allowed values.")

@@ -1,4 +1,4 @@
-"""The state of the stream in Prometheus' text format, version 0.0.4."""
+"""Metrics of the stream in the Prometheus text format, version 0.0.4."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ class Exposition:
 
 
 def metrics_text(stream: RunningStream) -> str:
-    """Everything that is measured."""
+    """All metrics of a stream."""
     out = Exposition()
     views = [view for name in stream.monitor.cameras if (view := stream.monitor.camera(name)) is not None]
     _counters(out, views)
     _cameras(out, stream, views)
     out.histogram(
-        "edgead_end_to_end_seconds", "From capture to verdict.",
+        "edgead_end_to_end_seconds", "Latency from capture to verdict.",
         [({"camera": view.name}, view.end_to_end_s) for view in views],
     )  # fmt: skip
     out.histogram(
@@ -67,16 +67,16 @@ def metrics_text(stream: RunningStream) -> str:
     status, health = stream.monitor.status, stream.store.health()
     engine_ms = None if status is None else status.engine_ms
     gauges: list[tuple[str, str, list[tuple[Labels, float | None]]]] = [
-        ("edgead_engine_seconds", "Median of the last calls of the engine.",
+        ("edgead_engine_seconds", "Median time of the last engine calls.",
          [({}, None if engine_ms is None else engine_ms / 1e3)]),
-        ("edgead_up", "1 while the stream tells how it is.", [({}, float(stream.monitor.silent_s < 10.0))]),
-        ("edgead_spool_depth", "Events that a sink has still to deliver.",
+        ("edgead_up", "1 while the stream reports its status.", [({}, float(stream.monitor.silent_s < 10.0))]),
+        ("edgead_spool_depth", "Undelivered events of a sink.",
          [({"sink": name}, n) for name, n in stream.store.depths().items()]),
-        ("edgead_spool_ok", "1 while the disk takes what alerts need.",
+        ("edgead_spool_ok", "1 while alerts can be written to disk.",
          [({"part": "evidence"}, health.evidence_ok), ({"part": "records"}, health.records_ok)]),
         ("edgead_spool_free_bytes", "Free space on the disk of the alerts.", [({}, health.free_mb * 1e6)]),
         ("edgead_history_bytes", "Memory of the score histories.", [({}, stream.monitor.history_bytes)]),
-        ("edgead_build_info", "1; what runs is in the labels.",
+        ("edgead_build_info", "Always 1; the labels name version, model, engine and bundle.",
          [({"version": stream.facts.version, "model": stream.facts.model, "engine": stream.facts.engine,
             "bundle": stream.facts.bundle}, 1)]),
         ("process_resident_memory_bytes", "Resident memory of the process.", [({}, _resident_bytes())]),
@@ -91,9 +91,9 @@ def _counters(out: Exposition, views: Sequence[CameraView]) -> None:
     per_camera = {
         "frames_captured": ("Frames taken from the source.", [status.n_captured for _, status in counted]),
         "frames_judged": ("Frames with a verdict.", [status.n_processed for _, status in counted]),
-        "frames_dropped": ("Frames that a newer one replaced.", [status.n_dropped for _, status in counted]),
+        "frames_dropped": ("Frames replaced by newer ones.", [status.n_dropped for _, status in counted]),
         "frames_unjudged": (
-            "Frames left out for a fault of the picture.",
+            "Frames not judged because of a camera fault.",
             [status.n_unjudged for _, status in counted],
         ),
         "reconnects": ("Reconnections to the source.", [status.restarts for _, status in counted]),
@@ -113,7 +113,7 @@ def _cameras(out: Exposition, stream: RunningStream, views: Sequence[CameraView]
     faults = [
         ({"camera": view.name, "kind": kind}, float(kind == _fault_kind(view))) for view in views for kind in FAULTS
     ]
-    out.family("edgead_picture_fault", "gauge", "1 while pictures are not judged for this reason.", faults)
+    out.family("edgead_picture_fault", "gauge", "1 while frames are not judged for this reason.", faults)
     thresholds = [
         ({"camera": camera.name, "zone": zone.name}, threshold_now(stream, camera.name, zone).value)
         for camera in stream.facts.cameras

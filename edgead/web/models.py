@@ -1,4 +1,4 @@
-"""What goes in and out of the REST interface; requests are checked by these models, and answers are made of them."""
+"""Models of REST requests and answers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00
 
 
 class Answer(BaseModel):
-    """Made by the server."""
+    """Base of answers."""
 
     model_config = ConfigDict(populate_by_name=True)
 
 
 class Asked(BaseModel):
-    """Comes from outside: unknown keys are refused."""
+    """Base of requests; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,7 +27,7 @@ class ErrorDetail(Answer):
 
 
 class Error(Answer):
-    """Every answer from 400 on."""
+    """Answer of every status from 400 on."""
 
     error: ErrorDetail
 
@@ -35,7 +35,7 @@ class Error(Answer):
 class Login(Asked):
     token: str = Field(min_length=1, max_length=512)
     name: Annotated[Text, StringConstraints(min_length=1, max_length=64)] = Field(
-        description="Who it is, for acknowledgements and changed thresholds."
+        description="User name, recorded with acknowledgements and threshold changes."
     )
 
 
@@ -52,7 +52,7 @@ class BundleInfo(Answer):
 class EngineInfo(Answer):
     name: str
     device: str
-    ms: float | None = Field(description="Median of the last calls; null before the first.")
+    ms: float | None = Field(description="Median time of the last calls, in ms; null before the first.")
 
 
 class StoreInfo(Answer):
@@ -64,7 +64,7 @@ class StoreInfo(Answer):
 
 class SinkInfo(Answer):
     name: str
-    depth: int = Field(description="Events that it has still to deliver.")
+    depth: int = Field(description="Number of undelivered events.")
     state: str
     detail: str
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the route table and the models."""
+"""The OpenAPI document, generated from the route table and the models."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def openapi_document(endpoints: Sequence[Endpoint], version: str, cookie: str) -
 
     Args:
         endpoints: The route table.
-        version: Of edgead.
-        cookie: Name of the session's.
+        version: Version of edgead.
+        cookie: Name of the session cookie.
     """
     asked: list[type[BaseModel]] = []
     answered: list[type[BaseModel]] = [models.Error, alert_models.EventData]
@@ -47,7 +47,7 @@ def openapi_document(endpoints: Sequence[Endpoint], version: str, cookie: str) -
         "info": {
             "title": "edgead stream",
             "version": version,
-            "description": "A running stream: cameras, alerts and thresholds. Times are UTC, scores raw units.",
+            "description": "A running stream: cameras, alerts and thresholds. Times are UTC; scores are in raw units.",
         },
         "paths": paths,
         "components": {
@@ -61,7 +61,7 @@ def openapi_document(endpoints: Sequence[Endpoint], version: str, cookie: str) -
 
 
 def _titled(schemas: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Components named by title, because two classes of one title would confuse readers of the code alone."""
+    """Schemas under their titles, and the title of each class name: classes may have longer names than components."""
     names = {name: str(schema.get("title", name)) for name, schema in schemas.items()}
     assert len(set(names.values())) == len(names), "titles are unique"
     return {names[name]: _renamed(schema, names) for name, schema in schemas.items()}, names
@@ -122,7 +122,7 @@ def _responses(endpoint: Endpoint, references: dict[Any, dict[str, Any]]) -> dic
     if endpoint.query is not None:
         errors.add(422)
     if endpoint.media == "video/webm":
-        responses["206"] = {"description": "A part of it.", "content": good["content"]}
+        responses["206"] = {"description": "Part of the file.", "content": good["content"]}
     for status in sorted(errors):
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,

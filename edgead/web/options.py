@@ -1,4 +1,4 @@
-"""Settings of the web server."""
+"""Options of the web server."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class AuthOptions:
-    """How long logins last and how often somebody may try.
+    """Session lifetime and rate limits.
 
     Attributes:
-        session_s: A login lasts so long at most.
-        session_idle_s: Without a request for so long it ends.
-        login_attempts: Wrong tokens per address in five minutes; as many a minute from all that were never right.
-        requests_per_s, request_burst: Requests per address of those who are not logged in, in the long run and at once.
-        session_requests_per_s, session_burst: Requests per login.
-        hosts: Further names that browsers may call a server on loopback by, such as that of a proxy.
+        session_s: Maximum session lifetime, in seconds.
+        session_idle_s: Seconds without a request after which a session ends.
+        login_attempts: Wrong tokens allowed per address in five minutes, and per minute from all addresses that never
+            sent the right one.
+        requests_per_s, request_burst: Requests per address without login, in the long run and at once.
+        session_requests_per_s, session_burst: Requests per session, in the long run and at once.
+        hosts: Further host names of a server on loopback, such as that of a proxy.
     """
 
     session_s: float = 12 * 3600.0
@@ -34,15 +35,14 @@ class WebOptions:
     """Limits of the web server.
 
     Attributes:
-        auth: Of logins and requests.
+        auth: Limits of sessions and requests.
         certificate, key: Files in PEM format for TLS; both or none.
-        max_viewers: Live pictures at the same time.
-        max_listeners: Listeners to events at the same time.
-        max_connections: Connections at the same time; the last eighth is kept for this machine, whose service manager
-            asks how the stream is.
-        max_per_address: Of one other machine.
-        patience_s: How long a client may take for its request, and may not take anything of an answer.
-        ready_s: A camera is ready when it was judged less than so long ago.
+        max_viewers: Concurrent live views.
+        max_listeners: Concurrent event streams.
+        max_connections: Concurrent connections; the last eighth is reserved for this machine's health probes.
+        max_per_address: Concurrent connections of one other machine.
+        patience_s: Seconds that a client may take to send a request, or stall while receiving an answer.
+        ready_s: Maximum age of a ready camera's last verdict, in seconds.
     """
 
     auth: AuthOptions = AuthOptions()

@@ -1,4 +1,4 @@
-"""HTTP connections that do not wait for ever: uvicorn's own, with limits for clients that say or take nothing."""
+"""HTTP connections of uvicorn with time limits for idle and slow clients."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from edgead.web.address import is_loopback
 from edgead.web.options import WebOptions
 
 _GRACE_S = 1.0
-# A peer that is gone without a word is found out after a minute.
+# A dead peer is detected after a minute.
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
 
 
 def patient_protocol(options: WebOptions) -> type[H11Protocol]:
-    """Uvicorn's protocol with limits.
+    """Make uvicorn's protocol with limits.
 
     Args:
-        options: `patience_s` for a request's head and for a client that takes nothing of an answer. Beyond
+        options: `patience_s` limits the time to send a request and the time without progress of an answer. Beyond
             `max_connections` and `max_per_address` new connections are closed at once.
     """
     patience_s = options.patience_s
@@ -60,7 +60,7 @@ def patient_protocol(options: WebOptions) -> type[H11Protocol]:
 
         def shutdown(self) -> None:
             super().shutdown()
-            # what has not been taken by then is not wanted
+            # drop what the client has not read by then
             self.loop.call_later(_GRACE_S, self.transport.abort)
 
         def _is_one_too_many(self) -> bool:
@@ -99,7 +99,7 @@ def _watch_peer(transport: asyncio.Transport) -> None:
 
 
 def _stop(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """Cancels a timer; what is left of it is None."""
+    """Cancel a timer; returns None."""
     if timer is not None:
         timer.cancel()
     return None

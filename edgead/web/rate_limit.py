@@ -1,4 +1,4 @@
-"""How often somebody may try."""
+"""Rate limit per address."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _KEPT = 4096
 
 
 class RateLimit:
-    """A bucket of tokens for each address, refilled at a steady rate; memory is bounded.
+    """Token bucket per address; memory is bounded.
 
     Args:
-        burst: Tries in a row.
-        per_s: Tries per second in the long run.
-        clock: Monotonic seconds.
+        burst: Attempts allowed at once.
+        per_s: Attempts per second in the long run.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(self, burst: int, per_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,13 +27,13 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, address: str) -> float:
-        """Seconds until the next try is allowed; 0 now. Takes nothing."""
+        """Seconds until the next attempt is allowed, 0 if it is; counts nothing."""
         with self._lock:
             left = self._left(address)
         return 0.0 if left >= 1.0 else (1.0 - left) / self._per_s
 
     def take(self, address: str) -> float:
-        """Use a try up. Seconds to wait where there is none; 0: it was allowed."""
+        """Count an attempt; seconds to wait, or 0 if it is allowed."""
         with self._lock:
             left = self._left(address)
             allowed = left >= 1.0
@@ -44,7 +44,7 @@ class RateLimit:
         return 0.0 if allowed else (1.0 - left) / self._per_s
 
     def give_back(self, address: str) -> None:
-        """A try that shall not count."""
+        """Undo a counted attempt."""
         with self._lock:
             self._buckets[address] = (min(float(self._burst), self._left(address) + 1.0), self._clock())
 

@@ -1,4 +1,4 @@
-"""Answers and their headers."""
+"""JSON and error responses, and security headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgead.web.models import Error, ErrorDetail
 
-# No Strict-Transport-Security: it would hold for every other port of the device as well, and for a year.
+# No Strict-Transport-Security: it would apply to every other port of the device, for a year.
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; base-uri 'none'; form-action 'self'; "
     "object-src 'none'; frame-ancestors 'none'",
@@ -25,12 +25,12 @@ _SECURITY = {
 
 
 def json_response(content: BaseModel, status: int = 200) -> Response:
-    """A model as JSON; what is no finite number becomes null."""
+    """A model as JSON; NaN and infinity become null."""
     return Response(content.model_dump_json(by_alias=True), status, media_type="application/json")
 
 
 def error_response(status: int, message: str, hint: str = "", retry_s: float | None = None) -> Response:
-    """An error as the interface promises it."""
+    """A documented error answer."""
     response = json_response(Error(error=ErrorDetail(message=message, hint=hint)), status)
     if retry_s is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(retry_s)))
@@ -40,10 +40,10 @@ def error_response(status: int, message: str, hint: str = "", retry_s: float | N
 
 
 class SecurityHeaders:
-    """Adds to every answer what keeps browsers from doing more than this server wants.
+    """Middleware that adds security headers to every answer.
 
     Args:
-        app: Whose answers they are.
+        app: The wrapped application.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""The route table: what the server answers, what the document describes and what the tests try."""
+"""The route table of the server, the OpenAPI document and the tests."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ENDPOINTS = (
     Endpoint("DELETE", f"{API}/session", stream.log_out, "Log out.", status=204),
     Endpoint("GET", f"{API}/session", stream.who, "Who is logged in.", models.Who),
     Endpoint("GET", f"{API}/info", stream.info, "Device, bundle, engine, spool and sinks.", models.Info),
-    Endpoint("GET", f"{API}/cameras", cameras.cameras, "Every camera as it is now.", camera_models.Cameras),
-    Endpoint("GET", _CAMERA, cameras.camera, "One camera as it is now.", camera_models.CameraAnswer, errors=(404,)),
-    Endpoint("GET", f"{_CAMERA}/picture.jpg", cameras.picture, "The newest picture; the header X-Frame is its index.",
+    Endpoint("GET", f"{API}/cameras", cameras.cameras, "Current state of all cameras.", camera_models.Cameras),
+    Endpoint("GET", _CAMERA, cameras.camera, "Current state of one camera.", camera_models.CameraAnswer, errors=(404,)),
+    Endpoint("GET", f"{_CAMERA}/picture.jpg", cameras.picture, "Newest frame as JPEG; the header X-Frame is its index.",
              query=camera_models.PictureQuery, media="image/jpeg", errors=(404, 503)),
-    Endpoint("GET", f"{_CAMERA}/live", cameras.live, "Pictures until the client leaves, at most ten a second.",
+    Endpoint("GET", f"{_CAMERA}/live", cameras.live, "Live frames as MJPEG, at most ten per second.",
              query=camera_models.PictureQuery, media="multipart/x-mixed-replace", errors=(404, 503)),
-    Endpoint("GET", f"{_CAMERA}/scores", cameras.scores, "Scores and alerts of a zone.", camera_models.Scores,
+    Endpoint("GET", f"{_CAMERA}/scores", cameras.scores, "Score history and alerts of a zone.", camera_models.Scores,
              query=camera_models.ScoresQuery, errors=(404,)),
     Endpoint("PUT", f"{_CAMERA}/zones/{{zone}}/threshold", cameras.set_threshold,
-             "Another threshold, from the next frame on.", camera_models.ThresholdAnswer,
+             "Change the threshold, from the next frame on.", camera_models.ThresholdAnswer,
              body=camera_models.ThresholdRequest, errors=(404, 409, 503)),
     Endpoint("GET", f"{API}/alerts", alerts.alerts, "Alerts, newest first.", alert_models.Alerts, query=alert_models.AlertsQuery),
     Endpoint("GET", _ALERT, alerts.alert, "One alert.", alert_models.Record, errors=(404,)),
@@ -37,14 +37,14 @@ ENDPOINTS = (
                  media="video/webm" if kind == "clip" else "image/jpeg", errors=(404, 416))
         for kind in ("snapshot", "heatmap", "peak", "clip")
     ),
-    Endpoint("POST", f"{_ALERT}/acknowledge", alerts.acknowledge, "Somebody has seen the alert.", alert_models.Record,
+    Endpoint("POST", f"{_ALERT}/acknowledge", alerts.acknowledge, "Acknowledge an alert; a held one closes.", alert_models.Record,
              body=alert_models.Acknowledgement, errors=(404, 409)),
-    Endpoint("GET", f"{API}/changes", alerts.changes, "Changed thresholds, newest first.", alert_models.Changes),
+    Endpoint("GET", f"{API}/changes", alerts.changes, "Threshold changes, newest first.", alert_models.Changes),
     Endpoint("GET", f"{API}/events", alerts.events, "Server-sent events: alert, camera and change.",
              media="text/event-stream", errors=(503,)),
-    Endpoint("GET", "/healthz", stream.healthz, "ok, or stalled.", media=_PLAIN, errors=(503,), access="open"),
-    Endpoint("GET", "/readyz", stream.readyz, "ready, or what is not: stalled, waiting, camera, spool.",
+    Endpoint("GET", "/healthz", stream.healthz, "Liveness: ok or stalled.", media=_PLAIN, errors=(503,), access="open"),
+    Endpoint("GET", "/readyz", stream.readyz, "Readiness: ready, or the part that is not: stalled, waiting, camera or spool.",
              media=_PLAIN, errors=(503,), access="open"),
-    Endpoint("GET", "/metrics", stream.metrics, "Measurements in Prometheus' text format.",
+    Endpoint("GET", "/metrics", stream.metrics, "Metrics in the Prometheus text format.",
              media=_PLAIN, access="local"),
 )  # fmt: skip

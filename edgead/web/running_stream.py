@@ -1,4 +1,4 @@
-"""What the web server is given of a running stream."""
+"""The web server's view of a running stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgead.stream.zones import ZoneShape
 
 
 class StoreHealth(Protocol):
-    """Whether alerts are kept; `detail` is empty when all is well."""
+    """Health of the store; `detail` is empty if everything is fine."""
 
     @property
     def evidence_ok(self) -> bool: ...
@@ -33,7 +33,7 @@ class StoreHealth(Protocol):
 
 
 class AlertStore(Protocol):
-    """Alerts on disk, as far as the web server needs them; safe to use from any thread."""
+    """Alerts and events on disk, as far as the web server needs them; thread-safe."""
 
     def events(self, after: int = 0, limit: int = 100) -> list[StoredEvent]:
         """Events with a sequence number above `after`, ascending."""
@@ -58,12 +58,12 @@ class AlertStore(Protocol):
 
 @dataclass(frozen=True)
 class ZoneFacts:
-    """A zone as it was set up.
+    """Configuration of a zone.
 
     Attributes:
-        shape: Name and place.
-        threshold: What it started with.
-        good_scores: Of held-out good images in this zone, raw units.
+        shape: Name and shape.
+        threshold: Initial threshold.
+        good_scores: Scores of held-out good images in this zone, raw units.
     """
 
     shape: ZoneShape
@@ -77,7 +77,7 @@ class ZoneFacts:
 
 @dataclass(frozen=True)
 class CameraFacts:
-    """A camera as it was set up; `source` is redacted."""
+    """Configuration of a camera; `source` is redacted."""
 
     name: str
     source: str
@@ -91,15 +91,15 @@ class CameraFacts:
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """What does not change while the stream runs.
+    """Facts that do not change while the stream runs.
 
     Attributes:
-        device: Id of the device.
-        version: Of edgead.
-        bundle, model, classes: Digest of the bundle, its detector and kinds of parts.
-        engine, engine_device: `<backend>-<precision>` and where it runs.
-        cameras: In the order of the configuration.
-        opacity: 0..1, how strongly the heatmap covers a picture.
+        device: Device id.
+        version: Version of edgead.
+        bundle, model, classes: Digest of the bundle, its model and kinds of parts.
+        engine, engine_device: `<backend>-<precision>` and the device it runs on.
+        cameras: Cameras in the order of the configuration.
+        opacity: Opacity of the heatmap, 0..1.
         clips: Whether alerts come with a clip.
     """
 
@@ -120,7 +120,7 @@ class StreamFacts:
 
 @dataclass(frozen=True)
 class AlarmForecast:
-    """False alarms per hour that a threshold means, with a 95 % interval and a plain sentence."""
+    """Expected false alarms per hour of a threshold, with a 95 % interval and a sentence."""
 
     per_hour: float
     interval: tuple[float, float] | None
@@ -130,7 +130,7 @@ class AlarmForecast:
 
 @dataclass(frozen=True)
 class SinkState:
-    """How a sink does: `ok`, or whatever word the sink has for what it is in."""
+    """State of a sink: `ok` or another word, with details."""
 
     state: str
     detail: str = ""
@@ -138,17 +138,17 @@ class SinkState:
 
 @dataclass(frozen=True)
 class RunningStream:
-    """A running stream, as the web server sees it.
+    """Parts of a running stream that the web server uses.
 
     Attributes:
-        monitor: What is known of the cameras.
-        control: Takes what people ask.
+        monitor: State of the cameras.
+        control: Mailbox for requests of users.
         store: Alerts on disk.
-        facts: What does not change.
-        alarms_per_hour: Camera, zone and threshold to what that means on this line; None where nothing can be said.
-        promise: Camera, zone and wanted false alarms per hour to a threshold and a sentence about it; raises an
-            `EdgeadError` where the good images do not tell.
-        sinks: States of the sinks that deliver from the store, by name.
+        facts: Constant facts.
+        alarms_per_hour: Maps camera, zone and threshold to a forecast; None if it is unknown.
+        promise: Maps camera, zone and accepted false alarms per hour to a threshold and a sentence about it; raises an
+            `EdgeadError` if there are too few good images.
+        sinks: Returns the states of the sinks, by name.
     """
 
     monitor: Monitor

@@ -1,4 +1,4 @@
-"""Serves a running stream from a thread of its process."""
+"""Web server of a running stream, on a thread of its process."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _BACKLOG = 64
 
 
 class WebServer:
-    """A context manager: inside it the stream can be reached at `url`.
+    """Context manager that serves the stream at `url`.
 
     Args:
-        address: Where to listen; port 0 takes a free one.
-        stream: The stream.
-        token: Opens it, from `token.open_token`.
+        address: Address to listen on; port 0 takes a free one.
+        stream: The running stream.
+        token: Token check, from `token.open_token`.
         options: Limits.
 
     Raises:
-        ConfigError: From `__enter__`, when the address is taken or is not this machine's.
+        ConfigError: From `__enter__`, if the address is taken or does not belong to this machine.
         MissingDependencyError: From `__enter__`, without the extra `web`.
     """
 
@@ -60,20 +60,19 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds it."""
+        """URL for a browser on this machine."""
         scheme = "http" if self._options.certificate is None else "https"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._address.host, self._address.host)
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def warning(self) -> str | None:
-        """What whoever starts it has to know: that everybody on the way can read along."""
+        """Warning shown when plain HTTP is served beyond loopback."""
         if is_loopback(self._address.host) or self._options.certificate is not None:
             return None
         return (
-            f"The web server on {self._address.host} speaks plain HTTP: whoever is on the network between can read "
-            "pictures and the token. Give it a certificate (web.certificate and web.key), or listen on 127.0.0.1 "
-            "behind a proxy that speaks TLS."
+            f"The web server on {self._address.host} uses plain HTTP: others on the network can read images and the token. "
+            "Set a certificate (web.certificate and web.key), or listen on 127.0.0.1 behind a TLS proxy."
         )
 
     def __enter__(self) -> Self:
@@ -96,14 +95,14 @@ class WebServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._desk.is_closing = True
+        self._context.is_closing = True
         self._server.should_exit = True
         self._thread.join(_STOP_S)
         if self._thread.is_alive():
             self._server.force_exit = True
             self._thread.join(_STOP_S)
         if self._thread.is_alive():
-            _LOG.error("The web server does not end; it is left behind")
+            _LOG.error("The web server does not stop; giving up")
 
     def _start(self, listener: socket.socket) -> None:
         import uvicorn
@@ -111,11 +110,11 @@ class WebServer:
         from edgead.web.app import make_app
         from edgead.web.protocol import patient_protocol
 
-        self._desk = self._make_desk()
+        self._context = self._make_context()
         options = self._options
         try:
             config = uvicorn.Config(
-                make_app(self._desk),
+                make_app(self._context),
                 http=patient_protocol(options),
                 ws="none",
                 lifespan="on",
@@ -132,7 +131,7 @@ class WebServer:
         except OSError as error:
             raise ConfigError(
                 f"The certificate {options.certificate} cannot be used: {error}.",
-                hint="web.certificate and web.key name files in PEM format that belong together.",
+                hint="web.certificate and web.key must be a matching pair of PEM files.",
             ) from error
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -143,13 +142,13 @@ class WebServer:
         if not self._server.started:
             self._server.should_exit = True
             self._thread.join(_STOP_S)
-            raise EdgeadError("The web server did not start.", hint="The log above says why.")
+            raise EdgeadError("The web server did not start.", hint="See the log above for the reason.")
 
     def _serve(self, listener: socket.socket) -> None:
         with listener, suppress(SystemExit):
             self._server.run(sockets=[listener])
 
-    def _make_desk(self) -> ServerContext:
+    def _make_context(self) -> ServerContext:
         from edgead.web.auth import Auth
         from edgead.web.connection_limit import ConnectionLimit
         from edgead.web.endpoint import ServerContext
@@ -182,7 +181,7 @@ def _listen(address: Address) -> socket.socket:
         listener.close()
         raise ConfigError(
             f"The web server cannot listen on {address}: {error.strerror or error}.",
-            hint="Another program may have the port: give another one, or 0 for any free one (--web HOST:PORT).",
+            hint="Another program may use the port: choose another one, or 0 for any free port (--web HOST:PORT).",
         ) from error
     return listener
 

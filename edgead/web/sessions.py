@@ -1,4 +1,4 @@
-"""Who is logged in: kept in memory, ends by itself."""
+"""Login sessions, in memory, with expiry."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class _Session:
 
 
 class Sessions:
-    """Sessions by a random key; only the keys' hashes are kept.
+    """Sessions by random key; only hashes of the keys are stored.
 
     Args:
-        idle_s: Without a request for so long a session ends.
-        max_s: A session ends so long after its login at the latest.
-        limit: Most sessions; beyond it the one that was used longest ago ends.
-        clock: Monotonic seconds.
+        idle_s: Seconds without a request after which a session ends.
+        max_s: Maximum lifetime of a session, in seconds.
+        limit: Maximum number of sessions; beyond it the least recently used one ends.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Sessions:
         self._sessions: dict[str, _Session] = {}
 
     def start(self, name: str) -> str:
-        """A new session's key."""
+        """Start a session and return its key."""
         key, now_s = secrets.token_urlsafe(32), self._clock()
         with self._lock:
             self._forget_old(now_s)
@@ -54,7 +54,7 @@ class Sessions:
         return key
 
     def name_of(self, key: str) -> str | None:
-        """Whose session it is; None when there is none any more. Counts as use."""
+        """User of a session, or None if it has ended. Counts as use."""
         now_s = self._clock()
         with self._lock:
             self._forget_old(now_s)
@@ -65,11 +65,11 @@ class Sessions:
             return session.name
 
     def is_alive(self, key: str) -> bool:
-        """Whether there is such a session; does not count as use."""
+        """Whether a session exists. Does not count as use."""
         return self.id_of(key) is not None
 
     def id_of(self, key: str) -> str | None:
-        """A name for a session that does not open it; None when there is no such session. Does not count as use."""
+        """Identifier of a session that does not grant access, or None. Does not count as use."""
         number = _hash(key)
         with self._lock:
             self._forget_old(self._clock())

@@ -1,4 +1,4 @@
-"""The page: the files of one folder, found by their names once at the start."""
+"""Static files of the page, listed once at the start."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MEDIA = {
 
 
 class StaticFiles:
-    """Answers with files that were there at the start; what is asked for is never used as a path.
+    """Answers with files listed at the start; a requested name is never used as a path.
 
     Args:
-        folder: With `index.html`.
+        folder: Folder with `index.html`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,5 +40,5 @@ class StaticFiles:
     def _file(self, name: str) -> Response:
         path = self._files.get(name)
         if path is None:
-            return error_response(404, "There is no such file.")
+            return error_response(404, "No such file.")
         return FileResponse(path, media_type=_MEDIA[path.suffix], headers={"Cache-Control": "no-cache"})

@@ -1,4 +1,4 @@
-"""Requests about the stream: login, facts, health and metrics."""
+"""Handlers of login, device information, health and metrics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from edgead.web.metrics import metrics_text
 
 
 def log_in(call: Call) -> Response:
-    """The token opens a session."""
+    """Start a session."""
     body: models.Login = call.body
     if not call.server.auth.check_token(call.request, body.token):
-        raise Refusal(
-            401, "That is not the token.", hint="It was printed when the stream was started for the first time."
-        )
+        raise Refusal(401, "Wrong token.", hint="The token was printed when the stream first started.")
     response = Response(status_code=204)
     response.set_cookie(
         call.server.auth.cookie,

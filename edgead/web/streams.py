@@ -1,4 +1,4 @@
-"""Answers that go on until somebody leaves: live pictures and events."""
+"""Long-lived answers: live frames and events."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _CHECK_S = 1.0
 
 
 class Endless:
-    """Sends chunks until the client leaves, the login ends or the server closes; an empty chunk sends nothing.
+    """Sends chunks until the client disconnects, the session ends or the server closes; empty chunks are skipped.
 
     Args:
-        chunks: Gives a chunk, perhaps an empty one, several times a second.
-        media: Its kind.
-        seats: A place is taken while it goes on; without a free one the answer is 503.
-        goes_on: Whether it still may; asked about once a second.
+        chunks: Source of chunks, several per second, possibly empty.
+        media: Media type.
+        limit: Connection limit; beyond it the answer is 503.
+        is_allowed: Whether the answer may continue; checked about once a second.
     """
 
     def __init__(
         self,
         chunks: Callable[[], AsyncIterator[bytes]],
         media: str,
-        seats: ConnectionLimit,
-        goes_on: Callable[[], bool],
+        limit: ConnectionLimit,
+        is_allowed: Callable[[], bool],
     ) -> None:
         self._chunks = chunks
         self._media = media
-        self._seats = seats
-        self._goes_on = goes_on
+        self._limit = limit
+        self._is_allowed = is_allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI calls it."""
@@ -51,8 +51,8 @@ class Endless:
             await self._start(send)
             await send({"type": "http.response.body", "body": b""})
             return
-        if not self._seats.take():
-            message = f"{self._seats.limit} watch already, which is all that this device allows."
+        if not self._limit.take():
+            message = f"{self._limit.limit} connections of this kind are open, which is the limit of this device."
             await error_response(503, message, retry_s=5.0)(scope, receive, send)
             return
         left = asyncio.ensure_future(_disconnected(receive))
@@ -62,7 +62,7 @@ class Endless:
             if not left.done():
                 await send({"type": "http.response.body", "body": b""})
         finally:
-            self._seats.leave()
+            self._limit.leave()
             left.cancel()
             await asyncio.gather(left, return_exceptions=True)
 
@@ -76,7 +76,7 @@ class Endless:
             now_s = time.monotonic()
             if now_s - checked_s > _CHECK_S:
                 checked_s = now_s
-                if not self._goes_on():
+                if not self._is_allowed():
                     return
             if left.done():
                 return
@@ -87,7 +87,7 @@ class Endless:
 async def pictures(
     source: LivePictures, camera: str, *, heatmap: bool, width: int, is_closing: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
-    """Every new picture as a part of an MJPEG answer, at most ten a second."""
+    """Every new frame as a part of an MJPEG answer, at most ten per second."""
     shown: object = None
     while not is_closing():
         picture = await run_in_threadpool(source.picture, camera, heatmap=heatmap, width=width)
@@ -101,7 +101,7 @@ async def pictures(
 
 
 async def events(feed: EventFeed, after: int, is_closing: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """Every event after a number as server-sent ones, and a comment where there is none for long."""
+    """Every event after a number as a server-sent event, and a comment after a long silence."""
     yield b"retry: 2000\n\n"
     spoken_s = time.monotonic()
     while not is_closing():

@@ -1,4 +1,4 @@
-"""The token that opens the web server: made at the first start, told once, kept as a hash."""
+"""Access token of the web server: created at the first start, shown once, stored as a hash."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from edgead.storage import storage_error
 TOKEN_FILE = ".web-token.json"
 TOKEN_VARIABLE = "EDGEAD_WEB_TOKEN"
 MIN_TOKEN = 16
-# 16 MB and some 50 ms of a small board's core for each guess.
+# About 16 MB of memory and 50 ms of a small board's core per attempt.
 _N, _R, _P = 2**14, 8, 1
 
 
 class TokenCheck:
-    """Compares what somebody gives with the token; slow for wrong ones, quick for the right one after its first use.
+    """Token check: slow for wrong tokens, fast for the right one after its first use.
 
     Args:
-        salt, digest: scrypt of the token.
+        salt, digest: Salt and scrypt hash of the token.
     """
 
     def __init__(self, salt: bytes, digest: bytes) -> None:
@@ -33,11 +33,11 @@ class TokenCheck:
         self._digest = digest
         self._key = secrets.token_bytes(32)
         self._seen: bytes | None = None
-        # one guess at a time: memory stays bounded
+        # one attempt at a time, which bounds memory
         self._lock = threading.Lock()
 
     def is_right(self, given: str) -> bool:
-        """Whether it is the token; takes some 50 ms at the first time and for everything wrong."""
+        """Whether a token is right; takes about 50 ms the first time and for wrong tokens."""
         tag = hmac.digest(self._key, given.encode("utf-8", "replace"), "sha256")
         seen = self._seen
         if seen is not None and hmac.compare_digest(tag, seen):
@@ -50,25 +50,25 @@ class TokenCheck:
 
 
 def open_token(folder: Path, environment: Mapping[str, str] = os.environ) -> tuple[TokenCheck, str | None]:
-    """The token of this device: that of the environment, the one whose hash the folder has, or a new one.
+    """Open the token of this device: from the environment, from the folder, or a new one.
 
     Args:
-        folder: Of the alerts.
-        environment: `EDGEAD_WEB_TOKEN` comes before the folder's and is stored nowhere.
+        folder: Alert folder, which stores the hash.
+        environment: Environment variables; `EDGEAD_WEB_TOKEN` takes precedence over the folder and is never stored.
 
     Returns:
-        The check, and a new token that has to be told now, because nobody can read it later.
+        The check, and a new token to show now, because it cannot be read later.
 
     Raises:
         ConfigError: If the environment's token is shorter than 16 characters.
-        StorageError: If the file cannot be read or written, or others may read it.
+        StorageError: If the file cannot be read or written, or is readable by other users.
     """
     given = environment.get(TOKEN_VARIABLE)
     if given is not None:
         if len(given) < MIN_TOKEN:
             raise ConfigError(
                 f"{TOKEN_VARIABLE} must have at least {MIN_TOKEN} characters, got {len(given)}.",
-                hint="`python3 -c 'import secrets; print(secrets.token_urlsafe(24))'` prints a good one.",
+                hint="`python3 -c 'import secrets; print(secrets.token_urlsafe(24))'` prints a suitable one.",
             )
         return _check_of(given), None
     path = folder / TOKEN_FILE
@@ -84,18 +84,18 @@ def open_token(folder: Path, environment: Mapping[str, str] = os.environ) -> tup
 
 
 def _read(path: Path) -> TokenCheck:
-    hint = "Remove the file: the next start makes a new token and prints it."
+    hint = "Remove the file: the next start creates and prints a new token."
     text = path.read_text(encoding="utf-8", errors="replace")
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
-        raise StorageError(f"{path} may be read or written by others (mode {mode:o}, 600 is allowed).", hint=hint)
+        raise StorageError(f"{path} is accessible to other users (mode {mode:o}, must be 600).", hint=hint)
     try:
         content = json.loads(text)
         salt, digest = bytes.fromhex(content["salt"]), bytes.fromhex(content["scrypt"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path} holds no hash of a token.", hint=hint) from error
+        raise StorageError(f"{path} contains no token hash.", hint=hint) from error
     if len(salt) < 16 or len(digest) != 32:
-        raise StorageError(f"{path} holds no hash of a token.", hint=hint)
+        raise StorageError(f"{path} contains no token hash.", hint=hint)
     return TokenCheck(salt, digest)
 
 

@@ -255,7 +255,7 @@ def test_a_shift(browser: Browser, device: Device) -> None:
         page.fill("#login-name", HOSTILE)
         page.fill("#login-token", "wrong, and long enough")
         page.keyboard.press("Enter")
-        wait_for(page, "document.querySelector('#login-error').textContent.includes('not the token')")
+        wait_for(page, "document.querySelector('#login-error').textContent.includes('Wrong token')")
         log_in(page, HOSTILE)
         page.evaluate("window.isTheSamePage = true")
         page.keyboard.press("2")

@@ -49,10 +49,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
 @pytest.fixture
 def browser(stream: RunningStream, server: WebServer) -> Browser:
     """The shared server with this test's stream, without sessions, counted requests or pictures of earlier ones."""
-    fresh = WebServer(Address("127.0.0.1", 0), stream, known_token(), WebOptions())._make_desk()
+    fresh = WebServer(Address("127.0.0.1", 0), stream, known_token(), WebOptions())._make_context()
     fresh.feed.open()
     for name in ("stream", "pictures", "feed", "auth"):
-        setattr(server._desk, name, getattr(fresh, name))
+        setattr(server._context, name, getattr(fresh, name))
     return Browser(server.port)
 
 

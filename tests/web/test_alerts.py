@@ -100,7 +100,7 @@ def test_an_alert_is_acknowledged_once(stream: RunningStream, browser: Browser, 
     assert stream.control.take_all() == [Acknowledge(ALERT_ID, "script")]
     again = browser.send("POST", path, {})
     assert again.status == 409
-    assert again.message.startswith("script has acknowledged the alert already")
+    assert again.message.startswith("The alert was already acknowledged by script at ")
     assert browser.send("POST", "/api/v1/alerts/unknown/acknowledge", {}).status == 404
     assert browser.send("POST", path, {"note": "x" * 501}).status == 422
     assert browser.send("POST", path, {"who": "somebody else"}).status == 422

@@ -94,7 +94,7 @@ def test_nothing_is_drawn_for_nobody(stream: RunningStream, no_trace: None) -> N
                     part(viewer)
             drawn, seconds = server.pictures.n_drawn, time.monotonic() - start_s
         assert 5 <= drawn <= 10 * seconds + 2
-        assert until(lambda: server._desk.viewers.taken == 0)
+        assert until(lambda: server._context.viewers.taken == 0)
 
 
 def test_viewers_are_limited(stream: RunningStream, no_trace: None) -> None:
@@ -130,13 +130,13 @@ def test_a_viewer_who_takes_nothing_is_cut_off(stream: RunningStream, no_trace: 
             path = f"/api/v1/cameras/{LINE}/live?width=1920"
             headers = "".join(f"{name}: {value}\r\n" for name, value in browser.bearer.items())
             stuck.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
-            assert until(lambda: server._desk.viewers.taken == 1)
+            assert until(lambda: server._context.viewers.taken == 1)
 
             def flooded() -> bool:
                 big.reverse()
                 stream.monitor.accept(big[0])
                 time.sleep(0.1)
-                return server._desk.viewers.taken == 0
+                return server._context.viewers.taken == 0
 
             assert until(flooded, 20)
             with frames(stream), browser.open("GET", LIVE, headers=browser.bearer) as response:

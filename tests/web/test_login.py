@@ -263,8 +263,8 @@ def test_the_environment_comes_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "mode", "message"),
-    [("{}", 0o600, "no hash"), ("not json", 0o600, "no hash"), ("{}", 0o644, "by others"),
-     ('{"salt": "00", "scrypt": "00"}', 0o600, "no hash"), ("[]", 0o600, "no hash")],
+    [("{}", 0o600, "no token hash"), ("not json", 0o600, "no token hash"), ("{}", 0o644, "accessible to other users"),
+     ('{"salt": "00", "scrypt": "00"}', 0o600, "no token hash"), ("[]", 0o600, "no token hash")],
 )  # fmt: skip
 def test_a_bad_token_file_is_refused(tmp_path: Path, content: str, mode: int, message: str) -> None:
     """A file that others may read, or that holds no hash, is named, and what to do."""

@@ -1,1 +1,1 @@
-"""How events reach others: at least once, in order, under one key, each sink at its own pace."""
+"""Delivery of events to sinks: at least once, in order, with one key per event, each sink at its own pace."""

@@ -1,4 +1,4 @@
-"""Events to a program of the user: one run each, delivered when it ends with 0."""
+"""Sink that runs a user's program for each event; exit code 0 means delivered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgead.redaction import redact
 from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.stream.spool.events import StoredEvent
 
-# sysexits.h: the data is wrong; no later attempt would help
+# sysexits.h EX_DATAERR: a retry would not help
 REFUSED = 65
 _TAIL_CHARACTERS = 300
 _POLL_S = 0.05
@@ -30,28 +30,28 @@ _KILLED_S = 5.0
 
 
 class CommandSink(OwnsNothing):
-    """Runs a program without a shell, in a process group of its own, with the event's JSON on standard input.
+    """Runs a program without a shell, in its own process group, with the event's JSON on standard input.
 
-    It also gets `EDGEAD_KEY`, `EDGEAD_SEQUENCE`, `EDGEAD_KIND`, `EDGEAD_AT`, `EDGEAD_CAMERA`, `EDGEAD_ZONE`,
-    `EDGEAD_ALERT`, `EDGEAD_SEVERITY` and `EDGEAD_SNAPSHOT` (the picture's path) in its environment; what there is none of
-    is empty. It ends with 0 when it has the event, with 65 when it refuses it for good; anything else is tried again.
-    When it has ended, or its time is over, everything it started in its group is killed.
+    The environment has `EDGEAD_KEY`, `EDGEAD_SEQUENCE`, `EDGEAD_KIND`, `EDGEAD_AT`, `EDGEAD_CAMERA`, `EDGEAD_ZONE`,
+    `EDGEAD_ALERT`, `EDGEAD_SEVERITY` and `EDGEAD_SNAPSHOT` (path of the image); absent values are empty. Exit code 0 means
+    delivered, 65 permanently rejected; after any other code the event is retried. When the program ends or times out,
+    all processes left in its group are killed.
 
     Raises:
-        ConfigError: If there is no such program.
+        ConfigError: If the program does not exist or is not executable.
     """
 
     def __init__(self, settings: CommandSettings, *, media: Callable[[str, str], Path | None]) -> None:
         if shutil.which(settings.argv[0]) is None:
             raise ConfigError(
-                f"The program {settings.argv[0]!r} of a command sink is not there, or may not be run.",
-                hint="Give its full path and check its rights.",
+                f"The program {settings.argv[0]!r} of a command sink does not exist or is not executable.",
+                hint="Give the full path and check its permissions.",
             )
         self._settings = settings
         self._media = media
 
     def keep_alive(self) -> None:
-        """Nothing: programs run only to deliver."""
+        """Do nothing: there is no connection."""
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
         for number, event in enumerate(events):
@@ -63,7 +63,7 @@ class CommandSink(OwnsNothing):
 
     def _run(self, event: StoredEvent) -> None:
         name = self._settings.address
-        # a file, not a pipe: a program that does not read it cannot break anything
+        # a file, not a pipe, because the program may not read its input
         with tempfile.TemporaryFile() as given:
             given.write(json.dumps(event.payload, allow_nan=False).encode() + b"\n")
             given.seek(0)
@@ -77,7 +77,7 @@ class CommandSink(OwnsNothing):
         assert process.stdout is not None
         tail = _Tail(process.stdout)
         is_over = _ended(process, self._settings.timeout_s)
-        # before it is reaped, so that its number cannot be another group's
+        # before it is reaped, so that its id cannot belong to another group
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         try:
@@ -106,7 +106,7 @@ class CommandSink(OwnsNothing):
 
 
 class _Tail:
-    """Reads what a program says until nobody can say more, and keeps the end."""
+    """Reads the output of a program to its end and keeps the last part."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
@@ -125,7 +125,7 @@ class _Tail:
 
 
 def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    """Wait for the end of a program without reaping it; False when the time is over."""
+    """Wait for a program to end without reaping it; False on timeout."""
     deadline_s = time.monotonic() + timeout_s
     pause_s = 0.001
     while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:

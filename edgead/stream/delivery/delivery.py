@@ -1,4 +1,4 @@
-"""All sinks of a stream, each on a thread of its own."""
+"""All sinks of a stream, each on its own thread."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _JOIN_S = 1.0
 class Delivery:
     """Delivers the spool's events to every sink, at least once, in order, under one key; a context manager.
 
-    Sinks know nothing of each other: a slow or dead one keeps nobody waiting. What is not delivered stays in the spool,
-    for this process and for the next. On leaving, sinks that work get a little time to deliver the last events.
+    Sinks are independent: a slow or dead one does not delay the others. Undelivered events stay in the spool, for this
+    process and the next. On exit, working sinks get a little time to deliver the last events.
 
     Args:
-        spool: Open, and open for longer than this.
-        sinks: How each is treated, and the sink itself, not yet entered.
-        drain_s: Longest time that leaving may take.
-        first_pause_s: After a sink's first failure; it doubles from there.
+        spool: Open spool; it must be closed after this object.
+        sinks: Options of each sink, and the sink, not yet entered.
+        drain_s: Time limit for the last deliveries on exit, in seconds.
+        first_pause_s: Pause after a sink's first failure, in seconds; it doubles from there.
 
     Raises:
-        ConfigError: If two sinks have one name.
+        ConfigError: If two sinks have the same name.
         StorageError: From `__enter__`, if the cursors cannot be read.
     """
 
@@ -46,9 +46,9 @@ class Delivery:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(
-                    f"Two sinks have the name {name!r}; each needs its own, because its place in the history is kept "
-                    "under it.",
-                    hint="Give them different names in the configuration: name: ...",
+                    f"Two sinks have the name {name!r}; names must be unique, because each sink's position in the history "
+                    "is stored under its name.",
+                    hint="Set different names in the configuration: name: ...",
                 )
         self._spool = spool
         self._sinks = sinks
@@ -74,5 +74,5 @@ class Delivery:
             worker.thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def health(self) -> list[SinkHealth]:
-        """How every sink fares, in the order of the configuration."""
+        """Health of all sinks, in the order of the configuration."""
         return [worker.health() for worker in self._workers]

@@ -1,4 +1,4 @@
-"""What every sink of events offers."""
+"""Protocol of sinks, and their errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgead.stream.spool.events import StoredEvent
 
 
 class DeliveryError(EdgeadError):
-    """A receiver that did not confirm: it is tried again later.
+    """The receiver did not confirm (retry later).
 
     Attributes:
-        n_delivered: How many of the events, from the first, it did confirm.
-        retry_after_s: How long it asks to be left alone.
+        n_delivered: Number of confirmed events, counted from the first.
+        retry_after_s: Pause that the receiver asks for, in seconds.
     """
 
     def __init__(self, message: str, *, n_delivered: int = 0, retry_after_s: float | None = None) -> None:
@@ -27,26 +27,26 @@ class DeliveryError(EdgeadError):
 
 
 class RefusedError(DeliveryError):
-    """A receiver that will never take the event after those it confirmed, whatever the weather."""
+    """The receiver permanently rejects the event after the confirmed ones (do not retry)."""
 
 
 class EventSink(Protocol):
-    """A receiver of events, used by one thread. Entering does not need the receiver to be reachable.
+    """A receiver of events, used by one thread. Entering must not require the receiver to be reachable.
 
     A subclass that has nothing to open, keep alive or close needs `deliver` alone.
     """
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
-        """Hand events over in order; returns when the receiver has confirmed them all.
+        """Deliver events in order; return when the receiver has confirmed all of them.
 
         Raises:
-            RefusedError: If it refuses the first unconfirmed event for good.
-            DeliveryError: If it does not confirm, for any other reason.
+            RefusedError: If it permanently rejects the first unconfirmed event.
+            DeliveryError: If it does not confirm for any other reason.
         """
         ...
 
     def keep_alive(self) -> None:
-        """Keep up what has to be kept up while there is nothing to deliver; about once a second.
+        """Maintain the connection while there is nothing to deliver; called about once a second.
 
         Raises:
             DeliveryError: If the receiver cannot be reached.

@@ -1,4 +1,4 @@
-"""Events to a file: one JSON object per line, synced, each exactly once."""
+"""Sink that writes events to a file: one JSON object per line, synced, each exactly once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from edgead.stream.spool.events import StoredEvent
 from edgead.stream.spool.media import sync_folder
 
 _START = b'{"schema_version": '
-# More than the longest line: looking for the last line reads no further back.
+# Longer than any line: the search for the last line reads no further back.
 _TAIL_BYTES = 4 << 20
 
 
 class JsonlSink(OwnsNothing):
-    """Appends to a file and syncs it; a file that is full becomes `FILE.1`, that one `FILE.2` and so on.
+    """Appends to a file and syncs it; a full file becomes `FILE.1`, the previous one `FILE.2` and so on.
 
-    After a kill the last line may be torn: a beginning of one of our lines is cut off, other text without an end gets
-    one. Events that are in the file already are not written again, so that each is there once.
+    After a kill the last line may be torn: the beginning of an event is removed, other text gets a line end. Events that
+    are already in the file are not written again.
     """
 
     def __init__(self, settings: JsonlSettings) -> None:
@@ -34,7 +34,7 @@ class JsonlSink(OwnsNothing):
         self._keep = settings.keep
 
     def keep_alive(self) -> None:
-        """Nothing: the file is open only while it is written."""
+        """Do nothing: the file is open only while it is written."""
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
         try:
@@ -78,7 +78,7 @@ class JsonlSink(OwnsNothing):
         return self._path.with_name(f"{self._path.name}.{number}")
 
     def _last_key(self) -> str | None:
-        """The key of the last event in the file, or in the one before; repairs a torn line."""
+        """Key of the last event in this or the previous file; repairs a torn line."""
         for path in (self._path, self._old(1)):
             if not path.exists() or path.stat().st_size == 0:
                 continue
@@ -90,12 +90,12 @@ class JsonlSink(OwnsNothing):
 
 
 def _line(event: StoredEvent) -> bytes:
-    # ASCII, so that every byte order mark, encoding and line separator stays out of it
+    # ASCII avoids questions of encoding, byte order marks and Unicode line separators
     return json.dumps(event.payload, allow_nan=False).encode() + b"\n"
 
 
 def _last_line(file: BinaryIO) -> bytes | None:
-    """The last whole line; what comes after it is removed or ended."""
+    """The last complete line; text after it is removed or completed."""
     size = file.seek(0, os.SEEK_END)
     start = file.seek(max(0, size - _TAIL_BYTES))
     tail = file.read()

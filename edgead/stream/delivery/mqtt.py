@@ -1,4 +1,4 @@
-"""Events to an MQTT broker: QoS 1, delivered when the broker has acknowledged."""
+"""Sink for an MQTT broker: QoS 1, delivered when the broker has acknowledged."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ Message = tuple[str, str, bool]
 class MqttSink:
     """Publishes to the topics of `delivery.topics`, on MQTT 3.1.1.
 
-    The client keeps its id and its session; what is under way when a connection breaks is published again on the next.
-    One connection is one client: nothing of an old one can overtake a new one.
+    Client id and session persist; messages in flight when a connection breaks are published again on the next one. Each
+    connection has its own client, so that no message of an old connection can overtake a new one.
 
     Args:
-        settings: Of the broker.
-        device: The spool's id.
-        zones: Of every camera, for their states.
-        active: Camera and zone of the alerts that go on or are held now.
+        settings: Settings of the broker.
+        device: Id of the spool.
+        zones: Zone names of every camera.
+        active: Returns camera and zone of every open or held alert.
 
     Raises:
-        MissingDependencyError: Without paho-mqtt.
+        MissingDependencyError: If paho-mqtt is not installed.
         ConfigError: If a certificate or the password cannot be read.
     """
 
@@ -82,7 +82,7 @@ class MqttSink:
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
         messages: list[Message] = []
-        # how many events are through when so many messages are
+        # number of messages after each event
         ends: list[int] = []
         for event in events:
             text = json.dumps(event.payload, ensure_ascii=False, allow_nan=False)
@@ -132,7 +132,7 @@ class MqttSink:
 
 
 class _Connection:
-    """One client and its connection, until it breaks."""
+    """A client with one connection, used until it breaks."""
 
     def __init__(
         self, settings: MqttSettings, client_id: str, password: str | None, tls: ssl.SSLContext | None, status: str
@@ -168,7 +168,7 @@ class _Connection:
         return self._is_connected and not self._is_lost
 
     def open(self) -> None:
-        """Connect, and wait for the broker's answer."""
+        """Connect and wait for the broker's answer."""
         settings = self._settings
         try:
             self._client.connect(settings.host, settings.resolved_port, settings.keepalive_s)
@@ -183,10 +183,10 @@ class _Connection:
             raise DeliveryError(f"The broker {settings.address} does not answer")
 
     def publish(self, messages: Iterable[Message], timeout_s: float) -> None:
-        """Publish in order and wait until every message is acknowledged.
+        """Publish in order and wait until all messages are acknowledged.
 
         Raises:
-            DeliveryError: With the number of messages, from the first, that are.
+            DeliveryError: If some are not; with the number of acknowledged messages, counted from the first.
         """
         mids = [self._client.publish(topic, text, qos=1, retain=retain).mid for topic, text, retain in messages]
         deadline_s = time.monotonic() + timeout_s
@@ -195,7 +195,7 @@ class _Connection:
                 n_before = len(self._acknowledged)
                 self._changed.wait(min(0.5, timeout_s))
                 if len(self._acknowledged) > n_before:
-                    # the limit is on silence, not on the size of the batch
+                    # the time limit restarts with every acknowledgement
                     deadline_s = time.monotonic() + timeout_s
             n_done = 0
             for mid in mids:
@@ -250,6 +250,6 @@ def _tls_context(settings: MqttSettings) -> ssl.SSLContext:
         files = ", ".join(str(path) for path in (settings.ca, settings.certificate, settings.key) if path)
         raise ConfigError(
             f"The TLS files of the broker {settings.address} cannot be used ({files}): {error}.",
-            hint="They must be PEM files that this user can read, and certificate and key must belong together.",
+            hint="They must be readable PEM files, and certificate and key must match.",
         ) from error
     return context

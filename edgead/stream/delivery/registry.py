@@ -1,4 +1,4 @@
-"""From settings to sinks."""
+"""Construction of sinks from settings."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from edgead.stream.spool.spool import Spool
 def event_sink(
     settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]
 ) -> tuple[SinkOptions, EventSink]:
-    """The sink of some settings, not yet entered, and how `Delivery` is to treat it.
+    """Make a sink, not yet entered, and its delivery options.
 
     Args:
-        settings: Of the sink.
-        spool: Open.
+        settings: Settings of the sink.
+        spool: Open spool.
         zones: Names of the zones of every camera.
 
     Raises:
@@ -39,7 +39,7 @@ def event_sink(
 
 
 def custom_sinks(sinks: Mapping[str, EventSink]) -> list[tuple[SinkOptions, EventSink]]:
-    """Sinks of a program's own, by name, treated as those of the settings are by default."""
+    """Sinks made by a program, by name, with the default delivery options."""
     return [(_options(CustomSettings(name=name)), sink) for name, sink in sinks.items()]
 
 

@@ -1,14 +1,14 @@
-"""Where events go on a broker.
+"""MQTT topics of events.
 
-Topics, below the prefix (`edgead`) and the device (its name in the configuration, else the spool's id):
+Topics start with the prefix (`edgead`) and the device (its name in the configuration, or the spool's id):
 
 - `edgead/DEVICE/status`: `online` or, as the last will, `offline`; retained
 - `edgead/DEVICE/events`: `stream_started` and `stream_stopped`
-- `edgead/DEVICE/CAMERA/alerts`: everything about alerts (`alert_…`)
-- `edgead/DEVICE/CAMERA/events`: everything else about a camera
-- `edgead/DEVICE/CAMERA/ZONE/state`: `ON` while an alert goes on or is held, else `OFF`; retained
+- `edgead/DEVICE/CAMERA/alerts`: events about alerts (`alert_…`)
+- `edgead/DEVICE/CAMERA/events`: all other events of a camera
+- `edgead/DEVICE/CAMERA/ZONE/state`: `ON` while an alert is open or held, otherwise `OFF`; retained
 
-Events are the JSON payloads of `spool.events`. Names become one level each: `%`, `+`, `#`, `/` and control characters are
+Events are the JSON payloads of `spool.events`. Each name is one level: `%`, `+`, `#`, `/` and control characters are
 written as `%` and two hexadecimal digits per byte, as in URLs, so that no camera's name reaches another's topics.
 """
 
@@ -24,7 +24,7 @@ ONLINE, OFFLINE = "online", "offline"
 ON, OFF = "ON", "OFF"
 
 _UNSAFE = re.compile(r"[%+#/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-# A topic has at most 65535 bytes; nobody reads a level longer than this.
+# A topic has at most 65535 bytes; longer levels would be unreadable.
 _MAX_LEVEL = 200
 
 
@@ -44,7 +44,7 @@ class Topics:
         return f"{self.root}/status"
 
     def event(self, event: StoredEvent) -> str:
-        """Where an event goes."""
+        """Topic of an event."""
         camera = event.payload["camera"]
         if camera is None:
             return f"{self.root}/events"
@@ -55,18 +55,18 @@ class Topics:
 
 
 def level(name: str) -> str:
-    """A name as one level of a topic; different names give different levels."""
+    """A name as one topic level; different names give different levels."""
     safe = _UNSAFE.sub(
         lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass")), name
     )
     if len(safe) > _MAX_LEVEL:
         safe = f"{safe[:_MAX_LEVEL]}%{_digest(name)}"
-    # an empty level would be allowed, and be overlooked
+    # an empty level would be valid, but easily overlooked
     return safe or "%"
 
 
 def state_of(event: StoredEvent) -> tuple[str, str, str] | None:
-    """Camera, zone and `ON` or `OFF` after an event about an alert; None where it changes no state."""
+    """Camera, zone and `ON` or `OFF` after an event about an alert; None if it changes no state."""
     if event.kind == "alert_acknowledged" or not event.kind.startswith("alert_"):
         return None
     camera, zone = event.payload["camera"], event.payload["zone"]
@@ -76,7 +76,7 @@ def state_of(event: StoredEvent) -> tuple[str, str, str] | None:
 
 
 def discovery(topics: Topics, prefix: str, camera: str, zone: str, version: str) -> tuple[str, dict[str, object]]:
-    """Topic and content with which Home Assistant makes a zone a binary sensor of the class `problem`."""
+    """Topic and content that make a zone a binary sensor of class `problem` in Home Assistant."""
     device_id = f"edgead_{_slug(topics.device)}"
     sensor_id = f"{_slug(camera)}_{_slug(zone)}"
     content: dict[str, object] = {
@@ -99,7 +99,7 @@ def discovery(topics: Topics, prefix: str, camera: str, zone: str, version: str)
 
 
 def _slug(name: str) -> str:
-    """Letters, digits, `_` and `-` alone, as Home Assistant wants its ids; different names stay different."""
+    """A name as a Home Assistant id: letters, digits, `_` and `-`; different names stay different."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:40]
     return plain if plain == name else f"{plain}_{_digest(name)}"
 

@@ -1,4 +1,4 @@
-"""Events to an HTTP receiver: one signed POST each, delivered when it answers 2xx."""
+"""Sink for an HTTP receiver: one signed POST per event, delivered on a 2xx answer."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.stream.delivery.signature import HEADER, sign
 from edgead.stream.spool.events import StoredEvent
 
-# The receiver's words about a refusal, for people; the rest of its answer is not read.
+# Length of the receiver's answer that is logged; the rest is not read.
 _ANSWER_BYTES = 300
-# Answers that say something about this event; other 4xx are about the address, the rights or the moment.
+# Statuses that reject the event itself; other 4xx concern the address, the permissions or the moment.
 _REFUSALS = (400, 405, 406, 409, 410, 411, 413, 414, 415, 416, 417, 422, 431)
 
 
@@ -34,17 +34,17 @@ class WebhookSink(OwnsNothing):
     """Posts the payload of `spool.events` as JSON.
 
     Headers: `Content-Type`, `Idempotency-Key` (the event's key, the same at every attempt), `Edgead-Event` (its kind) and,
-    with a secret, the signature of `delivery.signature`. With `snapshot`, `alert_opened` has one key more,
-    `attachments.snapshot`, with `content_type` and the picture in `base64`; it is left out when the picture is gone.
+    with a secret, the signature of `delivery.signature`. With `snapshot`, `alert_opened` also has `attachments.snapshot`
+    with `content_type` and the image in `base64`, unless the image has been removed.
 
-    2xx is delivered. Network errors, 5xx, 408, 425, 429 and answers about the address or the rights (401, 403, 404, 407,
-    redirects) are tried again, after `Retry-After` where it is given; 400, 413, 422 and their like refuse the event
-    itself. Redirects are never followed: the signature and the headers are for this receiver alone.
+    2xx means delivered. Network errors, 5xx, 408, 425, 429 and statuses about address or permissions (401, 403, 404, 407,
+    redirects) are retried, after `Retry-After` if given; 400, 413, 422 and similar reject the event. Redirects are never
+    followed: signature and headers are meant for this receiver only.
 
     Args:
-        settings: Of the receiver.
-        media: Finds a picture by alert and kind.
-        wall: Seconds since 1970, for the signature.
+        settings: Settings of the receiver.
+        media: Finds a file by alert id and kind.
+        wall: Wall clock for the signature, in seconds since 1970.
 
     Raises:
         ConfigError: If the secret or the certificates cannot be read.
@@ -75,7 +75,7 @@ class WebhookSink(OwnsNothing):
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
 
     def keep_alive(self) -> None:
-        """Nothing: connections live as long as a delivery."""
+        """Do nothing: connections last only for a delivery."""
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
         n_delivered = 0
@@ -109,7 +109,7 @@ class WebhookSink(OwnsNothing):
                 connection.close()
                 if not is_reused:
                     raise
-                # it had closed the connection after the event before
+                # the receiver closed the connection after the previous event
                 status, retry_after, answer = self._exchange(connection, body, headers)
         except (OSError, http.client.HTTPException) as error:
             raise DeliveryError(
@@ -117,11 +117,11 @@ class WebhookSink(OwnsNothing):
             ) from error
         if 200 <= status < 300:
             return
-        text = f"The receiver {self._settings.address} answers {status}"
+        text = f"The receiver {self._settings.address} answered {status}"
         if status in _REFUSALS:
             raise RefusedError(f"{text}: {answer}")
         if 300 <= status < 400:
-            raise DeliveryError(f"{text}: redirects are not followed, give the final address")
+            raise DeliveryError(f"{text}: redirects are not followed, set the final address")
         raise DeliveryError(text, retry_after_s=retry_after)
 
     def _exchange(
@@ -133,7 +133,7 @@ class WebhookSink(OwnsNothing):
         sock = connection.sock
         assert sock is not None
         sock.settimeout(self._settings.read_timeout_s)
-        # the limit of a socket is for each read: a receiver that drips would take for ever
+        # socket timeouts apply to each read, so a slow sender could keep the connection open without end
         watchdog = threading.Timer(self._settings.read_timeout_s, _shut_down, [sock])
         watchdog.daemon = True
         watchdog.start()
@@ -164,14 +164,14 @@ class WebhookSink(OwnsNothing):
 
 def _shut_down(sock: socket.socket) -> None:
     try:
-        # not the TLS socket's own, which pulls the connection from under the thread that reads
+        # not the TLS socket's own shutdown, which would detach the connection while another thread reads it
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
     except OSError:
         return
 
 
 def _seconds(value: str | None, now_s: float) -> float | None:
-    """`Retry-After` as seconds from now; it may also be a date."""
+    """`Retry-After`, given in seconds or as a date, in seconds from now."""
     if value is None:
         return None
     if re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
@@ -187,5 +187,5 @@ def _tls_context(settings: WebhookSettings) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=settings.ca)
     except OSError as error:
         raise ConfigError(
-            f"The certificates {settings.ca} cannot be used: {error}.", hint="They must be PEM."
+            f"The certificates {settings.ca} cannot be used: {error}.", hint="They must be in PEM format."
         ) from error

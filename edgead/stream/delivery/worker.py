@@ -1,4 +1,4 @@
-"""One sink's own thread: reads the spool behind its cursor, delivers, and waits where it has to."""
+"""Delivery thread of one sink: reads the spool after the cursor, delivers and retries."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class SinkHealth:
-    """How a sink fares.
+    """Health of a sink.
 
     Attributes:
-        name, kind: Of the sink.
+        name, kind: Name and kind of the sink.
         is_ok: Whether the last attempt succeeded; True before the first.
-        since: When that began, UTC.
-        last_error: Why the last failed attempt failed, without secrets; also after it works again.
-        next_try_s: Seconds until the next attempt; None while it works.
-        n_waiting: Events that it has still to get.
-        n_delivered: Events that it has confirmed since the start.
-        n_set_aside: Events that it refused for good since the start.
+        since: Start of the current state, UTC.
+        last_error: Error of the last failed attempt, without secrets; kept after a success.
+        next_try_s: Seconds until the next attempt; None while the sink works.
+        n_waiting: Number of undelivered events.
+        n_delivered: Number of events confirmed since the start.
+        n_set_aside: Number of events permanently rejected since the start.
     """
 
     name: str
@@ -51,14 +51,14 @@ class SinkHealth:
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How a sink is treated.
+    """Delivery options of a sink.
 
     Attributes:
-        name: What its cursor is kept under.
-        kind: For people.
-        from_beginning: Whether a new sink gets everything that is still there.
-        retry_max_s: Longest pause between two attempts.
-        give_up_s: An event that is refused for good is set aside after so long and `MIN_REFUSALS` attempts.
+        name: Name under which the cursor is stored.
+        kind: Kind, for display.
+        from_beginning: Whether a new sink gets all retained events.
+        retry_max_s: Longest pause between two attempts, in seconds.
+        give_up_s: Seconds after which a permanently rejected event is set aside, after `MIN_REFUSALS` attempts at least.
     """
 
     name: str
@@ -69,16 +69,16 @@ class SinkOptions:
 
 
 class Worker:
-    """Delivers to one sink until it is told to end.
+    """Delivers to one sink until it is closed.
 
-    What a sink does, raises or takes its time for concerns nobody else. The cursor moves when the sink has confirmed:
-    after a kill it gets what it may have got already once more, under the same key.
+    Errors and delays of one sink do not affect others. The cursor moves when the sink has confirmed: after a kill the sink
+    may get events again, under the same keys.
 
     Args:
-        spool: Open.
-        sink: Entered, used and left on the worker's thread; entered again after it broke.
-        options: How it is treated.
-        first_pause_s: After a first failure.
+        spool: Open spool.
+        sink: Sink, entered and used on the worker's thread only; entered again after an unexpected error.
+        options: Delivery options.
+        first_pause_s: Pause after a first failure, in seconds.
     """
 
     def __init__(self, spool: Spool, sink: EventSink, options: SinkOptions, *, first_pause_s: float) -> None:
@@ -98,7 +98,7 @@ class Worker:
         self.thread = threading.Thread(target=self._run, name=f"edgead {options.name}", daemon=True)
 
     def close(self, drain_s: float) -> None:
-        """Deliver what is there for at most `drain_s` more, then end; does not wait."""
+        """Deliver remaining events for at most `drain_s` more, then end; does not wait."""
         self._deadline_s = time.monotonic() + drain_s
         self._closing.set()
 
@@ -127,8 +127,8 @@ class Worker:
                         self._round(sink)
                 return
             except Exception as error:
-                # a bug or a missing file, in the sink or in its opening: it must not end anything else
-                _LOG.exception("The sink %s broke", self._options.name)
+                # a bug or a missing file in the sink must not affect anything else
+                _LOG.exception("The sink %s raised an unexpected error", self._options.name)
                 if self._pause(DeliveryError(f"{type(error).__name__}: {error}")):
                     return
 
@@ -176,8 +176,8 @@ class Worker:
         try:
             self._spool.cursors.advance(self._options.name, self._cursor)
         except StorageError as error:
-            # the cursor in memory goes on; a restart would deliver these again, under the same keys
-            _LOG.debug("The cursor of %s is not saved: %s", self._options.name, error)
+            # the cursor in memory moves on; a restart would deliver these again, under the same keys
+            _LOG.debug("The cursor of %s was not saved: %s", self._options.name, error)
 
     def _refused(self, events: list[StoredEvent], error: RefusedError) -> None:
         self._confirm(events[: error.n_delivered])
@@ -195,7 +195,7 @@ class Worker:
             self._pause(DeliveryError(failure.message))
             return
         _LOG.error(
-            "%s refused the event %s (%s) %d times for good: %s. It is set aside among the dead letters.",
+            "%s permanently rejected the event %s (%s) in %d attempts: %s. It is moved to the dead letters.",
             self._options.name, event.key, event.kind, self._n_refusals, reason,
         )  # fmt: skip
         self._cursor = event.sequence
@@ -212,7 +212,7 @@ class Worker:
         _LOG.warning("%s delivers again", self._options.name)
 
     def _pause(self, error: DeliveryError) -> bool:
-        """Note a failure and wait; whether the worker should end."""
+        """Record a failure and wait; whether the worker should end."""
         message = redact(error.message)
         pause_s = self._back_off.next_s(error.retry_after_s)
         with self._lock:
@@ -223,10 +223,12 @@ class Worker:
             self._next_try_s = time.monotonic() + pause_s
         if was_ok:
             _LOG.warning(
-                "%s does not deliver: %s. It is tried again until it does.", self._options.name, message.rstrip(".")
+                "%s does not deliver: %s. Delivery is retried until it succeeds.",
+                self._options.name,
+                message.rstrip("."),
             )
         if self._closing.is_set():
-            # closing cuts a pause short for one more attempt; where that fails there is no point in waiting
+            # closing interrupts a pause for one last attempt; do not wait after it fails
             self._deadline_s = 0.0
             return True
         self._closing.wait(pause_s)

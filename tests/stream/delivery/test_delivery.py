@@ -181,7 +181,7 @@ def test_a_poison_event_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert (letter["sink"], letter["sequence"]) == ("sink 0", 3)
         assert "400 bad" in letter["reason"]
         assert '"sequence":3' in letter["payload"]
-        assert "set aside" in caplog.text
+        assert "moved to the dead letters" in caplog.text
         assert target.events()[2].key in caplog.text
         assert "geheim" not in caplog.text + letter["reason"]
         wait_until(lambda: delivering.health()[0].is_ok)
