@@ -107,24 +107,24 @@ def stream(
 def service(
     config: Annotated[Path, typer.Option("--config", help="YAML file with the cameras.")] = Path("edgead.yaml"),
     folder: Annotated[
-        Path, typer.Option(help="Where it runs: holds runs/ or what the configuration names; may be written to.")
+        Path, typer.Option(help="Working directory of the service, which it may write to; holds runs/ or the bundle.")
     ] = Path("."),
-    user: Annotated[str, typer.Option(help="Whose rights it has.")] = "edgead",
+    user: Annotated[str, typer.Option(help="System user to run as.")] = "edgead",
     option: Annotated[
-        list[str] | None, typer.Option(metavar="WORD", help="One more word of `edgead stream`; repeatable.")
+        list[str] | None, typer.Option(metavar="WORD", help="Further argument of `edgead stream`, one word each; repeatable.")
     ] = None,
     writable: Annotated[
-        list[Path] | None, typer.Option(help="Another folder that it may write to; repeatable.")
+        list[Path] | None, typer.Option(help="Another folder that the service may write to; repeatable.")
     ] = None,
     environment_file: Annotated[
         Path | None, typer.Option(help="File with secrets, NAME=VALUE lines, readable by root alone.")
     ] = None,
     watchdog_s: Annotated[
-        int, typer.Option(min=10, max=3600, help="Started again without a sign of life for so long, in s.")
+        int, typer.Option(min=10, max=3600, help="Restart after this many seconds without a heartbeat.")
     ] = 60,
-    out: Annotated[Path | None, typer.Option(help="Write it here; default: print it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the unit to this file; default: print it.")] = None,
 ) -> None:
-    """Make a systemd unit that starts the stream with the machine and again after a failure."""
+    """Make a systemd unit that starts the stream at boot and restarts it after a failure."""
     from edgead.commands.service import ServiceOptions, advice, service_unit, write_service
 
     options = ServiceOptions(

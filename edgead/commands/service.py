@@ -1,9 +1,10 @@
-"""`edgead service`: a systemd unit that starts the stream with the machine and again after a failure."""
+"""`edgead service`: a systemd unit that starts the stream at boot and restarts it after a failure."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,20 +15,66 @@ from edgead.storage import write_bytes
 
 NAME = "edgead.service"
 _USER = re.compile(r"[a-z_][a-z0-9_-]*\$?")
+_HOMES = ("/home/", "/root/", "/run/user/")
+
+# Everything that systemd can take away without taking a camera, the GPU or the network from the stream.
+# Left out: MemoryDenyWriteExecute (GStreamer's orc and CUDA compile at run time), ProcSubset=pid (ONNX Runtime and
+# doctor read /proc/cpuinfo and /proc/device-tree), SystemCallFilter=~@resources (threads are pinned to cores),
+# RemoveIPC (would hit other processes of the same user).
+HARDENING = (
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=",
+    "AmbientCapabilities=",
+    "UMask=0027",
+    "LimitNOFILE=8192",
+    "ProtectSystem=strict",
+    "PrivateTmp=yes",
+    # CSI cameras: nvargus-daemon listens here; without it, `-` ignores the path
+    "BindPaths=-/tmp/argus_socket",
+    "PrivateMounts=yes",
+    "PrivateUsers=yes",
+    "ProtectProc=invisible",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "LockPersonality=yes",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    # netlink: name resolution and udev
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged",
+    "SystemCallErrorNumber=EPERM",
+    # cameras and GPUs, on a PC and on a Jetson; 81 is Video4Linux, also before its driver is loaded
+    "DevicePolicy=closed",
+    "DeviceAllow=char-81 rw",
+    "DeviceAllow=char-media rw",
+    "DeviceAllow=char-drm rw",
+    "DeviceAllow=char-nv* rw",
+    "DeviceAllow=char-host1x* rw",
+    "DeviceAllow=char-tegra* rw",
+    "DeviceAllow=/dev/nvmap rw",
+    "DeviceAllow=/dev/nvsciipc rw",
+)
 
 
 @dataclass(frozen=True)
 class ServiceOptions:
-    """What the unit starts.
+    """Command, folders and user of the service.
 
     Attributes:
-        config: Of the stream; made absolute.
-        folder: Where it runs: `runs/latest/bundle` and relative paths are looked up there, and it may write there.
-        user: Whose rights it has.
-        arguments: More of `edgead stream`, for example `--web 127.0.0.1:8080`.
-        writable: Other folders that it may write to.
-        watchdog_s: Without a sign of life for so long it is started again.
-        environment_file: With secrets, readable by root alone, for example of the broker.
+        config: Settings file of the stream; made absolute.
+        folder: Working directory; relative paths start here, and the service may write here.
+        user: System user that the service runs as.
+        arguments: Further arguments of `edgead stream`, for example `--web 127.0.0.1:8080`.
+        writable: Further folders that the service may write to.
+        watchdog_s: Time without a heartbeat after which systemd restarts the service, in seconds.
+        environment_file: File with secrets, readable by root alone, for example the broker's password.
     """
 
     config: Path
@@ -40,11 +87,11 @@ class ServiceOptions:
 
 
 def service_unit(options: ServiceOptions, *, python: str = sys.executable) -> str:
-    """The text of the unit.
+    """Text of the unit.
 
     Raises:
-        ConfigError: If the configuration or the folder is not there, the user's name is none, or a path cannot stand
-            in a unit.
+        ConfigError: If the settings file or the folder is missing, the user name is invalid, or a path contains
+            characters that a unit cannot hold.
     """
     if not options.config.is_file():
         raise ConfigError(
@@ -81,16 +128,16 @@ def service_unit(options: ServiceOptions, *, python: str = sys.executable) -> st
             "TimeoutStartSec=600",
             "TimeoutStopSec=60",
             "KillSignal=SIGTERM",
+            # the stream alone is told to stop: it waits for the encoder of a clip and the command of a sink
+            "KillMode=mixed",
             f"User={options.user}",
             "SupplementaryGroups=video",
             *secrets,
             f"WorkingDirectory={_literal(str(options.folder.resolve()))}",
             f"ExecStart={_command(command)}",
-            "NoNewPrivileges=yes",
-            "ProtectSystem=strict",
-            "ProtectHome=read-only",
-            "PrivateTmp=yes",
             *[f"ReadWritePaths={_quoted(str(folder))}" for folder in folders],
+            f"ProtectHome={_protect_home(options, folders, python)}",
+            *HARDENING,
             "",
             "[Install]",
             "WantedBy=multi-user.target",
@@ -100,11 +147,11 @@ def service_unit(options: ServiceOptions, *, python: str = sys.executable) -> st
 
 
 def advice(options: ServiceOptions, config: Config) -> list[str]:
-    """What would keep the service from working, one sentence each; empty when nothing is known to.
+    """Known problems that would keep the service from working, one sentence each.
 
     Args:
-        options: What the unit starts.
-        config: Its configuration with the sinks of its arguments.
+        options: Command, folders and user of the service.
+        config: Settings of the stream, with the sinks of its arguments.
     """
     found = []
     folder = options.folder.resolve()
@@ -126,8 +173,17 @@ def advice(options: ServiceOptions, config: Config) -> list[str]:
     return found
 
 
+def _protect_home(options: ServiceOptions, folders: Sequence[Path], python: str) -> str:
+    """`yes` hides all home folders; `read-only` where the service needs something in one."""
+    bundle = options.folder / "runs" / "latest" / "bundle"
+    paths = [*folders, options.config.resolve(), bundle.resolve(), Path(python), Path(python).resolve()]
+    needed = [*map(str, paths), f"{sys.prefix}/", f"{sys.base_prefix}/", *options.arguments]
+    needed.append(options.config.read_text(encoding="utf-8", errors="replace"))
+    return "read-only" if any(home in text for text in needed for home in _HOMES) else "yes"
+
+
 def write_service(path: Path, text: str) -> None:
-    """Write the unit; an existing one is replaced at once and as a whole."""
+    """Write the unit; an existing file is replaced atomically."""
     write_bytes(path, text.encode())
 
 
@@ -137,12 +193,12 @@ def _command(words: list[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A word in systemd's quotes, where % begins a specifier."""
+    """Word in systemd's quotes, with % escaped because it begins a specifier."""
     return '"' + _literal(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _literal(text: str) -> str:
-    """The rest of a line, taken as it is but for specifiers."""
+    """Unquoted rest of a line, with specifiers escaped."""
     if not text.isprintable():
         raise ConfigError(f"{text!r} cannot stand in a unit: it has characters that cannot be printed.")
     return text.replace("%", "%%")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,62 @@ def test_systemd_understands_the_unit(options: ServiceOptions, tmp_path: Path) -
     assert verify(path) == ""
     path.write_text(path.read_text().replace("Type=notify", "Type=magic"))
     assert "service type" in verify(path)
+
+
+EXPOSURE_LIMIT = 1.5
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_the_unit_is_confined(options: ServiceOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`systemd-analyze security` rates the unit of an installation outside of home folders at 1.5 of 10 at most."""
+    monkeypatch.setattr(sys, "prefix", "/opt/edgead/venv")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    path = tmp_path / "edgead.service"
+    text = service_unit(replace(options, user="edgead"), python="/opt/edgead/venv/bin/python3")
+    write_service(path, text)
+    assert exposure(path) <= EXPOSURE_LIMIT
+    for line in ("NoNewPrivileges=yes", "SystemCallFilter=@system-service", "DevicePolicy=closed"):
+        assert f"\n{line}\n" in text
+
+
+def exposure(path: Path) -> float:
+    """The overall exposure level, 0 (safe) to 10."""
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd cannot rate a unit that is not loaded")
+    found = re.search(r"exposure level for edgead\.service: ([0-9.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    return float(found[1])
+
+
+def test_cameras_gpus_and_children_are_reachable(options: ServiceOptions) -> None:
+    """Device classes of cameras and GPUs, the socket of CSI cameras, the network; children outlive SIGTERM."""
+    lines = service_unit(options).splitlines()
+    for device in ("char-81", "char-media", "char-drm", "char-nv*", "char-host1x*", "/dev/nvmap"):
+        assert f"DeviceAllow={device} rw" in lines
+    assert "BindPaths=-/tmp/argus_socket" in lines
+    assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK" in lines
+    assert "KillMode=mixed" in lines
+    assert not any(line.startswith(("PrivateDevices", "PrivateNetwork", "MemoryDenyWriteExecute")) for line in lines)
+
+
+@pytest.mark.parametrize("place", ["python", "argument", "settings", "writable", "none"])
+def test_homes_are_hidden_unless_the_service_needs_one(
+    options: ServiceOptions, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interpreter, a bundle, a source or a folder in a home keeps homes readable; otherwise they are hidden."""
+    monkeypatch.setattr(sys, "prefix", "/opt/edgead/venv")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    python = "/home/ada/venv/bin/python" if place == "python" else "/opt/edgead/venv/bin/python3"
+    if place == "argument":
+        options = replace(options, arguments=("/home/ada/bundle",))
+    if place == "settings":
+        options.config.write_text("cameras: [{name: line, source: /home/ada/images}]\n")
+    if place == "writable":
+        options = replace(options, writable=(Path("/home/ada/alerts"),))
+    lines = service_unit(options, python=python).splitlines()
+    assert f"ProtectHome={'yes' if place == 'none' else 'read-only'}" in lines
 
 
 def verify(path: Path) -> str:
