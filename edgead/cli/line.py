@@ -111,7 +111,8 @@ def service(
     ] = Path("."),
     user: Annotated[str, typer.Option(help="System user to run as.")] = "edgead",
     option: Annotated[
-        list[str] | None, typer.Option(metavar="WORD", help="Further argument of `edgead stream`, one word each; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="WORD", help="Further argument of `edgead stream`, one word each; repeatable."),
     ] = None,
     writable: Annotated[
         list[Path] | None, typer.Option(help="Another folder that the service may write to; repeatable.")
