@@ -31,7 +31,7 @@ from edgead.models.backbone import Backbone
 from edgead.models.detector import Detector
 from edgead.models.zoo import assemble
 from edgead.train.features import FeatureStore
-from edgead.train.start import Indices, fit_head, fit_start, started_arrays
+from edgead.train.start import Indices, fit_head, fit_start, whitened_arrays
 
 SIDE = 64
 BACKBONE = "test_efficientnet"
@@ -84,7 +84,7 @@ def fit(model: Detector, tmp: Path, count: int = 60) -> Detector:
     indices = Indices(rows, tuple(range(count, count + 4)), tuple(range(count + 4, count + 8)))
     fit_start(model, store, indices, amounts=(0.2,), ridge=0.01)
     disturb(model)
-    arrays = started_arrays(model, store, rows, memory_limit=10**9, folder=tmp)
+    arrays = whitened_arrays(model, store, rows, memory_limit=10**9, folder=tmp)
     labels = np.arange(count) % max(1, model.n_classes)
     fit_head(model, arrays, labels, Indices(rows[:-10], rows[-10:], ()))
     return model.eval()

@@ -270,15 +270,15 @@ def _closed_form_start(
 def _shared_arrays(
     model: Detector, store: FeatureStore, rows: tuple[int, ...], limit: int, folder: Path, world: World
 ) -> list[NDArray[np.float16]]:
-    """`started_arrays`; of several processes the first writes them, and all read the same files."""
-    from edgead.train.start import started_arrays
+    """`whitened_arrays`; of several processes the first writes them, and all read the same files."""
+    from edgead.train.start import whitened_arrays
 
     if world.size == 1:
-        return started_arrays(model, store, rows, memory_limit=limit, folder=folder)
+        return whitened_arrays(model, store, rows, memory_limit=limit, folder=folder)
     paths = world.from_main(
         lambda: [
             str(array.filename)
-            for array in started_arrays(model, store, rows, memory_limit=0, folder=folder)
+            for array in whitened_arrays(model, store, rows, memory_limit=0, folder=folder)
             if isinstance(array, np.memmap)
         ]
     )

@@ -42,10 +42,10 @@ class FoldedTransform(nn.Module):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Latent]:
-        started = [start(x) for start, x in zip(self.starts, inputs, strict=True)]
+        whitened = [start(x) for start, x in zip(self.starts, inputs, strict=True)]
         if isinstance(self.flow, UShapedFlow):
-            return self.flow.walk(started, self._stage)
-        return [Latent(*self._stage(index, x)) for index, x in enumerate(started)]
+            return self.flow.walk(whitened, self._stage)
+        return [Latent(*self._stage(index, x)) for index, x in enumerate(whitened)]
 
     def _stage(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
         folded = self.stages[index]

@@ -25,17 +25,17 @@ Transform = Callable[[Sequence[Tensor]], list[Latent]]
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """What a training step sees of each level.
 
     Attributes:
-        started: Outputs of the frozen starts, `(N, C, h, w)`; of random feature vectors ("fibers"), `(1, C, 1, n)`.
+        whitened: Outputs of the frozen starts, `(N, C, h, w)`; of random feature vectors ("fibers"), `(1, C, 1, n)`.
         conditions: Position codes that fit them, or None.
         labels: Class indices that fit them, int64, `(N,)` or `(1, 1, n)`.
         draws: Standard normal numbers `(N, n_draws, 1, 1)` for a detector that needs them; None for the others.
     """
 
-    started: list[Tensor]
+    whitened: list[Tensor]
     conditions: list[Tensor | None]
     labels: list[Tensor]
     draws: Tensor | None = None
@@ -155,37 +155,37 @@ class Detector(nn.Module):
         """What the whole flow, frozen start included, sees: `(N, C, h, w)` per level."""
         return [level.inputs(features) for level in self.levels]
 
-    def initialise(self, started: Sequence[Tensor]) -> None:
+    def initialise(self, whitened: Sequence[Tensor]) -> None:
         """Set what starts from data, from the starts' outputs on some good images."""
-        self.flow.initialise(started, self.codes())
+        self.flow.initialise(whitened, self.codes())
 
-    def latents(self, started: Sequence[Tensor], conditions: Conditions | None = None) -> list[Latent]:
+    def latents(self, whitened: Sequence[Tensor], conditions: Conditions | None = None) -> list[Latent]:
         """Standard normal latents of the starts' outputs; without conditions, of whole maps."""
-        found = self.flow(started, self.codes() if conditions is None else conditions)
-        whitened = []
+        found = self.flow(whitened, self.codes() if conditions is None else conditions)
+        latents = []
         for base, (z, log_det) in zip(self.bases, found, strict=True):
             u, step = base(z)
-            whitened.append(Latent(u, log_det + step))
-        return whitened
+            latents.append(Latent(u, log_det + step))
+        return latents
 
     def transform(self, inputs: Sequence[Tensor]) -> list[Latent]:
         """The whole flow: start, couplings, base. The log-determinant is without that of the start, a constant."""
-        return self.latents([level.begin(x) for level, x in zip(self.levels, inputs, strict=True)])
+        return self.latents([level.whiten(x) for level, x in zip(self.levels, inputs, strict=True)])
 
-    def loss_terms(self, batch: Batch, stage: int = 2) -> list[Tensor]:
+    def loss_terms(self, batch: TrainingBatch, stage: int = 2) -> list[Tensor]:
         """Scalars to minimise, each the mean over the samples of its level; one alone where the levels are one flow.
 
         Args:
             batch: Of whole maps or fibers.
             stage: Of two-stage objectives; not used here.
         """
-        latents = self.latents(batch.started, batch.conditions)
+        latents = self.latents(batch.whitened, batch.conditions)
         if self.loss_kind == "log_sigmoid":
             return [-F.logsigmoid(log_likelihood(latent) / latent.z.shape[1]).mean() for latent in latents]
         sums = [0.5 * z.square().sum(dim=1) - log_det for z, log_det in latents]
         if isinstance(self.flow, ParallelFlow):
-            return [s.mean() / x.shape[1] for s, x in zip(sums, batch.started, strict=True)]
-        size = sum(x[0].numel() for x in batch.started)
+            return [s.mean() / x.shape[1] for s, x in zip(sums, batch.whitened, strict=True)]
+        size = sum(x[0].numel() for x in batch.whitened)
         return [torch.stack([per_sample(s) for s in sums]).sum(dim=0).mean() / size]
 
     def start_constant(self) -> float:
@@ -218,7 +218,7 @@ class Detector(nn.Module):
         """`class_bias` `(N, K)` that says the class of each image, from indices `(N,)`; None where K is 0."""
         return None
 
-    def evidence(self, latents: Sequence[Latent], class_bias: Tensor | None = None) -> list[Tensor]:
+    def statistics(self, latents: Sequence[Latent], class_bias: Tensor | None = None) -> list[Tensor]:
         """What the head turns into map and score: the energy `(N, h, w)` of each level."""
         if not self.needs_log_det:
             return [squared_norm(z) for z, _ in latents]
@@ -226,19 +226,19 @@ class Detector(nn.Module):
         channels = self.flow.latent_channels
         return [squared_norm(z) - log_det * (2.0 / c) for (z, log_det), c in zip(latents, channels, strict=True)]
 
-    def score(self, evidence: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What `forward` returns, from the evidence."""
-        found: tuple[Tensor, ...] = self.head(evidence)
-        return (*found, *self.head.as_if_normal(evidence, self.flow.latent_channels)) if self.gives_norms else found
+    def score(self, statistics: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What `forward` returns, from the statistics."""
+        found: tuple[Tensor, ...] = self.head(statistics)
+        return (*found, *self.head.as_if_normal(statistics, self.flow.latent_channels)) if self.gives_norms else found
 
     def fit_head(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
-        """Set the constants of the score from the evidence of good images: those that were fitted, and others."""
+        """Set the constants of the score from the statistics of good images: those that were fitted, and others."""
         self.head.fit(fitted, unseen, are_norms=not self.needs_log_det)
 
     def run(self, images: Tensor, transform: Transform, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
         """From images to the outputs, with any function in the place of `transform`: the exported graph has a folded one."""
         latents = transform(self.inputs(self.features(images)))
-        return self.score(self.evidence(latents, class_bias))
+        return self.score(self.statistics(latents, class_bias))
 
     def forward(self, images: Tensor, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
         """What `outputs` names, `anomaly_map` and `pred_score` first, of `(N, H, W, 3)` uint8 RGB."""

@@ -11,8 +11,8 @@ from edgead.flows.flow import FlowSequence
 from edgead.flows.mixture import HierarchicalMixture, hgad_loss
 from edgead.flows.multiscale import Latent, MultiScaleFlow
 from edgead.models.backbone import Backbone
-from edgead.models.detector import Batch, Detector
-from edgead.models.hgad_head import HgadHead, HgadMode, LevelEvidence
+from edgead.models.detector import Detector, TrainingBatch
+from edgead.models.hgad_head import HgadHead, HgadMode, LevelStatistics
 from edgead.models.level import Level
 from edgead.runner import CLASS_EXCLUDED
 
@@ -85,9 +85,9 @@ class HgadDetector(Detector):
     def needs_latent(self) -> bool:
         return True
 
-    def loss_terms(self, batch: Batch, stage: int = 2) -> list[Tensor]:
+    def loss_terms(self, batch: TrainingBatch, stage: int = 2) -> list[Tensor]:
         """The two-stage objective per level; see `hgad_loss`."""
-        latents = self.latents(batch.started, batch.conditions)
+        latents = self.latents(batch.whitened, batch.conditions)
         quadruples = zip(self.head.mixtures, latents, batch.labels, strict=True)
         return [hgad_loss(mixture, z, log_det, labels, stage).total for mixture, (z, log_det), labels in quadruples]
 
@@ -98,17 +98,17 @@ class HgadDetector(Detector):
         bias = torch.full((len(labels), self.classes), CLASS_EXCLUDED, device=labels.device)
         return bias.scatter(1, labels[:, None], 0.0)
 
-    def evidence(self, latents: Sequence[Latent], class_bias: Tensor | None = None) -> list[Tensor]:
+    def statistics(self, latents: Sequence[Latent], class_bias: Tensor | None = None) -> list[Tensor]:
         """Per level likelihood, certainty and class score, one after the other."""
-        return [part for level in self.head.evidence(latents, class_bias) for part in level]
+        return [part for level in self.head.statistics(latents, class_bias) for part in level]
 
-    def score(self, evidence: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return self.head.score(_by_level(evidence))
+    def score(self, statistics: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return self.head.score(_by_level(statistics))
 
     def fit_head(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
         """Set the constants of the score from good images, those that the flow was fitted on and others."""
         self.head.fit([_by_level(fitted), _by_level(unseen)])
 
 
-def _by_level(evidence: Sequence[Tensor]) -> list[LevelEvidence]:
-    return [LevelEvidence(*evidence[i : i + 3]) for i in range(0, len(evidence), 3)]
+def _by_level(statistics: Sequence[Tensor]) -> list[LevelStatistics]:
+    return [LevelStatistics(*statistics[i : i + 3]) for i in range(0, len(statistics), 3)]

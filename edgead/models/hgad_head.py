@@ -17,7 +17,7 @@ SMALLEST_BLUR = 0.125
 SMALLEST_FLOOR = 1e-3
 
 
-class LevelEvidence(NamedTuple):
+class LevelStatistics(NamedTuple):
     """What one level says of each position and of the image; larger is more normal.
 
     Attributes:
@@ -37,7 +37,7 @@ class HgadHead(nn.Module):
     .. math:: n = \sum_l \mathrm{up}\big(e^{\min(v_l - a_l, 0)}\big), \qquad S = \mathrm{blur}\,\max(c - n, f), \qquad
        A = S_\text{likelihood} \cdot S_\text{entropy}
 
-    for the two kinds of evidence v, log-density per channel and negative entropy (Yao et al., 2024, arXiv:2403.13349;
+    for the two kinds of statistics v, log-density per channel and negative entropy (Yao et al., 2024, arXiv:2403.13349;
     map conversion of its reference implementation). There a_l and c are maxima over all test images of a class, and the
     label of the test image picks the density. Deviates:
 
@@ -110,9 +110,9 @@ class HgadHead(nn.Module):
     def mixtures(self) -> list[HierarchicalMixture]:
         return [m for m in self._mixtures if isinstance(m, HierarchicalMixture)]
 
-    def evidence(
+    def statistics(
         self, latents: Sequence[tuple[Tensor, Tensor]], class_bias: Tensor | None = None
-    ) -> list[LevelEvidence]:
+    ) -> list[LevelStatistics]:
         """What each level says.
 
         Args:
@@ -124,33 +124,33 @@ class HgadHead(nn.Module):
             likelihood = mixture.log_likelihood(z, log_det, class_bias) / mixture.channels
             affinity = mixture.class_affinity(z)
             class_score = log_softmax(affinity).mean(dim=(2, 3))
-            found.append(LevelEvidence(likelihood, -softmax_entropy(affinity), class_score))
+            found.append(LevelStatistics(likelihood, -softmax_entropy(affinity), class_score))
         return found
 
-    def score(self, evidence: Sequence[LevelEvidence]) -> tuple[Tensor, Tensor, Tensor]:
-        """From the evidence to what `forward` returns."""
-        anomaly_map = self._factor("likelihood", [e.likelihood for e in evidence])
+    def score(self, statistics: Sequence[LevelStatistics]) -> tuple[Tensor, Tensor, Tensor]:
+        """From the statistics to what `forward` returns."""
+        anomaly_map = self._factor("likelihood", [e.likelihood for e in statistics])
         if self.uses_entropy:
-            anomaly_map = anomaly_map * self._factor("certainty", [e.certainty for e in evidence])
+            anomaly_map = anomaly_map * self._factor("certainty", [e.certainty for e in statistics])
         flat = anomaly_map.reshape(-1, self.size[0] * self.size[1])
         pred_score = flat.amax(dim=1) if self.top_k == 1 else flat.topk(self.top_k, dim=1).values.mean(dim=1)
-        class_score = sum((e.class_score for e in evidence[1:]), evidence[0].class_score) / len(evidence)
+        class_score = sum((e.class_score for e in statistics[1:]), statistics[0].class_score) / len(statistics)
         return anomaly_map, pred_score, class_score
 
     def forward(
         self, latents: Sequence[tuple[Tensor, Tensor]], class_bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Score latents; the arguments are those of `evidence`.
+        """Score latents; the arguments are those of `statistics`.
 
         Returns:
             `anomaly_map` `(N, h, w)`, >= 0; `pred_score` `(N,)`; `class_score` `(N, K)`, nats, the mean over positions,
             then levels, of the log-probability of each class: its argmax is the predicted class, whatever the bias.
         """
-        return self.score(self.evidence(latents, class_bias))
+        return self.score(self.statistics(latents, class_bias))
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Sequence[LevelEvidence]]) -> None:
-        """Set the constants from the evidence of good images, found with the class bias of the later use.
+    def fit(self, batches: Iterable[Sequence[LevelStatistics]]) -> None:
+        """Set the constants from the statistics of good images, found with the class bias of the later use.
 
         Held on the CPU: 8 bytes per position.
 
@@ -159,7 +159,7 @@ class HgadHead(nn.Module):
         """
         kept = [[(e.likelihood.cpu(), e.certainty.cpu()) for e in batch] for batch in batches]
         if not kept:
-            raise ValueError("the score needs the evidence of at least one good image")
+            raise ValueError("the score needs the statistics of at least one good image")
         self._fit_factor("likelihood", [[likelihood for likelihood, _ in batch] for batch in kept], 0.0)
         self._fit_factor("certainty", [[certainty for _, certainty in batch] for batch in kept], self.entropy_floor)
 

@@ -94,11 +94,11 @@ class Level(nn.Module):
             parts.append(resample(projection(features[key]), self.sizes[key], self.size))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def started(self, features: Mapping[str, Tensor]) -> Tensor:
+    def whitened(self, features: Mapping[str, Tensor]) -> Tensor:
         """Output of the frozen start `(N, C, h, w)`: what training needs, computed once."""
-        return self.begin(self.inputs(features))
+        return self.whiten(self.inputs(features))
 
-    def begin(self, x: Tensor) -> Tensor:
+    def whiten(self, x: Tensor) -> Tensor:
         """Output of the frozen start for its input `(N, C, h, w)`."""
         return self.start.whiten(x) if isinstance(self.start, PositionLinear) else self.start(x)[0]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgead.flows.flow import Flow, FlowSequence, per_sample
 from edgead.flows.multiscale import Conditions, Latent, ParallelFlow
 from edgead.models.backbone import Backbone
-from edgead.models.detector import Batch, Detector, log_likelihood
+from edgead.models.detector import Detector, TrainingBatch, log_likelihood
 from edgead.models.level import Level
 from edgead.models.scoring import ScoreHead
 
@@ -86,7 +86,7 @@ class VaeDetector(Detector):
     def flow_grids(self) -> list[tuple[Flow | None, int, tuple[int, int]]]:
         return [(None, self.latent_size, (1, 1)), (None, COLOURS, self.levels[1].size)]
 
-    def initialise(self, started: Sequence[Tensor]) -> None:
+    def initialise(self, whitened: Sequence[Tensor]) -> None:
         """Nothing starts from data: the prior is the standard normal distribution."""
 
     def start_constant(self) -> float:
@@ -103,20 +103,20 @@ class VaeDetector(Detector):
     def inputs(self, features: Mapping[str, Tensor]) -> list[Tensor]:
         """What the flow sees: the posterior mean `(N, latent_size, 1, 1)`, and what it does not explain, in σ."""
         encoded, picture = self.levels
-        z, _ = self.encoder(encoded.started(features))
+        z, _ = self.encoder(encoded.whitened(features))
         return [z, self.unexplained(picture.inputs(features), z)]
 
-    def latents(self, started: Sequence[Tensor], conditions: Conditions | None = None) -> list[Latent]:
-        features, picture = started
+    def latents(self, whitened: Sequence[Tensor], conditions: Conditions | None = None) -> list[Latent]:
+        features, picture = whitened
         z, _ = self.encoder(features)
         return self.transform([z, self.unexplained(self.levels[1].start.inverse(picture), z)])
 
     def transform(self, inputs: Sequence[Tensor]) -> list[Latent]:
         return super().latents(inputs)
 
-    def loss_terms(self, batch: Batch, stage: int = 2) -> list[Tensor]:
+    def loss_terms(self, batch: TrainingBatch, stage: int = 2) -> list[Tensor]:
         """The negative evidence bound, nats per pixel and colour, mean over the images; `batch.draws` makes z."""
-        features, standardised = batch.started
+        features, standardised = batch.whitened
         assert batch.draws is not None
         mean, log_variance = self.encoder(features)
         z = mean + torch.exp(0.5 * log_variance) * batch.draws

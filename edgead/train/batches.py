@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgead.models.detector import Batch, Detector
+from edgead.models.detector import Detector, TrainingBatch
 from edgead.train.distributed import World
 
 Arrays = Sequence[NDArray[np.float16]]
@@ -22,17 +22,17 @@ def load_batch(
     rows: NDArray[np.int64],
     noise: float,
     random: torch.Generator,
-) -> Batch:
+) -> TrainingBatch:
     """Whole maps of some images, float32, with Gaussian noise of deviation `noise` added, and the model's draws."""
     device = random.device
-    started = []
+    whitened = []
     for array in arrays:
         x = torch.from_numpy(np.ascontiguousarray(array[rows])).to(device, torch.float32)
-        started.append(x + noise * torch.randn(x.shape, generator=random, device=device) if noise else x)
+        whitened.append(x + noise * torch.randn(x.shape, generator=random, device=device) if noise else x)
     classes = torch.from_numpy(labels[rows]).to(device)
     shape = (len(rows), model.n_draws, 1, 1)
     draws = torch.randn(shape, generator=random, device=device) if model.n_draws else None
-    return Batch(started, model.codes(), [classes] * len(started), draws)
+    return TrainingBatch(whitened, model.codes(), [classes] * len(whitened), draws)
 
 
 def count_fiber_steps(model: Detector, n_images: Sequence[int], fibers: int) -> int:
@@ -47,54 +47,54 @@ def count_fiber_steps(model: Detector, n_images: Sequence[int], fibers: int) -> 
     return min(-(-max(n_images) * max(positions) // fibers), min(n_images) * min(positions))
 
 
-def split_fibers(batch: Batch, steps: int, random: torch.Generator) -> Iterator[Batch]:
+def split_fibers(batch: TrainingBatch, steps: int, random: torch.Generator) -> Iterator[TrainingBatch]:
     """Divide a batch into steps of feature vectors ("fibers") from random images and positions, each used once.
 
     Every level gives each step an equal share of its vectors. Deviates from CFLOW-AD (arXiv:2107.12571), where each
     level is stepped through by itself in batches of one size: here levels with fewer positions have smaller ones.
     """
     order = [
-        torch.randperm(x.shape[0] * x.shape[2] * x.shape[3], generator=random, device=x.device) for x in batch.started
+        torch.randperm(x.shape[0] * x.shape[2] * x.shape[3], generator=random, device=x.device) for x in batch.whitened
     ]
     shares = [torch.tensor_split(o, steps) for o in order]
-    columns = [x.permute(1, 0, 2, 3).flatten(1) for x in batch.started]
+    columns = [x.permute(1, 0, 2, 3).flatten(1) for x in batch.whitened]
     codes = [
         None if code is None else code.flatten(2)[0].repeat(1, x.shape[0])
-        for code, x in zip(batch.conditions, batch.started, strict=True)
+        for code, x in zip(batch.conditions, batch.whitened, strict=True)
     ]
     labels = [
-        label.repeat_interleave(x.shape[2] * x.shape[3]) for label, x in zip(batch.labels, batch.started, strict=True)
+        label.repeat_interleave(x.shape[2] * x.shape[3]) for label, x in zip(batch.labels, batch.whitened, strict=True)
     ]
     for step in range(steps):
         chosen = [share[step] for share in shares]
-        yield Batch(
+        yield TrainingBatch(
             [_row(c[:, picked]) for c, picked in zip(columns, chosen, strict=True)],
             [None if c is None else _row(c[:, picked]) for c, picked in zip(codes, chosen, strict=True)],
             [label[picked][None, None, :] for label, picked in zip(labels, chosen, strict=True)],
         )
 
 
-def share_batch(batch: Batch, world: World) -> tuple[Batch, list[float]]:
+def share_batch(batch: TrainingBatch, world: World) -> tuple[TrainingBatch, list[float]]:
     """This process's part of a batch, and the share of the whole that it is, per level.
 
     Where there are fewer samples than processes some get the first sample with a share of 0: like that every process
     has a loss and gradients for the same parameters.
     """
     if world.size == 1:
-        return batch, [1.0] * len(batch.started)
-    started, conditions, labels, shares = [], [], [], []
-    for x, condition, label in zip(batch.started, batch.conditions, batch.labels, strict=True):
+        return batch, [1.0] * len(batch.whitened)
+    whitened, conditions, labels, shares = [], [], [], []
+    for x, condition, label in zip(batch.whitened, batch.conditions, batch.labels, strict=True):
         is_map = label.ndim == 1
         count = len(x) if is_map else x.shape[3]
         part = world.share(count)
         size = len(range(count)[part])
         shares.append(size / count)
         part = part if size else slice(0, 1)
-        started.append(x[part] if is_map else x[..., part])
+        whitened.append(x[part] if is_map else x[..., part])
         conditions.append(condition if is_map or condition is None else condition[..., part])
         labels.append(label[..., part])
     # only whole maps have draws, and of these the part is the same for every level
-    return Batch(started, conditions, labels, None if batch.draws is None else batch.draws[part]), shares
+    return TrainingBatch(whitened, conditions, labels, None if batch.draws is None else batch.draws[part]), shares
 
 
 def _row(columns: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ class Estimate:
         features_memory_mb: Backbone features kept in memory.
         features_disk_mb: Backbone features on the disk, of all processes together.
         features_missing_mb: The part of them that is not there yet.
-        started_memory_mb: Outputs of the flows' frozen first layers, kept in memory.
-        started_disk_mb: The same, on the disk.
+        whitened_memory_mb: Outputs of the flows' frozen first layers, kept in memory.
+        whitened_disk_mb: The same, on the disk.
         weights_mb: Weights, and what the optimiser keeps for each learned one.
         working_mb: The process itself and its largest step: a batch through the backbone, the covariances of a
             per-position start, or a batch through the flows.
@@ -39,47 +39,47 @@ class Estimate:
     features_memory_mb: float
     features_disk_mb: float
     features_missing_mb: float
-    started_memory_mb: float
-    started_disk_mb: float
+    whitened_memory_mb: float
+    whitened_disk_mb: float
     weights_mb: float
     working_mb: float
 
     @property
     def memory_mb(self) -> float:
         """All memory."""
-        return self.features_memory_mb + self.started_memory_mb + self.weights_mb + self.working_mb
+        return self.features_memory_mb + self.whitened_memory_mb + self.weights_mb + self.working_mb
 
     @property
     def disk_mb(self) -> float:
         """All disk, in the folders of the caches."""
-        return self.features_disk_mb + self.started_disk_mb
+        return self.features_disk_mb + self.whitened_disk_mb
 
     def describe(self) -> str:
         """One sentence for the user."""
         memory = [
             ("features", self.features_memory_mb),
-            ("inputs of the flows", self.started_memory_mb),
+            ("inputs of the flows", self.whitened_memory_mb),
             ("weights and optimiser", self.weights_mb),
             ("working memory", self.working_mb),
         ]
-        disk = [("features", self.features_disk_mb), ("inputs of the flows", self.started_disk_mb)]
+        disk = [("features", self.features_disk_mb), ("inputs of the flows", self.whitened_disk_mb)]
         text = f"Training needs about {_written(self.memory_mb)} of memory ({_listed(memory)})"
         if not self.disk_mb:
             return f"{text} and no disk for caches."
         return f"{text} and {_written(self.disk_mb)} of disk ({_listed(disk)})."
 
-    def check(self, features: Path, started: Path) -> None:
+    def check(self, features: Path, whitened: Path) -> None:
         """Check that the disk can take what is not yet there.
 
         Args:
             features: Folder of the backbone features; need not exist.
-            started: Folder of the flows' inputs; the two may lie on one disk or on two.
+            whitened: Folder of the flows' inputs; the two may lie on one disk or on two.
 
         Raises:
             StorageError: If it cannot, with what is needed and what is free.
         """
         needed: dict[int, float] = {}
-        for folder, size in ((features, self.features_missing_mb), (started, self.started_disk_mb)):
+        for folder, size in ((features, self.features_missing_mb), (whitened, self.whitened_disk_mb)):
             disk = _disk(folder)
             needed[disk] = needed.get(disk, 0.0) + size
             if needed[disk]:
@@ -93,7 +93,7 @@ def estimate(
     image_size: tuple[int, int],
     n_images: int,
     level_shapes: Sequence[tuple[int, int, int]],
-    n_started: int,
+    n_whitened: int,
     blocks: int,
     batch_size: int,
     extraction_batch: int,
@@ -114,7 +114,7 @@ def estimate(
         image_size: `(height, width)` of the input, in pixels.
         n_images: Images whose features are computed.
         level_shapes: `(C, h, w)` of each level's flow.
-        n_started: Images whose level inputs are kept for training.
+        n_whitened: Images whose level inputs are kept for training.
         blocks: Couplings per level.
         batch_size: Images per training step.
         extraction_batch: Images per pass of the backbone.
@@ -129,7 +129,7 @@ def estimate(
     """
     features = _HALF * n_images * sum(channels[key] * math.prod(sizes[key]) for key in channels)
     on_disk = features > memory_limit or keep_features or processes > 1
-    started = [_HALF * n_started * math.prod(shape) for shape in level_shapes]
+    whitened = [_HALF * n_whitened * math.prod(shape) for shape in level_shapes]
     passes = extraction_batch * math.prod(image_size) * _PIXEL_BYTES
     # covariances are summed, drawn together and inverted in double precision
     start = 4 * 2 * _FLOAT * position_values
@@ -140,8 +140,8 @@ def estimate(
         features_memory_mb=0.0 if on_disk else features / 1e6,
         features_disk_mb=features / 1e6 if on_disk else 0.0,
         features_missing_mb=(features if features_missing is None else features_missing) / 1e6 if on_disk else 0.0,
-        started_memory_mb=sum(size for size in started if size <= memory_limit) / 1e6,
-        started_disk_mb=sum(size for size in started if size > memory_limit) / 1e6,
+        whitened_memory_mb=sum(size for size in whitened if size <= memory_limit) / 1e6,
+        whitened_disk_mb=sum(size for size in whitened if size > memory_limit) / 1e6,
         weights_mb=_FLOAT * (weights + _OPTIMISER_COPIES * learned) / 1e6,
         working_mb=_PROCESS_MB + max(passes, start, step) / 1e6,
     )

@@ -66,7 +66,7 @@ def latent_health(
     count = 0
     for start in range(0, len(rows), BATCH):
         chunk = np.asarray(rows[start : start + BATCH])
-        latents = model.latents(load_batch(model, arrays, labels, chunk, noise, random).started)
+        latents = model.latents(load_batch(model, arrays, labels, chunk, noise, random).whitened)
         for index, (z, _) in enumerate(latents):
             part = z.double().mean(dim=(2, 3)).sum(dim=0), z.double().square().mean(dim=(2, 3)).sum(dim=0)
             if count == 0:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgead.errors import TrainingError
-from edgead.models.detector import Batch, Detector
+from edgead.models.detector import Detector, TrainingBatch
 from edgead.train.batches import Arrays, count_fiber_steps, load_batch, share_batch, split_fibers
 from edgead.train.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from edgead.train.distributed import World
@@ -90,7 +90,7 @@ def train_flow(
 
     Args:
         model: After `fit_start` (or anything, when a checkpoint is resumed).
-        arrays: From `started_arrays`, one per level.
+        arrays: From `whitened_arrays`, one per level.
         labels: Class index of each row, `(n,)`.
         fit: Rows to learn from.
         held_out: Rows that decide when to stop; neither the threshold's nor the test's images.
@@ -192,14 +192,14 @@ class _Trainer:
                 on_step(epoch, step, steps)
         return total / len(self.fit) + self.constant
 
-    def _batches(self, rows: NDArray[np.int64], steps: int, generator: torch.Generator) -> Iterator[Batch]:
+    def _batches(self, rows: NDArray[np.int64], steps: int, generator: torch.Generator) -> Iterator[TrainingBatch]:
         batch = load_batch(self.model, self.arrays, self.labels, rows, self.settings.noise, generator)
         if self.settings.fibers:
             yield from split_fibers(batch, steps, generator)
         else:
             yield batch
 
-    def _step(self, batch: Batch, epoch: int, step: int, steps: int) -> float:
+    def _step(self, batch: TrainingBatch, epoch: int, step: int, steps: int) -> float:
         settings = self.settings
         done = (epoch - 1 + step / steps) / settings.epochs
         base_only = (
@@ -224,7 +224,7 @@ class _Trainer:
             self.optimizer.step()
         return float(value)
 
-    def _loss(self, part: Batch, shares: list[float], epoch: int) -> Tensor:
+    def _loss(self, part: TrainingBatch, shares: list[float], epoch: int) -> Tensor:
         """This process's contribution to the loss of the whole batch."""
         inter_class_epochs = round(self.settings.inter_class_fraction * self.settings.epochs)
         terms = self.model.loss_terms(part, stage=1 if epoch <= inter_class_epochs else 2)

@@ -78,23 +78,23 @@ def fit_start(
         else:
             starts.append(_fit_positions(model, level, level.start, store, indices, amounts, ridge))
     some = list(store.batches(_spread(indices.fit, 2 * BATCH), BATCH))
-    started = [torch.cat([level.started(features) for features in some]) for level in model.levels]
+    whitened = [torch.cat([level.whitened(features) for features in some]) for level in model.levels]
     random = torch.Generator(_device(model)).manual_seed(0)
-    model.initialise([x + noise * torch.randn(x.shape, generator=random, device=x.device) for x in started])
+    model.initialise([x + noise * torch.randn(x.shape, generator=random, device=x.device) for x in whitened])
     return starts
 
 
 @torch.no_grad()
-def started_arrays(
+def whitened_arrays(
     model: Detector, store: FeatureStore, indices: Sequence[int], *, memory_limit: int, folder: Path
 ) -> list[NDArray[np.float16]]:
     """What the couplings train on: each level's output of the frozen start, `(n, C, h, w)`, float16."""
     arrays = []
     for number, level in enumerate(model.levels):
         shape = (len(indices), level.channels, *level.size)
-        array = allocate(shape, memory_limit, folder / f"started-{number}.npy")
+        array = allocate(shape, memory_limit, folder / f"whitened-{number}.npy")
         for i, batch in enumerate(store.batches(indices, BATCH)):
-            array[i * BATCH : (i + 1) * BATCH] = level.started(batch).to(torch.float16).cpu().numpy()
+            array[i * BATCH : (i + 1) * BATCH] = level.whitened(batch).to(torch.float16).cpu().numpy()
         arrays.append(array)
     return arrays
 
@@ -106,7 +106,7 @@ def pseudo_defect_auroc(
     """How well the detector tells the early-stopping images from their pseudo-defective copies; sets its head."""
     fit_head(model, arrays, labels, indices)
     scores = [
-        model.score([part.to(_device(model)) for part in _evidence(model, arrays, labels, rows)])[1].cpu()
+        model.score([part.to(_device(model)) for part in _statistics(model, arrays, labels, rows)])[1].cpu()
         for rows in (indices.early_stop, indices.pseudo)
     ]
     defective = np.arange(len(indices.early_stop) + len(indices.pseudo)) >= len(indices.early_stop)
@@ -144,15 +144,15 @@ def fit_head(
 
     Args:
         model: Trained.
-        arrays: From `started_arrays`, rows as in `indices`.
+        arrays: From `whitened_arrays`, rows as in `indices`.
         labels: Class index of each row.
         indices: The `fit` and `early_stop` rows.
     """
-    fitted, unseen = (_evidence(model, arrays, labels, rows) for rows in (indices.fit, indices.early_stop))
+    fitted, unseen = (_statistics(model, arrays, labels, rows) for rows in (indices.fit, indices.early_stop))
     model.fit_head(fitted, unseen)
 
 
-def _evidence(
+def _statistics(
     model: Detector, arrays: Sequence[NDArray[np.float16]], labels: NDArray[np.int64], rows: Sequence[int]
 ) -> list[Tensor]:
     """What the head sees of some rows, per level, on the CPU; the class of each is given."""
@@ -160,9 +160,9 @@ def _evidence(
     chunks = [np.asarray(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
     parts = []
     for chunk in chunks:
-        started = [_tensor(array[chunk], device) for array in arrays]
+        whitened = [_tensor(array[chunk], device) for array in arrays]
         bias = model.class_bias(torch.from_numpy(labels[chunk]).to(device))
-        parts.append([part.cpu() for part in model.evidence(model.latents(started), bias)])
+        parts.append([part.cpu() for part in model.statistics(model.latents(whitened), bias)])
     return [torch.cat(level) for level in zip(*parts, strict=True)]
 
 
@@ -219,7 +219,7 @@ def _set_start(start: PositionLinear, gaussians: PositionGaussians, amount: floa
 
 
 def _start_maps(level: Level, store: FeatureStore, indices: Sequence[int]) -> Tensor:
-    return torch.cat([squared_norm(level.started(batch)).cpu() for batch in store.batches(indices, BATCH)])
+    return torch.cat([squared_norm(level.whitened(batch)).cpu() for batch in store.batches(indices, BATCH)])
 
 
 def _inputs(level: Level, store: FeatureStore, indices: Sequence[int]) -> Iterator[Tensor]:

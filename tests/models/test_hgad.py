@@ -16,7 +16,7 @@ from edgead.engines.onnx_runner import OnnxRunner
 from edgead.errors import BundleError, ConfigError, ShapeError
 from edgead.evaluation.compare import compare_outputs
 from edgead.export.onnx_graph import DeployedModel, onnx_from_model, operator_counts
-from edgead.models.detector import Batch, Detector
+from edgead.models.detector import Detector, TrainingBatch
 from edgead.models.torch_runner import TorchRunner
 
 from ..tiny import CPU, SIDE, fit, make_images, make_model
@@ -79,8 +79,8 @@ def test_the_graph_takes_and_gives_the_contract(tmp_path: Path) -> None:
 def test_every_part_learns_in_its_stage(tmp_path: Path) -> None:
     """Flow and main centres learn in both stages, the components within a class in the second alone."""
     model = make(tmp_path)
-    started = [torch.randn(6, level.channels, *level.size) for level in model.levels]
-    batch = Batch(started, model.codes(), [torch.arange(6) % 3] * 2)
+    whitened = [torch.randn(6, level.channels, *level.size) for level in model.levels]
+    batch = TrainingBatch(whitened, model.codes(), [torch.arange(6) % 3] * 2)
     for stage in (1, 2):
         model.zero_grad()
         torch.stack(model.loss_terms(batch, stage)).sum().backward()

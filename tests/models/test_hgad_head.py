@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from edgead.flows.mixture import HierarchicalMixture
-from edgead.models.hgad_head import HgadHead, LevelEvidence, blur_matrix, resize_matrix
+from edgead.models.hgad_head import HgadHead, LevelStatistics, blur_matrix, resize_matrix
 
 from ..invariants import randomise
 
@@ -51,7 +51,7 @@ def one_hot_bias(labels: Sequence[int], classes: int) -> Tensor:
 @torch.no_grad()
 def fitted(head: HgadHead, n: int = 6) -> HgadHead:
     """The head with constants from good images, in two batches."""
-    head.fit(head.evidence(make_latents(n, head)) for _ in range(2))
+    head.fit(head.statistics(make_latents(n, head)) for _ in range(2))
     return head
 
 
@@ -70,18 +70,21 @@ def published_factor(values: Sequence[Tensor], size: tuple[int, int]) -> np.ndar
 def test_with_maxima_of_the_images_at_hand_the_map_is_the_published_one() -> None:
     """Quantile 1, no floor, fitted on the images that are scored: the product of the reference formula."""
     head = make_head(quantile=1.0, entropy_floor=0.0)
-    evidence = head.evidence(make_latents(4, head))
+    statistics = head.statistics(make_latents(4, head))
     head.fit(
-        [[LevelEvidence(*(v[:2] for v in e)) for e in evidence], [LevelEvidence(*(v[2:] for v in e)) for e in evidence]]
+        [
+            [LevelStatistics(*(v[:2] for v in e)) for e in statistics],
+            [LevelStatistics(*(v[2:] for v in e)) for e in statistics],
+        ]
     )
-    likelihood = published_factor([e.likelihood for e in evidence], head.size)
-    entropy = published_factor([e.certainty for e in evidence], head.size)
-    anomaly_map, pred_score, _ = head.score(evidence)
+    likelihood = published_factor([e.likelihood for e in statistics], head.size)
+    entropy = published_factor([e.certainty for e in statistics], head.size)
+    anomaly_map, pred_score, _ = head.score(statistics)
     np.testing.assert_allclose(anomaly_map.numpy(), likelihood * entropy, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(pred_score.numpy(), (likelihood * entropy).max(axis=(1, 2)), rtol=1e-4)
     alone = HgadHead(head.mixtures, head.sizes, mode="likelihood", quantile=1.0)
     alone.load_state_dict(head.state_dict())
-    np.testing.assert_allclose(alone.score(evidence)[0].numpy(), likelihood, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(alone.score(statistics)[0].numpy(), likelihood, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -92,7 +95,7 @@ def test_a_given_class_is_that_class_alone_and_none_is_all() -> None:
     labels = torch.tensor([2, 0, 1, 1])
     bias = one_hot_bias(labels.tolist(), 3)
     for mixture, (z, log_det), given_class, unknown in zip(
-        head.mixtures, latents, head.evidence(latents, bias), head.evidence(latents, torch.zeros(4, 3)), strict=True
+        head.mixtures, latents, head.statistics(latents, bias), head.statistics(latents, torch.zeros(4, 3)), strict=True
     ):
         own = [mixture.class_log_likelihood(z, log_det, torch.full((4,), k)) / 8 for k in range(3)]
         picked = mixture.class_log_likelihood(z, log_det, labels) / 8
@@ -126,9 +129,9 @@ def test_the_class_score_is_the_mean_log_softmax() -> None:
 def test_one_class_or_the_likelihood_mode_is_the_likelihood(settings: dict[str, Any]) -> None:
     """The map does not depend on the entropy, and is not zero."""
     head = fitted(make_head(**settings))
-    evidence = head.evidence(make_latents(2, head))
-    expected = head.score(evidence)[0]
-    changed = [e._replace(certainty=e.certainty - 1.0) for e in evidence]
+    statistics = head.statistics(make_latents(2, head))
+    expected = head.score(statistics)[0]
+    changed = [e._replace(certainty=e.certainty - 1.0) for e in statistics]
     assert torch.equal(head.score(changed)[0], expected)
     assert float(expected.max()) > 0.0
 
@@ -143,7 +146,7 @@ def test_a_confident_stranger_is_not_vetoed() -> None:
     for floor in (0.0, 0.5):
         head = HgadHead([mixture], [(8, 8)], entropy_floor=floor)
         good = mixture.mu.detach()[torch.arange(300) % 3].view(300, 30, 1, 1) + torch.randn(300, 30, 8, 8)
-        head.fit([head.evidence([(good, torch.zeros(300, 8, 8))])])
+        head.fit([head.statistics([(good, torch.zeros(300, 8, 8))])])
         z = good[:1].clone()
         z[0, :, 4, 4] = 10 * mixture.mu[0]
         clean, odd = (head([(x, torch.zeros(1, 8, 8))])[0][0, 4, 4] for x in (good[:1], z))
@@ -159,7 +162,7 @@ def test_factors_are_not_negative() -> None:
     """More normal than the constants in both kinds is a score of zero or the floor, never a product of negatives."""
     head = fitted(make_head())
     perfect = [
-        LevelEvidence(torch.full((1, *size), 50.0), torch.zeros(1, *size), torch.zeros(1, 3)) for size in head.sizes
+        LevelStatistics(torch.full((1, *size), 50.0), torch.zeros(1, *size), torch.zeros(1, 3)) for size in head.sizes
     ]
     anomaly_map, pred_score, _ = head.score(perfect)
     assert float(anomaly_map.abs().max()) == float(pred_score) == 0.0
@@ -172,7 +175,7 @@ def test_factors_are_not_negative() -> None:
 def test_flat_entropy_keeps_the_likelihoods_ranking() -> None:
     """Where good images all have the same entropy, the product is a multiple of the likelihood map, not zero."""
     head = make_head()
-    flat = [e._replace(certainty=torch.zeros_like(e.certainty)) for e in head.evidence(make_latents(4, head))]
+    flat = [e._replace(certainty=torch.zeros_like(e.certainty)) for e in head.statistics(make_latents(4, head))]
     head.fit([flat])
     alone = HgadHead(head.mixtures, head.sizes, mode="likelihood")
     alone.load_state_dict(head.state_dict())
@@ -186,9 +189,9 @@ def test_constants_are_quantiles_of_the_good_positions(count: int, quantile: flo
     """Peaks, totals and floor are numpy's quantiles of what the formulas give, over any batching."""
     head = HgadHead([HierarchicalMixture(2, 2, 1)] * 2, [(1, 1)] * 2, quantile=quantile)
     levels = [
-        LevelEvidence(torch.randn(count, 1, 1), -torch.rand(count, 1, 1), torch.zeros(count, 2)) for _ in range(2)
+        LevelStatistics(torch.randn(count, 1, 1), -torch.rand(count, 1, 1), torch.zeros(count, 2)) for _ in range(2)
     ]
-    parts = [[LevelEvidence(*(v[i : i + 7] for v in level)) for level in levels] for i in range(0, count, 7)]
+    parts = [[LevelStatistics(*(v[i : i + 7] for v in level)) for level in levels] for i in range(0, count, 7)]
     head.fit(iter(parts))
     found = {name: float(value) for name, value in head.named_buffers()}
     for kind in ("likelihood", "certainty"):

@@ -24,7 +24,7 @@ from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
 from edgead.evaluation.compare import compare_outputs
 from edgead.export.onnx_graph import DeployedModel, graph_multiply_adds, onnx_from_model, operator_counts
-from edgead.models.detector import Batch
+from edgead.models.detector import TrainingBatch
 from edgead.models.torch_runner import TorchRunner
 from edgead.models.vae_usf import Decoder, VaeDetector, VaeHead
 from edgead.models.zoo import load_weights
@@ -34,7 +34,7 @@ from edgead.train.checkpoint import save_tensors
 from edgead.train.distributed import World
 from edgead.train.health import latent_health
 from edgead.train.loop import LoopSettings, TrainState, train_flow
-from edgead.train.start import Indices, fit_start, started_arrays
+from edgead.train.start import Indices, fit_start, whitened_arrays
 
 from ..tiny import BACKBONE, CPU, SIDE, disturb, fit, make_images, make_model, store_of
 from ..train.trainer import SETTINGS
@@ -60,13 +60,13 @@ def make_vae(**settings: object) -> VaeDetector:
     return model
 
 
-def started_vae(folder: Path, **settings: object) -> tuple[VaeDetector, list[NDArray[np.float16]]]:
+def whitened_vae(folder: Path, **settings: object) -> tuple[VaeDetector, list[NDArray[np.float16]]]:
     """After the closed-form start, with the arrays that it trains on."""
     model = make_vae(**settings)
     store = store_of(model, make_images(N_FIT + N_HELD_OUT))
     rows = tuple(range(N_FIT + N_HELD_OUT))
     fit_start(model, store, Indices(rows[:N_FIT], rows[N_FIT:], ()), amounts=(0.2,), ridge=0.01)
-    return model, started_arrays(model, store, rows, memory_limit=10**9, folder=folder)
+    return model, whitened_arrays(model, store, rows, memory_limit=10**9, folder=folder)
 
 
 def learn(
@@ -88,7 +88,7 @@ def learn(
     )  # fmt: skip
 
 
-def batch_of(model: VaeDetector, arrays: list[NDArray[np.float16]], count: int = 5) -> Batch:
+def batch_of(model: VaeDetector, arrays: list[NDArray[np.float16]], count: int = 5) -> TrainingBatch:
     return load_batch(model, arrays, LABELS, np.arange(count), 0.0, torch.Generator().manual_seed(3))
 
 
@@ -111,13 +111,13 @@ def log_prior(model: VaeDetector, z: Tensor) -> Tensor:
 @pytest.mark.parametrize("coupling", ["uniform", "affine"])
 def test_the_loss_is_the_negative_evidence_bound(coupling: str, tmp_path: Path) -> None:
     """The loss is that of the formula in float64: pictures in 0..1 with deviation 0.1, one sample, the Jacobian's volume."""
-    model, arrays = started_vae(tmp_path, coupling=coupling, base="altub")
+    model, arrays = whitened_vae(tmp_path, coupling=coupling, base="altub")
     disturb(model.double(), 0.1)
     batch = batch_of(model, arrays)
-    batch = replace(batch, started=[x.double() for x in batch.started], draws=batch.draws.double())  # type: ignore[union-attr]
+    batch = replace(batch, whitened=[x.double() for x in batch.whitened], draws=batch.draws.double())  # type: ignore[union-attr]
     found = model.loss_terms(batch)[0].detach()
     start, total = model.levels[1].start, torch.zeros((), dtype=torch.float64)
-    for features, standardised, noise in zip(*batch.started, batch.draws, strict=True):  # type: ignore[arg-type]
+    for features, standardised, noise in zip(*batch.whitened, batch.draws, strict=True):  # type: ignore[arg-type]
         pooled = features.flatten(1).mean(dim=1)
         mean, log_variance = (
             conv.weight[:, :, 0, 0] @ pooled + conv.bias for conv in (model.encoder.mean, model.encoder.log_variance)
@@ -128,12 +128,12 @@ def test_the_loss_is_the_negative_evidence_bound(coupling: str, tmp_path: Path) 
         decoded = model.decode(z[None, :, None, None])[0]
         sigma = torch.tensor(0.1, dtype=torch.float64)
         total += log_normal(z, mean, std) - log_normal(picture, decoded, sigma) - log_prior(model, z)
-    assert float(found) == pytest.approx(float(total.detach()) / len(batch.started[0]) / PIXELS, rel=1e-9)
+    assert float(found) == pytest.approx(float(total.detach()) / len(batch.whitened[0]) / PIXELS, rel=1e-9)
 
 
 def test_the_pictures_are_those_of_the_camera_between_zero_and_one(tmp_path: Path) -> None:
     """What is reconstructed is the shrunk image in 0..1, both from images and from what training keeps of them."""
-    model, arrays = started_vae(tmp_path)
+    model, arrays = whitened_vae(tmp_path)
     images = torch.from_numpy(make_images(N_FIT + N_HELD_OUT)[:5])
     expected = torch.nn.functional.avg_pool2d(images.permute(0, 3, 1, 2).float() / 255, SIDE // SIZE)
     kept = model.levels[1].start.inverse(torch.from_numpy(arrays[1][:5]).float())
@@ -147,7 +147,7 @@ def test_the_pictures_are_those_of_the_camera_between_zero_and_one(tmp_path: Pat
 
 def test_what_holds_for_flows_of_features_is_not_claimed(tmp_path: Path) -> None:
     """The reported loss has no volume of a start added, and no standard normal latent is promised."""
-    model, arrays = started_vae(tmp_path)
+    model, arrays = whitened_vae(tmp_path)
     assert model.start_constant() == 0.0
     assert latent_health(model, arrays, LABELS, range(4), 0.0, 0) is None
 
@@ -155,11 +155,11 @@ def test_what_holds_for_flows_of_features_is_not_claimed(tmp_path: Path) -> None
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_gradient_reaches_every_part(variant: str, tmp_path: Path) -> None:
     """Encoder, prior, base and decoder all learn, by the loss's true slope; the frozen parts do not."""
-    model, arrays = started_vae(tmp_path, **VARIANTS[variant])
+    model, arrays = whitened_vae(tmp_path, **VARIANTS[variant])
     disturb(model)
     model.double()
     batch = batch_of(model, arrays)
-    batch = replace(batch, started=[x.double() for x in batch.started], draws=batch.draws.double())  # type: ignore[union-attr]
+    batch = replace(batch, whitened=[x.double() for x in batch.whitened], draws=batch.draws.double())  # type: ignore[union-attr]
     model.loss_terms(batch)[0].backward()
     missing = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not missing
@@ -183,9 +183,9 @@ def test_a_uniform_prior_ranks_by_the_latents_norm(tmp_path: Path) -> None:
     images = torch.from_numpy(make_images(6, seed=5))
     spread = {}
     for coupling in ("uniform", "affine"):
-        model, _ = started_vae(tmp_path, coupling=coupling)
+        model, _ = whitened_vae(tmp_path, coupling=coupling)
         disturb(model, 0.2)
-        u, log_det = model.latents([level.started(model.features(images)) for level in model.levels])[0]
+        u, log_det = model.latents([level.whitened(model.features(images)) for level in model.levels])[0]
         assert float(torch.std(0.5 * u.square().sum(dim=1))) > 0.01
         nll = model.nll(images)
         # the sums over all pixels round
@@ -287,9 +287,9 @@ def test_weights_make_the_same_model_again(tmp_path: Path) -> None:
 
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     """Two epochs at once, and two with a death between and other random numbers before, end in the same bits."""
-    model, arrays = started_vae(tmp_path, base="altub")
+    model, arrays = whitened_vae(tmp_path, base="altub")
     whole = learn(model, arrays, tmp_path / "a.safetensors")
-    second, _ = started_vae(tmp_path, base="altub")
+    second, _ = whitened_vae(tmp_path, base="altub")
     with pytest.raises(KeyboardInterrupt):
         learn(second, arrays, tmp_path / "b.safetensors", die_after=1)
     third = make_vae(base="altub")
@@ -303,7 +303,7 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 def test_every_image_of_every_step_has_draws_of_its_own(tmp_path: Path) -> None:
     """The noise is standard normal, differs between images and batches, and is the same for the same generator."""
-    model, arrays = started_vae(tmp_path, latent_size=64)
+    model, arrays = whitened_vae(tmp_path, latent_size=64)
     random = torch.Generator().manual_seed(0)
     one, two = (load_batch(model, arrays, LABELS, np.arange(40), 0.0, random).draws for _ in range(2))
     again = load_batch(model, arrays, LABELS, np.arange(40), 0.0, torch.Generator().manual_seed(0)).draws
@@ -320,7 +320,7 @@ def test_every_image_of_every_step_has_draws_of_its_own(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_several_processes_share_one_loss(tmp_path: Path) -> None:
     """The parts of a batch that three processes see, weighted by their shares, add up to the loss of the whole."""
-    model, arrays = started_vae(tmp_path)
+    model, arrays = whitened_vae(tmp_path)
     disturb(model)
     batch = batch_of(model, arrays, 8)
     (whole,) = model.loss_terms(batch)
@@ -333,7 +333,7 @@ def test_several_processes_share_one_loss(tmp_path: Path) -> None:
 
 def test_training_lowers_the_reconstruction_error_and_the_bound(tmp_path: Path) -> None:
     """Of images that training never saw, too."""
-    model, arrays = started_vae(tmp_path)
+    model, arrays = whitened_vae(tmp_path)
     held_out = [torch.from_numpy(array[N_FIT:]).float() for array in arrays]
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgead.export.onnx_graph import DeployedModel, onnx_from_model, operator_counts
 from edgead.flows.base import DiagonalBase
-from edgead.models.detector import Batch, Detector
+from edgead.models.detector import Detector, TrainingBatch
 from edgead.train.loop import LoopSettings, TrainState, train_flow
 
 from ..tiny import SIDE, disturb, fit, make_model
@@ -100,9 +100,9 @@ def test_the_base_alone_converges_to_the_closed_form(name: str, tmp_path: Path) 
         LOOP, epochs=250, batch_size=N_FIT, noise=0.0, learning_rate=1e-9, altub_interval=2, altub_learning_rate=0.05
     )
     state = run(model, tmp_path / "c.safetensors", settings)
-    started = [torch.from_numpy(array[:N_FIT]).float() for array in make_arrays(model)]
+    whitened = [torch.from_numpy(array[:N_FIT]).float() for array in make_arrays(model)]
     with torch.no_grad():
-        latents = model.flow(started, model.codes())
+        latents = model.flow(whitened, model.codes())
     best = [DiagonalBase(latent.z.shape[1]) for latent in latents]
     for base, oracle, latent in zip(model.bases, best, latents, strict=True):
         oracle.fit(latent.z)
@@ -112,7 +112,7 @@ def test_the_base_alone_converges_to_the_closed_form(name: str, tmp_path: Path) 
         torch.testing.assert_close(base.log_std, oracle.log_std, rtol=0, atol=0.01)
         base.load_state_dict(oracle.state_dict())
     with torch.no_grad():
-        batch = Batch(started, model.codes(), [torch.zeros(N_FIT, dtype=torch.int64)] * len(started))
+        batch = TrainingBatch(whitened, model.codes(), [torch.zeros(N_FIT, dtype=torch.int64)] * len(whitened))
         smallest = float(sum(model.loss_terms(batch))) + model.start_constant()
     assert state.fit_loss[-1] == pytest.approx(smallest, abs=1e-4)
     assert state.fit_loss[0] > smallest + 0.1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgead.models.detector import Batch
+from edgead.models.detector import TrainingBatch
 from edgead.train.batches import count_fiber_steps, load_batch, share_batch, split_fibers
 from edgead.train.distributed import World
 
@@ -21,14 +21,14 @@ from ..tiny import CPU, make_model
 SIZES = st.tuples(st.integers(1, 5), st.integers(1, 5))
 
 
-def tagged_batch(n_images: int, sizes: list[tuple[int, int]], coded: bool = True) -> Batch:
+def tagged_batch(n_images: int, sizes: list[tuple[int, int]], coded: bool = True) -> TrainingBatch:
     """Whole maps whose vectors say where they are from: image, row, column; the code says row, column."""
-    started, codes = [], []
+    whitened, codes = [], []
     for h, w in sizes:
         image, row, column = torch.meshgrid(torch.arange(n_images), torch.arange(h), torch.arange(w), indexing="ij")
-        started.append(torch.stack([image, row, column], dim=1).float())
+        whitened.append(torch.stack([image, row, column], dim=1).float())
         codes.append(torch.stack([row[0], column[0]])[None].float() if coded else None)
-    return Batch(started, codes, [torch.arange(n_images) * 7 % 5] * len(sizes))
+    return TrainingBatch(whitened, codes, [torch.arange(n_images) * 7 % 5] * len(sizes))
 
 
 def vectors(level: Tensor) -> list[tuple[float, ...]]:
@@ -46,7 +46,7 @@ def test_fibers_are_each_vector_once_with_its_own_position_and_class(
     parts = list(split_fibers(batch, steps, torch.Generator().manual_seed(0)))
     assert len(parts) == steps
     for part in parts:
-        for level, (x, code, label) in enumerate(zip(part.started, part.conditions, part.labels, strict=True)):
+        for level, (x, code, label) in enumerate(zip(part.whitened, part.conditions, part.labels, strict=True)):
             assert code is not None
             assert x.shape == (1, 3, 1, x.shape[3])
             assert torch.equal(code[0, :, 0], x[0, 1:, 0])
@@ -56,7 +56,7 @@ def test_fibers_are_each_vector_once_with_its_own_position_and_class(
         assert found[level] == Counter(
             (float(i), float(r), float(c)) for i in range(n_images) for r in range(h) for c in range(w)
         )
-        counts = [part.started[level].shape[3] for part in parts]
+        counts = [part.whitened[level].shape[3] for part in parts]
         assert max(counts) - min(counts) <= 1
 
 
@@ -64,14 +64,14 @@ def test_fibers_come_from_random_images_and_positions() -> None:
     """A step mixes images and positions, differently for every seed and level, and the same for the same seed."""
     batch = tagged_batch(8, [(4, 4), (4, 4)])
 
-    def first(seed: int) -> Batch:
+    def first(seed: int) -> TrainingBatch:
         return next(iter(split_fibers(batch, 4, torch.Generator().manual_seed(seed))))
 
     one = first(0)
-    assert len(one.started[0][0, 0, 0].unique()) >= 6
-    assert not torch.equal(one.started[0], one.started[1])
-    assert torch.equal(one.started[0], first(0).started[0])
-    assert not torch.equal(one.started[0], first(1).started[0])
+    assert len(one.whitened[0][0, 0, 0].unique()) >= 6
+    assert not torch.equal(one.whitened[0], one.whitened[1])
+    assert torch.equal(one.whitened[0], first(0).whitened[0])
+    assert not torch.equal(one.whitened[0], first(1).whitened[0])
 
 
 def test_fibers_without_codes() -> None:
@@ -98,8 +98,8 @@ def test_shares_are_disjoint_and_complete(count: int, size: int, fibers: bool) -
     totals = [0.0, 0.0]
     for rank in range(size):
         part, shares = share_batch(batch, World(rank, size))
-        for level, (x, label, share) in enumerate(zip(part.started, part.labels, shares, strict=True)):
-            n = batch.started[level].shape[3] if fibers else count
+        for level, (x, label, share) in enumerate(zip(part.whitened, part.labels, shares, strict=True)):
+            n = batch.whitened[level].shape[3] if fibers else count
             samples = x[0].permute(2, 1, 0) if fibers else x
             classes = label[0, 0] if fibers else label
             assert len(samples) == len(classes) == max(1, round(share * n))
@@ -114,9 +114,9 @@ def test_shares_are_disjoint_and_complete(count: int, size: int, fibers: bool) -
                 together[level] += [(s.flatten().tolist(), int(c)) for s, c in zip(samples, classes, strict=True)]
             else:
                 assert torch.equal(
-                    samples[0], (batch.started[level][0].permute(2, 1, 0) if fibers else batch.started[level])[0]
+                    samples[0], (batch.whitened[level][0].permute(2, 1, 0) if fibers else batch.whitened[level])[0]
                 )
-    for level, (x, label) in enumerate(zip(batch.started, batch.labels, strict=True)):
+    for level, (x, label) in enumerate(zip(batch.whitened, batch.labels, strict=True)):
         samples = x[0].permute(2, 1, 0) if fibers else x
         classes = label[0, 0] if fibers else label
         expected = [(s.flatten().tolist(), int(c)) for s, c in zip(samples, classes, strict=True)]
@@ -142,7 +142,7 @@ def test_maps_are_loaded_with_their_class_and_noise() -> None:
     rows = np.array([7, 2, 5])
     clean = load_batch(model, arrays, labels, rows, 0.0, torch.Generator())
     noisy = load_batch(model, arrays, labels, rows, 0.5, torch.Generator())
-    for x, y, level, label in zip(clean.started, noisy.started, model.levels, clean.labels, strict=True):
+    for x, y, level, label in zip(clean.whitened, noisy.whitened, model.levels, clean.labels, strict=True):
         assert x.shape == (3, level.channels, *level.size)
         assert x.dtype == torch.float32
         assert x[:, 0, 0, 0].tolist() == [7.0, 2.0, 5.0]
@@ -157,12 +157,12 @@ def test_the_noise_of_a_sample_is_the_same_in_any_world(size: int) -> None:
     model = make_model(("8:6", "16:5"))
     arrays = [np.zeros((5, level.channels, *level.size), np.float16) for level in model.levels]
 
-    def load() -> Batch:
+    def load() -> TrainingBatch:
         return load_batch(model, arrays, np.zeros(5, np.int64), np.arange(5), 1.0, torch.Generator(CPU).manual_seed(4))
 
     alone = load()
     for rank in range(size):
         part, _ = share_batch(load(), World(rank, size))
-        for x, whole in zip(part.started, alone.started, strict=True):
+        for x, whole in zip(part.whitened, alone.whitened, strict=True):
             assert torch.equal(x, whole[rank::size])
-    assert bool((alone.started[0] != 0).any())
+    assert bool((alone.whitened[0] != 0).any())

@@ -22,7 +22,7 @@ MODEL: dict[str, Any] = {
     "image_size": (160, 320),
     "n_images": 1000,
     "level_shapes": [(64, 10, 20), (32, 5, 5)],
-    "n_started": 900,
+    "n_whitened": 900,
     "blocks": 2,
     "batch_size": 16,
     "extraction_batch": 16,
@@ -37,7 +37,7 @@ def test_the_sizes_of_caches_are_counted() -> None:
     """Two bytes per value, in memory below the limit."""
     need = estimate(**MODEL)
     assert need.features_memory_mb == pytest.approx(2 * 1000 * (100 * 200 + 50 * 100) / MB)
-    assert need.started_memory_mb == pytest.approx(2 * 900 * (64 * 200 + 32 * 25) / MB)
+    assert need.whitened_memory_mb == pytest.approx(2 * 900 * (64 * 200 + 32 * 25) / MB)
     assert need.disk_mb == 0
     assert need.weights_mb == pytest.approx(4 * (3 + 4 * 0.5))
 
@@ -46,11 +46,11 @@ def test_what_is_above_the_limit_goes_to_the_disk() -> None:
     """Features as a whole, and each level's inputs by themselves, as they are stored."""
     need = estimate(**{**MODEL, "memory_limit": 10 * MB})
     assert (need.features_memory_mb, need.features_disk_mb) == (0, pytest.approx(50))
-    assert need.started_disk_mb == pytest.approx(2 * 900 * 64 * 200 / MB)
-    assert need.started_memory_mb == pytest.approx(2 * 900 * 32 * 25 / MB)
+    assert need.whitened_disk_mb == pytest.approx(2 * 900 * 64 * 200 / MB)
+    assert need.whitened_memory_mb == pytest.approx(2 * 900 * 32 * 25 / MB)
     for shared in (estimate(**MODEL, processes=2), estimate(**MODEL, keep_features=True)):
         assert (shared.features_memory_mb, shared.features_disk_mb) == (0, pytest.approx(50))
-        assert shared.started_disk_mb == 0
+        assert shared.whitened_disk_mb == 0
 
 
 def test_it_agrees_with_what_is_stored(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_it_agrees_with_what_is_stored(tmp_path: Path) -> None:
                 "sizes": backbone.sizes,
                 "n_images": 20,
                 "level_shapes": [shape],
-                "n_started": 20,
+                "n_whitened": 20,
                 "memory_limit": limit,
             }
         )
@@ -79,9 +79,9 @@ def test_it_agrees_with_what_is_stored(tmp_path: Path) -> None:
         stored = sum(array[:].nbytes for array in store.arrays.values()) / MB
         assert (need.features_disk_mb if on_disk else need.features_memory_mb) == pytest.approx(stored)
         assert (need.features_memory_mb if on_disk else need.features_disk_mb) == 0
-        started = allocate((20, *shape), limit, tmp_path / "started.npy")
-        assert (need.started_disk_mb > 0) == isinstance(started, np.memmap)
-        assert need.started_disk_mb + need.started_memory_mb == pytest.approx(started.nbytes / MB)
+        whitened = allocate((20, *shape), limit, tmp_path / "whitened.npy")
+        assert (need.whitened_disk_mb > 0) == isinstance(whitened, np.memmap)
+        assert need.whitened_disk_mb + need.whitened_memory_mb == pytest.approx(whitened.nbytes / MB)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_it_agrees_with_what_is_stored(tmp_path: Path) -> None:
         ({"position_values": 50 * MB}, "working_mb"),
         ({"learned": 600_000}, "weights_mb"),
         ({"n_images": 1001}, "features_memory_mb"),
-        ({"n_started": 901}, "started_memory_mb"),
+        ({"n_whitened": 901}, "whitened_memory_mb"),
     ],
 )
 def test_each_input_counts(change: dict[str, Any], grows: str) -> None:

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from edgead.errors import TrainingError
-from edgead.models.detector import Batch, Detector
+from edgead.models.detector import Detector, TrainingBatch
 from edgead.train.checkpoint import load_checkpoint, save_checkpoint
 from edgead.train.distributed import World
 from edgead.train.loop import LoopSettings, TrainState, _Trainer, learned_state, train_flow
-from edgead.train.start import started_arrays
+from edgead.train.start import whitened_arrays
 
 from ..tiny import disturb, make_images, make_model, store_of
 from .trainer import LABELS, N_FIT, N_HELD_OUT, SETTINGS, make_arrays
@@ -46,17 +46,17 @@ def run(
 
 
 def held_out_loss(model: Detector, arrays: list[NDArray[np.float16]]) -> float:
-    started = [torch.from_numpy(array[list(HELD_OUT)]).float() for array in arrays]
+    whitened = [torch.from_numpy(array[list(HELD_OUT)]).float() for array in arrays]
     labels = [torch.zeros(N_HELD_OUT, dtype=torch.int64)] * len(arrays)
     with torch.no_grad():
-        terms = model.loss_terms(Batch(started, model.codes(), labels))
+        terms = model.loss_terms(TrainingBatch(whitened, model.codes(), labels))
     return float(sum(terms)) + model.start_constant()
 
 
 @pytest.mark.parametrize("name", ["usf", "uflow"])
 @pytest.mark.parametrize("positions", [True, False])
 def test_the_loss_is_the_models_likelihood(name: str, positions: bool) -> None:
-    """Training on started features, plus the start's volume, is `model.nll` on the images per dimension: one likelihood."""
+    """Training on whitened features, plus the start's volume, is `model.nll` on the images per dimension: one likelihood."""
     images = make_images(6)
     model = make_model(("8:16",) if name == "usf" else ("8:8", "16:12"), name=name, positions=positions, base="altub")
     disturb(model)
@@ -68,7 +68,7 @@ def test_the_loss_is_the_models_likelihood(name: str, positions: bool) -> None:
         expected = model.nll(torch.from_numpy(images)).mean() / sum(
             level.channels * level.size[0] * level.size[1] for level in model.levels
         )
-    arrays = started_arrays(model, store_of(model, images), list(rows), memory_limit=10**9, folder=Path())
+    arrays = whitened_arrays(model, store_of(model, images), list(rows), memory_limit=10**9, folder=Path())
     settings = replace(SETTINGS, noise=0.0)
     trainer = _Trainer(model, arrays, np.zeros(6, np.int64), rows, rows, settings, Path("unused"), World())
     assert trainer.mean_loss(rows, 1) + model.start_constant() == pytest.approx(float(expected), rel=2e-3)

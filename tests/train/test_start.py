@@ -13,7 +13,7 @@ from edgead.errors import TrainingError
 from edgead.flows.linear import ActNorm, PositionLinear
 from edgead.models.scoring import ScoreHead
 from edgead.train.features import FeatureStore
-from edgead.train.start import Indices, fit_head, fit_start, resemblance, started_arrays
+from edgead.train.start import Indices, fit_head, fit_start, resemblance, whitened_arrays
 
 from ..tiny import CPU, make_images, make_model, store_of
 
@@ -29,7 +29,7 @@ def test_the_start_whitens_each_position(tmp_path: Path) -> None:
     store = FeatureStore({"16": features.astype(np.float16)}, CPU)
     starts = fit_start(model, store, PARTS, amounts=(0.0,), ridge=1e-6)
     assert [start.shrinkage for start in starts] == [0.0]
-    (array,) = started_arrays(model, store, PARTS.fit + PARTS.early_stop, memory_limit=10**9, folder=tmp_path)
+    (array,) = whitened_arrays(model, store, PARTS.fit + PARTS.early_stop, memory_limit=10**9, folder=tmp_path)
     columns = array.astype(np.float64).reshape(80, 6, -1)
     for position in range(columns.shape[2]):
         z = columns[:, :, position]
@@ -45,7 +45,7 @@ def test_levels_without_positions_start_standardised() -> None:
     for level in model.levels:
         assert isinstance(level.start, ActNorm)
         with torch.no_grad():
-            z = level.started(store.batch(PARTS.fit)).transpose(0, 1).flatten(1)
+            z = level.whitened(store.batch(PARTS.fit)).transpose(0, 1).flatten(1)
         torch.testing.assert_close(z.mean(dim=1), torch.zeros(len(z)), atol=1e-3, rtol=0)
         live = z.square().mean(dim=1) > 0.5
         assert int(live.sum()) >= len(z) // 2
@@ -99,11 +99,11 @@ def test_the_head_standardises_the_good_images(tmp_path: Path) -> None:
     store = store_of(model, make_images(N))
     fit_start(model, store, PARTS, amounts=(0.2,), ridge=0.01)
     rows = range(N)
-    arrays = started_arrays(model, store, rows, memory_limit=10**9, folder=tmp_path)
+    arrays = whitened_arrays(model, store, rows, memory_limit=10**9, folder=tmp_path)
     fit_head(model, arrays, LABELS, PARTS)
     with torch.no_grad():
         latents = model.latents([torch.from_numpy(arrays[0][70:80]).float()])
-        anomaly_map, _ = model.head(model.evidence(latents))
+        anomaly_map, _ = model.head(model.statistics(latents))
     assert abs(float(anomaly_map.mean())) < 0.2
     assert 0.5 < float(anomaly_map.std()) < 2.0
 
@@ -141,17 +141,17 @@ def test_a_constant_map_does_not_divide_by_zero() -> None:
 
 
 def test_started_arrays_are_the_levels_own_output(tmp_path: Path) -> None:
-    """Arrays in memory and on disk hold `level.started` of each row, in float16, in the order of the rows."""
+    """Arrays in memory and on disk hold `level.whitened` of each row, in float16, in the order of the rows."""
     model = make_model(("16:6", "8:4"))
     store = store_of(model, make_images(N))
     fit_start(model, store, PARTS, amounts=(0.2,), ridge=0.01)
     rows = [5, 80, 3, *range(40)]
-    memory = started_arrays(model, store, rows, memory_limit=10**9, folder=tmp_path)
-    disk = started_arrays(model, store, rows, memory_limit=0, folder=tmp_path)
+    memory = whitened_arrays(model, store, rows, memory_limit=10**9, folder=tmp_path)
+    disk = whitened_arrays(model, store, rows, memory_limit=0, folder=tmp_path)
     for level, a, b in zip(model.levels, memory, disk, strict=True):
         np.testing.assert_array_equal(a, b)
         with torch.no_grad():
-            expected = level.started(store.batch(rows)).numpy()
+            expected = level.whitened(store.batch(rows)).numpy()
         np.testing.assert_allclose(a, expected, rtol=2e-3, atol=2e-3)
 
 

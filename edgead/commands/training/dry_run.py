@@ -136,8 +136,8 @@ def _steps(config: Config, model: Detector, n_images: int) -> int:
 
 def _needs_per_image(needs: Estimate) -> str:
     features = needs.features_memory_mb + needs.features_disk_mb
-    started = needs.started_memory_mb + needs.started_disk_mb
+    whitened = needs.whitened_memory_mb + needs.whitened_disk_mb
     return (
-        f"Each image takes {features:.2f} MB for its features and {started:.2f} MB for the inputs of the flows; beside "
+        f"Each image takes {features:.2f} MB for its features and {whitened:.2f} MB for the inputs of the flows; beside "
         f"that training needs about {needs.weights_mb + needs.working_mb:,.0f} MB of memory."
     )

@@ -53,7 +53,7 @@ def training_needs(
         image_size=(side, side),
         n_images=n_images,
         level_shapes=[(level.channels, *level.size) for level in model.levels],
-        n_started=n_images,
+        n_whitened=n_images,
         blocks=config.model.blocks,
         batch_size=config.train.batch_size,
         extraction_batch=EXTRACTION_BATCH,

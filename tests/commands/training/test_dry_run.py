@@ -110,9 +110,9 @@ def test_needs_follow_the_settings(tiny_data: Path, tiny_result: TrainResult) ->
     """Position starts, a shared cache and other processes change what is needed, in their own way."""
     model = load_model(tiny_result.bundle)
     one = training_needs(tiny_config(tiny_data), model, 1000)
-    assert (one.features_disk_mb, one.started_disk_mb) == (0, 0)
+    assert (one.features_disk_mb, one.whitened_disk_mb) == (0, 0)
     shared = training_needs(tiny_config(tiny_data, train__cache_dir="c"), model, 1000)
-    assert (shared.features_disk_mb, shared.started_disk_mb) == (one.features_memory_mb, 0)
+    assert (shared.features_disk_mb, shared.whitened_disk_mb) == (one.features_memory_mb, 0)
     several = training_needs(tiny_config(tiny_data), model, 1000, processes=2)
-    assert (several.features_disk_mb, several.started_disk_mb) == (one.features_memory_mb, one.started_memory_mb)
+    assert (several.features_disk_mb, several.whitened_disk_mb) == (one.features_memory_mb, one.whitened_memory_mb)
     assert several.memory_mb < one.memory_mb
