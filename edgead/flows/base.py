@@ -1,4 +1,4 @@
-"""Base distributions, as flows to the standard normal one."""
+"""Base distributions, written as flows to the standard normal one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ BaseKind = Literal["normal", "altub"]
 
 
 class DiagonalBase(ChannelLinear):
-    r"""A learnable Gaussian base :math:`\mathcal N(\mu, \operatorname{diag} e^{2\rho})` of the channels (AltUB).
+    r"""Learnable Gaussian base :math:`\mathcal N(\mu, \operatorname{diag} e^{2\rho})` of the channels (AltUB).
 
     Kim et al., 2022, arXiv:2210.14913. Written as the flow :math:`u = (z - \mu) \odot e^{-\rho}` to the standard normal
-    base, so that the likelihood of :math:`u` is that of the learnt base, a uniform flow stays uniform, and folding takes
-    it away at export. After a last ActNorm it adds no freedom; it acts through how it is learnt: in steps of its own,
-    large ones, while the flow stands still (`train/loop.py`).
+    base: the likelihood of :math:`u` is that of the learnt base, a uniform flow stays uniform, and folding removes the
+    base at export. After a final ActNorm it adds no freedom; it acts through its training, in separate large steps while
+    the flow is fixed (`train/loop.py`).
 
     Args:
-        channels: C; mean and log standard deviation, one each per channel for all positions, start at 0.
+        channels: Number of channels C; each has a mean and a log standard deviation, both initially 0.
+
+    Example:
+        >>> base = DiagonalBase(3)
+        >>> z = 5.0 + 2.0 * torch.randn(64, 3, 4, 4)
+        >>> base.fit(z)
+        >>> u, log_det = base(z)
+        >>> torch.allclose(u.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4)
+        True
     """
 
     def __init__(self, channels: int) -> None:
@@ -48,12 +56,12 @@ class DiagonalBase(ChannelLinear):
 
     @torch.no_grad()
     def fit(self, z: Tensor) -> None:
-        """Set the maximum-likelihood values for latents `(N, C, H, W)`: what the alternating steps approach."""
+        """Set the maximum-likelihood values for latents `(N, C, H, W)`, the limit of the alternating steps."""
         dims = [0, *range(2, z.ndim)]
         self.mean.copy_(z.mean(dim=dims))
         self.log_std.copy_(torch.log(z.std(dim=dims, correction=0)))
 
 
 def make_base(kind: BaseKind, channels: int) -> Flow:
-    """The flow from a latent with C channels to the standard normal base: nothing, or a learnable Gaussian."""
+    """Flow from a latent with C channels to the standard normal base: the identity, or a learnable Gaussian."""
     return DiagonalBase(channels) if kind == "altub" else FlowSequence([])

@@ -1,4 +1,4 @@
-"""The blocks that the model families are built from."""
+"""Coupling blocks of the model families."""
 
 from __future__ import annotations
 
@@ -26,16 +26,21 @@ def coupling_block(
     """One step of a flow: mix the channels, couple, and (with `lu`) undo and rescale.
 
     Args:
-        channels: C >= 2.
+        channels: Number of channels C >= 2.
         coupling: `uniform` = additive, `affine` = Real NVP.
         mix: `rotation`: a fixed rotation. `permutation`: ActNorm and a fixed permutation, the block of FastFlow and
             U-Flow. `soft_permutation`: ActNorm and a fixed rotation, the block of CFLOW and HGAD.
             `lu`: the uniformly-scaling-flow block, P (s ⊙ (W c(W⁻¹ (Pᵀx − b)) + b) + o), with the coupling c conjugated
             by a learnable matrix W and a fixed permutation P (arXiv:2510.09452 and its code).
-        kernel_sizes: Of the subnet's two convolutions.
-        hidden_channels: Of the subnet.
+        kernel_sizes: Kernel sizes of the subnet's two convolutions.
+        hidden_channels: Hidden width of the subnet.
         clamp: Soft clamp of the affine coupling.
-        condition_channels: P of a condition that every subnet also sees; 0 = none.
+        condition_channels: Channels P of the condition that every subnet also gets; 0 = none.
+
+    Example:
+        >>> block = coupling_block(6, coupling="affine", mix="permutation", kernel_sizes=(3, 1), hidden_channels=8)
+        >>> [type(flow).__name__ for flow in block], block.is_uniform
+        (['AffineCoupling', 'ActNorm', 'FixedPermutation'], False)
     """
     step = _coupling(channels, coupling, kernel_sizes, hidden_channels, clamp, condition_channels)
     if mix == "rotation":

@@ -1,4 +1,4 @@
-"""Linear flows: one matrix for all positions (permutation, rotation, LU, ActNorm), or one per position."""
+"""Linear flows: one matrix for all positions (permutation, rotation, LU, ActNorm) or one per position."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from edgead.flows.flow import Flow, no_log_det
 
 
 class ChannelLinear(Flow):
-    r"""The same affine map :math:`z = M x + m` of the channels at every position; uniformly scaling.
+    r"""Affine map :math:`z = M x + m` of the channels, the same at every position; uniformly scaling.
 
-    Subclasses give the matrix; everything else, folding included, follows from it.
+    Subclasses provide the matrix; everything else, folding included, follows from it.
     """
 
     @property
@@ -22,7 +22,7 @@ class ChannelLinear(Flow):
         return True
 
     def matrix_and_offset(self) -> tuple[Tensor, Tensor]:
-        """M `(C, C)` and m `(C,)`."""
+        """Matrix M `(C, C)` and offset m `(C,)`."""
         raise NotImplementedError
 
     def log_abs_det(self) -> Tensor:
@@ -40,7 +40,13 @@ class ChannelLinear(Flow):
 
 
 class FixedRotation(ChannelLinear):
-    """A fixed orthogonal matrix, random at construction: mixes all channels, |det| 1, perfectly conditioned."""
+    """Fixed random orthogonal matrix: mixes all channels, |det| 1, perfectly conditioned.
+
+    Example:
+        >>> z, log_det = FixedRotation(4)(torch.ones(1, 4))
+        >>> round(z.square().sum().item(), 4), log_det.item()
+        (4.0, 0.0)
+    """
 
     matrix: Tensor
 
@@ -60,7 +66,7 @@ class FixedRotation(ChannelLinear):
 
 
 class FixedPermutation(ChannelLinear):
-    """A fixed random order of the channels, as the FastFlow, CFLOW and U-Flow blocks use it."""
+    """Fixed random order of the channels, as in the blocks of FastFlow, CFLOW and U-Flow."""
 
     order: Tensor
 
@@ -83,7 +89,7 @@ class FixedPermutation(ChannelLinear):
 
 
 class LULinear(ChannelLinear):
-    r"""A learnable invertible matrix :math:`W = L U` with offset b (Kingma & Dhariwal, 2018, section 3.2).
+    r"""Learnable invertible matrix :math:`W = L U` with offset b (Kingma & Dhariwal, 2018, section 3.2).
 
     L is unit lower triangular, U upper triangular with diagonal sign · exp(log_scale), so that the matrix never
     becomes singular. Deviates from the block of the uniformly-scaling-flow code, whose diagonal is unconstrained and
@@ -110,7 +116,7 @@ class LULinear(ChannelLinear):
         return lower @ upper, self.offset
 
     def inverse_matrix(self) -> Tensor:
-        """W⁻¹ by two triangular solves."""
+        """Inverse W⁻¹ from two triangular solves."""
         lower, upper = self._factors()
         identity = torch.eye(len(self.log_scale), dtype=lower.dtype, device=lower.device)
         half = torch.linalg.solve_triangular(lower, identity, upper=False, unitriangular=True)
@@ -125,7 +131,7 @@ class LULinear(ChannelLinear):
 
 
 class Inverted(ChannelLinear):
-    """The inverse of a channel-linear flow, sharing its parameters: `Inverted(a), f, a` is f conjugated by a."""
+    """Inverse of a channel-linear flow, with shared parameters: `Inverted(a), f, a` is f conjugated by a."""
 
     def __init__(self, flow: ChannelLinear) -> None:
         super().__init__()
@@ -148,12 +154,12 @@ class Inverted(ChannelLinear):
 
 
 class OnFirstChannels(ChannelLinear):
-    """A channel-linear flow of the first channels that leaves the others alone, sharing its parameters.
+    """Channel-linear flow of the first channels that leaves the others unchanged, with shared parameters.
 
     Args:
-        flow: Of the first `inner` channels.
-        inner: Their number.
-        channels: All channels, at least `inner`.
+        flow: Flow of the first `inner` channels.
+        inner: Number of channels that `flow` changes.
+        channels: Total number of channels, at least `inner`.
     """
 
     def __init__(self, flow: ChannelLinear, inner: int, channels: int) -> None:
@@ -172,10 +178,16 @@ class OnFirstChannels(ChannelLinear):
 
 
 class ActNorm(ChannelLinear):
-    r"""A scale and shift per channel, :math:`z = e^{s} \odot x + o`, that starts by standardising its first batch.
+    r"""Scale and shift per channel, :math:`z = e^{s} \odot x + o`, initialised to standardise its first batch.
 
     Deviates from the softplus form of the published blocks (whose scale moves by about 1e-4 per Adam step and so
     adapts the volume slowly): the scale is stored as its logarithm.
+
+    Example:
+        >>> norm = ActNorm(3)
+        >>> z = norm.initialise(10.0 + 4.0 * torch.randn(64, 3, 4, 4))
+        >>> torch.allclose(z.std(dim=(0, 2, 3), correction=0), torch.ones(3), atol=1e-4)
+        True
     """
 
     def __init__(self, channels: int) -> None:
@@ -202,7 +214,7 @@ class ActNorm(ChannelLinear):
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         dims = [0, *range(2, x.ndim)]
         std = x.std(dim=dims, correction=0)
-        # a channel that is constant in this batch may come alive later: not beyond what float16 holds
+        # a channel that is constant in this batch may vary later: keep the scale within the range of float16
         std = std.clamp_min(max(1e-3 * float(std.square().mean().sqrt()), 1e-6))
         self.log_scale.copy_(-torch.log(std))
         self.offset.copy_(-x.mean(dim=dims) / std)
@@ -210,15 +222,21 @@ class ActNorm(ChannelLinear):
 
 
 class PositionLinear(Flow):
-    r"""An affine map of the channels of its own at every position, :math:`z_p = W_p (x_p - \mu_p)`; uniformly scaling.
+    r"""Affine map of the channels, a separate one at every position, :math:`z_p = W_p (x_p - \mu_p)`; uniformly scaling.
 
     The Jacobian is block diagonal and does not depend on x, so this is a uniformly scaling flow. With
     :math:`W_p = \Sigma_p^{-1/2}` its latent norm is the Mahalanobis distance of PaDiM (Defard et al., 2021,
-    arXiv:2011.08785, section 3.2): a flow whose first layer starts so, starts at PaDiM.
+    arXiv:2011.08785, section 3.2): a flow with this first layer starts from PaDiM.
 
     Args:
-        weight: `(P, C, C)`, invertible, for the P = H·W positions in row order; z_c = sum_k weight[p, c, k] x_k.
-        mean: `(P, C)`.
+        weight: Invertible matrices `(P, C, C)` of the P = H·W positions in row order; z_c = sum_k weight[p, c, k] x_k.
+        mean: Means `(P, C)`.
+
+    Example:
+        >>> flow = PositionLinear(2.0 * torch.eye(3).repeat(4, 1, 1), torch.ones(4, 3))
+        >>> z, log_det = flow(torch.ones(1, 3, 2, 2))
+        >>> z.abs().max().item(), round(log_det[0, 0, 0].item(), 4)
+        (0.0, 2.0794)
     """
 
     weight: Tensor
@@ -238,7 +256,7 @@ class PositionLinear(Flow):
         return self.whiten(x), log_det.expand(len(x), *x.shape[2:])
 
     def whiten(self, x: Tensor) -> Tensor:
-        """The latent alone: the log-determinant is a constant, and dear."""
+        """Latent without the log-determinant, which is constant and expensive."""
         n, c, h, w = x.shape
         centred = x.flatten(2).permute(2, 0, 1) - self.mean[:, None, :]
         return torch.bmm(centred, self.weight.transpose(1, 2)).permute(1, 2, 0).reshape(n, c, h, w)
@@ -250,7 +268,7 @@ class PositionLinear(Flow):
 
 
 def apply_channels(matrix: Tensor, offset: Tensor, x: Tensor) -> Tensor:
-    """Matrix @ x + offset over the channel dimension of `(N, C)` or `(N, C, H, W)`, in the dtype of `x`."""
+    """Apply `matrix @ x + offset` over the channel dimension of `(N, C)` or `(N, C, H, W)`, in the dtype of `x`."""
     matrix, offset = matrix.to(x.dtype), offset.to(x.dtype)
     if x.ndim == 2:
         return F.linear(x, matrix, offset)

@@ -1,4 +1,4 @@
-"""The hierarchical Gaussian mixture that HGAD puts in the place of a flow's standard normal base, and its losses."""
+"""Hierarchical Gaussian mixture, the base distribution of HGAD, and its losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INFORMATION_WEIGHT = 100.0
 
 
 class HierarchicalMixture(nn.Module):
-    r"""Gaussians of unit covariance: one main centre per class, and around it the class's own mixed centres.
+    r"""Mixture of Gaussians of unit covariance: one main centre per class, surrounded by the mixed centres of the class.
 
     HGAD (Yao et al., 2024, arXiv:2403.13349): between classes :math:`p(z) = \sum_k \pi_k \mathcal N(z; \mu_k, I)`,
     within class y :math:`p(z \mid y) = \sum_i w_{y,i} \mathcal N(z; \nu_{y,i}, I)` with :math:`\nu_{y,1} = \mu_y` and
@@ -27,18 +27,18 @@ class HierarchicalMixture(nn.Module):
 
     Starts as in the reference implementation: main centres at pairwise distance 5 (a scaled identity, tiled along the
     channels), offsets from N(0, 1), uniform weights. Deviates for K > C, where no tile fits and the published centres
-    would all be zero: the rows of random orthogonal matrices, as many as needed, of norm 5 / sqrt(2), so that centres
+    would all be zero: the rows of as many random orthogonal matrices as needed, of norm 5 / sqrt(2), so that centres
     from one matrix are at distance 5 and those from different ones at 5 in the root mean square.
 
     Every method is per position. The squared norm of z is the same for all centres, so probabilities of classes and
     components come from :math:`z \cdot \nu - \lVert\nu\rVert^2 / 2`, one 1x1 convolution, and stay exact far from all
-    centres. What is exported has no ReduceLogSumExp or LogSoftmax: TensorRT computes those without subtracting the
+    centres. The exported graph has no ReduceLogSumExp or LogSoftmax: TensorRT computes those without subtracting the
     maximum.
 
     Args:
-        channels: C of the latent.
-        classes: K, >= 1.
-        components: M Gaussians per class, >= 1: the main centre and M - 1 mixed ones.
+        channels: Number of channels C of the latent.
+        classes: Number of classes K >= 1.
+        components: Number of Gaussians M >= 1 per class: the main centre and M - 1 mixed ones.
 
     Attributes:
         mu: Main centres, `(K, C)`.
@@ -48,6 +48,14 @@ class HierarchicalMixture(nn.Module):
 
     Raises:
         ValueError: If one of the numbers is below 1.
+
+    Example:
+        >>> mixture = HierarchicalMixture(channels=8, classes=2, components=3)
+        >>> z = mixture.mu[1].detach().view(1, 8, 1, 1)
+        >>> mixture.class_affinity(z).argmax(dim=1).item()
+        1
+        >>> round(mixture.entropy(z).item(), 3)
+        0.0
     """
 
     def __init__(self, channels: int, classes: int, components: int = 10) -> None:
@@ -63,7 +71,7 @@ class HierarchicalMixture(nn.Module):
         self.phi = nn.Parameter(torch.zeros(classes, components))
 
     def class_affinity(self, z: Tensor) -> Tensor:
-        r""":math:`z \cdot \mu_k - \lVert\mu_k\rVert^2 / 2`, `(N, K, h, w)`: `class_logits` but for what classes share."""
+        r""":math:`z \cdot \mu_k - \lVert\mu_k\rVert^2 / 2`, `(N, K, h, w)`: `class_logits` up to a term that is the same for all classes."""
         return _affinity(z, self.mu, 0.0)
 
     def class_logits(self, z: Tensor) -> Tensor:
@@ -81,10 +89,10 @@ class HierarchicalMixture(nn.Module):
         )
 
     def mutual_information(self, z: Tensor, labels: Tensor) -> Tensor:
-        r"""What z tells about the class, `(N, h, w)`, nats; to be maximised (Eq. 8); 0 for one class.
+        r"""Mutual information of z and the class, `(N, h, w)`, nats; maximised (Eq. 8); 0 for one class.
 
         :math:`\sum_k q_k (\log p(k \mid z) - \log \pi_k)` with labels smoothed by 0.02,
-        :math:`q_k = 0.98\,[k = y] + 0.02 / K`, and weights that get no gradient from it.
+        :math:`q_k = 0.98\,[k = y] + 0.02 / K`, and weights without a gradient from it.
         """
         log_prior = log_softmax(self.psi.detach(), 0).view(1, -1, 1, 1)
         ratio = log_softmax(self.class_affinity(z) + log_prior) - log_prior
@@ -105,12 +113,12 @@ class HierarchicalMixture(nn.Module):
         r"""Log-density `(N, h, w)`, nats, under the components of the allowed classes.
 
         Args:
-            z: `(N, C, h, w)`.
-            log_det: `(N, h, w)`, nats.
-            class_bias: `(N, K)`, added to the logits of all components of a class: 0 = allowed, -1e4 = excluded. One
+            z: Latents `(N, C, h, w)`.
+            log_det: Log-determinants `(N, h, w)`, nats.
+            class_bias: Bias `(N, K)`, added to the logits of all components of a class: 0 = allowed, -1e4 = excluded. One
                 allowed class gives its density, all of them (or None) :math:`\log \sum_k p(z \mid k)` without class
-                weights: where only one class explains z, the two agree. An excluded class is out as long as it explains
-                z by less than 10,000 nats better than the allowed ones.
+                weights: where only one class explains z, the two agree. An excluded class has no effect unless it
+                explains z by 10,000 nats better than the allowed ones.
         """
         logits = self.component_logits(z)
         if class_bias is not None:
@@ -130,15 +138,15 @@ class HierarchicalMixture(nn.Module):
 
 
 class HgadLoss(NamedTuple):
-    """The terms of `hgad_loss`, each a scalar: the mean over the positions, not weighted.
+    """Terms of `hgad_loss`, each a scalar: the mean over the positions, not weighted.
 
     Attributes:
-        total: What is minimised.
-        likelihood: L_g, nats per channel.
-        information: L_mi, nats; enters with a minus.
-        entropy: L_e, nats.
-        intra: L_in, nats per channel; 0 in stage 1.
-        log_sigmoid: L_z; 0 in stage 1 and where it is switched off.
+        total: Objective to minimise.
+        likelihood: Term L_g, nats per channel.
+        information: Term L_mi, nats; subtracted.
+        entropy: Term L_e, nats.
+        intra: Term L_in, nats per channel; 0 in stage 1.
+        log_sigmoid: Term L_z; 0 in stage 1 and where it is switched off.
     """
 
     total: Tensor
@@ -158,26 +166,26 @@ def hgad_loss(
     *,
     use_log_sigmoid: bool = True,
 ) -> HgadLoss:
-    r"""HGAD's objective for one level (Eq. 6, 8, 9 and the within-class terms of the reference implementation).
+    r"""Objective of HGAD for one level (Eq. 6, 8, 9 and the within-class terms of the reference implementation).
 
     .. math:: \lambda_1 L_g - \lambda_2 L_{mi} + L_e \;[+\; L_{in} + L_z \text{ in stage 2}], \qquad
        L_g = -\overline{\log p(z)} / C,\quad L_{in} = -\overline{\log p(z \mid y)} / C,\quad
        L_z = -\overline{\log \sigma(\log p(z \mid y) / C)}
 
     with :math:`\lambda_1 = 1, \lambda_2 = 100`; L_g and L_in leave the Gaussian constant out. The flow learns from all
-    terms, mu from the first three, psi from L_g, delta and phi from the last two. L_z is not known to be in the paper:
+    terms, mu from the first three, psi from L_g, delta and phi from the last two. L_z is not known to be in the paper;
     the reference implementation adds it.
 
     Args:
-        mixture: The base of this level.
+        mixture: Base distribution of this level.
         z: Latents `(N, C, h, w)`; of random feature vectors `(1, C, 1, n)`.
-        log_det: `(N, h, w)`, nats.
+        log_det: Log-determinants `(N, h, w)`, nats.
         labels: Class indices 0..K-1, int64: `(N,)`, or one per position, `(N, h, w)`.
         stage: 1 for the main centres alone, 2 for all terms.
         use_log_sigmoid: Whether stage 2 has L_z.
 
     Raises:
-        ShapeError: If the labels fit neither the images nor the positions.
+        ShapeError: If the labels match neither the images nor the positions.
         ValueError: For another stage.
     """
     if stage not in (1, 2):
@@ -198,13 +206,18 @@ def hgad_loss(
 
 
 def log_sum_exp(x: Tensor, dim: int = 1) -> Tensor:
-    """Log of the sum of exponentials over `dim`, which goes away; from plain operators, for export."""
+    """Log of the sum of exponentials over `dim`, which is removed; made of plain operators, for export."""
     top = x.detach().amax(dim, keepdim=True)
     return ((x - top).exp().sum(dim, keepdim=True).log() + top).squeeze(dim)
 
 
 def softmax_entropy(x: Tensor, dim: int = 1) -> Tensor:
-    """Entropy, nats, of the softmax over `dim`, which goes away; never 0 times infinity."""
+    """Entropy, nats, of the softmax over `dim`, which is removed; never 0 times infinity.
+
+    Example:
+        >>> round(softmax_entropy(torch.zeros(1, 4)).item(), 4)  # log 4
+        1.3863
+    """
     shifted = x - x.detach().amax(dim, keepdim=True)
     weights = shifted.exp()
     total = weights.sum(dim)
@@ -212,7 +225,7 @@ def softmax_entropy(x: Tensor, dim: int = 1) -> Tensor:
 
 
 def log_softmax(x: Tensor, dim: int = 1) -> Tensor:
-    """`x` minus its `log_sum_exp`."""
+    """Log of the softmax: `x` minus its `log_sum_exp`."""
     return x - log_sum_exp(x, dim).unsqueeze(dim)
 
 

@@ -17,16 +17,16 @@ Conditions = Sequence[Tensor | None]
 
 
 class Latent(NamedTuple):
-    """The latent of one scale: `z` `(N, C, h, w)`, and `log_det` `(N, h, w)` of the flow on this grid, in nats."""
+    """Latent of one scale: `z` `(N, C, h, w)`, and `log_det` `(N, h, w)` of the flow on this grid, in nats."""
 
     z: Tensor
     log_det: Tensor
 
 
 class MultiScaleFlow(nn.Module):
-    """An invertible map of several feature maps `(N, C_i, h_i, w_i)`, the scales, to as many latents.
+    """Invertible map of several feature maps `(N, C_i, h_i, w_i)`, the scales, to one latent each.
 
-    The log-determinant of the whole is the sum of all `log_det` of all scales.
+    The log-determinant of the whole map is the sum of `log_det` over all scales and positions.
     """
 
     @property
@@ -36,11 +36,11 @@ class MultiScaleFlow(nn.Module):
 
     @property
     def latent_channels(self) -> tuple[int, ...]:
-        """Channels of each latent."""
+        """Number of channels of each latent."""
         raise NotImplementedError
 
     def stages(self) -> list[Flow]:
-        """The flow on each grid, in the order of the scales."""
+        """Flow on each grid, in the order of the scales."""
         raise NotImplementedError
 
     def forward(self, xs: Sequence[Tensor], conditions: Conditions) -> list[Latent]:
@@ -53,16 +53,23 @@ class MultiScaleFlow(nn.Module):
 
     @torch.no_grad()
     def initialise(self, xs: Sequence[Tensor], conditions: Conditions) -> None:
-        """Set what starts from data."""
+        """Set the parameters that are initialised from data."""
         raise NotImplementedError
 
 
 class ParallelFlow(MultiScaleFlow):
-    """A flow of its own for each scale.
+    """Independent flows, one for each scale.
 
     Args:
-        flows: One per scale.
-        channels: C of each scale.
+        flows: Flow of each scale.
+        channels: Number of channels C of each scale.
+
+    Example:
+        >>> from edgead.flows.linear import FixedRotation
+        >>> flow = ParallelFlow([FixedRotation(4), FixedRotation(6)], channels=[4, 6])
+        >>> fine, coarse = flow([torch.randn(1, 4, 8, 8), torch.randn(1, 6, 4, 4)], [None, None])
+        >>> fine.z.shape, coarse.log_det.shape
+        (torch.Size([1, 4, 8, 8]), torch.Size([1, 4, 4]))
     """
 
     def __init__(self, flows: Sequence[Flow], channels: Sequence[int]) -> None:
@@ -99,12 +106,18 @@ class UShapedFlow(MultiScaleFlow):
     divide by four, the latent keeps the rest.
 
     Args:
-        make_stage: Gives the flow of a stage from the index of its scale and its number of channels.
-        channels: C of each scale's features, finest first.
-        sizes: `(h, w)` of each scale, each twice that of the next.
+        make_stage: Function from the index of a scale and the number of channels to the flow of that stage.
+        channels: Number of channels C of each scale's features, finest first.
+        sizes: Grid `(h, w)` of each scale, each twice that of the next.
 
     Raises:
         ConfigError: If the sizes do not halve.
+
+    Example:
+        >>> from edgead.flows.linear import FixedRotation
+        >>> flow = UShapedFlow(lambda index, width: FixedRotation(width), [8, 16], [(8, 8), (4, 4)])
+        >>> flow.latent_channels
+        (10, 8)
     """
 
     def __init__(
@@ -141,7 +154,7 @@ class UShapedFlow(MultiScaleFlow):
         return self.walk(xs, lambda index, x: self.stages()[index](x, conditions[index]))
 
     def walk(self, xs: Sequence[Tensor], stage: Callable[[int, Tensor], tuple[Tensor, Tensor]]) -> list[Latent]:
-        """Go from the coarsest scale to the finest, with any function in the place of the stages."""
+        """Run from the coarsest scale to the finest, with `stage` in place of the flow's own stages."""
         latents: list[Latent] = []
         carried: Tensor | None = None
         for index in reversed(range(len(xs))):

@@ -1,4 +1,4 @@
-"""The sinusoidal position code that conditional flows see."""
+"""Sinusoidal position code, the condition of conditional flows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgead.errors import ConfigError
 
 
 def position_code(channels: int, height: int, width: int) -> Tensor:
-    r"""`(1, P, height, width)`: sines and cosines of the column in the first half, of the row in the second.
+    r"""Position code `(1, P, height, width)`: sines and cosines of the column in the first half, of the row in the second.
 
     CFLOW-AD (Gudovskiy et al., 2021, arXiv:2107.12571, section 4; P = 128), HGAD (P = 256): angular frequencies
     :math:`10000^{-2i/(P/2)}`, sine at even and cosine at odd channels, indices not scaled by the size of the map. The
@@ -19,6 +19,10 @@ def position_code(channels: int, height: int, width: int) -> Tensor:
 
     Raises:
         ConfigError: If `channels` is not a positive multiple of 4.
+
+    Example:
+        >>> position_code(8, 3, 5).shape
+        torch.Size([1, 8, 3, 5])
     """
     if channels < 4 or channels % 4:
         raise ConfigError(f"model.position_channels must be a multiple of 4 (got {channels}).")

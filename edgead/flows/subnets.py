@@ -9,14 +9,20 @@ class ConvSubnet(nn.Module):
     """Two convolutions with a ReLU between, zero padded, the second starting at zero.
 
     FastFlow (Yu et al., 2021, arXiv:2111.07677, section 3.2). With 1x1 kernels and a condition it is the fully connected
-    subnet of CFLOW (Gudovskiy et al., 2021, arXiv:2107.12571) at every position: the condition has a 1x1 of its own that
-    is added before the ReLU, which equals concatenating it to the input. Deviates: the last layer starts at zero, so
+    subnet of CFLOW (Gudovskiy et al., 2021, arXiv:2107.12571) at every position: the condition has its own 1x1 that is
+    added before the ReLU, which equals concatenating it to the input. Deviates: the last layer starts at zero, so
     that a new coupling is the identity and training starts from the linear part of the flow.
 
     Args:
-        in_channels, hidden_channels, out_channels: Widths.
-        kernel_sizes: Odd, of the first and the second convolution.
-        condition_channels: P of the condition; 0 = none.
+        in_channels, hidden_channels, out_channels: Widths of input, hidden layer and output.
+        kernel_sizes: Odd kernel sizes of the first and the second convolution.
+        condition_channels: Channels P of the condition; 0 = none.
+
+    Example:
+        >>> import torch
+        >>> subnet = ConvSubnet(3, 8, 2, kernel_sizes=(3, 1))
+        >>> subnet(torch.randn(1, 3, 5, 5)).abs().max().item()
+        0.0
     """
 
     def __init__(
