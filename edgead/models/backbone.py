@@ -1,4 +1,4 @@
-"""The frozen feature extractor: feature maps of any timm models, by key, with weights from a named source."""
+"""Frozen feature extractor: feature maps of any timm models, by key, with weights from a named source."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ Tap = tuple[int, int | None]  # stride, block
 
 
 class Backbone(nn.Module):
-    """Frozen features by key, from `(N, H, W, 3)` uint8 RGB; shrinking and normalisation are inside.
+    """Frozen features by key, from `(N, H, W, 3)` uint8 RGB; shrinking and normalisation are included.
 
-    Each network that the keys name exists once and runs once per image size. It ends after the last stage that a key
+    Each network named by the keys exists once and runs once per image size. It is cut after the last stage that a key
     names, and its batch norms are folded into its convolutions. Features of a transformer's block pass its final norm,
-    as FastFlow and U-Flow have it. Stride 1 is the shrunk picture itself, in 0..1, without a network. Images are shrunk
-    by averaging squares of pixels, which every runtime computes alike; HGAD shrinks bilinearly, U-Flow bicubically.
+    as in FastFlow and U-Flow. Stride 1 is the shrunk image itself, in 0..1, without a network. Images are shrunk by
+    averaging squares of pixels, which every runtime computes alike; HGAD shrinks bilinearly, U-Flow bicubically.
 
     Args:
         name: timm model name of the main backbone.
-        weights: Of the main backbone: `lite0` (the packaged ImageNet weights of `tf_efficientnet_lite0`), `timm` (its
-            hub) or the path of a safetensors file with timm's tensor names; other backbones then take `lite0` where it
-            is theirs, else `timm`. None leaves all weights to the caller, who loads a whole model; on the meta device
-            nothing is then allocated.
-        keys: Of the wanted feature maps, see `FeatureKey`.
-        image_size: `(height, width)` in pixels; padding is computed for it once, so that the exported graph is static.
-            The size in a key is the height after shrinking.
+        weights: Weight source of the main backbone: `lite0` (the packaged ImageNet weights of `tf_efficientnet_lite0`),
+            `timm` (its hub) or the path of a safetensors file with timm's tensor names; other backbones use `lite0` if
+            they are that network, else `timm`. None leaves all weights random for a caller that loads a whole model; on
+            the meta device nothing is then allocated.
+        keys: Keys of the wanted feature maps, see `FeatureKey`.
+        image_size: Image size `(height, width)` in pixels; padding is computed for it once, so that the exported graph is
+            static. The size in a key is the height after shrinking.
 
     Attributes:
-        keys: In the order asked for, in canonical form, each once.
-        channels: By key.
-        sizes: `(height, width)` of the map, by key.
+        keys: Requested keys in order, in canonical form, without duplicates.
+        channels: Number of channels by key.
+        sizes: Map size `(height, width)` by key.
         weights_digest: SHA-256 of the networks' names and weights as loaded; empty on the meta device.
 
     Raises:
-        ConfigError: Unknown model, stride, block or size, or weights that do not fit; never silently random weights.
-        MissingDependencyError: `lite0` without its package.
+        ConfigError: If the model, a stride, block or size is unknown, or weights do not fit; never silently random weights.
+        MissingDependencyError: If `lite0` is chosen without its package.
     """
 
     def __init__(self, name: str, weights: str | None, keys: Sequence[str], image_size: Size) -> None:
         super().__init__()
         parsed = list(dict.fromkeys(FeatureKey.parse(key) for key in keys))
         self.keys = tuple(map(str, parsed))
-        self._pictures = {str(key): _factor(key, image_size) for key in parsed if _is_picture(key)}
+        self._images = {str(key): _factor(key, image_size) for key in parsed if _is_image(key)}
         wanted: dict[str, dict[int, list[FeatureKey]]] = {}
         for key in parsed:
-            if str(key) in self._pictures:
+            if str(key) in self._images:
                 continue
             sizes = wanted.setdefault(key.backbone or name, {})
             sizes.setdefault(_factor(key, image_size), []).append(key)
@@ -67,7 +67,7 @@ class Backbone(nn.Module):
         digests = [body.weights_digest for body in self._bodies()]
         parts = "".join(f"{body} {value}\n" for body, value in zip(wanted, digests, strict=True))
         self.weights_digest = hashlib.sha256(parts.encode()).hexdigest() if all(digests) else ""
-        shapes = {key: (3, image_size[0] // f, image_size[1] // f) for key, f in self._pictures.items()}
+        shapes = {key: (3, image_size[0] // f, image_size[1] // f) for key, f in self._images.items()}
         shapes.update({key: shape for body in self._bodies() for key, shape in body.shapes.items()})
         self.channels = {key: shapes[key][0] for key in self.keys}
         self.sizes = {key: (shapes[key][1], shapes[key][2]) for key in self.keys}
@@ -75,16 +75,16 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Features `(N, C, h, w)`, float32, by key, in the order of `keys`."""
-        x = images.to(torch.float32).permute(0, 3, 1, 2)  # in this order: TensorRT takes pixels into a cast alone
-        factors = {*self._pictures.values(), *(f for body in self._bodies() for f in body.factors)}
+        x = images.to(torch.float32).permute(0, 3, 1, 2)  # in this order: TensorRT accepts uint8 input only into a cast
+        factors = {*self._images.values(), *(f for body in self._bodies() for f in body.factors)}
         shrunk = {f: x if f == 1 else F.avg_pool2d(x, f) for f in sorted(factors)}
-        found = {key: shrunk[f] * (1.0 / 255.0) for key, f in self._pictures.items()}
+        found = {key: shrunk[f] * (1.0 / 255.0) for key, f in self._images.items()}
         for body in self._bodies():
             found.update(body(shrunk))
         return {key: found[key] for key in self.keys}
 
     def train(self, mode: bool = True) -> Backbone:
-        """Stay in evaluation mode: the backbone is frozen."""
+        """Keep evaluation mode: the backbone is frozen."""
         return super().train(False)
 
     def _bodies(self) -> Iterable[_Body]:
@@ -92,7 +92,7 @@ class Backbone(nn.Module):
 
 
 class _Body(nn.Module):
-    """One network, run once per shrinking factor."""
+    """Single network, run once per shrinking factor."""
 
     scale: Tensor
     shift: Tensor
@@ -121,7 +121,7 @@ class _Body(nn.Module):
             traced = freeze(self.network, sizes)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise ConfigError(
-                f"model.backbone {name!r} cannot see images of {sizes} pixels: {error}.", hint=f"Use {LITE0}."
+                f"model.backbone {name!r} cannot process images of {sizes} pixels: {error}.", hint=f"Use {LITE0}."
             ) from error
         self.shapes = {
             key: self._map_shape(shapes[i])
@@ -130,7 +130,7 @@ class _Body(nn.Module):
         }
 
     def forward(self, images: Mapping[int, Tensor]) -> dict[str, Tensor]:
-        """Features by key, from images `(N, 3, h, w)` in [0, 255] by shrinking factor."""
+        """Features by key from images `(N, 3, h, w)` in [0, 255], given by shrinking factor."""
         found = {}
         for factor, outputs in zip(self.factors, self._outputs, strict=True):
             features = self.network(images[factor] * self.scale + self.shift)
@@ -142,20 +142,20 @@ class _Body(nn.Module):
         return (shape[3], shape[1], shape[2]) if self._channels_last else (shape[1], shape[2], shape[3])
 
 
-def _is_picture(key: FeatureKey) -> bool:
-    """Whether the key asks for the picture itself: stride 1, without a block."""
+def _is_image(key: FeatureKey) -> bool:
+    """Whether the key names the image itself: stride 1, without a block."""
     if key.stride != 1 or key.block is not None:
         return False
     if key.backbone is not None:
         raise ConfigError(
-            f"model.levels asks {key.backbone} for stride 1 ({str(key)!r}), but that is the picture itself, without a network.",
-            hint="Leave the name of the network out.",
+            f"model.levels asks {key.backbone} for stride 1 ({str(key)!r}), but that is the image itself, without a network.",
+            hint="Leave out the name of the network.",
         )
     return True
 
 
 def _factor(key: FeatureKey, image_size: Size) -> int:
-    """How many times smaller than the main image the key's image is."""
+    """Shrinking factor from the main image to the key's image."""
     size = key.size or image_size[0]
     factor = image_size[0] // size
     if factor < 1 or image_size[0] != factor * size or image_size[1] % factor:
@@ -174,7 +174,7 @@ def _source(name: str, weights: str | None) -> str | None:
 
 
 def _create(name: str, taps: Sequence[Tap], sizes: Sequence[Size]) -> nn.Module:
-    """A network with random weights that gives the tapped features, in order."""
+    """Create a network with random weights that returns the tapped features, in order."""
     if not timm.is_model(name):
         close = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5])
         raise ConfigError(
@@ -186,8 +186,8 @@ def _create(name: str, taps: Sequence[Tap], sizes: Sequence[Size]) -> nn.Module:
     if config is not None and config.fixed_input_size:
         if len(sizes) > 1:
             raise ConfigError(
-                f"model.levels asks {name} for images of several sizes {list(sizes)}; it is made for one size.",
-                hint="Ask for one size, or take another backbone at the other sizes.",
+                f"model.levels asks {name} for images of several sizes {list(sizes)}; it supports a single size.",
+                hint="Use one size, or another backbone at the other sizes.",
             )
         options["img_size"] = sizes[0]
     blocks = [block for _, block in taps if block is not None]
@@ -235,11 +235,11 @@ def _with_stages(name: str, taps: Sequence[Tap], options: dict[str, Any]) -> nn.
         raise ConfigError(
             f"model.levels asks {name} for stride(s) {unknown or strides}; its stages have strides {available}, without "
             "blocks.",
-            hint="Choose among these.",
+            hint="Choose one of these.",
         )
     indices = [available.index(stride) for stride in strides]
     network = timm.create_model(name, features_only=True, out_indices=indices, **options)
-    stages = getattr(network, "_stage_out_idx", None)  # timm's EfficientNet keeps the stages that nobody asked for
+    stages = getattr(network, "_stage_out_idx", None)  # timm's EfficientNet keeps stages beyond the requested ones
     if stages is not None and isinstance(network.blocks, nn.Sequential):
         network.blocks = network.blocks[: max(stages)]
     return network

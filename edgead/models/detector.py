@@ -1,4 +1,4 @@
-"""A flow detector: frozen features, levels, one flow over them, a base distribution, a score head."""
+"""Flow detector: frozen features, levels, one flow over them, a base distribution, a score head."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Transform = Callable[[Sequence[Tensor]], list[Latent]]
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What a training step sees of each level.
+    """Input of a training step, per level.
 
     Attributes:
-        whitened: Outputs of the frozen starts, `(N, C, h, w)`; of random feature vectors ("fibers"), `(1, C, 1, n)`.
-        conditions: Position codes that fit them, or None.
-        labels: Class indices that fit them, int64, `(N,)` or `(1, 1, n)`.
-        draws: Standard normal numbers `(N, n_draws, 1, 1)` for a detector that needs them; None for the others.
+        whitened: Outputs of the frozen first layers, `(N, C, h, w)`; for random feature vectors ("fibers"), `(1, C, 1, n)`.
+        conditions: Matching position codes, or None.
+        labels: Matching class indices, int64, `(N,)` or `(1, 1, n)`.
+        draws: Standard normal numbers `(N, n_draws, 1, 1)` for a detector that needs them, else None.
     """
 
     whitened: list[Tensor]
@@ -42,7 +42,7 @@ class TrainingBatch:
 
 
 class Detector(nn.Module):
-    """FastFlow, CFLOW and U-Flow, with either coupling and base: the parts say which.
+    """Detector assembled from parts: FastFlow, CFLOW or U-Flow, with either coupling and base.
 
     FastFlow (Yu et al., 2021, arXiv:2111.07677), CFLOW-AD (Gudovskiy et al., 2021, arXiv:2107.12571), U-Flow (Tailanian
     et al., 2024, arXiv:2211.12353). Deviates from all: features are standardised by a frozen first layer instead of a
@@ -51,16 +51,16 @@ class Detector(nn.Module):
 
     Args:
         backbone: Frozen features for every key that a level names.
-        levels: What each scale sees.
-        flow: Over the levels' outputs.
-        bases: Per latent, the flow to the standard normal base.
-        head: Turns latent norms into map and score.
-        position_channels: Channels of the position code that the couplings see; 0 = none.
-        likelihood_map: Whether the map counts each position's log-determinant, as CFLOW's does, or not, as FastFlow's
-            and U-Flow's; for a uniform flow it is a constant and left out.
-        loss: `nll`, or CFLOW's `log_sigmoid`, -log sigmoid(log p / C), which gives likely positions less weight.
+        levels: Features of each scale.
+        flow: Flow over the outputs of the levels.
+        bases: Flow from each latent to the standard normal base.
+        head: Score head, from latent norms to map and score.
+        position_channels: Number of channels of the couplings' position code; 0 = none.
+        likelihood_map: Whether the map includes each position's log-determinant, as in CFLOW, or not, as in FastFlow and
+            U-Flow; for a uniform flow it is constant and left out.
+        loss: Objective: `nll`, or CFLOW's `log_sigmoid`, -log sigmoid(log p / C), with less weight on likely positions.
         gives_norms: Whether `forward` also returns the mean square of each level's latent, `(N, h, w)` each, with the
-            mean and deviation of a standard normal latent: what the number of false detections starts from.
+            mean and deviation of a standard normal latent: the input of the NFA segmentation.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         if gives_norms and likelihood_map and not flow.is_uniform:
-            raise ValueError("a map with log-determinants of its own is not made of norms")
+            raise ValueError("a map that includes log-determinants is not made of norms")
         self.backbone = backbone
         self._levels = nn.ModuleList(levels)
         self.flow = flow
@@ -97,12 +97,12 @@ class Detector(nn.Module):
 
     @property
     def n_classes(self) -> int:
-        """K of the optional input `class_bias` `(N, K)`; 0 for a detector that knows no classes."""
+        """Number of classes K of the optional input `class_bias` `(N, K)`; 0 for a detector without classes."""
         return 0
 
     @property
     def n_draws(self) -> int:
-        """Standard normal numbers per image that `loss_terms` needs; 0 for a loss without chance."""
+        """Number of standard normal numbers per image that `loss_terms` needs; 0 for a deterministic loss."""
         return 0
 
     @property
@@ -112,17 +112,17 @@ class Detector(nn.Module):
 
     @property
     def has_normal_base(self) -> bool:
-        """Whether the likelihood is that of a standard normal latent, and so a function of its norm and volume."""
+        """Whether the likelihood is that of a standard normal latent, a function of its norm and log-determinant."""
         return True
 
     @property
     def norm_names(self) -> tuple[str, ...]:
-        """Outputs with the standardised mean square of each level's latent; none unless the detector gives them."""
+        """Names of the outputs with the standardised mean square of each level's latent; empty unless `gives_norms`."""
         return tuple(f"level_norm_{index}" for index in range(len(self._levels))) if self.gives_norms else ()
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
-        """Names and sizes, without the batch, of what `forward` returns."""
+        """Names and sizes, without the batch, of the outputs of `forward`."""
         norms = zip(self.norm_names, self.head.sizes, strict=False)
         return {"anomaly_map": self.head.size, "pred_score": (), **dict(norms)}
 
@@ -138,11 +138,11 @@ class Detector(nn.Module):
 
     @property
     def flow_grids(self) -> list[tuple[Flow | None, int, tuple[int, int]]]:
-        """What stands before each stage of the flow: the start, or None where `inputs` holds it; channels; `(h, w)`."""
+        """Input of each stage of the flow: its frozen first layer, None if `inputs` includes it; channels; `(h, w)`."""
         return [(level.start, level.channels, level.size) for level in self.levels]
 
     def codes(self) -> list[Tensor | None]:
-        """The position code `(1, P, h, w)` of each level, or None."""
+        """Position code `(1, P, h, w)` of each level, or None."""
         if not self.position_channels:
             return [None] * len(self._levels)
         return [self.get_buffer(f"code_{index}") for index in range(len(self._levels))]
@@ -152,15 +152,15 @@ class Detector(nn.Module):
         return self.backbone(images)  # type: ignore[no-any-return]
 
     def inputs(self, features: Mapping[str, Tensor]) -> list[Tensor]:
-        """What the whole flow, frozen start included, sees: `(N, C, h, w)` per level."""
+        """Inputs `(N, C, h, w)` of the whole flow, before the frozen first layer, per level."""
         return [level.inputs(features) for level in self.levels]
 
     def initialise(self, whitened: Sequence[Tensor]) -> None:
-        """Set what starts from data, from the starts' outputs on some good images."""
+        """Initialise parameters from data: the whitened features of some good images."""
         self.flow.initialise(whitened, self.codes())
 
     def latents(self, whitened: Sequence[Tensor], conditions: Conditions | None = None) -> list[Latent]:
-        """Standard normal latents of the starts' outputs; without conditions, of whole maps."""
+        """Standard normal latents of whitened features; without conditions, those of whole maps."""
         found = self.flow(whitened, self.codes() if conditions is None else conditions)
         latents = []
         for base, (z, log_det) in zip(self.bases, found, strict=True):
@@ -169,15 +169,15 @@ class Detector(nn.Module):
         return latents
 
     def transform(self, inputs: Sequence[Tensor]) -> list[Latent]:
-        """The whole flow: start, couplings, base. The log-determinant is without that of the start, a constant."""
+        """Apply the whole flow: first layer, couplings, base. The constant log-determinant of the first layer is left out."""
         return self.latents([level.whiten(x) for level, x in zip(self.levels, inputs, strict=True)])
 
     def loss_terms(self, batch: TrainingBatch, stage: int = 2) -> list[Tensor]:
-        """Scalars to minimise, each the mean over the samples of its level; one alone where the levels are one flow.
+        """Scalars to minimise, each the mean over the samples of its level; a single one if the levels form one flow.
 
         Args:
-            batch: Of whole maps or fibers.
-            stage: Of two-stage objectives; not used here.
+            batch: Batch of whole maps or of fibers.
+            stage: Stage of two-stage objectives; not used here.
         """
         latents = self.latents(batch.whitened, batch.conditions)
         if self.loss_kind == "log_sigmoid":
@@ -189,7 +189,7 @@ class Detector(nn.Module):
         return [torch.stack([per_sample(s) for s in sums]).sum(dim=0).mean() / size]
 
     def start_constant(self) -> float:
-        """What the frozen start adds to the loss, so that it is the likelihood of the features; 0 for other losses."""
+        """Contribution of the frozen first layer that makes the loss the likelihood of the features; 0 for other losses."""
         if self.loss_kind != "nll":
             return 0.0
         terms = [(start_log_det(level), level.channels * level.size[0] * level.size[1]) for level in self.levels]
@@ -215,44 +215,44 @@ class Detector(nn.Module):
         return self.nll_and_norm(images)[0]
 
     def class_bias(self, labels: Tensor) -> Tensor | None:
-        """`class_bias` `(N, K)` that says the class of each image, from indices `(N,)`; None where K is 0."""
+        """Input `class_bias` `(N, K)` for images of known classes, from indices `(N,)`; None if K is 0."""
         return None
 
     def statistics(self, latents: Sequence[Latent], class_bias: Tensor | None = None) -> list[Tensor]:
-        """What the head turns into map and score: the energy `(N, h, w)` of each level."""
+        """Input of the score head: the energy `(N, h, w)` of each level."""
         if not self.needs_log_det:
             return [squared_norm(z) for z, _ in latents]
-        # channels from the flow: a size read from a tensor would stay in the exported graph
+        # channels come from the flow: a size read from a tensor would stay in the exported graph
         channels = self.flow.latent_channels
         return [squared_norm(z) - log_det * (2.0 / c) for (z, log_det), c in zip(latents, channels, strict=True)]
 
     def score(self, statistics: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What `forward` returns, from the statistics."""
+        """Outputs of `forward`, from the statistics."""
         found: tuple[Tensor, ...] = self.head(statistics)
         return (*found, *self.head.as_if_normal(statistics, self.flow.latent_channels)) if self.gives_norms else found
 
     def fit_head(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
-        """Set the constants of the score from the statistics of good images: those that were fitted, and others."""
+        """Set the constants of the score from the statistics of good images, fitted ones and others."""
         self.head.fit(fitted, unseen, are_norms=not self.needs_log_det)
 
     def run(self, images: Tensor, transform: Transform, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
-        """From images to the outputs, with any function in the place of `transform`: the exported graph has a folded one."""
+        """Run from images to the outputs, with `transform` replaceable: the exported graph has a folded one."""
         latents = transform(self.inputs(self.features(images)))
         return self.score(self.statistics(latents, class_bias))
 
     def forward(self, images: Tensor, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
-        """What `outputs` names, `anomaly_map` and `pred_score` first, of `(N, H, W, 3)` uint8 RGB."""
+        """Outputs named by `outputs`, `anomaly_map` and `pred_score` first, of `(N, H, W, 3)` uint8 RGB."""
         return self.run(images, self.transform, class_bias)
 
     def drop_couplings(self) -> None:
-        """Leave the start alone, followed by a scale and offset per channel that change nothing."""
+        """Keep the first layer alone, followed by an identity scale and offset per channel."""
         device = next(self.parameters()).device
         channels = [level.channels for level in self.levels]
         self.flow = ParallelFlow([FlowSequence([ActNorm(c)]) for c in channels], channels).to(device)
         self.bases = nn.ModuleList(FlowSequence([]) for _ in channels)
 
     def base_parameters(self) -> list[nn.Parameter]:
-        """Parameters of learnable base distributions, which AltUB learns in steps of their own."""
+        """Parameters of learnable base distributions, which AltUB trains in separate steps."""
         return [p for base in self.bases if isinstance(base, DiagonalBase) for p in base.parameters()]
 
 
@@ -264,7 +264,7 @@ def log_likelihood(latent: Latent) -> Tensor:
 
 @torch.no_grad()
 def start_log_det(level: Level) -> float:
-    """Log |det| of a level's frozen start over all positions, nats."""
+    """Log |det| of a level's frozen first layer over all positions, nats."""
     if isinstance(level.start, ActNorm):
         return float(level.start.log_scale.cpu().double().sum()) * level.size[0] * level.size[1]
     return float(torch.linalg.slogdet(level.start.weight.cpu().double()).logabsdet.sum())

@@ -1,4 +1,4 @@
-"""The name of one feature map of the backbone, as it is written in a configuration."""
+"""Name of a feature map of the backbone, as written in a configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORM = re.compile(
 
 @dataclass(frozen=True)
 class FeatureKey:
-    """Which layer of which network sees the image at which size.
+    """Layer of a network, and the image size that the network runs at.
 
     Written `[[BACKBONE*]SIZE/]STRIDE[@BLOCK]`:
 
@@ -25,13 +25,13 @@ class FeatureKey:
     - `cait_s24_224*224/16@20`: another backbone, on the image shrunk to 224 px.
 
     Args:
-        backbone: timm model name; None is the main backbone.
-        size: Side of the image that the network sees, in pixels; None is the main image size.
-        stride: Pixels of that image per position of the map.
+        backbone: timm model name; None = the main backbone.
+        size: Side of the network's input image, in pixels; None = the main image size.
+        stride: Number of pixels of that image per position of the map.
         block: Index of a transformer's block; None for a network with stages.
 
     Raises:
-        ValueError: For a backbone without a size, or a number that is out of range.
+        ValueError: If a backbone has no size, or a number is out of range.
     """
 
     backbone: str | None
@@ -47,10 +47,10 @@ class FeatureKey:
 
     @staticmethod
     def parse(text: str) -> FeatureKey:
-        """Read the written form; spaces around it and leading zeros do not count.
+        """Parse the written form; surrounding spaces and leading zeros are ignored.
 
         Raises:
-            ConfigError: If it is not of that form.
+            ConfigError: If the text does not have that form.
         """
         match = _FORM.fullmatch(text.strip())
         size, stride, block = (_number(match, name) for name in ("size", "stride", "block"))
@@ -63,7 +63,7 @@ class FeatureKey:
         return FeatureKey(match["backbone"], size, stride, block)
 
     def __str__(self) -> str:
-        """The canonical text, which `parse` reads back."""
+        """Canonical text, which `parse` reads back."""
         backbone = "" if self.backbone is None else f"{self.backbone}*"
         size = "" if self.size is None else f"{self.size}/"
         block = "" if self.block is None else f"@{self.block}"

@@ -1,4 +1,4 @@
-"""A frozen network made ready for known image sizes: batch norm folded into convolutions, padding made static."""
+"""Frozen network for known image sizes: batch norm folded into convolutions, static padding."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Size = tuple[int, int]
 
 
 class StaticSameConv(nn.Conv2d):
-    """TensorFlow's SAME padding for known input sizes: a constant, possibly asymmetric padding for each.
+    """Convolution with TensorFlow's SAME padding for known input sizes: a constant, possibly asymmetric padding for each.
 
     Args:
-        conv: Whose weight and bias are shared.
-        sizes: `(height, width)` of the input at each image size of the network.
+        conv: Convolution whose weight and bias are shared.
+        sizes: Input size `(height, width)` at each image size of the network.
     """
 
     def __init__(self, conv: nn.Conv2d, sizes: Sequence[Size]) -> None:
@@ -50,17 +50,17 @@ class StaticSameConv(nn.Conv2d):
 
 @torch.no_grad()
 def freeze(network: nn.Module, sizes: Sequence[Size]) -> list[list[tuple[int, ...]]]:
-    """Make a network ready for images of known sizes, in place: its function of them does not change.
+    """Specialise a network for images of known sizes, in place; its outputs for them do not change.
 
-    A dry run on the meta device, which computes nothing, shows each convolution's input sizes, which batch norms alone
-    read a convolution's output, and the shapes that come out.
+    A dry run on the meta device, which computes nothing, finds the input sizes of each convolution, the batch norms that
+    are the only reader of a convolution's output, and the output shapes.
 
     Args:
-        network: Maps `(N, 3, H, W)` to a list of maps.
-        sizes: `(height, width)` of the images, in pixels.
+        network: Network from `(N, 3, H, W)` to a list of maps.
+        sizes: Image sizes `(height, width)` in pixels.
 
     Returns:
-        For each size the shape of every output for one image.
+        Shape of every output for one image, for each size.
     """
     network.eval().requires_grad_(False)
     twin = _meta_twin(network)
@@ -87,14 +87,14 @@ def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[i
 
 
 def _meta_twin(network: nn.Module) -> nn.Module:
-    """A copy without values; the values are never copied."""
+    """Copy of the network on the meta device; values are never copied."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta"), False) for p in network.parameters()}
     memo |= {id(b): b.to("meta") for b in network.buffers()}
     return copy.deepcopy(network, memo)
 
 
 class _record_inputs:
-    """Records the input size of every convolution with dynamic SAME padding, by the module's id."""
+    """Context that records the input size of every convolution with dynamic SAME padding, by module id."""
 
     def __init__(self, network: nn.Module) -> None:
         self.sizes: dict[int, Size] = {}
@@ -113,11 +113,11 @@ class _record_inputs:
 
 
 class _Tracer(TorchDispatchMode):
-    """Sees every operator of a run: what each convolution's weight made, and which operators read it."""
+    """Tracer of a run: the output of each convolution's weight, and the operators that read it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._made: dict[int, tuple[Tensor, Tensor]] = {}  # kept alive: ids of freed tensors come again
+        self._made: dict[int, tuple[Tensor, Tensor]] = {}  # kept alive: ids of freed tensors are reused
         self._readers: dict[int, list[tuple[int, ...]]] = {}
         self._uses: Counter[int] = Counter()
 
@@ -135,7 +135,7 @@ class _Tracer(TorchDispatchMode):
         return result
 
     def pairs(self, network: nn.Module, outputs: Sequence[Tensor]) -> list[tuple[str, str]]:
-        """Names of each convolution and the batch norm that is the one reader of its output, both used once."""
+        """Pairs of a convolution and the batch norm that alone reads its output, by name, both used once."""
         convs = {id(module.weight): name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
         norms = {
             id(module.running_mean): name

@@ -1,4 +1,4 @@
-"""Closed-form starts: feature projections by principal components, and one Gaussian per position."""
+"""Closed-form fits: feature projections by principal components, and one Gaussian per position."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def fit_projection(conv: nn.Conv2d, features: Iterable[Tensor]) -> None:
     """Set a 1x1 convolution to the leading principal components of its input, centred, in the input's units.
 
     Args:
-        conv: `(C_in -> C_out)`, C_out <= C_in.
-        features: Batches `(N, C_in, H, W)`.
+        conv: Convolution from C_in to C_out <= C_in channels.
+        features: Batches of features `(N, C_in, H, W)`.
     """
     count, total, products = 0, torch.zeros(0), torch.zeros(0)
     for batch in features:
@@ -28,7 +28,7 @@ def fit_projection(conv: nn.Conv2d, features: Iterable[Tensor]) -> None:
     mean = total / count
     _, vectors = torch.linalg.eigh(products / count - torch.outer(mean, mean))
     weight = vectors.flip(1)[:, : conv.out_channels].T
-    # eigenvectors have no sign of their own; fix it, so that two machines agree
+    # the sign of an eigenvector is arbitrary: fix it, so that two machines agree
     weight = weight * torch.sign(weight.gather(1, weight.abs().argmax(dim=1, keepdim=True)))
     assert conv.bias is not None
     conv.weight.copy_(weight[:, :, None, None])
@@ -40,8 +40,8 @@ class PositionGaussians:
     """Mean and covariance of the features at each position.
 
     Attributes:
-        mean: `(P, C)`, float64.
-        covariance: `(P, C, C)`, float64, maximum likelihood.
+        mean: Means `(P, C)`, float64.
+        covariance: Maximum-likelihood covariances `(P, C, C)`, float64.
         count: Number of images.
     """
 
@@ -50,12 +50,13 @@ class PositionGaussians:
     count: int
 
     def shrunk(self, amount: float, ridge: float) -> Tensor:
-        r"""`(P, C, C)`: :math:`(1 - a)\,\Sigma_p + a\,\bar\Sigma + r\,I` with the mean covariance of all positions.
+        r"""Shrunk covariances `(P, C, C)`, :math:`(1 - a)\,\Sigma_p + a\,\bar\Sigma + r\,I`, where :math:`\bar\Sigma` is the mean over
+        all positions.
 
         Args:
-            amount: a, 0..1.
-            ridge: r as a share of the mean variance; larger in proportion where there are fewer images than
-                channels, because then the smallest variances are not known.
+            amount: Weight a of the mean covariance, 0..1.
+            ridge: Ridge r as a share of the mean variance; scaled up in proportion if there are fewer images than
+                channels, because the smallest variances are then unknown.
         """
         pooled = self.covariance.mean(dim=0)
         mixed = (1.0 - amount) * self.covariance + amount * pooled
@@ -65,7 +66,7 @@ class PositionGaussians:
 
 
 def fit_position_gaussians(batches: Iterable[Tensor]) -> PositionGaussians:
-    """Mean and covariance per position from batches `(N, C, H, W)`, accumulated in float64."""
+    """Fit mean and covariance per position to batches `(N, C, H, W)`, accumulated in float64."""
     count, total, products, origin = 0, torch.zeros(0), torch.zeros(0), torch.zeros(0)
     for batch in batches:
         columns = batch.flatten(2).permute(2, 0, 1)

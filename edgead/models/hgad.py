@@ -1,4 +1,4 @@
-"""HGAD: one detector for many kinds of part, with a Gaussian mixture per kind as the base distribution."""
+"""HGAD: one detector for many classes of parts, with a Gaussian mixture per class as the base distribution."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class HgadDetector(Detector):
     """Hierarchical Gaussian mixture normalizing flow (Yao et al., 2024, arXiv:2403.13349), with either coupling.
 
     Conditional flows side by side, usually over one stride of an image pyramid; the class of each training image shapes
-    the base distribution. At inference the optional input `class_bias` says what is known: one class, or any. Deviates:
+    the base distribution. At inference the optional input `class_bias` states the known class, or any. Deviates:
     see `HgadHead` for the score, `HierarchicalMixture` for the prior; the features are standardised by a frozen first
     layer; the best epoch is not chosen on test images. With additive couplings it is HGAD-USF.
 
     Args:
-        backbone, levels, flow: As of `Detector`.
-        classes: K >= 1.
-        components: Gaussians per class.
-        mode: `product` of likelihood and entropy map, or `likelihood` alone.
+        backbone, levels, flow: Same as for `Detector`.
+        classes: Number of classes K >= 1.
+        components: Number of Gaussians per class.
+        mode: Score map: `product` of likelihood and entropy map, or `likelihood` alone.
         top_fraction: Share of the map that the image score averages over.
-        position_channels: Of the position code.
+        position_channels: Number of channels of the position code.
     """
 
     head: HgadHead  # type: ignore[assignment]
@@ -86,7 +86,7 @@ class HgadDetector(Detector):
         return True
 
     def loss_terms(self, batch: TrainingBatch, stage: int = 2) -> list[Tensor]:
-        """The two-stage objective per level; see `hgad_loss`."""
+        """Two-stage objective per level; see `hgad_loss`."""
         latents = self.latents(batch.whitened, batch.conditions)
         quadruples = zip(self.head.mixtures, latents, batch.labels, strict=True)
         return [hgad_loss(mixture, z, log_det, labels, stage).total for mixture, (z, log_det), labels in quadruples]
@@ -99,14 +99,14 @@ class HgadDetector(Detector):
         return bias.scatter(1, labels[:, None], 0.0)
 
     def statistics(self, latents: Sequence[Latent], class_bias: Tensor | None = None) -> list[Tensor]:
-        """Per level likelihood, certainty and class score, one after the other."""
+        """Likelihood, certainty and class score of each level, one after the other."""
         return [part for level in self.head.statistics(latents, class_bias) for part in level]
 
     def score(self, statistics: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return self.head.score(_by_level(statistics))
 
     def fit_head(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor]) -> None:
-        """Set the constants of the score from good images, those that the flow was fitted on and others."""
+        """Set the constants of the score from the statistics of good images, fitted ones and others."""
         self.head.fit([_by_level(fitted), _by_level(unseen)])
 
 

@@ -1,4 +1,4 @@
-"""HGAD's score: likelihood map times entropy map, with constants fitted on good images."""
+"""Score of HGAD: likelihood map times entropy map, with constants fitted on good images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALLEST_FLOOR = 1e-3
 
 
 class LevelStatistics(NamedTuple):
-    """What one level says of each position and of the image; larger is more normal.
+    """Statistics of one level, per position and per image; larger is more normal.
 
     Attributes:
         likelihood: Log-density per channel, `(N, h, w)`, nats.
@@ -32,20 +32,20 @@ class LevelStatistics(NamedTuple):
 
 
 class HgadHead(nn.Module):
-    r"""From the latents of all levels to one anomaly map, one score per image and one score per class.
+    r"""Score head of HGAD: from the latents of all levels to an anomaly map, a score per image and a score per class.
 
     .. math:: n = \sum_l \mathrm{up}\big(e^{\min(v_l - a_l, 0)}\big), \qquad S = \mathrm{blur}\,\max(c - n, f), \qquad
        A = S_\text{likelihood} \cdot S_\text{entropy}
 
-    for the two kinds of statistics v, log-density per channel and negative entropy (Yao et al., 2024, arXiv:2403.13349;
+    for the two statistics v, log-density per channel and negative entropy (Yao et al., 2024, arXiv:2403.13349;
     map conversion of its reference implementation). There a_l and c are maxima over all test images of a class, and the
     label of the test image picks the density. Deviates:
 
     * a_l and c are `quantile`s over the positions of good images (`fit`), the same for all classes, and values above
-      a_l count as a_l. With a maximum over millions of positions one odd position decides c, and the excess is a floor
-      under the factor of every position, which hides the differences there and so changes the ranking.
-    * With constants not taken from the image at hand, c - n can be negative, and the product of two negative factors
-      would be an alarm: f >= 0. The likelihood has f = 0.
+      a_l count as a_l. With a maximum over millions of positions, one odd position decides c, and the excess becomes a
+      floor under the factor of every position, which hides the differences there and changes the ranking.
+    * With constants that do not come from the same image, c - n can be negative, and the product of two negative
+      factors would raise an alarm: f >= 0. The likelihood has f = 0.
     * A product is an AND: a factor of zero vetoes the other. Training with smoothed labels leaves good positions *less*
       certain (0.14 nats for 15 classes) than a latent far out along one centre, so a strange but confident
       position would score zero. The entropy factor therefore never falls below its `entropy_floor` quantile over good
@@ -55,17 +55,17 @@ class HgadHead(nn.Module):
       ones. Both are products with constant matrices.
     * The class may be unknown, see `HierarchicalMixture.log_likelihood`.
 
-    With one class the entropy says nothing and the map is the likelihood's. Factors saturate: a position that all levels
-    find impossible has S = c.
+    With one class the entropy carries no information and the map is that of the likelihood. Factors saturate: a position
+    that is impossible at all levels has S = c.
 
     Args:
-        mixtures: The base of each level; the head holds them, all parameters included.
-        sizes: `(h, w)` of each level; the map has the largest.
-        mode: `product`, or `likelihood` for that factor alone.
+        mixtures: Base distribution of each level; the head owns them, with all parameters.
+        sizes: Grid `(h, w)` of each level; the map has the largest.
+        mode: Score map: `product`, or `likelihood` for that factor alone.
         top_fraction: Share of the map's positions that the image score averages over; 0 takes the maximum, as published.
-        quantile: Of good positions, for a_l and c; 1 = maximum.
-        entropy_floor: Of good positions, the quantile of the entropy factor that is its lower bound, at least 0.001 so
-            that equal entropies leave the likelihood's ranking; 0 = no bound.
+        quantile: Quantile over good positions for a_l and c; 1 = maximum.
+        entropy_floor: Quantile over good positions of the entropy factor that is its lower bound, at least 0.001 so that
+            equal entropies keep the likelihood's ranking; 0 = no bound.
 
     Raises:
         ValueError: If the mixtures and sizes do not pair up or disagree on the classes, or a share is not in 0..1.
@@ -113,11 +113,11 @@ class HgadHead(nn.Module):
     def statistics(
         self, latents: Sequence[tuple[Tensor, Tensor]], class_bias: Tensor | None = None
     ) -> list[LevelStatistics]:
-        """What each level says.
+        """Statistics of each level.
 
         Args:
-            latents: Per level, z `(N, C, h, w)` and log_det `(N, h, w)` in nats.
-            class_bias: `(N, K)`, 0 = allowed, -1e4 = excluded, for the likelihood alone; None = all allowed.
+            latents: Latent z `(N, C, h, w)` and log_det `(N, h, w)` in nats, per level.
+            class_bias: Bias `(N, K)`, 0 = allowed, -1e4 = excluded, for the likelihood alone; None = all allowed.
         """
         found = []
         for mixture, (z, log_det) in zip(self.mixtures, latents, strict=True):
@@ -128,7 +128,7 @@ class HgadHead(nn.Module):
         return found
 
     def score(self, statistics: Sequence[LevelStatistics]) -> tuple[Tensor, Tensor, Tensor]:
-        """From the statistics to what `forward` returns."""
+        """Outputs of `forward`, from the statistics."""
         anomaly_map = self._factor("likelihood", [e.likelihood for e in statistics])
         if self.uses_entropy:
             anomaly_map = anomaly_map * self._factor("certainty", [e.certainty for e in statistics])
@@ -150,9 +150,9 @@ class HgadHead(nn.Module):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Sequence[LevelStatistics]]) -> None:
-        """Set the constants from the statistics of good images, found with the class bias of the later use.
+        """Set the constants from the statistics of good images, computed with the class bias of later use.
 
-        Held on the CPU: 8 bytes per position.
+        They are kept on the CPU, 8 bytes per position.
 
         Raises:
             ValueError: If there are no batches.
@@ -191,13 +191,13 @@ class HgadHead(nn.Module):
         return self._separable(factor, "blur_0", "blur_1") if self.blurs else factor
 
     def _separable(self, x: Tensor, rows: str, columns: str) -> Tensor:
-        """Multiply `(N, h, w)` from both sides; the constant is always the right operand, as weights are."""
+        """Multiply `(N, h, w)` from both sides; the constant is always the right operand, like weights."""
         x = x @ self.get_buffer(columns)
         return (x.transpose(1, 2) @ self.get_buffer(rows)).transpose(1, 2)
 
 
 def resize_matrix(source: int, target: int) -> Tensor:
-    """`(source, target)`: what a row of `source` values is multiplied by to interpolate it linearly, corners aligned."""
+    """Matrix `(source, target)` that interpolates a row of `source` values linearly, corners aligned."""
     step = (source - 1) / (target - 1) if target > 1 else 0.0
     position = (torch.arange(target, dtype=torch.float64) * step)[None]
     nodes = torch.arange(source, dtype=torch.float64)[:, None]
@@ -205,9 +205,9 @@ def resize_matrix(source: int, target: int) -> Tensor:
 
 
 def blur_matrix(size: int, sigma: float) -> Tensor:
-    """`(size, size)`: what a row is multiplied by to blur it with a Gaussian of `sigma` positions, cut at 4 sigma.
+    """Matrix `(size, size)` that blurs a row with a Gaussian of `sigma` positions, cut at 4 sigma.
 
-    The row goes on as its mirror image, the last value repeated (half-sample symmetric; torch's `reflect` does not
+    The row is continued by its mirror image, with the last value repeated (half-sample symmetric; torch's `reflect` does not
     repeat it). Below sigma = 1/8 the identity.
     """
     radius = int(4.0 * sigma + 0.5)
@@ -222,5 +222,5 @@ def blur_matrix(size: int, sigma: float) -> Tensor:
 
 
 def _quantile(values: Tensor, share: float) -> Tensor:
-    """The smallest value that at least `share` of the values do not exceed; `torch.quantile` stops at 16 million."""
+    """Smallest value that at least `share` of the values do not exceed; `torch.quantile` is limited to 16 million."""
     return values.kthvalue(min(len(values), max(1, math.ceil(share * len(values))))).values

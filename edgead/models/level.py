@@ -1,4 +1,4 @@
-"""One level of a detector: backbone features brought to one grid and to a common scale."""
+"""Level of a detector: backbone features on one grid and on a common scale."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from edgead.models.feature_key import FeatureKey
 
 @dataclass(frozen=True)
 class LevelSpec:
-    """Which features a level sees: `(key, channels)` pairs, the first giving the grid; 0 channels = all of them.
+    """Features of a level: `(key, channels)` pairs; the first defines the grid, and 0 channels means all of them.
 
-    Written `16+32:100`: the grid and all channels of stride 16, beside them 100 principal channels of stride 32. Keys
-    may be longer, see `FeatureKey`.
+    Written `16+32:100`: the grid and all channels of stride 16, joined by 100 principal channels of stride 32. Keys may
+    be longer, see `FeatureKey`.
     """
 
     sources: tuple[tuple[str, int], ...]
 
     @staticmethod
     def parse(text: str) -> LevelSpec:
-        """Read the written form.
+        """Parse the written form.
 
         Raises:
-            ConfigError: If it is not `KEY[:CHANNELS][+KEY[:CHANNELS]...]`.
+            ConfigError: If the text is not `KEY[:CHANNELS][+KEY[:CHANNELS]...]`.
         """
         sources = []
         for part in text.split("+"):
@@ -44,7 +44,7 @@ class LevelSpec:
         return LevelSpec(tuple(sources))
 
     def at_size(self, size: int, image_size: int) -> LevelSpec:
-        """The same features of the image at another size, for a pyramid; `image_size` itself changes nothing."""
+        """Same features of the image at another size, for a pyramid; unchanged for `image_size` itself."""
         if size == image_size:
             return self
         keys = [(FeatureKey.parse(key), kept) for key, kept in self.sources]
@@ -59,14 +59,14 @@ class Level(nn.Module):
     """Features on one grid, and the frozen first layer of their flow, fitted in closed form.
 
     Args:
-        spec: What the level sees.
-        channels: Channels of each feature map of the backbone.
-        sizes: `(height, width)` of each.
-        positions: Whether the first layer is a linear map of its own at every position; else a scale per channel.
+        spec: Features of the level.
+        channels: Number of channels of each feature map of the backbone.
+        sizes: Size `(height, width)` of each feature map.
+        positions: Whether the first layer is a separate linear map at every position; otherwise a scale per channel.
 
     Attributes:
-        projections: Per source, a fixed 1x1 convolution to its principal channels, or the identity.
-        start: The frozen first layer: per position, or one scale per channel.
+        projections: Fixed 1x1 convolution of each source to its principal channels, or the identity.
+        start: Frozen first layer: a linear map per position, or a scale per channel.
     """
 
     def __init__(
@@ -88,18 +88,18 @@ class Level(nn.Module):
         self.start.requires_grad_(False)
 
     def inputs(self, features: Mapping[str, Tensor]) -> Tensor:
-        """The flow's input `(N, C, h, w)` from backbone features by key."""
+        """Input `(N, C, h, w)` of the flow, from backbone features by key."""
         parts = []
         for (key, _), projection in zip(self.spec.sources, self.projections, strict=True):
             parts.append(resample(projection(features[key]), self.sizes[key], self.size))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def whitened(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Output of the frozen start `(N, C, h, w)`: what training needs, computed once."""
+        """Output `(N, C, h, w)` of the frozen first layer, computed once for the whole training."""
         return self.whiten(self.inputs(features))
 
     def whiten(self, x: Tensor) -> Tensor:
-        """Output of the frozen start for its input `(N, C, h, w)`."""
+        """Output of the frozen first layer for its input `(N, C, h, w)`."""
         return self.start.whiten(x) if isinstance(self.start, PositionLinear) else self.start(x)[0]
 
 
@@ -109,9 +109,9 @@ def squared_norm(z: Tensor) -> Tensor:
 
 
 def resample(x: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Bring `(N, C, *source)` to `(N, C, *target)`: bilinear when growing, average when shrinking.
+    """Resample `(N, C, *source)` to `(N, C, *target)`: bilinear when growing, average when shrinking.
 
-    The sizes are given rather than read from `x`, so that an exported graph holds constants.
+    The sizes are arguments rather than read from `x`, so that an exported graph contains constants.
     """
     if source == target:
         return x

@@ -1,4 +1,4 @@
-"""From latent norms of all levels to one anomaly map and one score per image."""
+"""Score head: from latent norms of all levels to an anomaly map and a score per image."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ SMOOTHING_SIGMA = 1.5
 
 
 class ScoreHead(nn.Module):
-    r"""Standardise each level's map per position, add the levels up and pool.
+    r"""Score head that standardises each level's map per position, adds the levels up and pools.
 
     .. math:: A = \sum_l w_l\, \mathrm{up}\big((m_l - \mu_l) / \sigma_l\big), \qquad s = \text{mean of the largest } k
        \text{ values of } A
 
     with the mean square :math:`m_l` of the latent and its mean and deviation over good images. Deviates from FastFlow
     (arXiv:2111.07677, section 3.3), which averages exp(-m/2) over the levels and takes the maximum: without the
-    exponential scores far from the good ones stay comparable, and the standardisation makes levels and positions
-    comparable.
+    exponential, scores far from the good ones stay comparable; the standardisation makes levels and positions comparable.
 
     Args:
-        sizes: `(h, w)` of each level's map; the anomaly map has the size of the finest.
-        weights: w_l of each level.
+        sizes: Size `(h, w)` of each level's map; the anomaly map has the finest one.
+        weights: Weight w_l of each level.
         top_fraction: Share of the map's positions that the image score averages over, > 0.
     """
 
@@ -52,28 +51,28 @@ class ScoreHead(nn.Module):
     def fit(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor], *, are_norms: bool = True) -> None:
         """Standardise each level from its maps `(N, h, w)` of good images.
 
-        The flow was fitted on the first ones, so their maps are lower and vary less: they are brought to the others first.
+        The flow was fitted on some of the images, so their maps are lower and vary less: they are first scaled to the others.
 
         Args:
             fitted: Maps per level of images that the flow was fitted on.
-            unseen: Maps of others.
-            are_norms: Norms are scaled to the mean of the others. Likelihoods have no zero to scale from, their mean may be
-                anything: they get mean and deviation of the others.
+            unseen: Maps per level of other images.
+            are_norms: Whether the maps are norms, which are scaled to the mean of the others. Likelihoods have no natural
+                zero, so they get the mean and deviation of the others.
         """
         match = _scaled_like if are_norms else _distributed_like
         for index, (known, new) in enumerate(zip(fitted, unseen, strict=True)):
             self.standardise(index, torch.cat([match(known, new), new]))
 
     def standardise(self, index: int, maps: Tensor) -> None:
-        """Set one level from maps of good images `(N, h, w)`; mean and deviation are smoothed over neighbours."""
+        """Standardise one level from maps of good images `(N, h, w)`; mean and deviation are smoothed over neighbours."""
         values = maps.double().cpu().numpy()
         std = np.maximum(_smooth(values.std(axis=0)), 1e-6)
         self.set_level(index, torch.from_numpy(_smooth(values.mean(axis=0))), torch.from_numpy(std))
 
     def as_if_normal(self, maps: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]:
-        """Maps `(N, h_l, w_l)` with the mean and deviation over good images that C standard normal channels would give.
+        """Maps `(N, h_l, w_l)` rescaled to the mean and deviation over good images of C standard normal channels.
 
-        Those of a mean square of C numbers are 1 and sqrt(2 / C), the same at every position.
+        The mean square of C such numbers has mean 1 and deviation sqrt(2 / C), the same at every position.
         """
         found = []
         for index, (level_map, c) in enumerate(zip(maps, channels, strict=True)):
@@ -82,7 +81,7 @@ class ScoreHead(nn.Module):
         return found
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps `(N, h_l, w_l)` to `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`."""
+        """Turn maps `(N, h_l, w_l)` into `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`."""
         total: Tensor | None = None
         for index, level_map in enumerate(maps):
             part = (level_map - self.get_buffer(f"mean_{index}")) * self.get_buffer(f"gain_{index}")
@@ -97,7 +96,7 @@ def _scaled_like(known: Tensor, new: Tensor) -> Tensor:
 
 
 def _distributed_like(known: Tensor, new: Tensor) -> Tensor:
-    """With the other maps' mean over everything, and their deviation over images in the mean of the positions."""
+    """Match the others' overall mean, and their deviation over images averaged over positions."""
     ratio = 1.0
     if min(len(known), len(new)) > 1:
         before, after = (float(maps.std(dim=0).mean()) for maps in (known, new))

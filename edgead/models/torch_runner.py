@@ -1,4 +1,4 @@
-"""A torch model behind the `Runner` contract."""
+"""Torch model behind the `Runner` protocol."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edgead.runner import Outputs, TensorSpec
 
 
 class TorchRunner(OwnsNothing):
-    """Runs a detector, unfolded or folded.
+    """Runner of a detector, unfolded or folded.
 
     Args:
-        model: A detector, or its folded form (`export.onnx_graph.DeployedModel`), which is called alike.
-        detector: What `model` is or was made of.
-        image_size: `(height, width)` in pixels.
-        device: Where the model already is.
+        model: Detector, or its folded form (`export.onnx_graph.DeployedModel`), which has the same call.
+        detector: Detector that `model` is or was made from.
+        image_size: Image size `(height, width)` in pixels.
+        device: Device that the model is on.
     """
 
     engine_name = "torch-fp32"

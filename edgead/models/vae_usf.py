@@ -1,4 +1,4 @@
-"""VAE-USFlow: a variational autoencoder of the picture whose prior is a flow."""
+"""VAE-USFlow: a variational autoencoder of the image with a flow as its prior."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLOURS = 3
 
 
 class VaeDetector(Detector):
-    r"""A picture explained by a latent, and the latent by a flow: VAE-USFlow (Abu Zaid et al., 2025, arXiv:2510.09452).
+    r"""Variational autoencoder of the image with a flow as its prior: VAE-USFlow (Abu Zaid et al., 2025, arXiv:2510.09452).
 
     With the posterior :math:`q(z \mid x) = \mathcal N(m, \operatorname{diag} v)` of an encoder on frozen features, the
     prior :math:`p(z)` of a flow F and the decoder's :math:`p(x \mid z) = \mathcal N(d(z), \sigma^2 I)`, σ = 0.1 for
@@ -35,28 +35,29 @@ class VaeDetector(Detector):
 
     Written as a flow of two scales, :math:`(z, x - d(z)) \mapsto (F(z), (x - d(z)) / \sigma)`: both latents are standard
     normal under the model, the likelihood of the pair is that of (z, x), and with a uniform F the pair is a uniformly
-    scaling flow. `nll`, `latent_norm` and the exported graph follow from that, with z = m and pictures in units of σ;
-    neither v nor noise is in the graph. The prior starts as the standard normal distribution, so that training starts from an ordinary VAE.
+    scaling flow. `nll`, `latent_norm` and the exported graph follow from that, with z = m and images in units of σ;
+    neither v nor noise is in the graph. The prior starts as the standard normal distribution, so that training starts from
+    an ordinary VAE.
 
-    The paper's text was not at hand; this follows its code. Deviates: the picture is reconstructed at a settled size
+    The paper's text was not available; this follows its code. Deviates: the image is reconstructed at a fixed size
     instead of its own, the loss is a mean over pixels and colours instead of a sum (the same minimum), the optimiser is
     the one of all detectors here, and subnets have one hidden layer instead of two.
 
     Args:
         backbone: Frozen features for the keys of both levels.
-        encoded: What the encoder sees; pooled over its positions.
-        picture: The picture to reconstruct: stride 1, shrunk.
-        prior: From z, `(N, latent_size, 1, 1)`, to the latent of `base`.
-        base: From there to the standard normal base.
-        latent_size: Channels of z.
-        score: See `VaeHead`.
+        encoded: Level of the encoder's input, which is pooled over positions.
+        image: Level of the image to reconstruct: stride 1, shrunk.
+        prior: Flow from z, `(N, latent_size, 1, 1)`, to the latent of `base`.
+        base: Flow from that latent to the standard normal base.
+        latent_size: Number of channels of z.
+        score: Image score, see `VaeHead`.
     """
 
     def __init__(
         self,
         backbone: Backbone,
         encoded: Level,
-        picture: Level,
+        image: Level,
         prior: Flow,
         base: Flow,
         *,
@@ -64,11 +65,11 @@ class VaeDetector(Detector):
         score: VaeScore = "both",
     ) -> None:
         flow = ParallelFlow([prior, FlowSequence([])], [latent_size, COLOURS])
-        head = VaeHead(picture.size, latent_size, score)
-        super().__init__(backbone, [encoded, picture], flow, [base, FlowSequence([])], head)
+        head = VaeHead(image.size, latent_size, score)
+        super().__init__(backbone, [encoded, image], flow, [base, FlowSequence([])], head)
         self.latent_size = latent_size
         self.encoder = Encoder(encoded.channels, latent_size)
-        self.decoder = Decoder(latent_size, picture.size)
+        self.decoder = Decoder(latent_size, image.size)
 
     @property
     def n_draws(self) -> int:
@@ -87,52 +88,52 @@ class VaeDetector(Detector):
         return [(None, self.latent_size, (1, 1)), (None, COLOURS, self.levels[1].size)]
 
     def initialise(self, whitened: Sequence[Tensor]) -> None:
-        """Nothing starts from data: the prior is the standard normal distribution."""
+        """Do nothing: the prior starts as the standard normal distribution."""
 
     def start_constant(self) -> float:
         return 0.0
 
     def decode(self, z: Tensor) -> Tensor:
-        """The mean picture `(N, 3, S, S)`, in 0..1, of `(N, latent_size, 1, 1)`."""
+        """Mean image `(N, 3, S, S)`, in 0..1, of `(N, latent_size, 1, 1)`."""
         return self.levels[1].start.inverse(self.decoder(z))
 
-    def unexplained(self, picture: Tensor, z: Tensor) -> Tensor:
-        """What z does not explain of `(N, 3, S, S)` in 0..1, in σ."""
-        return (picture - self.decode(z)) * (1.0 / SIGMA)
+    def unexplained(self, image: Tensor, z: Tensor) -> Tensor:
+        """Reconstruction error of images `(N, 3, S, S)` in 0..1 from z, in units of σ."""
+        return (image - self.decode(z)) * (1.0 / SIGMA)
 
     def inputs(self, features: Mapping[str, Tensor]) -> list[Tensor]:
-        """What the flow sees: the posterior mean `(N, latent_size, 1, 1)`, and what it does not explain, in σ."""
-        encoded, picture = self.levels
+        """Inputs of the flow: the posterior mean `(N, latent_size, 1, 1)`, and its reconstruction error, in units of σ."""
+        encoded, image = self.levels
         z, _ = self.encoder(encoded.whitened(features))
-        return [z, self.unexplained(picture.inputs(features), z)]
+        return [z, self.unexplained(image.inputs(features), z)]
 
     def latents(self, whitened: Sequence[Tensor], conditions: Conditions | None = None) -> list[Latent]:
-        features, picture = whitened
+        features, image = whitened
         z, _ = self.encoder(features)
-        return self.transform([z, self.unexplained(self.levels[1].start.inverse(picture), z)])
+        return self.transform([z, self.unexplained(self.levels[1].start.inverse(image), z)])
 
     def transform(self, inputs: Sequence[Tensor]) -> list[Latent]:
         return super().latents(inputs)
 
     def loss_terms(self, batch: TrainingBatch, stage: int = 2) -> list[Tensor]:
-        """The negative evidence bound, nats per pixel and colour, mean over the images; `batch.draws` makes z."""
+        """Negative evidence lower bound, nats per pixel and colour, mean over the images; z is sampled from `batch.draws`."""
         features, standardised = batch.whitened
         assert batch.draws is not None
         mean, log_variance = self.encoder(features)
         z = mean + torch.exp(0.5 * log_variance) * batch.draws
-        picture = self.levels[1].start.inverse(standardised)
-        latents = self.transform([z, self.unexplained(picture, z)])
+        image = self.levels[1].start.inverse(standardised)
+        latents = self.transform([z, self.unexplained(image, z)])
         log_joint = torch.stack([per_sample(log_likelihood(latent)) for latent in latents]).sum(dim=0)
         log_posterior = -0.5 * (batch.draws.square() + log_variance + math.log(2.0 * math.pi)).flatten(1).sum(dim=1)
-        return [(log_posterior - log_joint).mean() / picture[0].numel() + math.log(SIGMA)]
+        return [(log_posterior - log_joint).mean() / image[0].numel() + math.log(SIGMA)]
 
 
 class Encoder(nn.Module):
-    """Mean and log variance of the posterior from pooled features: a linear map each.
+    """Encoder: mean and log variance of the posterior, each a linear map of pooled features.
 
     Args:
-        channels: C of the features.
-        latent_size: Of both results; the log variance starts at 0.
+        channels: Number of channels C of the features.
+        latent_size: Number of channels of both results; the log variance starts at 0.
     """
 
     def __init__(self, channels: int, latent_size: int) -> None:
@@ -143,17 +144,17 @@ class Encoder(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, C, h, w)` to two `(N, latent_size, 1, 1)`."""
+        """Map features `(N, C, h, w)` to mean and log variance, `(N, latent_size, 1, 1)` each."""
         pooled = features.mean(dim=(2, 3), keepdim=True)
         return self.mean(pooled), self.log_variance(pooled)
 
 
 class Decoder(nn.Module):
-    """Transposed convolutions from a latent to a standardised picture; each doubles the grid and halves the width.
+    """Decoder: transposed convolutions from a latent to a standardised image; each doubles the grid and halves the width.
 
     Args:
-        latent_size: Channels of the latent.
-        size: `(S, S)` of the picture; halved while it is even and at least 8, it is the first grid.
+        latent_size: Number of channels of the latent.
+        size: Image size `(S, S)`; halved while it is even and at least 8, it gives the first grid.
     """
 
     def __init__(self, latent_size: int, size: tuple[int, int]) -> None:
@@ -167,7 +168,7 @@ class Decoder(nn.Module):
         self.doublings = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairs)
 
     def forward(self, z: Tensor) -> Tensor:
-        """`(N, latent_size, 1, 1)` to `(N, 3, S, S)`."""
+        """Map latents `(N, latent_size, 1, 1)` to images `(N, 3, S, S)`."""
         x = self.first(z)
         for layer in self.doublings:
             x = layer(F.relu(x))
@@ -175,7 +176,7 @@ class Decoder(nn.Module):
 
 
 class VaeHead(ScoreHead):
-    r"""The map is the standardised reconstruction error, the score a likelihood.
+    r"""Score head whose map is the standardised reconstruction error and whose score is a likelihood.
 
     The map compares the error of each position, the mean over the colours, with that of good images there, as
     `ScoreHead` does. The score of the image is in raw units, not the map's, nats without constants:
@@ -184,13 +185,13 @@ class VaeHead(ScoreHead):
     * `reconstruction`: :math:`-\log p(x \mid z) / D`;
     * `latent`: :math:`-\log p(z) / d` with d = `latent_size`.
 
-    Score and map have thresholds of their own, both from good images that training never saw; an image can exceed the
-    one alone. The division keeps float16 engines in range.
+    Score and map have separate thresholds, both from held-out good images; an image can exceed either one alone. The
+    division keeps float16 engines in range.
 
     Args:
-        size: `(S, S)` of the picture and of the map.
-        latent_size: d.
-        score: Which of the three.
+        size: Size `(S, S)` of the image and of the map.
+        latent_size: Dimension d of the latent.
+        score: One of the three scores above.
     """
 
     def __init__(self, size: tuple[int, int], latent_size: int, score: VaeScore) -> None:
@@ -199,11 +200,11 @@ class VaeHead(ScoreHead):
         self.latent_share = latent_size / (COLOURS * size[0] * size[1])
 
     def fit(self, fitted: Sequence[Tensor], unseen: Sequence[Tensor], *, are_norms: bool = True) -> None:
-        """Standardise the map; the first of the two energies is the latent's and has none."""
+        """Standardise the map; the first of the two energies is that of the latent and has no map."""
         super().fit(fitted[1:], unseen[1:], are_norms=are_norms)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Energies of the latent `(N, 1, 1)` and of the picture `(N, S, S)` to `anomaly_map` and `pred_score`."""
+        """Turn energies of latent `(N, 1, 1)` and image `(N, S, S)` into `anomaly_map` and `pred_score`."""
         latent, error = maps
         anomaly_map = (error - self.get_buffer("mean_0")) * self.get_buffer("gain_0")
         unlikely, unexplained = 0.5 * latent.reshape(-1), 0.5 * error.mean(dim=(1, 2))

@@ -1,4 +1,4 @@
-"""From configuration to a model, and from a bundle's weights back to one."""
+"""Models from a configuration, and from the weights of a bundle."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from edgead.models.level import Level, LevelSpec
 from edgead.models.scoring import ScoreHead
 from edgead.models.vae_usf import VaeDetector
 
-# Makes the detector of one family from the backbone, the levels on it, the model settings and the names of the classes.
+# assembles a family's detector from the backbone, the levels on it, the model settings and the names of the classes
 Builder = Callable[[Backbone, Sequence[Level], ModelConfig, Sequence[str]], Detector]
 
 
 def build_model(config: ModelConfig, classes: tuple[str, ...]) -> Detector:
-    """An untrained detector with pretrained backbone weights."""
+    """Build an untrained detector with pretrained backbone weights."""
     weights = config.weights or ("lite0" if config.backbone == LITE0 else "timm")
     return assemble(config, classes, weights)
 
 
 def load_model(bundle: Bundle) -> Detector:
-    """The trained torch model of a bundle.
+    """Load the trained torch model of a bundle.
 
     Raises:
         BundleError: If the weights do not fit the bundle's own configuration.
@@ -45,7 +45,7 @@ def load_model(bundle: Bundle) -> Detector:
         config = ModelConfig.model_validate(bundle.manifest.provenance.config["model"])
     except (KeyError, ValidationError) as error:
         raise BundleError(
-            f"{bundle.path} does not say how its model is made: {error}.", hint="Use the edgead that trained it."
+            f"{bundle.path} does not describe its model: {error}.", hint="Use the version of edgead that trained it."
         ) from error
     model = assemble(config, bundle.manifest.classes, None)
     load_weights(model, bundle.weights_path)
@@ -65,12 +65,12 @@ def load_weights(model: Detector, path: Path) -> None:
 
 
 def assemble(config: ModelConfig, classes: Sequence[str], weights: str | None) -> Detector:
-    """A detector from its parts: architecture x coupling x base distribution.
+    """Assemble a detector from its parts: architecture x coupling x base distribution.
 
     Args:
         config: Model settings.
-        classes: Names of the kinds of part.
-        weights: Source of the backbone's weights; None leaves them random, for the caller to load.
+        classes: Names of the classes.
+        weights: Source of the backbone's weights; None leaves them random, for a caller that loads all weights.
     """
     specs = [LevelSpec.parse(text) for text in config.levels]
     if config.pyramid:
@@ -138,10 +138,10 @@ def vae_detector(
     backbone: Backbone, levels: Sequence[Level], settings: ModelConfig, classes: Sequence[str]
 ) -> Detector:
     """A variational autoencoder whose prior is a flow: VAE-USFlow."""
-    encoded, picture = levels
+    encoded, image = levels
     size = settings.latent_size
     prior, base = coupling_sequence(size, settings), make_base(settings.base, size)
-    return VaeDetector(backbone, encoded, picture, prior, base, latent_size=size, score=settings.vae_score)
+    return VaeDetector(backbone, encoded, image, prior, base, latent_size=size, score=settings.vae_score)
 
 
 def flow_detector(backbone: Backbone, levels: Sequence[Level], flow: MultiScaleFlow, settings: ModelConfig) -> Detector:
@@ -161,7 +161,7 @@ def flow_detector(backbone: Backbone, levels: Sequence[Level], flow: MultiScaleF
 
 
 def coupling_sequence(channels: int, config: ModelConfig) -> FlowSequence:
-    """The couplings of one grid, ending in a scale and offset per channel."""
+    """Couplings of one grid, followed by a scale and offset per channel."""
     assert config.coupling is not None
     assert config.mix is not None
     subnet_input = channels - channels // 2 + config.position_channels

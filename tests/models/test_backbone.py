@@ -439,5 +439,5 @@ def test_stride_one_is_the_picture_itself() -> None:
     torch.testing.assert_close(found["1"], expected)
     assert (both.channels["16/1"], both.sizes["16/1"], both.sizes["1"]) == (3, (16, 16), SIZE)
     assert not list(alone.parameters())
-    with pytest.raises(ConfigError, match="the picture itself"):
+    with pytest.raises(ConfigError, match="the image itself"):
         Backbone(TINY, None, ["resnet18*16/1"], SIZE)
