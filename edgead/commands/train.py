@@ -1,4 +1,4 @@
-"""`edgead train`: good images become a bundle."""
+"""`edgead train`: from good images to a bundle."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ HELPFUL = 0.005
 
 @dataclass
 class TrainResult:
-    """What a training run gave.
+    """Result of a training run.
 
     Attributes:
-        run: Its folder.
-        bundle: The finished bundle.
+        run: Folder of the run.
+        bundle: Finished bundle.
         state: Epochs and likelihoods.
-        starts: What the closed form chose per level.
+        starts: Choices of the closed form per level.
         seconds: Wall time per stage.
-        n_broken: Images left out because they cannot be read.
-        pseudo_auroc: Pseudo-defect AUROC at the closed-form start and after training; None where it decides nothing.
+        n_broken: Number of images left out because they cannot be read.
+        pseudo_auroc: Pseudo-defect AUROC at the closed-form start and after training; None if it decides nothing.
         couplings_kept: Whether the trained couplings are in the bundle.
     """
 
@@ -75,25 +75,25 @@ class _Clock:
 
 
 def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, resume: bool) -> TrainResult:
-    """Learn from good images and write a bundle.
+    """Train on good images and write a bundle.
 
     Args:
-        config: Everything that can be set.
-        progress: Gets notes and progress.
-        out: Folder of the run; None makes a new one in `runs`.
-        runs: Parent of the runs, where `latest` is kept.
-        resume: Go on from the checkpoint in `out`, with exactly the settings and images of that run.
+        config: All settings.
+        progress: Receiver of notes and progress.
+        out: Folder of the run; None = a new one in `runs`.
+        runs: Parent folder of the runs, which contains the link `latest`.
+        resume: Whether to continue from the checkpoint in `out`, with exactly the settings and images of that run.
 
     Raises:
-        DataError: If the images do not suffice.
+        DataError: If there are too few usable images.
         ConfigError: If a setting does not fit the model, or a resumed run has other settings or images.
-        TrainingError: If the numbers go wrong.
+        TrainingError: If numbers are not finite, or a checkpoint does not fit.
     """
     clock = _Clock()
     if not is_launched_with_others():
         data = prepare_data(config, progress)
         clock.lap("scan")
-        # torch takes seconds to import: bad data is said before
+        # importing torch takes seconds: report bad data first
         from edgead.train.distributed import World
 
         return _train(config, data, progress, World(), clock, out, runs, resume)
@@ -163,12 +163,12 @@ def _train(
         config = config.model_copy(
             update={"model": config.model.model_copy(update={"blocks": 0, "base": "normal", "couplings": "always"})}
         )
-    if after is None or not kept:  # judging has just done it otherwise
+    if after is None or not kept:  # otherwise judging has just done it
         fit_head(model, arrays, labels, indices)
     metrics = {"held_out_loss": state.kept_loss, "held_out_loss_start": state.held_out_loss[0], "epochs": state.epoch}
     if before is not None and after is not None:
         metrics["pseudo_defect_auroc"] = after if kept else before
-    if kept:  # of dropped couplings there is no trained latent to judge
+    if kept:  # dropped couplings leave no trained latent to judge
         metrics |= _health(config, model, prepared, progress)
     starts = prepared.starts
     arrays.clear()  # the export needs the memory
@@ -187,7 +187,7 @@ def _train(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What training starts from: outputs of the frozen starts, the class of each row, and the rows' parts."""
+    """Input of the training loop: whitened features, the class of each row, and the rows by their use."""
 
     arrays: list[NDArray[np.float16]]
     labels: NDArray[np.int64]
@@ -252,7 +252,7 @@ def _closed_form_start(
             progress.note(f"Level {spec}: shrinkage {start.shrinkage:g} (pseudo-defect AUROC per amount: {tried}).")
     rows = parts.fit + parts.early_stop + parts.pseudo
     arrays = _shared_arrays(model, store, rows, limit, run / CACHE, world)
-    # whitened features alone tell photographs of one part from those of another
+    # only whitened features separate photographs of one part from those of another
     alike = resemblance(arrays, parts) if config.model.positions else 0.0
     if alike > ALIKE:
         progress.note(
@@ -270,7 +270,7 @@ def _closed_form_start(
 def _shared_arrays(
     model: Detector, store: FeatureStore, rows: tuple[int, ...], limit: int, folder: Path, world: World
 ) -> list[NDArray[np.float16]]:
-    """`whitened_arrays`; of several processes the first writes them, and all read the same files."""
+    """Whitened features; with several processes the first one writes them, and all read the same files."""
     from edgead.train.start import whitened_arrays
 
     if world.size == 1:
@@ -286,7 +286,7 @@ def _shared_arrays(
 
 
 def _health(config: Config, model: Detector, prepared: _Prepared, progress: Progress) -> dict[str, float]:
-    """Mean and mean square of the trained latent: 0 and 1 where a maximum-likelihood flow has converged."""
+    """Mean and mean square of the trained latent: 0 and 1 if a maximum-likelihood flow has converged."""
     from edgead.train.health import latent_health
 
     health = latent_health(

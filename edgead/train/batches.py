@@ -1,4 +1,4 @@
-"""What the training steps see: batches of images, or of feature vectors from random positions of them."""
+"""Training batches: whole maps of images, or feature vectors from random positions of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_batch(
     noise: float,
     random: torch.Generator,
 ) -> TrainingBatch:
-    """Whole maps of some images, float32, with Gaussian noise of deviation `noise` added, and the model's draws."""
+    """Load whole maps of some images, float32, with Gaussian noise of deviation `noise`, and the model's draws."""
     device = random.device
     whitened = []
     for array in arrays:
@@ -36,22 +36,22 @@ def load_batch(
 
 
 def count_fiber_steps(model: Detector, n_images: Sequence[int], fibers: int) -> int:
-    """Steps to make of each batch by `split_fibers`, the same for all so that their number is known.
+    """Number of steps that `split_fibers` makes of each batch, the same for all batches.
 
     Args:
-        model: Its levels have the vectors.
-        n_images: Of each batch.
-        fibers: Largest number of vectors that a step takes from a level, unless a level with fewer positions ran out.
+        model: Model whose levels provide the vectors.
+        n_images: Number of images of each batch.
+        fibers: Maximum number of vectors per step and level, unless a level with fewer positions would run out.
     """
     positions = [level.size[0] * level.size[1] for level in model.levels]
     return min(-(-max(n_images) * max(positions) // fibers), min(n_images) * min(positions))
 
 
 def split_fibers(batch: TrainingBatch, steps: int, random: torch.Generator) -> Iterator[TrainingBatch]:
-    """Divide a batch into steps of feature vectors ("fibers") from random images and positions, each used once.
+    """Split a batch into steps of feature vectors ("fibers") from random images and positions, each used once.
 
-    Every level gives each step an equal share of its vectors. Deviates from CFLOW-AD (arXiv:2107.12571), where each
-    level is stepped through by itself in batches of one size: here levels with fewer positions have smaller ones.
+    Each step gets an equal share of the vectors of every level. Deviates from CFLOW-AD (arXiv:2107.12571), which steps
+    through each level separately in batches of one size: here levels with fewer positions have smaller batches.
     """
     order = [
         torch.randperm(x.shape[0] * x.shape[2] * x.shape[3], generator=random, device=x.device) for x in batch.whitened
@@ -75,10 +75,10 @@ def split_fibers(batch: TrainingBatch, steps: int, random: torch.Generator) -> I
 
 
 def share_batch(batch: TrainingBatch, world: World) -> tuple[TrainingBatch, list[float]]:
-    """This process's part of a batch, and the share of the whole that it is, per level.
+    """Part of a batch for this process, and its share of the whole batch per level.
 
-    Where there are fewer samples than processes some get the first sample with a share of 0: like that every process
-    has a loss and gradients for the same parameters.
+    With fewer samples than processes, some processes get the first sample with a share of 0, so that every process has a
+    loss and gradients for the same parameters.
     """
     if world.size == 1:
         return batch, [1.0] * len(batch.whitened)
@@ -93,10 +93,10 @@ def share_batch(batch: TrainingBatch, world: World) -> tuple[TrainingBatch, list
         whitened.append(x[part] if is_map else x[..., part])
         conditions.append(condition if is_map or condition is None else condition[..., part])
         labels.append(label[..., part])
-    # only whole maps have draws, and of these the part is the same for every level
+    # only whole maps have draws, and their part is the same for every level
     return TrainingBatch(whitened, conditions, labels, None if batch.draws is None else batch.draws[part]), shares
 
 
 def _row(columns: Tensor) -> Tensor:
-    """`(C, n)` as a map of one row, `(1, C, 1, n)`."""
+    """Reshape `(C, n)` to a map of one row, `(1, C, 1, n)`."""
     return columns[None, :, None, :]

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file each, replaced atomically; the JSON part travels in its header."""
+"""Checkpoints: one safetensors file each, replaced atomically; JSON state is in its header."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from edgead.storage import atomic_path
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and JSON state as one file; a kill leaves the old file or the new one.
+    """Write tensors and JSON state to one file; after a kill it is either the old or the new one.
 
     Raises:
-        StorageError: If it cannot be written; what was there before is unchanged.
+        StorageError: If it cannot be written; an existing file stays unchanged.
     """
     save_tensors(path, tensors, {"state": json.dumps(state, allow_nan=False)})
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file atomically; tensors may share memory, as those of a conjugated layer do.
+    """Write a safetensors file atomically; tensors may share memory, like those of a conjugated layer.
 
     Raises:
-        StorageError: As `save_checkpoint`.
+        StorageError: If it cannot be written; an existing file stays unchanged.
     """
     separate = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
@@ -44,23 +44,21 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_checkpoint` wrote.
+    """Read a file written by `save_checkpoint`.
 
     Raises:
-        TrainingError: If the file is not one of ours.
+        TrainingError: If the file is not such a checkpoint.
     """
     try:
         with safe_open(path, framework="pt") as file:
             state = json.loads((file.metadata() or {})["state"])
             return {name: file.get_tensor(name) for name in file.keys()}, state
     except Exception as error:  # the reader raises its own untyped errors
-        raise TrainingError(
-            f"{path} is not a readable checkpoint: {error}.", hint="Start the training anew."
-        ) from error
+        raise TrainingError(f"{path} is not a readable checkpoint: {error}.", hint="Start a new training.") from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """The optimizer's state as tensors named `prefix.<parameter>.<key>`."""
+    """Optimiser state as tensors named `prefix.<parameter>.<key>`."""
     tensors = {}
     for index, entry in optimizer.state_dict()["state"].items():
         for key, value in entry.items():
@@ -69,7 +67,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Restore the state from `optimizer_tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(f"{prefix}."):

@@ -1,4 +1,4 @@
-"""Training in several processes, one per GPU: started by `torchrun` or `accelerate launch`."""
+"""Training in several processes, one per GPU, launched by `torchrun` or `accelerate launch`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from edgead.errors import TrainingError
 T = TypeVar("T")
 
 MEETING_TIME = timedelta(minutes=5)
-# for the others while one extracts features or exports; the end of a process is noticed at once, without this
+# timeout of processes that wait while one extracts features or exports; a process that ends is noticed at once
 PATIENCE = timedelta(days=2)
 _FAILURES = "edgead/failures"
 
 
 class World:
-    """This process among those that train together; a single process is a world of one.
+    """Place of this process among those that train together; a single process is a world of one.
 
-    Every process draws the same random numbers and holds the same model; each works on its share of every batch, and
-    gradients are summed. So the result is that of one process but for the order of additions.
+    Every process draws the same random numbers and has the same model; each works on its share of every batch, and
+    gradients are summed. The result is that of one process up to the order of additions.
 
     Attributes:
-        rank: 0..size - 1; rank 0 writes files and speaks to the user.
+        rank: Index 0..size - 1; rank 0 writes files and reports to the user.
         size: Number of processes.
     """
 
@@ -41,15 +41,15 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks to the user."""
+        """Whether this process writes files and reports to the user."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """This process's part of `count` samples: every `size`-th from `rank`; the smallest parts may be empty."""
+        """Slice of `count` samples for this process: every `size`-th from `rank`; it may be empty."""
         return slice(self.rank, count, self.size)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all processes, in place; what has none in one process must have none in any."""
+        """Sum the gradients of all processes, in place; a parameter must have a gradient in all processes or in none."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.size == 1 or not gradients:
             return
@@ -58,7 +58,7 @@ class World:
             gradient.copy_(part.view_as(gradient))
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over all processes."""
+        """Sum of a tensor over all processes."""
         if self.size > 1:
             value = value.clone()
             with self._contact():
@@ -66,14 +66,14 @@ class World:
         return value
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
-        """Give every process the tensors of rank 0, in place."""
+        """Copy the tensors of rank 0 to every process, in place."""
         if self.size > 1:
             with self._contact():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
     def from_main(self, make: Callable[[], T]) -> T:
-        """What `make` gives in rank 0, which alone calls it; anything that can be pickled."""
+        """Result of `make`, called in rank 0 alone; it must be picklable."""
         values = [make() if self.is_main else None]
         if self.size > 1:
             with self._contact():
@@ -81,8 +81,8 @@ class World:
         return values[0]  # type: ignore[return-value]
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
-        self.sum(torch.zeros(()))  # on the CPU: nccl's own barrier keeps a GPU busy while it waits
+        """Wait until every process calls this."""
+        self.sum(torch.zeros(()))  # on the CPU: nccl's barrier keeps a GPU busy while it waits
 
     @contextmanager
     def _contact(self) -> Iterator[None]:
@@ -91,16 +91,16 @@ class World:
         except RuntimeError as error:
             raise TrainingError(
                 f"Process {self.rank} of {self.size} lost the others: one of them has ended.",
-                hint="If nothing says why, it may have been killed, for example for lack of memory.",
+                hint="Without another error it may have been killed, for example for lack of memory.",
             ) from error
 
 
 @contextmanager
 def launched_world() -> Iterator[World]:
-    """The processes that a launcher announced in the environment (WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT).
+    """Join the processes that a launcher announced in the environment (WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT).
 
-    The end of one ends all. The first error of any process leaves this context as it is, for its process to say; in the
-    others, which failed for the same reason or because of it, it becomes a silent exit.
+    The end of one process ends all. The first error of any process leaves this context unchanged, to be reported by its
+    process; in the others, which failed for the same reason or as a consequence, it becomes a silent exit.
 
     Raises:
         TrainingError: If the others cannot be reached.
@@ -121,7 +121,7 @@ def launched_world() -> Iterator[World]:
 
 
 def _meet(size: int) -> tuple[World, Store]:
-    # gloo for what lies on the CPU, nccl for what lies on GPUs
+    # gloo for tensors on the CPU, nccl for tensors on GPUs
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     try:
         store, rank, size = next(rendezvous("env://", timeout=MEETING_TIME))
@@ -137,7 +137,7 @@ def _meet(size: int) -> tuple[World, Store]:
 
 
 def _is_first(store: Store) -> bool:
-    """Whether this process is the first of all to fail; also where the store is gone with the process that held it."""
+    """Whether this process is the first to fail; also true if the store is gone with the process that held it."""
     try:
         return store.add(_FAILURES, 1) == 1
     except RuntimeError:

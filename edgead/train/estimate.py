@@ -1,4 +1,4 @@
-"""What a training will need, in memory and on the disk, before it starts."""
+"""Estimate of the memory and disk that a training needs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _BLOCK_VALUES = 7
 
 @dataclass(frozen=True)
 class Estimate:
-    """Memory and disk of one training process, in MB (10^6 bytes), by purpose; working memory is a rough guess.
+    """Memory and disk of one training process, in MB (10^6 bytes), by purpose; working memory is a rough estimate.
 
     Args:
         features_memory_mb: Backbone features kept in memory.
-        features_disk_mb: Backbone features on the disk, of all processes together.
-        features_missing_mb: The part of them that is not there yet.
+        features_disk_mb: Backbone features on disk, of all processes together.
+        features_missing_mb: Part of them that is not on disk yet.
         whitened_memory_mb: Outputs of the flows' frozen first layers, kept in memory.
-        whitened_disk_mb: The same, on the disk.
-        weights_mb: Weights, and what the optimiser keeps for each learned one.
-        working_mb: The process itself and its largest step: a batch through the backbone, the covariances of a
+        whitened_disk_mb: Outputs of the flows' frozen first layers, kept on disk.
+        weights_mb: Weights, and the optimiser's state of each trained one.
+        working_mb: Process itself and its largest step: a batch through the backbone, the covariances of a
             per-position start, or a batch through the flows.
     """
 
@@ -46,16 +46,16 @@ class Estimate:
 
     @property
     def memory_mb(self) -> float:
-        """All memory."""
+        """Total memory."""
         return self.features_memory_mb + self.whitened_memory_mb + self.weights_mb + self.working_mb
 
     @property
     def disk_mb(self) -> float:
-        """All disk, in the folders of the caches."""
+        """Total disk space, in the cache folders."""
         return self.features_disk_mb + self.whitened_disk_mb
 
     def describe(self) -> str:
-        """One sentence for the user."""
+        """Sentence for the user."""
         memory = [
             ("features", self.features_memory_mb),
             ("inputs of the flows", self.whitened_memory_mb),
@@ -69,14 +69,14 @@ class Estimate:
         return f"{text} and {_written(self.disk_mb)} of disk ({_listed(disk)})."
 
     def check(self, features: Path, whitened: Path) -> None:
-        """Check that the disk can take what is not yet there.
+        """Check that the disk has room for everything that is missing.
 
         Args:
-            features: Folder of the backbone features; need not exist.
-            whitened: Folder of the flows' inputs; the two may lie on one disk or on two.
+            features: Folder of the backbone features; it need not exist.
+            whitened: Folder of the flows' inputs; the two may be on one disk or on two.
 
         Raises:
-            StorageError: If it cannot, with what is needed and what is free.
+            StorageError: If it has not; the error states the needed and the free space.
         """
         needed: dict[int, float] = {}
         for folder, size in ((features, self.features_missing_mb), (whitened, self.whitened_disk_mb)):
@@ -106,32 +106,32 @@ def estimate(
     processes: int = 1,
     features_missing: int | None = None,
 ) -> Estimate:
-    """Estimate what a training needs.
+    """Estimate the memory and disk that a training needs.
 
     Args:
-        channels: Of each feature map of the backbone, by key.
-        sizes: `(height, width)` of each.
-        image_size: `(height, width)` of the input, in pixels.
-        n_images: Images whose features are computed.
-        level_shapes: `(C, h, w)` of each level's flow.
-        n_whitened: Images whose level inputs are kept for training.
-        blocks: Couplings per level.
-        batch_size: Images per training step.
-        extraction_batch: Images per pass of the backbone.
-        weights: Numbers in the whole model, backbone included.
-        learned: Those of them that the optimiser changes.
-        position_values: Those of them in matrices of a per-position start; 0 without.
-        memory_limit: Bytes above which features, or the inputs of one level, go to the disk.
-        fibers: Feature vectors per training step and level, of the images of a batch; 0 = whole maps.
-        keep_features: Whether features go to the disk in any case, for other runs.
-        processes: Number of processes that train together; several share their features through the disk.
-        features_missing: Bytes of the features that are not on the disk yet; None is all of them.
+        channels: Number of channels of each feature map of the backbone, by key.
+        sizes: Size `(height, width)` of each feature map, by key.
+        image_size: Input size `(height, width)` in pixels.
+        n_images: Number of images whose features are computed.
+        level_shapes: Shape `(C, h, w)` of each level.
+        n_whitened: Number of images whose whitened features are kept for training.
+        blocks: Number of couplings per level.
+        batch_size: Number of images per training step.
+        extraction_batch: Number of images per pass of the backbone.
+        weights: Number of values in the whole model, backbone included.
+        learned: Number of trained values.
+        position_values: Number of values in the matrices of a per-position start; 0 without one.
+        memory_limit: Size in bytes above which features, or the inputs of one level, go to disk.
+        fibers: Number of feature vectors per training step and level, from the images of a batch; 0 = whole maps.
+        keep_features: Whether features always go to disk, for other runs.
+        processes: Number of processes that train together; several share their features on disk.
+        features_missing: Size in bytes of the features that are not on disk yet; None = all of them.
     """
     features = _HALF * n_images * sum(channels[key] * math.prod(sizes[key]) for key in channels)
     on_disk = features > memory_limit or keep_features or processes > 1
     whitened = [_HALF * n_whitened * math.prod(shape) for shape in level_shapes]
     passes = extraction_batch * math.prod(image_size) * _PIXEL_BYTES
-    # covariances are summed, drawn together and inverted in double precision
+    # covariances are summed, shrunk and inverted in double precision
     start = 4 * 2 * _FLOAT * position_values
     loaded = batch_size * sum(map(math.prod, level_shapes))
     seen = min(loaded, fibers * sum(channels for channels, _, _ in level_shapes)) if fibers else loaded
@@ -148,7 +148,7 @@ def estimate(
 
 
 def _disk(folder: Path) -> int:
-    """Number of the disk that a folder lies on, or will lie on."""
+    """Device number of the disk that a folder is, or will be, on."""
     while not folder.exists():
         folder = folder.parent
     return folder.stat().st_dev

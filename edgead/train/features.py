@@ -1,4 +1,4 @@
-"""The features of a frozen backbone, computed once per training set, in memory or in shards on the disk."""
+"""Features of a frozen backbone, computed once per training set, in memory or in shards on disk."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ Progress = Callable[[int, int], None]
 
 
 class ShardedArray:
-    """An array `(n, ...)` that lies in files of consecutive rows; only the rows that are asked for are read.
+    """Array `(n, ...)` in files of consecutive rows; only requested rows are read.
 
     Args:
-        shards: Memory-mapped, in order; all but the last of one length.
+        shards: Memory-mapped shards in order; all but the last have the same length.
     """
 
     def __init__(self, shards: Sequence[NDArray[np.float16]]) -> None:
@@ -52,7 +52,7 @@ class ShardedArray:
         return self.shape[0]
 
     def __getitem__(self, rows: Sequence[int] | NDArray[np.int64] | slice) -> NDArray[np.float16]:
-        """A copy of some rows, in the order asked for, which may repeat; every shard is read front to back."""
+        """Copy of some rows, in the given order, which may repeat; every shard is read front to back."""
         wanted = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows, np.int64)
         if wanted.size and not -len(self) <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"rows must lie in 0..{len(self) - 1}, got {wanted.min()}..{wanted.max()}")
@@ -67,11 +67,11 @@ class ShardedArray:
 
 
 class FeatureStore:
-    """Backbone features of n images by key, float16, in memory or on the disk.
+    """Backbone features of n images by key, float16, in memory or on disk.
 
     Args:
-        arrays: Key to `(n, C, h, w)` float16.
-        device: Where batches are put.
+        arrays: Features `(n, C, h, w)`, float16, by key.
+        device: Device that batches are moved to.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[np.float16] | ShardedArray], device: torch.device) -> None:
@@ -79,7 +79,7 @@ class FeatureStore:
         self.device = device
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
-        """Features `(len(indices), C, h, w)` of some images, float32, by key, in the order asked for."""
+        """Features `(len(indices), C, h, w)` of some images, float32, by key, in the given order."""
         order = np.asarray(indices, np.int64)
         return {
             key: torch.from_numpy(np.ascontiguousarray(array[order])).to(self.device, torch.float32)
@@ -93,10 +93,10 @@ class FeatureStore:
 
 
 def allocate(shape: tuple[int, ...], memory_limit: int, path: Path) -> NDArray[np.float16]:
-    """A float16 array: in memory up to `memory_limit` bytes, else a memory-mapped file that is overwritten.
+    """Allocate a float16 array: in memory up to `memory_limit` bytes, else a memory-mapped file that is overwritten.
 
     Raises:
-        StorageError: If the file does not fit on the disk; nothing is left of it.
+        StorageError: If the file does not fit on the disk; it is then removed.
     """
     needed = 2 * math.prod(shape)
     if needed <= memory_limit:
@@ -111,7 +111,7 @@ def allocate(shape: tuple[int, ...], memory_limit: int, path: Path) -> NDArray[n
 
 
 def _reserved_memmap(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
-    """A new memory-mapped file whose blocks are on the disk: a sparse one kills the process when the disk fills up."""
+    """Create a memory-mapped file with allocated blocks: a sparse one kills the process when the disk fills up."""
     array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -120,26 +120,26 @@ def _reserved_memmap(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
 
 
 def feature_bytes(backbone: Backbone, n_images: int) -> int:
-    """Size of the features of n images, in bytes."""
+    """Size in bytes of the features of n images."""
     values = sum(backbone.channels[key] * h * w for key, (h, w) in backbone.sizes.items())
     return 2 * values * n_images
 
 
 def feature_key(backbone: Backbone, data_digest: str, image_size: tuple[int, int], white_level: int) -> str:
-    """What the features depend on, as one digest."""
+    """Digest of everything that the features depend on."""
     parts = [data_digest, backbone.weights_digest, list(backbone.keys), list(image_size), white_level]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
 def missing_bytes(backbone: Backbone, n_images: int, folder: Path, key: str, *, shard_bytes: int = SHARD_BYTES) -> int:
-    """How many bytes of the features of n images are not yet among the shards in `folder`.
+    """Size in bytes of the features of n images that are not yet in the shards of `folder`.
 
     Args:
-        backbone: Whose features.
-        n_images: n.
-        folder: As in `extract_features`.
-        key: From `feature_key`.
-        shard_bytes: As in `extract_features`.
+        backbone: Backbone of the features.
+        n_images: Number of images n.
+        folder: Parent folder, see `extract_features`.
+        key: Result of `feature_key`.
+        shard_bytes: Maximum size of a file, see `extract_features`.
     """
     layout = _Layout.of(backbone, n_images, folder / key, shard_bytes)
     return feature_bytes(backbone, sum(len(layout.rows(s)) for s in range(layout.count) if not layout.is_there(s)))
@@ -162,26 +162,26 @@ def extract_features(
 ) -> FeatureStore:
     """Compute the features of n images, or reuse those on disk.
 
-    Features that exceed the memory limit, and those that several processes share, are written as shards of consecutive
-    images. A shard gets its name when it is complete: what a killed process leaves is completed by the next one. The
-    same key may be worked on by processes that do not know of each other; the last one to finish a shard wins.
+    Features that exceed the memory limit, and those shared by several processes, are written as shards of consecutive
+    images. A shard gets its name when it is complete: the work of a killed process is continued by the next one.
+    Unrelated processes may work on the same key; the last one to finish a shard wins.
 
     Args:
-        backbone: On `device`.
-        read: Image i at input size, `(H, W, 3)` uint8 RGB; called from several threads.
-        n_images: n.
-        device: Where the backbone runs.
-        memory_limit: Bytes above which the features are memory-mapped files in `folder`.
-        folder: Parent of the files; one sub-folder per key. Several processes must see the same one.
-        key: From `feature_key`.
-        progress: Called with the number of images done and the number to do, of those that fall to this process.
-        rank: Which of the processes this is; it computes shards `rank`, `rank + world_size`, ...
+        backbone: Backbone on `device`.
+        read: Function from i to image i at input size, `(H, W, 3)` uint8 RGB; called from several threads.
+        n_images: Number of images n.
+        device: Device that the backbone runs on.
+        memory_limit: Size in bytes above which the features are memory-mapped files in `folder`.
+        folder: Parent of the files, with a sub-folder per key; several processes must share it.
+        key: Result of `feature_key`.
+        progress: Callback with the number of images done and to do, of those assigned to this process.
+        rank: Index of this process; it computes shards `rank`, `rank + world_size`, ...
         world_size: Number of processes that call this together.
-        barrier: Returns when every process has called it; it is called twice, and not when something failed.
-        shard_bytes: Largest size of a file, which holds at least one batch and at most `SHARD_IMAGES` images.
+        barrier: Function that returns when every process has called it; called twice, but not after a failure.
+        shard_bytes: Maximum size of a file, which holds at least one batch and at most `SHARD_IMAGES` images.
 
     Raises:
-        StorageError: If the features do not fit on the disk; shards that were complete before stay.
+        StorageError: If the features do not fit on the disk; complete shards are kept.
     """
     if world_size == 1 and feature_bytes(backbone, n_images) <= memory_limit:
         arrays = {k: np.empty((n_images, backbone.channels[k], *backbone.sizes[k]), np.float16) for k in backbone.keys}
@@ -215,7 +215,7 @@ def extract_features(
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which file holds which features: the same for every process, however many there are."""
+    """Layout of the shard files, the same for any number of processes."""
 
     place: Path
     n_images: int
@@ -259,7 +259,7 @@ class _Layout:
         return [np.load(self.path(key, shard), mmap_mode="r") for shard in range(self.count)]
 
     def clean(self) -> None:
-        """Remove what killed processes left: unfinished files that nobody has written to for an hour."""
+        """Remove the remains of killed processes: unfinished files without a write for an hour."""
         for path in self.place.glob(".*.tmp.npy"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_S:
@@ -267,7 +267,7 @@ class _Layout:
 
 
 def _written(layout: _Layout, shard: int, backbone: Backbone, read: Read, device: torch.device) -> Iterator[int]:
-    """Write one shard; gives the number of images of each batch. At the end the files get their names."""
+    """Write one shard and yield the number of images of each batch; finally the files get their names."""
     place_is_new = not layout.place.exists()
     try:
         with ExitStack() as stack:
@@ -291,7 +291,7 @@ def _written(layout: _Layout, shard: int, backbone: Backbone, read: Read, device
 def _computed(
     backbone: Backbone, read: Read, rows: range, device: torch.device
 ) -> Iterator[tuple[range, dict[str, NDArray[np.float16]]]]:
-    """Features of consecutive images, a batch at a time."""
+    """Compute features of consecutive images, batch by batch."""
     start = rows.start
     for images in _read_ahead(read, rows):
         features = backbone(torch.from_numpy(np.stack(images)).to(device))
@@ -301,7 +301,7 @@ def _computed(
 
 
 def _read_ahead(read: Read, rows: range) -> Iterator[list[Image]]:
-    """Batches of images, the next ones being decoded while the present one is used."""
+    """Read batches of images; the next ones are decoded while the current one is used."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         indices = iter(rows)
         waiting = [pool.submit(read, i) for i in islice(indices, 2 * EXTRACTION_BATCH)]

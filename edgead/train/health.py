@@ -1,4 +1,4 @@
-"""Whether a trained flow sits where maximum likelihood must put it."""
+"""Convergence check of a trained flow: its latents must be standard normal."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TOLERANCE = 0.25
 class LatentHealth:
     """Statistics of the latent over the fitted images, per channel, pixels pooled.
 
-    A flow that ends in a free scale and offset per channel and stands at a maximum of the likelihood has mean 0 and mean
-    square 1 in every channel.
+    At a maximum of the likelihood, a flow that ends in a free scale and offset per channel has mean 0 and mean square 1 in
+    every channel.
 
     Attributes:
-        mean: Largest absolute mean of a channel.
-        lowest, highest: Smallest and largest mean square of a channel.
+        mean: Maximum absolute mean of a channel.
+        lowest, highest: Minimum and maximum mean square of a channel.
     """
 
     mean: float
@@ -34,21 +34,21 @@ class LatentHealth:
 
     @property
     def ok(self) -> bool:
-        """Whether no channel is further off than `TOLERANCE`."""
+        """Whether every channel is within `TOLERANCE`."""
         return self.mean <= TOLERANCE and 1.0 - TOLERANCE <= self.lowest and self.highest <= 1.0 + TOLERANCE
 
     def describe(self) -> str:
-        """One sentence for the user."""
+        """Sentence for the user."""
         text = (
             f"Latent of the fitted images: channel means within {self.mean:.2f} of 0, mean squares {self.lowest:.2f} to "
             f"{self.highest:.2f}"
         )
         if self.ok:
-            return f"{text}, as maximum likelihood wants."
-        return f"{text}; maximum likelihood wants 0 and 1, so the training has not converged: more epochs may help."
+            return f"{text}, as expected from maximum likelihood."
+        return f"{text}; maximum likelihood gives 0 and 1, so the training has not converged: more epochs may help."
 
     def metrics(self) -> dict[str, float]:
-        """The numbers under the names that a bundle stores."""
+        """Numbers by the names under which a bundle stores them."""
         return {"latent_mean": self.mean, "latent_square_min": self.lowest, "latent_square_max": self.highest}
 
 
@@ -56,7 +56,7 @@ class LatentHealth:
 def latent_health(
     model: Detector, arrays: Arrays, labels: NDArray[np.int64], rows: Sequence[int], noise: float, seed: int
 ) -> LatentHealth | None:
-    """Measure the latent under the training's own noise; None for a model whose latent is not standard normal."""
+    """Measure the latent under training noise; None for a model whose latent is not standard normal."""
     if not model.is_standard_normal:
         return None
     device = next(model.parameters()).device
@@ -77,6 +77,6 @@ def latent_health(
                 squares[index] += part[1]
         count += len(chunk)
     mean, square = torch.cat(totals) / count, torch.cat(squares) / count
-    # a channel that never lives (a dead ReLU before it) says nothing
+    # a dead channel (after a dead ReLU) carries no information
     live = square > 1e-6
     return LatentHealth(float(mean.abs().max()), float(square[live].min()), float(square.max()))

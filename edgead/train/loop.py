@@ -1,4 +1,4 @@
-"""Training of the flow on cached features, resumable to the bit, in one process or several."""
+"""Training of the flow on cached features, resumable bit for bit, in one process or several."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAIN, BASE = "optimizer", "base_optimizer"
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Of the optimiser and of stopping; see `TrainConfig` for the meaning of each."""
+    """Settings of the optimiser and of stopping; see `TrainConfig` for the meaning of each."""
 
     epochs: int
     batch_size: int
@@ -49,12 +49,12 @@ class LoopSettings:
 
 @dataclass
 class TrainState:
-    """Where training stands; epoch 0 is the closed-form start.
+    """Progress of the training; epoch 0 is the closed-form start.
 
     Attributes:
-        epoch: Epochs done.
-        kept_epoch: The epoch whose weights are kept: that with the smallest held-out loss, or the last.
-        fit_loss, held_out_loss: Per epoch, from epoch 0, under training noise; nats per dimension where the loss is a
+        epoch: Number of epochs done.
+        kept_epoch: Epoch whose weights are kept: the one with the smallest held-out loss, or the last.
+        fit_loss, held_out_loss: Loss per epoch, from epoch 0, under training noise; nats per dimension if the loss is a
             likelihood. The former is the running mean during the epoch.
     """
 
@@ -65,7 +65,7 @@ class TrainState:
 
     @property
     def kept_loss(self) -> float:
-        """The held-out loss of the kept epoch."""
+        """Held-out loss of the kept epoch."""
         return self.held_out_loss[self.kept_epoch]
 
 
@@ -83,26 +83,26 @@ def train_flow(
     on_epoch: Callable[[TrainState], None],
     world: World | None = None,
 ) -> TrainState:
-    """Train, and leave the weights of the kept epoch in `model`.
+    """Train the flow; afterwards `model` has the weights of the kept epoch.
 
-    Learnable base distributions are trained as AltUB says (Kim et al., 2022, arXiv:2210.14913): after a warm-up every
-    `altub_interval`-th step updates them alone, with large steps of their own; all other steps update everything.
+    Learnable base distributions are trained as in AltUB (Kim et al., 2022, arXiv:2210.14913): after a warm-up, every
+    `altub_interval`-th step updates them alone, at their own large learning rate; all other steps update everything.
 
     Args:
-        model: After `fit_start` (or anything, when a checkpoint is resumed).
-        arrays: From `whitened_arrays`, one per level.
+        model: Model after `fit_start`; its values do not matter if a checkpoint is resumed.
+        arrays: Result of `whitened_arrays`, one array per level.
         labels: Class index of each row, `(n,)`.
-        fit: Rows to learn from.
-        held_out: Rows that decide when to stop; neither the threshold's nor the test's images.
-        settings: See `LoopSettings`.
+        fit: Rows to train on.
+        held_out: Rows that decide when to stop; never threshold or test images.
+        settings: Settings, see `LoopSettings`.
         checkpoint: File that is replaced after each epoch.
-        resume: Whether to go on from `checkpoint` when it is there.
-        on_step: Called with epoch, step and number of steps.
-        on_epoch: Called after each epoch and once at the start.
-        world: The processes that train together; None: this one.
+        resume: Whether to continue from `checkpoint` if it exists.
+        on_step: Callback with epoch, step and number of steps.
+        on_epoch: Callback after each epoch, and once at the start.
+        world: Processes that train together; None = this one alone.
 
     Raises:
-        TrainingError: If the loss is not finite, naming epoch and step.
+        TrainingError: If the loss is not finite; the error names epoch and step.
     """
     return _Trainer(model, arrays, labels, fit, held_out, settings, checkpoint, world or World()).run(
         resume, on_step, on_epoch
@@ -164,7 +164,7 @@ class _Trainer:
 
     @torch.no_grad()
     def mean_loss(self, rows: NDArray[np.int64], epoch: int) -> float:
-        """Loss over whole maps of many rows, with the same noise at every call."""
+        """Mean loss over whole maps of the rows, with the same noise at every call."""
         random = torch.Generator(self.device).manual_seed(self.settings.seed)
         total = torch.zeros((), dtype=torch.float64)
         for start in range(0, len(rows), EVALUATION_BATCH):
@@ -225,7 +225,7 @@ class _Trainer:
         return float(value)
 
     def _loss(self, part: TrainingBatch, shares: list[float], epoch: int) -> Tensor:
-        """This process's contribution to the loss of the whole batch."""
+        """Contribution of this process to the loss of the whole batch."""
         inter_class_epochs = round(self.settings.inter_class_fraction * self.settings.epochs)
         terms = self.model.loss_terms(part, stage=1 if epoch <= inter_class_epochs else 2)
         return torch.stack([term * share for term, share in zip(terms, shares, strict=False)]).sum()
@@ -249,7 +249,7 @@ class _Trainer:
         own = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         expected = learned_state(self.model)
         if own.keys() != expected.keys() or any(own[name].shape != expected[name].shape for name in own):
-            raise TrainingError(f"{path} belongs to another model.", hint="Resume with the run's own configuration.")
+            raise TrainingError(f"{path} belongs to another model.", hint="Resume with the configuration of the run.")
         self.model.load_state_dict(own, strict=False)
         restore_optimizer(self.optimizer, tensors, MAIN)
         if self.base_optimizer is not None:
@@ -259,7 +259,7 @@ class _Trainer:
 
 
 def _groups(model: Detector, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay the convolutions of the subnets only: scales, offsets and linear maps of a flow have no natural zero."""
+    """Parameter groups: only subnet convolutions decay; scales, offsets and linear maps have no natural zero."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for module in model.modules():
@@ -280,12 +280,12 @@ def _require_finite(loss: Tensor, epoch: int, step: int) -> None:
     if not torch.isfinite(loss):
         raise TrainingError(
             f"The loss became {float(loss.detach())} in epoch {epoch}, step {step + 1}.",
-            hint="Train anew with a lower rate, for example --set train.learning_rate=0.0005; this run keeps its last checkpoint.",
+            hint="Retrain with a lower learning rate, for example --set train.learning_rate=0.0005; this run keeps its last checkpoint.",
         )
 
 
 def learned_state(model: Detector) -> dict[str, Tensor]:
-    """Every tensor of the model but the backbone's."""
+    """All tensors of the model except those of the backbone."""
     return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}
 
 

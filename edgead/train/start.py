@@ -1,4 +1,4 @@
-"""The closed-form start of a detector: projections, one Gaussian per position, standardised maps."""
+"""Closed-form start of a detector: projections, one Gaussian per position, standardised maps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FEW_IMAGES_SHRINKAGE = 0.2
 
 @dataclass(frozen=True)
 class Indices:
-    """Where the images of each part stand in a feature store."""
+    """Rows of a feature store by their use: fitting, early stopping, pseudo-defects."""
 
     fit: tuple[int, ...]
     early_stop: tuple[int, ...]
@@ -35,7 +35,7 @@ class Indices:
 
 @dataclass(frozen=True)
 class LevelStart:
-    """The shrinkage chosen for a level, and the pseudo-defect AUROC of each amount tried (empty: nothing to choose)."""
+    """Shrinkage chosen for a level, and the pseudo-defect AUROC of each candidate (empty: nothing to choose)."""
 
     shrinkage: float
     pseudo_auroc: dict[float, float]
@@ -51,21 +51,21 @@ def fit_start(
     ridge: float,
     noise: float = 0.0,
 ) -> list[LevelStart]:
-    """Fit the frozen parts of every level from the good images.
+    """Fit the frozen parts of every level to the good images.
 
-    How far each position's covariance is drawn to that of all positions is decided by telling the early-stopping
-    images from their pseudo-defective copies: parts that always lie alike want little, patterns that differ from
-    image to image want much. Once it is chosen, the covariances are fitted again with the early-stopping images, where
-    there are more images than channels: every image counts there, and the couplings, which never learn from them, still
-    stop by them. With fewer, images that were fitted look too good for the map's scale to come from them alone.
+    The shrinkage of each position's covariance towards that of all positions is the one that best separates the
+    early-stopping images from their pseudo-defective copies: aligned parts need little, patterns that differ from image
+    to image need much. With more images than channels, the covariances are then fitted again including the early-stopping
+    images, which add data here and can still stop the couplings, since these never train on them. With fewer images,
+    fitted images score too well for the map's scale to come from them alone.
 
     Args:
-        model: Untrained.
+        model: Untrained model.
         store: Features of every image.
-        indices: Its parts.
-        amounts: Shrinkages to try.
-        ridge: Added to the diagonal, as a share of the mean variance.
-        noise: Deviation of the training's noise: what starts from data starts from noisy data.
+        indices: Rows of the store by their use.
+        amounts: Candidate shrinkages.
+        ridge: Ridge added to the diagonal, as a share of the mean variance.
+        noise: Deviation of the training noise, which is also added to the data that parameters are initialised from.
     """
     starts = []
     for level in model.levels:
@@ -88,7 +88,7 @@ def fit_start(
 def whitened_arrays(
     model: Detector, store: FeatureStore, indices: Sequence[int], *, memory_limit: int, folder: Path
 ) -> list[NDArray[np.float16]]:
-    """What the couplings train on: each level's output of the frozen start, `(n, C, h, w)`, float16."""
+    """Training data of the couplings: outputs `(n, C, h, w)` of each level's frozen first layer, float16."""
     arrays = []
     for number, level in enumerate(model.levels):
         shape = (len(indices), level.channels, *level.size)
@@ -103,7 +103,7 @@ def whitened_arrays(
 def pseudo_defect_auroc(
     model: Detector, arrays: Sequence[NDArray[np.float16]], labels: NDArray[np.int64], indices: Indices
 ) -> float:
-    """How well the detector tells the early-stopping images from their pseudo-defective copies; sets its head."""
+    """AUROC of early-stopping images against their pseudo-defective copies; fits the score head first."""
     fit_head(model, arrays, labels, indices)
     scores = [
         model.score([part.to(_device(model)) for part in _statistics(model, arrays, labels, rows)])[1].cpu()
@@ -114,10 +114,10 @@ def pseudo_defect_auroc(
 
 
 def resemblance(arrays: Sequence[NDArray[np.float16]], indices: Indices) -> float:
-    """How much the early-stopping images resemble single fitted ones: the median, over the former, of the largest cosine.
+    """Resemblance of early-stopping images to single fitted ones: median over the former of the largest cosine.
 
     Whitened features of different parts are nearly orthogonal (below 0.3); several photographs of each part give 0.4
-    and more, and then neither these images nor the threshold's say how a *new* part would score.
+    and more, and then neither these images nor the threshold images predict the scores of *new* parts.
     """
     similarity = torch.zeros(len(indices.early_stop), len(indices.fit))
     norms = [torch.zeros(len(part)) for part in (indices.early_stop, indices.fit)]
@@ -143,10 +143,10 @@ def fit_head(
     """Set the constants of the score from the good images, fitted and early-stopping ones.
 
     Args:
-        model: Trained.
-        arrays: From `whitened_arrays`, rows as in `indices`.
+        model: Trained model.
+        arrays: Result of `whitened_arrays`, with the rows of `indices`.
         labels: Class index of each row.
-        indices: The `fit` and `early_stop` rows.
+        indices: Rows of which `fit` and `early_stop` are used.
     """
     fitted, unseen = (_statistics(model, arrays, labels, rows) for rows in (indices.fit, indices.early_stop))
     model.fit_head(fitted, unseen)
@@ -155,7 +155,7 @@ def fit_head(
 def _statistics(
     model: Detector, arrays: Sequence[NDArray[np.float16]], labels: NDArray[np.int64], rows: Sequence[int]
 ) -> list[Tensor]:
-    """What the head sees of some rows, per level, on the CPU; the class of each is given."""
+    """Input of the score head for some rows of known class, per level, on the CPU."""
     device = _device(model)
     chunks = [np.asarray(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
     parts = []
@@ -171,7 +171,7 @@ def _device(model: Detector) -> torch.device:
 
 
 def _spread(rows: Sequence[int], count: int) -> list[int]:
-    """At most `count` rows, evenly over the sequence: the first ones may all be of one class."""
+    """Select at most `count` rows, evenly spaced: the first ones may all be of one class."""
     if len(rows) <= count:
         return list(rows)
     return [rows[int(i)] for i in np.linspace(0, len(rows) - 1, count)]

@@ -1,4 +1,4 @@
-"""The good images of a training: found, looked at and divided."""
+"""Good images of a training: found, checked and split."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgead.progress import Progress
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Good images, divided, and how to read them."""
+    """Good images, split by use, and functions that read them."""
 
     root: Path
     description: str
@@ -31,18 +31,18 @@ class TrainingData:
     digest: str
 
     def read(self, sample: Sample) -> Image:
-        """A picture at input size, RGB."""
+        """Read an image at input size, RGB."""
         return resize(read_image(sample.path, self.scan.white_level), self.image_size)
 
     def read_pseudo(self, sample: Sample, donor: Sample, key: tuple[int, ...]) -> Image:
-        """A pseudo-defective copy of a picture at input size; `key` fixes the change."""
+        """Make a pseudo-defective copy of an image at input size; `key` determines the change."""
         image, other = (read_image(s.path, self.scan.white_level) for s in (sample, donor))
         changed, _ = make_pseudo_defect(image, other, np.random.default_rng(key))
         return resize(changed, self.image_size)
 
 
 def prepare_data(config: Config, progress: Progress) -> TrainingData:
-    """Find, look at and divide the good images.
+    """Find, check and split the good images.
 
     Raises:
         DataError: If there are too few readable ones.

@@ -1,4 +1,4 @@
-"""Which device a process trains on, alone or with others."""
+"""Training device of a process, alone or with others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device of a name; `auto` takes cuda, then mps, then the CPU.
+    """Torch device of a name; `auto` takes cuda, then mps, then the CPU.
 
-    Of several processes that train together each takes a GPU of its own, for `auto` and `cuda`.
+    Several processes that train together take a separate GPU each, for `auto` and `cuda`.
 
     Raises:
         ConfigError: If the device does not exist here, or does not fit training in several processes.
@@ -36,7 +36,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _device_of_one(name: str, available: list[str]) -> torch.device:
-    """The device of this process, of several on this machine."""
+    """Device of this process, one of several on this machine."""
     import torch
 
     if name == "cpu" or (name == "auto" and "cuda" not in available):
@@ -46,7 +46,7 @@ def _device_of_one(name: str, available: list[str]) -> torch.device:
         raise ConfigError(
             f"Several processes train together, and this one cannot have {own if name in ('auto', 'cuda') else name!r}; "
             f"this machine has: {', '.join(available)}.",
-            hint="Start as many as there are GPUs, with train.device=cuda; or with train.device=cpu.",
+            hint="Start one process per GPU with train.device=cuda, or use train.device=cpu.",
         )
     device = torch.device(own)
     torch.cuda.set_device(device)
@@ -59,5 +59,5 @@ def is_launched_with_others() -> bool:
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks to the user: the only one, or the first of those that train together."""
+    """Whether this process reports to the user: the only one, or the first of those that train together."""
     return not is_launched_with_others() or os.environ.get("RANK", "0") == "0"

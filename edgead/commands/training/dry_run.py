@@ -1,4 +1,4 @@
-"""`edgead train --dry-run`: what a training would do and need, without doing it."""
+"""`edgead train --dry-run`: plan of a training and its needs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a training would do.
+    """Plan of a training.
 
     Attributes:
         facts: Names and values for the user.
         needs: Memory and disk; None without data.
-        n_learned: Trainable parameters.
-        n_parameters: All parameters, the frozen backbone's included.
-        features: `(channels, height, width)` of each feature map of the backbone, by key.
-        folders: Where features and inputs of the flows would go if they do not fit in memory.
+        n_learned: Number of trainable parameters.
+        n_parameters: Number of parameters, including the frozen backbone's.
+        features: Shape `(channels, height, width)` of each feature map of the backbone, by key.
+        folders: Folders of features and flow inputs that do not fit in memory.
     """
 
     facts: list[tuple[str, str]]
@@ -50,16 +50,16 @@ class DryRun:
 
 
 def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path) -> DryRun:
-    """Build the model without memory or weights, look at the data if they are there, and say what training would do.
+    """Build the model without weights, check the data if they exist, and plan the training.
 
     Args:
-        config: As of `train`.
-        progress: Gets notes and progress.
-        out: As of `train`; nothing is written there.
-        runs: As of `train`.
+        config: Same as for `train`.
+        progress: Receiver of notes and progress.
+        out: Same as for `train`; nothing is written there.
+        runs: Same as for `train`.
 
     Raises:
-        DataError: If there are data, but they do not suffice.
+        DataError: If data exist but do not suffice.
         ConfigError: If a setting does not fit the model or this machine.
     """
     import torch

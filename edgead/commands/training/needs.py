@@ -1,4 +1,4 @@
-"""What a training will need, from its settings and its model."""
+"""Needs of a training, from its settings and its model."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ CACHE = "cache"
 
 
 def pseudo_copies(config: Config) -> int:
-    """Pseudo-defective copies of each early-stopping image: none where they decide nothing."""
+    """Number of pseudo-defective copies of each early-stopping image: 0 if they decide nothing."""
     decides = config.model.couplings == "auto" or (config.model.positions and len(config.train.shrinkage) > 1)
     return config.train.pseudo_defects if decides else 0
 
 
 def memory_limit(config: Config, processes: int) -> int:
-    """Bytes above which features go to the disk; several processes share theirs there."""
+    """Size in bytes above which features go to disk; 0 for several processes, which share them there."""
     return config.train.cache_memory_mb * 1_000_000 if processes == 1 else 0
 
 
 def feature_folder(config: Config, run: Path) -> Path:
-    """Where features go that do not stay in memory."""
+    """Folder of features that are not kept in memory."""
     return config.train.cache_dir or run / CACHE
 
 
 def training_needs(
     config: Config, model: Detector, n_images: int, *, processes: int = 1, features_missing: int | None = None
 ) -> Estimate:
-    """Memory and disk that a training needs; see `Estimate`.
+    """Estimate the memory and disk that a training needs; see `Estimate`.
 
     Args:
-        config: Of the training.
-        model: On any device, the meta device too.
-        n_images: Images whose features are computed, pseudo-defective ones included.
+        config: Settings of the training.
+        model: Model on any device, including the meta device.
+        n_images: Number of images whose features are computed, including pseudo-defective ones.
         processes: Number of processes that train together.
-        features_missing: Bytes of the features that are not on the disk yet; None is all of them.
+        features_missing: Size in bytes of the features that are not on disk yet; None = all of them.
     """
     from edgead.train.estimate import estimate
     from edgead.train.features import EXTRACTION_BATCH

@@ -1,4 +1,4 @@
-"""The folder of runs: where a new one goes, what it records, which is the newest."""
+"""Folders of training runs: creation, record, and the link to the newest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def new_run(runs: Path, model: str) -> Path:
 
 
 def unfinished_run(runs: Path) -> Path:
-    """The newest run that has no bundle yet.
+    """Newest run without a bundle.
 
     Raises:
         ConfigError: If there is none.
@@ -60,7 +60,7 @@ def unfinished_run(runs: Path) -> Path:
 
 
 def mark_latest(run: Path) -> None:
-    """Let `latest` beside the run point at it, in one step."""
+    """Point the link `latest` beside the run at it, atomically."""
     link = run.parent / LATEST
     if link.exists() and not link.is_symlink():
         return
@@ -70,17 +70,17 @@ def mark_latest(run: Path) -> None:
 
 
 def default_bundle() -> Path:
-    """The bundle of the newest finished run below the current folder."""
+    """Bundle of the newest finished run below the current folder."""
     return RUNS / LATEST / BUNDLE
 
 
 def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, resume: bool) -> Path:
-    """Make the folder of a run, or check that the one to resume had the same settings and images.
+    """Make the folder of a run, or check that the run to resume had the same settings and images.
 
     Raises:
-        ConfigError: If it had not, or a new run would overwrite one.
+        ConfigError: If they differ, or a new run would overwrite one.
     """
-    # The device may change; where the data lies may too, its digest may not.
+    # the device and the location of the data may change, the digest of the data may not
     settings = config.model_dump(mode="json", include={"data", "model", "train"})
     settings["data"].pop("root")
     settings["train"].pop("device")
@@ -90,17 +90,19 @@ def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, r
         try:
             before = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{run} is no run that can be resumed: {RUN_FILE} is missing or damaged.") from error
+            raise ConfigError(f"{run} cannot be resumed: {RUN_FILE} is missing or damaged.") from error
         before["settings"] = upgrade_settings(before.get("settings"))
         changed = [key for key in record if before.get(key) != record[key]]
         if changed:
             raise ConfigError(
                 f"{run} was started with other {' and '.join(changed).replace('_', ' ')}; resuming needs the same.",
-                hint="Use the same options and data, or start anew without --resume.",
+                hint="Use the same options and data, or start a new run without --resume.",
             )
         return run
     if out is not None and (out / RUN_FILE).exists():
-        raise ConfigError(f"{out} already holds a run.", hint="Add --resume to go on with it, or choose another --out.")
+        raise ConfigError(
+            f"{out} already contains a run.", hint="Add --resume to continue it, or choose another --out."
+        )
     run = out or new_run(runs, config.model.name)
     description = {"description": data.description, "versions": package_versions(), "git": _git_revision()}
     write_json(run / RUN_FILE, {**record, "config": config.model_dump(mode="json"), **description})
@@ -108,7 +110,7 @@ def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, r
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers."""
+    """Versions of Python and of the packages that affect the numbers."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -119,7 +121,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _git_revision() -> str | None:
-    """Commit of the folder that edgead was run in, where it is a git repository."""
+    """Commit of the current folder, if it is a git repository."""
     try:
         command = ["git", "rev-parse", "HEAD"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
