@@ -1,14 +1,14 @@
-r"""Folding: everything linear between two coupling subnets disappears.
+r"""Folding: all linear maps between two coupling subnets are merged into them.
 
-A flow is walked in float64 with two things in hand: the matrix A with x = A u, where x is what the unfolded flow holds
-and u what the folded one holds, and a shift of u that waits to be added. A linear flow only changes A and the shift.
-An additive coupling becomes
+Folding traverses a flow in float64 and tracks two quantities: the matrix A with x = A u, where x is the value in the
+unfolded flow and u the one in the folded flow, and a pending shift of u. A linear flow only changes A and the shift. An
+additive coupling becomes
 
 .. math:: u \leftarrow u + D * \mathrm{relu}(E * u + e) + d
 
 with A multiplied into E and its inverse into D (residual form), or, where that costs more multiply-adds, A is applied
-by one 1x1 convolution and the half-width convolutions stay (sliced form). Shifts never travel through a convolution:
-with zero padding that would be wrong at the border, so a shift stays a bias of whatever produced u.
+by one 1x1 convolution and the half-width convolutions stay (sliced form). Shifts are never moved through a convolution:
+with zero padding that would be wrong at the border, so a shift stays a bias of the layer that produced u.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ def fold_flow(
     """Fold a flow over feature maps `(N, channels, *size)`; float32, on the CPU, sharing no memory with `flow`.
 
     Args:
-        flow: A sequence of channel-linear flows, couplings with `ConvSubnet`, and at most one per-position linear flow,
-            in front of the first coupling.
-        channels: C.
-        size: `(h, w)` of the maps; only a per-position layer depends on it.
-        form: `auto` takes, coupling by coupling, the form with fewer multiply-adds; affine couplings are always sliced.
-        condition: The position code `(1, P, h, w)` of conditional couplings: a constant here, it becomes tables.
-        exact: Keep the latent itself, not only its norm.
-        log_det: The part of `flow` whose log-determinant `FoldedFlow.with_log_det` gives; None: it is not needed.
+        flow: Sequence of channel-linear flows, couplings with `ConvSubnet`, and at most one per-position linear flow,
+            before the first coupling.
+        channels: Number of channels C.
+        size: Grid `(h, w)` of the maps; only a per-position layer depends on it.
+        form: Form of additive couplings; `auto` takes the one with fewer multiply-adds. Affine couplings are always sliced.
+        condition: Position code `(1, P, h, w)` of conditional couplings: a constant, which becomes tables.
+        exact: Whether to keep the latent itself, not only its norm.
+        log_det: Part of `flow` whose log-determinant `FoldedFlow.with_log_det` returns; None = not needed.
 
     Raises:
-        ExportError: If the flow holds something that does not fold.
+        ExportError: If a part of the flow cannot be folded.
     """
     folder = _Folder(channels, size, form, condition, exact)
     steps = list(_flatten(flow))
@@ -83,7 +83,7 @@ def fold_flow(
 
 
 def unfolded_multiply_adds(flow: Flow, channels: int, n_positions: int) -> int:
-    """Multiply-adds per image of the flow as it is trained; permutations are free, a scale counts one per channel."""
+    """Multiply-adds per image of the unfolded flow; permutations are free, a scale counts one per channel."""
     per_position = 0
     for step in _flatten(flow):
         if isinstance(step, ActNorm):
@@ -99,7 +99,7 @@ def unfolded_multiply_adds(flow: Flow, channels: int, n_positions: int) -> int:
 
 
 class _Folder:
-    """The walk: x = matrix (u + shift), where `steps` compute u."""
+    """State of the traversal: x = matrix (u + shift), where `steps` compute u."""
 
     matrix: Tensor
     shift: Tensor
@@ -123,7 +123,7 @@ class _Folder:
 
     def position_linear(self, flow: PositionLinear) -> None:
         if self.steps:
-            raise ExportError("A per-position linear layer folds only in front of the first coupling.")
+            raise ExportError("A per-position linear layer can only be folded before the first coupling.")
         weight = _double(flow.weight) @ self.matrix
         mean = torch.linalg.solve(self.matrix, _double(flow.mean).T).T - self.shift
         self._reset()
@@ -160,7 +160,7 @@ class _Folder:
         )
 
     def _end_cost(self, matrix: Tensor) -> int:
-        """What the last coupling leaves to the end of the flow: a 1x1 convolution, unless no norm sees it."""
+        """Cost of the remaining matrix after the last coupling: a 1x1 convolution, unless norms do not depend on it."""
         if self.tail is None:
             return 0
         end = self.tail @ matrix
@@ -188,12 +188,12 @@ class _Folder:
         self.steps.append(CouplingStep(subnet, flow.n_first, len(self.shift) - flow.n_first, clamp))
 
     def _code(self, flow: AdditiveCoupling | AffineCoupling) -> AddCode | None:
-        """What the position code adds to the hidden channels: a sum over rows and columns, as the code itself is."""
+        """Contribution of the position code to the hidden channels: a sum of row and column terms, like the code itself."""
         conv = _subnet(flow).condition
         if conv is None:
             return None
         if self.condition is None:
-            raise ExportError("A conditional coupling folds only with its position code.")
+            raise ExportError("A conditional coupling can only be folded with its position code.")
         table = torch.einsum("hp,npij->nhij", _double(conv.weight)[:, :, 0, 0], _double(self.condition))
         rows, columns = table[..., :1], table[..., :1, :] - table[..., :1, :1]
         if float((rows + columns - table).abs().max()) > SEPARABLE_TOLERANCE * max(1.0, float(table.abs().max())):
@@ -201,7 +201,7 @@ class _Folder:
         return AddCode(rows.clone(), columns.clone())
 
     def _materialise(self) -> None:
-        """Make the steps compute x itself: for free inside a per-position layer, else by one 1x1 convolution."""
+        """Make the steps compute x itself: for free within a per-position layer, else by one 1x1 convolution."""
         if self._is_plain():
             return
         if self._follows_positions():
@@ -211,7 +211,7 @@ class _Folder:
         self._reset()
 
     def _push_scale(self) -> None:
-        """Give a matrix that only scales channels to the last step that mixes them, back through the couplings."""
+        """Move a matrix that only scales channels into the last step that mixes them, back through the couplings."""
         scale = self.matrix.diagonal().clone()
         if torch.equal(self.matrix, self.identity) or not torch.equal(self.matrix, torch.diag(scale)):
             return
@@ -224,7 +224,7 @@ class _Folder:
         self.matrix = self.identity.clone()
 
     def _flush_shift(self) -> None:
-        """Give the waiting shift to the bias of whatever made u; where nothing takes it, add it by itself."""
+        """Add the pending shift to the bias of the last step, or as a step of its own."""
         if not self.shift.any():
             return
         last = self.steps[-1] if self.steps else None
@@ -256,7 +256,7 @@ class _Folder:
 
 
 def _product(flows: list[Flow], identity: Tensor) -> Tensor:
-    """The matrix of channel-linear flows one after the other; what is not one is left out and refused elsewhere."""
+    """Product of channel-linear flows in sequence; other flows are skipped here and refused elsewhere."""
     for flow in flows:
         if isinstance(flow, ChannelLinear):
             identity = _double(flow.matrix_and_offset()[0]) @ identity
@@ -272,7 +272,7 @@ def _flatten(flow: Flow) -> Iterator[Flow]:
 
 
 def _linear_log_det(steps: list[Flow], size: tuple[int, int]) -> Tensor:
-    """What all linear flows add to the log-determinant at each position, `(h, w)`."""
+    """Contribution `(h, w)` of all linear flows to the log-determinant at each position."""
     total = torch.zeros(size, dtype=torch.float64)
     for step in steps:
         if isinstance(step, ChannelLinear):

@@ -1,4 +1,4 @@
-"""What a folded flow is made of: convolutions, ReLUs, tables, and for affine couplings exp and tanh."""
+"""Parts of a folded flow: convolutions, ReLUs, tables, and for affine couplings exp and tanh."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class AddCode(nn.Module):
-    """h + rows + columns: what a position code adds to a subnet's hidden channels, as two small tables."""
+    """Contribution h + rows + columns of a position code to a subnet's hidden channels, as two small tables."""
 
     rows: Tensor
     columns: Tensor
@@ -22,7 +22,7 @@ class AddCode(nn.Module):
 
 
 class FoldedSubnet(nn.Module):
-    """second(relu(code(first(u)))), with the position code as a constant."""
+    """Subnet second(relu(code(first(u)))), with the position code as a constant."""
 
     def __init__(self, first: nn.Conv2d, second: nn.Conv2d, code: AddCode | None) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class FoldedSubnet(nn.Module):
 
 
 class ResidualStep(nn.Module):
-    """u + subnet(u): a coupling in residual form, full width outside, no 1x1."""
+    """Coupling in residual form, u + subnet(u): full width outside, no 1x1."""
 
     def __init__(self, subnet: FoldedSubnet) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class ResidualStep(nn.Module):
 
 
 class CouplingStep(nn.Module):
-    """The coupling itself (sliced form): half-width convolutions on slices of u.
+    """Coupling in sliced form: half-width convolutions on slices of u.
 
     Args:
-        subnet: Folded.
-        n_first: Channels that stay.
-        n_second: Channels that change.
-        clamp: Of an affine coupling; None for an additive one.
+        subnet: Folded subnet.
+        n_first: Number of unchanged channels.
+        n_second: Number of changed channels.
+        clamp: Clamp of an affine coupling; None for an additive one.
     """
 
     def __init__(self, subnet: FoldedSubnet, n_first: int, n_second: int, clamp: float | None) -> None:
@@ -69,7 +69,7 @@ class CouplingStep(nn.Module):
         return self.with_log_scale(u)[0]
 
     def with_log_scale(self, u: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The output, and the log scales `(N, n_second, h, w)` of an affine coupling."""
+        """Output, and the log scales `(N, n_second, h, w)` of an affine coupling."""
         first, second = u[:, : self.n_first], u[:, self.n_first :]
         answer = self.subnet(first)
         if self.clamp is None:
@@ -80,7 +80,7 @@ class CouplingStep(nn.Module):
 
 
 class AddShift(nn.Module):
-    """u + shift, one value per channel."""
+    """Addition of a shift, one value per channel."""
 
     shift: Tensor
 
@@ -93,7 +93,7 @@ class AddShift(nn.Module):
 
 
 class FoldedPositions(nn.Module):
-    """One matrix per position, `(N, C, h, w)` to `(N, C, h, w)`, as a single batched product."""
+    """Linear map per position, `(N, C, h, w)` to `(N, C, h, w)`, as a single batched product."""
 
     weight_t: Tensor
     mean: Tensor
@@ -112,14 +112,14 @@ class FoldedPositions(nn.Module):
 
 
 class FoldedFlow(nn.Module):
-    """A flow for inference: `(N, C, H, W)` to a latent whose norm at each position is that of the unfolded flow.
+    """Flow for inference: `(N, C, H, W)` to a latent whose norm at each position is that of the unfolded flow.
 
-    Unless it was folded to be exact, the latent may differ from the unfolded one by an orthogonal matrix, which no norm
-    sees.
+    Unless it was folded exactly, the latent may differ from the unfolded one by an orthogonal matrix, which leaves norms
+    unchanged.
 
     Args:
-        steps: One after the other.
-        log_det: What the linear flows contribute to the log-determinant, `(h, w)`; only where it is asked for.
+        steps: Modules to apply in sequence.
+        log_det: Contribution `(h, w)` of the linear flows to the log-determinant; only if it was requested.
     """
 
     log_det: Tensor | None
@@ -135,7 +135,7 @@ class FoldedFlow(nn.Module):
         return x
 
     def with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The latent, and the log-determinant at each position `(N, h, w)`; all log scales are summed at once."""
+        """Latent, and log-determinant `(N, h, w)` of each position; all log scales are summed at once."""
         assert self.log_det is not None
         total: Tensor | None = None
         for step in self.steps:
@@ -160,7 +160,7 @@ def folded_multiply_adds(folded: FoldedFlow, n_positions: int) -> int:
 
 
 def scale_output(step: nn.Module, scale: Tensor) -> None:
-    """Make a step give scale ⊙ its output, from scale ⊙ its input where it is not one that mixes channels."""
+    """Make a step output scale ⊙ its output; the input of a step that does not mix channels is scaled as well."""
     if isinstance(step, FoldedPositions):
         step.weight_t *= scale
     elif isinstance(step, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""A detector's whole flow, folded grid by grid."""
+"""Whole flow of a detector, folded grid by grid."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from edgead.models.detector import Detector
 
 
 class FoldedTransform(nn.Module):
-    """The whole flow of a detector, start and base included, folded grid by grid: what `Detector.transform` computes.
+    """Folded equivalent of `Detector.transform`: the whole flow, first layer and base included, grid by grid.
 
-    The latents are exact only where the score needs them; log-determinants are zero where it does not.
+    Latents are exact only if the score needs them; log-determinants are zero unless it needs them.
     """
 
     def __init__(self, model: Detector) -> None:
@@ -53,7 +53,7 @@ class FoldedTransform(nn.Module):
         return folded.with_log_det(x) if self.needs_log_det else (folded(x), x.new_zeros(()))
 
     def multiply_adds(self) -> tuple[int, int]:
-        """Per image: as trained, as folded."""
+        """Multiply-adds per image, unfolded and folded."""
         before = after = 0
         for grid, *folded in zip(self.grids, self.starts, self.stages, strict=True):
             positions = grid.size[0] * grid.size[1]
@@ -66,15 +66,15 @@ class FoldedTransform(nn.Module):
 
 @dataclass(frozen=True)
 class Grid:
-    """What happens on one grid.
+    """Part of the flow on one grid.
 
     Attributes:
-        start: A frozen start that cannot be part of `flow`, because more channels join after it.
-        flow: Everything else, from the start to the base.
-        counted: The part of it whose log-determinant counts: all but the start, whose own is a constant.
-        channels: Of the flow.
-        size: `(h, w)`.
-        exact: Whether another grid goes on from the result.
+        start: Frozen first layer that cannot be part of `flow`, because more channels join after it.
+        flow: Everything else, up to the base.
+        counted: Part of `flow` whose log-determinant is counted: all but the first layer, which adds a constant.
+        channels: Number of channels of `flow`.
+        size: Grid `(h, w)`.
+        exact: Whether the result is the input of another grid.
     """
 
     start: PositionLinear | None
@@ -86,7 +86,7 @@ class Grid:
 
 
 def grids(model: Detector) -> list[Grid]:
-    """The flow of a detector, grid by grid."""
+    """Flow of a detector, grid by grid."""
     found = []
     stages = model.flow.stages()
     for index, (level, stage, base) in enumerate(zip(model.levels, stages, model.bases, strict=True)):

@@ -1,4 +1,4 @@
-"""The ONNX graph of a detector: uint8 images in, anomaly map and score out, everything else inside."""
+"""ONNX graph of a detector: from uint8 images to anomaly map and score, preprocessing included."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH_AXIS = "batch"
 
 
 class DeployedModel(nn.Module):
-    """A detector with a folded flow: what is exported. On the CPU, float32, sharing all other parts with `model`."""
+    """Exported form of a detector, with a folded flow: on the CPU, float32, sharing all other parts with `model`."""
 
     def __init__(self, model: Detector) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class DeployedModel(nn.Module):
         return self.model.run(images, self.transform, class_bias)
 
     def flow_cost(self) -> tuple[int, int]:
-        """Multiply-adds per image of all flows: unfolded, folded."""
+        """Multiply-adds per image of all flows, unfolded and folded."""
         return self.transform.multiply_adds()
 
 
@@ -42,11 +42,11 @@ def onnx_from_model(deployed: DeployedModel, image_size: tuple[int, int]) -> onn
     """Export to a checked opset-17 graph with a free batch size and fixed image size.
 
     Args:
-        deployed: On the CPU, in evaluation mode.
-        image_size: `(height, width)` in pixels.
+        deployed: Model on the CPU, in evaluation mode.
+        image_size: Image size `(height, width)` in pixels.
 
     Raises:
-        ExportError: If the exporter or the ONNX checker refuses.
+        ExportError: If the exporter or the ONNX checker fails.
     """
     example: list[Tensor] = [torch.zeros(2, *image_size, 3, dtype=torch.uint8)]
     inputs = ["image"]
@@ -57,7 +57,7 @@ def onnx_from_model(deployed: DeployedModel, image_size: tuple[int, int]) -> onn
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the TorchScript exporter announces its own retirement on every call
+            warnings.simplefilter("ignore")  # the TorchScript exporter warns of its deprecation on every call
             torch.onnx.export(
                 deployed.eval(),
                 tuple(example),
@@ -80,7 +80,7 @@ def onnx_from_model(deployed: DeployedModel, image_size: tuple[int, int]) -> onn
 
 
 def operator_counts(proto: onnx.ModelProto) -> Counter[str]:
-    """How often each operator occurs."""
+    """Number of nodes of each operator."""
     return Counter(node.op_type for node in proto.graph.node)
 
 
@@ -96,7 +96,7 @@ def graph_parameters(proto: onnx.ModelProto) -> int:
 
 
 def _fold_constants(proto: onnx.ModelProto) -> None:
-    """Compute what depends on no input; the tracer leaves the arithmetic of padding and shapes in the graph."""
+    """Evaluate nodes that depend on no input: the tracer leaves the arithmetic of padding and shapes in the graph."""
     graph = proto.graph
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in list(graph.node):
@@ -169,7 +169,7 @@ def _drop_unused(proto: onnx.ModelProto) -> None:
 
 
 def _state_outputs(proto: onnx.ModelProto, model: Detector) -> None:
-    """Write the outputs' fixed sizes into the graph, where the tracer left symbols."""
+    """Write the fixed sizes of the outputs into the graph; the tracer leaves symbols."""
     for output in proto.graph.output:
         dims: list[int | str] = [BATCH_AXIS, *model.outputs[output.name]]
         output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, dims))
