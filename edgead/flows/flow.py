@@ -97,7 +97,7 @@ def no_log_det(x: Tensor) -> Tensor:
     """Zeros, one per position of `x`: `(N, H, W)` for maps, `(N,)` for vectors.
 
     Raises:
-        ShapeError: For any other number of dimensions.
+        ShapeError: If `x` has another number of dimensions.
     """
     if x.ndim not in (2, 4):
         raise ShapeError("x", expected="(N, C) or (N, C, H, W)", actual=tuple(x.shape))

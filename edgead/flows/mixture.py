@@ -186,7 +186,7 @@ def hgad_loss(
 
     Raises:
         ShapeError: If the labels match neither the images nor the positions.
-        ValueError: For another stage.
+        ValueError: If `stage` is neither 1 nor 2.
     """
     if stage not in (1, 2):
         raise ValueError(f"stage must be 1 or 2, got {stage}")

@@ -86,7 +86,7 @@ def test_another_seed_gives_other_couplings(tiny_data: Path, tiny_result: TrainR
 
 
 def test_broken_images_are_left_out_and_named(tiny_data: Path, tmp_path: Path) -> None:
-    """Training goes on without unreadable images, names them and counts them in the bundle."""
+    """Training continues without unreadable images, names them and counts them in the bundle."""
     data = tmp_path / "data"
     shutil.copytree(tiny_data, data)
     (data / "train" / "good" / "empty.png").write_bytes(b"")
@@ -125,8 +125,8 @@ def test_mixed_sizes_and_modes_train(tiny_data: Path, tmp_path: Path) -> None:
             ("jpg", image),
             ("bmp", image),
         ]
-        suffix, picture = kinds[i % len(kinds)]
-        assert cv2.imwrite(str(data / f"{i}.{suffix}"), picture)
+        suffix, image = kinds[i % len(kinds)]
+        assert cv2.imwrite(str(data / f"{i}.{suffix}"), image)
     result = train(tiny_config(data, train__epochs=0), Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
     assert result.bundle.manifest.preprocessing.white_level == 4095
 

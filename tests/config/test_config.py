@@ -27,7 +27,7 @@ def write(text: str, name: str = "c.yaml") -> Path:
 
 
 def test_defaults_are_valid_and_frozen() -> None:
-    """Without a file the defaults hold, they pass their own ranges, and nobody can change them later."""
+    """Without a file the defaults hold, they pass their own ranges, and they are frozen."""
     config = load_config(None, {})
     assert config == Config()
     assert Config.model_validate(config.model_dump(mode="json")) == config
@@ -90,7 +90,7 @@ def test_a_preset_changes_defaults_and_nothing_that_was_said() -> None:
 
 @pytest.mark.parametrize("name", ["patchcore", "", 3, ["usf"], {"a": 1}, None])
 def test_an_unknown_model_is_a_config_error(name: Any) -> None:
-    """Whatever the value's type, the error names the key."""
+    """The error names the key for a value of any type."""
     with pytest.raises(ConfigError, match=r"model\.name"):
         load_config(None, {"model.name": name})
 
@@ -174,7 +174,7 @@ def test_overrides_are_yaml(text: str, expected: tuple[str, Any]) -> None:
 
 @pytest.mark.parametrize("text", ["epochs=3", "train.epochs", "", "=3", "train.epochs=[1"])
 def test_other_overrides_are_refused(text: str) -> None:
-    """What is not `section.key=value` is a ConfigError."""
+    """Anything but `section.key=value` is a ConfigError."""
     with pytest.raises(ConfigError):
         parse_override(text)
 
@@ -197,7 +197,7 @@ def test_the_description_covers_every_key() -> None:
 
 
 def test_a_file_changes_those_that_it_includes(tmp_path: Path) -> None:
-    """Included files are laid over each other in order, key by key of a section, from the folder of the naming file."""
+    """Included files are merged in order, key by key of a section, from the folder of the naming file."""
     (tmp_path / "parts").mkdir()
     write("model: {name: fastflow, image_size: 256}\ntrain: {epochs: 500, seed: 1}\n", "parts/model.yaml")
     write("include: model.yaml\ntrain: {epochs: 200}\ndata: {root: visa}\n", "parts/both.yaml")
@@ -271,7 +271,7 @@ def test_nfa_is_a_choice_and_never_a_default(name: str) -> None:
     ],
 )
 def test_errors_show_no_passwords(text: str) -> None:
-    """What stands in sinks and sources is not repeated by the error about it."""
+    """Errors about sinks and sources never repeat their values."""
     with pytest.raises(ConfigError) as caught:
         load_config(write(text), {})
     assert "hunter2" not in str(caught.value) + caught.value.message + (caught.value.hint or "")

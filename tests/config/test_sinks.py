@@ -92,7 +92,7 @@ def test_settings_that_do_not_fit(values: dict[str, Any], complaint: str) -> Non
 
 
 def test_names_are_stable_and_show_no_secret() -> None:
-    """What a place in the history is kept under holds neither path nor password, and can be chosen."""
+    """The name of a delivery position contains neither path nor password, and can be chosen."""
     sinks = SINKS.validate_python(
         [
             {"kind": "mqtt", "host": "x", "user": "u", "password": "geheim"},

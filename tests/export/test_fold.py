@@ -114,7 +114,7 @@ def test_folding_changes_no_norm(
     form: FoldForm,
     seed: int,
 ) -> None:
-    """Whatever a flow is made of, every form of folding keeps the norm at every position, borders included."""
+    """For any flow, every form of folding keeps the norm at every position, borders included."""
     torch.manual_seed(seed)
     with default_dtype(torch.float64):
         flow = make_flow(
@@ -214,7 +214,7 @@ def test_both_forms_are_equal(mix: MixKind, start: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_shifts_do_not_leak_through_the_zero_padding(form: FoldForm) -> None:
-    """With shifts a hundred times the data, border positions still agree: no shift travels through a convolution."""
+    """With shifts a hundred times the data, border positions still agree: no shift is moved through a convolution."""
     with default_dtype(torch.float64):
         flow = make_flow(5, mix="permutation", kernels=((5, 3),), blocks=3, start="actnorm")
         with torch.no_grad():
@@ -344,7 +344,7 @@ def test_auto_costs_no_more_than_either_form(
     hidden_ratio: float,
     start: str,
 ) -> None:
-    """For the flows that a level is made of, the choice coupling by coupling is never dearer than one form for all."""
+    """For the flows that a level is made of, the choice coupling by coupling never costs more than one form for all."""
     flow = make_flow(
         channels, coupling=coupling, mix=mix, kernels=tuple(kernels), blocks=blocks, hidden_ratio=hidden_ratio,
         start=start,

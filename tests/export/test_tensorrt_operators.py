@@ -255,7 +255,7 @@ WRONG = {
 @pytest.mark.parametrize("version", versions())
 @pytest.mark.parametrize("case", RIGHT)
 def test_right_graphs_pass(case: str, version: str) -> None:
-    """What the documents allow is not refused; opset 19 alone is too new for 8.6."""
+    """Operators allowed by the documents are accepted; opset 19 alone is too new for 8.6."""
     found = operator_problems(RIGHT[case], version)
     assert [problem for problem in found if not problem.startswith("opset 19")] == []
 

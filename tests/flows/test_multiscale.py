@@ -42,7 +42,7 @@ def total_log_det(flow: MultiScaleFlow, xs: list[Tensor]) -> Tensor:
 
 
 def jacobian_log_det(flow: MultiScaleFlow, xs: list[Tensor]) -> Tensor:
-    """Of the first sample, all scales flattened into one vector."""
+    """First sample, all scales flattened into one vector."""
     shapes = [x[:1].shape for x in xs]
     sizes = [shape.numel() for shape in shapes]
 
@@ -97,7 +97,7 @@ def test_every_parameter_of_a_u_learns() -> None:
 
 
 def test_a_fine_latent_depends_on_the_coarse_features() -> None:
-    """In a U the finest latent sees the coarsest features, beside each other it does not."""
+    """The finest latent depends on the coarsest features in a U, but not in flows side by side."""
     for kind, depends in (("u-shaped", True), ("parallel", False)):
         flow, xs = make(kind, "uniform"), inputs()
         before = flow(xs, [None, None])[0].z

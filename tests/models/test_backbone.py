@@ -330,7 +330,7 @@ def test_keys_come_in_the_order_asked_for_once_each() -> None:
 
 
 def test_networks_end_after_the_last_stage_needed() -> None:
-    """What comes after the deepest key is not even stored."""
+    """Layers after the deepest key are not even stored."""
     for name in (TINY, "test_resnet", "test_vit"):
         shallow, deep = ([["4"], ["32"]] if name != "test_vit" else [["16@1"], ["16@5"]])  # fmt: skip
         with torch.device("meta"):

@@ -54,7 +54,7 @@ def test_leading_zeros_do_not_count() -> None:
      "16@7@8", "64/32/16", "１６", "16\n32"],
 )  # fmt: skip
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
-    """What is not of the form is shown as it is, with forms that are."""
+    """A malformed key is shown unchanged, with examples of valid ones."""
     with pytest.raises(ConfigError) as caught:
         FeatureKey.parse(text)
     assert repr(text) in caught.value.message

@@ -128,7 +128,7 @@ def test_the_torch_runner_keeps_the_contract() -> None:
 
 
 def test_standardised_maps_have_the_moments_of_standard_normal_latents() -> None:
-    """Whatever the spread of good images at a position, there the map has mean 1 and deviation sqrt(2 / C)."""
+    """At every position, for any spread of good images, the map has mean 1 and deviation sqrt(2 / C)."""
     torch.manual_seed(0)
     spread = torch.linspace(0.5, 4.0, 8)[None, :, None].expand(1, 8, 8)
     good = [3.0 + spread * torch.randn(4000, 8, 8)]

@@ -110,7 +110,7 @@ def log_prior(model: VaeDetector, z: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("coupling", ["uniform", "affine"])
 def test_the_loss_is_the_negative_evidence_bound(coupling: str, tmp_path: Path) -> None:
-    """The loss is that of the formula in float64: pictures in 0..1 with deviation 0.1, one sample, the Jacobian's volume."""
+    """The loss is that of the formula in float64: images in 0..1 with deviation 0.1, one sample, the Jacobian's volume."""
     model, arrays = whitened_vae(tmp_path, coupling=coupling, base="altub")
     disturb(model.double(), 0.1)
     batch = batch_of(model, arrays)
@@ -124,15 +124,15 @@ def test_the_loss_is_the_negative_evidence_bound(coupling: str, tmp_path: Path) 
         )
         std = torch.exp(0.5 * log_variance)
         z = mean + std * noise.flatten()
-        picture = (standardised - start.offset[:, None, None]) / torch.exp(start.log_scale)[:, None, None]  # type: ignore[operator]
+        image = (standardised - start.offset[:, None, None]) / torch.exp(start.log_scale)[:, None, None]  # type: ignore[operator]
         decoded = model.decode(z[None, :, None, None])[0]
         sigma = torch.tensor(0.1, dtype=torch.float64)
-        total += log_normal(z, mean, std) - log_normal(picture, decoded, sigma) - log_prior(model, z)
+        total += log_normal(z, mean, std) - log_normal(image, decoded, sigma) - log_prior(model, z)
     assert float(found) == pytest.approx(float(total.detach()) / len(batch.whitened[0]) / PIXELS, rel=1e-9)
 
 
 def test_the_pictures_are_those_of_the_camera_between_zero_and_one(tmp_path: Path) -> None:
-    """What is reconstructed is the shrunk image in 0..1, both from images and from what training keeps of them."""
+    """The reconstructed target is the shrunk image in 0..1, both from images and from the training arrays."""
     model, arrays = whitened_vae(tmp_path)
     images = torch.from_numpy(make_images(N_FIT + N_HELD_OUT)[:5])
     expected = torch.nn.functional.avg_pool2d(images.permute(0, 3, 1, 2).float() / 255, SIDE // SIZE)
@@ -332,7 +332,7 @@ def test_several_processes_share_one_loss(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_reconstruction_error_and_the_bound(tmp_path: Path) -> None:
-    """Of images that training never saw, too."""
+    """Training lowers both for held-out images, too."""
     model, arrays = whitened_vae(tmp_path)
     held_out = [torch.from_numpy(array[N_FIT:]).float() for array in arrays]
 

@@ -42,7 +42,7 @@ def altub_model(name: str = "fastflow") -> Detector:
 
 
 def make_arrays(model: Detector) -> list[NDArray[np.float16]]:
-    """What the couplings see, neither centred nor of unit variance."""
+    """Training arrays that are neither centred nor of unit variance."""
     random = np.random.default_rng(0)
     shapes = [(len(LABELS), level.channels, *level.size) for level in model.levels]
     return [(0.4 + 1.7 * random.normal(size=shape)).astype(np.float16) for shape in shapes]
@@ -146,7 +146,7 @@ def test_a_resumed_training_makes_the_same_base_steps(tmp_path: Path) -> None:
             raise Interrupted
 
     whole, broken, resumed = altub_model(), altub_model(), altub_model()
-    disturb(resumed)  # nothing but the checkpoint may decide where it goes on
+    disturb(resumed)  # nothing but the checkpoint may determine how it continues
     settings = replace(LOOP, epochs=6)
     expected = run(whole, tmp_path / "whole.safetensors", settings)
     with pytest.raises(Interrupted):

@@ -1,4 +1,4 @@
-"""What a training step sees: every vector once, with its own position and class, and every sample in one process."""
+"""Training batches: every vector once, with its own position and class, and every sample in one process."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_number_of_fiber_steps(n_images: list[int], fibers: int, steps: int)
 
 @given(count=st.integers(1, 9), size=st.integers(1, 5), fibers=st.booleans())
 def test_shares_are_disjoint_and_complete(count: int, size: int, fibers: bool) -> None:
-    """Of a batch every sample is in one process's part, with its code and class; the shares are those of the samples."""
+    """Every sample of a batch is in the part of one process, with its code and class; the shares are those of the samples."""
     batch = tagged_batch(count, [(2, 3), (1, 1)])
     if fibers:
         batch = next(iter(split_fibers(tagged_batch(count, [(2, 1), (1, 1)]), 1, torch.Generator())))

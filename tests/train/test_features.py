@@ -169,7 +169,7 @@ extract(Path(sys.argv[1]), Killed(), 0, shard_bytes=0)
 
 def test_a_killed_extraction_goes_on_where_it_was(tmp_path: Path) -> None:
     """After a kill in the second of three shards the first is neither read nor computed again, and the result is that
-    of an extraction in one go; what the killed process left unfinished goes once it is old.
+    of an extraction in one go; unfinished files of the killed process are removed once they are old.
     """
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, timeout=120, check=False)
     assert done.returncode == -9
@@ -277,7 +277,7 @@ def test_an_unreadable_image_leaves_nothing_half_written(tmp_path: Path) -> None
 
 
 def test_too_small_a_disk_is_refused_before_the_work(small_disk: Path) -> None:
-    """Where the features cannot fit, no image is read, and the error says how much is missing."""
+    """If the features cannot fit, no image is read, and the error says how much is missing."""
     (small_disk / "filler").write_bytes(b"x" * (30 << 20))
     read = Reader()
     with pytest.raises(StorageError, match=r"feature cache needs \d+ MB .* but only \d+ MB are free"):

@@ -1,4 +1,4 @@
-"""A killed training goes on as if nothing had happened, to the last bit."""
+"""A killed training resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def trainer() -> Iterator[Trainer]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(trainer: Trainer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """The result of a training that nobody disturbed, and how many seconds it took."""
+    """Result of an undisturbed training, and its duration in seconds."""
     folder = tmp_path_factory.mktemp("whole")
     started = time.monotonic()
     trainer.start(folder / "c.safetensors", folder / "out.safetensors", resume=False)

@@ -174,7 +174,7 @@ def test_resuming_a_finished_run_gives_its_result(tmp_path: Path) -> None:
 
 
 def test_memory_mapped_features_train_to_the_same_weights(tmp_path: Path) -> None:
-    """Where the features lie does not change a single bit of the result."""
+    """The location of the features does not change a single bit of the result."""
     arrays, mapped = make_arrays(), []
     for number, array in enumerate(arrays):
         np.save(tmp_path / f"{number}.npy", array)

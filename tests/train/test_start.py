@@ -53,7 +53,7 @@ def test_levels_without_positions_start_standardised() -> None:
 
 
 def test_the_shrinkage_with_the_best_pseudo_defect_auroc_is_taken() -> None:
-    """Of the amounts tried the one with the largest AUROC is set, the largest amount on a tie."""
+    """The candidate with the largest AUROC is set, the largest amount on a tie."""
     model = make_model(("8+16:12",))
     images = make_images(N)
     images[80:, 20:30, 20:30] = 255 - images[80:, 20:30, 20:30]

@@ -66,7 +66,7 @@ def train(checkpoint: Path, out: Path, resume: bool) -> None:
     if resume and checkpoint.exists():
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(1.0)  # nothing but the checkpoint may decide where a resumed run goes on
+                parameter.add_(1.0)  # nothing but the checkpoint may determine how a resumed run continues
     state = train_flow(
         model, make_arrays(), LABELS, range(N_FIT), range(N_FIT, N_FIT + N_HELD_OUT), SETTINGS, checkpoint,
         resume=resume, on_step=lambda *_: None, on_epoch=lambda _: None,

@@ -60,7 +60,7 @@ def train(
     model_settings, case_settings = CASES[name]
     model = make_model(name=name, classes=("one", "two"), **model_settings)
     torch.manual_seed(0)
-    disturb(model, 0.5 if resume else 0.05)  # nothing but the checkpoint may decide where a resumed run goes on
+    disturb(model, 0.5 if resume else 0.05)  # nothing but the checkpoint may determine how a resumed run continues
     random = np.random.default_rng(0)
     rows = n_fit + n_held_out
     arrays = [random.normal(size=(rows, level.channels, *level.size)).astype(np.float16) for level in model.levels]
@@ -133,7 +133,7 @@ JOBS: dict[str, Callable[..., None]] = {"train": train, "extract": extract, "gat
 
 
 def work(job: str, folder: Path, arguments: dict[str, Any], environment: dict[str, str]) -> None:
-    """What a forked process does."""
+    """Run the job of a forked process."""
     os.environ.update(environment)
     for number, ending in ((1, "out"), (2, "err")):
         descriptor = os.open(folder / f"{environment['RANK']}.{ending}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -36,12 +36,12 @@ def write_trained_bundle(
     The scores behind the thresholds come from the exported graph itself, not from the cached features it was trained on.
 
     Args:
-        path: The bundle's folder.
-        model: Trained, on the CPU.
-        data: Its images.
-        config: Its configuration.
-        provenance: What is recorded about its origin.
-        progress: Gets notes and progress.
+        path: Folder of the bundle.
+        model: Trained model, on the CPU.
+        data: Images of the training.
+        config: Settings of the training.
+        provenance: Record of the model's origin.
+        progress: Receiver of notes and progress.
 
     Raises:
         ExportError: If the model cannot be exported.
@@ -90,7 +90,7 @@ def write_trained_bundle(
 
 
 def parity_text(parity: Parity) -> str:
-    """One sentence about a parity check."""
+    """Summary of a parity check, one sentence."""
     return (
         f"Parity on {parity.n_images} reference images: folded {parity.folded_vs_unfolded:.1e}, ONNX Runtime "
         f"{parity.onnx_vs_unfolded:.1e} relative to unfolded torch (allowed {PARITY_LIMIT:.0e}), "
@@ -99,7 +99,7 @@ def parity_text(parity: Parity) -> str:
 
 
 def write_graph(path: Path, deployed: DeployedModel, image_size: tuple[int, int]) -> Cost:
-    """Write the ONNX graph of a model, and return what it costs."""
+    """Write the ONNX graph of a model, and return its cost."""
     import onnx
 
     from edgead.export.onnx_graph import graph_multiply_adds, graph_parameters, onnx_from_model
@@ -121,10 +121,10 @@ def check_parity(
     """Compare torch, folded torch and ONNX Runtime on the same images.
 
     Args:
-        model: Trained, not folded.
-        deployed: The same model, folded.
-        graph: Its ONNX file.
-        images: `(N, H, W, 3)` uint8 RGB.
+        model: Trained model, not folded.
+        deployed: Same model, folded.
+        graph: ONNX file of the model.
+        images: Images `(N, H, W, 3)`, uint8 RGB.
         threshold: Image threshold, to count the verdicts that flip.
 
     Returns:
@@ -164,7 +164,7 @@ def check_parity(
 
 
 def _given_classes(n_classes: int, n_images: int) -> list[NDArray[np.float32]]:
-    """For a model of several classes, a bias that gives the images one class after the other."""
+    """Bias that assigns the classes to the images in turn; None for a model without classes."""
     if n_classes < 2:
         return []
     names = [str(index) for index in range(n_classes)]
@@ -177,7 +177,7 @@ def save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> N
 
 
 def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
-    """Good images, every other one with a pseudo-defect, so that both verdicts are compared."""
+    """Read good images, every other one with a pseudo-defect, so that both verdicts are compared."""
     samples, donors = evenly_spaced(data.split.early_stop, config.train.reference_images), data.split.fit
     images = []
     for i, sample in enumerate(samples):
@@ -186,7 +186,7 @@ def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
 
 
 def _save_good_images(path: Path, data: TrainingData, config: Config) -> None:
-    """Images for the device: those that ranges come from, and those that training did not see."""
+    """Write images for the device: those for INT8 ranges, and held-out ones."""
     arrays = {
         "images": np.stack([data.read(s) for s in evenly_spaced(data.split.fit, config.train.calibration_images)])
     }
@@ -197,7 +197,7 @@ def _save_good_images(path: Path, data: TrainingData, config: Config) -> None:
 
 
 def _batches(data: TrainingData) -> Iterator[HeldOutBatch]:
-    """The held-out images, with their classes."""
+    """Held-out images, with their classes."""
     samples = data.split.threshold
     for start in range(0, len(samples), BATCH):
         part = samples[start : start + BATCH]
