@@ -51,7 +51,7 @@ class _SinkSettings(BaseModel):
 
 
 class CustomSettings(_SinkSettings):
-    """How a sink from a program's own code is treated; a settings file cannot name one."""
+    """Delivery settings of a sink from a program's own code; a settings file cannot name one."""
 
     kind: Literal["custom"] = "custom"
 

@@ -164,7 +164,7 @@ def check_parity(
 
 
 def _given_classes(n_classes: int, n_images: int) -> list[NDArray[np.float32]]:
-    """Bias that assigns the classes to the images in turn; None for a model without classes."""
+    """Class bias that assigns the classes to the images in turn, in a list; empty for a single class."""
     if n_classes < 2:
         return []
     names = [str(index) for index in range(n_classes)]
