@@ -45,7 +45,8 @@ class ModelFamily:
         summary: One line for help texts, without a full stop.
         coupling: Default coupling, `uniform` or `affine`; refuse the other one in `refused` where it makes no sense.
         mixes: Default channel mix for each coupling.
-        model: Defaults of `model` settings that differ from the general ones.
+        model: Defaults of `model` settings that differ from the general ones; a `pyramid` is written for the default image
+            size and scales with it.
         train: Defaults of `train` settings that differ from the general ones.
         refused: `model` settings that the family does not read.
         has_norms: Whether the score is made of the norms of standard normal latents, as `segmentation=nfa` requires.

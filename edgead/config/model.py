@@ -105,7 +105,7 @@ class ModelConfig(Section):
         preset["mix"] = family.mixes.get(coupling) if isinstance(coupling, str) else None
         if "pyramid" in preset and "image_size" in values and isinstance(values["image_size"], int):
             size = values["image_size"]
-            preset["pyramid"] = tuple(size // (320 // part) for part in preset["pyramid"])
+            preset["pyramid"] = tuple(size // (defaults.IMAGE_SIZE // part) for part in preset["pyramid"])
         return {**preset, **values}
 
     @model_validator(mode="after")
