@@ -47,7 +47,7 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
 
 
 def _given(item: Mapping[str, Any]) -> str:
-    # sinks and sources may hold passwords
+    # sinks and sources may contain passwords
     section, *rest = item["loc"] or ("",)
     is_whole = isinstance(item["input"], (dict, list))
     if section in ("", "sinks") or (section == "cameras" and (is_whole or "source" in rest)):
@@ -114,7 +114,7 @@ def _read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold sections with keys, got a {type(content).__name__}.")
+        raise ConfigError(f"{path} must contain sections with keys, got a {type(content).__name__}.")
     values: dict[str, Any] = {}
     for name in _includes(path, content.pop(INCLUDE, [])):
         _merge_into(values, _read_yaml(path.parent / name, (*chain, path)))

@@ -200,7 +200,7 @@ class CommandSettings(_SinkSettings):
     @classmethod
     def _can_be_run(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value[0] or any("\0" in word for word in value):
-            raise ValueError("must begin with a program and hold no NUL")
+            raise ValueError("must begin with a program and contain no NUL")
         return value
 
     @property

@@ -256,4 +256,4 @@ def check_unique(named: tuple[CameraConfig, ...] | tuple[ZoneConfig, ...]) -> No
     names = [one.name for one in named]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
-        raise ValueError(f"names must differ, got twice: {', '.join(double)}")
+        raise ValueError(f"names must be unique, got twice: {', '.join(double)}")

@@ -148,7 +148,7 @@ def _is_image(key: FeatureKey) -> bool:
         return False
     if key.backbone is not None:
         raise ConfigError(
-            f"model.levels asks {key.backbone} for stride 1 ({str(key)!r}), but that is the image itself, without a network.",
+            f"model.levels requests stride 1 of {key.backbone} ({str(key)!r}), but that is the image itself, without a network.",
             hint="Leave out the name of the network.",
         )
     return True
@@ -160,7 +160,7 @@ def _factor(key: FeatureKey, image_size: Size) -> int:
     factor = image_size[0] // size
     if factor < 1 or image_size[0] != factor * size or image_size[1] % factor:
         raise ConfigError(
-            f"model.levels asks for {str(key)!r}, but an image of {image_size[0]}x{image_size[1]} pixels can only be "
+            f"model.levels requests {str(key)!r}, but an image of {image_size[0]}x{image_size[1]} pixels can only be "
             f"shrunk by a whole number (got {image_size[0]} to {size}).",
             hint="Choose a size that divides model.image_size.",
         )
@@ -186,7 +186,7 @@ def _create(name: str, taps: Sequence[Tap], sizes: Sequence[Size]) -> nn.Module:
     if config is not None and config.fixed_input_size:
         if len(sizes) > 1:
             raise ConfigError(
-                f"model.levels asks {name} for images of several sizes {list(sizes)}; it supports a single size.",
+                f"model.levels requests images of several sizes {list(sizes)} for {name}, which supports a single size.",
                 hint="Use one size, or another backbone at the other sizes.",
             )
         options["img_size"] = sizes[0]
@@ -204,14 +204,14 @@ def _with_blocks(model: nn.Module, name: str, taps: Sequence[Tap]) -> nn.Module:
     reductions = [entry["reduction"] for entry in info]
     if len(set(reductions)) == len(reductions):
         raise ConfigError(
-            f"model.levels asks {name} for a block of a transformer, but its features are stages of strides "
+            f"model.levels requests a transformer block of {name}, but its features are stages of strides "
             f"{reductions}.",
             hint="Write the stride alone, for example 16.",
         )
     wrong = [f"{stride}@{block}" for stride, block in taps if [stride] != reductions[block : (block or 0) + 1]]
     if wrong:
         raise ConfigError(
-            f"model.levels asks {name} for {', '.join(wrong)}; it has blocks 0 to {len(reductions) - 1}, of stride "
+            f"model.levels requests {', '.join(wrong)} of {name}, which has blocks 0 to {len(reductions) - 1}, of stride "
             f"{reductions[0]}.",
             hint=f"For example {reductions[0]}@{len(reductions) // 2}.",
         )
@@ -226,14 +226,14 @@ def _with_stages(name: str, taps: Sequence[Tap], options: dict[str, Any]) -> nn.
     strides = [stride for stride, _ in taps]
     if len(set(available)) < len(available) and any(stride in available for stride in strides):
         raise ConfigError(
-            f"model.levels asks {name} for stride(s) {strides}; all its {len(available)} blocks have stride "
+            f"model.levels requests stride(s) {strides} of {name}; all its {len(available)} blocks have stride "
             f"{available[0]}.",
             hint=f"Name the block too, for example {available[0]}@{len(available) // 2}.",
         )
     unknown = [stride for stride in strides if stride not in available]
     if unknown or any(block is not None for _, block in taps):
         raise ConfigError(
-            f"model.levels asks {name} for stride(s) {unknown or strides}; its stages have strides {available}, without "
+            f"model.levels requests stride(s) {unknown or strides} of {name}; its stages have strides {available}, without "
             "blocks.",
             hint="Choose one of these.",
         )

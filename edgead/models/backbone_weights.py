@@ -52,7 +52,7 @@ def digest(network: nn.Module) -> str:
 def _load_lite0(network: nn.Module, name: str) -> None:
     if name != LITE0:
         raise ConfigError(
-            f"model.weights 'lite0' holds weights of {LITE0}, not of {name!r}.",
+            f"model.weights 'lite0' contains weights of {LITE0}, not of {name!r}.",
             hint="Use --weights timm (the hub) or --weights FILE.safetensors.",
         )
     try:
@@ -114,7 +114,7 @@ def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str) -> N
         raise ConfigError(
             f"{where} does not fit the backbone: {len(wrong)} of {len(own)} tensors are missing or of another shape, "
             f"first {wrong[0]!r}.",
-            hint="The file must hold a timm state dict of the same model.",
+            hint="The file must contain a timm state dict of the same model.",
         )
     network.load_state_dict(matched)
 

@@ -123,7 +123,7 @@ def resample(x: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Ten
 
 def _projection(key: str, kept: int, available: int) -> nn.Module:
     if kept > available:
-        raise ConfigError(f"model.levels asks {key} for {kept} channels; it has {available}.")
+        raise ConfigError(f"model.levels requests {kept} channels of {key}, which has {available}.")
     if kept in (0, available):
         return nn.Identity()
     return nn.Conv2d(available, kept, 1).requires_grad_(False)

@@ -133,7 +133,7 @@ def test_mixed_sizes_and_modes_train(tiny_data: Path, tmp_path: Path) -> None:
 
 def test_existing_run_is_not_overwritten(tiny_data: Path, tiny_result: TrainResult) -> None:
     """--out with a run in it is refused without --resume."""
-    with pytest.raises(ConfigError, match="already holds a run"):
+    with pytest.raises(ConfigError, match="already contains a run"):
         train(tiny_config(tiny_data), Silent(), out=tiny_result.run, runs=tiny_result.run.parent, resume=False)
 
 

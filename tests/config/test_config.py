@@ -127,7 +127,7 @@ def test_level_weights_are_finite_and_positive(value: float) -> None:
     ("text", "message"),
     [
         ("a: [", "not valid YAML"),
-        ("- 1\n- 2\n", "must hold sections with keys, got a list"),
+        ("- 1\n- 2\n", "must contain sections with keys, got a list"),
         ("just text", "got a str"),
         ("train: 3\n", "train"),
         ("1: {a: 2}\n", "setting"),

@@ -40,7 +40,7 @@ def test_other_level_specs_are_refused(text: str) -> None:
 
 def test_more_channels_than_there_are_is_refused() -> None:
     """A level cannot ask a stride for more principal channels than it has."""
-    with pytest.raises(ConfigError, match="asks 8 for 1000 channels; it has 32"):
+    with pytest.raises(ConfigError, match="requests 1000 channels of 8, which has 32"):
         make_model(("8:1000",))
 
 
