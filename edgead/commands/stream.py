@@ -14,11 +14,12 @@ from edgead.bundle import Bundle
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.errors import ConfigError
-from edgead.line.alarm_budget import alarm_wishes, begin_with
+from edgead.line.alarm_budget import alarm_budget, start_within_budget
 from edgead.line.alert_station import AlertStation
 from edgead.line.cameras import make_cameras
 from edgead.line.dashboard import Dashboard
-from edgead.line.kept_thresholds import restore_thresholds, threshold_settings
+from edgead.line.kept_thresholds import restore_thresholds
+from edgead.line.threshold_choice import resolve_thresholds
 from edgead.manifest import ClassThresholds
 from edgead.progress import Progress, Silent
 from edgead.runner import Runner
@@ -74,7 +75,7 @@ def stream(
         config: Queues, time limits, drawing, and when a run of anomalous frames becomes an alert.
         max_frames: End after so many judged frames.
         false_alarm_rate: Use the thresholds for this rate instead of the shipped ones.
-        false_alarms_per_hour: Use thresholds that promise so few, of all cameras together; see `alarm_wishes`.
+        false_alarms_per_hour: Alarm budget of all cameras together; see `alarm_budget`.
         on_status: Gets the state of the running stream about ten times a second.
         progress: Gets notes and progress before the stream starts.
         stop: Ends the stream from outside.
@@ -96,17 +97,18 @@ def stream(
     made = make_cameras(
         cameras, bundle, runner, config, progress, false_alarm_rate=false_alarm_rate, sources=sources or {}
     )
-    wishes = alarm_wishes(cameras, config, false_alarms_per_hour)
-    begin_with(wishes, made, assumed_fps=config.stream.record_fps, progress=progress)
+    choices = resolve_thresholds(cameras, config, false_alarm_rate=false_alarm_rate, per_hour=false_alarms_per_hour)
+    budget = alarm_budget(choices)
+    start_within_budget(budget, made, assumed_fps=config.stream.record_fps, progress=progress)
     memory = None
     if outputs.alerts_dir is not None:
-        settings = threshold_settings(cameras, config, false_alarm_rate, false_alarms_per_hour)
+        settings = {place: str(choice) for place, choice in choices.items()}
         memory = ThresholdMemory(outputs.alerts_dir, bundle.digest, runner.engine_name, settings)
         scales = {one.name: bundle.thresholds(one.class_name).heatmap_scale for one in cameras}
-        restore_thresholds(memory, settings, made, scales, wishes, progress)
+        restore_thresholds(memory, choices, made, scales, budget, progress)
     control = Control()
     keeper = AlarmKeeper(
-        made, control, assumed_fps=config.stream.record_fps, per_hour=wishes, basis=config.alerts.false_alarm_basis
+        made, control, assumed_fps=config.stream.record_fps, per_hour=budget, basis=config.alerts.false_alarm_basis
     )
     with ExitStack() as stack:
         sinks: list[Consumer] = [keeper, *consumers]

@@ -1,60 +1,47 @@
-"""How many false alarms per hour each zone may have, from what the user said for all, a camera or a zone."""
+"""Alarm budgets: false alarms per hour of each zone, and the thresholds that keep them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from edgead.config.root import Config
-from edgead.config.stream import CameraConfig, ZoneConfig
 from edgead.evaluation.alarm_rate import promise_from_images
 from edgead.evaluation.pace import Pace
+from edgead.line.threshold_choice import PER_HOUR, ThresholdChoice
 from edgead.progress import Progress
 from edgead.stream.camera import Camera
-from edgead.stream.zones import PICTURE
+from edgead.stream.consumers.threshold_memory import Place
 
-AlarmWishes = dict[tuple[str, str], float]
-_KEY = "false_alarms_per_hour"
+AlarmBudget = dict[Place, float]
 
 
-def alarm_wishes(configs: Sequence[CameraConfig], config: Config, per_hour: float | None) -> AlarmWishes:
-    """False alarms per hour by camera and zone, shared evenly by the zones that a number is said for.
+def alarm_budget(choices: Mapping[Place, ThresholdChoice]) -> AlarmBudget:
+    """False alarms per hour of every zone that has a budget; one said for a camera or the line is shared evenly.
 
-    A zone's own number comes before its camera's, that before `per_hour` and the one of all. Zones with a threshold or a
-    rate per image of their own have none.
+    Args:
+        choices: What decides each zone's threshold, from `resolve_thresholds`.
     """
-    wishes: AlarmWishes = {}
-    shared: list[tuple[str, str]] = []
-    for camera in configs:
-        rest = []
-        for zone in camera.zones or (ZoneConfig(name=PICTURE),):
-            place, own = (camera.name, zone.name), zone.alerts.get(_KEY)
-            if own is not None:
-                wishes[place] = own
-            elif all(
-                value is None
-                for value in (zone.threshold, zone.false_alarm_rate, camera.threshold, camera.false_alarm_rate)
-            ):
-                rest.append(place)
-        of_camera = camera.alerts.get(_KEY)
-        if of_camera is None:
-            shared += rest
-        else:
-            wishes |= dict.fromkeys(rest, of_camera / max(1, len(rest)))
-    total = per_hour if per_hour is not None else config.alerts.false_alarms_per_hour
-    if total is not None and shared:
-        wishes |= dict.fromkeys(shared, total / len(shared))
-    return wishes
+    wanted = {place: choice for place, choice in choices.items() if choice.kind == PER_HOUR}
+
+    def sharing(place: Place) -> Place | str:
+        scope = wanted[place].scope
+        return place if scope == "zone" else place[0] if scope == "camera" else ""
+
+    counts = Counter(sharing(place) for place in wanted)
+    return {place: (choice.value or 0.0) / counts[sharing(place)] for place, choice in wanted.items()}
 
 
-def begin_with(wishes: AlarmWishes, cameras: Sequence[Camera], *, assumed_fps: float, progress: Progress) -> None:
-    """Set the thresholds that promise the wishes at a frame rate that the stream has yet to show, and say what they rest on.
+def start_within_budget(
+    budget: AlarmBudget, cameras: Sequence[Camera], *, assumed_fps: float, progress: Progress
+) -> None:
+    """Set the thresholds that keep the budgets at an assumed frame rate, and report what they rest on.
 
     Raises:
         DataError: If a zone has fewer than 5 good scores.
     """
     for camera in cameras:
         for watch in camera.watches:
-            wanted = wishes.get((camera.name, watch.name))
+            wanted = budget.get((camera.name, watch.name))
             if wanted is None:
                 continue
             promise = promise_from_images(watch.good_scores, wanted, Pace(assumed_fps, watch.rules.open_frames))

@@ -17,6 +17,7 @@ from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import segmenter_of
 from edgead.evaluation.threshold import at_rate, threshold_from_scores
 from edgead.line.picture_check import picture_check
+from edgead.line.threshold_choice import LineThresholds, resolve_threshold
 from edgead.progress import Progress
 from edgead.runner import Runner
 from edgead.stream.alarms.threshold_range import threshold_range
@@ -70,8 +71,8 @@ def make_cameras(
         options = _source_options(config.stream_of(one), white_level, give_up=len(configs) == 1)
         source = sources.get(one.name) or source_from_uri(one.source, options)
         camera = make_camera(one, source, bundle, runner, config, good=good, false_alarm_rate=false_alarm_rate)
-        for doubt in _doubts(one, camera, bundle):
-            progress.note(doubt)
+        for warning in _threshold_warnings(one, camera, bundle):
+            progress.note(warning)
         cameras.append(camera)
     return cameras
 
@@ -95,20 +96,18 @@ def make_camera(
     watches = []
     for zone in camera.zones or (ZoneConfig(name=PICTURE),):
         shape = ZoneShape(zone.name, zone.include, zone.exclude)
-        if shape.is_whole:
-            scores, threshold = thresholds.scores, thresholds.threshold
-            if zone.false_alarm_rate is not None:
-                threshold = threshold_from_scores(scores, zone.false_alarm_rate)
-        else:
+        scores = thresholds.scores
+        if not shape.is_whole:
             assert good is not None
             scores = _zone_scores(shape, good, camera.class_name)
-            wanted = zone.false_alarm_rate or rate or thresholds.threshold.false_alarm_rate
-            threshold = threshold_from_scores(scores, wanted)
-        own = zone.threshold if zone.threshold is not None else camera.threshold
-        options = _rule_options(config.alerts_of(camera, zone))
-        watch = ZoneWatch(shape, map_size, scores, threshold, options)
-        if own is not None:
-            watch.set_threshold(value=own, false_alarm_rate=None)
+        choice = resolve_threshold(zone, camera, LineThresholds(false_alarm_rate=false_alarm_rate), with_budgets=False)
+        threshold = thresholds.threshold
+        if choice.kind == "false_alarm_rate" or not shape.is_whole:
+            at = choice.value if choice.kind == "false_alarm_rate" else None
+            threshold = threshold_from_scores(scores, at or zone.false_alarm_rate or threshold.false_alarm_rate)
+        watch = ZoneWatch(shape, map_size, scores, threshold, _rule_options(config.alerts_of(camera, zone)))
+        if choice.kind == "threshold" and choice.value is not None:
+            watch.set_threshold(value=choice.value, false_alarm_rate=None)
         watches.append(watch)
     nfa = bundle.manifest.nfa
     return Camera(
@@ -124,8 +123,8 @@ def make_camera(
     )
 
 
-def _doubts(config: CameraConfig, camera: Camera, bundle: Bundle) -> Iterator[str]:
-    """What to say of thresholds in the settings that people could not set on the dashboard, or only with a warning."""
+def _threshold_warnings(config: CameraConfig, camera: Camera, bundle: Bundle) -> Iterator[str]:
+    """Warnings about thresholds in the settings that the dashboard would refuse, or accept only with a warning."""
     thresholds = bundle.thresholds(config.class_name)
     for zone in config.zones or (ZoneConfig(name=PICTURE),):
         if zone.threshold is None and config.threshold is None:

@@ -11,10 +11,11 @@ import pytest
 
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
-from edgead.line.kept_thresholds import restore_thresholds, threshold_settings
+from edgead.line.kept_thresholds import restore_thresholds
+from edgead.line.threshold_choice import ThresholdChoice, resolve_thresholds
 from edgead.stream.alarms.alarm_keeper import AlarmKeeper
 from edgead.stream.camera import Camera
-from edgead.stream.consumers.threshold_memory import ThresholdMemory
+from edgead.stream.consumers.threshold_memory import Place, ThresholdMemory
 from edgead.stream.control import OWN_NAME, Control, SetThreshold
 from edgead.stream.notices import ThresholdChanged
 from edgead.stream.pipeline import run_stream
@@ -33,10 +34,16 @@ def one_camera() -> Camera:
     return camera(ListSource([GOOD] * 900, fps=5.0), fresh)
 
 
-def said(config: dict[str, Any] | None = None, rate: float | None = None, **changes: Any) -> dict[tuple[str, str], str]:
+def said(
+    config: dict[str, Any] | None = None, rate: float | None = None, **changes: Any
+) -> dict[Place, ThresholdChoice]:
     settings = Config.model_validate(config or {})
     cameras = [CameraConfig.model_validate({"name": "line", "source": "synthetic", **changes})]
-    return threshold_settings(cameras, settings, rate, None)
+    return resolve_thresholds(cameras, settings, false_alarm_rate=rate, per_hour=None)
+
+
+def texts(choices: dict[Place, ThresholdChoice]) -> dict[Place, str]:
+    return {place: str(choice) for place, choice in choices.items()}
 
 
 def changed(value: float, per_hour: float | None = None, place: tuple[str, str] = PLACE) -> ThresholdChanged:
@@ -53,20 +60,20 @@ def changed(value: float, per_hour: float | None = None, place: tuple[str, str] 
 
 
 def restart(
-    folder: Path, settings: dict[tuple[str, str], str]
+    folder: Path, settings: dict[Place, ThresholdChoice]
 ) -> tuple[Camera, dict[tuple[str, str], float], list[str], ThresholdMemory]:
-    """The camera, the wishes, the notes and the memory of the next stream; its settings wish one alarm per hour."""
-    memory = ThresholdMemory(folder, "bundle", "engine", settings)
-    one, notes, wishes = one_camera(), Notes(), {PLACE: 1.0}
-    restore_thresholds(memory, settings, [one], {"line": SCALE}, wishes, notes)
-    return one, wishes, notes.texts, memory
+    """The camera, the budget, the notes and the memory of the next stream; its settings allow one alarm per hour."""
+    memory = ThresholdMemory(folder, "bundle", "engine", texts(settings))
+    one, notes, budget = one_camera(), Notes(), {PLACE: 1.0}
+    restore_thresholds(memory, settings, [one], {"line": SCALE}, budget, notes)
+    return one, budget, notes.texts, memory
 
 
 def test_alarms_per_hour_go_on_after_a_restart(tmp_path: Path) -> None:
     """Set by a person, renewed by edgead at the stream's own frame rate, and kept on by the next stream."""
     control, sink, settings, one = Control(), CollectingSink(), said(), one_camera()
     keeper = AlarmKeeper([one], control, assumed_fps=25.0, per_hour={}, basis="images")
-    memory = ThresholdMemory(tmp_path, "bundle", "engine", settings)
+    memory = ThresholdMemory(tmp_path, "bundle", "engine", texts(settings))
     promise = keeper.promise(*PLACE, 3.0)
     assert promise is not None
     control.put(SetThreshold(*PLACE, None, None, "Ada", record=promise.threshold, alarms_per_hour=3.0))
@@ -76,24 +83,24 @@ def test_alarms_per_hour_go_on_after_a_restart(tmp_path: Path) -> None:
     changes = [notice for notice in sink.notices if isinstance(notice, ThresholdChanged)]
     assert [change.who for change in changes][:2] == ["Ada", OWN_NAME]
     assert {change.alarms_per_hour for change in changes} == {3.0}
-    again, wishes, notes, _ = restart(tmp_path, settings)
+    again, budget, notes, _ = restart(tmp_path, settings)
     assert again.watches[0].threshold.value == changes[-1].after != promise.threshold.value
-    assert wishes == {PLACE: 3.0}
+    assert budget == {PLACE: 3.0}
     assert "3 false alarms per hour still holds" in notes[0]
-    next_keeper = AlarmKeeper([again], Control(), assumed_fps=25.0, per_hour=wishes, basis="images")
+    next_keeper = AlarmKeeper([again], Control(), assumed_fps=25.0, per_hour=budget, basis="images")
     known = next_keeper.alarms(*PLACE)
     assert known is not None
     assert known.wanted_per_hour == 3.0
 
 
 def test_a_fixed_value_goes_on_after_a_restart(tmp_path: Path) -> None:
-    """It comes before the settings and their wish; a camera that is not there now keeps its own for later."""
+    """It comes before the settings and their budget; a camera that is not there now keeps its own for later."""
     settings = said(threshold=0.4)
-    memory = ThresholdMemory(tmp_path, "bundle", "engine", settings)
+    memory = ThresholdMemory(tmp_path, "bundle", "engine", texts(settings))
     memory.accept(changed(0.3))
     memory.accept(changed(0.3, place=("elsewhere", "picture")))
-    one, wishes, (note,), memory = restart(tmp_path, settings)
-    assert (one.watches[0].threshold.value, wishes) == (0.3, {})
+    one, budget, (note,), memory = restart(tmp_path, settings)
+    assert (one.watches[0].threshold.value, budget) == (0.3, {})
     assert note == "line, picture: the threshold 0.3 that Ada set still holds."
     assert len(memory.kept) == 2
 
@@ -102,18 +109,18 @@ def test_settings_that_were_changed_since_win(tmp_path: Path) -> None:
     """The note says so, and what was set does not come back when the settings do."""
     old, new = said(threshold=0.4), said(threshold=0.35)
     for per_hour in (None, 3.0):
-        ThresholdMemory(tmp_path, "bundle", "engine", old).accept(changed(0.3, per_hour))
-        one, wishes, (note,), _ = restart(tmp_path, new)
-        assert (one.watches[0].threshold.value, wishes) == (THRESHOLD, {PLACE: 1.0})
+        ThresholdMemory(tmp_path, "bundle", "engine", texts(old)).accept(changed(0.3, per_hour))
+        one, budget, (note,), _ = restart(tmp_path, new)
+        assert (one.watches[0].threshold.value, budget) == (THRESHOLD, {PLACE: 1.0})
         assert note.endswith("no longer holds: the settings said threshold 0.4 then, and say threshold 0.35 now.")
         assert restart(tmp_path, old)[0].watches[0].threshold.value == THRESHOLD
 
 
 def test_a_threshold_that_cannot_be_meant_is_not_restored(tmp_path: Path) -> None:
     """An earlier version granted it: the zone is switched on again, and the note says why."""
-    ThresholdMemory(tmp_path, "bundle", "engine", said()).accept(changed(1e300))
-    one, wishes, (note,), memory = restart(tmp_path, said())
-    assert (one.watches[0].threshold.value, wishes, memory.kept) == (THRESHOLD, {PLACE: 1.0}, [])
+    ThresholdMemory(tmp_path, "bundle", "engine", texts(said())).accept(changed(1e300))
+    one, budget, (note,), memory = restart(tmp_path, said())
+    assert (one.watches[0].threshold.value, budget, memory.kept) == (THRESHOLD, {PLACE: 1.0}, [])
     assert "no longer holds. With a threshold of 1e+300 nothing could alarm" in note
 
 
@@ -136,4 +143,4 @@ def test_the_setting_that_decides(
     config: dict[str, Any], rate: float | None, changes: dict[str, Any], expected: str
 ) -> None:
     """One that others come before makes no difference."""
-    assert said(config, rate, **changes) == {PLACE: expected}
+    assert texts(said(config, rate, **changes)) == {PLACE: expected}

@@ -1,0 +1,120 @@
+"""Which threshold a zone gets, out of the settings, the command line, the dashboard and the bundle: the one place that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgead.config.root import Config
+from edgead.config.stream import CameraConfig, ZoneConfig
+from edgead.stream.consumers.threshold_memory import KeptThreshold, Place
+from edgead.stream.zones import PICTURE
+
+PER_HOUR = "false_alarms_per_hour"
+Kind = Literal["threshold", "false_alarm_rate", "false_alarms_per_hour"]
+Scope = Literal["zone", "camera", "line", "bundle", "dashboard"]
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """The setting that decides one zone's threshold.
+
+    Attributes:
+        kind: What the value is: a score in raw units, a share of good frames, or false alarms per hour.
+        value: The value; None = the bundle's own threshold.
+        scope: Where it was said. False alarms per hour said for a camera or the line are shared by its zones.
+        per_hour: Alarm budget that a threshold set on the dashboard has to keep; None for a fixed one.
+    """
+
+    kind: Kind
+    value: float | None
+    scope: Scope
+    per_hour: float | None = None
+
+    def __str__(self) -> str:
+        return "the bundle's threshold" if self.value is None else f"{self.kind} {float(self.value)!r}"
+
+
+@dataclass(frozen=True)
+class LineThresholds:
+    """What holds for every zone that says nothing of its own.
+
+    Attributes:
+        per_hour: False alarms per hour of the whole line, shared by the zones without an own setting.
+        false_alarm_rate: Share of good frames that may alarm, from the command line.
+    """
+
+    per_hour: float | None = None
+    false_alarm_rate: float | None = None
+
+
+def resolve_threshold(
+    zone: ZoneConfig,
+    camera: CameraConfig,
+    line: LineThresholds,
+    *,
+    kept: KeptThreshold | None = None,
+    with_budgets: bool = True,
+) -> ThresholdChoice:
+    """Choose what decides a zone's threshold.
+
+    A value that a person set on the dashboard comes first, as long as the settings say what they said then. Of the
+    settings the first wins: the zone's false alarms per hour, the zone's and the camera's threshold, the zone's and the
+    camera's rate, the camera's and the line's false alarms per hour, the command line's rate, the bundle.
+
+    Args:
+        zone: Settings of the zone.
+        camera: Settings of its camera.
+        line: Settings of the whole line.
+        kept: Threshold set on the dashboard of an earlier stream, for this zone.
+        with_budgets: Whether false alarms per hour count; without, the result is what a stream starts from before its
+            frame rate is known.
+    """
+    chosen = next(
+        ThresholdChoice(kind, value, scope)
+        for kind, value, scope in _candidates(zone, camera, line)
+        if scope == "bundle" or (value is not None and (with_budgets or kind != PER_HOUR))
+    )
+    return chosen if kept is None else prefer_kept(chosen, kept)
+
+
+def prefer_kept(chosen: ThresholdChoice, kept: KeptThreshold) -> ThresholdChoice:
+    """The dashboard's value, unless the settings were changed since it was set; files of before do not tell."""
+    if kept.settings not in (None, str(chosen)):
+        return chosen
+    return ThresholdChoice("threshold", kept.value, "dashboard", kept.alarms_per_hour)
+
+
+def resolve_thresholds(
+    configs: Sequence[CameraConfig], config: Config, *, false_alarm_rate: float | None, per_hour: float | None
+) -> dict[Place, ThresholdChoice]:
+    """The choice of the settings for every zone of a line.
+
+    Args:
+        configs: Settings of the cameras.
+        config: Settings that they share.
+        false_alarm_rate, per_hour: Values for all zones, from the command line.
+    """
+    line = LineThresholds(config.alerts.false_alarms_per_hour if per_hour is None else per_hour, false_alarm_rate)
+    return {
+        (camera.name, zone.name): resolve_threshold(zone, camera, line)
+        for camera in configs
+        for zone in camera.zones or (ZoneConfig(name=PICTURE),)
+    }
+
+
+def _candidates(
+    zone: ZoneConfig, camera: CameraConfig, line: LineThresholds
+) -> Iterable[tuple[Kind, float | None, Scope]]:
+    return (
+        ("false_alarms_per_hour", zone.alerts.get(PER_HOUR), "zone"),
+        ("threshold", zone.threshold, "zone"),
+        ("threshold", camera.threshold, "camera"),
+        ("false_alarm_rate", zone.false_alarm_rate, "zone"),
+        ("false_alarm_rate", camera.false_alarm_rate, "camera"),
+        ("false_alarms_per_hour", camera.alerts.get(PER_HOUR), "camera"),
+        ("false_alarms_per_hour", line.per_hour, "line"),
+        ("false_alarm_rate", line.false_alarm_rate, "line"),
+        ("threshold", None, "bundle"),
+    )
