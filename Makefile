@@ -14,7 +14,7 @@ TEST_PACKAGES := mosquitto openssl chromium $(GSTREAMER)
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: demo test test-slow test-base test-aarch64 bindings docs lint format types clean
+.PHONY: demo test test-slow test-base test-aarch64 dist-check bindings docs lint format types clean
 
 demo: $(STAMP)  ## generated parts: train, engine, report, annotated video, alerts
 	$(BIN)/edgead demo --out $(OUT)
@@ -30,6 +30,9 @@ test-base: $(STAMP)  ## the device side in an environment without torch
 
 test-aarch64: $(STAMP)  ## the device side resolves from wheels on a Jetson; needs the network, installs nothing
 	$(BIN)/python tools/aarch64_wheels.py
+
+dist-check:  ## wheel and source distribution build, and install with the base dependencies; needs the network
+	sh tools/dist_check.sh $(PYTHON)
 
 bindings: $(STAMP)  ## the tables of TensorRT's, pycuda's and CUDA's names anew; needs the network and a C compiler
 	$(BIN)/python -m tools.bindings

@@ -1,4 +1,4 @@
-"""What a person sees: progress bars, tables, one-sentence notes. Used by `cli` only."""
+"""Output on the terminal: progress bars, tables, notes. Used by `cli` only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STATUS_STYLE = {"ok": "green", "info": "dim", "warning": "yellow", "failed": "bo
 
 
 class TerminalProgress:
-    """Notes and progress bars with the remaining time on stderr; where that is no terminal, a line per finished task."""
+    """Notes and progress bars with the remaining time on stderr; without a terminal, one line per finished task."""
 
     def __init__(self) -> None:
         self._bars = Progress(
@@ -49,14 +49,14 @@ class TerminalProgress:
                 self.note(f"{task}: done{f' ({detail})' if detail else ''}")
             return
         if task not in self._tasks:
-            self._bars.start()  # not before: of processes that train together only one has something to show
+            self._bars.start()  # not earlier: of several training processes only one shows progress
             self._tasks[task] = self._bars.add_task(task, total=total, detail=detail)
         self._bars.update(self._tasks[task], completed=done, total=total, detail=detail)
         if done >= total:
             self._bars.update(self._tasks.pop(task), completed=total)
 
     def finish(self) -> None:
-        """Leave the terminal to somebody else."""
+        """Stop the progress bars and free the terminal."""
         if self._live:
             self._bars.stop()
 
@@ -71,7 +71,7 @@ class TerminalProgress:
 
 
 def show_facts(facts: list[tuple[str, str]]) -> None:
-    """Names and values, one per line."""
+    """Print names and values, one per line."""
     table = Table.grid(padding=(0, 2))
     for name, value in facts:
         table.add_row(f"[bold]{escape(name)}[/bold]", escape(value))
@@ -79,7 +79,7 @@ def show_facts(facts: list[tuple[str, str]]) -> None:
 
 
 def show_engine(record: EngineRecord) -> None:
-    """What an engine of lower precision does compared with the float32 graph, and which layers stayed higher."""
+    """Print the gate of an engine of lower precision against float32, and the layers in higher precision."""
     lower = record.lower
     if lower is None:
         return
@@ -104,7 +104,7 @@ def show_engine(record: EngineRecord) -> None:
 
 
 def show_evaluation(result: EvaluationResult) -> None:
-    """Metrics per class and mean, then each kind of defect; rates with the number of images; fits 80 columns."""
+    """Print metrics per class and their mean, then each kind of defect, in 80 columns; rates with the number of images."""
     table = _table("class", "image AUROC", "pixel AUROC", "AUPRO 0.3", "AUPRO 0.05", "false alarms", "detected")
     rows = [(name, part.metrics) for name, part in result.classes.items()]
     if len(rows) > 1:
@@ -130,7 +130,7 @@ def show_evaluation(result: EvaluationResult) -> None:
 
 
 def show_bench(result: BenchResult) -> None:
-    """Latencies and costs."""
+    """Print latencies and costs."""
     content = result.to_json()
     table = _table("ms", "p50", "p95", "p99")
     out.print(f"engine {result.engine} on {result.device}")
@@ -163,7 +163,7 @@ def show_bench(result: BenchResult) -> None:
 
 
 def show_alerts(records: list[dict[str, Any]]) -> None:
-    """One line per alert."""
+    """Print one line per alert."""
     if not records:
         out.print("No alerts.")
         return
@@ -194,7 +194,7 @@ def _show_cameras(result: CamerasBench) -> None:
 
 
 def _show_operators(times: list[OperatorTime]) -> None:
-    """Where an engine's time goes: kinds of operators, and the slowest single ones."""
+    """Print the time of each kind of operator, and the slowest nodes."""
     from edgead.engines.operator_times import by_operator
 
     whole = sum(one.milliseconds for one in times)
@@ -210,7 +210,7 @@ def _show_operators(times: list[OperatorTime]) -> None:
 
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:
-    """The checks under their headings, what to do below each that wants something, and a verdict."""
+    """Print the checks under their headings, advice below each that needs action, and a verdict."""
     width = max(len(check.name) for check in diagnosis.checks)
     indent = " " * (len("warning  ") + width + 2)
     for group, checks in groupby(diagnosis.checks, key=lambda check: check.group):
@@ -222,7 +222,7 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
                 break_on_hyphens=False,
             )  # fmt: skip
             out.print(f"{status}  {escape(check.name):<{width}}  {escape(detail.lstrip())}")
-            if check.advice:  # not wrapped: a command must be copied in one piece
+            if check.advice:  # not wrapped, so that commands can be copied
                 out.print(f"{' ' * len('warning  ')}[bold]→[/] {escape(check.advice)}")
     failed, warnings = diagnosis.count("failed"), diagnosis.count("warning")
     warned = f"{warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
@@ -243,7 +243,7 @@ def _table(first: str, *others: str) -> Table:
 
 
 def _names_last(first: str, *others: str) -> Table:
-    """A table whose last column has long names, that wrap rather than push the numbers out."""
+    """A table whose last column holds long names, which wrap instead of displacing the numbers."""
     table = _table(first, *others[:-1])
     table.add_column(others[-1], overflow="fold")
     return table

@@ -1,4 +1,4 @@
-"""The command line: signatures, help, rendering and exit codes; commands are imported when they run."""
+"""The command line: signatures, help texts, output and exit codes; commands are imported when they run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with every error.")] = False,
 ) -> None:
@@ -66,7 +66,7 @@ app.add_typer(bundle_app, name="bundle")
 
 
 def main() -> None:
-    """Run the command line; the only place where errors become text and exit codes."""
+    """Run the command line; the only place that turns errors into text and exit codes."""
     debug = "--debug" in sys.argv
     try:
         app()
@@ -94,11 +94,11 @@ def main() -> None:
 
 
 def _end_at_once() -> None:
-    """Leave without the interpreter's clean-up.
+    """Exit without the interpreter's clean-up.
 
-    A thread of torch.distributed that wants the interpreter while it is being taken down aborts the process ("terminate
-    called without an active exception"; seen once, after everything was written), and the launcher would call the whole
-    training failed.
+    A thread of torch.distributed that needs the interpreter during its shutdown aborts the process ("terminate called
+    without an active exception"; seen once, after everything was written), and the launcher would report the whole
+    training as failed.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`edgead alerts`: the alerts of a stream, while it runs and afterwards."""
+"""`edgead alerts`: alerts of a stream, while it runs and afterwards."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 
 from edgead.cli.options import JsonOption, write_json
 
-alerts_app = typer.Typer(help="Look at alerts, acknowledge them.", no_args_is_help=True, rich_markup_mode=None)
+alerts_app = typer.Typer(help="List, show, acknowledge and export alerts.", no_args_is_help=True, rich_markup_mode=None)
 
-FolderOption = Annotated[Path, typer.Option("--alerts", help="Folder of the stream's alerts.")]
-StateOption = Annotated[str | None, typer.Option(help="Only those open, held or closed.")]
-CameraOption = Annotated[str | None, typer.Option(help="Only those of this camera.")]
+FolderOption = Annotated[Path, typer.Option("--alerts", help="Alert folder of the stream.")]
+StateOption = Annotated[str | None, typer.Option(help="Show only alerts in this state: open, held or closed.")]
+CameraOption = Annotated[str | None, typer.Option(help="Show only alerts of this camera.")]
 
 
 @alerts_app.command(name="list")
@@ -22,10 +22,10 @@ def list_(
     alerts: FolderOption = Path("alerts"),
     state: StateOption = None,
     camera: CameraOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many alerts.")] = 20,
     json_output: JsonOption = False,
 ) -> None:
-    """Name the newest alerts."""
+    """List the newest alerts."""
     from edgead.commands.alerts import list_alerts
     from edgead.terminal import show_alerts
 
@@ -38,11 +38,11 @@ def list_(
 
 @alerts_app.command()
 def show(
-    alert: Annotated[str, typer.Argument(help="The alert's id.")],
+    alert: Annotated[str, typer.Argument(help="Id of the alert, as `edgead alerts list` shows it.")],
     alerts: FolderOption = Path("alerts"),
     json_output: JsonOption = False,
 ) -> None:
-    """Say everything about an alert, and where its pictures are."""
+    """Show the record of an alert and where its pictures are."""
     from edgead.commands.alerts import show_alert
     from edgead.terminal import show_facts
 
@@ -55,12 +55,12 @@ def show(
 
 @alerts_app.command()
 def ack(
-    alert: Annotated[str, typer.Argument(help="The alert's id.")],
+    alert: Annotated[str, typer.Argument(help="Id of the alert, as `edgead alerts list` shows it.")],
     alerts: FolderOption = Path("alerts"),
-    note: Annotated[str, typer.Option(help="For the record.")] = "",
-    who: Annotated[str | None, typer.Option(help="Whose word it is; default: the user at the terminal.")] = None,
+    note: Annotated[str, typer.Option(help="Note to store with the acknowledgement.")] = "",
+    who: Annotated[str | None, typer.Option(help="Who acknowledges the alert; default: the current user.")] = None,
 ) -> None:
-    """Note that somebody has seen an alert; a held one closes. A stream that runs hears of it."""
+    """Acknowledge an alert; a held one closes, also in a running stream."""
     from edgead.commands.alerts import acknowledge
 
     record = acknowledge(alerts, alert, note=note, who=who)
@@ -72,9 +72,9 @@ def export(
     alerts: FolderOption = Path("alerts"),
     state: StateOption = None,
     camera: CameraOption = None,
-    out: Annotated[Path | None, typer.Option(help="Write it here; default: print it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the records to this file; default: stdout.")] = None,
 ) -> None:
-    """Write every record as a line of JSON, oldest first."""
+    """Export every alert record as a line of JSON, oldest first."""
     from edgead.commands.alerts import export_alerts
     from edgead.storage import atomic_path
 

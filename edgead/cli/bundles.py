@@ -1,4 +1,4 @@
-"""`edgead bundle`: look into a bundle, check it."""
+"""`edgead bundle`: inspect and verify a bundle."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     pass
 
 
-bundle_app = typer.Typer(help="Look into a bundle, check it.", no_args_is_help=True, rich_markup_mode=None)
+bundle_app = typer.Typer(help="Inspect and verify a bundle.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @bundle_app.command()
 def info(bundle: BundleArgument = None) -> None:
-    """Show what a bundle holds, after verifying it."""
+    """Verify a bundle and show its content."""
     from edgead.commands.bundle import bundle_facts
     from edgead.commands.training.runs import default_bundle
     from edgead.terminal import show_facts
@@ -29,7 +29,7 @@ def info(bundle: BundleArgument = None) -> None:
 
 @bundle_app.command()
 def verify(bundle: BundleArgument = None) -> None:
-    """Check schema, file list and every digest of a bundle."""
+    """Verify schema, file list and every digest of a bundle."""
     from edgead.bundle import open_bundle
     from edgead.commands.training.runs import default_bundle
 

@@ -1,4 +1,4 @@
-"""The verbs about engines: build-engine, bench, doctor."""
+"""Verbs about engines: build-engine, bench, doctor."""
 
 from __future__ import annotations
 
@@ -25,22 +25,31 @@ if TYPE_CHECKING:
 
 def build_engine(
     bundle: BundleArgument = None,
-    fp32: Annotated[bool, typer.Option("--fp32", help="Full precision (default).")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, where this machine has it.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="8-bit integers, where this machine has it.")] = False,
-    backend: Annotated[str, typer.Option(help="auto, tensorrt or onnxruntime.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto (the GPU where a backend can use it), cpu or cuda.")] = "auto",
+    fp32: Annotated[bool, typer.Option("--fp32", help="Build in full precision (default).")] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Build in half precision, where this machine supports it.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Build with 8-bit integers, where this machine supports it.")
+    ] = False,
+    backend: Annotated[str, typer.Option(help="Backend to build for: auto, tensorrt or onnxruntime.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Device to run on: auto (the GPU where a backend can use it), cpu or cuda.")
+    ] = "auto",
     calib: Annotated[
-        Path | None, typer.Option(help="Folder of good images for the INT8 ranges; default: those in the bundle.")
+        Path | None, typer.Option(help="Folder of good images for the INT8 ranges; default: the images in the bundle.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Labelled test images to judge by; default: pseudo-defects on good images.")
+        Path | None, typer.Option(help="Labelled images for the accuracy gate; default: pseudo-defects on good images.")
     ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="YAML with INT8 settings; see calibration/.")] = None,
-    max_drop: Annotated[float, typer.Option(help="Allowed drop of the image AUROC, 0 to 1.")] = 0.01,
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML file with INT8 settings; see calibration/ in the repository.")
+    ] = None,
+    max_drop: Annotated[float, typer.Option(help="Largest allowed drop of the image AUROC, 0 to 1.")] = 0.01,
     batch: Annotated[str, typer.Option(help="TensorRT: images per call, N or MIN:USUAL:MAX.")] = "1",
     workspace_mb: Annotated[
-        int | None, typer.Option(help="TensorRT: scratch memory in MB; default: a quarter of the GPU's, at most 2 GB.")
+        int | None,
+        typer.Option(help="TensorRT: workspace in MB; default: a quarter of the GPU's memory, at most 2 GB."),
     ] = None,
     dla_core: Annotated[
         int | None, typer.Option(help="TensorRT: DLA core for the backbone, where the board has one.")
@@ -48,10 +57,10 @@ def build_engine(
     version_compatible: Annotated[
         bool,
         typer.Option(
-            "--version-compatible", help="TensorRT: let a newer TensorRT load the engine too; it can be slower."
+            "--version-compatible", help="TensorRT: allow newer versions to load the engine; it can be slower."
         ),
     ] = False,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even if nothing changed.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even if nothing has changed.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Build and check the best engine that this machine can run."""
@@ -91,19 +100,19 @@ def build_engine(
 def bench(
     bundle: BundleArgument = None,
     engine: EngineOption = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames to measure.")] = 100,
-    frame_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the camera's pictures in px.")] = "480x640",
-    operators: Annotated[bool, typer.Option("--operators", help="Also say which operators take the time.")] = False,
+    frames: Annotated[int, typer.Option(min=1, help="Number of frames to measure.")] = 100,
+    frame_size: Annotated[str, typer.Option(help="Size of the camera's frames, HEIGHTxWIDTH in px.")] = "480x640",
+    operators: Annotated[bool, typer.Option("--operators", help="Also show the time spent in each operator.")] = False,
     cameras: Annotated[
-        int, typer.Option(min=1, max=64, help="Also measure a stream of so many cameras on this engine.")
+        int, typer.Option(min=1, max=64, help="Also measure a stream of this many cameras on the engine.")
     ] = 1,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the numbers as JSON to this file, - for stdout.")
+        Path | None, typer.Option("--json", help="Write the results as JSON to this file; - is stdout.")
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Measure what a frame costs here: the engine alone and end to end."""
+    """Measure the latency of a frame on this machine: the engine alone and end to end."""
     import re
     import time
 
@@ -138,7 +147,7 @@ def doctor(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Say what this machine has and whether the bundle's reference images score here as they should."""
+    """Check this machine, and whether the bundle's reference images score here as they should."""
     from edgead.commands.doctor import doctor as diagnose
     from edgead.commands.training.runs import default_bundle
     from edgead.terminal import show_diagnosis

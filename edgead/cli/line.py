@@ -1,4 +1,4 @@
-"""The verbs of a line: stream and service."""
+"""Verbs of a production line: stream and service."""
 
 from __future__ import annotations
 
@@ -30,31 +30,38 @@ if TYPE_CHECKING:
 
 def stream(
     bundle: BundleArgument = None,
-    camera: Annotated[int | None, typer.Option(help="Number of a camera on this machine.")] = None,
+    camera: Annotated[int | None, typer.Option(help="Index of a camera on this machine, e.g. 0.")] = None,
     source: Annotated[
         str | None,
         typer.Option(
-            help="Video, folder of pictures, rtsp:// or http:// URL, csi:N, gst:LINE, watch:FOLDER, synthetic[:PART]."
+            help="Source of frames: a video, a folder of images, an rtsp:// or http:// URL, csi:N, gst:LINE, watch:FOLDER or synthetic[:PART]."
         ),
     ] = None,
     engine: EngineOption = None,
     alerts: Annotated[Path, typer.Option(help="Folder for alert records and pictures.")] = Path("alerts"),
     sink: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="Deliver events there: mqtt(s)://, http(s)://, file:NAME.jsonl; repeatable."),
+        typer.Option(
+            metavar="URL", help="Deliver events to this sink: mqtt(s)://, http(s):// or file:NAME.jsonl; repeatable."
+        ),
     ] = None,
     web: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Serve the dashboard, e.g. on 127.0.0.1:8080.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve the dashboard on this address, e.g. 127.0.0.1:8080.")
     ] = None,
-    record: Annotated[Path | None, typer.Option(help="Write an annotated video, e.g. out.mp4.")] = None,
-    display: Annotated[bool, typer.Option("--display", help="Show a window; q or Esc ends.")] = False,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
-    class_name: Annotated[str | None, typer.Option("--class", help="Kind of part, for bundles of several.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Write an annotated video to this file, e.g. out.mp4.")] = None,
+    display: Annotated[
+        bool, typer.Option("--display", help="Show frames in a window; q or Esc stops the stream.")
+    ] = False,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Class of the parts, for a bundle of several classes.")
+    ] = None,
     false_alarm_rate: RateOption = None,
     false_alarms_per_hour: Annotated[
         float | None,
         typer.Option(
-            "--false-alarms-per-hour", help="Use thresholds that promise so few in all, at the stream's own frame rate."
+            "--false-alarms-per-hour",
+            help="Choose thresholds for at most this many false alarms per hour over all zones, at the measured frame rate.",
         ),
     ] = None,
     json_output: JsonOption = False,
@@ -118,7 +125,7 @@ def service(
         list[Path] | None, typer.Option(help="Another folder that the service may write to; repeatable.")
     ] = None,
     environment_file: Annotated[
-        Path | None, typer.Option(help="File with secrets, NAME=VALUE lines, readable by root alone.")
+        Path | None, typer.Option(help="File with secrets as NAME=VALUE lines, readable by root only.")
     ] = None,
     watchdog_s: Annotated[
         int, typer.Option(min=10, max=3600, help="Restart after this many seconds without a heartbeat.")
@@ -145,7 +152,7 @@ def service(
 
 
 def _words_of_stream(words: Sequence[str]) -> dict[str, Any]:
-    """Values of words of `edgead stream`, so that a wrong one is found before the service is started for ever."""
+    """Parse arguments of `edgead stream`, so that a wrong one is found before the service is installed."""
     import click
 
     from edgead.errors import ConfigError
@@ -161,7 +168,7 @@ def _words_of_stream(words: Sequence[str]) -> dict[str, Any]:
 def _cameras(
     settings: Config, camera: int | None, source: str | None, class_name: str | None
 ) -> Sequence[CameraConfig]:
-    """The one camera of the options, else those of the configuration."""
+    """The camera given by options, else the cameras of the configuration."""
     from edgead.config.stream import CameraConfig
     from edgead.errors import ConfigError
 

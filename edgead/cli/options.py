@@ -1,4 +1,4 @@
-"""What several verbs share: options, settings, the engine, JSON."""
+"""Options and helpers shared by several verbs: settings, engine, JSON output."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ if TYPE_CHECKING:
     from edgead.model import Model
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="YAML file with settings; ./edgead.yaml is read when present.")
+    Path | None, typer.Option("--config", help="YAML file with settings; default: ./edgead.yaml where it exists.")
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
 ]
 BundleArgument = Annotated[
-    Path | None, typer.Argument(help="The bundle's folder; default: runs/latest/bundle.", show_default=False)
+    Path | None, typer.Argument(help="Folder of the bundle; default: runs/latest/bundle.", show_default=False)
 ]
 EngineOption = Annotated[
     str | None,
-    typer.Option("--engine", help="BACKEND-PRECISION, a path or `reference`; default: the best one built here."),
+    typer.Option(
+        "--engine",
+        help="Engine to use: BACKEND-PRECISION, a path or `reference`; default: the best one built on this machine.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 RateOption = Annotated[
     float | None,
     typer.Option(
         "--false-alarm-rate",
-        help="Use the threshold for this share of false alarms, e.g. 0.001; default: the bundle's.",
+        help="Use the threshold for this false-alarm rate, e.g. 0.001; default: the rate set in training.",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Talking to systemd: ready, alive, what it shows as status. Without systemd nothing happens."""
+"""Notifications to systemd: ready, heartbeat, status line. Without systemd nothing happens."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-# systemd's own advice is to report twice as often as it asks for
+# systemd recommends sending the heartbeat at half the requested interval
 _SHARE_OF_INTERVAL = 0.5
 
 
 class ServiceManager:
-    """The notification protocol of `sd_notify(3)`: datagrams to the socket that the service manager named.
+    """Sender of the protocol of `sd_notify(3)`: datagrams to the socket named by the service manager.
 
     Args:
-        environment: With `NOTIFY_SOCKET`, and `WATCHDOG_USEC` where a watchdog is asked for.
-        clock: Monotonic seconds.
+        environment: Environment variables: `NOTIFY_SOCKET`, and `WATCHDOG_USEC` where a watchdog is requested.
+        clock: Clock, monotonic seconds.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class ServiceManager:
         return self._address is not None
 
     def ready(self) -> None:
-        """The service does its work; said once."""
+        """Report that the service is working; sent once."""
         if not self._is_ready:
             self._is_ready = True
             self._send("READY=1")
 
     def alive(self, status: str) -> None:
-        """Everything goes on; as often as one likes, sent as often as the watchdog needs it or the status changed."""
+        """Send a heartbeat and the status; may be called often, sends when the watchdog needs it or the status changes."""
         now_s = self._clock()
         lines = []
         if self._interval_s is not None and (self._alive_s is None or now_s - self._alive_s >= self._interval_s):
@@ -54,7 +54,7 @@ class ServiceManager:
             self._send("\n".join(lines))
 
     def stopping(self) -> None:
-        """The service ends on its own account."""
+        """Report that the service is stopping."""
         self._send("STOPPING=1")
 
     def _send(self, text: str) -> None:
@@ -65,7 +65,7 @@ class ServiceManager:
                 sender.settimeout(1.0)
                 sender.sendto(text.encode(), self._address)
         except OSError:
-            # A service manager that is gone must not stop the stream.
+            # A missing service manager must not stop the stream.
             return
 
 

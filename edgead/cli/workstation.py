@@ -1,4 +1,4 @@
-"""The verbs of a workstation: train, eval, export, demo."""
+"""Verbs of a workstation: train, eval, export, demo."""
 
 from __future__ import annotations
 
@@ -32,16 +32,21 @@ def train(
         typer.Option(help=f"Folder of good images, or a data set in a known layout; default: ./{defaults.DATA_ROOT}."),
     ] = None,
     model: Annotated[str | None, typer.Option(help=f"Detector: {names_text(note=' (default)')}.")] = None,
-    coupling: Annotated[str | None, typer.Option(help="uniform or affine; default: the model's own.")] = None,
+    coupling: Annotated[
+        str | None, typer.Option(help="Coupling of the flow: uniform or affine; default: that of the model.")
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(help=f"Base distribution: normal, or altub, a learnable Gaussian; default: {defaults.BASE}."),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help=f"Any timm model with feature maps; default: {defaults.BACKBONE}.")
+        str | None, typer.Option(help=f"Backbone: any timm model with feature maps; default: {defaults.BACKBONE}.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="lite0, timm or a .safetensors file; default: lite0 for its backbone, else timm.")
+        str | None,
+        typer.Option(
+            help="Backbone weights: lite0, timm or a .safetensors file; default: lite0 for its own backbone, else timm."
+        ),
     ] = None,
     image_size: Annotated[
         int | None,
@@ -59,15 +64,16 @@ def train(
     seed: Annotated[int | None, typer.Option(help=f"Random seed; default: {defaults.SEED}.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one in ./runs.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run: --out, else the newest unfinished one.")
+        bool,
+        typer.Option("--resume", help="Resume an interrupted run: the one in --out, else the newest unfinished one."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the training would do and need, without doing it.")
+        bool, typer.Option("--dry-run", help="Report what the training would do and need, without training.")
     ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Learn from good images and write a bundle."""
+    """Train on good images and write a bundle."""
     from edgead.api import train_bundle
     from edgead.commands.training.device import is_main_process
     from edgead.terminal import TerminalProgress, show_facts
@@ -96,25 +102,28 @@ def train(
 def evaluate(
     bundle: BundleArgument = None,
     data: Annotated[
-        Path | None, typer.Option(help="Data set with a test part, or good/ beside defect folders; default: ./data.")
+        Path | None,
+        typer.Option(help="Data set with a test part, or a folder good/ beside folders of defects; default: ./data."),
     ] = None,
     engine: EngineOption = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report with pictures into this folder.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report with images into this folder.")] = None,
     false_alarm_rate: RateOption = None,
     class_mode: Annotated[
         str,
-        typer.Option(help="What a model of several classes is told of each image's class: none, given or predicted."),
+        typer.Option(help="Class information for a model of several classes: none, given or predicted."),
     ] = "none",
     segmentation: Annotated[
         str | None,
-        typer.Option(help="Measure the marked regions of threshold or nfa, where the bundle has it; default: its own."),
+        typer.Option(
+            help="Marked regions to measure: threshold, or nfa where the bundle has it; default: those of the bundle."
+        ),
     ] = None,
     alignment: Annotated[
         bool,
-        typer.Option("--alignment", help="Also correlate the model's likelihood with its latent norm; needs torch."),
+        typer.Option("--alignment", help="Also correlate likelihood and latent norm of the model; needs torch."),
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the numbers as JSON to this file, - for stdout.")
+        Path | None, typer.Option("--json", help="Write the results as JSON to this file; - is stdout.")
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -147,10 +156,10 @@ def evaluate(
 
 def export(
     run: Annotated[
-        Path | None, typer.Argument(help="A run's folder or its bundle; default: runs/latest.", show_default=False)
+        Path | None, typer.Argument(help="Folder of a run, or its bundle; default: runs/latest.", show_default=False)
     ] = None,
 ) -> None:
-    """Write the bundle's ONNX graph anew from its weights, folded and checked."""
+    """Export the ONNX graph of a bundle again from its weights, folded and checked."""
     from edgead.commands.bundle import bundle_facts
     from edgead.commands.export import export as do
     from edgead.commands.training.runs import LATEST, RUNS
@@ -164,12 +173,12 @@ def export(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("edgead-demo"),
-    part: Annotated[str, typer.Option(help="disc, cap, fabric or board.")] = "disc",
+    out: Annotated[Path, typer.Option(help="Output folder; it must be new or empty.")] = Path("edgead-demo"),
+    part: Annotated[str, typer.Option(help="Generated part: disc, cap, fabric or board.")] = "disc",
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Run the whole journey on generated parts: train, engine, report, annotated video and alerts."""
+    """Run every step on generated parts: training, engine, report, annotated video and alerts."""
     from edgead.commands.demo import demo as run
     from edgead.terminal import TerminalProgress, show_evaluation, show_facts
 
