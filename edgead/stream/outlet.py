@@ -1,4 +1,4 @@
-"""A sink with its queue and its thread."""
+"""A consumer with its queue and thread."""
 
 from __future__ import annotations
 

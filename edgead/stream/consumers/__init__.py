@@ -1,1 +1,1 @@
-"""Where results go: alert folder, recording, window."""
+"""Consumers of results and notices in the process: alert spool, clips, recording, window, threshold memory."""

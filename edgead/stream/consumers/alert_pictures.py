@@ -1,4 +1,4 @@
-"""The pictures of alerts on their way to the spool."""
+"""Images of alerts, drawn and written to the spool."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ JPEG_QUALITY = 92
 
 
 class AlertPictures:
-    """The pictures of the alerts that change in one frame: each is drawn and encoded once.
+    """Images of the alerts that change in one frame, each drawn and encoded once.
 
-    Alerts that one frame opens share the files of snapshot and heatmap. Each has a file of its peak: it may be
-    written again when a held alert goes on.
+    Alerts opened by the same frame share snapshot and heatmap files. Each alert has its own peak file, which is written
+    again if a held alert becomes active again.
     """
 
     def __init__(self, spool: Spool, opacity: float, scale: HeatmapScale) -> None:
@@ -30,7 +30,7 @@ class AlertPictures:
         self._shared: dict[str, tuple[str, str | None]] = {}
 
     def opening(self, alert_id: str, result: Result) -> AlertRecord:
-        """Write snapshot and heatmap of an alert that opens; what changes in its record."""
+        """Write snapshot and heatmap of a new alert; returns the change of its record."""
         written = {}
         for kind in ("snapshot", "heatmap"):
             if kind not in self._shared:
@@ -39,7 +39,7 @@ class AlertPictures:
         return _in_record(alert_id, written)
 
     def peak(self, alert_id: str, result: Result) -> AlertRecord:
-        """Write the strongest frame of an alert; what changes in its record."""
+        """Write the peak image of an alert; returns the change of its record."""
         return _in_record(alert_id, {"peak": self._write(alert_id, "peak", result)})
 
     def _write(self, alert_id: str, kind: str, result: Result) -> tuple[str, str | None]:

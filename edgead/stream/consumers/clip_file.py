@@ -1,8 +1,8 @@
-"""JPEGs become a video file, in a process of its own: `python -m edgead.stream.consumers.clip_file PATH FPS < frames`.
+"""Video encoder for clips, run as a process: `python -m edgead.stream.consumers.clip_file PATH FPS < frames`.
 
-The form is WebM with VP8: of the videos that the OpenCV wheel can write, browsers play only VP8 and VP9, and VP9 takes
-three times as long. Where OpenCV has no FFmpeg, Motion-JPEG in AVI can still be written, for a video player.
-A process of its own because the encoder is slow, not ours, and writes to stderr what nobody should read.
+The format is WebM with VP8: of the formats that the OpenCV wheel writes, browsers play only VP8 and VP9, and VP9 takes
+three times as long. Without FFmpeg in OpenCV, Motion-JPEG in AVI is written instead, for a video player.
+The encoder runs in a separate process because it is slow third-party code that writes noise to stderr.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from edgead.imaging import Image
 from edgead.stream.consumers.clip_ring import ClipFrame
 
 FORMATS = {".webm": "VP80", ".avi": "MJPG"}
-# A camera that was away for a minute should not leave a minute of the same picture.
+# An outage of a minute should not become a minute of the same frame.
 MAX_GAP_S = 2.0
 
 _HEADER = struct.Struct("<II")
 
 
 def packed(frames: Sequence[ClipFrame], fps: float) -> Iterable[bytes]:
-    """What the process reads: each JPEG with its size and how often it is shown, so that the video keeps the pace."""
+    """Input of the process: each JPEG with its size and number of repetitions, which keep the pace of the source."""
     longest = max(1, round(MAX_GAP_S * fps))
     due = 0.0
     for frame, following in zip(frames, [*frames[1:], None], strict=True):
@@ -40,19 +40,19 @@ def packed(frames: Sequence[ClipFrame], fps: float) -> Iterable[bytes]:
 
 
 def write_clip(stream: BinaryIO, path: Path, fps: float) -> str:
-    """Write the frames of a stream as a video.
+    """Write the frames of a byte stream as a video.
 
     Args:
-        stream: As `packed` makes it, to its end.
-        path: Of the video, without a suffix.
-        fps: Of the video.
+        stream: Frames as `packed` makes them.
+        path: Path of the video, without suffix.
+        fps: Frame rate of the video.
 
     Returns:
-        The suffix of the file.
+        Suffix of the file.
 
     Raises:
-        ValueError: If there are no frames, or the stream ends within one.
-        OSError: If no whole video could be written.
+        ValueError: If there are no frames, or the last one is incomplete.
+        OSError: If the video could not be written completely.
     """
     frames = list(_unpacked(stream))
     if not frames:
@@ -71,11 +71,11 @@ def write_clip(stream: BinaryIO, path: Path, fps: float) -> str:
                 writer.write(image)
                 n_written += 1
         writer.release()
-        # the writer does not say that the disk is full
+        # the writer does not report a full disk
         if _n_readable(video) != n_written:
-            raise OSError(f"{video} is not whole")
+            raise OSError(f"{video} is incomplete")
         return suffix
-    raise OSError(f"OpenCV writes no video to {path}")
+    raise OSError(f"OpenCV cannot write a video to {path}")
 
 
 def _unpacked(stream: BinaryIO) -> Iterable[tuple[Image, int]]:
@@ -83,11 +83,11 @@ def _unpacked(stream: BinaryIO) -> Iterable[tuple[Image, int]]:
         size, repeats = _HEADER.unpack(header)
         jpeg = stream.read(size)
         if len(jpeg) < size:
-            raise ValueError("the frames end within a picture")
+            raise ValueError("the last frame is incomplete")
         image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
         if image is None:
-            raise ValueError("a picture is no JPEG")
-        # the encoder works on 2×2 blocks
+            raise ValueError("a frame is not a JPEG")
+        # the encoder needs even dimensions
         yield np.asarray(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2], np.uint8), repeats
 
 
@@ -101,7 +101,7 @@ def _n_readable(path: Path) -> int:
 
 
 def main() -> None:
-    """Write one clip; prints the suffix of the file."""
+    """Write one clip and print the suffix of its file."""
     os.nice(10)
     sys.stdout.write(write_clip(sys.stdin.buffer, Path(sys.argv[1]), float(sys.argv[2])))
 

@@ -1,4 +1,4 @@
-"""What a camera saw before and after an alert opened, as a short video."""
+"""Short videos of the seconds before and after an alert opened."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from edgead.stream.spool.spool import Spool
 _LOG = logging.getLogger(__name__)
 
 _QUALITY = 80
-# Clips that wait for the encoder; their frames are in memory.
+# Maximum number of clips waiting for the encoder; their frames are in memory.
 _MAX_WAITING = 8
 _WRITE_S = 120.0
 _FINISH_S = 6.0
 _POLL_S = 0.2
-# How much later than a clip's end its last picture may come through the stream.
+# Maximum delay with which the last frame of a clip arrives through the stream.
 _LATE_S = 2.0
 
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What a clip shows.
+    """Options of clips.
 
     Attributes:
-        pre_s, post_s: Seconds before and after the opening, on the source's own time line.
-        fps: Frames per second, at most those that were judged.
-        max_side_px: Larger pictures are shrunk to it.
-        memory_mb: Of the frames kept per camera.
+        pre_s, post_s: Seconds before and after the opening, on the source's time line.
+        fps: Maximum frame rate.
+        max_side_px: Longer side in pixels to which larger frames are shrunk.
+        memory_mb: Memory limit of the frames per camera.
     """
 
     pre_s: float
@@ -67,11 +67,11 @@ class _Request:
 
 
 class ClipMaker(OwnsNothing):
-    """Keeps the last seconds of every camera and writes a clip for each alert that asks for one.
+    """Consumer that buffers the last seconds of every camera and writes a clip for each requested alert.
 
-    Pictures that were not judged are shown too. A clip ends early where the camera is lost or gives no more pictures.
-    A picture is shrunk and encoded on this sink's thread, a clip in a process of its own; neither holds the stream up: a
-    sink that cannot follow misses frames. Opened and closed by the stream; `request` and `finish` are for the spool's sink.
+    Clips include frames that were not judged. A clip ends early if the camera is lost or stops giving frames. Frames are
+    shrunk and encoded on this consumer's thread, clips in a separate process; neither delays the stream: a consumer that
+    is too slow misses frames. The stream opens and closes it; the spool writer calls `request` and `finish`.
     """
 
     name = "clips"
@@ -95,7 +95,7 @@ class ClipMaker(OwnsNothing):
         shown = _shown(item)
         if shown is None:
             return isinstance(item, CameraLost | CameraFailed)
-        # one frame per 1 / fps of the source's time
+        # one frame per 1 / fps of the source's time line
         cell = math.floor(shown[0] * self._options.fps + 1e-6)
         if self._cells.get(item.camera) == cell:
             return False
@@ -108,7 +108,7 @@ class ClipMaker(OwnsNothing):
             self._take_due(item.camera, None)
             return
         time_s, image = shown
-        # first what is over: after a pause the new picture pushes all the others out of the ring
+        # finished clips first: after a pause the new frame drops all others from the ring
         self._take_due(item.camera, time_s)
         frame = ClipFrame(time_s, _small_jpeg(image, self._options.max_side_px))
         with self._lock:
@@ -116,7 +116,7 @@ class ClipMaker(OwnsNothing):
             self._heard_s[item.camera] = time.monotonic()
 
     def request(self, camera: str, alert_ids: Sequence[str], opened_s: float) -> None:
-        """Ask for a clip around `opened_s`, on the source's time line, for alerts that one frame opened."""
+        """Request a clip around `opened_s`, on the source's time line, for alerts opened by the same frame."""
         with self._lock:
             self._requests.append(_Request(camera, tuple(alert_ids), opened_s, time.monotonic()))
             newest_s = self._ring(camera).newest_s
@@ -125,7 +125,7 @@ class ClipMaker(OwnsNothing):
             self._take_due(camera, newest_s)
 
     def finish(self) -> None:
-        """Write the clips that are still asked for, as far as they go; what takes too long is given up."""
+        """Write outstanding clips with the frames available; give up after a time limit."""
         with self._lock:
             cameras = {request.camera for request in self._requests}
         for camera in cameras:
@@ -142,19 +142,19 @@ class ClipMaker(OwnsNothing):
     def _ring(self, camera: str) -> ClipRing:
         options = self._options
         if camera not in self._rings:
-            # one second more, so that what a request needs is there when the sink of the alerts is behind
+            # one second more, in case the spool writer lags behind
             self._rings[camera] = ClipRing(options.pre_s + options.post_s + 1.0, options.memory_mb)
         return self._rings[camera]
 
     def _take_due(self, camera: str, now_s: float | None) -> None:
-        """Hand requests over that a picture of `now_s` is too late for; all of the camera's where `now_s` is None."""
+        """Queue requests that end before `now_s`, or all requests of the camera if it is None."""
         post_s = self._options.post_s
         self._take(
             lambda request: request.camera == camera and (now_s is None or now_s > request.opened_s + post_s)
         )  # fmt: skip
 
     def _take_silent(self) -> None:
-        """Hand requests over whose camera has given no picture for so long that none of the clip can come any more."""
+        """Queue requests of cameras that have been silent beyond the end of the clip."""
         since_s = time.monotonic() - self._options.post_s - _LATE_S
         self._take(lambda request: max(request.asked_s, self._heard_s.get(request.camera, 0.0)) < since_s)
 
@@ -168,7 +168,7 @@ class ClipMaker(OwnsNothing):
             try:
                 self._due.put_nowait((request, frames))
             except queue.Full:
-                _LOG.warning("Too many alerts at once: the alert %s gets no clip", request.alert_ids[0])
+                _LOG.warning("Too many alerts at once: no clip of alert %s", request.alert_ids[0])
                 self._note(request, None, "failed")
 
     def _start_writer(self) -> None:
@@ -182,7 +182,7 @@ class ClipMaker(OwnsNothing):
     def _write_all(self) -> None:
         while True:
             self._take_silent()
-            # looked at before the queue: what came before the end is written
+            # read before the queue, so that everything queued before closing is written
             is_closed = self._is_closed.is_set()
             try:
                 request, frames = self._due.get(timeout=_POLL_S)
@@ -193,8 +193,8 @@ class ClipMaker(OwnsNothing):
             try:
                 self._write(request, frames)
             except Exception as error:
-                # whatever it is, the next alert gets its clip
-                _LOG.warning("The clip of the alert %s could not be written: %r", request.alert_ids[0], error)
+                # no error may prevent the next clip
+                _LOG.warning("The clip of alert %s could not be written: %r", request.alert_ids[0], error)
                 self._note(request, None, "failed")
 
     def _write(self, request: _Request, frames: list[ClipFrame]) -> None:
@@ -205,7 +205,7 @@ class ClipMaker(OwnsNothing):
         if not self._spool.health().evidence_ok:
             self._note(request, None, "disk_full")
             return
-        # the spool removes files of this name when it opens
+        # the spool removes leftover files of this name when it opens
         temporary = self._spool.folder / f".{alert_id}-clip.{uuid.uuid4().hex[:8]}.tmp"
         try:
             suffix = self._encode(temporary, frames)
@@ -250,7 +250,7 @@ class ClipMaker(OwnsNothing):
 
 
 def _shown(item: Item) -> tuple[float, Image] | None:
-    """Time and picture of an item that a clip shows, on the source's own time line."""
+    """Time, on the source's time line, and image of an item that belongs into a clip."""
     if isinstance(item, Result):
         return None if item.is_repeat else (item.time_s, item.frame.image)
     return (item.time_s, item.frame.image) if isinstance(item, UnjudgedFrame) else None

@@ -1,4 +1,4 @@
-"""The last seconds of a camera, as small JPEGs in memory."""
+"""Ring buffer of a camera's last seconds, as small JPEGs in memory."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClipFrame:
-    """A small picture: time on the source's own time line in seconds, and its JPEG."""
+    """A small JPEG with its time on the source's time line, in seconds."""
 
     time_s: float
     jpeg: bytes
 
 
 class ClipRing:
-    """Keeps frames for a span of time and within a budget of memory, whichever is less.
+    """Frames within a time span and a memory limit.
 
     Args:
-        span_s: Oldest frame, before the newest.
-        memory_mb: All JPEGs together.
+        span_s: Maximum age of a frame relative to the newest, in seconds.
+        memory_mb: Maximum size of all JPEGs together.
     """
 
     def __init__(self, span_s: float, memory_mb: float) -> None:
@@ -33,7 +33,7 @@ class ClipRing:
         return self._frames[-1].time_s if self._frames else None
 
     def add(self, frame: ClipFrame) -> None:
-        """Add the newest frame; what is too old or too much goes."""
+        """Add the newest frame and drop frames beyond the limits."""
         if self._frames and frame.time_s < self._frames[-1].time_s:
             self._frames.clear()
             self.n_bytes = 0
@@ -45,5 +45,5 @@ class ClipRing:
                 return
 
     def cut(self, first_s: float, last_s: float) -> list[ClipFrame]:
-        """The frames from `first_s` to `last_s`, oldest first."""
+        """Frames from `first_s` to `last_s`, oldest first."""
         return [frame for frame in self._frames if first_s <= frame.time_s <= last_s]

@@ -1,4 +1,4 @@
-"""What every sink offers."""
+"""Protocol of consumers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Item = Result | Notice
 
 
 class Consumer(Protocol):
-    """A consumer of results and notices; opened, used and closed on a thread of its own, behind a bounded queue.
+    """A consumer of results and notices, opened, used and closed on its own thread behind a bounded queue.
 
-    `lossless` sinks get every item that they want, even when the stream has to wait for them; the others miss
-    results of a live source when they are slow, and the missed ones are counted.
+    A `lossless` consumer gets every item that it wants, even if the stream has to wait; others miss results of a live
+    source when they are slow, and missed results are counted.
     """
 
     name: str
     lossless: bool
 
     def wants(self, item: Item) -> bool:
-        """Whether to queue this item; called on the inference thread, so it must be quick."""
+        """Whether to queue this item; called on the inference thread, so it must be fast."""
         ...
 
     def accept(self, item: Item) -> None: ...

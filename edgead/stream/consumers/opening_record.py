@@ -1,4 +1,4 @@
-"""What is known of an alert when it opens."""
+"""Record of an alert at its opening."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from edgead.stream.spool.alert_record import SCHEMA_VERSION, AlertRecord, Region
 
 @dataclass(frozen=True)
 class AlertContext:
-    """What judges the frames of one camera.
+    """Facts about one camera that its alert records repeat.
 
     Attributes:
         source: Redacted name of the source.
         bundle: Digest of the bundle.
         engine: `<backend>-<precision>`.
-        class_name: The kind of part, None when the bundle's common threshold is in use.
-        scale: Of the heatmaps.
-        segmentation: What marks the regions: the pixel threshold, or the bundle's number of false detections.
-        latched: Zones whose alerts stay until somebody acknowledges them.
-        masks: Positions `(h, w)` of the anomaly map that belong to a zone; a zone without one is the whole picture.
+        class_name: Kind of part; None if the bundle's common threshold is used.
+        scale: Colour scale of the heatmaps.
+        segmentation: Rule that marks regions: the pixel threshold, or the bundle's number of false alarms (NFA).
+        latched: Zones whose alerts stay until they are acknowledged.
+        masks: Mask `(h, w)` of each zone on the anomaly map; a zone without one is the whole frame.
     """
 
     source: str
@@ -45,7 +45,7 @@ class AlertContext:
 def opening_record(
     result: Result, verdict: ZoneVerdict, alert_id: str, context: AlertContext, opened_at: str
 ) -> AlertRecord:
-    """The record of an alert that opens, but for its pictures; its keys are those of `spool.records`."""
+    """Record of a new alert, without its images."""
     assert verdict.event is not None
     alert, prediction = verdict.event.alert, result.prediction
     size = (result.frame.image.shape[0], result.frame.image.shape[1])

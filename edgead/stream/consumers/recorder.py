@@ -1,4 +1,4 @@
-"""The annotated stream as a video file that is whole or not there."""
+"""Recording of the annotated stream as a video file, complete or absent."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from edgead.stream.result import Result
 _LOG = logging.getLogger(__name__)
 
 CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-# A camera that was away for an hour should not leave an hour of the same picture.
+# An outage of an hour should not become an hour of the same frame.
 MAX_GAP_S = 2.0
 
 
 class Recorder:
-    """Writes annotated frames under a temporary name and gives the file its own name when the stream ends, however.
+    """Writes annotated frames to a temporary file and renames it when the stream ends, for whatever reason.
 
-    The video runs at the source's pace: a live source whose frames were dropped is filled up with the last picture, by
-    at most `MAX_GAP_S`. Frames of another size are fitted into the first one's.
+    The video runs at the source's pace: dropped frames of a live source are replaced by the last frame, for at most
+    `MAX_GAP_S`. Frames of another size are fitted into the first frame's size.
 
     Raises:
-        ConfigError: If no codec is known for the file's suffix.
+        ConfigError: If no codec is known for the file suffix.
     """
 
     name = "recorder"
@@ -65,7 +65,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Left without the error on purpose: what was recorded before a failure is what shows the failure.
+        # Exit without the error on purpose: the recording up to a failure shows its cause.
         with self._stack:
             if self._writer is not None:
                 self._writer.release()
@@ -85,7 +85,7 @@ class Recorder:
             self._n_written += 1
 
     def _open(self, picture: Image, result: Result) -> cv2.VideoWriter:
-        # The codec works on 2×2 blocks; OpenCV would cut the last row or column off without a word.
+        # The codec needs even dimensions; OpenCV would silently cut off the last row or column.
         self._size = (picture.shape[0] + picture.shape[0] % 2, picture.shape[1] + picture.shape[1] % 2)
         self._started_s = result.time_s
         self._temporary = self._stack.enter_context(atomic_path(self._path))
@@ -95,8 +95,8 @@ class Recorder:
         writer = cv2.VideoWriter(str(self._temporary), code, result.source_fps, self._size[::-1])
         if not writer.isOpened():
             raise StorageError(
-                f"{self._path} cannot be recorded: OpenCV opens no {codec} video of {self._size[1]}×{self._size[0]} there.",
-                hint="Check that the folder can be written and that OpenCV has FFmpeg (`edgead doctor`); "
+                f"{self._path} cannot be recorded: OpenCV cannot open a {codec} video of {self._size[1]}×{self._size[0]} there.",
+                hint="Check that the folder is writable and that OpenCV has FFmpeg (`edgead doctor`); "
                 "--record out.avi needs no FFmpeg.",
             )
         return writer
@@ -117,7 +117,7 @@ class Recorder:
         if not opened or os.path.getsize(self._temporary) == 0:
             raise StorageError(
                 f"The recording {self._path} could not be completed: after {self._n_written} frames the file is not a "
-                "video that can be read. The disk may be full.",
+                "readable video. The disk may be full.",
                 hint=f"Free some space on the disk of {self._path.parent}.",
             )
-        _LOG.info("%s holds %d frames", self._path, self._n_written)
+        _LOG.info("%s has %d frames", self._path, self._n_written)

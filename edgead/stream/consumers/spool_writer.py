@@ -1,4 +1,4 @@
-"""Results and notices become records, pictures and events in the spool."""
+"""Consumer that turns results and notices into records, images and events in the spool."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from edgead.stream.spool.spool import Spool
 
 
 class SpoolWriter:
-    """Turns what happens on all cameras and in all zones into events, with their evidence on disk before them.
+    """Writes alerts and events of all cameras, with images on disk before the event that names them.
 
-    Snapshot, heatmap and record of an alert are there as soon as it opens. Of the frames after that only the strongest is
-    kept, in memory, and written when the alert ends. Where several zones change in one frame, each picture is drawn and
-    encoded once. What the disk refuses never ends the stream: the spool says what became of it.
+    Snapshot, heatmap and record are written when an alert opens. Of later frames only the one with the highest score is
+    kept in memory, and written when the alert is held or ends. If several zones change in one frame, each image is drawn
+    and encoded once. Disk errors never end the stream: the spool handles and reports them.
 
     Args:
-        spool: Open; it may be shared.
-        contexts: By camera.
-        opacity: 0..1, of the heatmap on the picture.
-        clips: Makes the clips; None makes none.
-        utc_from_monotonic: The time of day of a monotonic time.
+        spool: Open spool; it may be shared.
+        contexts: Facts about each camera, by name.
+        opacity: Opacity of the heatmap, 0..1.
+        clips: Writer of clips; None for no clips.
+        utc_from_monotonic: Converts a monotonic time to UTC.
     """
 
     name = "alert spool"
@@ -117,7 +117,7 @@ class SpoolWriter:
             if kind == "closed":
                 self._own.pop(alert_id, None)
             return
-        # an acknowledgement comes when it comes; everything else belongs to its frame
+        # acknowledgements happen now; everything else at the time of its frame
         is_now = kind == "acknowledged" or alert.ended_by == "acknowledged"
         at = self._now() if is_now else iso(self._utc(result.frame.captured_at_s))
         change = AlertRecord(
@@ -144,7 +144,7 @@ class SpoolWriter:
         return AlertRecord(id=record.id)
 
     def _record(self, alert_id: str) -> AlertRecord | None:
-        """The record; while the disk cannot be read, as much of it as a change needs."""
+        """The record; while the disk cannot be read, the part that a change needs."""
         own = self._own.get(alert_id)
         unknown = AlertRecord(id=alert_id, state="open", acknowledged_at=None, opened_at=self._now())
         try:
@@ -160,9 +160,9 @@ class SpoolWriter:
 
 
 def utc_from_monotonic_now(monotonic_s: float) -> datetime:
-    """The time of day of a monotonic time, by the wall clock as it is set now.
+    """UTC of a monotonic time, by the current wall clock.
 
-    A fixed offset would go wrong when the device's clock is set after the start.
+    A fixed offset would be wrong once the device's clock is corrected after the start.
     """
     return datetime.now(timezone.utc) - timedelta(seconds=time.monotonic() - monotonic_s)
 
@@ -176,7 +176,7 @@ def _alert_kind(kind: str) -> EventKind:
 
 
 def _is_known(record: AlertRecord, kind: str, ended_by: str | None) -> bool:
-    """Whether the record says already what the state machine heard of through it."""
+    """Whether the record already contains a change that the state machine learnt from it."""
     if kind == "acknowledged":
         return record.acknowledged_at is not None
     return kind == "closed" and ended_by == "acknowledged" and record.state == "closed"

@@ -1,4 +1,4 @@
-"""Thresholds that people set while a stream ran hold for the next one too."""
+"""Thresholds set by people at run time, kept for the next stream."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class KeptThreshold:
-    """A threshold and who set it.
+    """A threshold set by a person.
 
     Attributes:
-        camera, zone: Where.
-        value: Raw units.
-        who: The person.
-        alarms_per_hour: What the threshold is to keep, where that was asked for; the value is then edgead's last one.
-        settings: What the settings said of the zone's threshold at that time; None in files that do not tell.
+        camera, zone: Camera and zone names.
+        value: Threshold, raw units.
+        who: Name of the person.
+        alarms_per_hour: Alarm budget, if one was set; `value` is then the last threshold chosen for it.
+        settings: Description of the zone's configured threshold at that time; None in files of earlier versions.
     """
 
     camera: str
@@ -43,17 +43,16 @@ class KeptThreshold:
 
 
 class ThresholdMemory(OwnsNothing):
-    """A sink that keeps the last threshold that a person set for each zone, for one bundle on one engine.
+    """Consumer that stores the last threshold that a person set for each zone, for one bundle on one engine.
 
-    Scores of another bundle or engine mean something else: what was set for those is forgotten. What edgead chooses
-    afterwards to keep the alarms per hour that a person asked for still is that person's; any other threshold of its own
-    takes the place of a person's.
+    Thresholds for another bundle or engine are discarded, because their scores differ. A threshold that edgead renews
+    within a person's alarm budget still counts as that person's; any other threshold chosen by edgead replaces it.
 
     Args:
-        folder: Of the alerts.
+        folder: Alert folder.
         bundle: Digest of the bundle.
         engine: `<backend>-<precision>`.
-        settings: What the settings say of each zone's threshold; kept with it.
+        settings: Description of each zone's configured threshold, stored with it.
     """
 
     name = "thresholds"
@@ -67,11 +66,11 @@ class ThresholdMemory(OwnsNothing):
 
     @property
     def kept(self) -> list[KeptThreshold]:
-        """What people set in earlier streams, and in this one."""
+        """Thresholds set by people, in this stream or earlier ones."""
         return list(self._kept.values())
 
     def forget(self, camera: str, zone: str) -> None:
-        """What was set for a zone holds no longer."""
+        """Discard the threshold of a zone."""
         self._kept.pop((camera, zone), None)
         self._write(camera)
 
@@ -94,7 +93,7 @@ class ThresholdMemory(OwnsNothing):
         try:
             write_json(self._path, {**self._judge, "thresholds": [asdict(one) for one in self._kept.values()]})
         except StorageError as error:
-            _LOG.error("%s What was set for the threshold of %s is lost when the stream ends.", error, camera)
+            _LOG.error("%s The threshold set for %s is lost when the stream ends.", error, camera)
 
 
 def _read(path: Path, judge: dict[str, str]) -> dict[Place, KeptThreshold]:
@@ -107,7 +106,7 @@ def _read(path: Path, judge: dict[str, str]) -> dict[Place, KeptThreshold]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError):
-        _LOG.warning("%s cannot be read: thresholds set in earlier streams are forgotten", path)
+        _LOG.warning("%s cannot be read: thresholds set in earlier streams are discarded", path)
         return {}
 
 

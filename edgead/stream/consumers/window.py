@@ -1,4 +1,4 @@
-"""The annotated stream in a window on the device's own screen."""
+"""Window with the annotated stream on the device's own screen."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from edgead.stream.notices import UnjudgedFrame
 from edgead.stream.result import Result
 
 _ESCAPE = 27
-_HOW_TO_GO_ON = "Leave out --display; --record FILE keeps the same picture as a video."
+_HOW_TO_GO_ON = "Omit --display; --record FILE writes the same view to a video."
 
 
 class Window:
     """Shows annotated frames; `q`, Esc or closing the window stops the stream.
 
     Raises:
-        MissingDependencyError: If this OpenCV was built without windows.
+        MissingDependencyError: If OpenCV was built without window support.
         EdgeadError: If there is no screen.
     """
 
@@ -61,11 +61,11 @@ class Window:
 
 
 def require_screen() -> None:
-    """Check that a window can be opened, because Qt ends the whole process when it finds no screen."""
+    """Check that a window can be opened; without a screen Qt would end the whole process."""
     if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
         raise MissingDependencyError(
             "opencv-python",
-            needed_for="--display (the installed opencv-python-headless has no windows)",
+            needed_for="--display (the installed opencv-python-headless has no window support)",
             install=f"pip uninstall opencv-python-headless && pip install opencv-python. {_HOW_TO_GO_ON}",
         )
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):

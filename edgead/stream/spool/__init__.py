@@ -1,1 +1,1 @@
-"""What a stream must not lose: alerts, their evidence and the events that tell others, on disk before anybody hears."""
+"""Durable store of alerts, their files and events: on disk before anything is delivered."""

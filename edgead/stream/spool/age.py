@@ -1,26 +1,25 @@
-"""How old things in the spool are, by a clock that nobody can set."""
+"""Age of stored data, independent of changes of the wall clock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 DAY_S = 86400.0
-# Longer pauses count as this: a wall clock that was wrong by years at the last stop must not make everything old at once.
+# Longest pause counted: a wall clock that is wrong by years must not expire everything at once.
 MAX_PAUSE_S = 7 * DAY_S
 
 
 class AgeClock:
-    """The spool's own time: seconds that it has lived.
+    """Age of the spool in seconds.
 
-    While a process runs it follows the monotonic clock, so that setting the wall clock changes nothing. The time between
-    two processes is taken from the wall clock, as 0 to `MAX_PAUSE_S`: a clock set back counts as no time, one set years
-    forward as a week.
+    Within a process it follows the monotonic clock, so that changes of the wall clock have no effect. The pause between
+    two processes is measured by the wall clock and limited to 0 to `MAX_PAUSE_S`.
 
     Args:
-        lived_s: Time lived when the last process saved it.
-        seen_s: The wall clock then, in seconds since 1970; None for a new spool.
-        wall: The wall clock.
-        monotonic: A clock that only goes forward.
+        lived_s: Age saved by the last process, in seconds.
+        seen_s: Wall clock at that time, in seconds since 1970; None for a new spool.
+        wall: Wall clock.
+        monotonic: Monotonic clock.
     """
 
     def __init__(
@@ -32,5 +31,5 @@ class AgeClock:
         self._base_s = lived_s + pause_s - monotonic()
 
     def __call__(self) -> float:
-        """Seconds that the spool has lived."""
+        """Age in seconds."""
         return self._base_s + self._monotonic()

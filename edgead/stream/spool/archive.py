@@ -1,4 +1,4 @@
-"""Alerts, events and acknowledgements of a folder: what any process may read and do there, stream or not."""
+"""Alerts, events and acknowledgements of a folder, for the stream's process and for others."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from edgead.stream.spool.records import Change, acknowledged
 
 
 class Archive:
-    """The tables behind a spool. Every change is one transaction, on disk when the method returns.
+    """Tables of a spool. Every change is one transaction, on disk when the method returns.
 
     Args:
-        folder: Holds the database, the records' files and the evidence.
-        database: Open; closed by whoever opened it.
-        age: The spool's own time, for the process that it belongs to; others take it as that process left it.
+        folder: Folder of the database, the record files and the media files.
+        database: Open database; the caller closes it.
+        age: Age clock of the stream's process; other processes use the last saved age.
 
     Raises:
-        StorageError: From every method, when the disk does not take or give it.
+        StorageError: From every method, if the disk cannot be read or written.
     """
 
     def __init__(self, folder: Path, database: Database, age: AgeClock | None = None) -> None:
@@ -50,11 +50,11 @@ class Archive:
 
     @property
     def age_s(self) -> float:
-        """The spool's own time, in seconds."""
+        """Age of the spool, in seconds."""
         return self._age() if self._age is not None else float(self.meta("lived_s") or 0.0)
 
     def save_age(self, every_s: float) -> None:
-        """Save the spool's own time for the next process, when that has not been done for so long."""
+        """Save the age for the next process, unless that was done less than `every_s` seconds ago."""
         if self._age is None or 0 < self._age() - self._saved_s < every_s:
             return
         self._saved_s = self._age()
@@ -64,7 +64,7 @@ class Archive:
         """Apply changes in order, all or none.
 
         Returns:
-            Sequence numbers of the events among them.
+            Sequence numbers of the events in the changes.
         """
         age_s = self.age_s
         with self._database.write() as connection:
@@ -72,7 +72,7 @@ class Archive:
             return [number for change in changes for number in _apply(connection, self._folder, change, age_s)]
 
     def acknowledge(self, alert_id: str, who: str, note: str, now: datetime | None = None) -> bool:
-        """Note that somebody has seen an alert; False when it is unknown or has been acknowledged before."""
+        """Acknowledge an alert; False if it is unknown or already acknowledged."""
         age_s = self.age_s
         with self._database.write() as connection:
             record = _record(connection, alert_id)
@@ -83,7 +83,7 @@ class Archive:
         return True
 
     def acknowledgements(self, after: int) -> list[tuple[int, str, str]]:
-        """Number, alert and who of every acknowledgement with a number above `after`."""
+        """Number, alert id and user of every acknowledgement with a number above `after`."""
         with self._database.read() as connection:
             query = "SELECT number, alert_id, who FROM acknowledgements WHERE number > ? ORDER BY number"
             return connection.execute(query, (after,)).fetchall()
@@ -106,7 +106,7 @@ class Archive:
             return bool(connection.execute(query, (after,)).fetchone()[0])
 
     def last_sequence(self) -> int:
-        """The number of the latest event ever written, also when it has been removed."""
+        """Number of the latest event ever written, even if it has been removed."""
         with self._database.read() as connection:
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         return 0 if row is None else int(row[0])
@@ -117,10 +117,10 @@ class Archive:
         """Records, newest first by id.
 
         Args:
-            state: Only those that are `open`, `held` or `closed`.
-            camera: Only those of this camera.
+            state: Only alerts that are `open`, `held` or `closed`.
+            camera: Only alerts of this camera.
             before: Only ids below this one, for the next page.
-            limit: At most so many.
+            limit: Maximum number of records.
         """
         if state is not None and state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)} (got {state!r})")
@@ -137,7 +137,7 @@ class Archive:
             return _record(connection, alert_id)
 
     def media(self, alert_id: str, kind: str) -> Path | None:
-        """The picture or clip of an alert, if it is there."""
+        """Path of an alert's image or clip, if it exists."""
         record = self.alert(alert_id)
         name = None if record is None else record.pictures.get(kind)
         if name is None:
@@ -146,9 +146,9 @@ class Archive:
         return path if path.is_file() else None
 
     def export(self, alert_id: str) -> None:
-        """Write the record's file, `<id>.json`, as it is in the database."""
+        """Write the record from the database to its file, `<id>.json`."""
         text, current = None, self._record_text(alert_id)
-        # another process may change the record meanwhile: whoever writes last has read last
+        # another process may change the record meanwhile: the last writer must have read last
         while current is not None and current != text:
             text = current
             write_json(self._folder / f"{alert_id}.json", json.loads(text))
@@ -157,7 +157,7 @@ class Archive:
             self._exported.append((alert_id, text))
 
     def export_pending(self, limit: int = 100) -> int:
-        """Write the files of records that a killed process or a full disk left behind; how many there were."""
+        """Write record files that a killed process or a full disk left unwritten; returns their number."""
         done = {alert_id for alert_id, _ in self._exported}
         with self._database.read() as connection:
             rows = connection.execute("SELECT id FROM alerts WHERE NOT is_exported ORDER BY id").fetchall()
@@ -167,7 +167,7 @@ class Archive:
         return len(pending)
 
     def save_exported(self) -> None:
-        """Note which files are up to date; else the next process writes them again."""
+        """Mark written files as up to date, so that the next process does not write them again."""
         if self._exported:
             with self._database.write() as connection:
                 self._mark_exported(connection)
@@ -183,23 +183,23 @@ class Archive:
 
 
 def open_archive(folder: Path) -> tuple[Archive, Database]:
-    """Open the folder of a stream that may be running in another process; the caller closes the database.
+    """Open the folder of a stream, which may be running in another process; the caller closes the database.
 
     Raises:
-        StorageError: If no stream has written alerts there, or the database cannot be read.
+        StorageError: If the folder has no database, or it cannot be read.
     """
     path = folder / DATABASE
     if not path.is_file():
         raise StorageError(
-            f"{folder} holds no alerts: there is no {DATABASE}.",
-            hint="Name the folder that `edgead stream --alerts DIR` writes to.",
+            f"{folder} holds no alerts: it has no {DATABASE}.",
+            hint="Pass the folder that `edgead stream --alerts DIR` writes to.",
         )
     database = Database(path)
     return Archive(folder, database), database
 
 
 def encode(value: Any) -> str:
-    """JSON for the database: ASCII, so that nothing in it depends on an encoding."""
+    """JSON for the database, in ASCII, which avoids questions of encoding."""
     return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
 
 
@@ -217,7 +217,7 @@ def _apply(connection: sqlite3.Connection, folder: Path, change: Change, age_s: 
     if change.alert is not None:
         known = _record(connection, change.alert.id)
         record = (known or AlertRecord(id=change.alert.id)).merged(change.alert)
-        if record.state is not None:  # else it changes a record that has been removed meanwhile
+        if record.state is not None:  # otherwise the record has been removed meanwhile
             _save_record(connection, folder, record, age_s)
     if change.acknowledgement is not None:
         query = "INSERT INTO acknowledgements (alert_id, who, note) VALUES (?, ?, ?)"

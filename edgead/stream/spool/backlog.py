@@ -1,4 +1,4 @@
-"""Changes on their way to the disk: straight there, or in memory and in order while it takes none."""
+"""Buffer of changes: written at once, or kept in memory in order while the disk fails."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BATCH = 500
 
 
 class Backlog:
-    """Writes changes to the archive, and keeps those that the disk refuses. Not safe to use from two threads at once.
+    """Writes changes to the archive and buffers those that cannot be written. Not thread-safe.
 
     Args:
-        archive: Where they go.
-        limit: Changes kept in memory; beyond it the oldest are lost, and counted.
+        archive: Archive to write to.
+        limit: Maximum number of buffered changes; beyond it the oldest are lost and counted.
     """
 
     def __init__(self, archive: Archive, limit: int) -> None:
@@ -38,14 +38,14 @@ class Backlog:
 
     @property
     def records(self) -> dict[str, AlertRecord]:
-        """Records as they will be when everything is on disk, of the alerts that something waits for."""
+        """Records with buffered changes applied, by alert id."""
         return self._records
 
     def write(self, changes: Sequence[Change]) -> list[int]:
-        """Write changes behind those that wait.
+        """Write changes after the buffered ones.
 
         Returns:
-            Sequence numbers of the events among them; empty when they wait.
+            Sequence numbers of the events in the changes; empty if they are buffered.
         """
         if self.flush():
             try:
@@ -56,8 +56,8 @@ class Backlog:
         return []
 
     def flush(self) -> bool:
-        """Try to write what waits; whether nothing waits any more."""
-        # one first: while the disk is full, each attempt should cost little
+        """Try to write buffered changes; whether the buffer is empty now."""
+        # start with one change: while the disk is full, an attempt should be cheap
         size = 1
         while self._waiting:
             batch = list(islice(self._waiting, size))
@@ -70,14 +70,16 @@ class Backlog:
             for _ in batch:
                 self._waiting.popleft()
         if self.failure:
-            _LOG.warning("Records of alerts are on disk again; %d were lost meanwhile", self.lost)
+            _LOG.warning("Alert records are written again; %d were lost meanwhile", self.lost)
             self.failure = ""
             self._records.clear()
         return True
 
     def _note(self, error: StorageError) -> None:
         if not self.failure:
-            _LOG.error("%s Records of alerts wait in memory and are lost if this process ends. %s", error, error.hint)
+            _LOG.error(
+                "%s Alert records are buffered in memory and are lost if this process ends. %s", error, error.hint
+            )
         self.failure = error.message
 
     def _keep(self, changes: Iterable[Change]) -> None:
@@ -88,9 +90,7 @@ class Backlog:
             self._waiting.append(change)
         while len(self._waiting) > self._limit:
             if not self.lost:
-                _LOG.error(
-                    "More than %d records of alerts wait for the disk: the oldest are lost from now on", self._limit
-                )
+                _LOG.error("More than %d alert records are buffered: the oldest are lost from now on", self._limit)
             self._waiting.popleft()
             self.lost += 1
 

@@ -1,4 +1,4 @@
-"""How far each sink has got, and what it refused."""
+"""Delivery positions of the sinks, and dead letters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgead.stream.spool.events import StoredEvent, iso
 
 
 class Cursors:
-    """The places of the sinks in the history; safe to use from any thread."""
+    """Positions of the sinks in the event history; thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -21,14 +21,14 @@ class Cursors:
         self._confirmed: dict[str, int] = {}
 
     def begin(self, sink: str, *, after: int) -> int:
-        """Take part in the delivery.
+        """Register a sink.
 
         Args:
-            sink: Name, the same at every start.
-            after: A sink that is not known yet begins behind this event.
+            sink: Name of the sink, the same at every start.
+            after: Sequence number after which an unknown sink starts.
 
         Returns:
-            The last event that it has confirmed.
+            Sequence number of the last confirmed event.
         """
         with self._database.write() as connection:
             connection.execute("INSERT OR IGNORE INTO sinks VALUES (?, ?)", (sink, after))
@@ -37,13 +37,13 @@ class Cursors:
         return int(sequence)
 
     def advance(self, sink: str, sequence: int) -> None:
-        """Note that a sink has confirmed everything up to an event. While the disk takes nothing, memory knows."""
+        """Record that a sink has confirmed all events up to a number; kept in memory while the disk fails."""
         self._note(sink, sequence)
         with self._database.write() as connection:
             connection.execute("UPDATE sinks SET sequence = MAX(sequence, ?) WHERE name = ?", (sequence, sink))
 
     def set_aside(self, sink: str, event: StoredEvent, reason: str) -> None:
-        """Keep an event that a sink refuses among the dead letters, for people, and go on behind it."""
+        """Move an event that a sink rejects to the dead letters, and advance the sink."""
         with self._database.write() as connection:
             row = (sink, event.sequence, iso(datetime.now(timezone.utc)), reason, encode(event.payload))
             connection.execute("INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?)", row)
@@ -51,18 +51,18 @@ class Cursors:
         self._note(sink, event.sequence)
 
     def told(self, last: int) -> int:
-        """Every sink has confirmed the events up to this one; `last` where there are no sinks."""
+        """Last event confirmed by all sinks; `last` if there are no sinks."""
         with self._lock:
             return min(self._confirmed.values(), default=last)
 
     def depths(self) -> dict[str, int]:
-        """Events that each sink has still to get; -1 when the disk does not say."""
+        """Number of undelivered events per sink; -1 if it cannot be read."""
         with self._lock:
             confirmed = dict(self._confirmed)
         return {sink: self._depth(sequence) for sink, sequence in confirmed.items()}
 
     def dead_letters(self, sink: str | None = None) -> list[dict[str, Any]]:
-        """What was set aside: `sink`, `sequence`, `at`, `reason`, `payload` (JSON text); oldest first."""
+        """Dead letters, oldest first: `sink`, `sequence`, `at`, `reason`, `payload` (JSON text)."""
         with self._database.read() as connection:
             query = (
                 "SELECT sink, sequence, at, reason, content FROM dead_letters WHERE ? IS NULL OR sink = ? ORDER BY at"

@@ -1,4 +1,4 @@
-"""One SQLite file: a writer at a time, readers beside it, every transaction synced."""
+"""SQLite database with one writer at a time, concurrent readers and synced transactions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DATABASE = "spool.sqlite"
 _BUSY_S = 5.0
 _COMPANIONS = ("", "-wal", "-shm")
 
-# One script per schema version, never changed once released: a database of version n gets those after the n-th.
+# One migration script per schema version, never changed once released: version n needs the scripts after the n-th.
 _SCHEMA = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -51,9 +51,9 @@ _SCHEMA = (
 
 
 class Database:
-    """A database file that is there, whole and of a schema that this version knows.
+    """An intact database file of a known schema.
 
-    Safe to use from any thread. Several processes may have the same file open: writers wait for each other.
+    Thread-safe. Several processes may open the same file; writers wait for each other.
 
     Raises:
         StorageError: If the file cannot be opened, is damaged, or belongs to a newer edgead.
@@ -74,10 +74,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: on disk when the block has ended, undone when it raises.
+        """Run one transaction: on disk when the block ends, rolled back if it raises.
 
         Raises:
-            StorageError: If the disk is full or does not take it.
+            StorageError: If the disk is full or cannot be written.
         """
         with self._lock, _translated(self._path):
             self._writer.execute("BEGIN IMMEDIATE")
@@ -85,7 +85,7 @@ class Database:
                 yield self._writer
                 self._writer.execute("COMMIT")
             except BaseException:
-                # SQLite ends the transaction by itself when the disk is full
+                # SQLite rolls back by itself if the disk is full
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
@@ -122,17 +122,17 @@ class Database:
 
 
 class DamagedError(StorageError):
-    """A file that is no whole database."""
+    """A damaged database file."""
 
 
 def open_or_replace(folder: Path, now: datetime) -> tuple[Database, Path | None]:
-    """Open the folder's database; a damaged one is moved aside and a new one begun.
+    """Open the folder's database; move a damaged one aside and create a new one.
 
     Returns:
-        The database, and where the damaged one is now, if there was one.
+        The database, and the path of the damaged one, if any.
 
     Raises:
-        StorageError: If it cannot be opened for another reason.
+        StorageError: If the database cannot be opened for another reason.
     """
     path = folder / DATABASE
     try:
@@ -140,8 +140,8 @@ def open_or_replace(folder: Path, now: datetime) -> tuple[Database, Path | None]
     except DamagedError as error:
         aside = _move_aside(path, now)
         _LOG.error(
-            "%s The file is kept as %s and a new one is begun; alerts are taken from their .json files, events that were "
-            "not delivered yet are lost unless they can be saved from the old file.",
+            "%s The file is kept as %s and a new one is created; alerts are restored from their .json files, undelivered "
+            "events are lost unless they can be recovered from the old file.",
             error.message,
             aside,
         )
@@ -173,7 +173,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if version > len(_SCHEMA):
         raise StorageError(
             f"{path} was written by a newer edgead: its schema is {version}, this version knows up to {len(_SCHEMA)}.",
-            hint="Use that version, or another folder for the alerts.",
+            hint="Use that version, or another alert folder.",
         )
     problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
@@ -181,7 +181,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         _LOG.warning(
-            "%s cannot keep a write-ahead log there (mode %s): readers and writers wait for each other", path, mode
+            "%s does not support write-ahead logging (mode %s): readers and writers block each other", path, mode
         )
     connection.execute("PRAGMA journal_size_limit = 16777216")
     for number, script in enumerate(_SCHEMA[version:], start=version + 1):
@@ -196,14 +196,14 @@ def _translated(path: Path) -> Iterator[None]:
         text = str(error)
         full = "full" in text
         raise StorageError(
-            f"{'The disk is full' if full else 'The database does not work'}: {path} could not be used: {text}.",
+            f"{'The disk is full' if full else 'Database error'}: {path} could not be used: {text}.",
             hint=f"Free some space on the disk of {path.parent}."
             if full
-            else f"Check the rights, the space and the health of the disk of {path.parent}.",
+            else f"Check permissions, free space and health of the disk of {path.parent}.",
         ) from error
     except sqlite3.DatabaseError as error:
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
             raise StorageError(f"{path} could not be used: {error}.") from error
         raise DamagedError(
-            f"{path} is damaged: {error}.", hint="`edgead stream` moves it aside and begins a new one."
+            f"{path} is damaged: {error}.", hint="`edgead stream` moves it aside and creates a new one."
         ) from error

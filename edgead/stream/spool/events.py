@@ -1,4 +1,4 @@
-"""What the spool tells the world, one line of history at a time."""
+"""Events of the history, and the payload that sinks deliver."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SCHEMA_VERSION = 1
 
 EventKind = Literal[
     "alert_opened",
-    "alert_raised",  # a stronger frame that is also a higher severity
-    "alert_held",  # latched and quiet: waits for somebody
-    "alert_resumed",  # a held one that goes on
+    "alert_raised",  # the peak has reached a higher severity
+    "alert_held",  # latched and over: waits for acknowledgement
+    "alert_resumed",  # a held alert is active again
     "alert_acknowledged",
     "alert_closed",
     "camera_lost",
@@ -34,16 +34,16 @@ EventKind = Literal[
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened, as the spool takes it.
+    """An event to append to the history.
 
     Attributes:
-        kind: What happened.
-        at: When, as `iso` writes it.
-        camera: Name of the camera; None for the whole stream.
-        zone: Name of the zone; None for the whole camera.
-        alert: The alert's record, or the part of it that changes: it is laid over what the spool holds under its `id`.
-        detail: For people, without secrets.
-        values: For machines.
+        kind: Kind of the event.
+        at: Time, as `iso` writes it.
+        camera: Camera name; None for the whole stream.
+        zone: Zone name; None for the whole camera.
+        alert: Record of the alert, or the part of it that changes; merged into the stored record of its `id`.
+        detail: Sentence for people, without secrets.
+        values: Values for machines.
     """
 
     kind: EventKind
@@ -92,10 +92,10 @@ class EventPayload(TypedDict):
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event on disk.
+    """A stored event.
 
     Attributes:
-        sequence, key: As in the payload.
+        sequence, key: Number and key, as in the payload.
         payload: JSON object that every sink delivers.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures and clips on disk: written whole before the record that names them, and never the last bit of space."""
+"""Images and clips on disk: written whole before the record that names them, with a reserve of free space."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from edgead.stream.spool.records import (
 
 _LOG = logging.getLogger(__name__)
 
-# Evidence goes on when there is this much more space than where it stopped, so that it does not flicker.
+# Writing resumes at this multiple of the minimum free space (hysteresis).
 _RESUME = 1.1
 
 
 class MediaFolder:
-    """Writes evidence as long as enough of the disk is free; says once when that changes.
+    """Writes images and clips while enough of the disk is free; logs each change once.
 
     Args:
-        folder: Of the spool.
-        min_free_mb: Below so much free space nothing is written: the rest is for the records.
+        folder: Folder of the spool.
+        min_free_mb: Free space reserved for records; below it no images and clips are written.
     """
 
     def __init__(self, folder: Path, min_free_mb: float) -> None:
@@ -47,7 +47,7 @@ class MediaFolder:
 
     @property
     def detail(self) -> str:
-        """Why no evidence is kept; empty while it is."""
+        """Reason why no files are written; empty while they are."""
         if self._failure:
             return self._failure
         return f"less than {self._min_free_mb:g} MB are free" if self._is_low else ""
@@ -60,10 +60,10 @@ class MediaFolder:
             return 0.0
 
     def write(self, name: str, content: bytes | Path) -> str | None:
-        """Write a file whole, or give one of this folder its name; both synced.
+        """Write a file atomically, or rename a file of this folder; both synced.
 
         Returns:
-            None, or why it is not there: `disk_full` or `failed`.
+            None on success, otherwise the reason: `disk_full` or `failed`.
         """
         if not self.has_space():
             return "disk_full"
@@ -81,7 +81,7 @@ class MediaFolder:
         return None
 
     def has_space(self) -> bool:
-        """Look at the free space; whether evidence may be written."""
+        """Check the free space; whether files may be written."""
         needed_mb = self._min_free_mb * (_RESUME if self._is_low else 1.0)
         self._set(self.free_mb < needed_mb, self._failure)
         return not self._is_low
@@ -93,34 +93,36 @@ class MediaFolder:
 
     def _set(self, is_low: bool, failure: str) -> None:
         was_ok = self.is_ok
-        # a failed write counts until one succeeds: a quota shows no lack of space
+        # a failed write counts until one succeeds, because free space does not show a quota
         self._is_low, self._failure = is_low, failure
         if self.is_ok and not was_ok:
-            _LOG.warning("Pictures and clips of alerts are kept again in %s", self._folder)
+            _LOG.warning("Images and clips of alerts are written to %s again", self._folder)
         if was_ok and not self.is_ok:
-            _LOG.error("No pictures and clips are kept in %s: %s. Records of alerts go on.", self._folder, self.detail)
+            _LOG.error(
+                "No images and clips are written to %s: %s. Alert records are still written.", self._folder, self.detail
+            )
 
 
 def is_full(error: StorageError) -> bool:
-    """Whether an error of `edgead.storage` is about space."""
+    """Whether an error of `edgead.storage` means a full disk."""
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def clean_up(folder: Path, known: Set[str]) -> list[str]:
-    """Remove what a killed process left behind: unfinished writes, and evidence that no record names.
+    """Remove leftovers of a killed process: unfinished writes, and files without a record.
 
     Args:
-        folder: Of the spool; only files that the spool itself can have written are touched.
-        known: Alerts that have a record.
+        folder: Folder of the spool; only files with names of the spool are removed.
+        known: Ids of alerts that have a record.
 
     Returns:
-        Names of the files that were removed.
+        Names of the removed files.
     """
     removed = []
     for path in sorted(folder.iterdir()):
-        evidence = alert_of_file(path.name)
-        if is_temporary(path) or (evidence is not None and evidence[0] not in known):
+        media = alert_of_file(path.name)
+        if is_temporary(path) or (media is not None and media[0] not in known):
             with suppress(OSError):
                 path.unlink()
                 removed.append(path.name)
@@ -128,7 +130,7 @@ def clean_up(folder: Path, known: Set[str]) -> list[str]:
 
 
 def recorded_alerts(folder: Path) -> list[AlertRecord]:
-    """Every record that is there as a file, in order; what cannot be read is left alone and named in the log."""
+    """All records of `.json` files, in order; unreadable files are logged and left unchanged."""
     records = []
     for path in sorted(folder.iterdir()):
         alert_id = alert_of_record_file(path.name)
@@ -138,18 +140,18 @@ def recorded_alerts(folder: Path) -> list[AlertRecord]:
             record = completed(json.loads(path.read_text(encoding="utf-8")))
             if record.id != alert_id:
                 raise ValueError(f"its id is {record.id!r}")
-            # files are served and removed by name: only names that the spool gives count
+            # files are served and removed by name: accept only names that the spool itself gives
             names = {kind: name if alert_of_file(str(name)) else None for kind, name in record.pictures.items()}
             record = record.merged(AlertRecord.stored({"id": alert_id, "pictures": names}))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _LOG.warning("%s is no record of an alert (%s) and is left alone", path, error)
+            _LOG.warning("%s is not an alert record (%s) and is left unchanged", path, error)
             continue
         records.append(record)
     return records
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames durable: one survives a power cut only once its folder is synced."""
+    """Sync a folder: a rename survives a power cut only after that."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What a spool is told, and what it tells about itself."""
+"""Options and health of a spool."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SpoolOptions:
-    """What is kept, and what happens when there is no room.
+    """Retention limits and behaviour on a full disk.
 
     Attributes:
-        evidence_mb: Limit of all pictures and clips together.
-        evidence_days: Oldest picture or clip.
-        event_days: Oldest event that every sink has confirmed.
-        record_days: Oldest record of an alert; None keeps them.
-        min_free_mb: With less free space on the disk no evidence is written.
-        memory_events: Changes that wait in memory while the disk takes none; beyond it the oldest are lost.
+        evidence_mb: Maximum size of all images and clips together.
+        evidence_days: Maximum age of images and clips.
+        event_days: Maximum age of events that every sink has confirmed.
+        record_days: Maximum age of alert records; None keeps them.
+        min_free_mb: Free disk space below which no images and clips are written.
+        memory_events: Maximum number of changes buffered while the disk fails; beyond it the oldest are lost.
     """
 
     evidence_mb: float
@@ -28,15 +28,15 @@ class SpoolOptions:
 
 @dataclass(frozen=True)
 class SpoolHealth:
-    """Whether alerts are kept.
+    """Health of a spool.
 
     Attributes:
-        evidence_ok: Pictures and clips are written.
-        records_ok: Records and events are written; else they wait in memory and are lost with the process.
-        free_mb: Space on the disk.
-        detail: What is wrong, for people; empty when all is well.
-        waiting: Changes in memory that the disk has not taken.
-        lost: Changes that memory had no more room for.
+        evidence_ok: Whether images and clips are written.
+        records_ok: Whether records and events are written; otherwise they are buffered in memory.
+        free_mb: Free disk space.
+        detail: Description of problems, for people; may be empty.
+        waiting: Number of buffered changes.
+        lost: Number of changes lost because the buffer was full.
     """
 
     evidence_ok: bool

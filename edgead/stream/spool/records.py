@@ -26,12 +26,12 @@ _ADDED_LATER: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Change:
-    """What one transaction writes: an event, what changes in a record, an acknowledgement, or several of them.
+    """Content of one transaction: an event, a change of a record, an acknowledgement, or several of them.
 
     Attributes:
-        event: To add to the history, with the whole record as it is after the change that it brings.
-        patch: What changes in the record of its `id` without an event.
-        acknowledgement: Alert, who and note, for the process that watches the cameras.
+        event: Event to append, stored with the whole record after its change.
+        patch: Change of a record without an event.
+        acknowledgement: Alert id, user and note, for the process that runs the stream.
     """
 
     event: Event | None = None
@@ -40,12 +40,12 @@ class Change:
 
     @property
     def alert(self) -> AlertRecord | None:
-        """What changes in a record, with or without an event."""
+        """Change of a record, with or without an event."""
         return self.patch if self.event is None else self.event.alert
 
 
 def acknowledged(record: AlertRecord, who: str, note: str, at: str) -> list[Change]:
-    """What an acknowledgement changes: a held alert closes; one that goes on will close when it is quiet."""
+    """Changes of an acknowledgement: a held alert closes; an open one closes once it is quiet."""
     seen = AlertRecord(id=record.id, acknowledged_at=at, acknowledged_by=who, note=note)
     event = Event("alert_acknowledged", at, record.camera, record.zone, seen, values={"who": who})
     changes = [Change(event, acknowledgement=(record.id, who, note))]
@@ -56,7 +56,7 @@ def acknowledged(record: AlertRecord, who: str, note: str, at: str) -> list[Chan
 
 
 def interrupted(record: AlertRecord, at: str) -> Change:
-    """What becomes of an alert whose process died: held when it is latched and nobody has seen it, else closed."""
+    """Change of an alert whose process died: held if latched and not acknowledged, otherwise closed."""
     detail = "The process that watched it ended without closing it."
     if record.latched and record.acknowledged_at is None:
         held = AlertRecord(id=record.id, state="held", held_at=at)
@@ -66,7 +66,7 @@ def interrupted(record: AlertRecord, at: str) -> Change:
 
 
 def closing(record: AlertRecord, at: str, ended_by: str, duration_s: float | None = None) -> AlertRecord:
-    """The change that closes an alert; without a duration it is taken from the wall clock, at least 0."""
+    """Change that closes an alert; the default duration is by the wall clock, at least 0."""
     if duration_s is None:
         assert record.opened_at is not None
         duration_s = max((_moment(at) - _moment(record.opened_at)).total_seconds(), 0.0)
@@ -74,7 +74,7 @@ def closing(record: AlertRecord, at: str, ended_by: str, duration_s: float | Non
 
 
 def restored_alert(record: AlertRecord) -> Alert:
-    """A held alert of an earlier process, as the state machine of its zone knows it; its time line starts at 0."""
+    """State of a held alert of an earlier process, for the state machine of its zone; its time line starts at 0."""
     return Alert(
         number=0,
         opened_s=0.0,
@@ -92,19 +92,19 @@ def completed(values: dict[str, Any]) -> AlertRecord:
 
 
 def alert_of_record_file(name: str) -> str | None:
-    """The alert that a file of this name is the record of."""
+    """Alert id of a record file, or None for other names."""
     match = _RECORD_FILE.fullmatch(name)
     return match[1] if match else None
 
 
 def alert_of_file(name: str) -> tuple[str, str] | None:
-    """The alert and the kind of evidence that a file of this name is."""
+    """Alert id and kind of an image or clip file, or None for other names."""
     match = _ALERT_FILE.fullmatch(name)
     return (match[1], match[2]) if match else None
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is a write that a killed process did not finish."""
+    """Whether a file is an unfinished write of a killed process."""
     return _TEMPORARY_FILE.fullmatch(path.name) is not None
 
 

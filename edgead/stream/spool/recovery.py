@@ -1,4 +1,4 @@
-"""What opening a spool puts right after a kill, a power cut or a damaged database."""
+"""Repair of a spool after a kill, a power cut or a damaged database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EVERY = 10_000
 def open_archive_of_stream(
     folder: Path, database: Database, wall: Callable[[], float], monotonic: Callable[[], float]
 ) -> Archive:
-    """Begin a new database with an id and the records that are there as files; take an old one as it is."""
+    """Open the archive; initialise a new database with an id and the records of existing files."""
     tables = Archive(folder, database)
     is_new = not tables.device
     if is_new:
@@ -35,12 +35,12 @@ def open_archive_of_stream(
     files = recorded_alerts(folder) if is_new else []
     if files:
         archive.write([Change(patch=record) for record in files])
-        _LOG.warning("%d records of alerts were taken over from %s", len(files), folder)
+        _LOG.warning("%d alert records were imported from %s", len(files), folder)
     return archive
 
 
 def recover(folder: Path, database: Database, archive: Archive, now: datetime) -> None:
-    """Make files, records and states agree after a process that did not end by itself."""
+    """Make files, records and states consistent after a process that did not exit normally."""
     with database.read() as connection:
         known = {alert_id for (alert_id,) in connection.execute("SELECT id FROM alerts")}
     removed = clean_up(folder, known)
@@ -49,7 +49,7 @@ def recover(folder: Path, database: Database, archive: Archive, now: datetime) -
     with database.read() as connection:
         lost = retention.vanished(connection, frozenset(path.name for path in folder.iterdir()))
     if lost:
-        _LOG.warning("%d pictures or clips of alerts were removed by somebody else", len(lost))
+        _LOG.warning("%d images or clips of alerts were removed by another program", len(lost))
     left = archive.alerts(state="open", limit=_EVERY)[::-1]
     archive.write([*lost, *(interrupted(record, iso(now)) for record in left)])
     archive.export_pending(_EVERY)

@@ -1,4 +1,4 @@
-"""A little space kept back, so that a stream can also start on a full disk: a restart must not end the watching."""
+"""Reserved disk space that lets a stream start on a full disk."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 
 NAME = ".reserve"
-# What SQLite needs to open its files, and room for several hundred records.
+# Enough for SQLite to open its files, and for several hundred records.
 SIZE = 2_000_000
 
 
 def release(folder: Path) -> None:
-    """Give the space up where it is needed now."""
+    """Free the reserve if the disk is full."""
     with suppress(OSError):
         if shutil.disk_usage(folder).free < SIZE:
             (folder / NAME).unlink(missing_ok=True)
 
 
 def keep(folder: Path) -> None:
-    """Take the space again when there is enough for it."""
+    """Create the reserve again if there is enough space."""
     path = folder / NAME
     with suppress(OSError):
         if path.exists() or shutil.disk_usage(folder).free < 3 * SIZE:

@@ -1,10 +1,10 @@
-"""What of the spool may go: evidence first and oldest first, delivered events by age, records only when told so.
+"""Retention: removal of old images, clips, events and records.
 
-- Evidence goes for its age (in the spool's own time) once its alert is over and every sink has been told of it, and for
-  space when all evidence together is above the limit: then told alerts' first, then those of alerts that a sink still
-  has to be told of. Evidence of an alert that goes on or is held never goes: there is at most one such alert per zone.
-- Events go for their age once every sink of this stream has confirmed them. What a sink has still to get stays.
-- Records go for their age only where `record_days` is set.
+- Images and clips are removed by age (of the spool's own clock) once their alert is closed and every sink has confirmed
+  its events, and for space if they exceed the limit together: first those of delivered alerts, then the others. Files of
+  open and held alerts are never removed: there is at most one such alert per zone.
+- Events are removed by age once every sink of this stream has confirmed them.
+- Records are removed by age only if `record_days` is set.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgead.stream.spool.records import Change
 
 _LOG = logging.getLogger(__name__)
 
-# So much at once; the rest at the next round, so that appending never waits long.
+# Removed per round, so that appending never waits long.
 BATCH = 200
 
 _FILES = """
@@ -35,13 +35,13 @@ _FILES = """
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is kept.
+    """Retention limits.
 
     Attributes:
-        evidence_mb: Of all pictures and clips together.
-        evidence_days: Oldest picture or clip.
-        event_days: Oldest event that every sink has.
-        record_days: Oldest record of an alert; None keeps them.
+        evidence_mb: Maximum size of all images and clips together.
+        evidence_days: Maximum age of images and clips.
+        event_days: Maximum age of events that every sink has confirmed.
+        record_days: Maximum age of alert records; None keeps them.
     """
 
     evidence_mb: float
@@ -54,10 +54,10 @@ def removable_media(connection: sqlite3.Connection, limits: Limits, now_s: float
     """Files to remove now, at most `BATCH`.
 
     Args:
-        connection: For queries.
-        limits: How much is kept.
-        now_s: The spool's own time.
-        told: Every sink has confirmed events up to this one.
+        connection: Database connection for queries.
+        limits: Retention limits.
+        now_s: Age of the spool, in seconds.
+        told: Last event confirmed by all sinks.
     """
     total, first_s = connection.execute(
         "SELECT COALESCE(SUM(size), 0), COALESCE(MIN(stored_s), :now_s) FROM "
@@ -79,7 +79,7 @@ def removable_media(connection: sqlite3.Connection, limits: Limits, now_s: float
 
 
 def removals(connection: sqlite3.Connection, files: Sequence[str]) -> list[Change]:
-    """The changes after which no record names these files."""
+    """Changes that remove these files from all records."""
     changes = []
     for file in files:
         for alert_id, kind in connection.execute("SELECT alert_id, kind FROM evidence WHERE file = ?", (file,)):
@@ -88,15 +88,15 @@ def removals(connection: sqlite3.Connection, files: Sequence[str]) -> list[Chang
 
 
 def without(alert_id: str, kind: str, reason: str) -> AlertRecord:
-    """What changes in a record when a piece of its evidence goes."""
+    """Change of a record whose file is removed."""
     return AlertRecord(id=alert_id, pictures={kind: None}, pictures_missing={kind: reason})
 
 
 def purge(database: Database, limits: Limits, now_s: float, told: int) -> list[str]:
-    """Remove events, and where it is wanted records, that are old enough.
+    """Remove old events, and old records if `record_days` is set.
 
     Returns:
-        Alerts whose record is gone; their `.json` may go too.
+        Ids of alerts whose record was removed.
     """
     with database.read() as connection:
         event_s = now_s - limits.event_days * DAY_S
@@ -119,6 +119,6 @@ def purge(database: Database, limits: Limits, now_s: float, told: int) -> list[s
 
 
 def vanished(connection: sqlite3.Connection, present: frozenset[str]) -> list[Change]:
-    """The changes after which no record names a file that somebody else has removed."""
+    """Changes that remove files deleted by other programs from all records."""
     rows = connection.execute("SELECT alert_id, kind, file FROM evidence").fetchall()
     return [Change(patch=without(alert_id, kind, "vanished")) for alert_id, kind, file in rows if file not in present]

@@ -1,4 +1,4 @@
-"""The spool of a running stream: its own process alone writes alerts there, and what the disk refuses waits in memory."""
+"""Spool of a running stream: exclusive to its process, with a memory buffer for disk failures."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _SAVE_AGE_S = 60.0
 
 
 class Spool:
-    """Alerts, their evidence and the events for the sinks, in a folder; a context manager, safe to use from any thread.
+    """Folder of alerts, their files and events; a thread-safe context manager.
 
-    `append` returns when the event is on disk. When the disk is full or fails, the event keeps its place in memory,
-    `append` returns 0, `health` and the log say it, and the disk is tried again every few seconds.
+    `append` returns when the event is on disk. If the disk is full or fails, the event is buffered in memory in order,
+    `append` returns 0, `health` and the log report it, and writing is retried every few seconds.
 
-    The folder belongs to one process at a time. On opening: unfinished files are removed, a damaged database is moved
-    aside, and alerts that a dead process left open are closed (`interrupted`), or held when they are latched.
+    The folder belongs to one process at a time. On opening, unfinished files are removed, a damaged database is moved
+    aside, and alerts left open by a dead process are closed (`interrupted`), or held if they are latched.
 
     Raises:
-        StorageError: From `__enter__`, when another process has the folder, it cannot be written, or its database
-            belongs to a newer edgead.
+        StorageError: From `__enter__`, if another process uses the folder, it cannot be written, or its database belongs
+            to a newer edgead.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Spool:
         self._stack = ExitStack()
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._heard: deque[Acknowledge] = deque()
+        self._unpolled: deque[Acknowledge] = deque()
         self._media = MediaFolder(folder, options.min_free_mb)
         self._is_export_late = False
         self._polled = self._last = 0
@@ -90,9 +90,9 @@ class Spool:
             self._last = self._archive.last_sequence()
             self._polled = self._archive.last_acknowledgement()
             self._archive.save_age(0.0)
-            self._keeper = threading.Thread(target=self._keep_house, name="edgead spool", daemon=True)
+            self._keeper = threading.Thread(target=self._maintain_regularly, name="edgead spool", daemon=True)
             self._keeper.start()
-            stack.callback(self._wind_down)
+            stack.callback(self._shut_down)
             self._stack = stack.pop_all()
         return self
 
@@ -107,16 +107,16 @@ class Spool:
 
     @property
     def device(self) -> str:
-        """The random id of this spool, made once; a new database has a new one, because its numbers start anew."""
+        """Random id of this spool; a new database has a new one, because its sequence numbers restart."""
         return self._archive.device
 
     # History
 
     def append(self, event: Event) -> int:
-        """Write an event, and what it changes in its alert's record.
+        """Write an event and its change of the alert's record.
 
         Returns:
-            Its sequence number: it is on disk. 0: the disk does not take it, and it waits in memory.
+            Sequence number of the event on disk, or 0 if it is buffered in memory.
         """
         return next(iter(self._write([Change(event)])), 0)
 
@@ -129,14 +129,14 @@ class Spool:
         return self._archive.events(after, limit)
 
     def last_sequence(self) -> int:
-        """The number of the latest event ever written, also when it has been removed."""
+        """Number of the latest event ever written, even if it has been removed."""
         return self._archive.last_sequence()
 
     def wait_for_events(self, after: int, timeout_s: float) -> bool:
-        """Wait until there is an event with a number above `after`; False when the time is over."""
+        """Wait for an event with a number above `after`; False on timeout."""
         with self._changed:
             last = self._last
-        # another process may have added one, of which nobody notifies us; and the latest may be gone for its age
+        # another process may have added an event without notifying this one, and the latest may have been removed
         if self._archive.has_events(after):
             return True
         with self._changed:
@@ -147,7 +147,7 @@ class Spool:
     def alerts(
         self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
     ) -> list[AlertRecord]:
-        """Records, newest first by id: those `open`, `held` or `closed`, of one camera, with an id below `before`."""
+        """Records, newest first by id; filters as in `Archive.alerts`."""
         found = {
             record.id: record for record in self._archive.alerts(state=state, camera=camera, before=before, limit=limit)
         }
@@ -165,13 +165,13 @@ class Spool:
         return waiting or self._archive.alert(alert_id)
 
     def held_alerts(self) -> list[AlertRecord]:
-        """Alerts that wait for somebody since before this stream, oldest first; `records.restored_alert` revives them."""
+        """Held alerts, oldest first; `records.restored_alert` revives those of an earlier process."""
         return self.alerts(state="held", limit=10000)[::-1]
 
     def acknowledge(self, alert_id: str, who: str, note: str = "") -> bool:
-        """Note durably that somebody has seen an alert; a held one closes. False when it is unknown or was seen before.
+        """Acknowledge an alert durably; a held one closes. False if it is unknown or already acknowledged.
 
-        The state machines hear of it through `poll_acknowledgements`.
+        The state machines are informed through `poll_acknowledgements`.
         """
         with self._changed:
             if self._backlog.flush():
@@ -181,19 +181,19 @@ class Spool:
                     self._after_write([alert_id] if is_new else [])
                     return is_new
                 except StorageError as error:
-                    _LOG.error("%s The acknowledgement waits in memory.", error)
+                    _LOG.error("%s The acknowledgement is buffered in memory.", error)
             record = self.alert(alert_id)
             if record is None or record.acknowledged_at is not None:
                 return False
             self._write(acknowledged(record, who, note, iso(self._now())))
-            self._heard.append(Acknowledge(alert_id, who))
+            self._unpolled.append(Acknowledge(alert_id, who))
             return True
 
     def poll_acknowledgements(self) -> list[Acknowledge]:
-        """Acknowledgements since the last call, by whatever process, for `Control`; some may come twice."""
+        """Acknowledgements of all processes since the last call, for `Control`; some may be repeated."""
         with self._changed:
-            heard = list(self._heard)
-            self._heard.clear()
+            heard = list(self._unpolled)
+            self._unpolled.clear()
             try:
                 rows = self._archive.acknowledgements(self._polled)
             except StorageError as error:
@@ -203,22 +203,22 @@ class Spool:
                 self._polled = rows[-1][0]
         return heard + [Acknowledge(alert_id, who) for _, alert_id, who in rows]
 
-    # Evidence
+    # Images and clips
 
     def write_media(self, name: str, content: bytes | Path) -> str | None:
-        """Write a picture or clip, synced, before the record that names it.
+        """Write an image or clip, synced; to be called before the record that names it is written.
 
         Args:
-            name: `<alert id>-<kind>.<suffix>`.
-            content: What it holds, or a file of this folder that it is to become.
+            name: File name, `<alert id>-<kind>.<suffix>`.
+            content: Content, or a file of this folder to rename.
 
         Returns:
-            None, or why it is not there, for the record's `pictures_missing`.
+            None on success, otherwise the reason for the record's `pictures_missing`.
         """
         return self._media.write(name, content)
 
     def media(self, alert_id: str, kind: str) -> Path | None:
-        """The `snapshot`, `heatmap`, `peak` or `clip` of an alert, if it is there."""
+        """Path of an alert's `snapshot`, `heatmap`, `peak` or `clip`, if it exists."""
         record = self.alert(alert_id)
         name = None if record is None else record.pictures.get(kind)
         path = self._folder / name if name else None
@@ -228,19 +228,19 @@ class Spool:
 
     @property
     def cursors(self) -> Cursors:
-        """How far each sink has got."""
+        """Delivery positions of the sinks."""
         return self._cursors
 
     def begin(self, sink: str, *, from_beginning: bool) -> int:
-        """Let a sink take part: a new one with everything that is still there, or with what comes from now on.
+        """Register a sink; a new one starts with all retained events, or with the next one.
 
         Returns:
-            The last event that it has confirmed.
+            Sequence number of the last confirmed event.
         """
         return self._cursors.begin(sink, after=0 if from_beginning else self._archive.last_sequence())
 
     def depths(self) -> dict[str, int]:
-        """Events that each sink of this stream has still to get; -1 when the disk does not say."""
+        """Number of undelivered events per sink; -1 if it cannot be read."""
         return self._cursors.depths()
 
     # Health
@@ -280,13 +280,13 @@ class Spool:
             sync_folder(self._folder)
         except StorageError as error:
             if not self._is_export_late:
-                _LOG.error("%s The database has the record; the file follows when it can be written.", error)
+                _LOG.error("%s The record is in the database; the file is written later.", error)
             self._is_export_late = True
 
-    # House-keeping
+    # Maintenance
 
     def maintain(self) -> None:
-        """One round of house-keeping: what waits is tried again, what is too old or too much goes."""
+        """Run one round of maintenance: retry buffered changes and apply retention limits."""
         try:
             self._media.has_space()
             reserve.keep(self._folder)
@@ -300,8 +300,8 @@ class Spool:
                 self._is_export_late = False
             self._archive.save_age(_SAVE_AGE_S)
         except StorageError as error:
-            # whoever writes says it; here it is only one more attempt
-            _LOG.debug("House-keeping failed: %s", error)
+            # failed writes are logged where they happen; this is only a retry
+            _LOG.debug("Maintenance failed: %s", error)
 
     def _remove_old(self) -> None:
         now_s, told = self._archive.age_s, self._cursors.told(self._last)
@@ -309,18 +309,18 @@ class Spool:
             files = retention.removable_media(connection, self._limits, now_s, told)
             changes = retention.removals(connection, files)
         if files:
-            # removed first: a full disk could not note it before
+            # removed first, because a full disk could not store the change
             self._media.remove(files)
-            _LOG.info("Removed %d pictures and clips of old alerts", len(files))
+            _LOG.info("Removed %d images and clips of old alerts", len(files))
             self._write(changes)
         gone = retention.purge(self._database, self._limits, now_s, told)
         self._media.remove(f"{alert_id}.json" for alert_id in gone)
 
-    def _keep_house(self) -> None:
+    def _maintain_regularly(self) -> None:
         while not self._stop.wait(_MAINTAIN_S):
             self.maintain()
 
-    def _wind_down(self) -> None:
+    def _shut_down(self) -> None:
         self._stop.set()
         self._keeper.join()
         self.maintain()
@@ -330,5 +330,5 @@ class Spool:
         except StorageError as error:
             _LOG.debug("%s", error)
         if len(self._backlog):
-            text = "%d records of alerts could not be written and are lost: %s"
+            text = "%d alert records could not be written and are lost: %s"
             _LOG.error(text, len(self._backlog), self._backlog.failure)

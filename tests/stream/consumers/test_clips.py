@@ -119,7 +119,7 @@ def test_a_clip_that_is_not_whole_is_none(tmp_path: Path, limit_file_size: None)
         ok, encoded = cv2.imencode(".jpg", np.roll(noise, 9 * index, axis=1))
         assert ok
         frames.append(ClipFrame(index / 5, encoded.tobytes()))
-    with pytest.raises(OSError, match="not whole"):
+    with pytest.raises(OSError, match="incomplete"):
         write_clip(io.BytesIO(b"".join(packed(frames, 5.0))), tmp_path / "clip", 5.0)
 
 

@@ -137,7 +137,7 @@ def test_a_damaged_database_is_moved_aside(tmp_path: Path, caplog: pytest.LogCap
     path.write_bytes(damaged)
     with caplog.at_level(logging.ERROR), spool(tmp_path) as target:
         assert "is damaged" in caplog.text
-        assert "new one is begun" in caplog.text
+        assert "new one is created" in caplog.text
         (aside,) = (path for path in tmp_path.glob(f"{DATABASE}.damaged-*") if path.name.endswith("Z"))
         assert aside.name in caplog.text
         assert target.device != device
