@@ -60,7 +60,7 @@ class Health:
 
 
 class MemoryStore:
-    """Keeps alerts and events in memory; its evidence are files of a folder."""
+    """In-memory store of alerts and events; images and clips are files of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -157,7 +157,7 @@ def status_of(name: str, **changes: Any) -> CameraStatus:
 
 
 def tell(monitor: Monitor, **changes: Any) -> None:
-    """The stream's account of itself; the changes are of the camera `line`."""
+    """Send a stream status; the changes apply to the camera `line`."""
     cameras = tuple(status_of(camera.name, **(changes if camera.name == LINE else {})) for camera in FACTS.cameras)
     monitor.update(StreamStatus(elapsed_s=12.0, engine_ms=7.5, cameras=cameras))
 
@@ -216,7 +216,7 @@ def _about_frame(value: int) -> tuple[str, float, Frame, float]:
 
 
 def carry_out(stream: RunningStream) -> list[ThresholdChanged]:
-    """Do what was asked of the stream, and tell the monitor, as the inference thread does; what it was told."""
+    """Carry out requests as the inference thread does, and notify the monitor; returns the notices."""
     notices = []
     for request in stream.control.take_all():
         if not isinstance(request, SetThreshold):
@@ -259,7 +259,7 @@ class Reply:
 
 
 class Browser:
-    """Asks a server on loopback; with a bearer token unless told otherwise."""
+    """HTTP client of a server on loopback; sends a bearer token by default."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -305,7 +305,7 @@ class Browser:
         return {"Authorization": f"Bearer {TOKEN}", "X-Edgead-User": "script"}
 
     def raw(self, content: bytes, *, timeout_s: float = 10.0) -> bytes:
-        """What comes back, up to the end of the connection, for bytes that no library would send."""
+        """Answer to raw bytes, up to the end of the connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as connection:
             connection.sendall(content)
             found = b""
@@ -315,7 +315,7 @@ class Browser:
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
-    """Wait for something that another thread does."""
+    """Wait for a condition that another thread fulfils."""
     end_s = time.monotonic() + timeout_s
     while not (is_there := condition()) and time.monotonic() < end_s:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Alerts on the REST interface: pages, evidence, acknowledgements, changes."""
+"""Alerts over REST: pages, images and clips, acknowledgements, threshold changes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_alerts_come_in_pages(browser: Browser, store: MemoryStore) -> None:
         assert browser.get(f"/api/v1/alerts?{query}").status == 422, query
 
 
-def test_evidence(browser: Browser, store: MemoryStore) -> None:
-    """Pictures and clips are the store's files; a clip can be read in parts; what is not there is said to be."""
+def test_images_and_clips(browser: Browser, store: MemoryStore) -> None:
+    """Images and clips are served, clips also in ranges; a missing file is reported with its reason."""
     names = {"snapshot": f"{ALERT_ID}-snapshot.jpg", "clip": f"{ALERT_ID}-clip.webm", "peak": "gone.jpg"}
     store.add(ALERT_ID, pictures=names, pictures_missing={"heatmap": "disk_full"})
     (store.folder / names["snapshot"]).write_bytes(b"snapshot")
@@ -54,7 +54,7 @@ def test_evidence(browser: Browser, store: MemoryStore) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_clip_is_said_to_be_a_video(browser: Browser, store: MemoryStore, suffix: str) -> None:
-    """Browsers that are told not to guess play what is called a video, in each form that clips are written in."""
+    """Every clip format has a video media type, because browsers must not guess."""
     name = f"{ALERT_ID}-clip{suffix}"
     store.add(ALERT_ID, pictures={"clip": name})
     (store.folder / name).write_bytes(b"clip")
@@ -62,8 +62,8 @@ def test_every_clip_is_said_to_be_a_video(browser: Browser, store: MemoryStore, 
     assert reply.headers["content-type"].startswith("video/")
 
 
-def test_links_are_no_evidence(browser: Browser, store: MemoryStore, tmp_path: Path) -> None:
-    """Somebody who can put a link among the evidence does not get other files out."""
+def test_links_are_not_served(browser: Browser, store: MemoryStore, tmp_path: Path) -> None:
+    """A symbolic link in the folder does not expose other files."""
     secret = tmp_path / "secret"
     secret.write_text("secret")
     store.add(ALERT_ID, pictures={"snapshot": "link.jpg"})
@@ -91,7 +91,7 @@ def test_paths_lead_nowhere(browser: Browser, store: MemoryStore) -> None:
 
 
 def test_an_alert_is_acknowledged_once(stream: RunningStream, browser: Browser, store: MemoryStore) -> None:
-    """The store notes who and why, the state machine hears of it, and the second one learns who was first."""
+    """User and note are stored, the state machine is informed, and a second attempt is refused with the first user's name."""
     store.add(ALERT_ID)
     path = f"/api/v1/alerts/{ALERT_ID}/acknowledge"
     reply = browser.send("POST", path, {"note": " a scratch \u00fc\u2028 "})
@@ -108,7 +108,7 @@ def test_an_alert_is_acknowledged_once(stream: RunningStream, browser: Browser, 
 
 
 def test_changes_are_told_newest_first(tmp_path: Path, no_trace: None) -> None:
-    """Changed thresholds of the stored history and new ones, without the events between them."""
+    """Threshold changes of the stored history and new ones, without other events."""
     stream = make_stream(tmp_path)
     store = stream.store
     assert isinstance(store, MemoryStore)
@@ -125,7 +125,7 @@ def test_changes_are_told_newest_first(tmp_path: Path, no_trace: None) -> None:
 
 
 def test_a_feed_begins_at_the_end_of_the_history(tmp_path: Path) -> None:
-    """However long it is, and from whatever number on its events are kept, with the changes before it."""
+    """A history of any length is followed from its end, including earlier threshold changes."""
     for n in (0, 1, 4, 1000):
         store = MemoryStore(tmp_path)
         for number in range(n):
@@ -139,7 +139,7 @@ def test_a_feed_begins_at_the_end_of_the_history(tmp_path: Path) -> None:
 
 
 def test_a_feed_goes_on_where_a_listener_was(tmp_path: Path) -> None:
-    """What is older than the memory comes from the store; nothing is left out or told twice."""
+    """Events older than the memory come from the store, without gaps or duplicates."""
     store = MemoryStore(tmp_path)
     for _ in range(5):
         store.happen("camera_lost")

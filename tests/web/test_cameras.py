@@ -1,4 +1,4 @@
-"""Cameras on the REST interface: what is said of them, their pictures, scores and thresholds."""
+"""Cameras over REST: state, frames, scores and thresholds."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_info_and_page(stream: RunningStream, browser: Browser) -> None:
 
 
 def test_before_the_first_frame(browser: Browser) -> None:
-    """Before anything is known, everything is asked for in vain, but nothing fails."""
+    """Before the first frame every endpoint answers without data and without failure."""
     camera = browser.get(CAMERA).json
     assert (camera["state"], camera["verdict"], camera["size"], camera["delay_ms"]) == (
         "waiting",
@@ -114,7 +114,7 @@ def test_a_camera_as_it_is(stream: RunningStream, browser: Browser) -> None:
     ],
 )
 def test_the_most_urgent_verdict(tmp_path: Path, changes: dict[str, Any], fault: str | None, verdict: str) -> None:
-    """Of several that apply, the one that somebody has to look at first."""
+    """The most urgent of several verdicts is shown."""
     from edgead.web.camera_answers import camera_answer
 
     stream = make_stream(tmp_path)
@@ -139,7 +139,7 @@ def test_pictures(stream: RunningStream, browser: Browser) -> None:
 
 
 def test_bad_queries(stream: RunningStream, browser: Browser) -> None:
-    """What the models do not allow is refused with the name of the key and without what was given."""
+    """Invalid values are refused; the message names the key and does not repeat the value."""
     stream.monitor.accept(judged())
     bad = ("picture.jpg?width=63", "picture.jpg?width=1921", "picture.jpg?width=x", "picture.jpg?heatmap=perhaps",
            "picture.jpg?hidden=1", "scores?seconds=0", "scores?seconds=nan", "scores?seconds=1e9")  # fmt: skip
@@ -178,7 +178,7 @@ def test_scores_that_are_no_numbers(stream: RunningStream, browser: Browser) -> 
 
 
 def test_unknown_cameras(browser: Browser) -> None:
-    """Names are looked up among the known ones; the answer does not repeat what was asked."""
+    """Unknown names are refused, and the answer does not repeat them."""
     for name in ("nobody", "..", "%2e%2e", "line%00", "line%0d%0aX:y", "%F0%9F%98%80", "a" * 5000, "<b>"):
         reply = browser.get(f"/api/v1/cameras/{name}/scores")
         assert reply.status == 404, name
@@ -223,7 +223,7 @@ def test_a_changed_threshold_is_told(stream: RunningStream, browser: Browser) ->
 def test_a_threshold_that_cannot_be_meant_is_refused(
     stream: RunningStream, browser: Browser, body: dict[str, float], said: str
 ) -> None:
-    """The answer gives the range, its ends are granted, and the stream hears nothing of the rest."""
+    """The answer gives the allowed range, its ends are accepted, and refused values do not reach the stream."""
     path = f"{CAMERA}/zones/picture/threshold"
     reply = browser.send("PUT", path, body)
     assert (reply.status, stream.control.take_all()) == (422, [])
@@ -234,7 +234,7 @@ def test_a_threshold_that_cannot_be_meant_is_refused(
 
 
 def test_an_unusual_threshold_is_granted_loudly(stream: RunningStream, browser: Browser) -> None:
-    """The answer and the event say what it does; after it everything can be asked, and it can be taken back."""
+    """Answer and event warn about its effect; all endpoints still answer, and it can be reverted."""
     path = f"{CAMERA}/zones/picture/threshold"
     for body, said in (
         ({"value": 0.0}, "half of the good pictures or more"),
@@ -269,7 +269,7 @@ def test_a_share_that_makes_no_threshold(tmp_path: Path, rate: float) -> None:
      {"alarms_per_hour": -1}, {"value": None}, {"value": 1, "extra": 2}, [], 3, "text", None],
 )  # fmt: skip
 def test_bad_thresholds(body: Any) -> None:
-    """Exactly one of the three, in its range; the stream hears nothing of the rest."""
+    """Exactly one of the three keys, in its range; other requests do not reach the stream."""
     with pytest.raises(ValidationError):
         ThresholdRequest.model_validate(body)
     assert not Draft202012Validator(ThresholdRequest.model_json_schema()).is_valid(body)
@@ -332,7 +332,7 @@ def test_alarms_per_hour(tmp_path: Path, no_trace: None) -> None:
 
 
 def test_a_full_mailbox(stream: RunningStream, browser: Browser) -> None:
-    """A stream that takes no requests any more is not flooded: 503."""
+    """A full request mailbox is answered with 503."""
     while stream.control.put(SetThreshold(LINE, "picture", 1.0, None, "flood")):
         pass
     assert browser.send("PUT", f"{CAMERA}/zones/picture/threshold", {"value": 1}).status == 503

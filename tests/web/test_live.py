@@ -1,4 +1,4 @@
-"""Answers that go on: live pictures and events, and how they end."""
+"""Long-lived answers: live frames and events, and how they end."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_pictures_go_on(stream: RunningStream, browser: Browser) -> None:
     assert seen == sorted(set(seen))
 
 
-def test_nothing_is_drawn_for_nobody(stream: RunningStream, no_trace: None) -> None:
+def test_nothing_is_drawn_without_viewers(stream: RunningStream, no_trace: None) -> None:
     """Without viewers no picture is drawn; several viewers of the same one share the work."""
     with WebServer(Address("127.0.0.1", 0), stream, known_token(), WebOptions()) as server, frames(stream):
         browser = Browser(server.port)
@@ -117,7 +117,7 @@ def viewer_fits(browser: Browser) -> bool:
 
 
 def test_a_viewer_who_takes_nothing_is_cut_off(stream: RunningStream, no_trace: None) -> None:
-    """A client that stopped reading does not hold its place, and the others go on."""
+    """A client that stops reading loses its place, and the others continue."""
     with WebServer(Address("127.0.0.1", 0), stream, known_token(), WebOptions(patience_s=0.3)) as server:
         browser = Browser(server.port)
         with socket.socket() as stuck:
@@ -156,7 +156,7 @@ def test_the_end_of_the_login_ends_the_pictures(stream: RunningStream, no_trace:
 
 
 def test_events_are_told(browser: Browser, store: MemoryStore) -> None:
-    """Each kind has its name, comes once, in order, with its number; what was before is not told."""
+    """Each event is sent once, in order, with its name and number; earlier events are not sent."""
     store.happen("camera_lost")
     time.sleep(0.5)
     with browser.open("GET", EVENTS, headers=browser.bearer) as response:
@@ -173,7 +173,7 @@ def test_events_are_told(browser: Browser, store: MemoryStore) -> None:
 
 
 def test_a_listener_that_comes_back_misses_nothing(browser: Browser, store: MemoryStore) -> None:
-    """With the number of the last event that it got, it is told what came after."""
+    """A client that sends its last event number gets the events after it."""
     for _ in range(5):
         store.happen("camera_lost")
     time.sleep(0.5)

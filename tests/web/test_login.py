@@ -1,4 +1,4 @@
-"""Logins: who comes in, who does not, and who is made to wait."""
+"""Login, authorisation and rate limits."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_strangers_get_no_data(stream: RunningStream, browser: Browser, store: M
 
 
 def test_wrong_tokens_are_counted(stream: RunningStream, no_trace: None) -> None:
-    """After a few wrong ones even the right one has to wait, by login and by header; who is in stays in."""
+    """After a few wrong tokens even the right one has to wait, by login and by header; sessions stay valid."""
     options = WebOptions(auth=AuthOptions(login_attempts=3))
     with serving(stream, options) as browser:
         cookie = cookie_of(browser)
@@ -92,7 +92,7 @@ def test_wrong_tokens_are_counted(stream: RunningStream, no_trace: None) -> None
         assert browser.ask("GET", "/api/v1/info", headers=cookie).status == 200
 
 
-def test_a_script_with_an_old_token_locks_out_nobody(stream: RunningStream, no_trace: None) -> None:
+def test_a_script_with_an_old_token_locks_out_no_one_else(stream: RunningStream, no_trace: None) -> None:
     """The same wrong token counts once, however often and from wherever it comes."""
     with serving(stream, WebOptions(auth=AuthOptions(login_attempts=3))) as browser:
         old = {"Authorization": "Bearer a token of last year"}
@@ -215,7 +215,7 @@ def test_a_watched_session_is_not_used() -> None:
 
 
 def test_a_rate_limit_refills() -> None:
-    """Tries come back at the steady rate, never above the burst, for each address by itself."""
+    """Attempts are refilled at a steady rate up to the burst, separately for each address."""
     clock = ManualClock()
     limit = RateLimit(2, 0.5, clock=clock)
     assert [limit.take("a") for _ in range(3)] == [0.0, 0.0, 2.0]
@@ -233,7 +233,7 @@ def test_a_rate_limit_refills() -> None:
 
 
 def test_a_token_is_made_once(tmp_path: Path) -> None:
-    """The first start tells a token and keeps its hash alone, for its owner alone; later starts know it."""
+    """The first start shows a token and stores only its hash, readable by its owner; later starts accept it."""
     check, told = open_token(tmp_path / "alerts", {})
     path = tmp_path / "alerts" / TOKEN_FILE
     assert told is not None
@@ -267,7 +267,7 @@ def test_the_environment_comes_first(tmp_path: Path) -> None:
      ('{"salt": "00", "scrypt": "00"}', 0o600, "no token hash"), ("[]", 0o600, "no token hash")],
 )  # fmt: skip
 def test_a_bad_token_file_is_refused(tmp_path: Path, content: str, mode: int, message: str) -> None:
-    """A file that others may read, or that holds no hash, is named, and what to do."""
+    """A file that is accessible to others or holds no hash is refused, with its name and a remedy."""
     path = tmp_path / TOKEN_FILE
     path.write_text(content)
     path.chmod(mode)

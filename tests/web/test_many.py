@@ -15,7 +15,7 @@ def cookie_of(browser: Browser, name: str) -> dict[str, str]:
 
 
 def test_a_login_has_requests_of_its_own(stream: RunningStream, no_trace: None) -> None:
-    """What somebody else at the same address asks for, logged in or not, does not count for me; what I ask for does."""
+    """A user's limit counts only that user's requests, not those of others at the same address."""
     with serving(stream, FEW) as browser:
         ada, bea = cookie_of(browser, "Ada"), cookie_of(browser, "Bea")
         assert [browser.ask("GET", "/api/v1/session", headers=ada).status for _ in range(8)] == [200] * 6 + [429] * 2
@@ -24,7 +24,7 @@ def test_a_login_has_requests_of_its_own(stream: RunningStream, no_trace: None) 
 
 
 def test_an_invented_login_has_none(stream: RunningStream, no_trace: None) -> None:
-    """Cookies that nobody was given do not lead around the limit of an address, nor does one that was given back."""
+    """Invalid cookies and those of ended sessions do not bypass the limit of an address."""
     with serving(stream, FEW) as browser:
         ada = cookie_of(browser, "Ada")
         assert browser.ask("DELETE", "/api/v1/session", headers={**ada, "X-Edgead": "1"}).status == 204
@@ -34,7 +34,7 @@ def test_an_invented_login_has_none(stream: RunningStream, no_trace: None) -> No
 
 
 def test_metrics_by_another_name_need_the_token(stream: RunningStream, no_trace: None) -> None:
-    """A page from elsewhere that lets its own name lead to this machine is no local reader."""
+    """A foreign page whose host name resolves to this machine has no local access."""
     with serving(stream, WebOptions(auth=AuthOptions(hosts=("line.example",)))) as browser:
         own = {"Host": f"localhost:{browser.port}"}
         other = {"Host": f"line.example:{browser.port}"}

@@ -61,7 +61,7 @@ ODD = st.text(max_size=40) | st.sampled_from(["", "..", "%00", "nan", "-1", "1e9
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningStream, Browser]]:
-    """A server that everything can be asked of."""
+    """A server with data for every endpoint."""
     folder: Path = tmp_path_factory.mktemp("stream")
     pace = Pace(25.0, 3)
 
@@ -219,7 +219,7 @@ def fuzz(filled: tuple[RunningStream, Browser], request: tuple[str, str, dict[st
 @given(data=st.data())
 @settings(max_examples=20)
 def test_almost_good_requests(filled: tuple[RunningStream, Browser], operation: Operation, data: st.DataObject) -> None:
-    """No request makes the server fail or hang, the answer is always a documented one, and strangers get no data."""
+    """No request makes the server fail or hang, every answer is documented, and clients without login get no data."""
     fuzz(filled, data.draw(requests([operation])))
 
 
@@ -228,7 +228,7 @@ def test_almost_good_requests(filled: tuple[RunningStream, Browser], operation: 
 def test_any_threshold_is_refused_or_can_be_lived_with(
     filled: tuple[RunningStream, Browser], camera: str, way: str, number: float
 ) -> None:
-    """Whatever number is sent, the stream goes on answering; almost good requests seldom get as far as a change."""
+    """The stream keeps answering whatever threshold is sent; random requests seldom get as far as a change."""
     (operation,) = (one for one in OPERATIONS if one[2]["operationId"] == "put_cameras_camera_zones_zone_threshold")
     address = operation[1].format(camera=camera, zone="picture")
     fuzz(filled, ("PUT", address, operation[2], {"X-Edgead": "1"}, {way: number}))

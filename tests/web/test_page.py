@@ -139,7 +139,7 @@ def warm_share(page: Any) -> float:
     return float(page.evaluate(WARM))
 
 
-def test_pictures_stop_while_nobody_can_see_them(open_page: Any, device: FakeDevice) -> None:
+def test_pictures_stop_while_hidden(open_page: Any, device: FakeDevice) -> None:
     page = open_page()
     page.keyboard.press("s")
     page.wait_for_selector("text=Model and engine")
@@ -165,7 +165,7 @@ def set_hidden(page: Any, is_hidden: bool) -> None:
 
 
 def test_a_hidden_tab_holds_no_connection(open_page: Any, device: FakeDevice) -> None:
-    """It listens again when somebody looks, and a held alert that goes on is said."""
+    """A hidden tab stops listening and resumes when shown; a resumed alert is announced."""
     page = open_page()
 
     def is_heard(number: int) -> bool:
@@ -182,8 +182,8 @@ def test_a_hidden_tab_holds_no_connection(open_page: Any, device: FakeDevice) ->
     wait_for_text(page, "#toast", "The held alert on left, bore is active again")
 
 
-def test_what_came_while_nobody_looked_is_there(open_page: Any, device: FakeDevice) -> None:
-    """A hidden tab hears no events; the list is read again when it does."""
+def test_alerts_opened_while_hidden_are_shown(open_page: Any, device: FakeDevice) -> None:
+    """A hidden tab receives no events; the list is reloaded when it is shown."""
     page = open_page()
     page.keyboard.press("l")
     wait_for_text(page, ".empty", "No alerts")
@@ -196,7 +196,7 @@ def test_what_came_while_nobody_looked_is_there(open_page: Any, device: FakeDevi
 
 @pytest.mark.parametrize("entry", ["list", "link"])
 def test_a_clip_that_is_made_later_appears(open_page: Any, device: FakeDevice, entry: str) -> None:
-    """No event tells of it. What was typed and where the focus is stay, and so does the picture that is shown."""
+    """A clip has no event. Typed text, focus and the displayed picture are kept."""
     alert = device.open_alert("left")
     page = open_page()
     if entry == "list":

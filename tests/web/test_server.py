@@ -168,7 +168,7 @@ def test_wrong_methods(browser: Browser) -> None:
 
 
 def test_bodies_have_a_limit(stream: RunningStream, browser: Browser) -> None:
-    """64 KiB, whether the length is told, told wrong, or the body comes in chunks."""
+    """The limit of 64 KiB holds for a correct, wrong or missing length."""
     assert browser.send("PUT", PATH, b" " * 65537).status == 413
     assert browser.send("PUT", PATH, b" " * 65536).status == 422
     json = "Content-Type: application/json\r\nConnection: close\r\n"
@@ -206,7 +206,7 @@ def test_garbage(browser: Browser) -> None:
 
 
 def test_slow_clients_are_cut_off(stream: RunningStream, no_trace: None) -> None:
-    """Somebody who sends nothing, half a head, half a body or half a second request does not stay."""
+    """Clients that send nothing, half a head, half a body or half a second request are disconnected."""
     starts = (
         b"", b"GET / HTTP/1.1\r\nHost: loc", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /he",
         f"PUT {PATH} HTTP/1.1\r\n{BEARER}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{".encode(),

@@ -13,7 +13,7 @@ def notice_event(notice: Notice, at: str) -> Event | None:
 
     Args:
         notice: Any notice.
-        at: Its time, as `iso` writes it.
+        at: Time of the notice, as `iso` writes it.
     """
     if isinstance(notice, UnjudgedFrame):
         return None

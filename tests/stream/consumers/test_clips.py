@@ -139,7 +139,7 @@ def wait_for_clip(target: Spool, number: int = 1) -> Path:
 
 
 def test_a_clip_shows_before_and_after(tmp_path: Path) -> None:
-    """From a second before the opening to a second after it, for every alert of the frame, while the stream goes on."""
+    """A clip spans a second before and after the opening, for every alert of the frame, while the stream continues."""
     with spool(tmp_path) as target:
         sink = ClipMaker(target, OPTIONS)
         watch(sink, {index / 10: 2 * index for index in range(50)})
@@ -242,7 +242,7 @@ def test_a_clip_shows_pictures_that_were_not_judged(tmp_path: Path) -> None:
 
 
 def test_a_camera_that_falls_silent_gets_its_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A watched folder's next picture may come in a day, a file's never; nobody says that they are lost."""
+    """A watched folder may be silent for a day and a file for good, without being lost."""
     monkeypatch.setattr("edgead.stream.consumers.clip_maker._LATE_S", 0.1)
     with spool(tmp_path) as target:
         sink = ClipMaker(target, OPTIONS)

@@ -140,7 +140,7 @@ def test_a_higher_severity_is_told(tmp_path: Path) -> None:
 
 
 def test_a_latched_alert_is_held_and_resumed(tmp_path: Path) -> None:
-    """The record goes open, held, open, held, and closed when somebody acknowledges it; each step is told once."""
+    """The record is open, held, open, held, and closed on acknowledgement; each step is one event."""
     context = replace(CONTEXT, latched=frozenset({"picture"}))
     with spool(tmp_path) as target:
         sink = spool_sink(target, context)
@@ -167,7 +167,7 @@ def test_a_latched_alert_is_held_and_resumed(tmp_path: Path) -> None:
 
 
 def test_an_acknowledgement_while_the_alert_goes_on(tmp_path: Path) -> None:
-    """It is told once, whether the spool or the state machine has it first, and survives the closing."""
+    """An acknowledgement is one event, whether the spool or the state machine gets it first, and is kept on closing."""
     with spool(tmp_path) as target:
         sink = spool_sink(target)
         for number in (1, 2):
@@ -185,7 +185,7 @@ def test_an_acknowledgement_while_the_alert_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_restored_alert_of_an_earlier_process_closes(tmp_path: Path) -> None:
-    """Its duration is by the clock, because the source's time line began anew."""
+    """The duration is by the clock, because the source's time line has restarted."""
     with spool(tmp_path) as target:
         spool_sink(target).accept(result(verdict("opened")))
         target.update(AlertRecord(id=alert_id(1), state="held"))
@@ -282,7 +282,7 @@ def test_a_disk_without_room_does_not_end_the_stream(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_cannot_be_read_does_not_end_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changes is told all the same, and finds its record when the disk is back."""
+    """Events are still appended, and the record is updated when the disk is back."""
     with spool(tmp_path) as target:
         sink = spool_sink(target)
         sink.accept(result(verdict("opened")))
@@ -308,7 +308,7 @@ def test_a_disk_that_cannot_be_read_does_not_end_the_stream(tmp_path: Path, monk
 
 
 def test_notices_become_events(tmp_path: Path) -> None:
-    """What concerns a camera is told with its values; single pictures are not, and neither are frames without events."""
+    """Notices become events with their values; single frames and frames without events do not."""
     with spool(tmp_path) as target:
         sink = spool_sink(target)
         lost = CameraLost("line 1", 1001.0, "no frames for 5 s")

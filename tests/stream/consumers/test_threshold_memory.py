@@ -1,4 +1,4 @@
-"""What somebody set on the dashboard still holds after a restart, and for nothing but what it was set for."""
+"""Thresholds set on the dashboard are restored after a restart, for the same bundle and engine only."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_the_alarms_per_hour_that_a_person_asked_for_are_kept(tmp_path: Path) ->
     assert (kept.value, kept.who, kept.alarms_per_hour) == (5.0, "Grace", None)
 
 
-def test_a_wish_of_the_settings_is_nobodys(tmp_path: Path) -> None:
-    """What edgead renews for the settings is not kept: the settings say it again."""
+def test_an_alarm_budget_of_the_settings_is_not_stored(tmp_path: Path) -> None:
+    """Thresholds renewed for a configured alarm budget are not stored."""
     memory = ThresholdMemory(tmp_path, "bundle", "engine", SETTINGS)
     memory.accept(changed(2.1, OWN_NAME, per_hour=3.0))
     assert memory.kept == []

@@ -38,7 +38,7 @@ def event(number: int, kind: str = "alert_opened", **changes: Any) -> StoredEven
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
-    """Until something holds; a test that waits for ever fails."""
+    """Wait for a condition; fail on timeout."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, "it did not happen"

@@ -60,7 +60,7 @@ def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("from_beginning", "expected"), [(True, [1, 2, 3]), (False, [3])])
 def test_where_a_new_sink_begins(tmp_path: Path, from_beginning: bool, expected: list[int]) -> None:
-    """With everything that is there, or with what comes now; an old sink goes on whatever is set."""
+    """A new sink starts with all retained events or the next one; a known sink continues whatever is set."""
     with spool(tmp_path) as target:
         target.append(plain_event())
         target.append(plain_event())
@@ -77,7 +77,7 @@ def test_where_a_new_sink_begins(tmp_path: Path, from_beginning: bool, expected:
         assert sink.numbers == [4]
 
 
-def test_a_dead_sink_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_dead_sink_does_not_delay_others(tmp_path: Path) -> None:
     """One hangs, one always fails: the third gets everything, appending is not slower, and leaving ends in time."""
     release = threading.Event()
 
@@ -160,7 +160,7 @@ def test_random_outages_lose_nothing(steps: list[Step], n_events: int) -> None:
 
 
 def test_a_poison_event_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An event that is refused for good is tried a few times, then kept aside, loudly; those behind it go on."""
+    """A permanently rejected event is tried a few times, then moved to the dead letters and logged; later events are delivered."""
     attempts: list[int] = []
 
     def refuse_third(events: Sequence[StoredEvent]) -> Exception | None:
@@ -313,7 +313,7 @@ def test_pauses_grow_to_a_limit(max_s: float) -> None:
 
 
 def test_a_receiver_may_ask_for_time() -> None:
-    """At least as long as it asks, but not for ever."""
+    """The pause is at least as long as the receiver asks, up to a limit."""
     back_off = BackOff(1.0)
     assert back_off.next_s(30.0) == 30.0
     assert back_off.next_s(1e9) == MAX_ASKED_S

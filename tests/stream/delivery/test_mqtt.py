@@ -244,7 +244,7 @@ def test_user_and_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_broker_that_is_killed_again_and_again(broker: Broker, tmp_path: Path) -> None:
-    """Alerts go on while the broker is down: every key arrives, first arrivals in order, states are right at the end.
+    """Alerts continue while the broker is down: every key arrives, first arrivals in order, final states are right.
 
     The listener is there before the sink can connect, so that what is lost would be the sink's fault.
     """

@@ -42,7 +42,7 @@ def test_every_kind_has_its_sink(tmp_path: Path) -> None:
 
 
 def test_pictures_and_states_come_from_the_spool(tmp_path: Path) -> None:
-    """A webhook attaches the picture that the spool has, a broker is told which alerts go on."""
+    """A webhook attaches the image from the spool; a broker gets the states of open alerts."""
     pytest.importorskip("paho.mqtt.client")
     with Broker(tmp_path) as broker, Receiver() as receiver, spool(tmp_path / "alerts") as target:
         with_picture(target, 1)

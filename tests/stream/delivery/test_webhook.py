@@ -182,7 +182,7 @@ def test_a_receiver_that_is_none(answer: bytes, pause_s: float) -> None:
 
 
 def test_a_receiver_that_is_not_there() -> None:
-    """Nobody listens: a failure that names the address, not the path and not the password."""
+    """An unreachable receiver is reported with its address, without path and password."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

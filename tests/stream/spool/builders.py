@@ -86,7 +86,7 @@ def plain_event(detail: str = "") -> Event:
 
 
 def with_picture(target: Spool, number: int, size_bytes: int = 1000, **changes: Any) -> str:
-    """Append an alert that has a snapshot of so many bytes; its id."""
+    """Append an alert with a snapshot of this size; returns its id."""
     name = f"{alert_id(number)}-snapshot.jpg"
     assert target.write_media(name, b"x" * size_bytes) is None
     target.append(opened(number, pictures={"snapshot": name}, **changes))

@@ -1,4 +1,4 @@
-"""A disk that takes nothing more: evidence stops first, records wait in memory, and everything is said once."""
+"""A full disk: images and clips stop first, records are buffered in memory, and each problem is logged once."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_what_still_waits_at_the_end_is_said(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_a_really_full_disk(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """On 80 MB that something else fills: evidence stops below the reserve, records go on until nothing fits, none is lost."""
+    """On a filling 80 MB disk images stop at the reserve, records continue until nothing fits, and none is lost."""
     folder, filler = small_disk / "alerts", small_disk / "other"
     with caplog.at_level(logging.WARNING), spool(folder, min_free_mb=20.0) as target:
         with_picture(target, 1, 1_000_000)

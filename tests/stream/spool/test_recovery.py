@@ -33,7 +33,7 @@ def copy_of(folder: Path, target: Path) -> Path:
 
 
 def test_alerts_of_a_dead_process_end(tmp_path: Path) -> None:
-    """Open ones close as interrupted; latched ones that nobody has seen are held; what was closed stays as it was."""
+    """Open alerts close as interrupted, unacknowledged latched ones are held, closed ones stay unchanged."""
     with spool(tmp_path / "a") as target:
         target.append(opened(1))
         target.append(opened(2, latched=True))
@@ -71,7 +71,7 @@ def test_a_stream_that_ended_by_itself_leaves_nothing_to_recover(tmp_path: Path)
 
 
 def test_left_over_files_are_removed(tmp_path: Path) -> None:
-    """Unfinished writes and evidence without a record go; everything that is not the spool's stays."""
+    """Unfinished writes and files without a record are removed; foreign files stay."""
     with spool(tmp_path) as target:
         with_picture(target, 1)
     (tmp_path / f"{alert_id(9)}.json").write_text("torn {")
@@ -91,7 +91,7 @@ def test_left_over_files_are_removed(tmp_path: Path) -> None:
     assert names >= {*stays, f"{alert_id(1)}.json", f"{alert_id(1)}-snapshot.jpg", f"{alert_id(9)}.json"}
 
 
-def test_evidence_that_somebody_removed_is_noted(tmp_path: Path) -> None:
+def test_files_removed_by_other_programs_are_recorded(tmp_path: Path) -> None:
     """No record names a file that is not there; it says what became of it."""
     with spool(tmp_path) as target:
         with_picture(target, 1)
@@ -121,7 +121,7 @@ def test_record_files_are_written_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["text", "hole", "cut"])
 def test_a_damaged_database_is_moved_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
-    """Loudly; a new one begins with the records of the files, with other keys, and evidence stays."""
+    """A new database is made from the record files, with other keys; images stay, and the log reports it."""
     with spool(tmp_path) as target:
         for number in range(1, 60):
             with_picture(target, number)

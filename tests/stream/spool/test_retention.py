@@ -1,4 +1,4 @@
-"""The disk stays bounded: evidence goes first and oldest first, records stay, and no clock makes everything old."""
+"""Disk use is bounded: the oldest images and clips are removed first, records stay, and clock changes expire nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def kept(target: Spool) -> list[int]:
 
 
 def test_evidence_goes_for_space_oldest_first(tmp_path: Path) -> None:
-    """The oldest pictures of closed alerts go until the rest fits; their records say so and stay."""
+    """The oldest images of closed alerts are removed until the rest fits; their records stay and say so."""
     with timed(tmp_path, Clock(), evidence_mb=0.0035) as target:
         for number in range(1, 7):
             with_picture(target, number)
@@ -48,7 +48,7 @@ def test_evidence_goes_for_space_oldest_first(tmp_path: Path) -> None:
 
 
 def test_what_a_sink_has_not_got_goes_last(tmp_path: Path) -> None:
-    """Space takes told alerts first; when there are no others it takes the untold too, age alone does not."""
+    """For space, delivered alerts lose images first, then undelivered ones; age removes only those of delivered alerts."""
     clock = Clock()
     with timed(tmp_path, clock, evidence_mb=0.0035, evidence_days=1.0) as target:
         for number in range(1, 4):
@@ -70,7 +70,7 @@ def test_what_a_sink_has_not_got_goes_last(tmp_path: Path) -> None:
 
 
 def test_files_that_alerts_share_go_together(tmp_path: Path) -> None:
-    """A picture of two alerts counts once, and goes only when both are over."""
+    """An image shared by two alerts counts once and is removed only when both are closed."""
     with timed(tmp_path, Clock(), evidence_mb=0.0015) as target:
         with_picture(target, 1)
         name = f"{alert_id(1)}-snapshot.jpg"
@@ -82,7 +82,7 @@ def test_files_that_alerts_share_go_together(tmp_path: Path) -> None:
         assert target.media(alert_id(1), "snapshot") is not None, "1010 bytes are within the limit"
         with_picture(target, 3)
         target.maintain()
-        assert target.media(alert_id(2), "heatmap") is not None, "alert 2 goes on"
+        assert target.media(alert_id(2), "heatmap") is not None, "alert 2 is open"
         target.append(closed(2))
         target.maintain()
         assert not (tmp_path / name).exists()
@@ -135,7 +135,7 @@ def test_a_sink_that_comes_back_after_long(tmp_path: Path) -> None:
 
 
 def test_records_go_only_when_told_so(tmp_path: Path) -> None:
-    """With `record_days`, closed alerts without evidence go with their files."""
+    """With `record_days`, closed alerts without images and clips are removed with their files."""
     clock = Clock()
     with timed(tmp_path, clock, evidence_days=10.0, record_days=20.0) as target:
         for number in (1, 2):

@@ -52,7 +52,7 @@ def test_an_event_has_its_place_and_its_key(tmp_path: Path) -> None:
 
 
 def test_numbers_and_device_outlive_the_process(tmp_path: Path) -> None:
-    """A second spool on the folder goes on counting, under the same id."""
+    """A second spool on the folder continues the numbers under the same id."""
     with spool(tmp_path) as first:
         device, number = first.device, first.append(plain_event())
     with spool(tmp_path) as second:
@@ -62,7 +62,7 @@ def test_numbers_and_device_outlive_the_process(tmp_path: Path) -> None:
 
 
 def test_an_event_carries_the_record_as_it_was_then(tmp_path: Path) -> None:
-    """A change is laid over the record; the event keeps the whole record of its moment, the record goes on changing."""
+    """A change is merged into the record; the event keeps the whole record of that moment."""
     with spool(tmp_path) as target:
         target.append(opened())
         target.append(closed())
@@ -77,7 +77,7 @@ def test_an_event_carries_the_record_as_it_was_then(tmp_path: Path) -> None:
 
 
 def test_odd_values_still_make_json(tmp_path: Path) -> None:
-    """NaN, infinity and half a character from a file name become something that every JSON reader takes."""
+    """NaN, infinity and lone surrogates become values that every JSON reader accepts."""
     with spool(tmp_path) as target:
         values = {"a": float("nan"), "b": float("inf"), "c": "x\udc80", "d": (1, 2.5, None, True), "e": Path("/x")}
         target.append(Event("threshold_changed", AT, "ca\udcffm", values=values))
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, obstacle: str) ->
 
 
 def test_acknowledging_an_open_alert(tmp_path: Path) -> None:
-    """It is noted with who and what, told once as an event and once to the stream, and goes on."""
+    """An acknowledgement is stored with user and note, becomes one event, reaches the stream once, and leaves the alert open."""
     with spool(tmp_path) as target:
         target.append(opened())
         assert target.poll_acknowledgements() == []
