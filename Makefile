@@ -11,10 +11,11 @@ GSTREAMER := gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0
 	gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gcc libc6-dev pkg-config libgirepository1.0-dev \
 	libcairo2-dev
 TEST_PACKAGES := mosquitto openssl chromium $(GSTREAMER)
+SITE_PACKAGES := debootstrap
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: demo test test-slow test-base test-aarch64 dist-check bindings docs lint format types clean
+.PHONY: demo test test-slow test-base test-aarch64 dist-check test-site bindings docs lint format types clean
 
 demo: $(STAMP)  ## generated parts: train, engine, report, annotated video, alerts
 	$(BIN)/edgead demo --out $(OUT)
@@ -33,6 +34,13 @@ test-aarch64: $(STAMP)  ## the device side resolves from wheels on a Jetson; nee
 
 dist-check:  ## wheel and source distribution build, and install with the base dependencies; needs the network
 	sh tools/dist_check.sh $(PYTHON)
+
+test-site: $(STAMP)  ## the Dockerfile's steps in a fresh Debian root, the wheelhouse installed offline; needs root and the network
+	sh tools/system_packages.sh $(PYTHON) "$(SITE_PACKAGES)"
+	# the checker alone: Prometheus' package would start a server
+	command -v promtool >/dev/null || { mkdir -p build && cd build && apt-get download -qq -o APT::Sandbox::User=root prometheus && \
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool; }
+	PATH=$(CURDIR)/build/usr/bin:$$PATH EDGEAD_SITE_CHECKS=1 $(BIN)/python -m pytest -m '' --timeout 1800 tests/site
 
 bindings: $(STAMP)  ## the tables of TensorRT's, pycuda's and CUDA's names anew; needs the network and a C compiler
 	$(BIN)/python -m tools.bindings
