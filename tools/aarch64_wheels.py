@@ -56,11 +56,11 @@ TARGETS = (Target("JetPack 6", "jetson6", "3.10", 35, 12), Target("JetPack 7", "
 Pip = Callable[[Sequence[str]], "tuple[int, str]"]
 
 
-def requirements(text: str, extra: str) -> tuple[list[str], list[str]]:
-    """What must come as wheels, and what may be compiled, out of a pyproject.toml, with one system's extra."""
+def requirements(text: str, extra: str | None) -> tuple[list[str], list[str]]:
+    """What must come as wheels, and what may be compiled, out of a pyproject.toml, with one system's extra, if any."""
     project = tomllib.loads(text)["project"]
     extras = project["optional-dependencies"]
-    jetson = extras[extra]
+    jetson = [] if extra is None else extras[extra]
     compiled = [entry for entry in jetson if entry.startswith(FROM_SOURCE)]
     wheels = [*project["dependencies"], *(entry for extra in EXTRAS for entry in extras[extra])]
     return [*wheels, *(entry for entry in jetson if entry not in compiled)], compiled
