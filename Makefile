@@ -39,7 +39,7 @@ test-site: $(STAMP)  ## the Dockerfile's steps in a fresh Debian root, the wheel
 	sh tools/system_packages.sh $(PYTHON) "$(SITE_PACKAGES)"
 	# the checker alone: Prometheus' package would start a server
 	command -v promtool >/dev/null || { mkdir -p build && cd build && apt-get download -qq -o APT::Sandbox::User=root prometheus && \
-		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool; }
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool; } || echo "promtool was not found: its test is skipped."
 	PATH=$(CURDIR)/build/usr/bin:$$PATH EDGEAD_SITE_CHECKS=1 $(BIN)/python -m pytest -m '' --timeout 1800 tests/site
 
 bindings: $(STAMP)  ## the tables of TensorRT's, pycuda's and CUDA's names anew; needs the network and a C compiler
