@@ -29,6 +29,10 @@ def rgb_from_array(array: NDArray[np.uint8] | NDArray[np.uint16], white_level: i
     Raises:
         ShapeError: If the array is not a picture of 1, 3 or 4 channels.
         TypeError: If the values are neither uint8 nor uint16.
+
+    Example:
+        >>> rgb_from_array(np.array([[[255, 0, 0]]], np.uint8)).tolist()  # a blue pixel, as OpenCV decodes it
+        [[[0, 0, 255]]]
     """
     if array.ndim == 2:
         array = array[:, :, None]
@@ -53,6 +57,10 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
 
     Returns:
         `(height, width, 3)`, uint8: area average when both sides shrink, else bilinear.
+
+    Example:
+        >>> resize(np.zeros((480, 640, 3), np.uint8), (320, 320)).shape
+        (320, 320, 3)
     """
     height, width = size
     if image.shape[:2] == (height, width):

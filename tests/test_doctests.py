@@ -19,6 +19,8 @@ MODULES = [
 ILLUSTRATED = [
     *(f"edgead.flows.{path.stem}" for path in (ROOT / "edgead" / "flows").glob("*.py") if path.stem != "__init__"),
     "edgead.evaluation.metrics",
+    "edgead.evaluation.threshold",
+    "edgead.imaging",
 ]
 
 

@@ -32,6 +32,11 @@ def threshold_from_scores(scores: ArrayLike, false_alarm_rate: float) -> Thresho
     Raises:
         DataError: If there are fewer than 5 scores or one is not finite.
         ValueError: If the rate is not between 0 and 1.
+
+    Example:
+        >>> record = threshold_from_scores(range(1, 100), false_alarm_rate=0.05)
+        >>> record.value, record.certified, record.n_images
+        (95.0, True, 99)
     """
     if not 0.0 < false_alarm_rate < 1.0:
         raise ValueError(f"false_alarm_rate must be between 0 and 1, got {false_alarm_rate}")
@@ -55,7 +60,12 @@ def threshold_from_scores(scores: ArrayLike, false_alarm_rate: float) -> Thresho
 
 
 def images_to_certify(false_alarm_rate: float) -> int:
-    """How many held-out good images certify `false_alarm_rate`."""
+    """How many held-out good images certify `false_alarm_rate`.
+
+    Example:
+        >>> images_to_certify(0.005)
+        199
+    """
     return math.ceil(1.0 / false_alarm_rate - 1e-9) - 1
 
 
