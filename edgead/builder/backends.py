@@ -1,4 +1,4 @@
-"""What a backend does with a graph: an engine file, and a runner of it."""
+"""Backends: from a graph to an engine file and a runner for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG = "build.log"
 
 
 class Backend(Protocol):
-    """ONNX Runtime or TensorRT, for one precision."""
+    """A backend for one precision: ONNX Runtime or TensorRT."""
 
     name: str
     precision: str
@@ -31,17 +31,17 @@ class Backend(Protocol):
 
     @property
     def gpu(self) -> str | None:
-        """The GPU that an engine is bound to."""
+        """Identity of the GPU the engine is bound to; None for the CPU."""
         ...
 
     @property
     def device(self) -> Device:
-        """Where its engines compute."""
+        """Device its engines run on."""
         ...
 
     @property
     def graph(self) -> str:
-        """`fp32`, `fp16` or `int8`: which form of the graph it wants."""
+        """Form of the graph it builds from: `fp32`, `fp16` or `int8`."""
         ...
 
     @property
@@ -49,20 +49,20 @@ class Backend(Protocol):
 
     @property
     def file(self) -> str:
-        """Name of the engine's file."""
+        """File name of the engine."""
         ...
 
     @property
     def request(self) -> dict[str, object]:
-        """Everything that changes the engine, besides graph and version."""
+        """Everything that changes the engine, except graph and version."""
         ...
 
     def build(self, graph: bytes, kept: frozenset[str], folder: Path) -> Runner:
-        """Write the engine of a graph into `folder` and open it."""
+        """Build the engine of a graph in `folder` and open it."""
         ...
 
     def layers(self) -> list[LayerRecord]:
-        """Of the engine built last, as the backend tells them; empty where it tells none."""
+        """Layers of the engine built last, as reported by the backend; empty if it reports none."""
         ...
 
     def record(self) -> TensorRTRecord | None: ...
@@ -104,8 +104,8 @@ class OnnxRuntimeBackend:
         if self.device == "cpu":
             onnx_session.write_optimised(graph, file)
         else:
-            # as it is: what ONNX Runtime writes for the GPU has copying nodes in it that it does not read again
-            # (microsoft/onnxruntime issues 11348 and 17837), and as it is it also runs on the CPU
+            # not optimised: a graph that ONNX Runtime optimised for the GPU contains copy nodes that it cannot load again
+            # (microsoft/onnxruntime issues 11348 and 17837); the plain graph also runs on the CPU
             write_bytes(file, graph)
         engine_name = f"{self.name}-{self.precision}"
         return onnx_runner.OnnxRunner(file, threads=0, engine_name=engine_name, device=self.device)
@@ -179,13 +179,13 @@ class TensorRTBackend:
         try:
             built = build_tensorrt_plan(graph, self._how, self.options, kept=kept, progress=self.progress)
         except LoggedBuildError as error:
-            # beside the engines, not in the scratch folder that goes with the failure
+            # beside the engines, because the scratch folder is deleted after a failure
             log = folder.parent / f"{self.name}-{self.precision}-{time.strftime('%Y%m%d-%H%M%S')}.failed.log"
             try:
                 write_bytes(log, "\n".join(error.log).encode())
-                where = f"TensorRT's whole log: {log}"
+                where = f"Full TensorRT log: {log}"
             except StorageError as unwritten:
-                where = f"TensorRT's whole log could not be kept: {unwritten.message}"
+                where = f"The full TensorRT log could not be written: {unwritten.message}"
             raise EngineBuildError(error.message, hint=f"{error.hint} {where}") from error
         for text in built.notes:
             self.progress.note(text)
@@ -204,18 +204,18 @@ class TensorRTBackend:
 
 
 def saturates_in_int8() -> bool:
-    """Whether this x86 processor adds pairs of 8-bit products in 16 bits: without VNNI, 8-bit weights overflow there."""
+    """Whether this x86 processor adds pairs of 8-bit products in 16 bits (no VNNI), where 8-bit weights overflow."""
     flags = _x86_flags()
     return bool(flags) and not {"avx512_vnni", "avx_vnni"} & flags
 
 
 def has_amx() -> bool:
-    """Whether this x86 processor multiplies tiles of 8-bit integers."""
+    """Whether this x86 processor multiplies tiles of 8-bit integers (AMX)."""
     return "amx_int8" in _x86_flags()
 
 
 def _x86_flags() -> set[str]:
-    """What this x86 processor says it can do; empty on others."""
+    """Feature flags of this x86 processor; empty on others."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

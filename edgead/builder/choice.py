@@ -1,4 +1,4 @@
-"""Which engine to build: backend, precision and device, from what was asked for and what this machine can do."""
+"""Choice of backend, precision and device, from the request and the capabilities of this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ BackendName = Literal["auto", "tensorrt", "onnxruntime"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What is built.
+    """The engine to build.
 
     Attributes:
         backend: `tensorrt` or `onnxruntime`.
-        precision: Of the engine.
-        device: Where it computes.
-        reason: Why it is not the precision that was asked for; empty if it is.
-        note: What else should be known of it.
+        precision: Precision of the engine.
+        device: Device the engine runs on.
+        reason: Why the precision differs from the request; empty if it does not.
+        note: Remark for the user; may be empty.
     """
 
     backend: str
@@ -37,13 +37,14 @@ class Choice:
 
 
 def choose(precision: Precision, backend: BackendName, device: DeviceChoice) -> Choice:
-    """Choose TensorRT where it can be used, else ONNX Runtime on the GPU, else ONNX Runtime on the CPU.
+    """Choose TensorRT if it can be used, else ONNX Runtime on the GPU, else ONNX Runtime on the CPU.
 
-    On a CPU that computes no float16, `auto` takes fp32 instead of fp16; what was named and cannot be had is an error.
+    On a CPU without float16 arithmetic, `auto` takes fp32 instead of fp16; an explicit request that cannot be met is an
+    error.
 
     Raises:
-        ConfigError: If TensorRT is asked to run on the CPU.
-        EngineBuildError: If the GPU was named and cannot be used, or not in this precision.
+        ConfigError: If TensorRT is requested on the CPU.
+        EngineBuildError: If the GPU is requested and cannot be used, or not in this precision.
     """
     from edgead.engines.tensorrt import available
 
@@ -61,14 +62,14 @@ def choose(precision: Precision, backend: BackendName, device: DeviceChoice) -> 
 
 
 def _on_gpu(precision: Precision, device: DeviceChoice) -> tuple[Choice | None, str]:
-    """ONNX Runtime on the GPU, or None with what is to be said about it."""
+    """ONNX Runtime on the GPU, or None with a note on the reason."""
     from edgead.engines import onnx_session
 
     if device == "auto" and not onnx_session.has_cuda_provider():
-        return None, ""  # nobody expects it
+        return None, ""  # the usual CPU package: not worth a note
     problem = onnx_session.cuda_problem()
     if problem is not None and device == "cuda":
-        raise EngineBuildError(f"No engine for the GPU can be built here: {problem.message}.", hint=problem.hint)
+        raise EngineBuildError(f"No GPU engine can be built here: {problem.message}.", hint=problem.hint)
     if problem is not None:
         return None, f"Not on the GPU: {problem.message}. {problem.hint}"
     if precision != "int8":
@@ -87,11 +88,11 @@ def _on_cpu(precision: Precision, backend: BackendName, no_tensorrt: str, note: 
 
     if precision != "fp16" or onnx_session.computes_half():
         return Choice(ONNXRUNTIME, precision, "cpu", note=note)
-    slow = "ONNX Runtime computes fp16 graphs in float32 on this processor"
+    slow = "ONNX Runtime runs fp16 graphs in float32 on this processor"
     if backend == "auto":
         why = f"{no_tensorrt}. " if no_tensorrt else ""
         reason = (
-            f"No fp16 engine: {why}{slow}, so one would be no faster; building the fp32 engine for ONNX Runtime instead. "
+            f"No fp16 engine: {why}{slow}, so it would be no faster; building the fp32 engine for ONNX Runtime instead. "
             "--int8 is faster on this processor."
         )
         return Choice(ONNXRUNTIME, "fp32", "cpu", reason, note)

@@ -1,4 +1,4 @@
-"""Does an engine of lower precision still tell good from defective as the float32 graph does?"""
+"""Accuracy gate: compares a lower-precision engine with the float32 graph on good and defective images."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TIMED_RUNS = 15
 
 @dataclass(frozen=True)
 class GateImages:
-    """What an engine is judged by, `(N, H, W, 3)` uint8 RGB each.
+    """Images for the gate, `(N, H, W, 3)` uint8 RGB each.
 
     Attributes:
-        held_out: Good images that training did not see.
-        classes: Of each of them.
-        good, defective: Labelled images; the held-out ones and pseudo-defects made from them where the user gave none.
-        is_labelled: Whether the user gave them.
+        held_out: Held-out good images.
+        classes: Class of each held-out image.
+        good, defective: Labelled images; without any, the held-out images and pseudo-defects made from them.
+        is_labelled: Whether the user supplied labelled images.
     """
 
     held_out: NDArray[np.uint8]
@@ -46,14 +46,14 @@ class GateScores:
 
 
 def score_images(runner: Runner, images: GateImages) -> GateScores:
-    """Score everything that a gate looks at."""
+    """Score all images of the gate."""
     held_out = scores_of(runner, images.held_out)
     good = scores_of(runner, images.good) if images.is_labelled else held_out
     return GateScores(held_out, good, scores_of(runner, images.defective))
 
 
 def scores_of(runner: Runner, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Scores of images, one at a time."""
+    """Scores of images, computed one at a time."""
     return np.array([runner.infer(images[i : i + 1])["pred_score"][0] for i in range(len(images))], np.float32)
 
 
@@ -66,15 +66,15 @@ def judge(
     *,
     is_labelled: bool,
 ) -> GateRecord:
-    """The numbers of the gate.
+    """Compute the numbers of the gate.
 
     Args:
-        reference: Of the float32 graph.
-        engine: Of the engine, of the same images.
-        bundle: With the float32 graph's thresholds.
-        own: The engine's thresholds.
+        reference: Scores of the float32 graph.
+        engine: Scores of the engine on the same images.
+        bundle: Bundle with the float32 graph's thresholds.
+        own: Thresholds of the engine.
         max_drop: Allowed drop of the image AUROC.
-        is_labelled: Whether the user gave labelled images.
+        is_labelled: Whether the user supplied labelled images.
     """
     both = [np.concatenate([scores.good, scores.defective]) for scores in (reference, engine)]
     return GateRecord(
@@ -91,7 +91,7 @@ def judge(
 
 
 def time_in_turns(first: Runner, second: Runner, image: Image, runs: int = TIMED_RUNS) -> tuple[float, float]:
-    """Median milliseconds for one image `(H, W, 3)` of two engines, run by turns so that both see the same load."""
+    """Median milliseconds per image `(H, W, 3)` of two engines, run alternately so that both see the same load."""
     batch = image[None]
     times: tuple[list[float], list[float]] = ([], [])
     for runner in (first, second):
@@ -105,7 +105,7 @@ def time_in_turns(first: Runner, second: Runner, image: Image, runs: int = TIMED
 
 
 def spearman(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Rank correlation of two lists of scores `(N,)`; 0 where one of them is constant."""
+    """Spearman rank correlation of two lists of scores `(N,)`; 0 if one of them is constant."""
     if not all(np.ptp(values) > 0 for values in (first, second)):
         return 0.0
     one, other = (np.argsort(np.argsort(values)) - (len(values) - 1) / 2.0 for values in (first, second))
@@ -113,7 +113,7 @@ def spearman(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def image_auroc(scores: GateScores) -> float:
-    """Of the defective images against the good ones; 0 where a score is not finite."""
+    """Image AUROC of defective against good images; 0 if a score is not finite."""
     values = np.concatenate([scores.good, scores.defective])
     labels = np.arange(len(values)) >= len(scores.good)
     found = auroc(values, labels) if np.isfinite(values).all() else 0.0

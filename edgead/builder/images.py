@@ -1,4 +1,4 @@
-"""The images that an engine of lower precision is calibrated and judged with."""
+"""Images for the INT8 calibration and for the accuracy gate of a lower-precision engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MANY_OUTLIERS = 0.5
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """Good images `(N, H, W, 3)` uint8 RGB for the ranges, each with a name and the start of its digest."""
+    """Good images `(N, H, W, 3)` uint8 RGB for the ranges, each with a name and the first digits of its digest."""
 
     images: NDArray[np.uint8]
     names: tuple[str, ...]
@@ -35,19 +35,19 @@ class CalibrationImages:
 def calibration_images(
     bundle: Bundle, folder: Path | None, limit: int, reference: Runner, progress: Progress
 ) -> CalibrationImages:
-    """Images for the ranges, from the bundle or from a folder of the user's.
+    """Calibration images from the bundle or from the user's folder.
 
-    A folder is looked at first: images that the float32 graph itself calls anomalous are named.
+    Images of a folder are scored first; those that the float32 graph itself finds anomalous are reported.
 
     Args:
-        bundle: Verified.
-        folder: Good images in any layout; None takes the bundle's.
-        limit: Most images to read, spread evenly.
-        reference: The float32 graph.
-        progress: Gets warnings.
+        bundle: Verified bundle.
+        folder: Folder of good images in any layout; None = the bundle's images.
+        limit: Maximum number of images to read, spread evenly.
+        reference: Runner of the float32 graph.
+        progress: Receives warnings.
 
     Raises:
-        DataError: If there are fewer than 8 images that can be read, or more than half look anomalous.
+        DataError: If fewer than 8 images are readable, or more than half look anomalous.
     """
     if folder is None:
         images = bundle.calibration_images()
@@ -57,8 +57,8 @@ def calibration_images(
     images, names = _read(bundle, evenly_spaced(samples, limit), progress)
     if len(images) < MIN_CALIBRATION:
         raise DataError(
-            f"INT8 calibration needs at least {MIN_CALIBRATION} good images; {folder} has {len(images)} that can be read.",
-            hint="Add good images, or leave out --calib: the bundle carries some.",
+            f"INT8 calibration needs at least {MIN_CALIBRATION} good images; {folder} has {len(images)} readable ones.",
+            hint="Add good images, or leave out --calib to use those in the bundle.",
         )
     scores = scores_of(reference, images)
     threshold = bundle.thresholds().threshold.value
@@ -66,34 +66,33 @@ def calibration_images(
     if len(outliers) > MANY_OUTLIERS * len(images):
         raise DataError(
             f"{len(outliers)} of {len(images)} images in {folder} score above the threshold: they are not good images of "
-            f"what this bundle was trained on.",
-            hint="Give good images from the same camera, or leave out --calib.",
+            f"the parts this bundle was trained on.",
+            hint="Use good images from the same camera, or leave out --calib.",
         )
     for name, score in outliers[:5]:
         progress.note(f"Warning: {name} scores {score:.3g}, above the threshold {threshold:.3g}: is it a defect?")
     if len(outliers) > 5:
-        progress.note(f"Warning: {len(outliers)} calibration images in all score above the threshold.")
+        progress.note(f"Warning: {len(outliers)} calibration images in total score above the threshold.")
     return CalibrationImages(images, _named(names, images))
 
 
 def gate_images(bundle: Bundle, labelled: Path | None, progress: Progress) -> GateImages:
-    """Images to judge an engine by.
+    """Images for the accuracy gate.
 
     Args:
-        bundle: Verified; its held-out images are always used, for thresholds.
-        labelled: A data set with good and defective test images; None makes pseudo-defects.
-        progress: Gets notes.
+        bundle: Verified bundle; its held-out images always give the thresholds.
+        labelled: Data set with good and defective test images; None = pseudo-defects.
+        progress: Receives notes.
 
     Raises:
-        EngineBuildError: If the bundle carries no held-out images.
-        DataError: If the labelled data lacks good or defective images.
+        EngineBuildError: If the bundle has no held-out images.
+        DataError: If the labelled data has no good or no defective images.
     """
     held_out = bundle.held_out()
     if held_out is None:
         raise EngineBuildError(
-            "This bundle carries no held-out good images, so an engine of lower precision could have no threshold of its "
-            "own.",
-            hint="Train again with this version of edgead (and train.held_out_images above 0).",
+            "This bundle has no held-out good images, which the thresholds of a lower-precision engine are computed from.",
+            hint="Retrain with this version of edgead and train.held_out_images above 0.",
         )
     images, classes = held_out
     if labelled is None:
@@ -104,13 +103,13 @@ def gate_images(bundle: Bundle, labelled: Path | None, progress: Progress) -> Ga
     if not len(good) or not len(defective):
         raise DataError(
             f"{labelled} has {len(good)} good and {len(defective)} defective test images; the gate needs both.",
-            hint="Give a data set with test/good and test/<defect>, or leave out --data.",
+            hint="Use a data set with test/good and test/<defect>, or leave out --data.",
         )
     return GateImages(images, classes, good, defective, True)
 
 
 def pseudo_defective(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A pseudo-defective copy of each image `(N, H, W, 3)`, always the same."""
+    """A pseudo-defective copy of each image `(N, H, W, 3)`; deterministic."""
     changed = []
     for index, image in enumerate(images):
         donor = images[(index + 1) % len(images)]

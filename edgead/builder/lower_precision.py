@@ -1,4 +1,4 @@
-"""Building FP16 and INT8 engines: calibrated on good images, judged against the float32 graph, with own thresholds."""
+"""Building FP16 and INT8 engines that pass the accuracy gate, with their own thresholds."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ STEP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class LowerOptions:
-    """What a user may choose about an engine of lower precision.
+    """User options for a lower-precision engine.
 
     Attributes:
         max_drop: Largest allowed drop of the image AUROC, 0..1.
-        recipe: Of INT8.
-        calib: Folder of good images; None = the bundle's.
-        labelled: Data set to judge by; None = pseudo-defects on the bundle's held-out images.
+        recipe: INT8 calibration recipe.
+        calib: Folder of good images for the ranges; None = the bundle's images.
+        labelled: Labelled data set for the gate; None = pseudo-defects on the bundle's held-out images.
     """
 
     max_drop: float = 0.01
@@ -65,7 +65,7 @@ class LowerOptions:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A form of the graph: what stays in float32, why, and how much does not."""
+    """A form of the graph, the nodes kept in float32, and the share of lower precision."""
 
     graph: bytes
     kept: frozenset[str]
@@ -82,7 +82,7 @@ class _Judged:
 
 
 def request_of(bundle: Bundle, backend: Backend, options: LowerOptions) -> str:
-    """A digest of everything that decides what is built: the same request gives the same engine."""
+    """Digest of everything that determines the engine: the same request gives the same engine."""
     content = {
         "edgead": edgead.__version__,
         "bundle": bundle.digest,
@@ -96,18 +96,18 @@ def request_of(bundle: Bundle, backend: Backend, options: LowerOptions) -> str:
 
 
 def build_lower(bundle: Bundle, backend: Backend, options: LowerOptions, progress: Progress) -> EngineRecord:
-    """Build an engine of lower precision; it is installed only when the gate holds.
+    """Build a lower-precision engine; it is installed only if it passes the gate.
 
     Args:
-        bundle: Verified, with held-out images.
-        backend: For the wanted precision.
-        options: Calibration and gate.
-        progress: Gets notes and progress.
+        bundle: Verified bundle with held-out images.
+        backend: Backend for the requested precision.
+        options: Options for calibration and gate.
+        progress: Receives notes and progress.
 
     Raises:
-        EngineBuildError: If the backend cannot build it, or the bundle carries no held-out images.
-        DataError: If the images given are too few or not good.
-        CheckFailed: If the AUROC drops too far whatever stays in float; an older engine stays.
+        EngineBuildError: If the backend cannot build it, or the bundle has no held-out images.
+        DataError: If the supplied images are too few or not good.
+        CheckFailed: If every candidate misses the gate; an older engine stays installed.
     """
     started = time.monotonic()
     name = f"{backend.name}-{backend.precision}"
@@ -115,8 +115,8 @@ def build_lower(bundle: Bundle, backend: Backend, options: LowerOptions, progres
         images = gate_images(bundle, options.labelled, progress)
         ranges = calibration_images(bundle, options.calib, options.recipe.images, reference, progress)
         progress.note(
-            f"{len(ranges.images)} good images for the ranges; judged by {len(images.good)} good and "
-            f"{len(images.defective)} {'defective' if images.is_labelled else 'pseudo-defective'} ones."
+            f"Ranges from {len(ranges.images)} good images; gate on {len(images.good)} good and {len(images.defective)} "
+            f"{'defective' if images.is_labelled else 'pseudo-defective'} images."
         )
         truth = score_images(reference, images)
         with scratch_folder(bundle.engines_path, name) as staging:
@@ -131,7 +131,7 @@ def build_lower(bundle: Bundle, backend: Backend, options: LowerOptions, progres
                 reference_ms, engine_ms = time_in_turns(reference, runner, images.good[0])
             if engine_ms > reference_ms:
                 progress.note(
-                    f"Note: {engine_ms:.1f} ms per image, the float32 graph takes {reference_ms:.1f} ms on this machine."
+                    f"Note: {engine_ms:.1f} ms per image; the float32 graph takes {reference_ms:.1f} ms on this machine."
                 )
             lower = PrecisionRecord(
                 gate=judged.gate,
@@ -162,7 +162,7 @@ def _first_that_holds(
     candidates: Iterator[_Candidate],
     judge_runner: Callable[[Runner], _Judged],
 ) -> tuple[_Candidate, _Judged]:
-    """Build one candidate after the other until the gate holds; the engine's file is then in `staging`."""
+    """Build one candidate after another until one passes the gate; its engine file is then in `staging`."""
     last: GateRecord | None = None
     for candidate in candidates:
         with _closing_on_error(backend.build(candidate.graph, candidate.kept, staging)) as runner:
@@ -175,7 +175,7 @@ def _first_that_holds(
     assert last is not None
     raise CheckFailed(
         f"{backend.name}-{backend.precision} misses the gate: image AUROC {last.engine_auroc:.4f} on {last.judged_by}, "
-        f"float32 {last.reference_auroc:.4f}; allowed is a drop of {options.max_drop:.4f}. Nothing was installed.",
+        f"float32 {last.reference_auroc:.4f}; the allowed drop is {options.max_drop:.4f}. Nothing was installed.",
         hint="Allow more with --max-drop, try another --recipe, or use --fp16 or --fp32.",
     )
 
@@ -197,7 +197,7 @@ def _candidates(
     images: GateImages,
     progress: Progress,
 ) -> Iterator[_Candidate]:
-    """Forms of the graph, the most reduced first."""
+    """Forms of the graph, the one with the most lower precision first."""
     import onnx
 
     master = onnx.load(str(bundle.model_path))
@@ -205,7 +205,7 @@ def _candidates(
         yield from _int8_candidates(master, backend, options, ranges, images, progress)
         return
     kept = _float32_nodes(master, ranges, progress)
-    # of a float32 graph the backend's own flags lower the precision; it keeps what is named
+    # given a float32 graph, the backend lowers the precision by its own flags, except for the kept nodes
     graph = to_fp16(master, kept) if backend.graph == "fp16" else master
     yield _Candidate(
         graph.SerializeToString(), frozenset(kept), _half_layers(master, kept), _half_coverage(master, kept)
@@ -220,13 +220,15 @@ def _int8_candidates(
     images: GateImages,
     progress: Progress,
 ) -> Iterator[_Candidate]:
-    """INT8 with the sensitive layers left out, more of them each time, until none is in integers."""
+    """INT8 forms: the sensitive layers stay in higher precision, more of them each time."""
     quantiser = Quantiser(master, ranges.images, options.recipe, backend.int8_options, progress.update)
     float32 = _float32_nodes(master, ranges, progress) if backend.name == TENSORRT else {}
     errors = quantiser.sensitivity(_first_of_both(images))
     kept = quantiser.outliers(errors)
     if kept:
-        progress.note(f"Kept in higher precision, by their own error: {', '.join(_short(name) for name in kept)}.")
+        progress.note(
+            f"Kept in higher precision because of their own error: {', '.join(_short(name) for name in kept)}."
+        )
     step = max(1, round(STEP_SHARE * len(errors)))
     order = [layer.name for layer in errors]
     while True:
@@ -239,11 +241,11 @@ def _int8_candidates(
         if not more or len(kept) + len(more) >= len(order):
             return
         kept = [*kept, *more]
-        progress.note(f"Put back to higher precision: {', '.join(_short(name) for name in more)}.")
+        progress.note(f"Returned to higher precision: {', '.join(_short(name) for name in more)}.")
 
 
 def _float32_nodes(master: onnx.ModelProto, ranges: CalibrationImages, progress: Progress) -> dict[str, str]:
-    """Nodes that no form may lower below float32, with the reasons."""
+    """Nodes that must stay in float32 in every form, with the reasons."""
     images = ranges.images[:FP16_IMAGES]
     done = 0
 
@@ -273,7 +275,7 @@ def _int8_layers(
     float32: Collection[str],
     options: Int8Options,
 ) -> list[LayerRecord]:
-    """Every layer that multiplies, in the order of the graph."""
+    """Precision and error of every layer with weights, in graph order."""
     error_of = {layer.name: layer.error for layer in errors}
     integers = set(quantiser.candidates) - set(kept)
     rows = []
@@ -285,7 +287,7 @@ def _int8_layers(
 
 
 def _first_of_both(images: GateImages) -> NDArray[np.uint8]:
-    """A few good and a few pseudo-defective images; labelled ones only judge, they choose nothing."""
+    """A few good and a few pseudo-defective images; labelled images serve the gate only, never a choice."""
     some = images.held_out[:SENSITIVITY_IMAGES]
     return np.concatenate([some, pseudo_defective(some)])
 
@@ -304,12 +306,12 @@ def _gate_text(gate: GateRecord, coverage: float, precision: str) -> str:
 
 
 def _short(name: str) -> str:
-    """A node's name without what all names share."""
+    """A node's name without the common prefix and suffix."""
     return name.strip("/").removeprefix("backbone/body/").removesuffix("/Conv")
 
 
 def _folder_state(folder: Path | None) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of a folder's images: cheap, and different after any change."""
+    """Names, sizes and modification times of a folder's images: cheap to read, and different after any change."""
     if folder is None:
         return None
     states = [(path, path.stat()) for path in sorted(folder.rglob("*")) if is_image(path)]

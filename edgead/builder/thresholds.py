@@ -1,4 +1,4 @@
-"""Thresholds from the scores that one engine gives to held-out good images."""
+"""Thresholds of one engine, from its scores of held-out good images."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def thresholds_from_runner(
     false_alarm_rate: float,
     progress: Progress,
 ) -> tuple[dict[str, ClassThresholds], NfaRecord | None]:
-    """Thresholds per class and of all, and the segmentation of a model that gives norms.
+    """Thresholds per class and pooled, and the segmentation of a model that returns level norms.
 
-    A model that knows classes is told the class for the thresholds of a class, not for those of all.
+    For the thresholds of a class, a model with classes receives the class; for the pooled thresholds it does not.
 
     Args:
-        runner: Whose scores they are.
-        batches: Good images `(N, H, W, 3)` that training did not see, with the class of each.
-        n_images: In all batches together.
-        classes: Of the bundle, in its order.
+        runner: Open engine.
+        batches: Held-out good images `(N, H, W, 3)` with the class of each.
+        n_images: Total number of images.
+        classes: Classes of the bundle, in its order.
         knows_classes: Whether the graph takes `class_bias`.
-        norms: Outputs with level norms and the channels of each level; empty for most models.
-        false_alarm_rate: Promised, in (0, 1).
-        progress: Gets progress.
+        norms: Output name and number of channels of each level norm; empty for most models.
+        false_alarm_rate: Promised false-alarm rate, in (0, 1).
+        progress: Receives progress.
 
     Raises:
         DataError: If a class has fewer than 5 images or a score is not finite.
@@ -72,7 +72,7 @@ def thresholds_from_runner(
 
 
 def _summaries(outputs: Outputs) -> NDArray[np.float32]:
-    """Per image score, largest and ordinarily large map value, `(N, 3)`."""
+    """Score, maximum and 95 % quantile of the map per image, `(N, 3)`."""
     maps = outputs["anomaly_map"]
     ordinary = np.quantile(maps, ORDINARY_QUANTILE, axis=(1, 2))
     return np.stack([outputs["pred_score"], maps.max(axis=(1, 2)), ordinary], axis=1)

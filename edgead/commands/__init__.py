@@ -1,1 +1,1 @@
-"""One verb per file: plain functions that return a result; the only place where the two sides meet."""
+"""Commands, one verb per file: plain functions that return a result; the only place where both sides meet."""

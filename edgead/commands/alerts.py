@@ -1,4 +1,4 @@
-"""`edgead alerts`: look at the alerts of a stream, acknowledge them, take them elsewhere; also while it runs."""
+"""`edgead alerts`: list, show, acknowledge and export the alerts of a stream, also while it runs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PAGE = 500
 
 @contextmanager
 def open_alerts(folder: Path) -> Iterator[Archive]:
-    """The alerts of a folder, whether a stream is running there or not.
+    """Open the alerts of a folder, whether or not a stream is running there.
 
     Raises:
-        StorageError: If there are none, or they cannot be read.
+        StorageError: If the folder has no alerts, or they cannot be read.
     """
     archive, database = open_archive(folder)
     try:
@@ -34,13 +34,13 @@ def open_alerts(folder: Path) -> Iterator[Archive]:
 def list_alerts(
     folder: Path, *, state: str | None = None, camera: str | None = None, limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """Records as JSON values, newest first.
+    """List the records of alerts as JSON values, newest first.
 
     Args:
-        folder: Of the stream's alerts.
-        state: Only those `open`, `held` or `closed`.
-        camera: Only those of this camera.
-        limit: At most so many; None for all.
+        folder: Folder of the stream's alerts.
+        state: Only alerts in this state: `open`, `held` or `closed`.
+        camera: Only alerts of this camera.
+        limit: Maximum number of records; None = all.
 
     Raises:
         ConfigError: If the state is unknown.
@@ -58,10 +58,10 @@ def list_alerts(
 
 
 def show_alert(folder: Path, alert_id: str) -> dict[str, Any]:
-    """A record, and under `files` where its pictures and its clip are.
+    """Record of an alert, with the paths of its images and its clip under `files`.
 
     Raises:
-        EdgeadError: If there is no such alert.
+        EdgeadError: If the alert does not exist.
     """
     with open_alerts(folder) as archive:
         record = _alert(archive, alert_id)
@@ -70,25 +70,25 @@ def show_alert(folder: Path, alert_id: str) -> dict[str, Any]:
 
 
 def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None = None) -> dict[str, Any]:
-    """Note that somebody has seen an alert; a stream that runs there hears of it within a second or two.
+    """Acknowledge an alert; a running stream notices within a second or two.
 
     Args:
-        folder: Of the stream's alerts.
-        alert_id: Of any alert.
-        note: For the record.
-        who: Unset: the user at the terminal.
+        folder: Folder of the stream's alerts.
+        alert_id: Id of the alert.
+        note: Free text for the record.
+        who: Name of the person; None = the user at the terminal.
 
     Returns:
-        The record after it, as JSON values.
+        The updated record, as JSON values.
 
     Raises:
-        EdgeadError: If there is no such alert, or it has been acknowledged before.
+        EdgeadError: If the alert does not exist, or is already acknowledged.
     """
     with open_alerts(folder) as archive:
         record = _alert(archive, alert_id)
         if not archive.acknowledge(alert_id, who or _user(), note):
             raise EdgeadError(
-                f"{alert_id} was acknowledged before, at {record.acknowledged_at} by {record.acknowledged_by}."
+                f"{alert_id} is already acknowledged, at {record.acknowledged_at} by {record.acknowledged_by}."
             )
         archive.export(alert_id)
         return _alert(archive, alert_id).as_json()
@@ -97,7 +97,7 @@ def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None 
 def export_alerts(
     folder: Path, write: Callable[[str], object], *, state: str | None = None, camera: str | None = None
 ) -> int:
-    """Write every record as a line of JSON, oldest first; how many there were."""
+    """Write every record as a line of JSON, oldest first; returns the number of records."""
     records = list_alerts(folder, state=state, camera=camera)
     for record in reversed(records):
         write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
@@ -114,7 +114,7 @@ def _all(archive: Archive, state: str | None, camera: str | None) -> Iterator[Al
 def _alert(archive: Archive, alert_id: str) -> AlertRecord:
     record = archive.alert(alert_id)
     if record is None:
-        raise EdgeadError(f"There is no alert {alert_id!r}.", hint="`edgead alerts list` names them.")
+        raise EdgeadError(f"There is no alert {alert_id!r}.", hint="List them: edgead alerts list")
     return record
 
 

@@ -1,4 +1,4 @@
-"""`edgead bench`: what a frame costs, the engine alone and end to end."""
+"""`edgead bench`: latency per frame, of the engine alone and end to end."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ WARM_UP = 10
 
 @dataclass(frozen=True)
 class GpuBench:
-    """What a TensorRT engine tells of itself beside the wall time.
+    """Measurements of a TensorRT engine besides wall time.
 
     Attributes:
-        compute_ms: The GPU's own time per call, without copies and waiting.
-        uses_graph: Whether the calls were launched as one CUDA graph each.
-        graph_note: Why not.
-        power_note: Why it may not be as fast as an engine built now.
+        compute_ms: GPU compute time per call, without copies and waiting.
+        uses_graph: Whether each call was launched as one CUDA graph.
+        graph_note: Reason why no CUDA graph was used.
+        power_note: Reason why the engine may be slower than one built now.
     """
 
     compute_ms: list[float]
@@ -55,7 +55,7 @@ class GpuBench:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Latencies of n frames, in ms; `gpu` is of a TensorRT engine, `operators` of one of ONNX Runtime and `cameras` where asked for."""
+    """Latencies of n frames in ms; `gpu` for TensorRT engines, `operators` and `cameras` on request."""
 
     engine: str
     device: str
@@ -103,25 +103,25 @@ def bench(
     operators: bool = False,
     n_cameras: int = 1,
 ) -> BenchResult:
-    """Measure on the bundle's reference pictures, engine-only and end-to-end runs taking turns on the same frames.
+    """Measure on the bundle's reference images, alternating engine-only and end-to-end runs on the same frames.
 
     Args:
-        bundle: Verified.
-        runner: An open engine of it.
-        progress: Gets progress.
-        n_frames: Measured frames, after a warm-up of 10.
-        frame_size: `(height, width)` of the camera pictures to imitate.
-        startup_s: Time that opening bundle and engine took.
-        operators: Also measure each operator of the engine's graph, in runs of their own.
-        n_cameras: With more than one, also measure a stream of so many.
+        bundle: Verified bundle.
+        runner: Open engine of the bundle.
+        progress: Receives progress.
+        n_frames: Number of measured frames, after a warm-up of 10.
+        frame_size: `(height, width)` of the camera frames to imitate.
+        startup_s: Seconds taken to open bundle and engine.
+        operators: Whether to measure each operator of the engine's graph too, in separate runs.
+        n_cameras: Number of cameras; above 1, a stream of this many is measured too.
 
     Raises:
-        ConfigError: If `operators` is asked of an engine that ONNX Runtime does not run on the CPU.
+        ConfigError: If `operators` is requested for an engine that ONNX Runtime does not run on the CPU.
     """
     if operators and not (isinstance(runner, OnnxRunner) and runner.device == "cpu"):
         raise ConfigError(
             f"--operators measures engines of ONNX Runtime on the CPU, not {runner.engine_name} on {runner.device}.",
-            hint="Add --engine reference; for TensorRT, `trtexec --loadEngine=... --dumpProfile` has the same.",
+            hint="Add --engine reference; for TensorRT use `trtexec --loadEngine=... --dumpProfile`.",
         )
     frames = _frames(bundle, frame_size)
     nfa = bundle.manifest.nfa

@@ -1,4 +1,4 @@
-"""`edgead build-engine`: the best engine that this machine can run."""
+"""`edgead build-engine`: build and check an engine for this machine."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ LOCK = ".lock"
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """The engine that was built, and what was asked for.
+    """The engine that was built, and the request.
 
     Attributes:
         name: `<backend>-<precision>`.
-        record: Its record.
-        requested: The precision that was asked for; another one than the record's was not possible here.
-        reason: Why, in one or two sentences; empty when the request was met.
-        reused: Whether the engine was there already, from the same request.
+        record: Record of the engine.
+        requested: Requested precision; the record's differs if it was not possible here.
+        reason: Reason for a different precision, in one or two sentences; empty if the request was met.
+        reused: Whether an engine from the same request already existed.
     """
 
     name: str
@@ -77,13 +77,13 @@ class BuiltEngine:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What a user may choose besides precision and backend.
+    """User options besides precision and backend.
 
     Attributes:
-        lower: Calibration and gate of FP16 and INT8.
-        tensorrt: Batch, memory, accelerator; None takes TensorRT's defaults of ours.
-        rebuild: Build again even if the same request was built before.
-        device: Where the engine computes; `auto` is the GPU where a backend can use it.
+        lower: Calibration and gate of FP16 and INT8 engines.
+        tensorrt: Batch, memory and accelerator for TensorRT; None = the defaults of `BuildOptions`.
+        rebuild: Whether to build again even if the same request was built before.
+        device: Device the engine runs on; `auto` = the GPU if a backend can use it.
     """
 
     lower: LowerOptions = field(default_factory=LowerOptions)
@@ -105,10 +105,10 @@ def engine_options(
     rebuild: bool,
     device: str,
 ) -> EngineOptions:
-    """Options from the command line's words.
+    """Parse the options of the command line.
 
     Raises:
-        ConfigError: If one of them is wrong.
+        ConfigError: If an option is invalid.
         EngineBuildError: If a batch range does not grow.
     """
     from edgead.engines.tensorrt.options import BatchRange, BuildOptions
@@ -133,7 +133,7 @@ def engine_options(
 
 
 def timing_cache_folder() -> Path:
-    """Where TensorRT's measured kernel times are kept from build to build: the user's cache."""
+    """Folder in the user's cache for TensorRT's measured kernel times, shared by all builds."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "edgead" / "tensorrt"
 
@@ -141,19 +141,19 @@ def timing_cache_folder() -> Path:
 def build_engine(
     bundle: Bundle, precision: Precision, backend: BackendName, progress: Progress, options: EngineOptions | None = None
 ) -> BuiltEngine:
-    """Build an engine and check it; an engine of lower precision also gets thresholds of its own.
+    """Build an engine and check it; a lower-precision engine also gets its own thresholds.
 
     Args:
-        bundle: Verified.
-        precision: Wanted.
-        backend: `auto` takes TensorRT where it can be used, else ONNX Runtime; see `choose`.
-        progress: Gets notes and progress.
-        options: Everything else.
+        bundle: Verified bundle.
+        precision: Requested precision.
+        backend: `auto` = TensorRT if it can be used, else ONNX Runtime; see `choose`.
+        progress: Receives notes and progress.
+        options: Further options; None = the defaults.
 
     Raises:
         EngineBuildError: If the backend cannot build.
-        CheckFailed: If the engine misses its gate; it is then not installed, and an older one stays.
-        StorageError: If another process builds an engine of this bundle, or the disk is full.
+        CheckFailed: If the engine misses its gate; it is not installed, and an older one stays.
+        StorageError: If another process is building an engine of this bundle, or the disk is full.
     """
     options = options or EngineOptions()
     chosen = choose(precision, backend, options.device)
@@ -170,7 +170,7 @@ def build_engine(
         request = request_of(bundle, made, options.lower)
         if not options.rebuild and (old := _same(bundle, made, name, request)) is not None:
             progress.note(
-                f"{name} was built from the same bundle, options and images before; --rebuild builds it again."
+                f"{name} was already built from the same bundle, options and images; --rebuild builds it again."
             )
             return BuiltEngine(name, old, precision, reason, reused=True)
         _require_room(bundle)
@@ -180,7 +180,7 @@ def build_engine(
 
 
 def _require_room(bundle: Bundle) -> None:
-    """Say that the disk is full before minutes of calibration; an engine takes roughly what the graph takes."""
+    """Check the free disk space before minutes of calibration; an engine is roughly as large as the graph."""
     require_free_space(bundle.engines_path, bundle.model_path.stat().st_size, purpose="Building an engine")
 
 
@@ -193,7 +193,7 @@ def _backend(chosen: Choice, options: EngineOptions, progress: Progress) -> Back
 
 
 def _same(bundle: Bundle, backend: Backend, name: str, request: str) -> EngineRecord | None:
-    """The record of an engine that is there, usable and built from the same request."""
+    """Record of an existing, usable engine built from the same request; None if there is none."""
     folder = bundle.engines_path / name
     try:
         record = read_record(folder)
@@ -206,7 +206,7 @@ def _same(bundle: Bundle, backend: Backend, name: str, request: str) -> EngineRe
 
 
 def _build_fp32(bundle: Bundle, backend: Backend, request: str) -> EngineRecord:
-    """An engine for the GPU of the graph as it is, checked on the reference images."""
+    """Build a GPU engine of the unchanged graph and check it on the reference images."""
     started = time.monotonic()
     with scratch_folder(bundle.engines_path, f"{backend.name}-fp32") as staging:
         with backend.build(bundle.model_path.read_bytes(), frozenset(), staging) as runner:

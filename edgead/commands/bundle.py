@@ -1,4 +1,4 @@
-"""`edgead bundle`: look into a bundle, check it."""
+"""`edgead bundle`: check and describe a bundle."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from edgead.manifest import NfaThreshold, ThresholdRecord
 
 
 def bundle_facts(path: Path) -> list[tuple[str, str]]:
-    """What a person wants to know about a verified bundle, as names and values.
+    """Verify a bundle and describe it as names and values.
 
     Raises:
-        BundleError: If it does not verify.
+        BundleError: If the bundle does not verify.
     """
     bundle = open_bundle(path)
     manifest = bundle.manifest
@@ -54,7 +54,7 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
 
 
 def folder_mb(path: Path) -> float:
-    """Size of a bundle's own files, in MB."""
+    """Size of a bundle in MB, without engines."""
     files = (file for file in path.rglob("*") if file.is_file() and ENGINES not in file.relative_to(path).parts)
     return sum(file.stat().st_size for file in files) / 1e6
 

@@ -1,4 +1,4 @@
-"""`edgead demo`: the whole journey on generated parts."""
+"""`edgead demo`: the whole workflow on generated parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VIDEO_FRAMES = 400
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Where everything is, and how long it took in all, in s."""
+    """Results and paths of a demo, and its total time in seconds."""
 
     data: Path
     training: TrainResult
@@ -42,21 +42,21 @@ class DemoResult:
 
 
 def demo(config: Config, progress: Progress, *, out: Path, part: str) -> DemoResult:
-    """Generate parts, train, build an engine, evaluate, and watch a generated line with timed defects.
+    """Generate parts, train, build an engine, evaluate, and stream a generated line with timed defects.
 
     Args:
-        config: As for training; `data.root` is replaced.
-        progress: Gets notes and progress.
-        out: Folder for everything; it must be new or empty.
+        config: Configuration for training; `data.root` is replaced.
+        progress: Receives notes and progress.
+        out: Output folder; must be new or empty.
         part: Kind of part, see `data.synthetic.parts.PARTS`.
 
     Raises:
-        ConfigError: If the part is unknown, or `out` is in use.
+        ConfigError: If the part is unknown, or `out` is not empty.
     """
     from edgead.data.synthetic.parts import PARTS
 
     if part not in PARTS:
-        raise ConfigError(f"There is no synthetic part {part!r}; there are: {', '.join(PARTS)}.")
+        raise ConfigError(f"There is no synthetic part {part!r}; available: {', '.join(PARTS)}.")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty.", hint="Choose another folder with --out, or remove it.")
     started = time.monotonic()

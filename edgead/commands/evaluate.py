@@ -1,4 +1,4 @@
-"""`edgead eval`: how well a bundle's engine does on labelled images."""
+"""`edgead eval`: accuracy of a bundle's engine on labelled images."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ ALIGNMENT_BATCH = 8
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The numbers, and the report if one was written.
+    """Result of an evaluation, with the report if one was written.
 
     Attributes:
-        result: Per class and mean.
-        segmentation: Which automatic segmentation `mask_iou` is of.
-        report: The HTML page.
-        broken: Images that could not be read, with the reason.
-        class_mode: What the model was told about each image's class; None for a model that cannot be told.
-        class_accuracy: Share of the images whose class the model predicts right; None as above.
-        alignment: Correlation of NLL and latent norm, where it was asked for.
+        result: Metrics per class and their mean.
+        segmentation: Automatic segmentation that `mask_iou` measures.
+        report: Path of the HTML report.
+        broken: Unreadable images, with the reason.
+        class_mode: Class information given to the model; None for a model without class input.
+        class_accuracy: Share of images with a correctly predicted class; None for a model without class input.
+        alignment: Correlation of NLL and latent norm, if requested.
     """
 
     result: EvaluationResult
@@ -59,7 +59,7 @@ class Evaluation:
     alignment: Alignment | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As `EvaluationResult.to_json`, with the segmentation, and class mode and accuracy where there are classes."""
+        """`EvaluationResult.to_json` plus the segmentation, and class mode and accuracy for models with class input."""
         values = {**self.result.to_json(), "segmentation": self.segmentation}
         if self.class_mode is not None:
             values |= {"class_mode": self.class_mode, "class_accuracy": self.class_accuracy}
@@ -83,28 +83,28 @@ def evaluate_bundle(
     """Score every test image of a data set.
 
     Args:
-        bundle: Verified.
-        runner: An open engine of it.
-        data: A data set with a test part, or a folder with `good` and defect folders.
-        progress: Gets notes and progress.
-        false_alarm_rate: Use the threshold for this rate instead of the shipped one.
-        report: Folder for the HTML report.
-        class_mode: For a model that knows classes: `given` tells it the class of each image and uses that class's
-            threshold, `predicted` those that the model itself finds first, `none` leaves it open and uses the
-            threshold of an unknown class. Other models use each class's threshold.
-        alignment: Also run the torch model, and correlate its likelihood with its latent norm; needs torch.
-        segmentation: Which one is measured; None takes the bundle's.
+        bundle: Verified bundle.
+        runner: Open engine of the bundle.
+        data: Data set with a test part, or a folder with `good` and defect folders.
+        progress: Receives notes and progress.
+        false_alarm_rate: False-alarm rate to choose the threshold for; None = the bundle's threshold.
+        report: Folder for the HTML report; None = no report.
+        class_mode: Class input of a model with classes: `given` = the true class and its threshold, `predicted` = the
+            class that the model predicts first and its threshold, `none` = no class and the pooled threshold. Other
+            models use each class's threshold.
+        alignment: Whether to run the torch model too and correlate its likelihood with its latent norm; needs torch.
+        segmentation: Segmentation to measure; None = the bundle's.
 
     Raises:
-        ConfigError: If the bundle has no such segmentation.
-        DataError: If there is no labelled test image that can be read.
+        ConfigError: If the bundle does not have this segmentation.
+        DataError: If no labelled test image can be read.
     """
     dataset = find_dataset(data, need_train=False)
     progress.note(dataset.description)
     if not dataset.test:
         raise DataError(
-            f"{data} has no labelled test images (seen: {dataset.layout}).",
-            hint="Give a folder with test/good and test/<defect>, or with good/ and <defect>/.",
+            f"{data} has no labelled test images (layout: {dataset.layout}).",
+            hint="Use a folder with test/good and test/<defect>, or with good/ and <defect>/.",
         )
     thresholds = {
         name: record if false_alarm_rate is None else at_rate(record, false_alarm_rate)
@@ -134,12 +134,12 @@ def evaluate_bundle(
 
 
 def measure_alignment(bundle: Bundle, data: Path, progress: Progress) -> Alignment:
-    """Run the unfolded torch model of a bundle over the test images of a data set, in float32.
+    """Run the unfolded torch model of a bundle on the test images of a data set, in float32.
 
     Raises:
-        ConfigError: If the model's base distribution is not normal, so that there is no such norm (hgad).
-        DataError: If there are fewer than two test images that can be read.
-        MissingDependencyError: Without torch.
+        ConfigError: If the model's base distribution is not normal, so that its likelihood has no such norm (hgad).
+        DataError: If fewer than two test images can be read.
+        MissingDependencyError: If torch is not installed.
     """
     import torch
 
@@ -149,7 +149,7 @@ def measure_alignment(bundle: Bundle, data: Path, progress: Progress) -> Alignme
     if not model.has_normal_base:
         raise ConfigError(
             f"{bundle.manifest.model} has a mixture as its base: its likelihood is not a function of a latent norm.",
-            hint="Leave --alignment out.",
+            hint="Leave out --alignment.",
         )
     samples = find_dataset(data, need_train=False).test
     white_level = bundle.manifest.preprocessing.white_level
@@ -167,7 +167,7 @@ def measure_alignment(bundle: Bundle, data: Path, progress: Progress) -> Alignme
             pairs.append(torch.stack(values).double().numpy())
         progress.update("Alignment", min(start + ALIGNMENT_BATCH, len(samples)), len(samples))
     if sum(pair.shape[1] for pair in pairs) < 2:
-        raise DataError(f"{data} has fewer than two labelled test images that can be read.")
+        raise DataError(f"{data} has fewer than two readable labelled test images.")
     nll, norm = np.concatenate(pairs, axis=1)
     dimensions = sum(level.channels * level.size[0] * level.size[1] for level in model.levels)
     return alignment_of(nll, norm, dimensions=dimensions, is_uniform=model.flow.is_uniform)
@@ -175,15 +175,15 @@ def measure_alignment(bundle: Bundle, data: Path, progress: Progress) -> Alignme
 
 @dataclass
 class _Scorer:
-    """Runs the engine as the class mode says.
+    """Runs the engine in a class mode.
 
     Attributes:
-        bundle: Of the engine.
-        runner: Open.
-        class_mode: None for a model that cannot be told the class.
-        thresholds: Per class, and `all`.
-        segmenters: Likewise, where the segmentation is not that of the pixel threshold.
-        n_right: Images whose class was predicted right so far.
+        bundle: Bundle of the engine.
+        runner: Open engine.
+        class_mode: Class mode; None for a model without class input.
+        thresholds: Thresholds per class and pooled.
+        segmenters: Segmenters per class and pooled; empty for segmentation by pixel threshold.
+        n_right: Number of images with a correctly predicted class so far.
     """
 
     bundle: Bundle
@@ -194,7 +194,7 @@ class _Scorer:
     n_right: int = 0
 
     def score(self, batch: NDArray[np.uint8], class_names: Sequence[str]) -> tuple[Outputs, list[str]]:
-        """Outputs of a batch, and the name of the class whose thresholds judge each image."""
+        """Outputs of a batch, and for each image the class whose thresholds apply."""
         if self.class_mode is None:
             return self.runner.infer(batch), [name if name in self.thresholds else POOLED for name in class_names]
         if self.class_mode == "given":
@@ -209,18 +209,18 @@ class _Scorer:
         return outputs, list(class_names) if self.class_mode == "given" else [POOLED] * len(batch)
 
     def own_threshold(self, name: str) -> float | None:
-        """The image threshold of a class, where it need not be that of the image's class."""
+        """Image threshold of a predicted class; None if the image's own class applies."""
         return self.thresholds[name].threshold.value if self.class_mode == "predicted" else None
 
     def segmentation(self, outputs: Outputs, index: int, name: str) -> Segmentation:
-        """What is marked automatically on an image of the batch."""
+        """Automatic segmentation of an image of the batch."""
         if self.segmenters:
             return self.segmenters[name].segment(outputs, index)
         return Segmentation(outputs["anomaly_map"][index].copy(), self.thresholds[name].pixel_threshold.value)
 
 
 def _segmentation_kind(bundle: Bundle, wanted: SegmentationKind | None) -> SegmentationKind:
-    """The segmentation to measure: the one that was asked for, else the bundle's own."""
+    """Segmentation to measure: the requested one, else the bundle's."""
     has_nfa = bundle.manifest.nfa is not None
     if wanted == "nfa" and not has_nfa:
         raise ConfigError(
@@ -241,11 +241,11 @@ def _score(
         read = []
         for sample in samples[start : start + BATCH]:
             try:
-                picture = read_image(sample.path, white_level)
+                image = read_image(sample.path, white_level)
             except DataError as error:
                 broken.append((sample.path, error.message))
                 continue
-            read.append((sample, bundle.preprocess(picture), (picture.shape[0], picture.shape[1])))
+            read.append((sample, bundle.preprocess(image), (image.shape[0], image.shape[1])))
         if read:
             batch = np.stack([prepared for _, prepared, _ in read])
             outputs, judged_by = scorer.score(batch, [sample.class_name for sample, _, _ in read])

@@ -1,4 +1,4 @@
-"""`edgead export`: a trained model becomes the bundle that travels."""
+"""`edgead export`: export the model of a finished run again."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from edgead.storage import scratch_folder
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export gave."""
+    """The exported bundle, and the number of operators of each type in its graph."""
 
     bundle: Bundle
     operators: dict[str, int]
 
 
 def export(run: Path, progress: Progress) -> ExportResult:
-    """Write the graph of a finished run's bundle anew from its weights, with the parity check; thresholds stay.
+    """Export the weights of a finished run's bundle again, with the parity check; thresholds stay.
 
     Args:
-        run: The run's folder, or its bundle.
-        progress: Gets notes.
+        run: Folder of the run, or its bundle.
+        progress: Receives notes.
 
     Raises:
         BundleError: If the run has no usable bundle.
-        CheckFailed: If the new graph does not give the weights' scores.
+        CheckFailed: If the new graph does not reproduce the model's scores.
     """
     import onnx
 

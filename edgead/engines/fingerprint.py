@@ -1,4 +1,4 @@
-"""What an engine was built from and for; it runs nowhere else."""
+"""The record beside an engine: what it was built from, and the machine it is bound to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Device = Literal["cpu", "cuda"]
 
 
 class Fingerprint(BaseModel):
-    """Everything that must be the same for an engine to be loaded; `device` is what it was built for: `cpu` or `cuda`."""
+    """Everything that must match for an engine to be loaded, and the `device` it was built for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,13 +38,13 @@ class Fingerprint(BaseModel):
 
 
 class TensorRTRecord(BaseModel):
-    """What an engine of TensorRT needs to be loaded, and what it was tuned under.
+    """Requirements of a TensorRT engine for loading, and the conditions it was tuned under.
 
     Attributes:
-        dla_core: The deep-learning accelerator's core that it was built for.
-        version_compatible: Whether it carries host code of its own, for a newer TensorRT.
-        driver_version: CUDA's, when it was built; it also runs with a newer one.
-        power_mode: When its kernels were chosen; under another one it is right, but perhaps not the fastest.
+        dla_core: Core of the deep-learning accelerator (DLA) the engine was built for; None = GPU only.
+        version_compatible: Whether the engine carries its own host code, so that a newer TensorRT can load it.
+        driver_version: CUDA driver version at build time; newer drivers run the engine too.
+        power_mode: Power mode in which kernels were chosen; in another mode results are correct, but perhaps not the fastest.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,16 +56,16 @@ class TensorRTRecord(BaseModel):
 
 
 class GateRecord(BaseModel):
-    """What an engine of lower precision was measured to do, beside the float32 graph.
+    """Measured accuracy of a lower-precision engine, beside the float32 graph.
 
     Attributes:
-        judged_by: `pseudo-defects` made from the held-out good images, or `labelled images` that the user gave.
-        n_good, n_defective: How many images.
+        judged_by: `pseudo-defects` made from held-out good images, or `labelled images` supplied by the user.
+        n_good, n_defective: Number of images.
         reference_auroc, engine_auroc: Image AUROC of the float32 graph and of the engine.
-        max_drop: Largest difference of the two that was allowed.
-        score_correlation: Spearman's, of the scores of all those images.
+        max_drop: Largest allowed difference between the two.
+        score_correlation: Spearman correlation of the scores of all those images.
         false_alarm_rate: Share of the held-out good images above the engine's own threshold.
-        false_alarm_rate_before: The same with the float32 graph's threshold.
+        false_alarm_rate_before: The same share with the float32 graph's threshold.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,12 +86,12 @@ class GateRecord(BaseModel):
 
 
 class LayerRecord(BaseModel):
-    """One layer of an engine of lower precision.
+    """One layer of a lower-precision engine.
 
     Attributes:
-        name: Of the graph's node, or of the engine's fused layer.
+        name: Name of the graph's node, or of the engine's fused layer.
         precision: `fp32`, `fp16`, `int8`.
-        error: Of INT8 in this layer alone: 1 - correlation of the anomaly maps with float32; None if not measured.
+        error: Error of INT8 in this layer alone: 1 - correlation of the anomaly maps with float32; None if not measured.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,17 +102,17 @@ class LayerRecord(BaseModel):
 
 
 class PrecisionRecord(BaseModel):
-    """How an engine of lower precision was made, and its own thresholds.
+    """How a lower-precision engine was built, and its own thresholds.
 
     Attributes:
-        gate: Its check against the float32 graph.
-        layers: Precision of each.
-        coverage: Share of the multiply-adds that are done in the lower precision.
-        recipe: Of its calibration.
-        images: Names of the calibration images, each with the start of its pixels' SHA-256.
-        reference_ms, engine_ms: Median time of one image, measured in turns.
-        thresholds: Per class, from this engine's own scores.
-        nfa: Segmentation from its own level norms.
+        gate: Accuracy check against the float32 graph.
+        layers: Precision of each layer.
+        coverage: Share of the multiply-adds computed in the lower precision.
+        recipe: Calibration recipe.
+        images: Names of the calibration images, each with the first digits of its pixels' SHA-256.
+        reference_ms, engine_ms: Median time of one image, measured alternately.
+        thresholds: Thresholds per class, from this engine's own scores.
+        nfa: Segmentation from this engine's own level norms.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -148,7 +148,7 @@ class EngineRecord(BaseModel):
 
 
 def machine_id() -> str:
-    """A digest of this machine: its own id, processor and system; says nothing about it."""
+    """Digest of the machine's id, processor and system; reveals none of them."""
     parts = [platform.node(), platform.machine(), platform.system()]
     for source in ("/etc/machine-id", "/proc/device-tree/model"):
         try:
@@ -168,31 +168,31 @@ def read_record(folder: Path) -> EngineRecord:
     """Read the record of the engine in `folder`.
 
     Raises:
-        EngineMismatchError: If there is none, or it does not follow the schema.
+        EngineMismatchError: If the record is missing, or does not follow the schema.
     """
     try:
         content = json.loads((folder / RECORD).read_bytes())
         return EngineRecord.model_validate(upgrade_engine_record(content))
     except (OSError, ValidationError, ValueError, RecursionError) as error:
         raise EngineMismatchError(
-            f"{folder} holds no engine that edgead built.", hint="Build it here: edgead build-engine"
+            f"{folder} does not contain an engine built by edgead.", hint="Build it here: edgead build-engine"
         ) from error
 
 
 def verify_engine(folder: Path, bundle: Bundle, backend_version: str, *, gpu: str | None = None) -> Path:
-    """Check that the engine in `folder` was built by this machine, from this bundle, and was not changed since.
+    """Check that this machine built the engine in `folder` from this bundle, and that its file is unchanged.
 
     Args:
-        folder: Of the engine.
-        bundle: Verified.
-        backend_version: Installed here, or the one that this stands for.
+        folder: Folder of the engine.
+        bundle: Verified bundle.
+        backend_version: Version of the installed backend, or the version that it accepts in place of its own.
         gpu: Name and compute capability of the GPU here; None for an engine that runs on the CPU.
 
     Returns:
-        The engine's file.
+        Path of the engine's file.
 
     Raises:
-        EngineMismatchError: Naming what differs.
+        EngineMismatchError: If anything differs; the message names it.
     """
     record = read_record(folder)
     found, rebuild = record.fingerprint, "Rebuild it here: edgead build-engine"
@@ -201,23 +201,21 @@ def verify_engine(folder: Path, bundle: Bundle, backend_version: str, *, gpu: st
     for what in expected:
         if expected[what] != seen[what]:
             raise EngineMismatchError(
-                f"The engine {folder.name} was built for another {_WORDS[what]}: {_shown(seen[what])}, here it is "
+                f"The engine {folder.name} was built for another {_WORDS[what]}: {_shown(seen[what])}; here it is "
                 f"{_shown(expected[what])}.",
                 hint=rebuild,
             )
     file = folder / Path(record.file).name
     if file.is_symlink() or not file.is_file() or file_digest(file) != record.sha256:
-        raise EngineMismatchError(
-            f"The engine file {file} was changed after it was built, or is missing.", hint=rebuild
-        )
+        raise EngineMismatchError(f"The engine file {file} is missing or was changed after the build.", hint=rebuild)
     return file
 
 
-_WORDS = {"bundle": "bundle", "machine": "machine", "version": "version of its backend", "gpu": "GPU"}
+_WORDS = {"bundle": "bundle", "machine": "machine", "version": "backend version", "gpu": "GPU"}
 
 
 def _shown(value: str | None) -> str:
-    """Enough of a digest to tell it from another; a GPU's name as it is."""
+    """Shorten a digest for a message; a GPU's name stays as it is."""
     return "none" if value is None else value if " " in value else value[:16]
 
 

@@ -1,4 +1,4 @@
-"""Building an engine for this machine, and choosing among those that are there."""
+"""Building the ONNX Runtime engine, and installing a finished engine in its bundle."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MODEL_FILE = "model.onnx"
 
 
 def build_onnxruntime(bundle: Bundle) -> EngineRecord:
-    """Build the fp32 engine for ONNX Runtime's CPU provider: the graph as it is optimised for this processor.
+    """Build the fp32 engine for ONNX Runtime's CPU provider: the graph, optimised for this processor.
 
-    The engine is installed only after it reproduced the bundle's reference maps.
+    The engine is installed only if it reproduces the bundle's reference maps.
 
     Raises:
-        EngineBuildError: If ONNX Runtime cannot write it.
+        EngineBuildError: If ONNX Runtime cannot write the engine.
         CheckFailed: If its maps differ from the reference by more than `PARITY_LIMIT`, or a verdict flips.
     """
     from edgead.engines import onnx_runner, onnx_session
@@ -55,7 +55,7 @@ def fingerprint_of(
     gpu: str | None = None,
     device: Device = "cpu",
 ) -> Fingerprint:
-    """What an engine built now, here, of this bundle is bound to."""
+    """Fingerprint of an engine built from this bundle on this machine."""
     return Fingerprint(
         backend=backend,
         backend_version=backend_version,
@@ -79,18 +79,18 @@ def install_engine(
     tensorrt: TensorRTRecord | None = None,
     lower: PrecisionRecord | None = None,
 ) -> EngineRecord:
-    """Write the record of a finished engine and give its folder the final name; an older engine is replaced.
+    """Write the record of a finished engine and move its folder into place; an older engine is replaced.
 
     Args:
-        bundle: Whose engine it is.
-        staging: The engine's folder under another name.
-        file: The engine's file in it.
-        fingerprint: What it is bound to.
-        comparison: With the bundle's reference images.
-        build_s: Seconds that the build took.
-        request: A digest of everything that was asked for.
-        tensorrt: What TensorRT needs to load it.
-        lower: Of an engine of lower precision.
+        bundle: Bundle the engine was built from.
+        staging: Temporary folder of the engine.
+        file: Engine file in that folder.
+        fingerprint: Machine, bundle and backend the engine is bound to.
+        comparison: Result on the bundle's reference images.
+        build_s: Build time in seconds.
+        request: Digest of the build request.
+        tensorrt: Requirements for loading a TensorRT engine.
+        lower: Accuracy and thresholds of a lower-precision engine.
     """
     record = EngineRecord(
         fingerprint=fingerprint,

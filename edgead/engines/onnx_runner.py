@@ -22,13 +22,13 @@ class OnnxRunner:
     """Runs a graph on ONNX Runtime's CPU or CUDA provider.
 
     Args:
-        path: An `.onnx` file that edgead wrote.
-        threads: CPU threads; 0 = one per core that this process may use.
+        path: An `.onnx` file written by edgead.
+        threads: Number of CPU threads; 0 = one per core this process may use.
         engine_name: `<backend>-<precision>`, or `reference`.
-        device: `cuda` never falls back to the CPU by itself.
+        device: `cpu` or `cuda`; `cuda` never falls back to the CPU silently.
 
     Raises:
-        CudaProviderError: If the GPU was asked for and cannot be used.
+        CudaProviderError: If `device` is `cuda` and the GPU cannot be used.
         EngineError: If ONNX Runtime refuses the file.
     """
 

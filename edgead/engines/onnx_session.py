@@ -17,25 +17,19 @@ from edgead.errors import EngineBuildError, EngineError
 from edgead.storage import require_writable
 
 _ERRORS_ONLY = 3
-
-
-# would quantise the weights of a convolution that was left in float between integer ones, with one scale per tensor
+# WeightBiasQuantization would quantise, with one scale per tensor, a convolution left in float between integer ones
 DISABLED_OPTIMIZERS = ("WeightBiasQuantization",)
-
-
 CUDA_PROVIDER, CPU_PROVIDER = "CUDAExecutionProvider", "CPUExecutionProvider"
-
-
-# The default search, EXHAUSTIVE, times every algorithm at the first image and need not choose the same one the next time.
+# The default search, EXHAUSTIVE, times every algorithm on the first image and may choose another one on the next start.
 CUDA_OPTIONS = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 
 
 class CudaProviderError(EngineError):
-    """ONNX Runtime cannot compute on the GPU here."""
+    """ONNX Runtime cannot use the GPU here."""
 
 
 def open_session(graph: bytes | str, threads: int, device: Device = "cpu") -> onnxruntime.InferenceSession:
-    """A session of a serialized graph or of a file, computing as engines do.
+    """Open a session of a serialized graph or of a file, with the options of an engine.
 
     Raises:
         CudaProviderError: If the GPU was asked for and cannot be used.
@@ -45,7 +39,7 @@ def open_session(graph: bytes | str, threads: int, device: Device = "cpu") -> on
 
 
 def open_profiling_session(path: Path, threads: int, prefix: Path) -> onnxruntime.InferenceSession:
-    """A session of a file that records what each operator takes, until `end_profiling` names the file with it."""
+    """Open a session of a file that records the time of each operator; `end_profiling` returns the path of the record."""
     options = session_options(threads)
     options.enable_profiling = True
     options.profile_file_prefix = str(prefix)
@@ -59,18 +53,17 @@ def _session(graph: bytes | str, options: onnxruntime.SessionOptions) -> onnxrun
 
 
 def _cuda_session(graph: bytes | str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    """A session that has the CUDA provider for certain: ONNX Runtime goes on without it where it does not start."""
+    """Open a session that certainly uses the CUDA provider: ONNX Runtime itself falls back to the CPU without an error."""
     if not has_cuda_provider():
         found = ", ".join(onnxruntime.get_available_providers())
         raise CudaProviderError(
             f"the installed ONNX Runtime {version()} has no CUDA provider, only {found}",
-            hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu (there is none for ARM boards; there TensorRT "
-            "uses the GPU).",
+            hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu (not available for ARM boards; use TensorRT "
+            "there).",
         )
-    cure = "CUDA and cuDNN must be of the versions that this ONNX Runtime was made for; its own messages name what it misses."
-    if hasattr(
-        onnxruntime, "preload_dlls"
-    ):  # since 1.21: finds the libraries that came with pip; prints what it misses
+    cure = "Install the CUDA and cuDNN versions this ONNX Runtime was built for; its own messages name what is missing."
+    # since 1.21: finds the libraries installed by pip, and prints the missing ones
+    if hasattr(onnxruntime, "preload_dlls"):
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()
     try:
@@ -82,18 +75,18 @@ def _cuda_session(graph: bytes | str, options: onnxruntime.SessionOptions) -> on
         raise CudaProviderError(f"ONNX Runtime's CUDA provider fails: {first_line(error)}", hint=cure) from error
     if CUDA_PROVIDER not in session.get_providers():
         raise CudaProviderError(
-            "ONNX Runtime has a CUDA provider, but it did not start, and the session would run on the CPU", hint=cure
+            "ONNX Runtime has a CUDA provider, but it did not start: the session would run on the CPU", hint=cure
         )
     return session
 
 
 def has_cuda_provider() -> bool:
-    """Whether the installed ONNX Runtime was made with one; it may fail to start all the same."""
+    """Whether the installed ONNX Runtime includes a CUDA provider; it may still fail to start."""
     return CUDA_PROVIDER in onnxruntime.get_available_providers()
 
 
 def cuda_problem() -> CudaProviderError | None:
-    """Why ONNX Runtime cannot compute on the GPU here; None if it can. Opens a session of one convolution there."""
+    """Why ONNX Runtime cannot use the GPU here; None if it can. Opens a session of one convolution to find out."""
     try:
         open_session(_one_convolution(np.dtype(np.float32)), 1, "cuda")
     except CudaProviderError as error:
@@ -102,7 +95,7 @@ def cuda_problem() -> CudaProviderError | None:
 
 
 def computes_half() -> bool:
-    """Whether ONNX Runtime convolves in float16 on this CPU; elsewhere it puts casts around a float32 convolution."""
+    """Whether ONNX Runtime convolves in float16 on this CPU; otherwise it wraps a float32 convolution in casts."""
     import onnx
 
     with tempfile.TemporaryDirectory(prefix="edgead-") as folder:
@@ -124,7 +117,7 @@ def _one_convolution(dtype: np.dtype[np.floating]) -> bytes:  # type: ignore[typ
 
 
 def feed_of(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-    """The inputs of a graph for images of unknown class."""
+    """Inputs of a graph for images of unknown class."""
     first, *others = session.get_inputs()
     feed: dict[str, NDArray[np.generic]] = {first.name: images}
     for other in others:
@@ -133,7 +126,7 @@ def feed_of(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) ->
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Options of every session: errors only, all graph optimisations, threads that sleep while there is nothing to do.
+    """Options of every session: errors only, all graph optimisations, threads that sleep when idle.
 
     Spinning does not pay for camera frames: with 2 threads and a frame every 50 ms it took 70 % of a core instead of
     36 %, and on a machine with other work each frame 39 ms instead of 28 ms.
@@ -147,15 +140,15 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def write_optimised(source: Path | bytes, target: Path) -> None:
-    """Write a graph (its file, or serialized) as ONNX Runtime optimises it for this CPU: it then starts faster.
+    """Write a graph (its file, or serialized) as ONNX Runtime optimises it for this CPU, so that it opens faster.
 
-    This is all there is to cache: a session of the lite0 graph opens in 91 ms, of this file in 72 ms. Opening it with the
-    optimisations off takes as long (73 ms), and ONNX Runtime's own format longer (110 ms).
+    Nothing more can be cached: a session of the lite0 graph opens in 91 ms, of this file in 72 ms. Opening the file with
+    optimisations off takes as long (73 ms), ONNX Runtime's own format longer (110 ms).
 
     Raises:
         EngineBuildError: If ONNX Runtime refuses the graph.
@@ -167,7 +160,7 @@ def write_optimised(source: Path | bytes, target: Path) -> None:
     try:
         _session(source if isinstance(source, bytes) else str(source), options)
     except Exception as error:  # ONNX Runtime's exceptions have no common public type
-        # of a full disk it says "Protobuf serialization failed"
+        # on a full disk ONNX Runtime only says "Protobuf serialization failed"
         require_writable(target, len(source) if isinstance(source, bytes) else source.stat().st_size)
         raise EngineBuildError(f"ONNX Runtime {version()} could not build the engine: {first_line(error)}") from error
 

@@ -18,11 +18,7 @@ from edgead.errors import EngineMismatchError
 from edgead.runner import Runner
 
 REFERENCE = "reference"
-
-
 PREFERENCE = (TENSORRT, ONNXRUNTIME)
-
-
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
@@ -37,16 +33,16 @@ def open_engine(
     """Open an engine of the bundle.
 
     Args:
-        bundle: Verified.
-        name: `<backend>-<precision>`, a path, `reference`, or None for the best one present; without any, the reference.
-        threads: Of ONNX Runtime; 0 = one per core.
-        device: `auto` takes the one that the engine was built for, or the CPU where ONNX Runtime cannot use the GPU.
-        on_note: Is told when that happens.
+        bundle: Verified bundle.
+        name: `<backend>-<precision>`, a path or `reference`; None = the best engine present, or the reference if there is none.
+        threads: Number of CPU threads of ONNX Runtime; 0 = one per core.
+        device: `auto` = the device the engine was built for, or the CPU if ONNX Runtime cannot use the GPU.
+        on_note: Called with a sentence when the engine falls back to the CPU.
 
     Raises:
-        EngineMismatchError: If the named engine is missing, foreign, stale, changed or for another device than the one
-            that was named; with None such ones are skipped.
-        CudaProviderError: If `cuda` was named, and ONNX Runtime cannot use the GPU.
+        EngineMismatchError: If the named engine is missing, stale or changed, or was built on another machine or for
+            another device; with None such engines are skipped.
+        CudaProviderError: If `device` is `cuda` and ONNX Runtime cannot use the GPU.
     """
     return open_with_thresholds(bundle, name, threads=threads, device=device, on_note=on_note)[0]
 
@@ -59,15 +55,16 @@ def open_with_thresholds(
     device: DeviceChoice = "auto",
     on_note: Callable[[str], None] | None = None,
 ) -> tuple[Runner, Bundle]:
-    """Open an engine as `open_engine` does, with the bundle as this engine sees it: an engine of lower precision has
-    thresholds of its own.
+    """Open an engine as `open_engine` does, with a view of the bundle that has the engine's thresholds.
+
+    A lower-precision engine has its own thresholds.
     """
     from edgead.engines import onnx_runner
 
     def reference() -> tuple[Runner, Bundle]:
         if device == "cuda":
             raise EngineMismatchError(
-                "engine.device is cuda, and the reference is computed on the CPU.",
+                "engine.device is cuda, but the reference runs on the CPU.",
                 hint="Build an engine for the GPU (edgead build-engine --device cuda), or set engine.device=auto.",
             )
         return onnx_runner.OnnxRunner(bundle.model_path, threads=threads, engine_name=REFERENCE), bundle
@@ -93,7 +90,7 @@ def open_with_thresholds(
 
 
 def present_engines(bundle: Bundle) -> list[str]:
-    """Names of the engine folders in the bundle, usable or not."""
+    """Names of the engine folders in the bundle, usable or not, sorted."""
     if not bundle.engines_path.is_dir():
         return []
     folders = (path for path in bundle.engines_path.iterdir() if path.is_dir())  # the log of a failed build is a file
@@ -101,7 +98,7 @@ def present_engines(bundle: Bundle) -> list[str]:
 
 
 def preferred_engines(bundle: Bundle) -> list[Path]:
-    """Folders of the engines, TensorRT's before ONNX Runtime's, of each the precision built last first."""
+    """Engine folders in order of preference: TensorRT before ONNX Runtime, then the newest build first."""
     found = []
     for name in present_engines(bundle):
         try:
@@ -141,9 +138,8 @@ def _open_onnxruntime(bundle: Bundle, folder: Path, opening: _Opening) -> Runner
     if record.fingerprint.backend != ONNXRUNTIME:
         raise EngineMismatchError(f"The engine {folder.name} needs the backend {record.fingerprint.backend!r}.")
     built_for = record.fingerprint.device
-    if (
-        opening.device == "cuda" and built_for == "cpu"
-    ):  # it has kernels of the CPU in it; the other way round there are none
+    # a graph optimised for the CPU contains CPU-only kernels; one built for the GPU runs on both
+    if opening.device == "cuda" and built_for == "cpu":
         raise _other_device(folder, "cpu", "cuda")
     file = verify_engine(folder, bundle, onnx_session.version())
     device = built_for if opening.device == "auto" else opening.device
@@ -152,12 +148,12 @@ def _open_onnxruntime(bundle: Bundle, folder: Path, opening: _Opening) -> Runner
     except onnx_session.CudaProviderError as error:
         if opening.device == "cuda":
             raise
-        opening.on_note(f"{folder.name} was built for the GPU and runs on the CPU: {error.message}. {error.hint}")
+        opening.on_note(f"{folder.name} was built for the GPU but runs on the CPU: {error.message}. {error.hint}")
     return onnx_runner.OnnxRunner(file, threads=opening.threads, engine_name=folder.name)
 
 
 def _other_device(folder: Path, built_for: str, wanted: str) -> EngineMismatchError:
     return EngineMismatchError(
-        f"The engine {folder.name} was built for {built_for}, engine.device is {wanted}.",
+        f"The engine {folder.name} was built for {built_for}, but engine.device is {wanted}.",
         hint=f"Build one: edgead build-engine --device {wanted}; or set engine.device=auto.",
     )

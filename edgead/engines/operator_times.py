@@ -1,4 +1,4 @@
-"""Where the time of an ONNX Runtime engine goes, operator by operator."""
+"""Run time of an ONNX Runtime engine, operator by operator."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class OperatorTime:
     """One node of the engine's graph.
 
     Attributes:
-        node: Its name.
-        operator: Its kind, such as `QLinearConv`.
-        milliseconds: Median over the runs.
+        node: Node name.
+        operator: Operator type, such as `QLinearConv`.
+        milliseconds: Median time over the runs.
     """
 
     node: str
@@ -36,15 +36,15 @@ class OperatorTime:
 
 
 def operator_times(runner: OnnxRunner, image: NDArray[np.uint8], *, runs: int) -> list[OperatorTime]:
-    """Run an engine with ONNX Runtime's profiler, which costs a little itself.
+    """Run an engine under ONNX Runtime's profiler, which adds a small overhead of its own.
 
     Args:
-        runner: Of an engine on the CPU.
+        runner: Open engine on the CPU.
         image: `(1, H, W, 3)` uint8 RGB.
-        runs: Measured runs, after three others.
+        runs: Number of measured runs, after three warm-up runs.
 
     Returns:
-        Every node that took part, the slowest first.
+        Every node that ran, the slowest first.
     """
     with tempfile.TemporaryDirectory() as folder:
         session = open_profiling_session(runner.path, runner.threads, Path(folder) / "profile")
@@ -62,7 +62,7 @@ def operator_times(runner: OnnxRunner, image: NDArray[np.uint8], *, runs: int) -
 
 
 def by_operator(times: Iterable[OperatorTime]) -> list[tuple[str, int, float]]:
-    """Kind, number of nodes and milliseconds together, the most expensive kind first."""
+    """Operator type, number of nodes and total milliseconds, the most expensive type first."""
     groups: dict[str, list[float]] = defaultdict(list)
     for one in times:
         groups[one.operator].append(one.milliseconds)

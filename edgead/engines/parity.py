@@ -9,17 +9,17 @@ from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, Comparison, compare_outputs, merge
 from edgead.runner import Runner
 
-# of fp32 engines on a GPU: TF32, on by default in TensorRT and cuDNN, has 10 bits of mantissa. A guess, until measured
+# limit for fp32 engines on a GPU: TF32, on by default in TensorRT and cuDNN, has a 10-bit mantissa. A guess, until measured
 GPU_LIMIT = 2e-2
 
 
 def compare_to_reference(bundle: Bundle, runner: Runner, *, shipped: Bundle | None = None) -> Comparison:
-    """Run the bundle's reference images and compare with the stored maps and scores.
+    """Run the bundle's reference images and compare the results with the stored maps and scores.
 
     Args:
-        bundle: As the engine sees it: its own thresholds judge its scores (see `open_with_thresholds`).
-        runner: Open.
-        shipped: The bundle whose thresholds judge the stored scores; None = the same.
+        bundle: Bundle with the thresholds for the engine's scores (see `open_with_thresholds`).
+        runner: Open engine.
+        shipped: Bundle with the thresholds for the stored scores; None = the same.
     """
     reference = bundle.reference()
     own = bundle.thresholds().threshold.value
@@ -38,7 +38,7 @@ def require_parity(comparison: Comparison, name: str) -> None:
     """Check an fp32 engine against `PARITY_LIMIT`.
 
     Raises:
-        CheckFailed: With what was seen and what is allowed.
+        CheckFailed: If the engine differs by more than the limit or a verdict flips.
     """
     if not comparison.is_parity:
         raise CheckFailed(

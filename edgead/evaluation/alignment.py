@@ -14,13 +14,13 @@ class Alignment:
 
     For a uniformly scaling flow :math:`-\log p(x) = \tfrac12 \lVert F(x) \rVert^2 + c` with one constant for all images,
     so both correlations are 1: maximum likelihood minimises the distance to a centre, as Deep SVDD does, with the
-    volume term in the place of its weight decay (Abu Zaid et al., 2025, arXiv:2510.09452). For an affine flow the
-    log-determinant of each image comes between.
+    volume term in place of its weight decay (Abu Zaid et al., 2025, arXiv:2510.09452). For an affine flow the
+    log-determinant differs from image to image.
 
     Attributes:
-        spearman, pearson: Of the two over the images, -1..1.
+        spearman, pearson: Correlation of the two over the images, -1..1.
         log_det_spread: Standard deviation over the images of their difference, nats per dimension; 0 for a uniform flow.
-        n_images: How many.
+        n_images: Number of images.
         is_uniform: Whether the flow is uniformly scaling.
     """
 

@@ -25,7 +25,7 @@ from edgead.stream.scorer import Detector
 from edgead.stream.sources.memory import MemorySource
 
 ROUNDS = 7
-# Share of what the stream can do at which the latency is measured: a line does not run at the limit.
+# Share of the maximum throughput at which latency is measured: a line does not run at its limit.
 LOAD = 0.7
 
 
@@ -34,13 +34,13 @@ class CamerasBench:
     """Throughput in frames/s and latency in ms.
 
     Attributes:
-        cameras: How many.
-        engine_fps: The bare engine on batches of so many frames.
-        stream_fps: The whole stream, from frames in memory to alert decisions.
-        ratio: Median of stream / engine over rounds in which they took turns.
-        load: Share of `stream_fps` at which the delay was measured.
-        delay_ms: From capture to verdict at that load, p50 and p95 over all cameras.
-        delay_when_one_dies_ms: The same for the other cameras when one of them fails half-way.
+        cameras: Number of cameras.
+        engine_fps: Throughput of the bare engine on batches of one frame per camera.
+        stream_fps: Throughput of the whole stream, from frames in memory to alert decisions.
+        ratio: Median of stream / engine over alternating rounds.
+        load: Share of `stream_fps` at which latency was measured.
+        delay_ms: Latency from capture to verdict at that load, p50 and p95 over all cameras.
+        delay_when_one_dies_ms: Latency of the other cameras when one of them fails half-way.
     """
 
     cameras: int
@@ -59,15 +59,15 @@ class CamerasBench:
 def bench_cameras(
     bundle: Bundle, runner: Runner, progress: Progress, *, n_cameras: int, n_frames: int, frame_size: tuple[int, int]
 ) -> CamerasBench:
-    """Measure on the bundle's reference pictures; engine and stream take turns.
+    """Measure on the bundle's reference images; engine and stream alternate.
 
     Args:
-        bundle: Verified.
-        runner: An open engine of it.
-        progress: Gets progress.
-        n_cameras: Cameras that share the engine.
-        n_frames: Frames of each camera per round.
-        frame_size: `(height, width)` of the camera pictures to imitate.
+        bundle: Verified bundle.
+        runner: Open engine of the bundle.
+        progress: Receives progress.
+        n_cameras: Number of cameras that share the engine.
+        n_frames: Number of frames per camera and round.
+        frame_size: `(height, width)` of the camera frames to imitate.
     """
     import cv2
 
@@ -121,7 +121,7 @@ def _run(bundle: Bundle, runner: Runner, sources: Sequence[MemorySource]) -> Str
 def _delay(
     bundle: Bundle, runner: Runner, images: Sequence[Image], n_cameras: int, fps: float, n_frames: int, *, dies: bool
 ) -> dict[str, float]:
-    """Of all cameras, or of all but the first, which fails half-way."""
+    """Latency of all cameras, or of all but the first, which fails half-way."""
     sources = [
         MemorySource(
             images,

@@ -1,9 +1,9 @@
-"""What rounding adds to each channel of a convolution in the mean, to be taken out of its bias.
+"""Bias correction: the mean error that rounding adds to each channel of a convolution.
 
-Rounded weights are off by the same amount at every position, so a channel's output shifts by that error times the mean of
-its input (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2). Here
-the shift is measured on the calibration images, layer by layer, each layer fed with what the float graph feeds it: errors
-of the layers before are theirs to correct.
+Rounded weights have the same error at every position, so a channel's output shifts by that error times the mean of its
+input (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2). Here
+the shift is measured on the calibration images, layer by layer. Each layer gets the input of the float graph, so that errors
+of earlier layers are not corrected twice.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def bias_errors(
 ) -> dict[str, NDArray[np.float32]]:
     """Mean of (integer layer - float layer) per output channel `(K,)`, by node.
 
-    Memory does not grow with the number of images; the graph runs with a rounded twin beside each convolution, so one
-    image costs about two.
+    Memory does not grow with the number of images. The graph runs with a rounded twin beside each convolution, so one image
+    costs about two.
 
     Args:
-        model: Float32.
-        ranges: Of what the convolutions read.
-        nodes: Names of convolutions.
-        options: The layout.
+        model: Float32 model.
+        ranges: Range of each tensor that a convolution reads.
+        nodes: Names of the convolutions.
+        options: Integer layout.
         images: Good images `(N, H, W, 3)` uint8 RGB, N >= 1.
-        threads: Of ONNX Runtime; 0 = one per core.
+        threads: Number of CPU threads of ONNX Runtime; 0 = one per core.
         on_image: Called after each image.
     """
     wanted = list(nodes)

@@ -1,12 +1,12 @@
-"""Clipped activations moved to lie evenly around 0, so that symmetric integers use both signs.
+"""Centring of clipped activations around 0, so that symmetric integers use both signs.
 
-The values of a Clip(0, 6) are never negative: with zero point 0, which is all that TensorRT takes, half of the 255 integers
-stand for nothing. Clip(x - s, -s, 6 - s) is Clip(x, 0, 6) - s: the constant s goes into the bias of the convolution in
-front, and what reads the values adds s times the sum of its weights to its own. No operator is added, and the rounding
-step is halved. Where a reader pads its input, the border would no longer be 0 in the old values: such tensors stay.
+The values of a Clip(0, 6) are never negative: with zero point 0, the only one TensorRT accepts, half of the 255 integers
+are unused. Clip(x - s, -s, 6 - s) equals Clip(x, 0, 6) - s: the constant s goes into the bias of the convolution in front,
+and each reader adds s times the sum of its weights to its own bias. No operator is added, and the rounding step is halved.
+If a reader pads its input, the border would no longer be 0 in the old values: such tensors are left alone.
 
 Clip stays one operator with two constants. Whether a version of TensorRT fuses it into the convolution as it does
-Clip(0, 6) was not seen: that is for a device to say, and `calibration/uncentred.yaml` leaves the clips alone.
+Clip(0, 6) has not been observed: only a device can show it, and `calibration/uncentred.yaml` leaves the clips alone.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from edgead.precision.ranges import TensorRange
 
 
 def centred_tensors(model: onnx.ModelProto) -> list[str]:
-    """Names of the activations that can be moved: convolution, Clip from 0, and only unpadded convolutions behind."""
+    """Names of the activations that can be centred: a convolution, a Clip from 0, and only unpadded convolutions after it."""
     graph = Graph(model)
     convolutions = set(quantisable_nodes(model))
     return [clip.output[0] for clip in graph.nodes if _can_move(graph, clip, convolutions)]
 
 
 def centre(model: onnx.ModelProto, ranges: Mapping[str, TensorRange]) -> tuple[onnx.ModelProto, dict[str, TensorRange]]:
-    """Move activations by half of their range.
+    """Shift activations by half of their range.
 
     Args:
-        model: Float32.
-        ranges: From 0 to the largest value to cover, of those of `centred_tensors` that are to be moved.
+        model: Float32 model.
+        ranges: Range from 0 to the largest value to cover, for each tensor of `centred_tensors` to shift.
 
     Returns:
-        A graph that computes the same, and the ranges of the moved tensors in it.
+        An equivalent graph, and the ranges of the shifted tensors in it.
     """
     graph = Graph(model)
     moved: dict[str, TensorRange] = {}
     for tensor, found in ranges.items():
         clip = graph.producer[tensor]
-        # a value that float16 holds exactly: both sides of the move stay equal in a graph of lower precision
+        # exactly representable in float16, so that both sides of the shift stay equal in a lower-precision graph
         middle = float(np.float16((found.low + found.high) / 2.0))
         moved[tensor] = TensorRange(found.low - middle, found.high - middle)
         for index in (1, 2):

@@ -1,8 +1,8 @@
-"""Channels that stay on the last axis around a product with a matrix per position.
+"""Channels kept on the last axis around a product with one matrix per position.
 
-Integer convolutions of ONNX Runtime have them there, the product `(P, N, C) @ (P, C, K)` too; between the two a graph moves
-them to where float convolutions have them, and back. Together with the picture in rows (see `picture`) this saves 0.14 of
-8.4 ms on two threads and 0.23 of 11.8 on one (INT8 graph of magnetic_tile, median of nine rounds in turns with and without
+Integer convolutions of ONNX Runtime and the product `(P, N, C) @ (P, C, K)` both have channels last; between the two the
+graph moves them to the axis of float convolutions and back. Together with the image in rows (see `image_input`) this saves 0.14 of
+8.4 ms on two threads and 0.23 of 11.8 on one (INT8 graph of magnetic_tile, median of nine alternating rounds with and without
 both); each alone saves less than the spread of such rounds.
 """
 
@@ -18,13 +18,13 @@ Shapes = dict[str, list[int]]
 
 
 def keep_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Read `(N, C, H, W)` as `(N, H, W, C)` in front of a product per position, and square behind it before moving.
+    """Read `(N, C, H, W)` as `(N, H, W, C)` before a product per position, and square its result before moving axes.
 
     Args:
-        model: Opset 13 to 17. What something else reads on the way stays as it is.
+        model: Model of opset 13 to 17. Tensors with other readers on the way are left alone.
 
     Returns:
-        A graph that computes the same, but for the order of the sum over C in the mean of squares.
+        An equivalent graph, except for the order of the sum over C in the mean of squares.
     """
     graph = Graph(model)
     shapes = shapes_of(model)
@@ -39,7 +39,7 @@ def keep_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _move_last(graph: Graph, shapes: Shapes, transpose: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-    """What stands for Concat of channels, Reshape to `(N, C, P)` and this Transpose to `(P, N, C)`."""
+    """Replacement for Concat of channels, Reshape to `(N, C, P)` and this Transpose to `(P, N, C)`."""
     reshape = graph.maker_for_one(transpose.input[0], "Reshape") if permutation(transpose) == [2, 0, 1] else None
     if reshape is None or not graph.is_constant(reshape.input[1]):
         return None
@@ -67,7 +67,7 @@ def _move_last(graph: Graph, shapes: Shapes, transpose: onnx.NodeProto) -> list[
 
 
 def _square_first(graph: Graph, shapes: Shapes, mean: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-    """What stands for Transpose to `(N, C, P)`, Reshape, Mul with itself and this mean over C: one number moves, not C."""
+    """Replacement for Transpose to `(N, C, P)`, Reshape, Mul with itself and this mean over C: moves one number, not C."""
     stated = attributes(mean)
     if mean.op_type != "ReduceMean" or stated.get("axes") != [1] or stated.get("keepdims", 1) != 0:
         return None

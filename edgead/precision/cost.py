@@ -11,7 +11,7 @@ from edgead.precision.graph import shapes_of
 def node_multiply_adds(proto: onnx.ModelProto) -> dict[str, int]:
     """Multiply-adds per image of each convolution and matrix product, from the inferred shapes.
 
-    A transposed convolution counts every tap of every input position, those that the padding cuts off included.
+    A transposed convolution counts every tap of every input position, including those cut off by the padding.
     """
     shapes = shapes_of(proto, is_strict=True)
     weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}

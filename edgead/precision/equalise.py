@@ -1,8 +1,8 @@
-r"""Equal channel ranges, so that one scale per tensor serves every channel.
+r"""Equalised channel ranges, so that one scale per tensor serves every channel.
 
-A tensor between convolutions may have any scale per channel: multiply channel c by :math:`k_c` in what makes it and
-divide in what reads it. ReLU commutes with that; so does a clip at an upper limit, as long as no value beyond limit /
-:math:`k_c` occurs: a `margin` over the largest value of good images keeps room for defects there (Nagel et al. 2019,
+A tensor between convolutions may have any scale per channel: multiply channel c by :math:`k_c` in its producer and divide
+in its readers. ReLU commutes with that; so does a clip at an upper limit, as long as no value beyond limit / :math:`k_c`
+occurs: a `margin` over the largest value of good images leaves room for defects there (Nagel et al. 2019,
 "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1, equalises two layers' weights;
 here the activations' measured ranges decide, since weights have a scale per channel anyway).
 
@@ -24,14 +24,14 @@ from edgead.precision.int8 import is_residual_sum, quantisable_nodes
 from edgead.precision.ranges import TensorStatistics
 
 Factors = NDArray[np.float64]
-# Factors have 10 bits: processors sum in different orders, and the last bits of what was measured should not make other
+# Factors have 10 bits: processors sum in different orders, and the last bits of a measurement should not change the
 # integers of the weights.
 MANTISSA = 1024
 
 
 @dataclass
 class _Group:
-    """Tensors with common factors, what makes them and what reads them."""
+    """Tensors with common factors, their producers and their readers."""
 
     tensors: list[str] = field(default_factory=list)
     makers: list[onnx.NodeProto] = field(default_factory=list)
@@ -46,14 +46,14 @@ def equalise(
     """Rescale channels so that the ranges of a tensor's channels come closer together.
 
     Args:
-        model: Float32.
-        statistics: Of `int8.tensors_to_calibrate`.
-        margin: How far beyond the largest value of good images a channel in front of a clip may go before it is cut.
+        model: Float32 model.
+        statistics: Statistics of `int8.tensors_to_calibrate`.
+        margin: Factor over the largest value of good images that a channel before a clip can reach without being cut.
         balance: 1 makes the ranges equal; less leaves part of the difference in the activations, because the weights
             of a full convolution that reads a small channel get smaller than their row's scale resolves.
 
     Returns:
-        A graph that computes the same on all values within the margin.
+        A graph that is equivalent on all values within the margin.
     """
     graph = Graph(model)
     for group in _groups(graph):
@@ -94,7 +94,7 @@ def _groups(graph: Graph) -> list[_Group]:
 
 
 def _complete(group: _Group, graph: Graph, convolutions: set[str]) -> bool:
-    """Fill in makers and readers; False where something other than a convolution makes one of the tensors."""
+    """Fill in producers and readers; False if anything but a convolution produces one of the tensors."""
     members = set(group.tensors)
     for tensor in group.tensors:
         maker = graph.producer.get(tensor)
@@ -121,7 +121,7 @@ def _complete(group: _Group, graph: Graph, convolutions: set[str]) -> bool:
 
 
 def _limit(graph: Graph, activation: onnx.NodeProto) -> float | None:
-    """The upper limit of an activation that is 0 at and below 0; None for another one."""
+    """Upper limit of an activation that is 0 at and below 0; None for other activations."""
     if activation.op_type == "Relu":
         return float(np.inf)
     if len(activation.input) < 3 or not all(graph.is_constant(name) for name in activation.input[1:3]):
@@ -148,7 +148,7 @@ def _factors(
     if clipped:
         factors = np.maximum(factors, 1.0)
     mantissa, exponent = np.frexp(factors)
-    # downwards: no channel may pass the limit of its clip
+    # rounded down: no channel may exceed the limit of its clip
     rounded: Factors = np.ldexp(np.floor(mantissa * MANTISSA) / MANTISSA, exponent)
     return rounded
 
@@ -165,7 +165,7 @@ def _scale_rows(graph: Graph, node: onnx.NodeProto, factors: Factors) -> None:
 
 
 def _scale_columns(graph: Graph, node: onnx.NodeProto, factors: Factors) -> None:
-    """Multiply what a convolution takes from each input channel."""
+    """Multiply a convolution's weights of each input channel."""
     name = graph.own_constant(node, 1)
     weight = graph.constant(name)
     groups = int(attributes(node).get("group", 1))
@@ -179,7 +179,7 @@ def _scale_columns(graph: Graph, node: onnx.NodeProto, factors: Factors) -> None
 
 
 def _undo(graph: Graph, node: onnx.NodeProto, tensor: str, factors: Factors, number: int) -> None:
-    """Give a reader that is no convolution the tensor at its old scale."""
+    """Give a reader other than a convolution the tensor at its original scale."""
     scaled, constant = f"{tensor}/original_scale", f"{tensor}/original_scale/factors"
     rank = 4
     if not graph.is_constant(constant):
@@ -190,7 +190,7 @@ def _undo(graph: Graph, node: onnx.NodeProto, tensor: str, factors: Factors, num
 
 
 def _insert_pending(graph: Graph) -> None:
-    """Add the products that `_undo` asked for, each behind what makes its tensor."""
+    """Insert the products that `_undo` requested, each after the producer of its tensor."""
     wanted = {name for node in graph.nodes for name in node.input if name.endswith("/original_scale")}
     result = []
     for node in graph.nodes:

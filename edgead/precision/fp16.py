@@ -1,4 +1,4 @@
-"""The FP16 form of a graph: half precision where the values allow it, float32 where they or the score need it."""
+"""FP16 form of a graph: half precision where the values allow it, float32 where they or the score need it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 def all_activations(model: onnx.ModelProto) -> list[str]:
-    """Float tensors that depend on the image, by what makes them: those whose ranges decide about FP16."""
+    """Names of the float tensors that depend on the image, whose ranges decide about FP16."""
     inferred = onnx.shape_inference.infer_shapes(model)
     floats = {
         info.name
@@ -33,12 +33,12 @@ def all_activations(model: onnx.ModelProto) -> list[str]:
 def float32_nodes(
     model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics], *, headroom: float = 16.0
 ) -> dict[str, str]:
-    """Nodes that stay in float32, each with the reason.
+    """Nodes that must stay in float32, each with the reason.
 
     Args:
-        model: Float32.
+        model: Float32 model.
         statistics: Extremes of `all_activations` over good images.
-        headroom: A defect may make values this many times larger than good images do.
+        headroom: Factor by which a defect may exceed the values of good images.
     """
     graph = Graph(model)
     kept: dict[str, str] = {}
@@ -47,9 +47,9 @@ def float32_nodes(
     fed = _fed(graph, WEIGHTED)
     for index, node in enumerate(graph.nodes):
         if index < weighted[0] and node.name not in fed:
-            kept[node.name] = "in front of the first convolution: 8-bit images at their full resolution"
+            kept[node.name] = "before the first convolution: 8-bit images at full resolution"
         elif node.name not in reaches:
-            kept[node.name] = "score: sums of squares and what follows"
+            kept[node.name] = "score: sums of squares and everything after them"
         else:
             names = [*node.input, *node.output]
             largest = max((statistics[name].magnitude for name in names if name in statistics), default=0.0)
@@ -62,13 +62,13 @@ def float32_nodes(
 
 
 def to_fp16(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
-    """Half precision for every node but those `kept`; inputs and outputs of the graph keep their types.
+    """Convert every node except those in `kept` to half precision; inputs and outputs of the graph keep their types.
 
-    ONNX Runtime's own converter writes graphs that the checker refuses where kept nodes stand in front (nodes out of
-    order), and rounds small weights up, so this is done here.
+    ONNX Runtime's own converter is not used: with kept nodes at the front it writes graphs that the checker rejects (nodes
+    out of order), and it rounds small weights up.
 
     Args:
-        model: Float32 with inferable types.
+        model: Float32 model with inferable types.
         kept: Names of the nodes that stay in float32.
     """
     graph = Graph(model)
@@ -81,7 +81,7 @@ def to_fp16(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     result: list[onnx.NodeProto] = []
 
     def as_type(name: str, wanted_half: bool) -> str:
-        """The name of a float tensor in half or single precision; where it has the other, a cast is added."""
+        """Name of a float tensor in half or single precision; adds a cast if it has the other."""
         if name not in floats or (name in half) == wanted_half:
             return name
         other = f"{name}/float{16 if wanted_half else 32}"
@@ -114,13 +114,13 @@ def to_fp16(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
 
 
 def half_between_integers(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
-    """An INT8 graph with float32 scales, in opset 19 with float16 scales: what is not in integers computes in float16.
+    """Convert an INT8 graph with float32 scales to opset 19 with float16 scales, so that the float part runs in float16.
 
-    Opset 19 is the first in which a scale may be float16, and a DequantizeLinear gives the type of its scale. Of the
-    operators of our graphs only reductions are written differently since opset 17.
+    Opset 19 is the first that allows float16 scales, and a DequantizeLinear outputs the type of its scale. Of the
+    operators in edgead's graphs only reductions have changed since opset 17.
 
     Args:
-        model: From `to_int8` with `half_scales`.
+        model: INT8 model from `to_int8` with `half_scales`.
         kept: Names of the nodes that stay in float32.
     """
     graph = Graph(model)
@@ -136,7 +136,7 @@ def half_between_integers(model: onnx.ModelProto, kept: Collection[str]) -> onnx
 
 
 def _axes_as_input(graph: Graph, node: onnx.NodeProto) -> None:
-    """What opset 18 asks of reductions; ONNX's own converter has no step for quantised graphs."""
+    """Make the axes of a reduction an input, as opset 18 requires; ONNX's converter cannot do so for quantised graphs."""
     axes = next((a for a in node.attribute if a.name == "axes"), None)
     if axes is None:
         return

@@ -1,4 +1,4 @@
-"""An ONNX graph with the look-ups that changing it needs."""
+"""An ONNX graph with look-ups for rewriting it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ACTIVATIONS = ("Clip", "Relu")
 
 
 class Graph:
-    """A copy of a model's graph: who makes a tensor, who reads it, and the constants by name.
+    """A copy of a model's graph with the producer and readers of each tensor, and the constants by name.
 
-    The look-ups are those of the moment of construction or of the last `refresh`.
+    The look-ups are as of construction or the last `refresh`.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -25,7 +25,7 @@ class Graph:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the graph again, after nodes were added or rewired."""
+        """Rebuild the look-ups after nodes were added or rewired."""
         proto = self.model.graph
         self.nodes = list(proto.node)
         self.producer = {name: node for node in self.nodes for name in node.output if name}
@@ -41,7 +41,7 @@ class Graph:
         return name in self._tensors
 
     def constant(self, name: str) -> NDArray[Any]:
-        """The value of an initializer; a copy."""
+        """Copy of an initializer's value."""
         return np.array(numpy_helper.to_array(self._tensors[name]))
 
     def set_constant(self, name: str, value: NDArray[Any]) -> None:
@@ -54,7 +54,7 @@ class Graph:
             self._tensors[name].CopyFrom(tensor)
 
     def own_constant(self, node: onnx.NodeProto, index: int) -> str:
-        """The name of a node's constant input that no other node reads: a shared one is copied first."""
+        """Name of a constant input that only this node reads; a shared constant is copied first."""
         name = str(node.input[index])
         if len(self.consumers.get(name, ())) > 1:
             copy = f"{name}/{node.name}"
@@ -66,7 +66,7 @@ class Graph:
         return name
 
     def add_to_bias(self, node: onnx.NodeProto, change: float | NDArray[np.floating[Any]]) -> None:
-        """Add to a convolution's bias, `(K,)` or the same for all; one without a bias gets one."""
+        """Add to a convolution's bias, `(K,)` or one value for all channels; a missing bias is created."""
         if len(node.input) > 2 and node.input[2]:
             name = self.own_constant(node, 2)
             bias = self.constant(name)
@@ -80,27 +80,27 @@ class Graph:
         node.input.append(name)
 
     def only_reader(self, tensor: str) -> onnx.NodeProto | None:
-        """The one node that reads a tensor; None where several do, or the graph gives it out."""
+        """The only node that reads a tensor; None if several do, or if the tensor is a graph output."""
         readers = self.consumers.get(tensor, [])
         return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
 
     def maker_for_one(self, tensor: str, kind: str) -> onnx.NodeProto | None:
-        """The node of a kind that makes a tensor which one node alone reads."""
+        """Producer of a tensor with a single reader, if it is of the given type."""
         maker = self.producer.get(tensor)
         return maker if maker is not None and maker.op_type == kind and self.only_reader(tensor) else None
 
     def activation_of(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
-        """The ReLU or Clip that alone reads what the node computes."""
+        """The ReLU or Clip that is the only reader of a node's output."""
         reader = self.only_reader(node.output[0])
         return reader if reader is not None and reader.op_type in ACTIVATIONS else None
 
     def result_of(self, node: onnx.NodeProto) -> str:
-        """The tensor that a node and the activation behind it compute together."""
+        """Output tensor of a node together with the activation after it."""
         activation = self.activation_of(node)
         return str((activation or node).output[0])
 
     def replace_nodes(self, nodes: Iterable[onnx.NodeProto]) -> None:
-        """Make these the nodes of the graph, in this order."""
+        """Replace all nodes of the graph with these, in this order."""
         kept = list(nodes)
         copies = []
         for node in kept:
@@ -112,10 +112,10 @@ class Graph:
         self.refresh()
 
     def substitute(self, made: Mapping[str, Sequence[onnx.NodeProto]]) -> None:
-        """Make some tensors with other nodes, and leave out what nothing reads any more.
+        """Replace the producers of some tensors, and drop nodes that nothing reads any more.
 
         Args:
-            made: By tensor, the nodes that stand for the one that makes it; the last of them makes it.
+            made: Replacement nodes by tensor; the last one produces the tensor.
         """
         nodes = [new for old in self.nodes for new in made.get(old.output[0], [old])]
         read = set(self.outputs)
@@ -140,21 +140,21 @@ class Graph:
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """The attributes that a node states: numbers, bytes, lists of them."""
+    """Attributes set on a node: numbers, bytes, lists of them."""
     return {one.name: helper.get_attribute_value(one) for one in node.attribute}
 
 
 def permutation(node: onnx.NodeProto) -> list[int]:
-    """The axes of a Transpose; of another node, or where it turns all axes round, none."""
+    """Axes of a Transpose; empty for other nodes, and for the default that reverses all axes."""
     return list(attributes(node).get("perm", [])) if node.op_type == "Transpose" else []
 
 
 def shapes_of(model: onnx.ModelProto, *, is_strict: bool = False) -> dict[str, list[int]]:
-    """Sizes of inputs, outputs and of what can be inferred between them; 0 for one that is not fixed.
+    """Sizes of inputs, outputs and inferable tensors between them; 0 for a dynamic size.
 
     Args:
-        model: Of any opset.
-        is_strict: Raise `onnx.shape_inference.InferenceError` where a node's shapes do not fit.
+        model: Model of any opset.
+        is_strict: Whether to raise `onnx.shape_inference.InferenceError` if a node's shapes do not fit.
     """
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=is_strict).graph
     infos = [*graph.value_info, *graph.input, *graph.output]

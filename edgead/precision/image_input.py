@@ -1,4 +1,4 @@
-"""The picture read as the 8-bit integers that it is, in the order in which it comes."""
+"""Image input read as 8-bit integers, in the order in which it arrives."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from edgead.precision.graph import Graph, attributes, permutation
 
 
 def read_integers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Make what a graph does with its picture before it computes one DequantizeLinear.
+    """Replace a graph's preparation of its input image by a DequantizeLinear.
 
     - Cast and scale become DequantizeLinear: the Transpose before it then moves bytes instead of floats. The results are
-      the same to the bit.
-    - Where a convolution alone reads the shifted picture, it reads rows of 3 W numbers instead of 3 planes, with a kernel
-      3 times as wide: a picture of `(H, W, 3)` needs no Transpose. Only the order of sums changes.
+      identical to the bit.
+    - If a convolution is the only reader of the shifted image, it reads rows of 3 W numbers instead of 3 planes, with a
+      kernel 3 times as wide: an image of `(H, W, 3)` needs no Transpose. Only the order of sums changes.
     - A shift by whole grey levels becomes the zero point.
 
-    What the rows save: see `channels_last`.
+    The time saved is stated in `channels_last`.
 
     Args:
-        model: Float32, whose scale and shift are scalars: see `use_scalars`. Others are returned as they are.
+        model: Float32 model with scalar scale and shift (see `use_scalars`); others are returned unchanged.
     """
     graph = Graph(model)
     image = graph.model.graph.input[0]
@@ -45,7 +45,7 @@ def read_integers(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _first_convolution(graph: Graph, multiply: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
-    """The shift by a scalar behind the scale, and the plain convolution that alone reads it."""
+    """The scalar shift after the scale, and the plain convolution that is its only reader."""
     add = graph.only_reader(multiply.output[0])
     if add is None or add.op_type != "Add" or not graph.is_constant(add.input[1]) or graph.constant(add.input[1]).shape:
         return None
@@ -60,7 +60,7 @@ def _first_convolution(graph: Graph, multiply: onnx.NodeProto) -> tuple[onnx.Nod
 def _read_rows(
     graph: Graph, image: onnx.ValueInfoProto, scale: str, add: onnx.NodeProto, convolution: onnx.NodeProto
 ) -> list[onnx.NodeProto]:
-    """What reads the picture as one plane of `(H, 3 W)`, up to the first convolution and with it."""
+    """Nodes that read the image as one plane of `(H, 3 W)`, up to and including the first convolution."""
     height, width, channels = (size.dim_value for size in image.type.tensor_type.shape.dim[1:])
     weight = graph.constant(convolution.input[1])
     outputs, _, rows, columns = weight.shape
@@ -102,7 +102,7 @@ def _read_planes(graph: Graph, image: str, multiply: onnx.NodeProto, transpose: 
 
 
 def _transpose_of_image(graph: Graph, multiply: onnx.NodeProto, image: str) -> onnx.NodeProto | None:
-    """The Transpose in Cast, Transpose, Mul of the picture with a scalar above 0."""
+    """The Transpose in Cast, Transpose, Mul of the image with a positive scalar."""
     if multiply.op_type != "Mul" or not graph.is_constant(multiply.input[1]):
         return None
     scale = graph.constant(multiply.input[1])

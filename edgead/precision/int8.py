@@ -1,17 +1,17 @@
-"""The INT8 form of a graph: QuantizeLinear and DequantizeLinear where a backend turns them into integer kernels.
+"""INT8 form of a graph: QuantizeLinear and DequantizeLinear where a backend turns them into integer kernels.
 
 Both layouts cover the same nodes with the same calibrated ranges; backends differ in what they fuse.
 
-- `tensorrt`: activations int8 with zero point 0 (see `centre`), one scale per tensor, in front of every quantised
-  convolution and of the skip branch of a residual sum; biases stay float; nothing between a convolution and what is fused
-  behind it.
-- `onnxruntime`: activations uint8 with a zero point, also behind every quantised node, int32 biases: what its CPU
-  kernels fuse. A range that begins at 0 or ends at 6 makes the activation in front of it disappear.
+- `tensorrt`: activations int8 with zero point 0 (see `centre`), one scale per tensor, before every quantised
+  convolution and the skip branch of a residual sum; biases stay float; nothing between a convolution and the operators
+  fused into it.
+- `onnxruntime`: activations uint8 with a zero point, also after every quantised node, int32 biases: the pattern its CPU
+  kernels fuse. A range that begins at 0 or ends at 6 makes the activation before it disappear.
 
 Weights are symmetric int8 with one scale per output channel in both.
 
-Products with a matrix per position are covered for ONNX Runtime alone: reading their weights takes longer than the
-arithmetic, and in 8 bits they are a quarter.
+Products with one matrix per position are covered for ONNX Runtime only: reading their weights takes longer than the
+arithmetic, and 8 bits need a quarter of the memory traffic.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from edgead.precision.graph import Graph
 from edgead.precision.ranges import TensorRange
 
 Layout = Literal["tensorrt", "onnxruntime"]
-# above float16's smallest number, so that no scale becomes 0 in any form
+# above the smallest float16 number, so that no scale becomes 0 in any form
 MIN_RANGE = 1e-4
 MIN_SCALE = 1e-7
-# Medians of the layers' errors above which a layer stays in higher precision. TensorRT's form has fewer steps for what a
-# padded convolution reads from a clip, and its higher precision is float16, which costs little: with 10 the scores' rank
+# Medians of the layers' errors above which a layer stays in higher precision. TensorRT's form has fewer steps for the
+# input of a padded convolution after a clip, and its higher precision is float16, which costs little: with 10 the scores' rank
 # correlation with float32 is 0.998, 0.998 and 0.999 (default model on magnetic_tile, pcb and solar_cell_mono, held-out
 # good images and pseudo-defects), with 20 0.997, 0.997 and 0.998, without outliers 0.985, 0.993 and 0.914. On a CPU each
-# border to float32 costs two passes over the tensor.
+# transition to float32 costs two passes over the tensor.
 OUTLIERS: dict[Layout, float] = {"tensorrt": 10.0, "onnxruntime": 100.0}
 MIDDLE = 128
-# Streams with equal channels have their 0 in the middle of 255 steps, between two integers: without this, the last bit of
-# a float would say which one it is, and the same bundle would become another engine on another processor.
+# Residual streams with equalised channels have their 0 in the middle of 255 steps, between two integers: without this, the
+# last bit of a float would pick one, and the same bundle would give different engines on different processors.
 TIE = 1e-3
 QUANTISABLE = ("Conv",)
 
 
 @dataclass(frozen=True)
 class Int8Options:
-    """How integers are laid out.
+    """Integer layout.
 
     Attributes:
-        layout: Of which backend.
-        reduce_range: 7 bits for weights: for x86 processors without VNNI, whose 8-bit products saturate.
-        half_scales: Scales that float16 holds exactly, for a graph that computes in float16 between integers.
-        weights_first: Products of ONNX Runtime have their matrices on the left: for processors with AMX.
+        layout: Backend whose layout is used.
+        reduce_range: Whether weights have 7 bits, for x86 processors without VNNI, whose 8-bit products saturate.
+        half_scales: Whether scales are exact in float16, for a graph that runs in float16 between integers.
+        weights_first: Whether products of ONNX Runtime have their matrices on the left, for processors with AMX.
     """
 
     layout: Layout
@@ -63,7 +63,7 @@ class Int8Options:
 
     @property
     def weight_limit(self) -> int:
-        """Largest integer of a weight."""
+        """Largest magnitude of an integer weight."""
         return 64 if self.reduce_range else 127
 
 
@@ -78,7 +78,7 @@ class _Quantiser:
     pairs: dict[str, tuple[str, float, list[onnx.NodeProto]]] = field(default_factory=dict)
 
     def pair(self, tensor: str) -> str:
-        """The name of the quantised and dequantised form of an activation."""
+        """Name of the quantised and dequantised form of an activation."""
         if tensor not in self.pairs:
             scale, zero = activation_parameters(self.ranges[tensor], self.options)
             names = [f"{tensor}/{part}" for part in ("scale", "zero_point", "quantised", "dequantised")]
@@ -113,14 +113,14 @@ class _Quantiser:
         return added
 
     def product(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """`x @ W` of `(P, N, C)` and `(P, C, K)` in integers.
+        """Replace `x @ W` of `(P, N, C)` and `(P, C, K)` by integer arithmetic.
 
-        W has a scale per position and column. x is divided by the reach of its channels, which W takes in, and then has a
-        scale per position and image that is found when it runs: decorrelation makes small differences count, and a defect
-        may exceed whatever good images showed. W is unsigned: products with signed weights saturate on x86 without VNNI.
+        W has a scale per position and column. x is divided by the largest magnitude of each channel, which W absorbs, and
+        then gets a scale per position and image at run time: after decorrelation small differences matter, and a defect may
+        exceed every good image. W is unsigned: products with signed weights saturate on x86 without VNNI.
 
-        ONNX Runtime copies the right operand into another order at every run, which for one image costs more than the
-        arithmetic. `weights_first` computes `(Wᵀ xᵀ)ᵀ`, the same integers: 400 matrices of 176² then take 0.91 ms instead
+        ONNX Runtime copies the right operand into another order on every run, which costs more than the arithmetic for one
+        image. `weights_first` computes `(Wᵀ xᵀ)ᵀ`, the same integers: 400 matrices of 176² then take 0.91 ms instead
         of 1.35 with AMX on two threads, and as long as before on AVX-512 without it.
         """
         source, base = node.input[0], f"{node.name}/product"
@@ -191,7 +191,7 @@ class _Quantiser:
 
 
 def activation_parameters(found: TensorRange, options: Int8Options) -> tuple[float, int]:
-    """Scale and zero point of a tensor."""
+    """Scale and zero point of an activation."""
     if options.layout == "tensorrt":
         scale = max(-found.low, found.high, MIN_RANGE) / 127.0
         return (float(np.float16(scale)) if options.half_scales else scale), 0
@@ -202,7 +202,7 @@ def activation_parameters(found: TensorRange, options: Int8Options) -> tuple[flo
 def quantise_weight(
     weight: NDArray[np.float32], limit: int = 127, *, half_scales: bool = False
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 with one scale per output channel: `(K, ...)` float to the same shape and `(K,)` scales."""
+    """Quantise weights `(K, ...)` to symmetric int8 with one scale per output channel, `(K,)`."""
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     scale = np.maximum(largest / limit, MIN_SCALE).astype(np.float32)
     if half_scales:
@@ -212,7 +212,7 @@ def quantise_weight(
 
 
 def quantisable_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions that INT8 can cover, in the order of the graph."""
+    """Names of the convolutions that INT8 can cover, in graph order."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [n.name for n in model.graph.node if n.op_type in QUANTISABLE and n.input[1] in constants]
 
@@ -224,7 +224,7 @@ def position_products(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def tensors_to_calibrate(model: onnx.ModelProto) -> list[str]:
-    """Every activation whose range an INT8 form of the graph may need, whichever nodes it covers."""
+    """Names of all activations whose range any INT8 form of the graph may need."""
     graph = Graph(model)
     wanted: dict[str, None] = {}
     for node in graph.nodes:
@@ -246,16 +246,17 @@ def to_int8(
     """Quantise some nodes of a float32 graph.
 
     Args:
-        model: Opset 13 to 17, float32.
-        ranges: Of `tensors_to_calibrate`.
+        model: Float32 model of opset 13 to 17.
+        ranges: Ranges of `tensors_to_calibrate`.
         nodes: Names of the convolutions, and for ONNX Runtime of the `position_products`, to quantise; all others stay
             float.
-        options: The layout.
-        channel_reach: `(C,)`, the largest magnitude of each channel, of what the products read.
-        bias_errors: `(K,)`, by node: what to take out of the biases of quantised convolutions; see `bias_correction`.
+        options: Integer layout.
+        channel_reach: Largest magnitude of each channel, `(C,)`, by tensor that a product reads.
+        bias_errors: Mean error per output channel, `(K,)`, by convolution, to subtract from its bias; see
+            `bias_correction`.
 
     Raises:
-        ValueError: If `nodes` has products and the layout is not ONNX Runtime's.
+        ValueError: If `nodes` contains products and the layout is not that of ONNX Runtime.
     """
     graph = Graph(model)
     products = set(nodes) & set(position_products(model))
@@ -297,7 +298,7 @@ def to_int8(
 
 
 def _source(name: str) -> str:
-    """The float tensor behind a dequantised one."""
+    """Name of the float tensor that a dequantised tensor was made from."""
     return name.removesuffix("/dequantised")
 
 
@@ -307,7 +308,7 @@ def is_residual_sum(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _sums_in_integers(graph: Graph, quantised: Collection[str]) -> set[str]:
-    """Sums that only quantised nodes and other such sums read, so that nothing is lost by rounding them."""
+    """Names of the sums read only by quantised nodes and other such sums, which lose nothing by rounding."""
     found: set[str] = set()
     for node in reversed(graph.nodes):
         if not is_residual_sum(graph, node):
@@ -319,7 +320,7 @@ def _sums_in_integers(graph: Graph, quantised: Collection[str]) -> set[str]:
 
 
 def _is_skip(graph: Graph, node: onnx.NodeProto, index: int, quantiser: _Quantiser) -> bool:
-    """Whether this input of a residual sum is the skip branch: the other comes straight from a quantised convolution."""
+    """Whether this input of a residual sum is the skip branch: the other comes directly from a quantised convolution."""
     if not is_residual_sum(graph, node):
         return False
     mine, other = (graph.producer.get(node.input[i]) for i in (index, 1 - index))
@@ -332,5 +333,5 @@ def _is_skip(graph: Graph, node: onnx.NodeProto, index: int, quantiser: _Quantis
 
 
 def _earlier(graph: Graph, node: onnx.NodeProto) -> set[str]:
-    """Those inputs of a sum that something else reads as well: a skip branch is one of them."""
+    """Inputs of a sum with other readers: a skip branch is one of them."""
     return {name for name in node.input if len(graph.consumers.get(name, [])) > 1}

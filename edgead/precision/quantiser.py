@@ -1,4 +1,4 @@
-"""From a float32 graph and good images to its INT8 forms, which layer is sensitive, and what stays in float."""
+"""Calibration of a float32 graph on good images: its INT8 forms and the sensitivity of its layers."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class LayerError:
-    """What INT8 in one layer alone does to the anomaly maps.
+    """Effect of INT8 in one layer alone on the anomaly maps.
 
     Attributes:
-        name: Of the graph's node.
+        name: Name of the graph's node.
         error: 1 - correlation of all map values with the float32 ones.
     """
 
@@ -46,15 +46,15 @@ class LayerError:
 
 
 class Quantiser:
-    """A calibrated graph: gives its INT8 form for any choice of layers.
+    """A calibrated graph with its INT8 form for any choice of layers.
 
     Args:
-        model: Float32, from a bundle.
-        images: Good images `(N, H, W, 3)` uint8 RGB; the recipe says how many are used, spread evenly.
-        recipe: How.
-        options: Of which backend.
-        report: Called with a task's name, what is done and what there is to do.
-        threads: Of ONNX Runtime.
+        model: Float32 model from a bundle.
+        images: Good images `(N, H, W, 3)` uint8 RGB, of which the recipe's number is used, spread evenly.
+        recipe: Calibration recipe.
+        options: Integer layout of the backend.
+        report: Called with the task name, the number of steps done and the total.
+        threads: Number of CPU threads of ONNX Runtime; 0 = one per core.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Quantiser:
         self.threads = threads
         self.report = report
         self.costs = node_multiply_adds(model)
-        # scalars and rescaled weights leave the names of nodes alone: costs and choices hold for every form
+        # scalars and rescaled weights do not change node names: costs and choices are valid for every form
         self.model = use_scalars(model)
         if options.layout == "onnxruntime":
             self.model = keep_channels_last(read_integers(self.model))
@@ -117,16 +117,16 @@ class Quantiser:
         return bias_errors(self.model, self.ranges, nodes, self.options, images, threads=self.threads, on_image=step)
 
     def graph(self, kept: Collection[str] = ()) -> onnx.ModelProto:
-        """The INT8 form in which the layers `kept` stay in float32."""
+        """INT8 form of the graph in which the layers `kept` stay in float32."""
         return self._lowered([name for name in self.candidates if name not in set(kept)])
 
     def coverage(self, kept: Collection[str] = ()) -> float:
-        """Share of the graph's multiply-adds that are done in integers."""
+        """Share of the graph's multiply-adds computed in integers."""
         covered = sum(self.costs.get(name, 0) for name in self.candidates if name not in set(kept))
         return covered / max(sum(self.costs.values()), 1)
 
     def sensitivity(self, images: NDArray[np.uint8]) -> list[LayerError]:
-        """How much each layer alone changes the maps of some images `(N, H, W, 3)`, worst first."""
+        """Effect of each layer alone on the anomaly maps of some images `(N, H, W, 3)`, worst first."""
         reference = self._maps(self.model, images)
         errors = []
         for done, name in enumerate(self.candidates, start=1):
@@ -136,7 +136,7 @@ class Quantiser:
         return sorted(errors, key=lambda layer: -layer.error)
 
     def outliers(self, errors: Sequence[LayerError]) -> list[str]:
-        """Layers far worse than the others, worst first, as many as the coverage allows."""
+        """Layers with a far larger error than the others, worst first, as far as the minimum coverage allows."""
         medians = self.recipe.outlier or OUTLIERS[self.options.layout]
         limit = medians * float(np.median([layer.error for layer in errors])) if errors else 0.0
         kept: list[str] = []

@@ -1,7 +1,7 @@
-"""What values a graph's tensors take on good images, and the range that an integer type should cover.
+"""Value statistics of a graph's tensors on good images, and the ranges for an integer type.
 
 Two passes over the images, one image at a time: extremes first, then histograms between them. Memory does not grow with
-the number of images (ONNX Runtime's own calibrators keep every activation of a batch of them, too much for a board).
+the number of images (ONNX Runtime's own calibrators keep every activation of a batch, too much for a small board).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RangeMethod = Literal["minmax", "percentile", "entropy", "mse"]
 
 @dataclass(frozen=True)
 class TensorRange:
-    """The interval of real values that an integer type covers; it holds 0."""
+    """Interval of real values that an integer type covers; contains 0."""
 
     low: float
     high: float
@@ -37,10 +37,10 @@ class TensorStatistics:
     """Values of one tensor over all calibration images.
 
     Attributes:
-        low, high: Extremes.
-        channel_low, channel_high: `(C,)`, extremes of each channel of `(N, C, ...)`, or of `(..., C)` where that was
-            asked for; the whole for other shapes.
-        counts: `(BINS,)`, a histogram between `low` and `high`.
+        low, high: Smallest and largest value.
+        channel_low, channel_high: Extremes of each channel, `(C,)`, of `(N, C, ...)`, or of `(..., C)` with channels last;
+            extremes of the whole tensor for other shapes.
+        counts: Histogram between `low` and `high`, `(BINS,)`.
     """
 
     low: float
@@ -68,11 +68,11 @@ def collect_statistics(
 
     Args:
         model: With float32 tensors of these names.
-        names: Tensors to look at.
+        names: Names of the tensors to measure.
         images: `(N, H, W, 3)` uint8 RGB, N >= 1.
-        channels_last: Those of the tensors that have their channels on the last axis.
-        threads: Of ONNX Runtime; 0 = one per core.
-        histograms: Whether to make the second pass, which counts.
+        channels_last: Names of the tensors with channels on the last axis.
+        threads: Number of CPU threads of ONNX Runtime; 0 = one per core.
+        histograms: Whether to make the second pass, which fills the histograms.
         on_image: Called after each image of each pass.
     """
     session = open_session(_with_outputs(model, names).SerializeToString(), threads)
@@ -99,15 +99,15 @@ def collect_statistics(
 def choose_range(
     statistics: TensorStatistics, method: RangeMethod, *, percentile: float = 99.99, symmetric: bool = False
 ) -> TensorRange:
-    """The interval that 8 bits should cover.
+    """Choose the interval that 8 bits cover.
 
     Args:
-        statistics: Of the tensor.
-        method: `minmax` covers everything seen; `percentile` leaves the rarest values out at both ends; `entropy`
-            minimises the divergence of the quantised histogram from the real one (as TensorRT's calibrator does);
-            `mse` minimises the squared error, clipping included.
-        percentile: Share of values to keep, in percent.
-        symmetric: Search for ranges -a..a.
+        statistics: Statistics of the tensor.
+        method: `minmax` covers every value seen; `percentile` cuts the rarest values at both ends; `entropy` minimises the
+            divergence of the quantised histogram from the original (as TensorRT's calibrator does); `mse` minimises the
+            squared error, including clipping.
+        percentile: Percentage of values to keep.
+        symmetric: Whether ranges are -a..a.
     """
     low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
     if symmetric:
@@ -126,13 +126,13 @@ def choose_range(
         return TensorRange(bottom, top)
     cost = _squared_error if method == "mse" else _divergence
     if method == "entropy" and statistics.low <= 0.0 <= statistics.high:
-        # what a ReLU cut off is no part of the distribution; its spike would pull every range together
+        # zeros from a ReLU are not part of the distribution: their spike would shrink every range
         counts[min(int(np.searchsorted(edges, 0.0, side="right")) - 1, BINS - 1)] = 0.0
     candidates = np.linspace(0.2, 1.0, 81)
     best = min(candidates, key=lambda factor: cost(centres, counts, low * factor, high * factor))
     low, high = low * best, high * best
     if not symmetric and low < 0.0 < high:
-        # each end by itself, from there on
+        # then each end by itself
         for end in ("low", "high"):
             best = min(
                 candidates,
@@ -145,7 +145,7 @@ def choose_range(
 
 
 def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy that also returns float tensors of inside the graph."""
+    """A copy of the model that also outputs these inner float tensors."""
     extended = onnx.ModelProto()
     extended.CopyFrom(model)
     present = {output.name for output in extended.graph.output}
@@ -189,7 +189,7 @@ def _squared_error(centres: NDArray[np.float64], counts: NDArray[np.float64], lo
     if step <= 0.0:
         return float("inf")
     clipped = np.clip(centres, low, high)
-    # a value inside is off by a uniform rounding error; one outside by what was cut off
+    # inside values have a uniform rounding error, outside values the clipped part
     return float(counts @ ((centres - clipped) ** 2) + counts.sum() * step**2 / 12.0)
 
 

@@ -1,4 +1,4 @@
-"""How an INT8 engine is calibrated, as YAML that a user can change: `build-engine --recipe FILE`."""
+"""INT8 calibration recipe, a YAML file for `build-engine --recipe FILE`."""
 
 from __future__ import annotations
 
@@ -13,40 +13,38 @@ from edgead.precision.ranges import RangeMethod
 
 
 class Recipe(BaseModel):
-    """Every choice between a float32 graph and its INT8 form; `calibration/default.yaml` has the defaults."""
+    """Settings of the INT8 calibration; `calibration/default.yaml` has the defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: RangeMethod = Field("minmax", description="How the range of an activation is chosen.")
-    percentile: float = Field(99.99, gt=50, le=100, description="Share of values that `percentile` keeps.")
-    images: int = Field(32, ge=4, le=4096, description="Most good images to run for the ranges.")
+    method: RangeMethod = Field("minmax", description="Method that chooses the range of an activation.")
+    percentile: float = Field(99.99, gt=50, le=100, description="Percentage of values that `percentile` keeps.")
+    images: int = Field(32, ge=4, le=4096, description="Maximum number of good images for the ranges.")
     equalise: Literal["none", "streams", "all"] = Field(
         "streams",
-        description="Tensors whose channels are rescaled: residual streams only (exact), or also in front of clips.",
+        description="Tensors whose channels are rescaled: residual streams only (exact), or also those before clips.",
     )
     margin: float = Field(
-        2.0, ge=1, le=100, description="`all`: room above the largest value of good images before a clip cuts."
+        2.0, ge=1, le=100, description="For `all`: factor over the largest value of good images before a clip cuts."
     )
     balance: float = Field(
         1.0, ge=0, le=1, description="1 makes the ranges of a tensor's channels equal, 0 keeps them."
     )
     centre: bool = Field(
         True,
-        description="TensorRT's form: move clipped activations to lie evenly around 0, so that none of the integers is idle.",
+        description="For TensorRT: centre clipped activations around 0, so that all integers are used.",
     )
-    bias_correction: bool = Field(
-        True, description="Take the mean error that rounding adds to each channel out of its bias."
-    )
+    bias_correction: bool = Field(True, description="Correct each channel's bias by the mean error of rounding.")
     outlier: float | None = Field(
         None,
         ge=1,
-        description="Layers whose own error exceeds this many medians stay in higher precision; unset: as many as the "
-        "backend's form has been measured with.",
+        description="Layers with an error above this many medians stay in higher precision; unset: the value measured for "
+        "the backend.",
     )
     min_coverage: float = Field(
-        0.9, ge=0, le=1, description="Share of the multiply-adds that outliers may not take from the integers."
+        0.9, ge=0, le=1, description="Minimum share of multiply-adds in integers when outliers are left out."
     )
-    keep_float: tuple[str, ...] = Field((), description="Patterns of node names that stay in higher precision.")
+    keep_float: tuple[str, ...] = Field((), description="Patterns of the names of nodes that stay in higher precision.")
 
 
 def read_recipe(path: Path | None) -> Recipe:

@@ -1,4 +1,4 @@
-"""Per-channel constants of equal values made scalars."""
+"""Scalars in place of per-channel constants with equal values."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from edgead.precision.graph import Graph, shapes_of
 
 
 def use_scalars(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Let sums and products with a constant of equal values read the one value.
+    """Replace constants of equal values in sums and products by scalars.
 
-    ONNX Runtime moves a Transpose behind them when integers follow, and a broadcast along the innermost axis is ten times
-    as slow as a scalar: scale and shift of the picture, the first two operators of a graph, then cost a tenth of the
-    whole. The results are the same to the bit.
+    ONNX Runtime moves a Transpose after them when integers follow, and a broadcast along the innermost axis is ten times
+    as slow as a scalar: scale and shift of the image, the first two operators of a graph, then take a tenth of the total
+    time. The results are identical to the bit.
 
     Args:
-        model: Float32, of static shapes but for the batch.
+        model: Float32 model with static shapes except for the batch.
     """
     shapes = shapes_of(model)
     graph = Graph(model)
@@ -27,7 +27,7 @@ def use_scalars(model: onnx.ModelProto) -> onnx.ModelProto:
         index = constants[0]
         name, other = node.input[index], shapes.get(node.input[1 - index])
         value = graph.constant(name)
-        # a constant that gives the result its shape must stay
+        # a constant that determines the shape of the result must stay
         if other is None or len(other) < value.ndim or any(a not in (1, b) for a, b in _aligned(value.shape, other)):
             continue
         if value.size > 1 and (value == value.flat[0]).all():

@@ -120,7 +120,7 @@ def test_the_gpu_is_used_where_it_works(
     ("state", "precision", "words", "hint"),
     [
         ("absent", "fp32", "no CUDA provider, only CPUExecutionProvider", "onnxruntime-gpu"),
-        ("silent", "fp16", "did not start, and the session would run on the CPU", "cuDNN"),
+        ("silent", "fp16", "did not start: the session would run on the CPU", "cuDNN"),
         ("fails", "fp32", "CUDA failure 35", "cuDNN"),
         ("works", "int8", "no int8 convolutions", "--fp16 --device cuda"),
     ],

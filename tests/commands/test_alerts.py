@@ -67,7 +67,7 @@ print(acknowledge(Path({str(tmp_path)!r}), {alert_id(1)!r}, note="seen", who="Ad
         assert record.note == "seen"
         assert json.loads((tmp_path / f"{alert_id(1)}.json").read_text()) == record.as_json()
         assert target.wait_for_events(1, 0.0), "sinks hear of it too"
-        with pytest.raises(EdgeadError, match=r"acknowledged before, at .* by Ada"):
+        with pytest.raises(EdgeadError, match=r"already acknowledged, at .* by Ada"):
             acknowledge(tmp_path, alert_id(1))
 
 

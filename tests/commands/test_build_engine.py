@@ -21,7 +21,7 @@ from edgead.cli import app
 from edgead.commands.build_engine import LOCK, EngineOptions, build_engine, engine_options
 from edgead.commands.doctor import doctor
 from edgead.commands.train import TrainResult
-from edgead.engines import onnx_runner
+from edgead.engines import onnx_session
 from edgead.engines.fingerprint import GateRecord, read_record
 from edgead.engines.opening import open_engine, open_with_thresholds
 from edgead.errors import CheckFailed, ConfigError, DataError, EngineBuildError, EngineMismatchError, StorageError
@@ -77,7 +77,7 @@ def test_doctor_holds_an_int8_engine_to_what_it_did_when_it_was_built(int8_path:
     diagnosis = doctor(int8_path, bundle_named=True, threads=1)
     check = next(check for check in diagnosis.checks if check.name == "engine onnxruntime-int8")
     assert check.status == "ok"
-    assert "when it was built" in check.detail
+    assert "at build time" in check.detail
 
 
 def test_the_same_request_is_not_built_again(int8_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_fp16_by_name_is_built_to_be_looked_at(bundle_copy: BundleCopy) -> None:
 
 def test_fp16_without_tensorrt_offers_int8(bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--fp16` alone says what is missing, offers what is faster here, and leaves a working engine."""
-    monkeypatch.setattr(onnx_runner, "computes_half", lambda: False)
+    monkeypatch.setattr(onnx_session, "computes_half", lambda: False)
     built = build_engine(bundle_copy(), "fp16", "auto", Silent())
     assert built.name == "onnxruntime-fp32"
     assert "TensorRT" in built.reason

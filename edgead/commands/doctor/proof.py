@@ -1,4 +1,4 @@
-"""A tiny graph with known results, for machines that have no bundle: does a backend compute what it should?"""
+"""Test of a backend with a tiny graph of known results, for machines without a bundle."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _SCALE, _SHIFT = np.float32(1 / 64), np.float32(-2.0)
 
 @dataclass(frozen=True)
 class ProofTarget:
-    """Something that runs graphs.
+    """A backend to test.
 
     Attributes:
-        name: Of the check.
-        is_present: Whether this machine has it; what is absent is not proved and not missed.
-        open: Gets the graph's file, an empty folder for an engine of it, and the threads of ONNX Runtime.
-        limit: Largest relative difference from the float64 results.
+        name: Name of the check.
+        is_present: Returns whether this machine has the backend; absent backends are skipped.
+        open: Opens the graph, given its file, an empty folder for the engine, and the number of CPU threads.
+        limit: Largest allowed relative difference from the float64 results.
     """
 
     name: str
@@ -67,7 +67,7 @@ def _has_tensorrt() -> bool:
 
 
 def _tensorrt(graph: Path, folder: Path, threads: int) -> Runner:
-    """An engine built now; never run by us, see `engines/tensorrt`."""
+    """Build and open an engine; never run on TensorRT so far, see `engines/tensorrt`."""
     from edgead.engines.tensorrt.decision import decide
     from edgead.engines.tensorrt.opening import build_tensorrt_plan, record_of, runner_of
     from edgead.engines.tensorrt.options import BuildOptions
@@ -111,9 +111,9 @@ def _proof(backend: ProofTarget, graph: Path, folder: Path, threads: int) -> Che
     return Check(
         f"proof {backend.name}",
         "ok" if holds else "failed",
-        f"a tiny graph gives what it should: largest relative difference {seen:.1e} (allowed {backend.limit:.0e})"
+        f"a tiny graph gives the expected results: largest relative difference {seen:.1e} (allowed {backend.limit:.0e})"
         if holds
-        else f"a tiny graph with known results comes out wrong: largest relative difference {seen:.1e} (allowed "
+        else f"a tiny graph gives wrong results: largest relative difference {seen:.1e} (allowed "
         f"{backend.limit:.0e}), {comparison.verdict_flips} of {comparison.n_images} verdicts flip",
         "" if holds else "Reinstall the backend; if that does not help, report it with `edgead doctor --report FILE`.",
     )
@@ -135,7 +135,7 @@ def _weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def expected_outputs(batch: NDArray[np.uint8]) -> Outputs:
-    """What the graph gives for images `(N, SIDE, SIDE, 3)`, computed in float64."""
+    """Expected outputs of the graph for images `(N, SIDE, SIDE, 3)`, computed in float64."""
     first, second = _weights()
     values = batch.astype(np.float64).transpose(0, 3, 1, 2) * np.float64(_SCALE) + np.float64(_SHIFT)
     values = _convolve(np.maximum(_convolve(values, first), 0.0), second)
@@ -148,14 +148,14 @@ def expected_outputs(batch: NDArray[np.uint8]) -> Outputs:
 
 
 def _convolve(values: NDArray[np.float64], kernel: NDArray[np.float32]) -> NDArray[np.float64]:
-    """3 x 3, stride 2, a border of zeros one wide."""
+    """Convolution 3 x 3 with stride 2 and zero padding of 1."""
     padded = np.pad(values, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
     return np.asarray(np.einsum("nchwij,ocij->nohw", windows, kernel.astype(np.float64)), np.float64)
 
 
 def write_graph(path: Path) -> None:
-    """Write the graph as bundles have it: uint8 images in, normalisation and scoring inside, any batch size."""
+    """Write a graph like those in bundles: uint8 images in, normalisation and scoring inside, any batch size."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,4 +1,4 @@
-"""The diagnosis as a Markdown file that can be attached to a bug report."""
+"""Diagnosis as a Markdown file to attach to a bug report."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ BUILD_LOG = "build.log"
 
 
 def write_report(path: Path, diagnosis: Diagnosis, bundle_path: Path, machine: Machine | None = None) -> None:
-    """Write what doctor found, the facts of the bundle and the end of every build log, without secrets.
+    """Write the diagnosis, the facts of the bundle and the end of every build log, without secrets.
 
     Args:
-        path: The file; an older one is replaced.
-        diagnosis: What doctor found.
-        bundle_path: Where the bundle is, if there is one.
-        machine: Whose names are taken out; this one unless given.
+        path: Output file; an older one is replaced.
+        diagnosis: Diagnosis of `doctor`.
+        bundle_path: Path of the bundle, if there is one.
+        machine: Machine whose names are removed; None = this one.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the file cannot be written.
     """
     secrets = secrets_of(machine or ThisMachine())
     text = "\n".join((*_checks(diagnosis), *_bundle(bundle_path), *_logs(bundle_path)))
@@ -40,7 +40,7 @@ def _checks(diagnosis: Diagnosis) -> Iterator[str]:
     yield "# edgead doctor"
     yield ""
     yield f"{diagnosis.count('failed')} failed, {diagnosis.count('warning')} warnings. User, machine and network names,"
-    yield "folders, serial numbers and secrets were taken out. Read it before you show it to others."
+    yield "folders, serial numbers and secrets were removed. Read it before you share it."
     for group, checks in groupby(diagnosis.checks, key=lambda check: check.group):
         yield f"\n## {group}\n"
         yield from map(_line, checks)
@@ -59,7 +59,7 @@ def _bundle(path: Path) -> Iterator[str]:
         from edgead.engines.opening import present_engines
 
         bundle = open_bundle(path)
-    except (EdgeadError, ImportError):  # what is wrong stands above
+    except (EdgeadError, ImportError):  # reported by the checks above
         return
     manifest, (height, width) = bundle.manifest, bundle.image_size
     yield "\n## Bundle\n"
@@ -91,7 +91,7 @@ def _logs(bundle_path: Path) -> Iterator[str]:
 
 
 def _cut(line: str) -> str:
-    """A line of at most `LONGEST_LINE` characters that ends with a whole word: half a secret would not be recognised."""
+    """Cut a line to at most `LONGEST_LINE` characters at a word end, because half a secret would not be recognised."""
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE].rpartition(' ')[0]} …"
 
 
@@ -100,5 +100,5 @@ def _one_line(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without the control characters that a log may hold."""
+    """Remove the control characters of a log."""
     return "".join(character for character in text if character.isprintable() or character in "\n\t")

@@ -1,4 +1,4 @@
-"""What every machine has: system, Python, processor, memory, disk."""
+"""System, Python, processor, memory and disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOW_MEMORY_MB = 1000
 
 
 def check_system(machine: Machine, board: Board | None) -> Iterator[Check]:
-    """Look at what edgead stands on."""
+    """Check system, Python, processor, memory and disk."""
     yield Check("edgead", "info", __version__)
     yield Check("system", "info", machine.system)
     yield _python(machine)
@@ -26,7 +26,7 @@ def check_system(machine: Machine, board: Board | None) -> Iterator[Check]:
         "disk",
         "warning" if low else "ok",
         f"{free:.0f} MB free in the current folder",
-        "Alerts and engines need room: free some space, or work on another disk." if low else "",
+        "Alerts and engines need disk space: free some, or use another disk." if low else "",
     )
 
 
@@ -43,7 +43,7 @@ def _memory(machine: Machine, board: Board | None) -> Iterator[Check]:
         if rest.split()[1:] == ["kB"]:
             sizes[name] = int(rest.split()[0]) * 1024 / 1e6
     if "MemTotal" not in sizes or "MemAvailable" not in sizes:
-        yield Check("memory", "info", "unknown: /proc/meminfo does not say")
+        yield Check("memory", "info", "unknown: not in /proc/meminfo")
         return
     total, available, swap = sizes["MemTotal"], sizes["MemAvailable"], sizes.get("SwapTotal", 0)
     shared = ", shared with the GPU" if board else ""
@@ -54,13 +54,13 @@ def _memory(machine: Machine, board: Board | None) -> Iterator[Check]:
         f"{total:.0f} MB{shared}, {available:.0f} MB available",
         _save_memory(board) if low else "",
     )
-    yield Check("swap", "info", f"{swap:.0f} MB" if swap else "none: a process that needs too much memory is killed")
+    yield Check("swap", "info", f"{swap:.0f} MB" if swap else "none: a process that runs out of memory is killed")
 
 
 def _save_memory(board: Board | None) -> str:
     if board is None:
-        return "Close what you do not need before building an engine."
+        return "Close other programs before building an engine."
     return (
-        "Building a TensorRT engine needs more than streaming with it. Close the desktop (`sudo systemctl isolate "
+        "Building a TensorRT engine needs more memory than streaming with it. Close the desktop (`sudo systemctl isolate "
         "multi-user.target`) and other programs, and add a swap file."
     )

@@ -1,4 +1,4 @@
-"""Cameras, and GStreamer with the elements that matter."""
+"""Cameras, and GStreamer with the elements that edgead uses."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ INSPECT = "gst-inspect-1.0"
 
 @dataclass(frozen=True)
 class Purpose:
-    """What some GStreamer elements together are good for.
+    """A purpose of GStreamer elements.
 
     Attributes:
-        name: Of the check.
-        elements: Element name -> the Debian package that brings it.
-        without: What cannot be done when one is missing.
-        jetson_only: Whether other machines cannot have them.
+        name: Name of the check.
+        elements: Debian package by element name.
+        without: Consequence if an element is missing.
+        jetson_only: Whether the elements exist on Jetsons only.
     """
 
     name: str
@@ -45,10 +45,10 @@ BASE, GOOD, BAD, UGLY, LIBAV = (
 HARDWARE_ENCODER = "gst hw encoder"
 L4T, CAMERA = "nvidia-l4t-gstreamer", "nvidia-l4t-camera"
 PURPOSES = (
-    Purpose("gst frames", {"appsink": BASE, "videoconvert": BASE}, "no frame can be handed to edgead"),
-    Purpose("gst usb camera", {"v4l2src": GOOD, "jpegdec": GOOD}, "USB cameras go through OpenCV only"),
+    Purpose("gst frames", {"appsink": BASE, "videoconvert": BASE}, "edgead cannot receive frames"),
+    Purpose("gst usb camera", {"v4l2src": GOOD, "jpegdec": GOOD}, "USB cameras work through OpenCV only"),
     Purpose("gst csi camera", {"nvarguscamerasrc": CAMERA, "nvvidconv": L4T}, "no CSI (ribbon cable) camera", True),
-    Purpose("gst rtsp", {"rtspsrc": GOOD, "rtph264depay": GOOD, "h264parse": BAD}, "no network camera over RTSP"),
+    Purpose("gst rtsp", {"rtspsrc": GOOD, "rtph264depay": GOOD, "h264parse": BAD}, "no network cameras over RTSP"),
     Purpose("gst hw decoder", {"nvv4l2decoder": L4T}, "H.264 and H.265 are decoded by the CPU", True),
     Purpose("gst decoder", {"avdec_h264": LIBAV}, "H.264 needs the hardware decoder"),
     Purpose(HARDWARE_ENCODER, {"nvv4l2h264enc": L4T}, "recordings are encoded by the CPU", True),
@@ -56,7 +56,7 @@ PURPOSES = (
 )
 
 
-# asks the binding, which is what edgead goes through, for all elements at once
+# queries all elements at once through the Python binding, which edgead uses
 ELEMENTS = f"""import json, gi
 gi.require_version('Gst', '1.0')
 from gi.repository import Gst
@@ -66,7 +66,7 @@ print(json.dumps([name for name in names if Gst.ElementFactory.find(name)]))"""
 
 
 def check_video(machine: Machine, board: Board | None) -> Iterator[Check]:
-    """Look at cameras and GStreamer."""
+    """Check cameras and GStreamer."""
     yield _cameras(machine)
     binding = _binding(machine, board)
     yield binding
@@ -75,13 +75,13 @@ def check_video(machine: Machine, board: Board | None) -> Iterator[Check]:
         yield Check(
             "gstreamer",
             "info",
-            f"{INSPECT} is not installed, so its elements cannot be looked at; CSI cameras and hardware decoding need them",
+            f"{INSPECT} is not installed, so GStreamer's elements cannot be checked; CSI cameras and hardware decoding need them",
             f"sudo apt install gstreamer1.0-tools {BASE} {GOOD} {BAD} {UGLY} {LIBAV}" if board else "",
         )
         return
     said = machine.run(INSPECT, "--version").out if has_tool else binding.detail
     match = re.search(r"GStreamer (\d+\.\d+\.\d+)", said)
-    yield Check("gstreamer", "ok", match[1] if match else "installed, of unknown version")
+    yield Check("gstreamer", "ok", match[1] if match else "installed, version unknown")
     known = None if has_tool else _known_to_binding(machine)
     for purpose in PURPOSES:
         if purpose.name == HARDWARE_ENCODER and board is not None and "orin nano" in board.model.lower():
@@ -92,22 +92,24 @@ def check_video(machine: Machine, board: Board | None) -> Iterator[Check]:
 
 def _cameras(machine: Machine) -> Check:
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # OpenCV without numpy says so where --json is printed
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # OpenCV without numpy prints a message, which must not mix with --json
             from edgead.stream.sources.camera import list_cameras
-    except ImportError as error:  # OpenCV is broken, which its own check says
-        return Check("cameras", "info", f"not looked for: {error}")
+    except ImportError as error:  # reported by the check of OpenCV
+        return Check("cameras", "info", f"not checked: {error}")
     cameras = list_cameras(machine.folder("/dev"), machine.folder("/sys/class/video4linux"))
     if not cameras:
-        return Check("cameras", "info", "no /dev/video*; a file, a folder, a URL or `synthetic` works without")
+        return Check("cameras", "info", "no /dev/video*; files, folders, URLs and `synthetic` work without a camera")
     return Check("cameras", "ok", "; ".join(map(camera_text, cameras)))
 
 
 def camera_text(camera: CameraDevice) -> str:
-    """A camera by the word that `edgead stream --source` takes, with what it offers."""
+    """Camera with its name for `edgead stream --source` and its modes."""
     from edgead.stream.sources.camera_format import describe_modes
 
     if not camera.gives_pictures:
-        return f"{camera.path.name} gives no pictures ({camera.name})"
+        return f"{camera.path.name} delivers no frames ({camera.name})"
     return f"camera:{camera.index} is {camera.name}{f' ({describe_modes(camera.modes)})' if camera.modes else ''}"
 
 
@@ -119,10 +121,12 @@ def _binding(machine: Machine, board: Board | None) -> Check:
         ran = machine.python(BINDING)
         if ran.ok:
             return Check(name, "ok", f"gi, {ran.out.strip()}")
-        return Check(name, "info", f"gi is there, but reaches no GStreamer ({ran.problem}): {without}", install)
+        return Check(name, "info", f"gi is installed, but cannot use GStreamer ({ran.problem}): {without}", install)
     if machine.exists("/usr/lib/python3/dist-packages/gi/__init__.py"):
-        advice = "Make the environment with the system's Python: /usr/bin/python3 -m venv --system-site-packages .venv"
-        detail = f"the system has gi, but this Python does not see it: {without}"
+        advice = (
+            "Create the environment with the system's Python: /usr/bin/python3 -m venv --system-site-packages .venv"
+        )
+        detail = f"the system's gi is not visible to this Python: {without}"
         return Check(name, "info", detail, advice if board else "")
     return Check(name, "info", f"gi is not installed: {without}", install if board else "")
 
@@ -136,7 +140,7 @@ def _known_to_binding(machine: Machine) -> set[str]:
 
 
 def _elements(machine: Machine, purpose: Purpose, known: set[str] | None) -> Check:
-    """Whether the elements are there: those that are `known`, or that GStreamer's own tool finds."""
+    """Check that the elements exist: by the names in `known`, or with gst-inspect if None."""
     missing = [
         name
         for name in purpose.elements

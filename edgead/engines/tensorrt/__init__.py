@@ -1,4 +1,4 @@
-"""TensorRT: is it here, and in which versions; everything else is in this package's modules."""
+"""TensorRT backend: whether it can be used here, and in which versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGES = ("tensorrt", "pycuda", "cuda-bindings")
 def available() -> str | None:
     """Why no TensorRT engine can be built and run here; None if one can.
 
-    Looks at the packages, the driver and the GPU; loads nothing onto the GPU.
+    Checks packages, driver and GPU; loads nothing onto the GPU.
     """
     from edgead.engines.tensorrt.cuda import find_gpu
     from edgead.errors import EngineError, MissingDependencyError
@@ -20,7 +20,7 @@ def available() -> str | None:
         import tensorrt as trt
     except ModuleNotFoundError:
         return (
-            "TensorRT's Python package is not installed; on a Jetson it comes with JetPack and is seen from a virtual "
+            "TensorRT's Python package is not installed; on a Jetson it comes with JetPack and is visible in a virtual "
             "environment made with --system-site-packages"
         )
     except (ImportError, OSError) as error:
@@ -35,9 +35,9 @@ def available() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """What is installed and there, by name: `tensorrt`, `pycuda`, `cuda-bindings`, `gpu`, `cuda driver`, `power mode`.
+    """Installed versions by name: `tensorrt`, `pycuda`, `cuda-bindings`, `gpu`, `cuda driver`, `power mode`.
 
-    A name that is missing is not there.
+    Names of missing components are left out.
     """
     from edgead.engines.tensorrt.cuda import find_gpu
     from edgead.engines.tensorrt.power import power_mode
@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
     try:
         import tensorrt as trt
 
-        found["tensorrt"] = str(trt.__version__)  # JetPack's has no entry of its own among Python's packages
+        found["tensorrt"] = str(trt.__version__)  # JetPack's TensorRT has no package metadata
     except (ImportError, OSError):
         found.pop("tensorrt", None)
     try:

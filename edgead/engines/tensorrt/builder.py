@@ -31,14 +31,14 @@ _MEMORY_WORDS = ("out of memory", "outofmemory", "insufficient memory", "bad_all
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """A serialized engine and what is worth knowing about it.
+    """A serialized engine with the log and the layers of its build.
 
     Attributes:
-        plan: The engine; for this machine only.
+        plan: Serialized engine, for this machine only.
         layers: Type and precision of every fused layer.
-        log: What TensorRT said, oldest first.
-        notes: What was done otherwise than asked, one sentence each.
-        build_s: Seconds that the build took.
+        log: TensorRT's messages, oldest first.
+        notes: Deviations from the request and other remarks, one sentence each.
+        build_s: Build time in seconds.
     """
 
     plan: bytes
@@ -50,7 +50,7 @@ class BuiltPlan:
 
 @dataclass
 class _Job:
-    """What the steps of one build share."""
+    """State shared by the steps of one build."""
 
     options: BuildOptions
     machine: dict[str, str]
@@ -76,19 +76,19 @@ def build_plan(
     """Build a serialized engine.
 
     Args:
-        graph: A serialized ONNX model of the variant that `how` asks for. Its first axis of every input is the batch.
-        how: From `decide`.
-        options: Batch, memory, accelerator, caches.
-        kept: Names of the graph nodes that must compute in float32; pinned where the graph's own types do not bind
-            TensorRT, and never put on the DLA.
-        machine: What kernel timings depend on (`machine_state`); the key of the timing cache.
-        memory_bytes: Of the GPU, of which the workspace is a part.
-        progress: Gets TensorRT's progress, or a note a minute from a version that reports none.
+        graph: Serialized ONNX model of the variant that `how` requires; the first axis of every input is the batch.
+        how: Build strategy from `decide`.
+        options: Batch, memory, accelerator and caches.
+        kept: Names of the graph nodes that must compute in float32; pinned if the graph's own types do not bind
+            TensorRT, and never placed on the DLA.
+        machine: Conditions that kernel timings depend on (`machine_state`); the key of the timing cache.
+        memory_bytes: GPU memory, of which the workspace is a part.
+        progress: Receives TensorRT's progress, or one note a minute from a version that reports none.
 
     Raises:
-        EngineBuildError: If the graph is not taken, an option cannot be had here, or TensorRT gives no engine; quotes
-            TensorRT's last errors. The whole log is in its `log`.
-        KeyboardInterrupt: After Ctrl-C; TensorRT was stopped first where it can be.
+        EngineBuildError: If TensorRT rejects the graph, an option is not available here, or TensorRT returns no engine;
+            quotes TensorRT's last errors and carries the whole log in `log`.
+        KeyboardInterrupt: After Ctrl-C, once TensorRT has stopped if it supports that.
     """
     started = time.monotonic()
     job = _Job(options, machine, memory_bytes)
@@ -101,7 +101,7 @@ def build_plan(
 
 
 class LoggedBuildError(EngineBuildError):
-    """A failed build with everything that TensorRT said; the caller writes `log` to a file."""
+    """A failed build with TensorRT's whole log; the caller writes `log` to a file."""
 
     def __init__(self, message: str, *, hint: str, log: tuple[str, ...]) -> None:
         super().__init__(message, hint=hint)
@@ -138,7 +138,7 @@ def _build(
 
 
 def configure(config: trt.IBuilderConfig, how: BuildStrategy, options: BuildOptions, workspace_bytes: int) -> None:
-    """Set everything on a builder's configuration that does not need the network."""
+    """Set every builder option that does not depend on the network."""
     import tensorrt as trt
 
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
@@ -150,7 +150,7 @@ def configure(config: trt.IBuilderConfig, how: BuildStrategy, options: BuildOpti
     if options.version_compatible:
         if not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
             raise EngineBuildError(
-                f"TensorRT {trt.__version__} builds no version-compatible engines; 8.6 and later do.",
+                f"TensorRT {trt.__version__} cannot build version-compatible engines; 8.6 and later can.",
                 hint="Leave out --version-compatible.",
             )
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
@@ -167,7 +167,7 @@ def _add_profile(parsed: ParsedNetwork, config: trt.IBuilderConfig, batch: Batch
         first, *rest = tuple(tensor.shape)
         if any(size < 0 for size in rest):
             raise EngineBuildError(
-                f"Only the batch may be of any size; the input {tensor.name!r} has the shape {(first, *rest)}.",
+                f"Only the batch axis may be dynamic; the input {tensor.name!r} has the shape {(first, *rest)}.",
                 hint="Export the bundle again: edgead export.",
             )
         if first < 0:
@@ -175,8 +175,8 @@ def _add_profile(parsed: ParsedNetwork, config: trt.IBuilderConfig, batch: Batch
             profile.set_shape(tensor.name, (batch.least, *rest), (batch.tuned, *rest), (batch.most, *rest))
         elif not batch.least <= first <= batch.most:
             raise EngineBuildError(
-                f"The graph takes {first} images per call, {batch.least} to {batch.most} were asked for.",
-                hint="Export the bundle again: its graph takes any number.",
+                f"The graph takes {first} images per call, but {batch.least} to {batch.most} were requested.",
+                hint="Export the bundle again: its graph will take any number of images.",
             )
     if needed and config.add_optimization_profile(profile) < 0:
         raise EngineBuildError(
@@ -202,12 +202,12 @@ def _serialized(parsed: ParsedNetwork, config: trt.IBuilderConfig, lines: deque[
 def _hint(lines: deque[str]) -> str:
     text = " ".join(lines).lower()
     if any(word in text for word in _MEMORY_WORDS):
-        return "Memory ran out: give kernels less of it with --workspace-mb or --batch, and stop other programs that use the GPU."
-    return "Look into the build log; building --fp32 tells whether the precision is the cause."
+        return "Memory ran out: reduce --workspace-mb or --batch, and stop other programs that use the GPU."
+    return "Read the build log; building with --fp32 shows whether the precision is the cause."
 
 
 def _layers(plan: bytes, job: _Job) -> list[LayerInfo]:
-    """Layers of the finished engine; it is loaded once more for that, and the build does not fail over it."""
+    """Layers of the finished engine, which is loaded once more to read them; failure to do so does not fail the build."""
     import tensorrt as trt
 
     try:
@@ -221,11 +221,11 @@ def _layers(plan: bytes, job: _Job) -> list[LayerInfo]:
         job.note(f"The layers' precisions are unknown: {error}.")
         return []
     if not layers:
-        job.note("The layers' precisions are unknown: TensorRT told none.")
+        job.note("The layers' precisions are unknown: TensorRT reported none.")
     return layers
 
 
 def _inspected(runtime: trt.Runtime, plan: bytes) -> list[LayerInfo]:
-    """In a function of its own, so that the engine is freed before its runtime."""
+    """Inspect the engine in a separate function, so that it is freed before its runtime."""
     engine = runtime.deserialize_cuda_engine(plan)
     return layers_of(engine) if engine is not None else []

@@ -1,6 +1,6 @@
-"""Which newer TensorRT may load an engine that was built version compatible.
+"""TensorRT versions that may load an engine built version compatible by an older one.
 
-NVIDIA's support matrix of 11.4.1: within a major version, from 8 to 10 and from 10 to 11; never from 8 to 11, never a newer
+Follows NVIDIA's support matrix of 11.4.1: within a major version, from 8 to 10 and from 10 to 11; never from 8 to 11, never a newer
 engine on an older TensorRT, and not before 8.6. Not tried with any TensorRT.
 """
 

@@ -1,8 +1,8 @@
-"""GPU memory, streams and events through pycuda, for work that may come from any one thread.
+"""GPU memory, streams and events through pycuda, usable from any thread.
 
-Two habits of pycuda decide how: a thread that ends with a context pushed aborts the process, and an object freed without
-its context pushed leaks. So every call here runs within `GpuContext.active`, which pushes the context and pops it again.
-Read in pycuda's source and run on a fake with the same rules; not run on a GPU.
+Two properties of pycuda shape this module: a thread that ends with a context pushed aborts the process, and an object
+freed without its context pushed leaks. Every call therefore runs within `GpuContext.active`, which pushes the context and
+pops it again. Read in pycuda's source and run on a fake with the same rules; not run on a GPU.
 """
 
 from __future__ import annotations
@@ -20,25 +20,24 @@ from edgead.errors import EngineError, MissingDependencyError
 if TYPE_CHECKING:
     import pycuda.driver as drv
 
-_NON_BLOCKING = (
-    1  # CU_STREAM_NON_BLOCKING, for which pycuda has no name: such a stream does not wait for the default one
-)
+# CU_STREAM_NON_BLOCKING, for which pycuda has no name: such a stream does not wait for the default one
+_NON_BLOCKING = 1
 INSTALL_PYCUDA = (
-    "pip install 'edgead[jetson]' (pycuda is compiled on installation: nvcc and the CUDA headers are needed)"
+    "pip install 'edgead[jetson]' (pycuda is compiled during installation and needs nvcc and the CUDA headers)"
 )
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU says about itself.
+    """Properties of a GPU.
 
     Attributes:
-        index: As CUDA counts.
-        name: Of the board's GPU.
-        compute_capability: For example `8.7` on Orin.
-        total_bytes: Memory; of an integrated GPU the machine's.
-        is_integrated: Whether it shares the machine's memory.
-        driver_version: The newest CUDA that the driver knows, for example 12060.
+        index: CUDA device index.
+        name: GPU name.
+        compute_capability: Compute capability, for example `8.7` on Orin.
+        total_bytes: GPU memory; on an integrated GPU, the machine's memory.
+        is_integrated: Whether the GPU shares the machine's memory.
+        driver_version: Newest CUDA version the driver supports, for example 12060.
     """
 
     index: int
@@ -50,12 +49,12 @@ class Gpu:
 
     @property
     def identity(self) -> str:
-        """What an engine is bound to: the GPU's name and compute capability."""
+        """GPU name and compute capability, which an engine is bound to."""
         return f"{self.name}, compute capability {self.compute_capability}"
 
 
 def find_gpu(index: int = 0) -> Gpu:
-    """Look at a GPU without using it.
+    """Query a GPU without using it.
 
     Raises:
         MissingDependencyError: If pycuda is not installed.
@@ -67,7 +66,7 @@ def find_gpu(index: int = 0) -> Gpu:
         raise MissingDependencyError(
             "pycuda", needed_for="Running a TensorRT engine", install=INSTALL_PYCUDA
         ) from error
-    except ImportError as error:  # it is there, but the driver's library is not
+    except ImportError as error:  # pycuda is installed, but the driver library is missing
         raise EngineError(f"pycuda cannot be loaded: {error}.", hint="Check the driver: edgead doctor.") from error
     try:
         drv.init()
@@ -86,10 +85,10 @@ def find_gpu(index: int = 0) -> Gpu:
 
 
 class GpuContext:
-    """A GPU in use: its primary context, the one that TensorRT and the CUDA runtime work in too.
+    """Primary context of a GPU, which TensorRT and the CUDA runtime use too.
 
     Args:
-        gpu: From `find_gpu`.
+        gpu: GPU from `find_gpu`.
 
     Raises:
         EngineError: If CUDA gives no context.
@@ -109,10 +108,10 @@ class GpuContext:
         """Make the context current on this thread for a block.
 
         Args:
-            doing: For the error message, for example "running a batch".
+            doing: Activity for the error message, for example "running a batch".
 
         Raises:
-            EngineError: For every error of CUDA in the block, or if the device was closed.
+            EngineError: If CUDA fails in the block, or the context was closed.
         """
         import pycuda.driver as drv
 
@@ -124,7 +123,7 @@ class GpuContext:
             try:
                 yield
             finally:
-                # a closed device released its context, and with it left the thread's stack
+                # closing released the context and took it off the thread's stack
                 if self._context is not None:
                     context.pop()
         except drv.MemoryError as error:
@@ -136,7 +135,7 @@ class GpuContext:
             raise EngineError(f"CUDA failed while {doing}: {error}.") from error
 
     def close(self) -> None:
-        """Release the context; within `active`, after everything that lives in it.
+        """Release the context, within `active`, after everything that lives in it.
 
         It is released while current, because pycuda silently keeps a context that another thread detaches otherwise.
         """
@@ -161,20 +160,20 @@ class CudaStream:
 
     @property
     def handle(self) -> int:
-        """The address that TensorRT and the CUDA runtime know it by."""
+        """Address of the stream for TensorRT and the CUDA runtime."""
         return int(self.native.handle)
 
     def synchronize(self) -> None:
-        """Wait until everything in the queue was done."""
+        """Wait until everything queued has finished."""
         self.native.synchronize()
 
     def close(self) -> None:
-        """Destroy it; pycuda does so as soon as nothing refers to it."""
+        """Destroy the stream; pycuda does so as soon as nothing refers to it."""
         self._stream = None
 
 
 class CudaEvent:
-    """A mark in a stream; waiting for it sleeps instead of spinning, for a small board has few cores."""
+    """CUDA event in a stream; waiting for it sleeps instead of spinning, because a small board has few cores."""
 
     def __init__(self) -> None:
         import pycuda.driver as drv
@@ -188,15 +187,15 @@ class CudaEvent:
         return self._event
 
     def record(self, stream: CudaStream) -> None:
-        """Put the mark at the end of the stream's queue."""
+        """Record the event at the end of the stream's queue."""
         self._native.record(stream.native)
 
     def synchronize(self) -> None:
-        """Wait until the stream has come to the mark."""
+        """Wait until the stream has reached the event."""
         self._native.synchronize()
 
     def ms_since(self, earlier: CudaEvent) -> float:
-        """Milliseconds of GPU time between two marks that were both reached."""
+        """Milliseconds of GPU time since an earlier event; both must have been reached."""
         return float(self._native.time_since(earlier._native))
 
     def close(self) -> None:
@@ -204,13 +203,13 @@ class CudaEvent:
 
 
 class Buffer:
-    """Page-locked host memory and the GPU memory that goes with it; made and closed within `GpuContext.active`.
+    """Page-locked host memory and its GPU memory; created and closed within `GpuContext.active`.
 
-    On an integrated GPU both are the same memory, mapped, and nothing is copied.
+    On an integrated GPU both are the same mapped memory, and nothing is copied.
 
     Args:
-        shape: Of the largest content.
-        dtype: Of its elements.
+        shape: Shape of the largest content.
+        dtype: Element type.
         mapped: Whether the GPU shares the host's memory.
     """
 
@@ -233,27 +232,27 @@ class Buffer:
 
     @property
     def host(self) -> NDArray[Any]:
-        """The host side; a view that must not outlive the buffer."""
+        """View of the host memory; must not outlive the buffer."""
         if self._host is None:
             raise EngineError("This buffer was closed.")
         return self._host
 
     def upload(self, rows: int, stream: CudaStream) -> None:
-        """Queue the copy of the first `rows` rows to the GPU; nothing where the memory is shared."""
+        """Queue the copy of the first `rows` rows to the GPU; does nothing if the memory is shared."""
         import pycuda.driver as drv
 
         if self._device is not None:
             drv.memcpy_htod_async(self._device, self.host[:rows], stream.native)
 
     def download(self, rows: int, stream: CudaStream) -> None:
-        """Queue the copy of the first `rows` rows from the GPU; nothing where the memory is shared."""
+        """Queue the copy of the first `rows` rows from the GPU; does nothing if the memory is shared."""
         import pycuda.driver as drv
 
         if self._device is not None:
             drv.memcpy_dtoh_async(self.host[:rows], self._device, stream.native)
 
     def close(self) -> None:
-        """Free both sides, now; a second call does nothing."""
+        """Free both sides immediately; a second call does nothing."""
         device, self._device = self._device, None
         host, self._host = self._host, None
         try:

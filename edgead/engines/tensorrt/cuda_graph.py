@@ -1,7 +1,7 @@
-"""One launch instead of hundreds: an engine's kernels captured as a CUDA graph.
+"""CUDA graph of an engine's kernels: one launch instead of hundreds.
 
-The capture goes through NVIDIA's own binding of the CUDA runtime, which pycuda has not; both work in the device's
-primary context, and a stream of the one is a number for the other. Checked against the signatures of cuda-bindings 12
+The capture goes through NVIDIA's own binding of the CUDA runtime, because pycuda has none; both work in the device's
+primary context, and a stream of one is an address for the other. Checked against the signatures of cuda-bindings 12
 and 13 and run on a fake; not run on a GPU.
 """
 
@@ -18,31 +18,31 @@ INSTALL = "cuda-bindings is not installed (pip install 'edgead[jetson]')"
 
 
 class GraphError(Exception):
-    """Why there is no graph; the caller runs without."""
+    """A graph could not be captured or launched; the caller can run without one."""
 
 
 class CudaGraph:
-    """A captured piece of work that can be launched again and again; shapes and addresses are part of it.
+    """Captured work that can be launched repeatedly; its shapes and addresses are fixed.
 
     Args:
         stream: Handle of an idle stream of the current context, on which `enqueue` was run before.
-        enqueue: Queues the work on that stream, and tells whether it could.
+        enqueue: Queues the work on that stream; returns whether it could.
 
     Raises:
-        GraphError: If the binding is missing, or the work cannot be captured; the stream is as it was.
+        GraphError: If the binding is missing, or the work cannot be captured; the stream remains usable.
     """
 
     def __init__(self, stream: int, enqueue: Callable[[], bool]) -> None:
         self._executable: cudart.cudaGraphExec_t | None = None
         cudart = _runtime()
-        # of this thread only: another camera's thread may allocate memory meanwhile
+        # this thread only: another camera's thread may allocate memory meanwhile
         mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         _checked("cudaStreamBeginCapture", cudart.cudaStreamBeginCapture(stream, mode))
         is_queued = False
         try:
             is_queued = enqueue()
         finally:
-            # also after a failure: a stream left in capture takes no more work
+            # also after a failure: a stream left in capture accepts no more work
             ended = cudart.cudaStreamEndCapture(stream)
         if not is_queued:
             if not int(ended[0]) and ended[1] is not None:
@@ -66,7 +66,7 @@ class CudaGraph:
         _checked("cudaGraphLaunch", cudart.cudaGraphLaunch(self._executable, stream))
 
     def close(self) -> None:
-        """Free it; no launch of it may be running."""
+        """Free the graph; no launch of it may be running."""
         executable, self._executable = self._executable, None
         if executable is not None:
             cudart = _runtime()
@@ -86,7 +86,7 @@ def _runtime() -> ModuleType:
 
 
 def _checked(name: str, returned: tuple[Any, ...]) -> Any:
-    """The value of a call of the CUDA runtime, whose first result is always its error."""
+    """Value returned by a CUDA runtime call, whose first result is always the error code."""
     error, *values = returned
     if int(error):
         raise GraphError(f"{name} failed: {error.name}")

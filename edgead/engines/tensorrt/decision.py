@@ -1,7 +1,7 @@
-"""Which graph, network flags and builder flags give a precision on the TensorRT that is installed.
+"""Graph variant, network flags and builder flags for a precision on the installed TensorRT.
 
-What is there decides, never a version and never the number of an enum member: those move between versions (strong
-typing is bit 1 in TensorRT 10 and bit 0 in 11).
+The names that exist decide, never a version and never the number of an enum member: numbers change between versions
+(strong typing is bit 1 in TensorRT 10 and bit 0 in 11).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ ScaleType = Literal["float32", "float16"]
 
 @dataclass(frozen=True)
 class BuildStrategy:
-    """How to build one precision here.
+    """Build strategy for one precision on the installed TensorRT.
 
     Attributes:
-        precision: What the engine is called after.
-        variant: The graph that the builder wants: `fp32` is the bundle's own; `fp16` is typed, with float16 tensors;
-            `int8` has QuantizeLinear and DequantizeLinear nodes.
-        scale_type: Of the scales in an `int8` graph: `float32` in opset 17, `float16` in opset 19.
-        is_strongly_typed: Whether the builder follows the graph's own types; else flags allow it to lower them.
-        network_flags: For `Builder.create_network`.
+        precision: Precision in the engine's name.
+        variant: Graph for the builder: `fp32` is the bundle's own; `fp16` is typed, with float16 tensors; `int8` has
+            QuantizeLinear and DequantizeLinear nodes.
+        scale_type: Type of the scales in an `int8` graph: `float32` in opset 17, `float16` in opset 19.
+        is_strongly_typed: Whether the builder follows the graph's own types; otherwise flags allow it to lower them.
+        network_flags: Flags for `Builder.create_network`.
         builder_flags: Members of `trt.BuilderFlag` to set.
-        needs_pins: Whether layers stay in float32 only where the builder pins them, because the graph cannot say so.
+        needs_pins: Whether layers stay in float32 only if the builder pins them, because the graph cannot express it.
     """
 
     precision: Precision
@@ -43,7 +43,7 @@ class BuildStrategy:
 
 
 def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = False) -> BuildStrategy:
-    """The row of the table for the installed TensorRT.
+    """Choose the build strategy for the installed TensorRT.
 
     | installed | fp32 | fp16 | int8 |
     |---|---|---|---|
@@ -54,12 +54,12 @@ def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = 
     Checked against the names of the bindings 8.6 to 11.4; no engine was built with it.
 
     Args:
-        precision: Wanted.
-        weakly_typed: Take the first row where both are possible: the way out where strong typing fails on a young 10.x.
-        for_dla: Layers are to run on the deep-learning accelerator, which before TensorRT 11 wants the first row too.
+        precision: Requested precision.
+        weakly_typed: Use the first row if both are possible: a workaround if strong typing fails on an early 10.x.
+        for_dla: Whether layers run on the deep-learning accelerator, which needs the first row before TensorRT 11.
 
     Raises:
-        EngineBuildError: If `weakly_typed` is asked of a TensorRT without precision flags.
+        EngineBuildError: If `weakly_typed` is requested from a TensorRT without precision flags.
     """
     import tensorrt as trt
 
@@ -67,7 +67,7 @@ def decide(precision: Precision, *, weakly_typed: bool = False, for_dla: bool = 
     has_typing = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
     if weakly_typed and not has_flags:
         raise EngineBuildError(
-            f"TensorRT {trt.__version__} has no precision flags: it only builds what the graph's types say.",
+            f"TensorRT {trt.__version__} has no precision flags: it builds exactly the types of the graph.",
             hint="Leave out the weakly typed build.",
         )
     if has_flags and (weakly_typed or for_dla or not has_typing):

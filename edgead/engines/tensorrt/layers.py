@@ -1,4 +1,4 @@
-"""Which precision each layer of an engine got, from TensorRT's engine inspector."""
+"""Precision of each layer of an engine, from TensorRT's engine inspector."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TYPES = (
     (re.compile(r"\bint32\b", re.I), "int32"),
     (re.compile(r"\bbool\b", re.I), "bool"),
 )
-# format and type in one string up to TensorRT 10, apart in 11
+# format and type in one string up to TensorRT 10, separate in 11
 _TYPE_KEYS = ("Datatype", "DataType", "Data Type", "Format/Datatype", "Type", "Format")
 
 
@@ -32,9 +32,9 @@ class LayerInfo:
     """One layer as TensorRT fused it.
 
     Attributes:
-        name: The names of the graph's nodes in it, joined by TensorRT.
-        type: TensorRT's own word for it.
-        precision: `fp32`, `fp16`, `int8`, ... of its weights, or of its first input where it has none; or `unknown`.
+        name: Names of the graph's nodes in the layer, joined by TensorRT.
+        type: TensorRT's layer type.
+        precision: `fp32`, `fp16`, `int8`, ... of the weights, or of the first input if there are none; or `unknown`.
     """
 
     name: str
@@ -46,7 +46,7 @@ class LayerInfo:
 
 
 def layers_of(engine: trt.ICudaEngine) -> list[LayerInfo]:
-    """Ask an engine built with detailed verbosity for its layers; empty where TensorRT tells none."""
+    """Layers of an engine built with detailed verbosity; empty if TensorRT reports none."""
     import tensorrt as trt
 
     inspector: trt.EngineInspector = engine.create_engine_inspector()
@@ -54,10 +54,10 @@ def layers_of(engine: trt.ICudaEngine) -> list[LayerInfo]:
 
 
 def layers_from_json(text: str) -> list[LayerInfo]:
-    """Rows from the inspector's JSON.
+    """Parse the inspector's JSON.
 
-    The forms of 8.x and 10.x (`Format/Datatype` in one string) and of 11.x (apart) are read. A layer without details, an
-    unknown word and text that is no JSON give `unknown` or nothing, never an error: the rows are shown, not computed with.
+    Reads the forms of 8.x and 10.x (`Format/Datatype` in one string) and of 11.x (separate). A layer without details, an
+    unknown type name or invalid JSON gives `unknown` or nothing, never an error: the rows are only displayed.
     """
     try:
         content = json.loads(text)

@@ -1,4 +1,4 @@
-"""A serialized engine back in memory, and what it takes and gives."""
+"""Loading a serialized engine, and its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgead.errors import EngineError, EngineMismatchError
 if TYPE_CHECKING:
     import tensorrt as trt
 
-# by the member's name, since numbers move; `trt.nptype` of 8.x asks numpy for names that it no longer has
+# by member name, because numbers change; `trt.nptype` of 8.x uses numpy names that no longer exist
 _DTYPES = {
     "FLOAT": "float32",
     "HALF": "float16",
@@ -29,7 +29,7 @@ _REBUILD = "Rebuild it here: edgead build-engine"
 
 
 class Refused(RuntimeError):
-    """TensorRT said no without an exception of its own; `quoting` adds why."""
+    """TensorRT refused without raising an exception; `quoting` adds its log."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class EngineTensor:
     """One input or output of an engine.
 
     Attributes:
-        name: As in the graph.
-        dtype: numpy's.
-        shape: -1 where the engine takes a range of sizes.
-        is_input: Or output.
+        name: Tensor name in the graph.
+        dtype: numpy type.
+        shape: Tensor shape; -1 where the engine takes a range of sizes.
+        is_input: Whether the tensor is an input; otherwise an output.
     """
 
     name: str
@@ -51,11 +51,11 @@ class EngineTensor:
 
 @dataclass
 class LoadedEngine:
-    """An engine and the runtime that must outlive it.
+    """An engine, and the runtime that must outlive it.
 
     Attributes:
         tensors: Inputs and outputs in the engine's order.
-        least, most: Images per call.
+        least, most: Smallest and largest number of images per call.
     """
 
     runtime: trt.Runtime | None
@@ -66,7 +66,7 @@ class LoadedEngine:
 
     @property
     def native(self) -> trt.ICudaEngine:
-        """TensorRT's engine, for use within an expression: a variable in a traceback would keep it alive."""
+        """TensorRT's engine, for use within an expression only: a variable in a traceback would keep it alive."""
         if self.engine is None:
             raise EngineError("This engine was closed.")
         return self.engine
@@ -80,7 +80,7 @@ class LoadedEngine:
         return tuple(tensor for tensor in self.tensors if not tensor.is_input)
 
     def close(self) -> None:
-        """Free the engine, then the runtime; nothing of TensorRT's may refer to them any more."""
+        """Free the engine, then the runtime; no TensorRT object may still refer to them."""
         self.engine = None
         self.runtime = None
 
@@ -88,16 +88,16 @@ class LoadedEngine:
 def load_engine(plan: bytes, *, dla_core: int | None, host_code_allowed: bool) -> LoadedEngine:
     """Deserialize an engine on the current context's GPU.
 
-    A plan is code: the caller has checked that this machine built it (`fingerprint.verify_engine`).
+    A plan is executable code: the caller must have checked that this machine built it (`fingerprint.verify_engine`).
 
     Args:
-        plan: The serialized engine.
-        dla_core: The accelerator's core that it was built for; None = none.
-        host_code_allowed: Whether it was built version compatible, and so brings host code along.
+        plan: Serialized engine.
+        dla_core: DLA core the engine was built for; None = none.
+        host_code_allowed: Whether the engine was built version compatible and therefore contains host code.
 
     Raises:
-        EngineMismatchError: If TensorRT does not take it; with what TensorRT said.
-        EngineError: If it is not an engine of edgead's graphs.
+        EngineMismatchError: If TensorRT rejects the plan; quotes TensorRT's log.
+        EngineError: If the engine was not built from a graph of edgead.
     """
     loaded = LoadedEngine(None, None)
     try:
@@ -112,7 +112,7 @@ def load_engine(plan: bytes, *, dla_core: int | None, host_code_allowed: bool) -
 
 @contextmanager
 def quoting(doing: str) -> Iterator[None]:
-    """Turn a refusal or what the bindings raise within the block into an EngineError that quotes TensorRT."""
+    """Turn a refusal or an exception of the bindings within the block into an EngineError that quotes TensorRT's log."""
     with shared_log().recording() as lines:
         try:
             yield
@@ -138,9 +138,7 @@ def _deserialize(loaded: LoadedEngine, plan: bytes, *, dla_core: int | None, hos
                 f"TensorRT {trt.__version__} cannot load the engine: {error}. {quoted(lines)}", hint=_REBUILD
             ) from error
         if loaded.engine is None:
-            raise EngineMismatchError(
-                f"TensorRT {trt.__version__} does not take the engine. {quoted(lines)}", hint=_REBUILD
-            )
+            raise EngineMismatchError(f"TensorRT {trt.__version__} rejected the engine. {quoted(lines)}", hint=_REBUILD)
 
 
 def _tensors(loaded: LoadedEngine) -> Iterator[EngineTensor]:
@@ -150,7 +148,7 @@ def _tensors(loaded: LoadedEngine) -> Iterator[EngineTensor]:
         name = loaded.native.get_tensor_name(i)
         kind = loaded.native.get_tensor_dtype(name).name
         if kind not in _DTYPES:
-            raise EngineError(f"The engine's tensor {name!r} has the type {kind}, which edgead cannot fill.")
+            raise EngineError(f"The engine's tensor {name!r} has the type {kind}, which edgead does not support.")
         yield EngineTensor(
             name=name,
             dtype=np.dtype(_DTYPES[kind]),
@@ -162,9 +160,9 @@ def _tensors(loaded: LoadedEngine) -> Iterator[EngineTensor]:
 def _batch_range(loaded: LoadedEngine) -> tuple[int, int]:
     images = next((tensor for tensor in loaded.inputs if len(tensor.shape) == 4), None)
     if images is None:
-        raise EngineError("The engine has no input of images (N, H, W, 3).", hint=_REBUILD)
+        raise EngineError("The engine has no image input (N, H, W, 3).", hint=_REBUILD)
     if images.shape[0] >= 0:
         return images.shape[0], images.shape[0]
-    # of inputs only: the shapes of outputs follow from the inputs
+    # profiles exist for inputs only: output shapes follow from them
     least, _, most = loaded.native.get_tensor_profile_shape(images.name, 0)
     return int(least[0]), int(most[0])

@@ -1,4 +1,4 @@
-"""What TensorRT says while it builds and loads, kept so that an error can quote it."""
+"""TensorRT's log messages during building and loading, kept so that errors can quote them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MessageLog:
         self._recordings: list[deque[str]] = []
 
     def add(self, severity: str, text: str) -> None:
-        """Note one message; `severity` is the name of TensorRT's own level. Chatter of level VERBOSE is left out."""
+        """Add a message; `severity` is the name of TensorRT's level. VERBOSE messages are dropped."""
         if severity == "VERBOSE":
             return
         with self._lock:
@@ -36,7 +36,7 @@ class MessageLog:
 
     @contextmanager
     def recording(self) -> Iterator[deque[str]]:
-        """Yield a deque that takes every message until the end of the block, the oldest dropping out."""
+        """Yield a deque that receives every message until the end of the block; the oldest drop out."""
         recording: deque[str] = deque(maxlen=self._kept)
         with self._lock:
             self._recordings.append(recording)
@@ -49,7 +49,7 @@ class MessageLog:
 
 
 def quoted(lines: deque[str]) -> str:
-    """The last errors in a recording as a sentence for an error message; the last lines where there are no errors."""
+    """Last errors of a recording as a sentence for an error message; the last lines if there are no errors."""
     listed = list(lines)
     errors = [line for line in listed if line.startswith(tuple(f"[{level}]" for level in _SHOUTED))]
     chosen = (errors or listed)[-QUOTED:]
@@ -57,14 +57,14 @@ def quoted(lines: deque[str]) -> str:
 
 
 def shared_log() -> MessageLog:
-    """The log that everything in this process writes to."""
+    """The process-wide log."""
     return _shared_logger(_module())[0]
 
 
 def shared_logger() -> trt.ILogger:
-    """The one logger of this process.
+    """The process-wide logger.
 
-    TensorRT keeps a pointer to the first logger that it is given and goes on using it, so one is made and never freed.
+    TensorRT keeps a pointer to the first logger it is given and continues to use it, so one is created and never freed.
     """
     return _shared_logger(_module())[1]
 

@@ -1,4 +1,4 @@
-"""From a bundle to an engine for this machine, and from the engine's folder to a runner."""
+"""Building a TensorRT engine for this machine, and opening one from its folder."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ BACKEND = "tensorrt"
 
 
 def require_tensorrt() -> Gpu:
-    """The GPU that engines are built for.
+    """Return the GPU that engines are built for.
 
     Raises:
-        EngineBuildError: If TensorRT cannot be used here, with the reason.
+        EngineBuildError: If TensorRT cannot be used here; the message gives the reason.
     """
     reason = available()
     if reason is not None:
         raise EngineBuildError(
-            f"No TensorRT engine can be built here: {reason}.", hint="Leave out --backend: ONNX Runtime runs here."
+            f"No TensorRT engine can be built here: {reason}.", hint="Leave out --backend to build for ONNX Runtime."
         )
     return find_gpu()
 
 
 def version() -> str:
-    """TensorRT's version."""
+    """Version of the installed TensorRT."""
     import tensorrt as trt
 
     return str(trt.__version__)
 
 
 def machine_state(gpu: Gpu) -> dict[str, str]:
-    """What the time of a kernel depends on; the key of the timing cache."""
+    """Conditions that kernel timings depend on; the key of the timing cache."""
     return {"gpu": gpu.identity, "tensorrt": version(), "power_mode": power_mode()}
 
 
@@ -53,7 +53,7 @@ def build_tensorrt_plan(
     """Build a serialized engine for this machine; see `build_plan`.
 
     Raises:
-        EngineBuildError: If TensorRT cannot be used here, or the build fails; then it is a `LoggedBuildError`.
+        EngineBuildError: If TensorRT cannot be used here, or the build fails (`LoggedBuildError`).
     """
     gpu = require_tensorrt()
     return build_plan(
@@ -62,7 +62,7 @@ def build_tensorrt_plan(
 
 
 def record_of(options: BuildOptions) -> TensorRTRecord:
-    """What must be known to load an engine that was built with `options` now."""
+    """Requirements for loading an engine built now with `options`."""
     return TensorRTRecord(
         dla_core=options.dla_core,
         version_compatible=options.version_compatible,
@@ -72,7 +72,7 @@ def record_of(options: BuildOptions) -> TensorRTRecord:
 
 
 def runner_of(plan: bytes, *, engine_name: str, record: TensorRTRecord) -> TensorRTRunner:
-    """A runner of a plan that this process built, or that was verified.
+    """Open a plan that this process built, or that was verified.
 
     Raises:
         EngineError: See `TensorRTRunner`.
@@ -84,17 +84,17 @@ def runner_of(plan: bytes, *, engine_name: str, record: TensorRTRecord) -> Tenso
 
 
 def open_tensorrt(bundle: Bundle, folder: Path) -> TensorRTRunner:
-    """Open the engine in `folder`, after its record and its file were checked.
+    """Open the engine in `folder` after checking its record and its file.
 
     Raises:
-        EngineMismatchError: If it was built by another machine, for another GPU or bundle, by another TensorRT (unless
-            it is version compatible with the one here), was changed since, or TensorRT is not here.
+        EngineMismatchError: If the engine was built by another machine, for another GPU or bundle, or by another TensorRT
+            (unless it is version compatible with the installed one), if its file was changed, or TensorRT is missing.
         EngineError: If the GPU cannot be used.
     """
     record = read_record(folder)
     if record.fingerprint.backend != BACKEND or record.tensorrt is None:
         raise EngineMismatchError(
-            f"The engine {folder.name} names the backend {record.fingerprint.backend!r}, but TensorRT did not build it.",
+            f"The engine {folder.name} was built by the backend {record.fingerprint.backend!r}, not by TensorRT.",
             hint="Build it here: edgead build-engine",
         )
     reason = available()

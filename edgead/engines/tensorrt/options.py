@@ -1,4 +1,4 @@
-"""What a user may choose about a TensorRT engine, besides its precision."""
+"""Build options of a TensorRT engine, besides its precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WORKSPACE_LIMIT_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True)
 class BatchRange:
-    """Images per call: the fewest, the number to tune for, the most."""
+    """Images per call: smallest number, number to tune for, largest number."""
 
     least: int = 1
     tuned: int = 1
@@ -22,7 +22,7 @@ class BatchRange:
         if not 1 <= self.least <= self.tuned <= self.most:
             raise EngineBuildError(
                 f"A batch range must grow from 1 (got {self.least}, {self.tuned}, {self.most}).",
-                hint="Give the fewest, the usual and the most images per call, for example 1, 2, 4.",
+                hint="Give the smallest, the usual and the largest number of images per call, for example 1, 2, 4.",
             )
 
     @property
@@ -32,17 +32,17 @@ class BatchRange:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Everything that changes the engine but not its precision.
+    """Everything that changes the engine except its precision.
 
     Attributes:
-        batch: Images per call; a fixed number gives the best kernels, and lets one CUDA graph live for ever.
-        workspace_bytes: Scratch memory that a kernel may use; None = a quarter of the memory, at most 2 GiB. TensorRT's
-            own default is all memory, which a Jetson shares with its CPU.
-        dla_core: Put the layers before the flow on this deep-learning accelerator; None = all on the GPU.
+        batch: Images per call; a fixed number gives the best kernels and lets one CUDA graph serve every call.
+        workspace_bytes: Scratch memory a kernel may use; None = a quarter of the memory, at most 2 GiB. TensorRT's own
+            default is all memory, which a Jetson shares with its CPU.
+        dla_core: DLA core for the layers before the flow; None = all layers on the GPU.
         optimization_level: 0 (fast build) to 5; None = TensorRT's default, 3.
-        version_compatible: Let a newer TensorRT load the plan (see `compatible`); it can be slower.
-        hardware_compatible: Let newer GPUs load the plan; slower.
-        timing_cache: A folder where measured kernel times are kept from build to build; None = measure anew.
+        version_compatible: Whether a newer TensorRT can load the plan (see `compatible`); can be slower.
+        hardware_compatible: Whether newer GPUs can load the plan; slower.
+        timing_cache: Folder that keeps measured kernel times between builds; None = measure again every time.
     """
 
     batch: BatchRange = BatchRange()
@@ -55,14 +55,14 @@ class BuildOptions:
 
 
 def workspace_limit(wanted: int | None, total_bytes: int) -> int:
-    """Scratch memory in bytes.
+    """Workspace limit in bytes.
 
     Args:
-        wanted: Asked for; None = a quarter of the memory, at most `WORKSPACE_LIMIT_BYTES`.
-        total_bytes: Memory of the GPU; on a Jetson the machine's.
+        wanted: Requested size; None = a quarter of the memory, at most `WORKSPACE_LIMIT_BYTES`.
+        total_bytes: GPU memory; on a Jetson, the machine's memory.
 
     Raises:
-        EngineBuildError: If `wanted` is not positive, or is all the memory or more.
+        EngineBuildError: If `wanted` is not positive, or not less than all memory.
     """
     if wanted is None:
         return min(total_bytes // 4, WORKSPACE_LIMIT_BYTES)
@@ -70,6 +70,6 @@ def workspace_limit(wanted: int | None, total_bytes: int) -> int:
         raise EngineBuildError(
             f"The workspace must be more than 0 and less than all memory (got {wanted / 1e6:.0f} MB of "
             f"{total_bytes / 1e6:.0f} MB).",
-            hint=f"Leave it out for {min(total_bytes // 4, WORKSPACE_LIMIT_BYTES) / 1e6:.0f} MB.",
+            hint=f"Leave it out to use {min(total_bytes // 4, WORKSPACE_LIMIT_BYTES) / 1e6:.0f} MB.",
         )
     return wanted

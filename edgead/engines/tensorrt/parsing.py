@@ -1,4 +1,4 @@
-"""An ONNX graph as a TensorRT network, or an error that names the node."""
+"""Parsing an ONNX graph into a TensorRT network, with errors that name the node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN_ERRORS = 5
 
 @dataclass
 class ParsedNetwork:
-    """A network and what must outlive it: the parser and the bytes hold the weights until the engine is built."""
+    """A network with its parser and graph bytes, which hold the weights until the engine is built."""
 
     builder: trt.Builder
     network: trt.INetworkDefinition
@@ -44,7 +44,7 @@ def network_from_onnx(graph: bytes, network_flags: int) -> ParsedNetwork:
     """Parse a serialized ONNX model.
 
     Raises:
-        EngineBuildError: If TensorRT cannot start, or does not take the graph; with every parser error.
+        EngineBuildError: If TensorRT cannot start or rejects the graph; the message quotes the parser errors.
     """
     import tensorrt as trt
 
@@ -54,14 +54,14 @@ def network_from_onnx(graph: bytes, network_flags: int) -> ParsedNetwork:
         network = builder.create_network(network_flags)
         parser = trt.OnnxParser(network, logger)
         is_parsed = parser.parse(graph)
-    except (TypeError, RuntimeError) as error:  # what the bindings raise where the library returns nothing
+    except (TypeError, RuntimeError) as error:  # raised by the bindings if the library returns nothing
         raise EngineBuildError(
             f"TensorRT {trt.__version__} could not start: {error}.",
-            hint="Check that a GPU is there and its driver fits: edgead doctor.",
+            hint="Check the GPU and its driver: edgead doctor.",
         ) from error
     if not is_parsed:
         raise EngineBuildError(
-            f"TensorRT {trt.__version__} does not take this graph: {_errors(parser, graph)}",
+            f"TensorRT {trt.__version__} rejected this graph: {_errors(parser, graph)}",
             hint="Build another precision, or report this with the output of `edgead doctor`.",
         )
     return ParsedNetwork(builder, network, parser, graph)
@@ -85,7 +85,7 @@ def _sentence(error: trt.ParserError, graph: bytes) -> str:
 
 
 def _node(graph: bytes, index: int) -> tuple[str, str]:
-    """Name and operator of a node by its number, which is all that TensorRT 8 tells."""
+    """Name and operator of a node by its number, the only information TensorRT 8 gives."""
     import onnx
 
     nodes = onnx.load_model_from_string(graph).graph.node

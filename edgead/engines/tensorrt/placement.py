@@ -1,4 +1,4 @@
-"""Which layer computes in which type and on which processor, where the graph itself cannot say it."""
+"""Precision and processor of single layers, where the graph itself cannot express them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _FLOATS = ("FLOAT", "HALF")
 _SUFFIX = re.compile(r"_\d+$")
 INT8_ON_DLA = (
     "TensorRT on this generation of the accelerator takes int8 only with a calibration cache, not from the "
-    "QuantizeLinear nodes that edgead's int8 graph consists of"
+    "QuantizeLinear nodes of edgead's int8 graph"
 )
 
 
 def layers_of_nodes(layers: Sequence[trt.ILayer], names: Collection[str], nodes: Collection[str]) -> frozenset[str]:
-    """Names of the layers that graph nodes became.
+    """Names of the layers that the parser made of graph nodes.
 
-    The parser names a node's first layer like the node and its others `<name>_1` and so on, which may just as well be the
-    name of another node.
+    The parser gives a node's first layer the node's name and the others `<name>_1` and so on, which may also be the name of
+    another node.
 
     Args:
-        layers: Of the parsed network.
-        names: Of the graph nodes that are looked for.
-        nodes: Of every graph node.
+        layers: Layers of the parsed network.
+        names: Names of the graph nodes to find.
+        nodes: Names of all graph nodes.
 
     Raises:
         EngineBuildError: If `names` is not empty but none of them is a layer, so that nothing would be protected.
@@ -43,8 +43,8 @@ def layers_of_nodes(layers: Sequence[trt.ILayer], names: Collection[str], nodes:
     if wanted and not found:
         raise EngineBuildError(
             f"None of the {len(wanted)} graph nodes that must stay in float32 is a layer of the network, for example "
-            f"{min(wanted)!r}: the flow would be computed in float16.",
-            hint="Build --fp32 instead, and report this with the output of `edgead doctor`.",
+            f"{min(wanted)!r}: the flow would run in float16.",
+            hint="Build with --fp32 instead, and report this with the output of `edgead doctor`.",
         )
     return found
 
@@ -55,11 +55,11 @@ def pin_float32(layers: Sequence[trt.ILayer], names: Collection[str]) -> int:
     Only layers that compute floating-point numbers are pinned: TensorRT refuses a float precision on a shape computation.
 
     Args:
-        layers: Of the parsed network.
-        names: From `layers_of_nodes`.
+        layers: Layers of the parsed network.
+        names: Layer names from `layers_of_nodes`.
 
     Returns:
-        Layers that were pinned.
+        Number of pinned layers.
     """
     import tensorrt as trt
 
@@ -77,19 +77,21 @@ def pin_float32(layers: Sequence[trt.ILayer], names: Collection[str]) -> int:
 
 
 def check_dla(builder: trt.Builder, core: int, precision: str, batch: BatchRange) -> None:
-    """Check that the accelerator can take a network.
+    """Check that the DLA can run a network.
 
     Raises:
-        EngineBuildError: If there is no such core, or the precision or the batch range is not for it.
+        EngineBuildError: If the core does not exist, or does not support the precision or the batch range.
     """
     cores = builder.num_DLA_cores
     if not 0 <= core < cores:
         there = f"the cores 0 to {cores - 1}" if cores else "no deep-learning accelerator that TensorRT can use"
-        raise EngineBuildError(f"DLA core {core} was asked for; this board has {there}.", hint=_ON_THE_GPU)
+        raise EngineBuildError(f"DLA core {core} was requested; this board has {there}.", hint=_ON_THE_GPU)
     if precision == "int8":
-        raise EngineBuildError(f"No int8 on the DLA: {INT8_ON_DLA}.", hint="Build --fp16 for it, or int8 for the GPU.")
+        raise EngineBuildError(
+            f"No int8 on the DLA: {INT8_ON_DLA}.", hint="Build with --fp16 for the DLA, or int8 for the GPU."
+        )
     if precision != "fp16":
-        raise EngineBuildError(f"The DLA computes in float16 or int8, not in {precision}.", hint="Build --fp16 for it.")
+        raise EngineBuildError(f"The DLA computes in float16 or int8, not in {precision}.", hint="Build with --fp16.")
     if not batch.is_fixed:
         raise EngineBuildError(
             f"The DLA needs a fixed number of images per call (got {batch.least} to {batch.most}).",
@@ -100,21 +102,21 @@ def check_dla(builder: trt.Builder, core: int, precision: str, batch: BatchRange
 def place_on_dla(
     config: trt.IBuilderConfig, layers: Sequence[trt.ILayer], core: int, flow: Collection[str]
 ) -> tuple[int, int]:
-    """Put every layer before the first one of the flow on the accelerator, where it can run there.
+    """Place every layer before the flow on the DLA if it can run there.
 
-    One contiguous stretch, since every change between GPU and DLA converts the tensors.
+    The layers form one contiguous stretch, because every transition between GPU and DLA converts the tensors.
 
     Args:
-        config: Gets the core and the fallback to the GPU.
-        layers: In the order of the network.
-        core: Checked with `check_dla`.
-        flow: Names of the layers that stay in float32, and so on the GPU.
+        config: Builder configuration to change.
+        layers: Layers in network order.
+        core: DLA core, checked with `check_dla`.
+        flow: Names of the layers that stay in float32 and therefore on the GPU.
 
     Returns:
-        Layers on the accelerator, and all before the flow.
+        Number of layers on the DLA, and number of layers before the flow.
 
     Raises:
-        EngineBuildError: If none can run there.
+        EngineBuildError: If no layer can run on the DLA.
     """
     import tensorrt as trt
 
@@ -132,4 +134,4 @@ def place_on_dla(
     return placed, first
 
 
-_ON_THE_GPU = "Leave out the DLA: the engine then runs on the GPU."
+_ON_THE_GPU = "Leave out --dla-core to run the engine on the GPU."

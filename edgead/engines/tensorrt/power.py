@@ -1,16 +1,16 @@
-"""A Jetson's power mode, which decides how fast its GPU runs."""
+"""Power mode of a Jetson, which sets its clock rates."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# nvpmodel keeps the mode in force here; a line such as "pmode:0002 fmode:fanNull"
+# nvpmodel stores the current mode here, in a line such as "pmode:0002 fmode:fanNull"
 STATUS = Path("/var/lib/nvpmodel/status")
 UNKNOWN = "unknown"
 
 
 def power_mode(status: Path | None = None) -> str:
-    """The number of the power mode in force as nvpmodel wrote it; `unknown` where there is none to read."""
+    """Number of the current power mode, as written by nvpmodel; `unknown` if it cannot be read."""
     try:
         words = (status or STATUS).read_text(encoding="utf-8", errors="replace").split()
     except OSError:
@@ -20,8 +20,8 @@ def power_mode(status: Path | None = None) -> str:
 
 
 def mode_note(built: str) -> str:
-    """Why an engine that was built in the power mode `built` may not be the fastest; empty in that mode, or unknown ones."""
+    """Why an engine built in the power mode `built` may not be the fastest; empty in the same or an unknown mode."""
     now = power_mode()
     if now == built or UNKNOWN in (now, built):
         return ""
-    return f"built in power mode {built}, and the board is in {now} now: its kernels were chosen by other clocks"
+    return f"built in power mode {built}, but the board is now in {now}: its kernels were chosen at other clock rates"

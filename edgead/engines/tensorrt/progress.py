@@ -1,4 +1,4 @@
-"""Showing how far a build is, and stopping one that the user no longer wants."""
+"""Progress of a build, and stopping it on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _POLL_S = 0.1
 
 
 class BuildProgress(Protocol):
-    """Where a build tells how far it is; a command's own progress fits."""
+    """Receiver of a build's progress; a command's `Progress` fits."""
 
     def note(self, text: str) -> None:
-        """Say one sentence."""
+        """Show a sentence."""
 
     def update(self, task: str, done: int, total: int, detail: str = "") -> None:
-        """Say how far a named piece of work is; `done == total` ends it."""
+        """Show the progress of a named task; `done == total` ends it."""
 
 
 def attach_monitor(config: trt.IBuilderConfig, progress: BuildProgress, cancelled: threading.Event) -> bool:
     """Let TensorRT report its outermost phase to `progress`, and stop when `cancelled` is set.
 
     Returns:
-        False where this TensorRT has no progress monitor (8.x).
+        Whether this TensorRT has a progress monitor; 8.x has none.
     """
     import tensorrt as trt
 
@@ -38,7 +38,7 @@ def attach_monitor(config: trt.IBuilderConfig, progress: BuildProgress, cancelle
         return False
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Called from TensorRT's threads: nothing may be raised into it."""
+        """Called from TensorRT's threads; must not raise."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -69,19 +69,19 @@ def attach_monitor(config: trt.IBuilderConfig, progress: BuildProgress, cancelle
 
 
 def run_cancellable(work: Callable[[], T], cancelled: threading.Event, progress: BuildProgress, *, can_stop: bool) -> T:
-    """Run `work` on a thread of its own and wait, so that Ctrl-C is heard while TensorRT builds.
+    """Run `work` in a separate thread and wait, so that Ctrl-C works while TensorRT builds.
 
-    The first Ctrl-C asks TensorRT to stop and waits for it, for memory must not be freed under a running build; where it
-    cannot be stopped, or on the second, the thread is left to the end of the process.
+    The first Ctrl-C asks TensorRT to stop and waits for it, because memory must not be freed under a running build. If it
+    cannot be stopped, or on the second Ctrl-C, the thread is abandoned until the process ends.
 
     Args:
-        work: Returns soon after `cancelled` is set, where `can_stop`.
-        cancelled: Set on Ctrl-C.
-        progress: Gets a note every minute where TensorRT itself reports nothing.
+        work: Build function; if `can_stop`, it returns soon after `cancelled` is set.
+        cancelled: Event that is set on Ctrl-C.
+        progress: Receives a note every minute if TensorRT itself reports nothing.
         can_stop: Whether TensorRT has a progress monitor.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C, whatever `work` gave.
+        KeyboardInterrupt: After Ctrl-C, whatever `work` returned.
     """
     results: list[T] = []
     errors: list[BaseException] = []

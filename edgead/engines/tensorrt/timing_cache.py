@@ -1,4 +1,4 @@
-"""Kernel timings kept from build to build, so that the second build takes a fraction of the first."""
+"""Cache of kernel timings, so that a second build takes a fraction of the first."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FORMAT = 1
 
 
 def cache_path(folder: Path, machine: dict[str, str]) -> Path:
-    """The cache of one machine in one state.
+    """Path of the cache for one machine in one state.
 
     Args:
-        folder: Where caches live.
-        machine: Everything that timings depend on: the GPU, TensorRT's version, the power mode.
+        folder: Folder of the caches.
+        machine: Everything that timings depend on: GPU, TensorRT version, power mode.
     """
     return folder / f"timing-{_digest(json.dumps(machine, sort_keys=True).encode())[:16]}.cache"
 
@@ -30,32 +30,32 @@ def attach_cache(config: trt.IBuilderConfig, path: Path, machine: dict[str, str]
     """Give the builder the stored timings, or an empty cache to fill.
 
     Returns:
-        Why stored timings were not used; empty if they were, or there were none.
+        Reason why stored timings were not used; empty if they were used or there are none.
     """
     stored, note = _read(path, machine)
     if stored is not None:
         if _set(config, stored):
             return ""
-        note = f"The timing cache {path.name} was ignored: TensorRT did not take it."
-    return note if _set(config, b"") else f"{note} No timing cache can be kept.".strip()
+        note = f"The timing cache {path.name} was ignored: TensorRT rejected it."
+    return note if _set(config, b"") else f"{note} No timing cache can be stored.".strip()
 
 
 def save_cache(config: trt.IBuilderConfig, path: Path, machine: dict[str, str]) -> str:
     """Store the builder's timings atomically.
 
     Returns:
-        Why they could not be stored; empty if they were. A build does not fail over this.
+        Reason why they could not be stored; empty if they were. A failure here does not fail the build.
     """
     cache = config.get_timing_cache()
     serialized = cache.serialize() if cache is not None else None
     if serialized is None:
-        return "TensorRT gave no timing cache to keep."
+        return "TensorRT returned no timing cache to store."
     payload = bytes(serialized)
     header = {"format": _FORMAT, "machine": machine, "sha256": _digest(payload)}
     try:
         write_bytes(path, json.dumps(header, sort_keys=True).encode() + b"\n" + payload)
     except StorageError as error:
-        return f"The timing cache was not kept: {error.message}"
+        return f"The timing cache was not stored: {error.message}"
     return ""
 
 
@@ -80,7 +80,7 @@ def _read(path: Path, machine: dict[str, str]) -> tuple[bytes | None, str]:
 def _set(config: trt.IBuilderConfig, content: bytes) -> bool:
     try:
         return bool(config.set_timing_cache(config.create_timing_cache(content), ignore_mismatch=False))
-    except (TypeError, RuntimeError):  # what the bindings raise where the library returns nothing
+    except (TypeError, RuntimeError):  # raised by the bindings if the library returns nothing
         return False
 
 

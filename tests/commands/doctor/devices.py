@@ -22,7 +22,7 @@ SYSTEM_SITE = "/usr/lib/python3.10/dist-packages"
 
 
 @dataclass
-class Picture:
+class RecordedMachine:
     """A machine that answers from tables; whatever stands in none of them is absent.
 
     Attributes:
@@ -76,7 +76,7 @@ class Picture:
         return CommandResult(0, out=answer) if answer is not None else CommandResult(None, err=NOT_FOUND)
 
     def python(self, code: str, timeout_s: float = 60) -> CommandResult:
-        return self.code.get(code, CommandResult(1, err="ModuleNotFoundError: no such module in this picture"))
+        return self.code.get(code, CommandResult(1, err="ModuleNotFoundError: no such module in this recorded"))
 
     def program(self, name: str) -> str | None:
         return f"/usr/bin/{name}" if any(command.split()[0] == name for command in self.commands) else None
@@ -130,9 +130,9 @@ _CPU = "/sys/devices/system/cpu/cpu0/cpufreq/scaling"
 _MODES = "< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=1 NAME=25W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n"
 
 
-def orin_nano() -> Picture:
+def orin_nano() -> RecordedMachine:
     """An Orin Nano with JetPack 6.2 where all is as docs/jetson.md advises, in its 25 W mode."""
-    return Picture(
+    return RecordedMachine(
         files={
             "/proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super",
             "/proc/device-tree/serial-number": "1424023012345",
@@ -175,12 +175,12 @@ def orin_nano() -> Picture:
     )
 
 
-def thor() -> Picture:
+def thor() -> RecordedMachine:
     """A Thor with JetPack 7.1, all right, in its highest mode with fixed clocks."""
     gpu, site = "/sys/class/devfreq/gpu-gpc-0", "/usr/lib/python3.12/dist-packages"
-    picture = orin_nano()
+    recorded = orin_nano()
     keep = ("/etc/hostname", "/proc/device-tree/serial-number", "/usr/lib/python3/dist-packages/gi/__init__.py")
-    picture.files = {path: picture.files[path] for path in keep} | {
+    recorded.files = {path: recorded.files[path] for path in keep} | {
         "/proc/device-tree/model": "NVIDIA Jetson AGX Thor Developer Kit",
         "/etc/nv_tegra_release": "# R38 (release), REVISION: 4.0, GCID: 43443517, BOARD: generic, EABI: aarch64",
         "/etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=120W >\n",
@@ -194,29 +194,29 @@ def thor() -> Picture:
         f"{site}/tensorrt/__init__.py": "",
         "/usr/include/python3.12/Python.h": "",
     }
-    picture.commands |= {"nvpmodel -q": "NV Power Mode: MAXN\n0\n", **_debian(nvidia_jetpack="7.1-b95"), **_elements()}
-    picture.modules["tensorrt"] = f"{site}/tensorrt/__init__.py"
-    picture.packages["cuda-bindings"] = "13.0.3"
-    picture.code |= {import_code("tensorrt"): CommandResult(0, out="10.13.3\n"), IMPORTS: _imports("2.2.6")}
-    picture.version, picture.driver, picture.system = (3, 12, 3), (13, 0), "Linux 6.8.12-tegra aarch64"
-    return picture
+    recorded.commands |= {"nvpmodel -q": "NV Power Mode: MAXN\n0\n", **_debian(nvidia_jetpack="7.1-b95"), **_elements()}
+    recorded.modules["tensorrt"] = f"{site}/tensorrt/__init__.py"
+    recorded.packages["cuda-bindings"] = "13.0.3"
+    recorded.code |= {import_code("tensorrt"): CommandResult(0, out="10.13.3\n"), IMPORTS: _imports("2.2.6")}
+    recorded.version, recorded.driver, recorded.system = (3, 12, 3), (13, 0), "Linux 6.8.12-tegra aarch64"
+    return recorded
 
 
-def blind_venv() -> Picture:
+def blind_venv() -> RecordedMachine:
     """The Orin Nano with a fresh environment without the system's packages, and nvcc not on PATH."""
-    picture = orin_nano()
+    recorded = orin_nano()
     for name in ("tensorrt", "gi"):
-        del picture.modules[name]
-    del picture.commands["nvcc --version"]
-    picture.commands[f"{CUDA}/bin/nvcc --version"] = "Cuda compilation tools, release 12.6, V12.6.68"
-    picture.packages = {}
-    picture.code = {IMPORTS: _imports("2.2.6")}
-    return picture
+        del recorded.modules[name]
+    del recorded.commands["nvcc --version"]
+    recorded.commands[f"{CUDA}/bin/nvcc --version"] = "Cuda compilation tools, release 12.6, V12.6.68"
+    recorded.packages = {}
+    recorded.code = {IMPORTS: _imports("2.2.6")}
+    return recorded
 
 
-def bare_x86() -> Picture:
+def bare_x86() -> RecordedMachine:
     """A computer without GPU, camera and GStreamer."""
-    return Picture(
+    return RecordedMachine(
         files={"/proc/meminfo": _meminfo(16_000, 9000, 2000), "/etc/hostname": "desk"},
         modules=_modules(),
         code={IMPORTS: _imports("2.4.0")},

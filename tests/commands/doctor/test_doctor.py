@@ -1,4 +1,4 @@
-"""What doctor says of pictures of machines, and on this one."""
+"""What doctor says of recordings of machines, and on this one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from edgead.commands.doctor.packages import IMPORTS
 from edgead.commands.doctor.video import BINDING, ELEMENTS, camera_text
 from edgead.stream.sources.camera import CameraDevice
 from edgead.stream.sources.camera_format import CameraMode, SizeRange
-from tests.commands.doctor.devices import DEVICES, Picture, bare_x86, blind_venv, orin_nano, thor
+from tests.commands.doctor.devices import DEVICES, RecordedMachine, bare_x86, blind_venv, orin_nano, thor
 from tests.stream.servers import needs_gstreamer
 
 STATUSES = {"ok", "info", "warning", "failed"}
 
 
-def examine(picture: Picture, tmp_path: Path) -> dict[str, Check]:
+def examine(recorded: RecordedMachine, tmp_path: Path) -> dict[str, Check]:
     """The checks by name, of a machine without a bundle."""
-    checks = doctor(tmp_path / "none", bundle_named=False, threads=1, machine=picture).checks
+    checks = doctor(tmp_path / "none", bundle_named=False, threads=1, machine=recorded).checks
     assert len({check.name for check in checks}) == len(checks), "a name that stands twice would hide a check"
     return {check.name: check for check in checks}
 
@@ -48,7 +48,7 @@ def test_a_right_orin_nano_is_warned_of_its_power_mode_alone(tmp_path: Path) -> 
     assert [name for name, check in checks.items() if check.status in ("warning", "failed")] == ["power mode"]
     assert "sudo nvpmodel -m 2" in checks["power mode"].advice
     assert "L4T 36.4.3" in checks["jetpack"].detail
-    assert checks["tensorrt"].detail.startswith("10.3.0, from the system; that of JetPack 6.1 or 6.2")
+    assert checks["tensorrt"].detail.startswith("10.3.0, from the system; matches JetPack 6.1 or 6.2")
     assert "306 and 918 MHz" in checks["gpu clock"].detail
     assert checks["cpu clock"].detail == "fixed at 1344 MHz"
     assert "shared with the GPU" in checks["memory"].detail
@@ -74,7 +74,7 @@ def test_a_venv_that_does_not_see_tensorrt_is_told_how(tmp_path: Path) -> None:
     assert "export PATH=/usr/local/cuda/bin" in checks["pycuda"].advice
     assert "pip install 'edgead[jetson6]'" in checks["pycuda"].advice
     assert "cuda.h" not in checks["pycuda"].detail
-    assert "the system has gi" in checks["gstreamer binding"].detail
+    assert "the system's gi is not visible" in checks["gstreamer binding"].detail
     assert checks["proof onnxruntime"].status == "ok"
 
 
@@ -87,17 +87,17 @@ def test_a_plain_computer_is_not_troubled_with_jetsons(tmp_path: Path) -> None:
     assert not [check for check in gpu if check.advice]
 
 
-def changed(picture: Picture, change: Callable[[Picture], object]) -> Picture:
-    """The picture after a change."""
-    change(picture)
-    return picture
+def changed(recorded: RecordedMachine, change: Callable[[RecordedMachine], object]) -> RecordedMachine:
+    """The recorded after a change."""
+    change(recorded)
+    return recorded
 
 
 TRT = import_code("tensorrt")
 NUMPY_1 = "A module that was compiled using NumPy 1.x cannot be run in\nNumPy 2.2.6"
-CASES: dict[str, tuple[Callable[[Picture], object], str, str, str]] = {
+CASES: dict[str, tuple[Callable[[RecordedMachine], object], str, str, str]] = {
     "tensorrt of another jetpack": (
-        lambda p: p.code.update({TRT: CommandResult(0, out="8.6.2\n")}), "tensorrt", "warning", "10.3 belongs to JetPack 6.1",
+        lambda p: p.code.update({TRT: CommandResult(0, out="8.6.2\n")}), "tensorrt", "warning", "JetPack 6.1 or 6.2 ships 10.3",
     ),
     "tensorrt upgraded as allowed": (
         lambda p: p.code.update({TRT: CommandResult(0, out="10.7.0.23\n")}), "tensorrt", "info", "10.7.0",
@@ -157,7 +157,7 @@ CASES: dict[str, tuple[Callable[[Picture], object], str, str, str]] = {
     ),
     "toolkit of another jetpack": (
         lambda p: p.files.update({f"{CUDA}/version.json": '{"cuda": {"version": "11.4.19"}}'}),
-        "cuda toolkit", "warning", "brings 12.6",
+        "cuda toolkit", "warning", "ships 12.6",
     ),
     "no driver in the container": (lambda p: setattr(p, "driver", None), "cuda driver", "warning", "container"),
     "pycuda without cuda.h": (
@@ -208,8 +208,10 @@ def test_the_table_of_jetpacks_is_unambiguous() -> None:
     assert len(set(releases)) == len(releases) >= 10
     for row in JETPACKS:
         for major, minor in row.l4t:
-            picture = Picture(files={"/etc/nv_tegra_release": f"# R{major} (release), REVISION: {minor}.1, GCID: 1"})
-            board = find_board(picture)
+            recorded = RecordedMachine(
+                files={"/etc/nv_tegra_release": f"# R{major} (release), REVISION: {minor}.1, GCID: 1"}
+            )
+            board = find_board(recorded)
             assert board is not None
             assert board.jetpack is row
     assert find_board(bare_x86()) is None
@@ -222,27 +224,27 @@ def test_cameras_are_named_as_the_source_is(tmp_path: Path) -> None:
     names = tmp_path / "sys" / "class" / "video4linux" / "video2"
     names.mkdir(parents=True)
     (names / "name").write_text("Line camera\n")
-    picture = bare_x86()
-    picture.root = tmp_path
-    assert examine(picture, tmp_path)["cameras"].detail == "camera:2 is Line camera"
+    recorded = bare_x86()
+    recorded.root = tmp_path
+    assert examine(recorded, tmp_path)["cameras"].detail == "camera:2 is Line camera"
 
 
 def test_cameras_show_what_they_offer() -> None:
-    """Formats, sizes and rates stand beside the name, and a device without pictures is told from a camera."""
+    """Formats, sizes and rates stand beside the name, and a device without recordings is told from a camera."""
     modes = (CameraMode("MJPG", SizeRange((720, 1280), (720, 1280)), (30.0,)),)
     camera = CameraDevice(0, Path("/dev/video0"), "Line camera", modes)
     assert camera_text(camera) == "camera:0 is Line camera (MJPG 1280x720@30)"
     second = CameraDevice(1, Path("/dev/video1"), "Line camera", gives_pictures=False)
-    assert camera_text(second) == "video1 gives no pictures (Line camera)"
+    assert camera_text(second) == "video1 delivers no frames (Line camera)"
 
 
 def test_elements_are_asked_of_the_binding_where_the_tool_is_missing(tmp_path: Path) -> None:
     """Without gst-inspect the Python binding, which is what edgead uses, says what is there."""
-    picture = orin_nano()
-    for command in [command for command in picture.commands if command.startswith("gst-inspect")]:
-        del picture.commands[command]
-    picture.code[ELEMENTS] = CommandResult(0, out='["appsink", "videoconvert", "nvv4l2decoder"]\n')
-    checks = examine(picture, tmp_path)
+    recorded = orin_nano()
+    for command in [command for command in recorded.commands if command.startswith("gst-inspect")]:
+        del recorded.commands[command]
+    recorded.code[ELEMENTS] = CommandResult(0, out='["appsink", "videoconvert", "nvv4l2decoder"]\n')
+    checks = examine(recorded, tmp_path)
     assert checks["gstreamer"].detail == "1.20.3"
     assert checks["gst frames"].status == checks["gst hw decoder"].status == "ok"
     assert checks["gst frames"].detail == "appsink, videoconvert"

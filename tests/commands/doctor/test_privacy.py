@@ -182,7 +182,7 @@ def test_report_holds_facts_and_no_secret(bundle: Bundle, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_report_of_each_device(device: str, tmp_path: Path) -> None:
-    """The real checks of every picture come through readable, without its user, host and serial number."""
+    """The real checks of every recorded come through readable, without its user, host and serial number."""
     machine = DEVICES[device]()
     diagnosis = doctor(tmp_path / "none", bundle_named=False, threads=1, machine=machine)
     path = tmp_path / "report.md"

@@ -93,11 +93,11 @@ def test_the_precision_built_last_comes_first(world: World, bundle: Bundle) -> N
     [
         (lambda r: r["fingerprint"].update(gpu="Thor, compute capability 11.0"), "another GPU: Thor"),
         (lambda r: r["fingerprint"].update(gpu=None), "another GPU: none"),
-        (lambda r: r["fingerprint"].update(backend_version="8.6.1"), "another version of its backend: 8.6.1"),
+        (lambda r: r["fingerprint"].update(backend_version="8.6.1"), "another backend version: 8.6.1"),
         (lambda r: r["fingerprint"].update(machine="0" * 24), "another machine"),
         (lambda r: r["fingerprint"].update(bundle_digest="0" * 64), "another bundle"),
         (lambda r: r.update(sha256="0" * 64), "was changed"),
-        (lambda r: r.update(tensorrt=None), "did not build it"),
+        (lambda r: r.update(tensorrt=None), "not by TensorRT"),
         (lambda r: r["fingerprint"].update(backend="onnxruntime"), "another"),
     ],
 )

@@ -250,7 +250,7 @@ def test_a_foreign_plan_is_a_mismatch_with_tensorrts_words(world: World, version
     [
         (b'"FLOAT"', b'"FP8"', "type FP8"),
         (b'"UINT8"', b'"FLOAT"', "images of float32"),
-        (b"16, 16, 3", b"3", "no input"),
+        (b"16, 16, 3", b"3", "no image input"),
     ],
 )
 def test_an_engine_of_another_graph_is_refused(world: World, old: bytes, new: bytes, message: str) -> None:
