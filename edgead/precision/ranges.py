@@ -67,7 +67,7 @@ def collect_statistics(
     """Run the float graph on images and look at tensors inside.
 
     Args:
-        model: With float32 tensors of these names.
+        model: Model with float32 tensors of these names.
         names: Names of the tensors to measure.
         images: `(N, H, W, 3)` uint8 RGB, N >= 1.
         channels_last: Names of the tensors with channels on the last axis.

@@ -33,7 +33,7 @@ WEAK, TYPED, TYPED_ONLY = "8.6.1", "10.3.0", "11.4.0.106"
 
 
 class Desk:
-    """A machine with a fake TensorRT, and somebody who types commands on it."""
+    """A machine with a fake TensorRT, and commands typed on it."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
         self.gpu = FakeGpu(integrated=True)
@@ -368,7 +368,7 @@ def test_bench_and_doctor_tell_what_the_gpu_does(desk: Desk, bundle_copy: Bundle
     assert desk.type(*bench, "--json", "-") == 0, desk.err
     content = json.loads(desk.out)
     assert content["engine"] == "tensorrt-fp16"
-    # the fake GPU's clock goes on by one per entry of a stream: the graph, and the event after it
+    # the fake GPU's clock advances by one per entry of a stream: the graph, and the event after it
     assert content["gpu"] == {
         "gpu_ms": {"p50": 2.0, "p95": 2.0, "p99": 2.0}, "cuda_graph": True, "cuda_graph_note": None, "power_note": None,
     }  # fmt: skip

@@ -106,7 +106,7 @@ CHOICES = [  # GPU, precision, backend, device; what comes out, and words of wha
 def test_the_gpu_is_used_where_it_works(
     gpu: Gpu, state: str, precision: Any, backend: Any, device: Any, expected: Choice, said: str
 ) -> None:
-    """By itself where it computes, never for int8, and a provider that is there but does not start is spoken of."""
+    """Automatically if it works, never for int8; a provider that does not start gives a note."""
     import re
 
     gpu.state = state

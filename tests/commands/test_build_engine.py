@@ -203,7 +203,7 @@ def test_calibration_folder_with_defects_is_said(bundle_copy: BundleCopy, tiny_d
         (folder / f"{index}{path.suffix}").write_bytes(path.read_bytes())
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     cv2.imwrite(str(folder / "noise.png"), noise)
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     options = EngineOptions(LowerOptions(1.0, QUICK.model_copy(update={"images": 40}), calib=folder))
     record = build_engine(bundle, "int8", "onnxruntime", notes, options).record
     assert any("noise.png" in text and "defect" in text for text in notes.texts)

@@ -73,7 +73,7 @@ def test_engine_of_another_bundle_is_refused(bundle_copy: BundleCopy, tmp_path: 
 
 
 def test_evaluation_has_the_documented_keys(tiny_result: TrainResult, tiny_data: Path, tmp_path: Path) -> None:
-    """Eval gives every documented metric per class and mean, and a report that holds pictures."""
+    """Eval gives every documented metric per class and mean, and a report with images."""
     with open_engine(tiny_result.bundle, None, threads=1) as runner:
         result = evaluate_bundle(
             tiny_result.bundle, runner, tiny_data, Silent(), false_alarm_rate=None, report=tmp_path / "report"

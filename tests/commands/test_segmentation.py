@@ -124,7 +124,7 @@ def test_a_bundle_without_nfa_cannot_be_measured_by_it(tiny_result: TrainResult,
 
 def test_the_stream_marks_by_the_bundles_segmentation(nfa_bundle: Bundle, tiny_data: Path, tmp_path: Path) -> None:
     """An alert's regions are those of the NFA on its frame, not of the map above the pixel threshold."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for path in sorted((tiny_data / "test").glob("*/*.png")):
         shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
@@ -171,7 +171,7 @@ def test_bench_counts_the_segmentation(nfa_bundle: Bundle, tiny_result: TrainRes
 
 
 def test_a_new_export_keeps_the_segmentation(nfa_result: TrainResult, tmp_path: Path) -> None:
-    """The graph written anew gives the same norms, and the record stays."""
+    """The graph exported again gives the same norms, and the record stays."""
     run = tmp_path / "run"
     shutil.copytree(nfa_result.run, run)
     exported = export(run, Silent()).bundle

@@ -198,7 +198,7 @@ def test_a_guard_is_no_licence_for_what_it_does_not_say() -> None:
 
 
 def test_code_that_no_version_reaches_is_found() -> None:
-    """What nobody can check is not passed over: here two guards contradict each other."""
+    """Code that cannot be checked is reported: here two guards contradict each other."""
     code = (
         "if not hasattr(trt.BuilderFlag, 'FP16'):\n        if hasattr(trt.BuilderFlag, 'INT8'):\n"
         "            config.set_flag(trt.BuilderFlag.INT8)"

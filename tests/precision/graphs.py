@@ -78,5 +78,5 @@ def make_graph(seed: int = 0, *, spread: float = 1.0) -> onnx.ModelProto:
 
 
 def make_images(count: int = 6, seed: int = 0) -> NDArray[np.uint8]:
-    """Random pictures `(count, SIDE, SIDE, 3)`."""
+    """Random images `(count, SIDE, SIDE, 3)`."""
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""The picture is read as integers, and next to nothing changes but the time."""
+"""The image is read as integers, and almost nothing changes except the time."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_rows_give_what_planes_gave(strides: list[int], pads: list[int]) -> None
     ("scale", "shift", "shifts"), [(1 / 64, -2.0, 0), (1 / 127.5, -1.0, 1), (1 / 64, 0.5, 1), (1 / 64, -4.5, 1)]
 )
 def test_whole_grey_levels_become_the_zero_point(scale: float, shift: float, shifts: int) -> None:
-    """Others stay sums, so that zeros around the picture stay zeros."""
+    """Others stay sums, so that zeros around the image stay zeros."""
     before = with_first(scale, shift)
     after = read_integers(before)
     assert kinds(after)[: 3 + shifts] == ["Reshape", "DequantizeLinear", *["Add"] * shifts, "Conv"]
@@ -119,7 +119,7 @@ def with_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     "model",
     [with_scale(-1 / 64), of_float_pictures(with_scale(1 / 64)), with_rounding(with_scale(1 / 64)), make_graph()],
-    ids=["negative scale", "float picture", "no cast", "no scalar"],
+    ids=["negative scale", "float image", "no cast", "no scalar"],
 )
 def test_other_graphs_stay_as_they_are(model: onnx.ModelProto) -> None:
     assert read_integers(model) == model

@@ -53,7 +53,7 @@ class Interpreter:
 
 
 class Machine(Protocol):
-    """Queries to a machine: `ThisMachine` is the real one, tests use recorded ones."""
+    """Queries to a machine: `ThisMachine` is the real one, tests use fakes."""
 
     @property
     def system(self) -> str:

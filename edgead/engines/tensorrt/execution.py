@@ -24,7 +24,7 @@ class Execution:
     Created, used and closed within `GpuContext.active`.
 
     Args:
-        gpu: Its memory architecture decides whether buffers are mapped or copied.
+        gpu: GPU context; on an integrated GPU, buffers are mapped instead of copied.
         loaded: The engine; buffers are allocated for its largest batch.
         use_graph: Whether to capture a CUDA graph once a batch size comes a second time.
 

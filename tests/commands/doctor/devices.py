@@ -1,7 +1,7 @@
-"""Pictures of machines for the tests of doctor.
+"""Fake machines for the tests of doctor.
 
-None of them was recorded from a device. We wrote them after public descriptions (docs/jetson.md names them): they show
-what our checks expect to meet, and prove nothing about what a real board answers.
+None of them was recorded from a device. They are written after public descriptions (docs/jetson.md names them): they show
+what the checks expect, and prove nothing about the answers of a real board.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SYSTEM_SITE = "/usr/lib/python3.10/dist-packages"
 
 
 @dataclass
-class RecordedMachine:
+class FakeMachine:
     """A machine that answers from tables; whatever stands in none of them is absent.
 
     Attributes:
@@ -76,7 +76,7 @@ class RecordedMachine:
         return CommandResult(0, out=answer) if answer is not None else CommandResult(None, err=NOT_FOUND)
 
     def python(self, code: str, timeout_s: float = 60) -> CommandResult:
-        return self.code.get(code, CommandResult(1, err="ModuleNotFoundError: no such module in this recorded"))
+        return self.code.get(code, CommandResult(1, err="ModuleNotFoundError: no such module on this machine"))
 
     def program(self, name: str) -> str | None:
         return f"/usr/bin/{name}" if any(command.split()[0] == name for command in self.commands) else None
@@ -130,9 +130,9 @@ _CPU = "/sys/devices/system/cpu/cpu0/cpufreq/scaling"
 _MODES = "< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=1 NAME=25W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n"
 
 
-def orin_nano() -> RecordedMachine:
+def orin_nano() -> FakeMachine:
     """An Orin Nano with JetPack 6.2 where all is as docs/jetson.md advises, in its 25 W mode."""
-    return RecordedMachine(
+    return FakeMachine(
         files={
             "/proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super",
             "/proc/device-tree/serial-number": "1424023012345",
@@ -175,12 +175,12 @@ def orin_nano() -> RecordedMachine:
     )
 
 
-def thor() -> RecordedMachine:
+def thor() -> FakeMachine:
     """A Thor with JetPack 7.1, all right, in its highest mode with fixed clocks."""
     gpu, site = "/sys/class/devfreq/gpu-gpc-0", "/usr/lib/python3.12/dist-packages"
-    recorded = orin_nano()
+    fake = orin_nano()
     keep = ("/etc/hostname", "/proc/device-tree/serial-number", "/usr/lib/python3/dist-packages/gi/__init__.py")
-    recorded.files = {path: recorded.files[path] for path in keep} | {
+    fake.files = {path: fake.files[path] for path in keep} | {
         "/proc/device-tree/model": "NVIDIA Jetson AGX Thor Developer Kit",
         "/etc/nv_tegra_release": "# R38 (release), REVISION: 4.0, GCID: 43443517, BOARD: generic, EABI: aarch64",
         "/etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=120W >\n",
@@ -194,29 +194,29 @@ def thor() -> RecordedMachine:
         f"{site}/tensorrt/__init__.py": "",
         "/usr/include/python3.12/Python.h": "",
     }
-    recorded.commands |= {"nvpmodel -q": "NV Power Mode: MAXN\n0\n", **_debian(nvidia_jetpack="7.1-b95"), **_elements()}
-    recorded.modules["tensorrt"] = f"{site}/tensorrt/__init__.py"
-    recorded.packages["cuda-bindings"] = "13.0.3"
-    recorded.code |= {import_code("tensorrt"): CommandResult(0, out="10.13.3\n"), IMPORTS: _imports("2.2.6")}
-    recorded.version, recorded.driver, recorded.system = (3, 12, 3), (13, 0), "Linux 6.8.12-tegra aarch64"
-    return recorded
+    fake.commands |= {"nvpmodel -q": "NV Power Mode: MAXN\n0\n", **_debian(nvidia_jetpack="7.1-b95"), **_elements()}
+    fake.modules["tensorrt"] = f"{site}/tensorrt/__init__.py"
+    fake.packages["cuda-bindings"] = "13.0.3"
+    fake.code |= {import_code("tensorrt"): CommandResult(0, out="10.13.3\n"), IMPORTS: _imports("2.2.6")}
+    fake.version, fake.driver, fake.system = (3, 12, 3), (13, 0), "Linux 6.8.12-tegra aarch64"
+    return fake
 
 
-def blind_venv() -> RecordedMachine:
+def blind_venv() -> FakeMachine:
     """The Orin Nano with a fresh environment without the system's packages, and nvcc not on PATH."""
-    recorded = orin_nano()
+    fake = orin_nano()
     for name in ("tensorrt", "gi"):
-        del recorded.modules[name]
-    del recorded.commands["nvcc --version"]
-    recorded.commands[f"{CUDA}/bin/nvcc --version"] = "Cuda compilation tools, release 12.6, V12.6.68"
-    recorded.packages = {}
-    recorded.code = {IMPORTS: _imports("2.2.6")}
-    return recorded
+        del fake.modules[name]
+    del fake.commands["nvcc --version"]
+    fake.commands[f"{CUDA}/bin/nvcc --version"] = "Cuda compilation tools, release 12.6, V12.6.68"
+    fake.packages = {}
+    fake.code = {IMPORTS: _imports("2.2.6")}
+    return fake
 
 
-def bare_x86() -> RecordedMachine:
+def bare_x86() -> FakeMachine:
     """A computer without GPU, camera and GStreamer."""
-    return RecordedMachine(
+    return FakeMachine(
         files={"/proc/meminfo": _meminfo(16_000, 9000, 2000), "/etc/hostname": "desk"},
         modules=_modules(),
         code={IMPORTS: _imports("2.4.0")},

@@ -1,4 +1,4 @@
-"""What doctor says of recordings of machines, and on this one."""
+"""Findings of doctor on fake machines, and on this one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from edgead.commands.doctor.packages import IMPORTS
 from edgead.commands.doctor.video import BINDING, ELEMENTS, camera_text
 from edgead.stream.sources.camera import CameraDevice
 from edgead.stream.sources.camera_format import CameraMode, SizeRange
-from tests.commands.doctor.devices import DEVICES, RecordedMachine, bare_x86, blind_venv, orin_nano, thor
+from tests.commands.doctor.devices import DEVICES, FakeMachine, bare_x86, blind_venv, orin_nano, thor
 from tests.stream.servers import needs_gstreamer
 
 STATUSES = {"ok", "info", "warning", "failed"}
 
 
-def examine(recorded: RecordedMachine, tmp_path: Path) -> dict[str, Check]:
+def examine(fake: FakeMachine, tmp_path: Path) -> dict[str, Check]:
     """The checks by name, of a machine without a bundle."""
-    checks = doctor(tmp_path / "none", bundle_named=False, threads=1, machine=recorded).checks
+    checks = doctor(tmp_path / "none", bundle_named=False, threads=1, machine=fake).checks
     assert len({check.name for check in checks}) == len(checks), "a name that stands twice would hide a check"
     return {check.name: check for check in checks}
 
@@ -87,15 +87,15 @@ def test_a_plain_computer_is_not_troubled_with_jetsons(tmp_path: Path) -> None:
     assert not [check for check in gpu if check.advice]
 
 
-def changed(recorded: RecordedMachine, change: Callable[[RecordedMachine], object]) -> RecordedMachine:
-    """The recorded after a change."""
-    change(recorded)
-    return recorded
+def changed(fake: FakeMachine, change: Callable[[FakeMachine], object]) -> FakeMachine:
+    """A fake machine after a change."""
+    change(fake)
+    return fake
 
 
 TRT = import_code("tensorrt")
 NUMPY_1 = "A module that was compiled using NumPy 1.x cannot be run in\nNumPy 2.2.6"
-CASES: dict[str, tuple[Callable[[RecordedMachine], object], str, str, str]] = {
+CASES: dict[str, tuple[Callable[[FakeMachine], object], str, str, str]] = {
     "tensorrt of another jetpack": (
         lambda p: p.code.update({TRT: CommandResult(0, out="8.6.2\n")}), "tensorrt", "warning", "JetPack 6.1 or 6.2 ships 10.3",
     ),
@@ -208,10 +208,8 @@ def test_the_table_of_jetpacks_is_unambiguous() -> None:
     assert len(set(releases)) == len(releases) >= 10
     for row in JETPACKS:
         for major, minor in row.l4t:
-            recorded = RecordedMachine(
-                files={"/etc/nv_tegra_release": f"# R{major} (release), REVISION: {minor}.1, GCID: 1"}
-            )
-            board = find_board(recorded)
+            fake = FakeMachine(files={"/etc/nv_tegra_release": f"# R{major} (release), REVISION: {minor}.1, GCID: 1"})
+            board = find_board(fake)
             assert board is not None
             assert board.jetpack is row
     assert find_board(bare_x86()) is None
@@ -224,13 +222,13 @@ def test_cameras_are_named_as_the_source_is(tmp_path: Path) -> None:
     names = tmp_path / "sys" / "class" / "video4linux" / "video2"
     names.mkdir(parents=True)
     (names / "name").write_text("Line camera\n")
-    recorded = bare_x86()
-    recorded.root = tmp_path
-    assert examine(recorded, tmp_path)["cameras"].detail == "camera:2 is Line camera"
+    fake = bare_x86()
+    fake.root = tmp_path
+    assert examine(fake, tmp_path)["cameras"].detail == "camera:2 is Line camera"
 
 
 def test_cameras_show_what_they_offer() -> None:
-    """Formats, sizes and rates stand beside the name, and a device without recordings is told from a camera."""
+    """Formats, sizes and rates are listed with the name, and a device without frames is marked."""
     modes = (CameraMode("MJPG", SizeRange((720, 1280), (720, 1280)), (30.0,)),)
     camera = CameraDevice(0, Path("/dev/video0"), "Line camera", modes)
     assert camera_text(camera) == "camera:0 is Line camera (MJPG 1280x720@30)"
@@ -240,11 +238,11 @@ def test_cameras_show_what_they_offer() -> None:
 
 def test_elements_are_asked_of_the_binding_where_the_tool_is_missing(tmp_path: Path) -> None:
     """Without gst-inspect the Python binding, which is what edgead uses, says what is there."""
-    recorded = orin_nano()
-    for command in [command for command in recorded.commands if command.startswith("gst-inspect")]:
-        del recorded.commands[command]
-    recorded.code[ELEMENTS] = CommandResult(0, out='["appsink", "videoconvert", "nvv4l2decoder"]\n')
-    checks = examine(recorded, tmp_path)
+    fake = orin_nano()
+    for command in [command for command in fake.commands if command.startswith("gst-inspect")]:
+        del fake.commands[command]
+    fake.code[ELEMENTS] = CommandResult(0, out='["appsink", "videoconvert", "nvv4l2decoder"]\n')
+    checks = examine(fake, tmp_path)
     assert checks["gstreamer"].detail == "1.20.3"
     assert checks["gst frames"].status == checks["gst hw decoder"].status == "ok"
     assert checks["gst frames"].detail == "appsink, videoconvert"

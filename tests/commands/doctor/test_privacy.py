@@ -182,7 +182,7 @@ def test_report_holds_facts_and_no_secret(bundle: Bundle, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_report_of_each_device(device: str, tmp_path: Path) -> None:
-    """The real checks of every recorded come through readable, without its user, host and serial number."""
+    """The real checks of every fake machine come through readable, without its user, host and serial number."""
     machine = DEVICES[device]()
     diagnosis = doctor(tmp_path / "none", bundle_named=False, threads=1, machine=machine)
     path = tmp_path / "report.md"
@@ -205,7 +205,7 @@ def test_report_is_whole_or_absent(tmp_path: Path) -> None:
 
 
 def test_nothing_of_the_environment_is_in_the_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--json` goes to scripts and keeps paths, but environment variables are in nobody's output."""
+    """`--json` goes to scripts and keeps paths, but environment variables are never in the output."""
     monkeypatch.setenv("SOME_TOKEN", "hunter22")
     content = json.dumps(doctor(tmp_path / "none", bundle_named=False, threads=1, machine=orin_nano()).to_json())
     assert "hunter22" not in content

@@ -1,6 +1,6 @@
 """The committed tables of TensorRT's, pycuda's and cuda-bindings' public names, and questions to them.
 
-`python -m tools.bindings` writes the tables. For whoever writes a fake: `assert_same_signature` and `assert_same_members`
+`python -m tools.bindings` writes the tables. For the authors of fakes: `assert_same_signature` and `assert_same_members`
 hold it against them, so that the fake cannot drift from the real interface.
 """
 
@@ -66,7 +66,7 @@ class Signature:
         return cls(() if by_position else tuple(parameters), returns if is_typed else "object", by_position)
 
     def misfit(self, n_positional: int, keywords: Collection[str], *, starred: bool = False) -> str:
-        """Why a call with so many positional arguments and these keywords fails; empty if it does not."""
+        """Why a call with this number of positional arguments and these keywords fails; empty if it does not."""
         if self.by_position:
             return f"takes arguments by position, got {sorted(keywords)}" if keywords else ""
         if n_positional > len(self.parameters):

@@ -35,7 +35,7 @@ from .values import (
 )
 
 Complain = Callable[[str], None]
-# what nobody would take for TensorRT's; a name that these have says nothing about an object of unknown type
+# clearly not TensorRT's; a name that these have says nothing about an object of unknown type
 _COMMON_TYPES = (
     *(str, bytes, bytearray, memoryview, int, float, list, dict, set, tuple, type, property, Exception),
     *(

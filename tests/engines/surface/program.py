@@ -67,7 +67,7 @@ class Program:
         self._returns: dict[Function, list[Value]] = {}
 
     def check(self) -> Report:
-        """Walk until nothing new is learned; then once more, with private functions that nobody calls."""
+        """Walk until nothing new is learned; then once more, with private functions that have no caller."""
         for self._are_uncalled_included in (False, True):
             for _ in range(ROUNDS):
                 self._walk()
@@ -138,7 +138,7 @@ class Program:
             yield from self.line_of(parent)
 
     def claims_of(self, function: Function) -> Claims | None:
-        """The versions that may run a function; None while nobody is known to call it."""
+        """The versions that may run a function; None while no caller is known."""
         if not function.is_private or function.is_referenced:
             return function.defined
         if function.called:

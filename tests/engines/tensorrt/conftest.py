@@ -30,7 +30,7 @@ MACHINE = {"gpu": "a", "tensorrt": "b", "power_mode": "c"}
 
 @dataclass
 class Notes:
-    """A progress display that remembers."""
+    """A progress display that records its calls."""
 
     notes: list[str]
     updates: list[tuple[str, int, int, str]]
@@ -78,7 +78,7 @@ def gpu(request: pytest.FixtureRequest) -> FakeGpu:
 
 @pytest.fixture
 def version() -> str:
-    """TensorRT's version where a test does not go through all of them."""
+    """TensorRT version of a test that is not parametrised over all of them."""
     return "10.3.0"
 
 
@@ -94,7 +94,7 @@ def make_images(count: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def make_graph(classes: int = 0) -> bytes:
-    """A graph with the contract's inputs and outputs; the fake engine does not compute what its nodes say."""
+    """A graph with the contract's inputs and outputs; the fake engine does not compute its nodes."""
     side = SIDE // 4
     inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIDE, SIDE, 3])]
     if classes:

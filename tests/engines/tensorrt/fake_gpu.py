@@ -19,11 +19,11 @@ FREED = 0xDD
 
 
 class CudaError(Exception):
-    """What the fake pycuda raises; its driver's `Error`."""
+    """`Error` of the fake pycuda driver."""
 
 
 class OutOfMemory(CudaError):
-    """Its driver's `MemoryError`."""
+    """`MemoryError` of the fake pycuda driver."""
 
 
 class FakeGpu:
@@ -52,7 +52,7 @@ class FakeGpu:
         self._next = 0x10000
 
     def call(self, name: str, error: type[CudaError] = CudaError) -> None:
-        """Count a call, and fail if a test wants so."""
+        """Count a call, and fail if the test requests it."""
         self.calls[name] += 1
         if self.fail.get(name) == self.calls[name]:
             raise error(f"{name} was made to fail")
@@ -95,7 +95,7 @@ class FakeGpu:
 
 
 class FakeQueue:
-    """What a stream holds; everything waits until somebody waits for it."""
+    """Queue of a stream; its work runs only when the stream is waited for."""
 
     def __init__(self, gpu: FakeGpu) -> None:
         self.gpu = gpu

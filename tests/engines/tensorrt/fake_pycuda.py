@@ -32,7 +32,7 @@ class Context:
         self._valid = False
         stack = self._gpu.stack
         if not (stack and stack[-1] is self) and threading.get_ident() != self._thread:
-            return  # as pycuda does: it stays retained, and nobody is told
+            return  # as pycuda does: it stays retained without an error
         self._gpu.live["context"] -= 1
         stack[:] = [other for other in stack if other is not self]
 

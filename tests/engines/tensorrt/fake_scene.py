@@ -1,4 +1,4 @@
-"""What a test directs a fake TensorRT with, and what all of its classes have in common."""
+"""Control of a fake TensorRT by a test, and the base of its classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAGIC, CACHE = b"PLAN", b"CACHE"
 
 @dataclass
 class Scene:
-    """What a test wants TensorRT to do, and what it was asked for.
+    """Behaviour of TensorRT in a test, and a record of its calls.
 
     Attributes:
         dla_cores: Of the board.

@@ -1,4 +1,4 @@
-"""What TensorRT's builder is given, and what becomes of its failures."""
+"""Input of TensorRT's builder, and handling of its failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLOW = ("flow/square", "flow/size", "flow/square_1")
 @ALL
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_every_version_builds_every_precision(world: World, precision: str, version: str) -> None:
-    """A plan with its layers comes out, the log is kept, and progress is told or excused."""
+    """The result has plan, layers and log; progress is reported, or a note says that there is none."""
     world.scene.log = [("WARNING", "a warning"), ("VERBOSE", "chatter")]
     built = world.build(precision, kept=FLOW)
     assert built.plan.startswith(b"PLAN")
@@ -88,7 +88,7 @@ def test_a_batch_range_grows() -> None:
 @ALL
 @pytest.mark.parametrize("refused", ["Mul"])
 def test_a_parser_error_names_node_operator_and_version(world: World, refused: str, version: str) -> None:
-    """Also on 8.x, which tells only the node's number."""
+    """Also on 8.x, which reports only the node's number."""
     world.scene.refused = refused
     with pytest.raises(EngineBuildError) as caught:
         world.build()
@@ -108,7 +108,7 @@ def test_no_plan_is_an_error_with_tensorrts_own_words(world: World) -> None:
 
 
 def test_memory_that_runs_out_has_its_own_hint(world: World) -> None:
-    """It says workspace and batch."""
+    """The hint names workspace and batch."""
     world.scene.no_plan = ["Error Code 2: OutOfMemory (no further information)"]
     with pytest.raises(EngineBuildError) as caught:
         world.build()
@@ -118,7 +118,7 @@ def test_memory_that_runs_out_has_its_own_hint(world: World) -> None:
 
 @ALL
 def test_a_crash_of_the_builder_is_translated(world: World) -> None:
-    """What the bindings raise does not reach the user raw."""
+    """Exceptions of the bindings do not reach the user unchanged."""
     world.scene.crash = True
     with pytest.raises(EngineBuildError, match="internal error"):
         world.build()

@@ -1,4 +1,4 @@
-"""A captured engine gives the same numbers, is captured anew after any change, and is never needed."""
+"""A captured engine gives the same numbers, is captured again after any change, and is optional."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_another_batch_size_needs_another_graph(world: World) -> None:
 
 @pytest.mark.parametrize("call", CAPTURE)
 def test_a_capture_that_fails_is_a_note(world: World, call: str) -> None:
-    """The engine goes on without a graph, says why, and does not try again."""
+    """The engine continues without a graph, gives the reason, and does not try again."""
     world.gpu.fail = {call: 1}
     with world.runner() as runner:
         for seed in range(3):

@@ -32,12 +32,12 @@ NAME = "tensorrt-fp16"
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """What opening an engine looks at: a folder and a digest; its graph is missing."""
+    """The parts of a bundle that opening an engine uses: folder and digest, no graph."""
     return Bundle(tmp_path / "bundle", Manifest.model_construct(), "b" * 64)
 
 
 def install(bundle: Bundle, world: World, name: str = NAME, built_at: str = "2026-01-01T00:00:00+00:00") -> Path:
-    """What a command does after the gate."""
+    """Install an engine as a command does after the gate."""
     options = BuildOptions()
     built = build_tensorrt_plan(make_graph(), decide("fp16"), options, kept=(), progress=world.progress)
     folder = bundle.engines_path / name

@@ -78,14 +78,14 @@ def test_the_class_bias_reaches_the_engine(world: World) -> None:
 
 
 def test_a_model_without_classes_ignores_the_bias(world: World) -> None:
-    """As the contract of a runner says."""
+    """As the contract of a runner requires."""
     with world.runner() as runner:
         assert_right(runner.infer(make_images(1), np.full((1, 3), 9, np.float32)), make_images(1))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, SIDE, 3), (SIDE, SIDE, 3), (0, SIDE, SIDE, 3), (1, SIDE, SIDE, 4)])
 def test_other_images_are_refused(world: World, shape: tuple[int, ...]) -> None:
-    """Wrong sizes are a ShapeError, other types an EngineError, and the runner goes on."""
+    """Wrong sizes are a ShapeError, other types an EngineError, and the runner still works."""
     with world.runner() as runner:
         with pytest.raises(ShapeError):
             runner.infer(np.zeros(shape, np.uint8))
@@ -161,7 +161,7 @@ CONSTRUCTION = ("retain", "push", "Stream", "Event", "pagelocked_empty", "mem_al
 @pytest.mark.parametrize("call", CONSTRUCTION)
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_an_error_half_way_through_construction_leaves_nothing(world: World, call: str, number: int) -> None:
-    """Whatever CUDA call fails, at whatever time, what was made until then is freed; the fixture looks."""
+    """Whichever CUDA call fails, everything created before it is freed; the fixture checks."""
     if call == "push" and number > 1:
         pytest.skip("the second push is that of closing")
     plan = world.build().plan
@@ -261,7 +261,7 @@ def test_an_engine_of_another_graph_is_refused(world: World, old: bytes, new: by
 
 
 def test_an_engine_for_the_dla_is_loaded_on_its_core(world: World) -> None:
-    """The core is told before the plan is read, and so is the permission for host code."""
+    """The core and the permission for host code are set before the plan is read."""
     world.scene.dla_cores, world.scene.on_dla = 2, ("Conv",)
     plan = world.build("fp16", BuildOptions(dla_core=1, version_compatible=True), weakly_typed=True).plan
     with world.runner_of(plan, dla_core=1, host_code_allowed=True) as runner:
@@ -270,7 +270,7 @@ def test_an_engine_for_the_dla_is_loaded_on_its_core(world: World) -> None:
 
 @pytest.mark.parametrize("version", ["8.6.1"])
 def test_one_execution_context_is_enough(world: World) -> None:
-    """TensorRT 8 gives one per optimization profile: the runner asks for one and gets along with it."""
+    """TensorRT 8 gives one per optimization profile: the runner creates one and uses it for every batch."""
     with world.runner() as runner:
         for count in (1, 9):
             assert_right(runner.infer(make_images(count)), make_images(count))
@@ -293,7 +293,7 @@ def test_without_pycuda_the_error_says_how_to_get_it(world: World, monkeypatch: 
 
 
 def test_a_runner_is_made_once(world: World) -> None:
-    """The type that the stream sees."""
+    """The stream gets this type."""
     with world.runner() as runner:
         assert isinstance(runner, TensorRTRunner)
 
