@@ -246,11 +246,11 @@ def test_a_cache_that_tensorrt_refuses_or_that_cannot_be_kept_is_a_note(world: W
     header = {"format": 1, "machine": MACHINE, "sha256": hashlib.sha256(b"other").hexdigest()}
     path.write_bytes(json.dumps(header).encode() + b"\nother")
     assert any(
-        "TensorRT did not take it" in note for note in world.build(options=BuildOptions(timing_cache=tmp_path)).notes
+        "TensorRT rejected it" in note for note in world.build(options=BuildOptions(timing_cache=tmp_path)).notes
     )
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
-    assert any("was not kept" in note for note in world.build(options=BuildOptions(timing_cache=blocked)).notes)
+    assert any("was not stored" in note for note in world.build(options=BuildOptions(timing_cache=blocked)).notes)
 
 
 def test_another_power_mode_has_another_cache(tmp_path: Path) -> None:
