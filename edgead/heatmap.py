@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.imaging import Image, upsample_map
+from edgead.imaging import Image, rgb_from_bgr, upsample_map
 from edgead.prediction import Segmentation
 
 
@@ -60,9 +60,9 @@ class Region:
 
 
 def heatmap_from_map(anomaly_map: NDArray[np.float32], scale: HeatmapScale) -> Image:
-    """Colour a map `(h, w)`: `(h, w, 3)` BGR, dark blue for ordinary, dark red for strongly anomalous."""
+    """Colour a map `(h, w)`: `(h, w, 3)` RGB, dark blue for ordinary, dark red for strongly anomalous."""
     levels = np.rint(scale.normalise(anomaly_map) * 255).astype(np.uint8)
-    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), np.uint8)
+    return _coloured(levels)
 
 
 def find_regions(
@@ -104,7 +104,7 @@ def overlay(
     """Blend the heatmap over an image and outline the anomalous regions; the inputs are not changed.
 
     Args:
-        image: `(H, W, 3)`, uint8, BGR.
+        image: `(H, W, 3)`, uint8, RGB.
         anomaly_map: `(h, w)`, float32, any resolution.
         scale: The bundle's fixed scale.
         segmentation: What is outlined; None outlines what is above `scale.threshold`.
@@ -112,14 +112,14 @@ def overlay(
         contours: Whether to outline anything.
 
     Returns:
-        `(H, W, 3)`, uint8, BGR.
+        `(H, W, 3)`, uint8, RGB.
     """
     size = (image.shape[0], image.shape[1])
     blended = image.copy()
     place = _active_rectangle(anomaly_map, scale.low, size)
     if place is not None:
         strength = scale.normalise(upsample_map(anomaly_map, size)[place])
-        colours = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+        colours = _coloured(np.rint(strength * 255).astype(np.uint8))
         weight = (np.minimum(strength * 2.0, 1.0) * np.float32(opacity))[:, :, None]
         blended[place] = np.rint(image[place] * (1.0 - weight) + colours * weight).astype(np.uint8)
     if contours:
@@ -127,8 +127,12 @@ def overlay(
         thickness = max(1, round(min(size) / 200))
         halo = thickness + (2 if thickness > 1 else 1)
         cv2.drawContours(blended, outlines, -1, (255, 255, 255), halo)
-        cv2.drawContours(blended, outlines, -1, (0, 0, 255), thickness)
+        cv2.drawContours(blended, outlines, -1, (255, 0, 0), thickness)
     return np.asarray(blended, np.uint8)
+
+
+def _coloured(levels: NDArray[np.uint8]) -> Image:
+    return rgb_from_bgr(np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), np.uint8))
 
 
 def _active_rectangle(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgead.errors import ShapeError
 
+# `(H, W, 3)`, uint8, RGB everywhere in edgead; OpenCV's order, BGR, exists only between these functions and its calls
 Image = NDArray[np.uint8]
 _LOG_SILENT = 0
 
@@ -46,6 +47,38 @@ def rgb_from_array(array: NDArray[np.uint8] | NDArray[np.uint16], white_level: i
     if array.shape[2] == 1:
         return np.repeat(array, 3, axis=2)
     return np.ascontiguousarray(array[:, :, 2::-1])
+
+
+def rgb_from_bgr(image: NDArray[np.uint8]) -> Image:
+    """An image that OpenCV decoded or captured, `(H, W, 3)`, as RGB; a copy."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def bgr_from_rgb(image: Image) -> NDArray[np.uint8]:
+    """An image `(H, W, 3)` in the order that OpenCV encodes, records and shows; a copy."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def jpeg_from_rgb(image: Image, quality: int) -> bytes:
+    """Encode an image as JPEG.
+
+    Args:
+        image: `(H, W, 3)`, uint8, RGB.
+        quality: 1 to 100.
+    """
+    return _encoded(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def png_from_rgb(image: Image) -> bytes:
+    """Encode an image `(H, W, 3)`, uint8, RGB, as PNG."""
+    return _encoded(".png", image, [])
+
+
+def _encoded(suffix: str, image: Image, options: list[int]) -> bytes:
+    done, content = cv2.imencode(suffix, bgr_from_rgb(image), options)
+    if not done:
+        raise ValueError(f"OpenCV cannot encode an image of shape {image.shape} as {suffix}")
+    return content.tobytes()
 
 
 def resize(image: Image, size: tuple[int, int]) -> Image:

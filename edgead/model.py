@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import overload
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
@@ -23,7 +22,7 @@ from edgead.errors import ConfigError, ShapeError
 from edgead.evaluation.segmentation import NfaSegmenter, segmenter_of
 from edgead.evaluation.threshold import at_rate
 from edgead.heatmap import HeatmapScale, Region, find_regions, overlay
-from edgead.imaging import Image, upsample_map
+from edgead.imaging import Image, png_from_rgb, upsample_map
 from edgead.manifest import ClassThresholds
 from edgead.prediction import Prediction
 from edgead.runner import Outputs, Runner
@@ -102,9 +101,7 @@ class ImageResult:
         return self.image.shape[0], self.image.shape[1]
 
     def _repr_png_(self) -> bytes:
-        found, png = cv2.imencode(".png", cv2.cvtColor(self.heatmap(), cv2.COLOR_RGB2BGR))
-        assert found
-        return png.tobytes()
+        return png_from_rgb(self.heatmap())
 
     def __repr__(self) -> str:
         height, width = self._size

@@ -35,8 +35,8 @@ def test_colours_depend_on_the_value_alone() -> None:
     assert quiet.shape == (4, 4, 3)
     assert quiet.dtype == np.uint8
     ordinary, strong = (heatmap_from_map(np.full((1, 1), v, np.float32), SCALE)[0, 0] for v in (0.0, 99.0))
-    assert int(ordinary[0]) >= int(ordinary[2])  # blue
-    assert int(strong[2]) > int(strong[0])  # red
+    assert int(ordinary[2]) >= int(ordinary[0])  # blue
+    assert int(strong[0]) > int(strong[2])  # red
 
 
 def test_ordinary_maps_leave_the_image_as_it_is() -> None:

@@ -35,7 +35,7 @@ import numpy as np
 from edgead.data.folders import list_images
 from edgead.data.reader import read_image
 from edgead.data.synthetic.video import SyntheticVideo
-from edgead.imaging import Image, silence_opencv
+from edgead.imaging import Image, rgb_from_bgr, silence_opencv
 
 ADDRESS = "127.0.0.1"
 BITS = 16
@@ -61,13 +61,13 @@ def read_stamp(image: Image) -> int:
 
 
 def load_frames(video: Path | None, images: Path | None, n_frames: int) -> list[Image]:
-    """At most `n_frames` pictures of one size `(H, W, 3)`, BGR, even sides; of the synthetic line without a path."""
+    """At most `n_frames` pictures of one size `(H, W, 3)`, RGB, even sides; of the synthetic line without a path."""
     if images is not None:
-        found: Iterator[Image] = (read_image(path)[:, :, ::-1] for path in list_images(images))
+        found: Iterator[Image] = (read_image(path) for path in list_images(images))
     elif video is not None:
         found = _video_frames(video)
     else:
-        found = (image[:, :, ::-1] for image, _ in SyntheticVideo("disc", n_frames=n_frames).frames())
+        found = (image for image, _ in SyntheticVideo("disc", n_frames=n_frames).frames())
     frames = [np.ascontiguousarray(frame) for frame in islice(found, n_frames)]
     if not frames:
         raise SystemExit("There is no picture to serve.")
@@ -79,7 +79,7 @@ def _video_frames(path: Path) -> Iterator[Image]:
     silence_opencv()
     capture = cv2.VideoCapture(str(path))
     while (read := capture.read())[0]:
-        yield np.asarray(read[1], np.uint8)
+        yield rgb_from_bgr(np.asarray(read[1], np.uint8))
     capture.release()
 
 
@@ -116,7 +116,7 @@ class Line:
         return True
 
     def picture(self, number: int) -> Image:
-        """What the camera sends as frame `number`: `(H, W, 3)`, BGR."""
+        """What the camera sends as frame `number`: `(H, W, 3)`, RGB."""
         view = self._view
         if view == "freeze":
             return self._held
@@ -179,7 +179,7 @@ class Camera:
     def _make_server(self, options: argparse.Namespace) -> Any:
         library = self._server_library
         height, width = self._line.size
-        caps = f"video/x-raw,format=BGR,width={width},height={height},framerate={round(self._line.fps)}/1"
+        caps = f"video/x-raw,format=RGB,width={width},height={height},framerate={round(self._line.fps)}/1"
         encoder = (
             f"tune=zerolatency speed-preset=ultrafast threads=1 bitrate={options.bitrate} key-int-max={options.gop}"
         )

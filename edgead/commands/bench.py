@@ -192,4 +192,4 @@ def _frames(bundle: Bundle, frame_size: tuple[int, int]) -> list[NDArray[np.uint
 
     height, width = frame_size
     images = bundle.reference()["images"]
-    return [np.ascontiguousarray(cv2.resize(image, (width, height))[:, :, ::-1]) for image in images]
+    return [np.asarray(cv2.resize(image, (width, height)), np.uint8) for image in images]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgead.evaluation.evaluate import MaskReader, ScoredImage
 from edgead.evaluation.report_charts import number
 from edgead.heatmap import HeatmapScale, heatmap_from_map, overlay
-from edgead.imaging import Image, resize
+from edgead.imaging import Image, jpeg_from_rgb, png_from_rgb, resize
 
 ImageReader = Callable[[Path], Image]
 PANEL_PX = 320
@@ -74,12 +74,12 @@ def card(
 ) -> str:
     """One figure: image, heatmap and, for defective images with a mask, ground truth; caption with the verdict."""
     read_image, read_mask = readers
-    picture = _fit(read_image(image.image_path))[:, :, ::-1]
+    picture = _fit(read_image(image.image_path))
     name = escape(f"{image.image_path.parent.name}/{image.image_path.name}", quote=True)
     panels = [
         (picture, "image", f"{name}"),
         (
-            overlay(np.ascontiguousarray(picture), image.anomaly_map, scale, image.segmentation),
+            overlay(picture, image.anomaly_map, scale, image.segmentation),
             "heatmap",
             f"Heatmap of {name}",
         ),
@@ -102,8 +102,8 @@ def legend(scale: HeatmapScale) -> str:
     """The colour scale with the map values at its ends and in its middle."""
     places = np.linspace(0.0, 1.0, 256)
     values = np.interp(places, (0.0, 0.5, 1.0), (scale.low, scale.threshold, scale.high)).astype(np.float32)
-    _, encoded = cv2.imencode(".png", heatmap_from_map(values[None, :], scale))
-    source = "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()
+    png = png_from_rgb(heatmap_from_map(values[None, :], scale))
+    source = "data:image/png;base64," + base64.b64encode(png).decode()
     alt = "Colour scale from dark blue (ordinary) over green (pixel threshold) to dark red (strongly anomalous)"
     return (
         f'<div class="legend"><img src="{source}" alt="{alt}" width="256" height="14"><div class="ends">'
@@ -148,15 +148,12 @@ def _with_contour(picture: Image, mask: NDArray[np.bool_]) -> Image:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     factor = np.array([picture.shape[1] / mask.shape[1], picture.shape[0] / mask.shape[0]])
     moved = [np.rint((contour + 0.5) * factor - 0.5).astype(np.int32) for contour in contours]
-    marked = np.ascontiguousarray(picture)
+    marked = np.array(picture)
     cv2.drawContours(marked, moved, -1, (255, 255, 255), 4)
-    cv2.drawContours(marked, moved, -1, (40, 160, 0), 2)
+    cv2.drawContours(marked, moved, -1, (0, 160, 40), 2)
     return marked
 
 
 def _inline_jpeg(pixels: Image) -> tuple[str, int]:
-    done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise ValueError(f"OpenCV could not encode a picture of shape {pixels.shape}")
-    source = "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+    source = "data:image/jpeg;base64," + base64.b64encode(jpeg_from_rgb(pixels, JPEG_QUALITY)).decode()
     return source, len(source)

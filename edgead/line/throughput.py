@@ -72,9 +72,7 @@ def bench_cameras(
     import cv2
 
     height, width = frame_size
-    images = [
-        np.ascontiguousarray(cv2.resize(image, (width, height))[:, :, ::-1]) for image in bundle.reference()["images"]
-    ]
+    images = [np.asarray(cv2.resize(image, (width, height)), np.uint8) for image in bundle.reference()["images"]]
     engine, stream = [], []
     for done in range(1 + ROUNDS):
         engine.append(_engine_fps(bundle, runner, images, n_cameras, n_frames))

@@ -21,8 +21,8 @@ MAX_SIDE = 1920
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _INK, _FAINT = (240, 240, 240), (165, 165, 165)
-_STRIP, _TRACK = (30, 28, 26), (74, 70, 66)
-_GREEN, _AMBER, _RED, _VIOLET = (96, 160, 46), (0, 150, 240), (40, 40, 220), (150, 60, 130)
+_STRIP, _TRACK = (26, 28, 30), (66, 70, 74)
+_GREEN, _AMBER, _RED, _VIOLET = (46, 160, 96), (240, 150, 0), (220, 40, 40), (130, 60, 150)
 _VERDICTS = {"OK": _GREEN, "ANOMALY": _AMBER, "ALERT": _RED, "FAULT": _VIOLET}
 
 
@@ -46,7 +46,7 @@ class Annotator:
         """Annotate a result.
 
         Returns:
-            `(H, W, 3)`, uint8, BGR, at least `MIN_WIDTH` wide: the strip above the frame. Not to be written to.
+            `(H, W, 3)`, uint8, RGB, at least `MIN_WIDTH` wide: the strip above the frame. Not to be written to.
         """
         with self._lock:
             if self._last is None or self._last[0] is not result:

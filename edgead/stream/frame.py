@@ -15,7 +15,7 @@ class Frame:
     """A picture and where it came from.
 
     Attributes:
-        image: `(H, W, 3)`, uint8, BGR.
+        image: `(H, W, 3)`, uint8, RGB.
         index: Number of the frame in its source, from 0; gaps are frames that the source skipped.
         captured_at_s: Monotonic time at which the frame was taken from the source, in seconds.
         source: Redacted name of the source; for a folder, the picture's file.

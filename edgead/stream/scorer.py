@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,8 +63,7 @@ class Detector:
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         start = time.perf_counter()
-        small = resize(frame.image, self._image_size)
-        image = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
+        image = resize(frame.image, self._image_size)
         return PreparedFrame(frame, image, (time.perf_counter() - start) * 1e3)
 
     def detect(self, batch: Sequence[PreparedFrame], class_bias: NDArray[np.float32] | None = None) -> Outputs:

@@ -24,13 +24,13 @@ class KeepingRunner(FakeRunner):
 
 
 def test_the_engine_sees_the_same_pixels_as_training() -> None:
-    """A BGR frame arrives as one RGB image, resized by the one definition in `imaging`."""
+    """A frame arrives resized by the one definition in `imaging`, its colours as they are."""
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     runner = KeepingRunner(INPUT_SIZE)
     sut = detector(runner)
     sut.detect([sut.prepare(Frame(image, 0, 0.0, "x"))])
     assert runner.batch.shape == (1, *INPUT_SIZE, 3)
-    assert np.array_equal(runner.batch[0], resize(np.ascontiguousarray(image[:, :, ::-1]), INPUT_SIZE))
+    assert np.array_equal(runner.batch[0], resize(image, INPUT_SIZE))
 
 
 def test_frames_of_several_cameras_are_one_batch_in_order() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgead.imaging import png_from_rgb
 from edgead.storage import write_bytes
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 480, 90, 30, 60, 60
-FIT, HELD_OUT, INK, GRID = (190, 120, 30), (30, 90, 220), (60, 60, 60), (225, 225, 225)
+FIT, HELD_OUT, INK, GRID = (30, 120, 190), (220, 90, 30), (60, 60, 60), (225, 225, 225)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -44,6 +45,4 @@ def write_curve(path: Path, fit_loss: Sequence[float], held_out_loss: Sequence[f
     text = f"kept: epoch {kept_epoch}, loss {held_out_loss[kept_epoch]:.4f}"
     cv2.putText(image, text, (LEFT + 320, 35), FONT, 0.55, INK, 1, cv2.LINE_AA)
     cv2.putText(image, "epoch", (WIDTH // 2, HEIGHT - 10), FONT, 0.5, INK, 1, cv2.LINE_AA)
-    done, encoded = cv2.imencode(".png", image)
-    assert done
-    write_bytes(path, encoded.tobytes())
+    write_bytes(path, png_from_rgb(image))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import cv2
-
 from edgead.heatmap import HeatmapScale, overlay
-from edgead.imaging import Image
+from edgead.imaging import Image, jpeg_from_rgb
 from edgead.stream.result import Result
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.spool import Spool
@@ -47,9 +45,7 @@ class AlertPictures:
         key = (kind, id(result))
         if key not in self._encoded:
             image = result.frame.image if kind == "snapshot" else self._heatmap(result)
-            ok, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-            assert ok, "OpenCV encodes any uint8 picture as JPEG"
-            self._encoded[key] = encoded.tobytes()
+            self._encoded[key] = jpeg_from_rgb(image, JPEG_QUALITY)
         return name, self._spool.write_media(name, self._encoded[key])
 
     def _heatmap(self, result: Result) -> Image:

@@ -19,7 +19,7 @@ import cv2
 
 import edgead
 from edgead.contexts import OwnsNothing
-from edgead.imaging import Image
+from edgead.imaging import Image, jpeg_from_rgb
 from edgead.stream.consumers.clip_file import packed
 from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
 from edgead.stream.consumers.consumer import Item
@@ -260,6 +260,4 @@ def _small_jpeg(image: Image, max_side_px: int) -> bytes:
     factor = max_side_px / max(image.shape[:2])
     if factor < 1.0:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    ok, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    assert ok, "OpenCV encodes any uint8 picture as JPEG"
-    return encoded.tobytes()
+    return jpeg_from_rgb(image, _QUALITY)

@@ -13,7 +13,7 @@ import cv2
 from typing_extensions import Self
 
 from edgead.errors import ConfigError, StorageError
-from edgead.imaging import Image, silence_opencv
+from edgead.imaging import Image, bgr_from_rgb, silence_opencv
 from edgead.storage import atomic_path, storage_error
 from edgead.stream.annotation import letterbox
 from edgead.stream.consumers.consumer import Item
@@ -79,7 +79,7 @@ class Recorder:
         result, picture = item, self._draw(item)
         if self._writer is None:
             self._writer = self._open(picture, result)
-        picture = letterbox(picture, self._size)
+        picture = bgr_from_rgb(letterbox(picture, self._size))
         for _ in range(self._repeats(result)):
             self._writer.write(picture)
             self._n_written += 1

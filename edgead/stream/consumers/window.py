@@ -12,6 +12,7 @@ import cv2
 from typing_extensions import Self
 
 from edgead.errors import EdgeadError, MissingDependencyError
+from edgead.imaging import bgr_from_rgb
 from edgead.stream.annotation import Annotator
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.notices import UnjudgedFrame
@@ -53,7 +54,8 @@ class Window:
     def accept(self, item: Item) -> None:
         assert isinstance(item, Result | UnjudgedFrame)
         draw = self._annotator
-        cv2.imshow(self._title, draw.draw(item) if isinstance(item, Result) else draw.draw_unjudged(item))
+        shown = draw.draw(item) if isinstance(item, Result) else draw.draw_unjudged(item)
+        cv2.imshow(self._title, bgr_from_rgb(shown))
         key = cv2.waitKey(1) & 0xFF
         is_closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
         if key in (_ESCAPE, ord("q")) or is_closed:

@@ -8,10 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import cv2
-
 from edgead.heatmap import HeatmapScale, overlay
-from edgead.imaging import Image, resize
+from edgead.imaging import Image, jpeg_from_rgb, resize
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.notices import NotJudged
 from edgead.stream.result import Result
@@ -108,11 +106,9 @@ class LivePictures:
             image = overlay(
                 image, prediction.anomaly_map, self._scales[camera], prediction.own_segmentation, opacity=self._opacity
             )
-        done, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-        if not done:
-            raise RuntimeError(f"OpenCV could not encode a picture of shape {image.shape}")
+        jpeg = jpeg_from_rgb(image, _QUALITY)
         self.n_drawn += 1
-        return LivePicture(encoded.tobytes(), item.frame.index, item)
+        return LivePicture(jpeg, item.frame.index, item)
 
 
 def _at_width(image: Image, width: int) -> Image:

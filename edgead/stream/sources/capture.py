@@ -23,7 +23,7 @@ class Capture(Protocol):
     """The part of `cv2.VideoCapture` that sources use."""
 
     def read(self) -> tuple[bool, MatLike]:
-        """The next frame; False, or a retryable SourceError that says why, when none comes within the read limit."""
+        """The next frame, `(H, W, 3)`, uint8, BGR as OpenCV captures; False, or a retryable SourceError that says why, when none comes within the read limit."""
         ...
 
     def get(self, property_id: int, /) -> float: ...

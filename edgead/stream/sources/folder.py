@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-import cv2
-import numpy as np
 from typing_extensions import Self
 
 from edgead.data.folders import is_image, list_images
@@ -68,8 +66,7 @@ class FolderSource:
                 _LOG.warning("skipped: %s", error.message)
                 continue
             n_read += 1
-            bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8)
-            yield Frame(bgr, index, time.monotonic(), str(path))
+            yield Frame(image, index, time.monotonic(), str(path))
         if n_read == 0 and not stop.is_set():
             raise SourceError(
                 f"None of the {len(self._files)} pictures in {self._path} can be read; the first is {self._files[0]}.",

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,5 +35,5 @@ class IterableSource(OwnsNothing):
         for index, image in enumerate(self._images):
             if stop.is_set():
                 return
-            bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8)
-            yield Frame(bgr, index, time.monotonic(), self.name)
+            # a copy: an SDK may fill the same buffer again while this frame waits for the engine
+            yield Frame(np.array(image, order="C"), index, time.monotonic(), self.name)

@@ -18,7 +18,7 @@ class MemorySource(OwnsNothing):
     """The same pictures again and again.
 
     Args:
-        images: `(H, W, 3)`, uint8, BGR, at least one.
+        images: `(H, W, 3)`, uint8, RGB, at least one.
         n_frames: How many to give.
         fps: Pace of a live camera, which does not wait for anybody; None gives them as they are taken.
         offset_s: By which a live camera begins later than another.

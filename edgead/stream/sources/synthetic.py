@@ -6,9 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-import cv2
-import numpy as np
-
 from edgead.contexts import OwnsNothing
 from edgead.data.synthetic.parts import PARTS
 from edgead.data.synthetic.video import SyntheticVideo
@@ -33,9 +30,7 @@ class SyntheticSource(OwnsNothing):
         for index, (image, _) in enumerate(self._video.frames()):
             if stop.is_set():
                 return
-            yield Frame(
-                np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), index, time.monotonic(), self.name
-            )
+            yield Frame(image, index, time.monotonic(), self.name)
 
 
 def synthetic_source(uri: str) -> SyntheticSource:

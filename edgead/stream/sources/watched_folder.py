@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-import cv2
-import numpy as np
 from typing_extensions import Self
 
 from edgead.data.reader import read_image
@@ -114,7 +112,7 @@ class WatchedFolder:
         assert self._watch is not None, "frames() needs an opened source"
         path = self._folder / name
         try:
-            rgb = read_image(path, self._white_level)
+            image = read_image(path, self._white_level)
         except DataError as error:
             if path.exists() and not self._watch.put_back(name):
                 self._watch.take(name)
@@ -122,7 +120,7 @@ class WatchedFolder:
                 _LOG.warning("skipped: %s", error.message)
             return None
         self._watch.take(name)
-        return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+        return image
 
     def _enter(self, phase: Phase, error: str = "") -> None:
         state = self.report.state

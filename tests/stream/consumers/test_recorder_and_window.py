@@ -136,7 +136,7 @@ def test_verdicts_look_different() -> None:
     for item in (result(GOOD), result(BAD), result(BAD, is_alert_open=True)):
         picture = annotator.draw(item)
         colours.append(tuple(int(value) for value in picture[12, 14]))
-    (good_b, good_g, good_r), (_, amber_g, amber_r), (_, red_g, red_r) = colours
+    (good_r, good_g, good_b), (amber_r, amber_g, _), (red_r, red_g, _) = colours
     assert good_g > max(good_b, good_r)
     assert amber_r > amber_g > red_g
     assert red_r > 200
@@ -148,5 +148,5 @@ def test_a_recording_outlines_the_bundles_segmentation() -> None:
     first = result(BAD, is_alert_open=True)
     own = replace(first, prediction=replace(first.prediction, own_segmentation=corner))
     draw = Annotator(SCALE, opacity=0.0).draw
-    red = [int((draw(each)[80:] == (0, 0, 255)).all(axis=2).sum()) for each in (first, own)]
+    red = [int((draw(each)[80:] == (255, 0, 0)).all(axis=2).sum()) for each in (first, own)]
     assert red[1] > red[0], "the outline of the whole frame lies below its border"

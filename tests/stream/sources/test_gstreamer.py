@@ -88,11 +88,11 @@ def test_latency_and_transport_reach_the_camera_element() -> None:
 
 @needs_gstreamer
 def test_a_launch_line_gives_frames() -> None:
-    """A line in GStreamer's words becomes BGR frames of its own size, also one whose rows are padded."""
+    """A line in GStreamer's words becomes RGB frames of its own size, also one whose rows are padded."""
     frames = frames_of(BARS, 5)
     assert [frame.source for frame in frames] == ["gst:videotestsrc …"] * 5
     assert frames[0].image.shape == (50, 66, 3)
-    assert frames[0].image[20:30, 20:30].mean(axis=(0, 1)) == pytest.approx([0, 0, 255], abs=6)
+    assert frames[0].image[20:30, 20:30].mean(axis=(0, 1)) == pytest.approx([255, 0, 0], abs=6)
     assert np.ptp(frames[0].image, axis=(0, 1)).max() <= 6, "padding at the end of rows would show"
     ages = np.diff([frame.captured_at_s for frame in frames])
     assert ages.sum() < 0.5

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgead.errors import ShapeError, SourceError
-from edgead.imaging import silence_opencv
+from edgead.imaging import png_from_rgb, silence_opencv
 from edgead.stream.frame import Frame
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source
@@ -83,13 +83,13 @@ def test_stop_ends_a_video(tmp_path: Path) -> None:
 
 
 def test_folder_skips_and_names_a_broken_picture(tmp_path: Path) -> None:
-    """Pictures come sorted and as BGR; a broken one is skipped, named, and leaves a gap in the numbers."""
+    """Pictures come sorted and as RGB; a broken one is skipped, named, and leaves a gap in the numbers."""
     for name, value in [("b.png", 20), ("a.png", 10), ("d.jpg", 40)]:
         cv2.imwrite(str(tmp_path / name), plain(value))
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     blue = plain(0)
-    blue[:, :, 0] = 200
-    cv2.imwrite(str(tmp_path / "e.png"), blue)
+    blue[:, :, 2] = 200
+    (tmp_path / "e.png").write_bytes(png_from_rgb(blue))
     (tmp_path / "notes.txt").write_text("no picture")
     source = source_from_uri(str(tmp_path), SOURCE_OPTIONS)
     frames = read_all(source)
