@@ -17,6 +17,8 @@ from edgead.cli import app
 from edgead.commands.doctor.jetson import JETPACKS
 from edgead.commands.train import TrainResult
 
+from .test_imports import ALLOWED
+
 ROOT = Path(__file__).parents[1]
 PAPERS = tuple(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))
 PAGES = {
@@ -77,6 +79,20 @@ def refusal(command: str) -> str:
     except Exception as error:  # Typer's own click classes are private
         return f"{command!r}: {error}"
     return ""
+
+
+PHRASES = re.compile(
+    r"\b(?:so (?:many|long|few)\b(?! as)|somebody|nobody|whoever|everybody|for ever|anew|dear|is told|has to say|goes on|laid over"
+    r"|looks? after)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in WITHOUT_COMMANDS[:2]])
+def test_english_is_plain(page: str) -> None:
+    """No page but the two that tools write has a phrase that plain English does without."""
+    text = " ".join(text_of(page).split())
+    assert [text[max(0, found.start() - 40) : found.end() + 20] for found in PHRASES.finditer(text)] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -205,3 +221,27 @@ def test_missing_code_is_found() -> None:
     assert sorted(missing_names(text)) == [
         "docs/none/", "edgead.bundle.nothing", "edgead.no", "edgead/no.py", "edgead/nope/x.py"
     ]  # fmt: skip
+
+
+def test_the_floors_are_those_of_the_imports() -> None:
+    """The table of floors has every room, what it may import as the tests of imports know it, and only lower floors there."""
+    rows = re.findall(
+        r"^\| (\d) \| `edgead/(\w+)[^|]*\|[^|]*\| *([^|]*?) *\|$", text_of("docs/architecture.md"), re.MULTILINE
+    )
+    floors = {room: int(floor) for floor, room, _ in rows}
+    for _, room, allowed in rows:
+        names = set(filter(None, allowed.split(", ")))
+        assert names == ALLOWED[room] - {"kernel"}, room
+        assert all(floors[name] < floors[room] for name in names), room
+    assert floors.keys() == ALLOWED.keys() - {"kernel"}
+
+
+def test_phrases_are_found() -> None:
+    """Phrases that the pages had before are refused, and what only looks like one is not."""
+    assert PHRASES.findall("for ever, so many pictures; somebody goes on") == [
+        "for ever",
+        "so many",
+        "somebody",
+        "goes on",
+    ]
+    assert PHRASES.findall("as so many as needed, it tends to, a newer one") == []
