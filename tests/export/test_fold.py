@@ -197,7 +197,7 @@ def test_a_code_becomes_tables_of_rows_and_columns() -> None:
         assert code.columns.shape[2:] == (1, SIZE[1])
         with pytest.raises(ExportError, match="sum of a function of the row"):
             fold_flow(flow, 4, SIZE, condition=torch.randn(1, 8, *SIZE))
-        with pytest.raises(ExportError, match="only with its position code"):
+        with pytest.raises(ExportError, match="can only be folded with its position code"):
             fold_flow(flow, 4, SIZE)
 
 
@@ -366,7 +366,7 @@ def test_what_does_not_fold_is_refused() -> None:
     """A per-position layer behind a coupling, and a coupling with another subnet, are named in the error."""
     step = AdditiveCoupling(ConvSubnet(2, 3, 2, (1, 1)), 4)
     positions = PositionLinear(torch.eye(4).repeat(20, 1, 1), torch.zeros(20, 4))
-    with pytest.raises(ExportError, match="in front of the first coupling"):
+    with pytest.raises(ExportError, match="before the first coupling"):
         fold_flow(FlowSequence([step, positions]), 4, SIZE)
     with pytest.raises(ExportError, match="Linear"):
         fold_flow(AdditiveCoupling(nn.Linear(2, 2), 4), 4, SIZE)
