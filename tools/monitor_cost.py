@@ -33,7 +33,7 @@ from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamSummary
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.pipeline import RunOptions, run_stream
-from edgead.stream.scorer import Detector
+from edgead.stream.scorer import Scorer
 from edgead.stream.sources.source import SourceReport
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape
@@ -154,7 +154,7 @@ def _run(frames: int, fps: float, sinks: Sequence[Consumer], monitor: Monitor | 
     camera = Camera("line", PacedSource(frames, fps), [watch], pixel_threshold=0.3)
     return run_stream(
         [camera],
-        Detector(BusyRunner(INPUT), image_size=INPUT),
+        Scorer(BusyRunner(INPUT), image_size=INPUT),
         sinks,
         RunOptions(queue_size=4, fallback_fps=fps),
         stop=threading.Event(),

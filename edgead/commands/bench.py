@@ -22,7 +22,7 @@ from edgead.line.throughput import CamerasBench, bench_cameras
 from edgead.progress import Progress
 from edgead.runner import Runner
 from edgead.stream.frame import Frame
-from edgead.stream.scorer import Detector
+from edgead.stream.scorer import Scorer
 
 WARM_UP = 10
 
@@ -125,7 +125,7 @@ def bench(
         )
     frames = _frames(bundle, frame_size)
     nfa = bundle.manifest.nfa
-    detector = Detector(runner, image_size=bundle.image_size)
+    scorer = Scorer(runner, image_size=bundle.image_size)
     segmenter = segmenter_of(nfa, None) if nfa else None
     engine_ms, end_to_end_ms, prepare_ms, segment_ms = [], [], [], []
     tensorrt = runner if isinstance(runner, TensorRTRunner) else None
@@ -133,9 +133,9 @@ def bench(
     for i in range(WARM_UP + n_frames):
         frame = Frame(frames[i % len(frames)], i, time.monotonic(), "bench")
         start = time.perf_counter()
-        prepared = detector.prepare(frame)
+        prepared = scorer.prepare(frame)
         middle = time.perf_counter()
-        outputs = detector.detect([prepared])
+        outputs = scorer.score([prepared])
         seen = time.perf_counter()
         if segmenter is not None:
             segmenter.segment(outputs)

@@ -32,10 +32,10 @@ from edgead.stream.consumers.threshold_memory import ThresholdMemory
 from edgead.stream.consumers.window import Window
 from edgead.stream.control import Control
 from edgead.stream.delivery.event_sink import EventSink
-from edgead.stream.malloc_arenas import keep_heaps_few
+from edgead.stream.malloc_arenas import limit_malloc_arenas
 from edgead.stream.monitoring.meter import StreamStatus, StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
-from edgead.stream.scorer import Detector
+from edgead.stream.scorer import Scorer
 from edgead.stream.sources.source import Source
 
 
@@ -91,7 +91,7 @@ def stream(
         raise ConfigError(
             f"--record and --display show one camera, and there are {len(cameras)}.", hint="--web shows all of them."
         )
-    keep_heaps_few()
+    limit_malloc_arenas()
     stop = threading.Event() if stop is None else stop
     progress = progress or Silent()
     made = make_cameras(
@@ -133,7 +133,7 @@ def stream(
 
         def show(status: StreamStatus) -> None:
             if station is not None:
-                station.look_after()
+                station.poll()
             if dashboard is not None:
                 dashboard.update(status)
             if on_status is not None:
@@ -142,7 +142,7 @@ def stream(
         stack.enter_context(stop_on_signals(stop))
         return run_stream(
             made,
-            Detector(runner, image_size=bundle.image_size),
+            Scorer(runner, image_size=bundle.image_size),
             [*sinks, *_pictures(made[0], bundle.thresholds(cameras[0].class_name), outputs, config, stop)],
             RunOptions(
                 queue_size=config.stream.queue_size,

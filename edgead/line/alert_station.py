@@ -97,8 +97,8 @@ class AlertStation:
         sink = ClipMaker(self.spool, options)
         return [sink, SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity, clips=sink)]
 
-    def look_after(self) -> None:
-        """Hand on what was acknowledged, also by another process; called a few times a second."""
+    def poll(self) -> None:
+        """Forward new acknowledgements, also those of other processes; called a few times a second."""
         now_s = time.monotonic()
         if now_s - self._listened_s < _LISTEN_S:
             return

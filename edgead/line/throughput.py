@@ -21,7 +21,7 @@ from edgead.runner import Runner
 from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
-from edgead.stream.scorer import Detector
+from edgead.stream.scorer import Scorer
 from edgead.stream.sources.memory import MemorySource
 
 ROUNDS = 7
@@ -94,8 +94,8 @@ def bench_cameras(
 
 
 def _engine_fps(bundle: Bundle, runner: Runner, images: Sequence[Image], n_cameras: int, n_frames: int) -> float:
-    detector = Detector(runner, image_size=bundle.image_size)
-    small = [detector.prepare(Frame(image, 0, 0.0, "bench")).image for image in images]
+    scorer = Scorer(runner, image_size=bundle.image_size)
+    small = [scorer.prepare(Frame(image, 0, 0.0, "bench")).image for image in images]
     batch = np.stack([small[i % len(small)] for i in range(n_cameras)])
     bias = bundle.class_bias([None] * n_cameras)
     runner.infer(batch, bias)
@@ -110,9 +110,9 @@ def _run(bundle: Bundle, runner: Runner, sources: Sequence[MemorySource]) -> Str
         make_camera(CameraConfig(name=f"camera{index}", source="memory"), source, bundle, runner, Config())
         for index, source in enumerate(sources)
     ]
-    detector = Detector(runner, image_size=bundle.image_size)
+    scorer = Scorer(runner, image_size=bundle.image_size)
     return run_stream(
-        cameras, detector, [], RunOptions(queue_size=4, fallback_fps=25.0), stop=threading.Event()
+        cameras, scorer, [], RunOptions(queue_size=4, fallback_fps=25.0), stop=threading.Event()
     )  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""The camera runtime: source, slot, detector, alerts and sinks; no torch and no backend, only a `Runner`."""
+"""The camera runtime: sources, scorer, alerts and consumers; no torch and no backend, only a `Runner`."""

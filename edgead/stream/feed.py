@@ -15,7 +15,7 @@ from edgead.stream.camera import Camera
 from edgead.stream.monitoring.meter import CameraStatus, CameraSummary, Meter
 from edgead.stream.notices import CameraBack, CameraFailed, CameraLost, Notice
 from edgead.stream.result import Result, ZoneVerdict
-from edgead.stream.scorer import Detector, PreparedFrame
+from edgead.stream.scorer import PreparedFrame, Scorer
 from edgead.stream.slot import Slot
 
 _LOG = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class CameraFeed:
 
     Args:
         camera: Not yet opened.
-        detector: Prepares the frames.
+        scorer: Prepares the frames.
         queue_size: Frames that a source which can wait may read ahead; a live one keeps the newest alone.
         fallback_fps: Frame rate of the time line when the source does not know its own.
         limit: Most frames to read from a source that can wait.
@@ -44,7 +44,7 @@ class CameraFeed:
     def __init__(
         self,
         camera: Camera,
-        detector: Detector,
+        scorer: Scorer,
         *,
         queue_size: int,
         fallback_fps: float,
@@ -65,7 +65,7 @@ class CameraFeed:
         self.n_outages = 0
         self.is_over = False
         self.n_captured = 0
-        self._detector = detector
+        self._scorer = scorer
         self._fallback_fps = fallback_fps
         self._limit = None if camera.source.live else limit
         self._stop = stop
@@ -150,8 +150,8 @@ class CameraFeed:
     def _n_alerts(self) -> int:
         return sum(watch.n_alerts for watch in self.camera.watches)
 
-    def look_after(self) -> list[Notice]:
-        """What became of the connection since the last look; called from one thread, a few times a second."""
+    def poll(self) -> list[Notice]:
+        """Notices of what changed in the connection since the last call; called from one thread, a few times a second."""
         notices: list[Notice] = []
         before, self._phase = self._phase, self.phase
         name, now_s, report = self.camera.name, time.monotonic(), self.camera.source.report
@@ -193,7 +193,7 @@ class CameraFeed:
                     self._count_outage()
                     self.n_captured += 1
                     self._heard_s = time.monotonic()
-                    prepared = replace(self._detector.prepare(frame), n_outages=self._n_outages)
+                    prepared = replace(self._scorer.prepare(frame), n_outages=self._n_outages)
                     if not self.slot.put(self._prepare(prepared)):
                         return
         except Exception as error:

@@ -19,7 +19,7 @@ from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import Series
 from edgead.stream.notices import FaultBegan, FaultEnded, ThresholdChanged, UnjudgedFrame, sentence
 from edgead.stream.result import Result
-from edgead.stream.scorer import Detector, PreparedFrame
+from edgead.stream.scorer import PreparedFrame, Scorer
 from edgead.stream.slot import take_each
 from edgead.stream.zone_watch import ThresholdChange
 
@@ -31,7 +31,7 @@ class Inference:
 
     Args:
         feeds: Of the cameras, started by somebody else.
-        detector: Its runner must be open.
+        scorer: Its runner must be open.
         control: Requests of people, carried out between two calls of the engine.
         hand_out: Gets every result and notice.
         stop: Ends it.
@@ -41,7 +41,7 @@ class Inference:
     def __init__(
         self,
         feeds: Sequence[CameraFeed],
-        detector: Detector,
+        scorer: Scorer,
         control: Control,
         hand_out: Callable[[Item], None],
         stop: threading.Event,
@@ -52,7 +52,7 @@ class Inference:
         self.n_processed = 0
         self.ended_by: Literal["source", "max_frames", "stop"] = "source"
         self._feeds = feeds
-        self._detector = detector
+        self._scorer = scorer
         self._control = control
         self._hand_out = hand_out
         self._stop = stop
@@ -66,7 +66,7 @@ class Inference:
         """
         slots = [feed.slot for feed in self._feeds]
         for n in sorted({1, len(self._feeds)}):
-            self._detector.warm_up(n, self._class_bias(self._feeds[:n]))
+            self._scorer.warm_up(n, self._class_bias(self._feeds[:n]))
         while not self._stop.is_set():
             for request in self._control.take_all():
                 self._carry_out(request)
@@ -125,9 +125,7 @@ class Inference:
             return
         start = time.perf_counter()
         self.engine_since_s = time.monotonic()
-        outputs = self._detector.detect(
-            [prepared for _, prepared in batch], self._class_bias([feed for feed, _ in batch])
-        )
+        outputs = self._scorer.score([prepared for _, prepared in batch], self._class_bias([feed for feed, _ in batch]))
         self.engine_since_s = None
         engine_ms = (time.perf_counter() - start) * 1e3
         self.engine.add(engine_ms)

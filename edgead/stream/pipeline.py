@@ -17,7 +17,7 @@ from edgead.stream.inference import Inference
 from edgead.stream.monitoring.meter import StreamStatus, StreamSummary, latency_of, rate
 from edgead.stream.notices import CameraFailed
 from edgead.stream.outlet import EVENT_QUEUE, Outlet
-from edgead.stream.scorer import Detector
+from edgead.stream.scorer import Scorer
 
 _LOG = logging.getLogger(__name__)
 _WATCH_S = 0.1
@@ -47,7 +47,7 @@ class RunOptions:
 
 def run_stream(
     cameras: Sequence[Camera],
-    detector: Detector,
+    scorer: Scorer,
     sinks: Sequence[Consumer],
     options: RunOptions,
     *,
@@ -66,7 +66,7 @@ def run_stream(
 
     Args:
         cameras: With different names; at least one.
-        detector: Its runner must be open.
+        scorer: Its runner must be open.
         sinks: Not yet opened.
         options: Queue sizes and limits.
         stop: Ends the stream from outside; set when this function returns.
@@ -77,7 +77,7 @@ def run_stream(
         Exception: The first failure of any stage, after all the others have been stopped and the sinks have written
             what they had been given.
     """
-    run = _Run(cameras, detector, sinks, options, stop, control or Control())
+    run = _Run(cameras, scorer, sinks, options, stop, control or Control())
     run.start()
     try:
         while run.is_judging and not stop.is_set():
@@ -98,7 +98,7 @@ class _Run:
     def __init__(
         self,
         cameras: Sequence[Camera],
-        detector: Detector,
+        scorer: Scorer,
         sinks: Sequence[Consumer],
         options: RunOptions,
         stop: threading.Event,
@@ -106,14 +106,14 @@ class _Run:
     ) -> None:
         self.failure: Exception | None = None
         self._failure_lock = threading.Lock()
-        self._detector = detector
+        self._scorer = scorer
         self._options = options
         self._stop = stop
         self._started_s = time.monotonic()
         changed = threading.Condition()
         self._feeds = [
             CameraFeed(
-                camera, detector, queue_size=options.queue_size, fallback_fps=options.fallback_fps,
+                camera, scorer, queue_size=options.queue_size, fallback_fps=options.fallback_fps,
                 limit=options.max_frames if len(cameras) == 1 else None,
                 hang_s=options.capture_timeout_s, changed=changed, stop=stop,
                 on_failure=self._camera_failed,
@@ -130,7 +130,7 @@ class _Run:
             )
             for sink in sinks
         ]
-        self._judge = Inference(self._feeds, detector, control, self._hand_out, stop, options.max_frames)
+        self._judge = Inference(self._feeds, scorer, control, self._hand_out, stop, options.max_frames)
         self._inference = threading.Thread(target=self._infer, name="edgead inference", daemon=True)
 
     # On the caller's thread
@@ -155,7 +155,7 @@ class _Run:
         if since_s is not None and time.monotonic() - since_s > limit_s:
             self._fail(
                 EngineError(
-                    f"The engine {self._detector.engine_name} hangs: one call has not come back for {limit_s:g} s.",
+                    f"The engine {self._scorer.engine_name} hangs: one call has not come back for {limit_s:g} s.",
                     hint="Look at the accelerator (`dmesg`, `tegrastats`) and run `edgead doctor`. "
                     "stream.engine_timeout_s sets the limit.",
                 )
@@ -164,7 +164,7 @@ class _Run:
     def check_cameras(self) -> None:
         """Say which cameras were lost and found; the only one, hanging, ends the stream."""
         for feed in self._feeds:
-            for notice in feed.look_after():
+            for notice in feed.poll():
                 self._hand_out(notice)
             if feed.phase == "hung" and len(self._feeds) == 1:
                 self._fail(

@@ -38,10 +38,10 @@ class PreparedFrame:
     n_outages: int = 0
 
 
-class Detector:
+class Scorer:
     """Runs the model on the newest frames of all cameras at once.
 
-    `prepare` and `detect` are apart so that the next frame can be prepared on the capture thread while the engine works
+    `prepare` and `score` are apart so that the next frame can be prepared on the capture thread while the engine works
     on this one: shrinking a 1920×1080 frame costs 5 ms, which an fp16 engine does not have to spare.
 
     Args:
@@ -66,7 +66,7 @@ class Detector:
         image = resize(frame.image, self._image_size)
         return PreparedFrame(frame, image, (time.perf_counter() - start) * 1e3)
 
-    def detect(self, batch: Sequence[PreparedFrame], class_bias: NDArray[np.float32] | None = None) -> Outputs:
+    def score(self, batch: Sequence[PreparedFrame], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         """Run the engine on frames of any cameras.
 
         Args:

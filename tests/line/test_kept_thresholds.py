@@ -22,7 +22,7 @@ from edgead.stream.pipeline import run_stream
 from edgead.stream.zone_watch import ZoneWatch
 from tests.notes import Notes
 
-from ..stream.fakes import GOOD, OPTIONS, SCALE, THRESHOLD, CollectingSink, ListSource, camera, detector, watch
+from ..stream.fakes import GOOD, OPTIONS, SCALE, THRESHOLD, CollectingSink, ListSource, camera, scorer, watch
 
 SCORES = tuple((0.02 * np.random.default_rng(3).gumbel(size=300)).tolist())
 PLACE = ("line", "picture")
@@ -78,7 +78,7 @@ def test_alarms_per_hour_go_on_after_a_restart(tmp_path: Path) -> None:
     assert promise is not None
     control.put(SetThreshold(*PLACE, None, None, "Ada", record=promise.threshold, alarms_per_hour=3.0))
     run_stream(
-        [one], detector(), [keeper, memory, sink], OPTIONS, stop=threading.Event(), control=control
+        [one], scorer(), [keeper, memory, sink], OPTIONS, stop=threading.Event(), control=control
     )  # fmt: skip
     changes = [notice for notice in sink.notices if isinstance(notice, ThresholdChanged)]
     assert [change.who for change in changes][:2] == ["Ada", OWN_NAME]

@@ -23,7 +23,7 @@ from edgead.stream.frame import Frame
 from edgead.stream.notices import Notice
 from edgead.stream.pipeline import RunOptions
 from edgead.stream.result import Result, ZoneVerdict
-from edgead.stream.scorer import Detector
+from edgead.stream.scorer import Scorer
 from edgead.stream.sources.source import Source, SourceOptions, SourceReport
 from edgead.stream.zone_watch import RuleOptions, ZoneWatch
 from edgead.stream.zones import ZoneShape
@@ -46,8 +46,8 @@ def plain(value: int, size: tuple[int, int] = (48, 64)) -> Image:
     return np.full((*size, 3), value, np.uint8)
 
 
-def detector(runner: FakeRunner | None = None) -> Detector:
-    return Detector(runner or FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE)
+def scorer(runner: FakeRunner | None = None) -> Scorer:
+    return Scorer(runner or FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE)
 
 
 def watch(options: RuleOptions = RULES, shape: ZoneShape | None = None) -> ZoneWatch:

@@ -38,7 +38,7 @@ from .fakes import (
     GatedRunner,
     ListSource,
     camera,
-    detector,
+    scorer,
     watch,
 )
 
@@ -79,11 +79,11 @@ def test_every_camera_has_its_own_frames_scores_and_alerts() -> None:
     together = CollectingSink()
     summary = run_stream(
         [camera(ListSource(each), name=name) for name, each in values.items()],
-        detector(), [together], OPTIONS, stop=threading.Event(),
+        scorer(), [together], OPTIONS, stop=threading.Event(),
     )  # fmt: skip
     for name, each in values.items():
         alone = CollectingSink()
-        run_stream([camera(ListSource(each), name=name)], detector(), [alone], OPTIONS, stop=threading.Event())
+        run_stream([camera(ListSource(each), name=name)], scorer(), [alone], OPTIONS, stop=threading.Event())
         assert [r.frame.index for r in of(together, name)] == list(range(len(each)))
         assert [r.prediction.pred_score for r in of(together, name)] == [
             r.prediction.pred_score for r in of(alone, name)
@@ -115,7 +115,7 @@ def test_cameras_that_wait_share_a_batch() -> None:
 
     summary = run_stream(
         [camera(source, name=f"c{index}") for index, source in enumerate(sources)],
-        detector(runner), [], OPTIONS, stop=threading.Event(), on_status=release,
+        scorer(runner), [], OPTIONS, stop=threading.Event(), on_status=release,
     )  # fmt: skip
     assert runner.sizes[:2] == [1, 4]  # the warm-up, alone and together
     assert max(runner.sizes[2:]) >= 3
@@ -128,7 +128,7 @@ def test_one_failing_camera_is_said_and_the_others_go_on() -> None:
     sink = CollectingSink()
     dying = camera(ListSource([GOOD] * 3, error=SourceError("the camera died")), name="dying")
     fine = camera(ListSource([GOOD] * 30, live=True, pace_s=0.005), name="fine")
-    summary = run_stream([dying, fine], detector(), [sink], OPTIONS, stop=threading.Event())
+    summary = run_stream([dying, fine], scorer(), [sink], OPTIONS, stop=threading.Event())
     assert [one.failure for one in summary.cameras] == ["the camera died", None]
     assert [(notice.camera, notice.kind, sentence(notice)) for notice in sink.notices] == [
         ("dying", "camera_failed", "the camera died")
@@ -141,7 +141,7 @@ def test_a_stream_fails_when_all_its_cameras_have() -> None:
     """With no camera left the first failure is the stream's."""
     cameras = [camera(ListSource([GOOD], error=SourceError(f"{name} died")), name=name) for name in ("a", "b")]
     with pytest.raises(SourceError, match="died"):
-        run_stream(cameras, detector(), [], OPTIONS, stop=threading.Event())
+        run_stream(cameras, scorer(), [], OPTIONS, stop=threading.Event())
 
 
 def test_a_failed_camera_shows_in_status_and_summary_of_a_stream_that_is_stopped() -> None:
@@ -158,7 +158,7 @@ def test_a_failed_camera_shows_in_status_and_summary_of_a_stream_that_is_stopped
             camera(ListSource([GOOD], error=SourceError("gone")), name="dying"),
             camera(ListSource([GOOD], live=True, endless=True, pace_s=0.01), name="fine"),
         ],
-        detector(), [], OPTIONS, stop=stop, on_status=watching,
+        scorer(), [], OPTIONS, stop=stop, on_status=watching,
     )  # fmt: skip
     assert states[-1] == {"dying": "failed", "fine": "running"}
     assert [one.failure for one in summary.cameras] == ["gone", None]
@@ -178,7 +178,7 @@ def test_a_hanging_camera_does_not_delay_the_others() -> None:
 
     summary = run_stream(
         [camera(hanging, name="hanging"), camera(fine, name="fine")],
-        detector(), [sink], OPTIONS, stop=stop, on_status=watching,
+        scorer(), [sink], OPTIONS, stop=stop, on_status=watching,
     )  # fmt: skip
     delay = summary.cameras[1].delay_ms
     assert delay is not None
@@ -192,7 +192,7 @@ def test_class_biases_go_with_their_frames() -> None:
     first = camera(ListSource([GOOD] * 3), name="first")
     first.class_bias = np.array([[0.0, -1e4]], np.float32)
     second = camera(ListSource([GOOD] * 3), name="second")
-    run_stream([first, second], detector(runner), [], OPTIONS, stop=threading.Event())
+    run_stream([first, second], scorer(runner), [], OPTIONS, stop=threading.Event())
     for size, bias in zip(runner.sizes, runner.biases, strict=True):
         if size == 2:
             assert bias is not None
@@ -211,7 +211,7 @@ def test_faulty_pictures_are_said_and_not_judged() -> None:
     source = ListSource([GOOD, BAD, 0, 0, 0, BAD, GOOD, BAD, BAD])
     one = camera(source)
     one.check_picture = check
-    summary = run_stream([one], detector(), [sink], OPTIONS, stop=threading.Event())
+    summary = run_stream([one], scorer(), [sink], OPTIONS, stop=threading.Event())
     assert [r.frame.index for r in of(sink, "line")] == [0, 1, 5, 6, 7, 8]
     assert [notice.kind for notice in sink.notices] == ["picture_fault", *["picture"] * 3, "picture_ok"]
     began, *unjudged, ended = sink.notices
@@ -231,7 +231,7 @@ def test_a_picture_that_only_looks_faulty_is_not_judged_and_nothing_is_said() ->
     sink = CollectingSink()
     one = camera(ListSource([GOOD, BAD, 0, BAD, GOOD]))
     one.check_picture = lambda image, now_s: PictureCheck(None, bool(image.mean() > 10))
-    summary = run_stream([one], detector(), [sink], OPTIONS, stop=threading.Event())
+    summary = run_stream([one], scorer(), [sink], OPTIONS, stop=threading.Event())
     assert [r.frame.index for r in of(sink, "line")] == [0, 1, 3, 4]
     assert [notice.kind for notice in sink.notices] == ["picture"]
     assert (summary.n_unjudged, summary.n_processed) == (1, 4)
@@ -251,7 +251,7 @@ def test_a_threshold_is_changed_while_the_stream_runs() -> None:
             stop.set()
 
     summary = run_stream(
-        [camera(source)], detector(), [sink], OPTIONS, stop=stop, control=control, on_status=watching
+        [camera(source)], scorer(), [sink], OPTIONS, stop=stop, control=control, on_status=watching
     )  # fmt: skip
     change = sink.notices[0]
     assert isinstance(change, ThresholdChanged)
@@ -300,7 +300,7 @@ def test_an_acknowledged_latch_closes_without_a_new_frame() -> None:
             stop.set()
 
     latching = camera(source, watch(replace(RULES, latch=True)))
-    run_stream([latching], detector(), [sink], OPTIONS, stop=stop, control=control, on_status=watching)
+    run_stream([latching], scorer(), [sink], OPTIONS, stop=stop, control=control, on_status=watching)
     events = [zone.event for r in sink.results for zone in r.zones if zone.event is not None]
     assert [event.kind for event in events] == ["opened", "held", "closed"]
     assert events[-1].alert.ended_by == "acknowledged"
@@ -312,7 +312,7 @@ def test_a_stream_that_ends_leaves_a_latched_alert_held_and_a_new_one_goes_on_wi
     """Nobody has seen it yet: the next process restores it, and can acknowledge it."""
     sink = CollectingSink()
     latch = replace(RULES, latch=True)
-    run_stream([camera(ListSource([BAD] * 3), watch(latch))], detector(), [sink], OPTIONS, stop=threading.Event())
+    run_stream([camera(ListSource([BAD] * 3), watch(latch))], scorer(), [sink], OPTIONS, stop=threading.Event())
     last = sink.results[-1].zones[0]
     assert last.event is not None
     assert (last.event.kind, last.event.alert.closed_s) == ("held", None)
@@ -343,7 +343,7 @@ def test_a_camera_that_is_over_ends_its_alerts_though_others_go_on(latch: bool, 
         if (len(events) == 2 + latch and seen[-1] == (False, False)) or len(seen) > 50:
             stop.set()
 
-    run_stream([over, other], detector(), [sink], OPTIONS, stop=stop, control=control, on_status=watching)
+    run_stream([over, other], scorer(), [sink], OPTIONS, stop=stop, control=control, on_status=watching)
     events = [zone.event for r in sink.results for zone in r.zones if zone.event is not None]
     assert [event.kind for event in events] == ["opened", *["held"] * latch, "closed"]
     assert events[-1].alert.ended_by == ("acknowledged" if latch else "end_of_stream")
@@ -384,7 +384,7 @@ def test_frames_before_and_after_an_outage_count_for_nothing_together() -> None:
     """Two of three frames open and two quiet ones in a row close: one before and one after are not two."""
     sink = CollectingSink()
     values = [BAD, BAD, GOOD, GOOD, BAD, BAD, GOOD, GOOD, GOOD]
-    run_stream([camera(OutageSource(values, [1, 7]))], detector(), [sink], OPTIONS, stop=threading.Event())
+    run_stream([camera(OutageSource(values, [1, 7]))], scorer(), [sink], OPTIONS, stop=threading.Event())
     assert [r.frame.index for r in of(sink, "line")] == list(range(9))
     assert kinds(of(sink, "line")) == [(5, "opened"), (8, "closed")]
 
@@ -400,7 +400,7 @@ def test_frames_before_and_after_a_capture_that_hung_open_nothing_together() -> 
     source = HangingSource([BAD, BAD, GOOD, GOOD, BAD, BAD], [1], live=True, n_seen=lambda: len(of(sink, "line")))
     other = camera(ListSource([GOOD], live=True), name="other")
     run_stream(
-        [camera(source), other], detector(), [sink], replace(OPTIONS, capture_timeout_s=0.3), stop=threading.Event()
+        [camera(source), other], scorer(), [sink], replace(OPTIONS, capture_timeout_s=0.3), stop=threading.Event()
     )  # fmt: skip
     assert kinds(of(sink, "line")) == [(5, "opened")]
 
@@ -408,7 +408,7 @@ def test_frames_before_and_after_a_capture_that_hung_open_nothing_together() -> 
 def test_an_outage_is_known_though_its_first_frame_is_dropped() -> None:
     """The newest frame wins; it says how many outages were before it."""
     feed = CameraFeed(
-        camera(OutageSource([BAD] * 5, [1, 3], live=True)), detector(), queue_size=1, fallback_fps=10.0, limit=None,
+        camera(OutageSource([BAD] * 5, [1, 3], live=True)), scorer(), queue_size=1, fallback_fps=10.0, limit=None,
         hang_s=60.0, changed=threading.Condition(), stop=threading.Event(), on_failure=lambda feed, error: None,
     )  # fmt: skip
     feed.thread.start()
@@ -426,7 +426,7 @@ def test_an_engine_that_hangs_ends_the_stream() -> None:
     try:
         with pytest.raises(EngineError, match="fake-fp32 hangs"):
             run_stream(
-                [camera(source)], detector(GatedRunner(gate)), [],
+                [camera(source)], scorer(GatedRunner(gate)), [],
                 replace(OPTIONS, engine_timeout_s=0.3, grace_s=0.3), stop=threading.Event(),
             )  # fmt: skip
         assert time.monotonic() - started < 3
@@ -447,7 +447,7 @@ def test_max_frames_counts_all_cameras() -> None:
 
     runner = Runner()
     cameras = [camera(ListSource([GOOD], endless=True), name=f"c{i}") for i in range(3)]
-    summary = run_stream(cameras, detector(runner), [], replace(OPTIONS, max_frames=7), stop=threading.Event())
+    summary = run_stream(cameras, scorer(runner), [], replace(OPTIONS, max_frames=7), stop=threading.Event())
     assert max(runner.sizes[2:]) == 3
     assert summary.n_processed == sum(runner.sizes[2:]) == 7
     assert sum(one.n_processed for one in summary.cameras) == 7
@@ -490,7 +490,7 @@ def test_lost_and_found_cameras_are_said_once_each() -> None:
 
     other = ListSource([GOOD], endless=True, live=True, pace_s=0.01)
     run_stream(
-        [camera(source), camera(other, name="other")], detector(), [sink], OPTIONS, stop=stop, on_status=watching
+        [camera(source), camera(other, name="other")], scorer(), [sink], OPTIONS, stop=stop, on_status=watching
     )  # fmt: skip
     assert [(notice.camera, notice.kind) for notice in sink.notices] == [
         ("line", "camera_lost"), ("line", "camera_failed"), ("line", "camera_back")
@@ -512,13 +512,13 @@ def test_a_hung_capture_is_said_and_alone_ends_the_stream() -> None:
 
     try:
         run_stream(
-            [camera(hanging), camera(other, name="other")], detector(), [sink], options, stop=stop, on_status=watching
+            [camera(hanging), camera(other, name="other")], scorer(), [sink], options, stop=stop, on_status=watching
         )  # fmt: skip
         assert [(notice.camera, notice.kind) for notice in sink.notices] == [("line", "camera_failed")]
         assert "hangs" in sentence(sink.notices[0])
         alone = ListSource([GOOD], before_frame=gate, live=True)
         with pytest.raises(SourceError, match="list hangs"):
-            run_stream([camera(alone)], detector(), [], options, stop=threading.Event())
+            run_stream([camera(alone)], scorer(), [], options, stop=threading.Event())
     finally:
         gate.set()
         for thread in threading.enumerate():

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from edgead.stream.malloc_arenas import keep_heaps_few
+from edgead.stream.malloc_arenas import limit_malloc_arenas
 
 THREADS = 12
 SHARE = """
 import ctypes, sys, threading
-from edgead.stream.malloc_arenas import keep_heaps_few
+from edgead.stream.malloc_arenas import limit_malloc_arenas
 
-was_done = keep_heaps_few({} if sys.argv[1] == "few" else {"MALLOC_ARENA_MAX": "64"})
+was_done = limit_malloc_arenas({} if sys.argv[1] == "few" else {"MALLOC_ARENA_MAX": "64"})
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 ready, end = threading.Barrier(int(sys.argv[2]) + 1), threading.Event()
@@ -59,5 +59,5 @@ def test_threads_share_heaps() -> None:
 
 
 def test_settings_of_the_user_are_kept() -> None:
-    assert not keep_heaps_few({"MALLOC_ARENA_MAX": "4"})
-    assert not keep_heaps_few({"GLIBC_TUNABLES": "glibc.malloc.arena_max=4"})
+    assert not limit_malloc_arenas({"MALLOC_ARENA_MAX": "4"})
+    assert not limit_malloc_arenas({"GLIBC_TUNABLES": "glibc.malloc.arena_max=4"})

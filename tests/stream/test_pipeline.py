@@ -26,7 +26,7 @@ from .fakes import (
     ListSource,
     RaisingRunner,
     camera,
-    detector,
+    scorer,
     watch,
 )
 
@@ -44,7 +44,7 @@ def test_every_frame_of_a_file_is_judged_in_order() -> None:
     """A source that can wait loses nothing, with queues shorter than itself, and its alerts follow the scores."""
     sink = CollectingSink()
     source = ListSource([GOOD] * 5 + [BAD] * 4 + [GOOD] * 6 + [BAD] * 3)
-    summary = run_stream([camera(source)], detector(), [sink], OPTIONS, stop=threading.Event())
+    summary = run_stream([camera(source)], scorer(), [sink], OPTIONS, stop=threading.Event())
     fresh = [result for result in sink.results if not result.is_repeat]
     assert [result.frame.index for result in fresh] == list(range(18))
     assert [result.time_s for result in fresh] == [index / 10 for index in range(18)]
@@ -68,7 +68,7 @@ def test_every_frame_of_a_file_is_judged_in_order() -> None:
 def test_end_of_stream_closes_an_open_alert_without_a_second_frame() -> None:
     """The last frame comes once as a frame and once, marked as a repeat, with the closing event."""
     sink = CollectingSink()
-    run_stream([camera(ListSource([BAD] * 3))], detector(), [sink], OPTIONS, stop=threading.Event())
+    run_stream([camera(ListSource([BAD] * 3))], scorer(), [sink], OPTIONS, stop=threading.Event())
     assert [(result.frame.index, result.is_repeat) for result in sink.results] == [
         (0, False),
         (1, False),
@@ -91,7 +91,7 @@ def test_live_source_drops_old_frames_and_counts_them() -> None:
             gate.set()
         captured.set()
 
-    summary = run_stream([camera(source)], detector(runner), [], OPTIONS, stop=threading.Event(), on_status=release)
+    summary = run_stream([camera(source)], scorer(runner), [], OPTIONS, stop=threading.Event(), on_status=release)
     assert summary.n_captured == 30
     assert summary.n_processed + summary.n_dropped == 30
     assert summary.n_dropped >= 27
@@ -104,9 +104,7 @@ def test_live_alerts_survive_slow_sinks() -> None:
     alerts = CollectingSink(gate=threading.Event(), gate_s=0.02)
     source = ListSource([GOOD, BAD] * 30, live=True, pace_s=0.004, closed=gate)
     rules = replace(RULES, open_frames=1, window_frames=1, close_frames=1)
-    summary = run_stream(
-        [camera(source, watch(rules))], detector(), [pictures, alerts], OPTIONS, stop=threading.Event()
-    )
+    summary = run_stream([camera(source, watch(rules))], scorer(), [pictures, alerts], OPTIONS, stop=threading.Event())
     fresh = [result.frame.index for result in alerts.results if not result.is_repeat]
     assert fresh == sorted(set(fresh))
     assert len(fresh) == summary.n_processed > 10
@@ -117,7 +115,7 @@ def test_live_alerts_survive_slow_sinks() -> None:
 def test_time_of_a_live_source_is_the_time_of_capture() -> None:
     """Alert times and recordings of a camera follow its clock, not a nominal frame rate."""
     sink = CollectingSink()
-    run_stream([camera(ListSource([GOOD] * 5, live=True))], detector(), [sink], OPTIONS, stop=threading.Event())
+    run_stream([camera(ListSource([GOOD] * 5, live=True))], scorer(), [sink], OPTIONS, stop=threading.Event())
     first = sink.results[0]
     for result in sink.results:
         assert result.time_s == result.frame.captured_at_s - first.frame.captured_at_s
@@ -132,7 +130,7 @@ def test_failing_runner_ends_the_stream_with_its_own_error(at_call: int, live: b
     sink = CollectingSink()
     stop = threading.Event()
     with pytest.raises(EngineError) as caught:
-        run_stream([camera(source)], detector(RaisingRunner(at_call, error)), [sink], OPTIONS, stop=stop)
+        run_stream([camera(source)], scorer(RaisingRunner(at_call, error)), [sink], OPTIONS, stop=stop)
     assert caught.value is error
     assert stop.is_set()
     assert source.is_closed
@@ -148,7 +146,7 @@ def test_dying_source_ends_the_stream_with_its_own_error() -> None:
     sink = CollectingSink()
     source = ListSource([GOOD] * 5, error=SourceError("the camera died"))
     with pytest.raises(SourceError, match="the camera died"):
-        run_stream([camera(source)], detector(), [sink], OPTIONS, stop=threading.Event())
+        run_stream([camera(source)], scorer(), [sink], OPTIONS, stop=threading.Event())
     assert sink.is_closed
 
 
@@ -161,7 +159,7 @@ def test_failing_sink_stops_everything(at: int) -> None:
     with pytest.raises(OSError, match="no disk"):
         run_stream(
             [camera(source)],
-            detector(),
+            scorer(),
             [failing, other],
             replace(OPTIONS, grace_s=60.0),
             stop=threading.Event(),
@@ -174,7 +172,7 @@ def test_slow_sink_of_a_file_gets_everything_before_the_stream_ends() -> None:
     """Back-pressure reaches the source, and the end waits until the sink has written what it was given."""
     gate = threading.Event()
     sink = CollectingSink(gate=gate, gate_s=0.02)
-    summary = run_stream([camera(ListSource([GOOD] * 12))], detector(), [sink], OPTIONS, stop=threading.Event())
+    summary = run_stream([camera(ListSource([GOOD] * 12))], scorer(), [sink], OPTIONS, stop=threading.Event())
     assert len(sink.results) == summary.n_processed == 12
 
 
@@ -187,7 +185,7 @@ def test_stop_while_blocked(where: str) -> None:
     source = ListSource([GOOD], endless=True, before_frame=gate if where == "source" else None)
     threading.Timer(0.2, stop.set).start()
     threading.Timer(0.5, gate.set).start()
-    summary = run_stream([camera(source)], detector(runner), [sink], OPTIONS, stop=stop)
+    summary = run_stream([camera(source)], scorer(runner), [sink], OPTIONS, stop=stop)
     assert source.is_closed
     assert sink.is_closed
     assert len(sink.results) == summary.n_processed
@@ -200,7 +198,7 @@ def test_stop_does_not_wait_for_a_source_that_blocks() -> None:
     sink = CollectingSink()
     threading.Timer(0.1, stop.set).start()
     source = ListSource([GOOD], before_frame=gate)
-    summary = run_stream([camera(source)], detector(), [sink], replace(OPTIONS, grace_s=0.3), stop=stop)
+    summary = run_stream([camera(source)], scorer(), [sink], replace(OPTIONS, grace_s=0.3), stop=stop)
     assert summary.ended_by == "stop"
     assert sink.is_closed
     assert not source.is_closed
@@ -218,7 +216,7 @@ def test_hanging_sink_is_given_up_and_named() -> None:
     threading.Timer(0.1, stop.set).start()
     try:
         with pytest.raises(EdgeadError, match="hangs"):
-            run_stream([camera(source)], detector(), [sink], replace(OPTIONS, grace_s=0.3), stop=stop)
+            run_stream([camera(source)], scorer(), [sink], replace(OPTIONS, grace_s=0.3), stop=stop)
     finally:
         gate.set()
         for thread in threading.enumerate():
@@ -231,7 +229,7 @@ def test_max_frames_ends_the_stream(live: bool) -> None:
     """Exactly so many frames are judged, from an endless source."""
     summary = run_stream(
         [camera(ListSource([GOOD], endless=True, live=live))],
-        detector(),
+        scorer(),
         [],
         replace(OPTIONS, max_frames=7),
         stop=threading.Event(),
@@ -248,7 +246,7 @@ def test_raising_status_callback_stops_the_threads() -> None:
 
     source = ListSource([GOOD], endless=True)
     with pytest.raises(RuntimeError, match="broken terminal"):
-        run_stream([camera(source)], detector(), [], OPTIONS, stop=threading.Event(), on_status=fail)
+        run_stream([camera(source)], scorer(), [], OPTIONS, stop=threading.Event(), on_status=fail)
     for thread in threading.enumerate():
         if thread.name.startswith("edgead"):
             thread.join(5)
@@ -263,9 +261,7 @@ def test_a_score_that_is_no_number_is_an_error() -> None:
             return outputs | {"pred_score": np.full(1, np.nan, np.float32)}
 
     with pytest.raises(EngineError, match="nan"):
-        run_stream(
-            [camera(ListSource([GOOD] * 3))], detector(NanRunner(INPUT_SIZE)), [], OPTIONS, stop=threading.Event()
-        )
+        run_stream([camera(ListSource([GOOD] * 3))], scorer(NanRunner(INPUT_SIZE)), [], OPTIONS, stop=threading.Event())
 
 
 def test_status_counts_up() -> None:
@@ -274,7 +270,7 @@ def test_status_counts_up() -> None:
     gate = threading.Event()
     threading.Timer(0.25, gate.set).start()
     source = ListSource([GOOD, BAD], before_frame=gate)
-    run_stream([camera(source)], detector(), [], OPTIONS, stop=threading.Event(), on_status=seen.append)
+    run_stream([camera(source)], scorer(), [], OPTIONS, stop=threading.Event(), on_status=seen.append)
     assert seen[0].cameras[0].score is None
     assert seen[-1].n_frames == 2
     assert seen[-1].cameras[0].score == pytest.approx(BAD / 255 - 0.5, abs=1e-6)

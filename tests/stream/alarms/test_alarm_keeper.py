@@ -19,7 +19,7 @@ from edgead.stream.notices import ThresholdChanged, sentence
 from edgead.stream.pipeline import run_stream
 from edgead.stream.result import Result, ZoneVerdict
 
-from ..fakes import GOOD, OPTIONS, CollectingSink, ListSource, camera, detector, plain, watch
+from ..fakes import GOOD, OPTIONS, CollectingSink, ListSource, camera, plain, scorer, watch
 
 SCORES = tuple(np.random.default_rng(3).gumbel(size=300).tolist())
 PLACE = ("line", "picture")
@@ -154,7 +154,7 @@ def test_the_stream_carries_the_request_out(one: Camera) -> None:
     sink_of_rate = keeper(one, control)
     source = ListSource([GOOD] * 900, fps=5.0)
     one.source = source
-    run_stream([one], detector(), [sink_of_rate, sink], OPTIONS, stop=stop, control=control)
+    run_stream([one], scorer(), [sink_of_rate, sink], OPTIONS, stop=stop, control=control)
     assert {notice.kind for notice in sink.notices} == {"threshold_changed"}
     change = sink.notices[0]
     assert isinstance(change, ThresholdChanged)
@@ -174,7 +174,7 @@ def test_what_a_person_has_set_meanwhile_is_not_undone(one: Camera) -> None:
         if not first:
             control.put(of_person)
         one.source = ListSource([GOOD] * 5, fps=5.0)
-        run_stream([one], detector(), [sink], OPTIONS, stop=stop, control=control)
+        run_stream([one], scorer(), [sink], OPTIONS, stop=stop, control=control)
         assert one.watches[0].threshold.value == 7.0
         one.watches[0].set_threshold(value=9.0)
 

@@ -19,7 +19,7 @@ from edgead.stream.monitoring.score_history import BUCKET_S, ScoreHistory, point
 from edgead.stream.pipeline import run_stream
 
 from ...web.parts import LEFT, LINE, fault_began, fault_ended, judged, lost, tell, unjudged
-from ..fakes import BAD, GOOD, OPTIONS, SCALE, ListSource, ManualClock, camera, detector
+from ..fakes import BAD, GOOD, OPTIONS, SCALE, ListSource, ManualClock, camera, scorer
 
 
 @given(
@@ -226,7 +226,7 @@ def test_a_stream_is_monitored() -> None:
     monitor = Monitor({LINE: ["picture"]})
     values = [GOOD] * 5 + [BAD] * 4 + [GOOD] * 4
     summary = run_stream(
-        [camera(ListSource(values))], detector(), [monitor], OPTIONS, stop=threading.Event(), on_status=monitor.update
+        [camera(ListSource(values))], scorer(), [monitor], OPTIONS, stop=threading.Event(), on_status=monitor.update
     )
     view, history = monitor.camera(LINE), monitor.history(LINE, "picture", 60)
     assert view is not None
