@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from edgead.builder.backends import saturates_in_int8
 from edgead.engines.onnx_runner import OnnxRunner
 from edgead.engines.onnx_session import open_session, write_optimised
 from edgead.precision.fp16 import half_between_integers
@@ -41,7 +42,8 @@ def quantised(
     model = make_graph()
     nodes = [name for name in quantisable_nodes(model) if name not in keep]
     ranges = ranges_of(model, symmetric=layout == "tensorrt")
-    return model, to_int8(model, ranges, nodes, Int8Options(layout, half_scales=half_scales))
+    options = Int8Options(layout, half_scales=half_scales, reduce_range=layout == "onnxruntime" and saturates_in_int8())
+    return model, to_int8(model, ranges, nodes, options)
 
 
 def maps(model: onnx.ModelProto) -> np.ndarray:

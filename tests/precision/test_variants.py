@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from edgead.builder.backends import saturates_in_int8
 from edgead.engines.onnx_session import open_session
 from edgead.errors import ConfigError
 from edgead.precision.cost import node_multiply_adds
@@ -117,7 +118,8 @@ def test_a_shared_constant_is_not_changed_for_others() -> None:
 
 
 def quantiser(recipe: Recipe, model: onnx.ModelProto | None = None, layout: Layout = "onnxruntime") -> Quantiser:
-    return Quantiser(model or make_graph(), make_images(8), recipe, Int8Options(layout), lambda *_: None, threads=1)
+    options = Int8Options(layout, reduce_range=layout == "onnxruntime" and saturates_in_int8())
+    return Quantiser(model or make_graph(), make_images(8), recipe, options, lambda *_: None, threads=1)
 
 
 def test_the_sensitive_layer_is_found_and_kept() -> None:
