@@ -35,7 +35,7 @@ from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.pipeline import RunOptions, run_stream
 from edgead.stream.scorer import Scorer
 from edgead.stream.sources.source import SourceReport
-from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
 from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
 from edgead.web.options import WebOptions
@@ -150,7 +150,7 @@ def main() -> None:
 
 
 def _run(frames: int, fps: float, sinks: Sequence[Consumer], monitor: Monitor | None = None) -> StreamSummary:
-    watch = ZoneWatch(ZoneShape(), (8, 8), (0.1,) * 99, THRESHOLD, RuleOptions())
+    watch = ZoneMonitor(ZoneShape(), (8, 8), (0.1,) * 99, THRESHOLD, RuleOptions())
     camera = Camera("line", PacedSource(frames, fps), [watch], pixel_threshold=0.3)
     return run_stream(
         [camera],

@@ -161,7 +161,7 @@ def _pictures(
     camera: Camera, thresholds: ClassThresholds, outputs: StreamOutputs, config: Config, stop: threading.Event
 ) -> list[Consumer]:
     """The recording and the window of the only camera."""
-    zones = [polygon for watch in camera.watches for polygon in (*watch.shape.include, *watch.shape.exclude)]
+    zones = [polygon for watch in camera.zones for polygon in (*watch.shape.include, *watch.shape.exclude)]
     annotator = Annotator(thresholds.heatmap_scale, opacity=config.stream.opacity, zones=zones)
     sinks: list[Consumer] = []
     if outputs.record is not None:

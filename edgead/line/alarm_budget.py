@@ -40,10 +40,10 @@ def start_within_budget(
         DataError: If a zone has fewer than 5 good scores.
     """
     for camera in cameras:
-        for watch in camera.watches:
-            wanted = budget.get((camera.name, watch.name))
+        for zone in camera.zones:
+            wanted = budget.get((camera.name, zone.name))
             if wanted is None:
                 continue
-            promise = promise_from_images(watch.good_scores, wanted, Pace(assumed_fps, watch.rules.open_frames))
-            watch.set_threshold(record=promise.threshold)
-            progress.note(f"{camera.name}, {watch.name}: {promise.sentence}")
+            promise = promise_from_images(zone.good_scores, wanted, Pace(assumed_fps, zone.rules.open_frames))
+            zone.set_threshold(record=promise.threshold)
+            progress.note(f"{camera.name}, {zone.name}: {promise.sentence}")

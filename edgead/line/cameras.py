@@ -24,7 +24,7 @@ from edgead.stream.alarms.threshold_range import threshold_range
 from edgead.stream.camera import Camera
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source, SourceOptions
-from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
 from edgead.stream.zones import PICTURE, ZoneShape, zone_score
 
 
@@ -93,7 +93,7 @@ def make_camera(
     if rate is not None:
         thresholds = at_rate(thresholds, rate)
     map_size = _map_size(runner)
-    watches = []
+    zones = []
     for zone in camera.zones or (ZoneConfig(name=PICTURE),):
         shape = ZoneShape(zone.name, zone.include, zone.exclude)
         scores = thresholds.scores
@@ -105,15 +105,15 @@ def make_camera(
         if choice.kind == "false_alarm_rate" or not shape.is_whole:
             at = choice.value if choice.kind == "false_alarm_rate" else None
             threshold = threshold_from_scores(scores, at or zone.false_alarm_rate or threshold.false_alarm_rate)
-        watch = ZoneWatch(shape, map_size, scores, threshold, _rule_options(config.alerts_of(camera, zone)))
+        monitor = ZoneMonitor(shape, map_size, scores, threshold, _rule_options(config.alerts_of(camera, zone)))
         if choice.kind == "threshold" and choice.value is not None:
-            watch.set_threshold(value=choice.value, false_alarm_rate=None)
-        watches.append(watch)
+            monitor.set_threshold(value=choice.value, false_alarm_rate=None)
+        zones.append(monitor)
     nfa = bundle.manifest.nfa
     return Camera(
         name=camera.name,
         source=source,
-        watches=watches,
+        zones=zones,
         pixel_threshold=thresholds.pixel_threshold.value,
         class_bias=bundle.class_bias([camera.class_name]),
         segmenter=segmenter_of(nfa, camera.class_name, rate) if nfa else None,
@@ -129,10 +129,10 @@ def _threshold_warnings(config: CameraConfig, camera: Camera, bundle: Bundle) ->
     for zone in config.zones or (ZoneConfig(name=PICTURE),):
         if zone.threshold is None and config.threshold is None:
             continue
-        watch = camera.watch(zone.name)
-        assert watch is not None
-        meant = threshold_range(watch.good_scores, thresholds.heatmap_scale, thresholds.threshold.value)
-        doubt = meant.refusal(watch.threshold.value) or meant.warning(watch.threshold)
+        monitor = camera.zone(zone.name)
+        assert monitor is not None
+        meant = threshold_range(monitor.good_scores, thresholds.heatmap_scale, thresholds.threshold.value)
+        doubt = meant.refusal(monitor.threshold.value) or meant.warning(monitor.threshold)
         if doubt:
             yield f"{camera.name}, {zone.name}: {doubt if doubt.startswith('Careful') else f'Careful: {doubt}'}"
 

@@ -36,13 +36,13 @@ def restore_thresholds(
     """
     for kept in memory.kept:
         place = (kept.camera, kept.zone)
-        watch = next((one.watch(kept.zone) for one in cameras if one.name == kept.camera), None)
-        if watch is None:
+        zone = next((one.zone(kept.zone) for one in cameras if one.name == kept.camera), None)
+        if zone is None:
             continue
         what = f"{kept.camera}, {kept.zone}: the threshold {kept.value:.4g} that {kept.who} set"
         if kept.alarms_per_hour is not None:
             what = f"{what} by {kept.alarms_per_hour:g} false alarms per hour"
-        meant = threshold_range(watch.good_scores, scales[kept.camera], watch.threshold.value)
+        meant = threshold_range(zone.good_scores, scales[kept.camera], zone.threshold.value)
         choice = prefer_kept(choices[place], kept)
         if choice.scope != "dashboard":
             memory.forget(*place)
@@ -51,8 +51,8 @@ def restore_thresholds(
             memory.forget(*place)
             progress.note(f"{what} no longer holds. {refusal}")
         else:
-            watch.set_threshold(value=kept.value)
+            zone.set_threshold(value=kept.value)
             budget.pop(place, None)
-            if kept.alarms_per_hour is not None and len(watch.good_scores) >= MIN_IMAGES:
+            if kept.alarms_per_hour is not None and len(zone.good_scores) >= MIN_IMAGES:
                 budget[place] = kept.alarms_per_hour
             progress.note(f"{what} still holds.")

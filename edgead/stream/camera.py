@@ -14,7 +14,7 @@ from edgead.prediction import Prediction, Segmentation
 from edgead.runner import Outputs
 from edgead.stream.result import ZoneVerdict
 from edgead.stream.sources.source import Source
-from edgead.stream.zone_watch import ZoneWatch
+from edgead.stream.zone_monitor import ZoneMonitor
 from edgead.stream.zones import union
 
 
@@ -46,7 +46,7 @@ class Camera:
     Attributes:
         name: For people; unique in a stream.
         source: Not yet opened.
-        watches: Its zones, at least one.
+        zones: State of its zones, at least one.
         pixel_threshold: Map value above which a position is anomalous, raw units.
         class_bias: `(1, K)`, for an engine that takes one.
         segmenter: The bundle's own segmentation; None goes by the pixel threshold.
@@ -55,14 +55,14 @@ class Camera:
 
     name: str
     source: Source
-    watches: Sequence[ZoneWatch]
+    zones: Sequence[ZoneMonitor]
     pixel_threshold: float
     class_bias: NDArray[np.float32] | None = None
     segmenter: Segmenter | None = None
     check_picture: Callable[[Image, float], PictureCheck] | None = None
 
     def __post_init__(self) -> None:
-        self._seen = union([watch.mask for watch in self.watches])
+        self._seen = union([zone.mask for zone in self.zones])
 
     def judge(
         self, outputs: Outputs, index: int, *, frame_index: int, time_s: float
@@ -81,20 +81,20 @@ class Camera:
             segmentation = _restricted(
                 segmentation or Segmentation(anomaly_map, self.pixel_threshold), self._seen, anomaly_map.shape
             )
-        threshold = self.watches[0].threshold.value
+        threshold = self.zones[0].threshold.value
         prediction = Prediction(anomaly_map, score, threshold, self.pixel_threshold, segmentation)
 
         def marked() -> NDArray[np.bool_]:
             return prediction.segmentation.mask_at((anomaly_map.shape[0], anomaly_map.shape[1]))
 
         verdicts = tuple(
-            watch.observe(anomaly_map, score, marked, frame_index=frame_index, time_s=time_s) for watch in self.watches
+            zone.observe(anomaly_map, score, marked, frame_index=frame_index, time_s=time_s) for zone in self.zones
         )
         return prediction, verdicts
 
-    def watch(self, zone: str) -> ZoneWatch | None:
-        """The watch of a zone by its name."""
-        return next((watch for watch in self.watches if watch.name == zone), None)
+    def zone(self, name: str) -> ZoneMonitor | None:
+        """A zone by its name; None for an unknown one."""
+        return next((zone for zone in self.zones if zone.name == name), None)
 
 
 def _restricted(segmentation: Segmentation, seen: NDArray[np.bool_], size: tuple[int, ...]) -> Segmentation:

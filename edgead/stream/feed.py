@@ -105,7 +105,7 @@ class CameraFeed:
     def status(self) -> CameraStatus:
         last, source = self.last, self.camera.source
         worst = None if last is None else last.worst
-        alerts = [watch.alert for watch in self.camera.watches if watch.alert is not None]
+        alerts = [zone.alert for zone in self.camera.zones if zone.alert is not None]
         return CameraStatus(
             name=self.camera.name,
             source=source.name,
@@ -120,7 +120,7 @@ class CameraFeed:
             fps=self.meter.fps_at(time.monotonic()),
             zone=None if worst is None else worst.zone,
             score=None if worst is None else worst.score,
-            threshold=self.camera.watches[0].threshold.value if worst is None else worst.threshold,
+            threshold=self.camera.zones[0].threshold.value if worst is None else worst.threshold,
             is_anomalous=last is not None and last.is_anomalous,
             is_alert_open=any(alert.held_s is None for alert in alerts),
             is_held=any(alert.held_s is not None for alert in alerts),
@@ -148,7 +148,7 @@ class CameraFeed:
         )
 
     def _n_alerts(self) -> int:
-        return sum(watch.n_alerts for watch in self.camera.watches)
+        return sum(zone.n_alerts for zone in self.camera.zones)
 
     def poll(self) -> list[Notice]:
         """Notices of what changed in the connection since the last call; called from one thread, a few times a second."""

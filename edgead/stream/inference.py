@@ -21,7 +21,7 @@ from edgead.stream.notices import FaultBegan, FaultEnded, ThresholdChanged, Unju
 from edgead.stream.result import Result
 from edgead.stream.scorer import PreparedFrame, Scorer
 from edgead.stream.slot import take_each
-from edgead.stream.zone_watch import ThresholdChange
+from edgead.stream.zone_monitor import ThresholdChange
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Inference:
             return
         feed.is_over = True
         time_s = feed.last.time_s
-        verdicts = tuple(watch.finish(time_s) for watch in feed.camera.watches)
+        verdicts = tuple(zone.finish(time_s) for zone in feed.camera.zones)
         if events_of(verdicts) and (repeat := feed.repeat(verdicts)):
             self._hand_out(repeat)
 
@@ -157,8 +157,8 @@ class Inference:
         self._hand_out(FaultBegan(*_where(feed, prepared), message=prepared.fault, fault=prepared.fault_kind))
 
     def _interrupt(self, feed: CameraFeed) -> None:
-        for watch in feed.camera.watches:
-            watch.interrupt()
+        for zone in feed.camera.zones:
+            zone.interrupt()
 
     def _carry_out(self, request: Request) -> None:
         for feed in self._feeds:
@@ -168,22 +168,22 @@ class Inference:
                 self._set_threshold(feed, request)
 
     def _acknowledge(self, feed: CameraFeed, request: Acknowledge) -> None:
-        if request.alert_id not in [watch.alert_id for watch in feed.camera.watches]:
+        if request.alert_id not in [zone.alert_id for zone in feed.camera.zones]:
             return
         time_s = 0.0 if feed.last is None else feed.last.time_s
         verdicts = tuple(
-            (watch.acknowledge(time_s) if watch.alert_id == request.alert_id else None) or watch.verdict()
-            for watch in feed.camera.watches
+            (zone.acknowledge(time_s) if zone.alert_id == request.alert_id else None) or zone.verdict()
+            for zone in feed.camera.zones
         )
         if events_of(verdicts) and (repeat := feed.repeat(verdicts)):
             self._hand_out(repeat)
 
     def _set_threshold(self, feed: CameraFeed, request: SetThreshold) -> None:
-        watch = feed.camera.watch(request.zone)
-        if watch is None or request.instead_of not in (None, watch.threshold.value):
+        zone = feed.camera.zone(request.zone)
+        if zone is None or request.instead_of not in (None, zone.threshold.value):
             return
         try:
-            change = watch.set_threshold(
+            change = zone.set_threshold(
                 value=request.value, false_alarm_rate=request.false_alarm_rate, record=request.record
             )
         except EdgeadError as error:

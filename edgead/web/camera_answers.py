@@ -7,7 +7,7 @@ from edgead.manifest import ThresholdRecord
 from edgead.stream.monitoring.meter import CameraStatus
 from edgead.stream.monitoring.monitor import CameraView
 from edgead.stream.result import ZoneVerdict
-from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
 from edgead.stream.zones import Polygon, ZoneShape
 from edgead.web import camera_models
 from edgead.web.running_stream import CameraFacts, RunningStream, ZoneFacts
@@ -74,7 +74,7 @@ def threshold_asked(zone: ZoneFacts, *, value: float | None, false_alarm_rate: f
         DataError: If a rate is requested and there are fewer than 5 good scores.
     """
     # computed by a zone of our own, so that the answer equals what the stream will do
-    trial = ZoneWatch(ZoneShape(zone.name), (1, 1), zone.good_scores, zone.threshold, RuleOptions())
+    trial = ZoneMonitor(ZoneShape(zone.name), (1, 1), zone.good_scores, zone.threshold, RuleOptions())
     return trial.set_threshold(value=value, false_alarm_rate=false_alarm_rate).after
 
 

@@ -46,12 +46,12 @@ def made(
 
 def test_without_zones_the_whole_picture_has_the_bundles_threshold(tiny_result: TrainResult) -> None:
     """The default zone is called picture; a rate of the camera comes before the one for all."""
-    (watch,) = made(tiny_result, configured()).watches
+    (watch,) = made(tiny_result, configured()).zones
     thresholds = tiny_result.bundle.thresholds()
     assert (watch.name, watch.threshold, watch.mask) == ("picture", thresholds.threshold, None)
-    (watch,) = made(tiny_result, configured(false_alarm_rate=0.2), rate=0.4).watches
+    (watch,) = made(tiny_result, configured(false_alarm_rate=0.2), rate=0.4).zones
     assert watch.threshold == threshold_from_scores(thresholds.scores, 0.2)
-    (watch,) = made(tiny_result, configured(threshold=7.5)).watches
+    (watch,) = made(tiny_result, configured(threshold=7.5)).zones
     assert (watch.threshold.value, watch.rules.threshold, watch.threshold.certified) == (7.5, 7.5, False)
 
 
@@ -82,7 +82,7 @@ def test_a_threshold_in_the_settings_that_cannot_be_meant_is_told(
 def test_a_zone_has_the_threshold_of_its_own_scores_on_held_out_images(tiny_result: TrainResult) -> None:
     """Scores inside the zone on the engine's maps of the bundle's held-out images, at the wanted rate."""
     zones = [{"name": "left", "include": [LEFT], "false_alarm_rate": 0.2}, {"name": "right", "exclude": [LEFT]}]
-    left, right = made(tiny_result, configured(zones=zones)).watches
+    left, right = made(tiny_result, configured(zones=zones)).zones
     held_out = tiny_result.bundle.held_out()
     assert held_out is not None
     with open_engine(tiny_result.bundle, "reference", threads=1) as runner:
@@ -103,7 +103,7 @@ def test_zones_and_cameras_change_the_shared_alert_settings(tiny_result: TrainRe
     camera = configured(
         alerts={"close_frames": 7, "latch": False}, zones=[{"name": "a", "alerts": {"close_frames": 8}}]
     )
-    (watch,) = made(tiny_result, camera, config).watches
+    (watch,) = made(tiny_result, camera, config).zones
     rules = watch.rules
     assert (rules.open_frames, rules.window_frames, rules.close_frames, rules.latch) == (2, 9, 8, False)
     assert [band.name for band in rules.severities] == ["minor", "major", "critical"]

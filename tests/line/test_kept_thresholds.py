@@ -19,7 +19,7 @@ from edgead.stream.consumers.threshold_memory import Place, ThresholdMemory
 from edgead.stream.control import OWN_NAME, Control, SetThreshold
 from edgead.stream.notices import ThresholdChanged
 from edgead.stream.pipeline import run_stream
-from edgead.stream.zone_watch import ZoneWatch
+from edgead.stream.zone_monitor import ZoneMonitor
 from tests.notes import Notes
 
 from ..stream.fakes import GOOD, OPTIONS, SCALE, THRESHOLD, CollectingSink, ListSource, camera, scorer, watch
@@ -30,7 +30,7 @@ PLACE = ("line", "picture")
 
 def one_camera() -> Camera:
     zone = watch()
-    fresh = ZoneWatch(zone.shape, (2, 2), SCORES, zone.threshold, zone._options)
+    fresh = ZoneMonitor(zone.shape, (2, 2), SCORES, zone.threshold, zone._options)
     return camera(ListSource([GOOD] * 900, fps=5.0), fresh)
 
 
@@ -84,7 +84,7 @@ def test_alarms_per_hour_go_on_after_a_restart(tmp_path: Path) -> None:
     assert [change.who for change in changes][:2] == ["Ada", OWN_NAME]
     assert {change.alarms_per_hour for change in changes} == {3.0}
     again, budget, notes, _ = restart(tmp_path, settings)
-    assert again.watches[0].threshold.value == changes[-1].after != promise.threshold.value
+    assert again.zones[0].threshold.value == changes[-1].after != promise.threshold.value
     assert budget == {PLACE: 3.0}
     assert "3 false alarms per hour still holds" in notes[0]
     next_keeper = AlarmKeeper([again], Control(), assumed_fps=25.0, per_hour=budget, basis="images")
@@ -100,7 +100,7 @@ def test_a_fixed_value_goes_on_after_a_restart(tmp_path: Path) -> None:
     memory.accept(changed(0.3))
     memory.accept(changed(0.3, place=("elsewhere", "picture")))
     one, budget, (note,), memory = restart(tmp_path, settings)
-    assert (one.watches[0].threshold.value, budget) == (0.3, {})
+    assert (one.zones[0].threshold.value, budget) == (0.3, {})
     assert note == "line, picture: the threshold 0.3 that Ada set still holds."
     assert len(memory.kept) == 2
 
@@ -111,16 +111,16 @@ def test_settings_that_were_changed_since_win(tmp_path: Path) -> None:
     for per_hour in (None, 3.0):
         ThresholdMemory(tmp_path, "bundle", "engine", texts(old)).accept(changed(0.3, per_hour))
         one, budget, (note,), _ = restart(tmp_path, new)
-        assert (one.watches[0].threshold.value, budget) == (THRESHOLD, {PLACE: 1.0})
+        assert (one.zones[0].threshold.value, budget) == (THRESHOLD, {PLACE: 1.0})
         assert note.endswith("no longer holds: the settings said threshold 0.4 then, and say threshold 0.35 now.")
-        assert restart(tmp_path, old)[0].watches[0].threshold.value == THRESHOLD
+        assert restart(tmp_path, old)[0].zones[0].threshold.value == THRESHOLD
 
 
 def test_a_threshold_that_cannot_be_meant_is_not_restored(tmp_path: Path) -> None:
     """An earlier version granted it: the zone is switched on again, and the note says why."""
     ThresholdMemory(tmp_path, "bundle", "engine", texts(said())).accept(changed(1e300))
     one, budget, (note,), memory = restart(tmp_path, said())
-    assert (one.watches[0].threshold.value, budget, memory.kept) == (THRESHOLD, {PLACE: 1.0}, [])
+    assert (one.zones[0].threshold.value, budget, memory.kept) == (THRESHOLD, {PLACE: 1.0}, [])
     assert "no longer holds. With a threshold of 1e+300 nothing could alarm" in note
 
 

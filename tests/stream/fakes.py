@@ -25,7 +25,7 @@ from edgead.stream.pipeline import RunOptions
 from edgead.stream.result import Result, ZoneVerdict
 from edgead.stream.scorer import Scorer
 from edgead.stream.sources.source import Source, SourceOptions, SourceReport
-from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
 from edgead.stream.zones import ZoneShape
 
 GOOD, BAD = 100, 250
@@ -50,15 +50,15 @@ def scorer(runner: FakeRunner | None = None) -> Scorer:
     return Scorer(runner or FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE)
 
 
-def watch(options: RuleOptions = RULES, shape: ZoneShape | None = None) -> ZoneWatch:
+def watch(options: RuleOptions = RULES, shape: ZoneShape | None = None) -> ZoneMonitor:
     """Good images score 0, so the closing level is half the threshold."""
     threshold = ThresholdRecord(
         value=THRESHOLD, false_alarm_rate=0.01, certified=True, interval=None, n_images=len(GOOD_SCORES)
     )
-    return ZoneWatch(shape or ZoneShape(), (2, 2), GOOD_SCORES, threshold, options)
+    return ZoneMonitor(shape or ZoneShape(), (2, 2), GOOD_SCORES, threshold, options)
 
 
-def camera(source: Source, *watches: ZoneWatch, name: str = "line") -> Camera:
+def camera(source: Source, *watches: ZoneMonitor, name: str = "line") -> Camera:
     return Camera(name, source, watches or (watch(),), pixel_threshold=THRESHOLD)
 
 

@@ -25,7 +25,7 @@ from edgead.stream.notices import FaultBegan, FaultEnded, ThresholdChanged, Unju
 from edgead.stream.pipeline import run_stream
 from edgead.stream.result import Result
 from edgead.stream.sources.source import Phase, SourceState
-from edgead.stream.zone_watch import alert_name
+from edgead.stream.zone_monitor import alert_name
 
 from .fakes import (
     BAD,

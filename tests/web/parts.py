@@ -33,7 +33,7 @@ from edgead.stream.notices import (
 from edgead.stream.result import Result, ZoneVerdict
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import StoredEvent, stored_event
-from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
 from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
 from edgead.web.options import WebOptions
@@ -224,7 +224,7 @@ def carry_out(stream: RunningStream) -> list[ThresholdChanged]:
         camera = stream.facts.camera(request.camera)
         zone = None if camera is None else camera.zone(request.zone)
         assert zone is not None
-        watch = ZoneWatch(zone.shape, (2, 2), zone.good_scores, zone.threshold, RuleOptions())
+        watch = ZoneMonitor(zone.shape, (2, 2), zone.good_scores, zone.threshold, RuleOptions())
         change = watch.set_threshold(
             value=request.value, false_alarm_rate=request.false_alarm_rate, record=request.record
         )

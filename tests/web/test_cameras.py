@@ -16,7 +16,7 @@ from edgead.manifest import ThresholdRecord
 from edgead.stream.alerts import Alert
 from edgead.stream.control import SetThreshold
 from edgead.stream.notices import sentence
-from edgead.stream.zone_watch import RuleOptions, ZoneWatch
+from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
 from edgead.stream.zones import ZoneShape
 from edgead.web.camera_answers import threshold_now
 from edgead.web.camera_models import ThresholdRequest
@@ -194,7 +194,7 @@ def test_thresholds_are_asked_for(stream: RunningStream, browser: Browser) -> No
         (request,) = stream.control.take_all()
         value, rate = body.get("value"), body.get("false_alarm_rate")
         assert request == SetThreshold(LINE, LEFT, value, rate, "script")
-        watch = ZoneWatch(ZoneShape(), (2, 2), GOOD_SCORES, STARTED_WITH, RuleOptions())
+        watch = ZoneMonitor(ZoneShape(), (2, 2), GOOD_SCORES, STARTED_WITH, RuleOptions())
         change = watch.set_threshold(value=value, false_alarm_rate=rate)
         answer = reply.json
         assert (answer["from"], answer["to"]) == (THRESHOLD, change.after.value)

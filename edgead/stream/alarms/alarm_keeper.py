@@ -23,7 +23,7 @@ from edgead.stream.consumers.consumer import Item
 from edgead.stream.control import OWN_NAME, Control, SetThreshold
 from edgead.stream.notices import ThresholdChanged
 from edgead.stream.result import Result
-from edgead.stream.zone_watch import ZoneWatch
+from edgead.stream.zone_monitor import ZoneMonitor
 
 # Often enough to follow a change of the frame rate, seldom enough that the record of changes stays readable.
 RENEW_S = 60.0
@@ -80,12 +80,12 @@ class AlarmKeeper(OwnsNothing):
         self._basis = basis
         self._lock = threading.Lock()
         self._wanted = dict(per_hour)
-        self._watches = {(camera.name, watch.name): watch for camera in cameras for watch in camera.watches}
+        self._zones = {(camera.name, watch.name): watch for camera in cameras for watch in camera.zones}
         # as the notices tell it: what a person has set and this sink has not heard of yet must not be undone
-        self._known = {place: watch.threshold.value for place, watch in self._watches.items()}
+        self._known = {place: watch.threshold.value for place, watch in self._zones.items()}
         self._meters = {
             place: AlarmMeter(watch.good_scores, watch.rules)
-            for place, watch in self._watches.items()
+            for place, watch in self._zones.items()
             if watch.good_scores
         }
         self._looked_s: dict[str, float] = {}
@@ -116,12 +116,12 @@ class AlarmKeeper(OwnsNothing):
             ValueError: If `per_hour` is not above 0 and finite.
         """
         place = (camera, zone)
-        return self._promise(place, per_hour) if place in self._watches else None
+        return self._promise(place, per_hour) if place in self._zones else None
 
     def implied(self, camera: str, zone: str, threshold: float) -> AlarmRate | None:
         """The false alarms per hour that a threshold means on this line; None where too few good scores could tell."""
         place = (camera, zone)
-        watch, meter = self._watches.get(place), self._meters.get(place)
+        watch, meter = self._zones.get(place), self._meters.get(place)
         if watch is None or meter is None or len(watch.good_scores) < MIN_IMAGES:
             return None
         return implied_alarm_rate(watch.good_scores, threshold, self._pace(watch, meter.report()))
@@ -129,7 +129,7 @@ class AlarmKeeper(OwnsNothing):
     def alarms(self, camera: str, zone: str) -> ZoneAlarms | None:
         """What is known about a zone; None for one that has no good scores, or is not there."""
         place = (camera, zone)
-        meter, watch = self._meters.get(place), self._watches.get(place)
+        meter, watch = self._meters.get(place), self._zones.get(place)
         if meter is None or watch is None:
             return None
         implied = self.implied(camera, zone, watch.threshold.value)
@@ -138,7 +138,7 @@ class AlarmKeeper(OwnsNothing):
 
     def _heard_of(self, change: ThresholdChanged) -> None:
         place = (change.camera, change.zone)
-        if place not in self._watches:
+        if place not in self._zones:
             return
         self._known[place] = change.after
         if change.who == OWN_NAME:
@@ -155,7 +155,7 @@ class AlarmKeeper(OwnsNothing):
         for place, per_hour in wanted.items():
             promise, before = self._promise(place, per_hour), self._known[place]
             move = abs(promise.threshold.value - before)
-            if move > LEAST_MOVE * abs(promise.threshold.value - self._watches[place].typical):
+            if move > LEAST_MOVE * abs(promise.threshold.value - self._zones[place].typical):
                 request = SetThreshold(
                     *place, None, None, OWN_NAME, record=promise.threshold, why=promise.sentence,
                     alarms_per_hour=per_hour, instead_of=before,
@@ -163,7 +163,7 @@ class AlarmKeeper(OwnsNothing):
                 self._control.put(request)
 
     def _promise(self, place: tuple[str, str], per_hour: float) -> AlarmPromise:
-        watch, meter = self._watches[place], self._meters.get(place)
+        watch, meter = self._zones[place], self._meters.get(place)
         report = None if meter is None else meter.report()
         if meter is not None and self._basis == "watched":
             levels = meter.stretch_levels()
@@ -173,7 +173,7 @@ class AlarmKeeper(OwnsNothing):
                 return promise
         return promise_from_images(watch.good_scores, per_hour, self._pace(watch, report))
 
-    def _pace(self, watch: ZoneWatch, report: AlarmReport | None) -> Pace:
+    def _pace(self, watch: ZoneMonitor, report: AlarmReport | None) -> Pace:
         fps = self._assumed_fps if report is None or report.fps is None else report.fps
         bursts = None
         if self._basis == "measured" and report is not None and report.bursts is not None:

@@ -51,7 +51,7 @@ def told(
     one: Camera, who: str, *, place: tuple[str, str] = PLACE, alarms_per_hour: float | None = None
 ) -> ThresholdChanged:
     """A change that leaves the value as it is."""
-    value = one.watches[0].threshold.value
+    value = one.zones[0].threshold.value
     return ThresholdChanged(
         place[0], 0.0, zone=place[1], who=who, before=value, after=value, false_alarm_rate=0.01,
         alarms_per_hour=alarms_per_hour,
@@ -67,10 +67,10 @@ def test_a_slower_stream_gets_the_lower_threshold_of_its_own_rate(one: Camera) -
     control = Control()
     show(keeper(one, control), fps=5.0, seconds=RENEW_S + 1)
     (request,) = asked(control)
-    expected = promise_from_images(SCORES, 1.0, Pace(5.0, one.watches[0].rules.open_frames))
+    expected = promise_from_images(SCORES, 1.0, Pace(5.0, one.zones[0].rules.open_frames))
     assert request.record is not None
     assert request.record.value == pytest.approx(expected.threshold.value, rel=0.02)
-    assert request.record.value < one.watches[0].threshold.value
+    assert request.record.value < one.zones[0].threshold.value
     assert request.who == OWN_NAME
     assert "At 5.0" in request.why
 
@@ -108,7 +108,7 @@ def test_a_wish_at_run_time_is_answered_and_kept(one: Camera) -> None:
     show(sink, fps=25.0, seconds=RENEW_S + 1)
     (request,) = asked(control)
     assert request.record is not None
-    assert request.record.value < one.watches[0].threshold.value
+    assert request.record.value < one.zones[0].threshold.value
     assert request.alarms_per_hour == 100.0
     with pytest.raises(ValueError, match="above 0"):
         sink.promise(*PLACE, 0.0)
@@ -140,7 +140,7 @@ def test_watched_hours_take_over_when_they_certify(one: Camera) -> None:
 
 def test_a_zone_without_good_scores_has_no_promise(one: Camera) -> None:
     """Too few scores are an error of who asks; the meter keeps out of the way."""
-    one.watches[0].good_scores = ()
+    one.zones[0].good_scores = ()
     sink = keeper(one, Control())
     show(sink, fps=5.0, seconds=1.0)
     assert sink.alarms(*PLACE) is None
@@ -175,8 +175,8 @@ def test_what_a_person_has_set_meanwhile_is_not_undone(one: Camera) -> None:
             control.put(of_person)
         one.source = ListSource([GOOD] * 5, fps=5.0)
         run_stream([one], scorer(), [sink], OPTIONS, stop=stop, control=control)
-        assert one.watches[0].threshold.value == 7.0
-        one.watches[0].set_threshold(value=9.0)
+        assert one.zones[0].threshold.value == 7.0
+        one.zones[0].set_threshold(value=9.0)
 
 
 def test_hardly_any_alarms_are_a_promise_too() -> None:

@@ -75,7 +75,7 @@ class ThresholdChange:
     after: ThresholdRecord
 
 
-class ZoneWatch:
+class ZoneMonitor:
     """Judges one zone of a camera's pictures; used by the inference thread alone.
 
     Args:
