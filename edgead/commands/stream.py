@@ -68,17 +68,17 @@ def stream(
     """Judge every frame of one or more cameras until they end, `max_frames` are judged or SIGINT or SIGTERM comes.
 
     Args:
-        bundle: Gives input size, thresholds and colour scale.
+        bundle: Bundle with input size, thresholds and colour scale.
         runner: An open engine of this bundle; used on another thread than the one that opened it.
-        cameras: What to watch; sources as `stream.sources.registry.source_from_uri` takes them.
+        cameras: Settings of the cameras; sources as `stream.sources.registry.source_from_uri` takes them.
         outputs: Alert folder, recording, window.
         config: Queues, time limits, drawing, and when a run of anomalous frames becomes an alert.
-        max_frames: End after so many judged frames.
+        max_frames: Stop after this many judged frames.
         false_alarm_rate: Use the thresholds for this rate instead of the shipped ones.
         false_alarms_per_hour: Alarm budget of all cameras together; see `alarm_budget`.
-        on_status: Gets the state of the running stream about ten times a second.
-        progress: Gets notes and progress before the stream starts.
-        stop: Ends the stream from outside.
+        on_status: Callback that receives the state of the running stream about ten times a second.
+        progress: Receives notes and progress before the stream starts.
+        stop: Event that ends the stream from outside.
         sources: Sources of cameras by name, in place of those that their settings name.
         consumers: Further receivers of every result and notice.
         event_sinks: Further receivers of events by name, beside those of the settings; they need an alert folder.

@@ -52,12 +52,12 @@ def make_cameras(
     the part where the camera will see it.
 
     Args:
-        configs: At least one.
-        bundle: Gives thresholds and colour scale.
-        runner: An open engine of it.
+        configs: Settings of the cameras; at least one.
+        bundle: Bundle with thresholds and colour scale.
+        runner: Open engine of the bundle.
         config: Settings that the cameras share.
-        progress: Gets notes and progress.
-        false_alarm_rate: For every camera and zone that does not say its own.
+        progress: Receives notes and progress.
+        false_alarm_rate: False-alarm rate of every camera and zone without its own.
         sources: Sources by the name of their camera, in place of those that the settings name.
 
     Raises:
@@ -67,7 +67,7 @@ def make_cameras(
     white_level = bundle.manifest.preprocessing.white_level
     cameras = []
     for one in configs:
-        # one of several goes on trying for ever: the others need the stream
+        # one of several cameras never stops reconnecting: the others need the stream
         options = _source_options(config.stream_of(one), white_level, give_up=len(configs) == 1)
         source = sources.get(one.name) or source_from_uri(one.source, options)
         camera = make_camera(one, source, bundle, runner, config, good=good, false_alarm_rate=false_alarm_rate)

@@ -1,4 +1,4 @@
-"""Which threshold a zone gets, out of the settings, the command line, the dashboard and the bundle: the one place that decides."""
+"""Choice of a zone's threshold among settings, command line, dashboard and bundle."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ThresholdChoice:
 
 @dataclass(frozen=True)
 class LineThresholds:
-    """What holds for every zone that says nothing of its own.
+    """Defaults of the line for zones without a setting of their own.
 
     Attributes:
         per_hour: False alarms per hour of the whole line, shared by the zones without an own setting.
@@ -80,7 +80,7 @@ def resolve_threshold(
 
 
 def prefer_kept(chosen: ThresholdChoice, kept: KeptThreshold) -> ThresholdChoice:
-    """The dashboard's value, unless the settings were changed since it was set; files of before do not tell."""
+    """Return the dashboard's value, unless the settings have changed since; older files do not record the settings."""
     if kept.settings not in (None, str(chosen)):
         return chosen
     return ThresholdChoice("threshold", kept.value, "dashboard", kept.alarms_per_hour)

@@ -1,4 +1,4 @@
-"""One camera of a stream: where its frames come from and how they are judged."""
+"""Camera of a stream: its source, its zones and the rules that judge them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class PictureCheck:
-    """What a look at a picture says before the model sees it.
+    """Result of the check of a frame before the model scores it.
 
     Attributes:
-        fault: What is wrong with the camera, for people; None while nothing has lasted.
-        is_usable: Whether this picture is worth a verdict: not while there is a fault, nor where it looks like one.
-        kind: Name of the fault, for machines.
+        fault: Fault of the camera, in words; None while no fault has lasted.
+        is_usable: Whether to judge this frame; False during a fault and while one is suspected.
+        kind: Machine-readable name of the fault.
     """
 
     fault: str | None
@@ -44,13 +44,13 @@ class Camera:
     """A camera and its zones.
 
     Attributes:
-        name: For people; unique in a stream.
-        source: Not yet opened.
+        name: Display name, unique in a stream.
+        source: Source, not yet opened.
         zones: State of its zones, at least one.
         pixel_threshold: Map value above which a position is anomalous, raw units.
-        class_bias: `(1, K)`, for an engine that takes one.
+        class_bias: Class bias `(1, K)`, for an engine that takes one.
         segmenter: The bundle's own segmentation; None goes by the pixel threshold.
-        check_picture: Looks at a picture `(h, w, 3)`, uint8, RGB, and its monotonic time; None takes every picture.
+        check_picture: Check of a frame `(h, w, 3)`, uint8, RGB, at its monotonic time; None accepts every frame.
     """
 
     name: str

@@ -22,21 +22,21 @@ _LOG = logging.getLogger(__name__)
 
 
 class CameraFeed:
-    """Reads a camera on a thread of its own, so that its failures and waits are nobody else's.
+    """Reads a camera on a thread of its own, so that one stalled camera cannot block the others.
 
     Args:
-        camera: Not yet opened.
-        scorer: Prepares the frames.
+        camera: Camera, not yet opened.
+        scorer: Scorer that prepares the frames.
         queue_size: Frames that a source which can wait may read ahead; a live one keeps the newest alone.
         fallback_fps: Frame rate of the time line when the source does not know its own.
         limit: Most frames to read from a source that can wait.
-        hang_s: Without a frame or an error for so long the capture of a live source counts as hung.
-        changed: Shared by the queues of all cameras.
-        stop: Ends the capture.
-        on_failure: Gets the feed and what its source raised, on the capture thread.
+        hang_s: Seconds without a frame or an error after which the capture of a live source counts as hung.
+        changed: Condition shared by the queues of all cameras.
+        stop: Event that ends the capture.
+        on_failure: Callback with the feed and the error of its source, on the capture thread.
 
     Attributes:
-        failure: What its source raised.
+        failure: Error that its source raised.
         last, fault, n_outages, is_over: The last result, the fault of its pictures, the outages that its zones know of
             and whether their alerts were ended; written by the inference thread alone.
     """

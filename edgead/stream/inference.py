@@ -30,12 +30,12 @@ class Inference:
     """Judges the newest frames of all cameras together, as often as the engine can.
 
     Args:
-        feeds: Of the cameras, started by somebody else.
-        scorer: Its runner must be open.
+        feeds: Feeds of the cameras; the caller starts them.
+        scorer: Scorer with an open runner.
         control: Requests of people, carried out between two calls of the engine.
-        hand_out: Gets every result and notice.
-        stop: Ends it.
-        max_frames: End after so many judged frames.
+        hand_out: Callback that receives every result and notice.
+        stop: Event that ends the inference.
+        max_frames: Stop after this many judged frames.
     """
 
     def __init__(

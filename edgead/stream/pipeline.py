@@ -65,13 +65,13 @@ def run_stream(
     when all of them have.
 
     Args:
-        cameras: With different names; at least one.
-        scorer: Its runner must be open.
+        cameras: At least one camera; names must differ.
+        scorer: Scorer with an open runner.
         sinks: Not yet opened.
         options: Queue sizes and limits.
         stop: Ends the stream from outside; set when this function returns.
         control: Requests of people, carried out between two frames.
-        on_status: Gets the state of the running stream.
+        on_status: Callback that receives the state of the running stream.
 
     Raises:
         Exception: The first failure of any stage, after all the others have been stopped and the sinks have written

@@ -1,4 +1,4 @@
-"""From frames to what the engine says about them, with the time that each stage took."""
+"""Frames to anomaly scores and maps, with the time of each stage."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from edgead.stream.frame import Frame
 
 @dataclass(frozen=True)
 class PreparedFrame:
-    """A frame with the picture that the engine gets: `(h, w, 3)`, uint8, RGB.
+    """A frame and the resized image for the engine, `(h, w, 3)`, uint8, RGB.
 
     Attributes:
         frame: The frame.
-        image: At the engine's input size.
-        prepare_ms: What that took.
-        fault: What is wrong with the camera.
-        is_usable: Whether it is to be judged.
-        fault_kind: Name of the fault, for machines.
-        n_outages: How often the source had been lost and found before it.
+        image: Image at the engine's input size.
+        prepare_ms: Time of the preparation.
+        fault: Fault of the camera, in words.
+        is_usable: Whether to judge the frame.
+        fault_kind: Machine-readable name of the fault.
+        n_outages: Number of reconnections of the source before this frame.
     """
 
     frame: Frame
@@ -46,7 +46,7 @@ class Scorer:
 
     Args:
         runner: An open engine.
-        image_size: Of its input, `(height, width)`.
+        image_size: Input size of the engine, `(height, width)`.
     """
 
     def __init__(self, runner: Runner, *, image_size: tuple[int, int]) -> None:

@@ -80,17 +80,17 @@ class ZoneMonitor:
 
     Args:
         shape: Where the zone lies.
-        map_size: Of the anomaly map, `(h, w)`.
-        good_scores: Of held-out good images in this zone, raw units.
-        threshold: What it starts with.
-        options: When to open and to close.
-        utc_now: For the names of alerts.
+        map_size: Size of the anomaly map, `(h, w)`.
+        good_scores: Scores of held-out good images in this zone, raw units.
+        threshold: Initial threshold.
+        options: Rules that open and close alerts.
+        utc_now: Clock for the names of alerts.
 
     Attributes:
         good_scores, threshold, shape: As given; the threshold as it is now.
         mask: The zone's positions on the anomaly map; None for the whole picture.
         typical: Median of the good scores.
-        alert_id: Of the alert that goes on or is held.
+        alert_id: Name of the active or held alert.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class ZoneMonitor:
 
     @property
     def alert(self) -> Alert | None:
-        """The alert that goes on or is held."""
+        """The active or held alert."""
         return self._state.alert
 
     def observe(
@@ -159,7 +159,7 @@ class ZoneMonitor:
         return self._verdict(event)
 
     def acknowledge(self, time_s: float) -> ZoneVerdict | None:
-        """Somebody has seen the zone's alert; None when that changes nothing."""
+        """Acknowledge the zone's alert; None when that changes nothing."""
         self._state, event = acknowledge(self._state, time_s=time_s)
         return None if event is None else self._verdict(event)
 
@@ -173,7 +173,7 @@ class ZoneMonitor:
         return self._verdict(None)
 
     def restore(self, alert_id: str, alert: Alert) -> None:
-        """Go on holding the alert of an earlier process."""
+        """Hold an alert of an earlier process again."""
         held = replace(alert, number=0, held_s=0.0)
         self.alert_id = alert_id
         self._state = AlertState(alert=held)
