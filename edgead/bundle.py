@@ -1,4 +1,4 @@
-"""The bundle: the one folder that travels from the workstation to the device, verified before use."""
+"""Bundle: the folder that is copied from the workstation to the device, verified before use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENGINES = "engines"
 
 
 class Bundle:
-    """A verified bundle folder. Make one with `open_bundle`."""
+    """Verified bundle folder; made by `open_bundle`."""
 
     def __init__(self, path: Path, manifest: Manifest, digest: str) -> None:
         self.path = path
@@ -55,29 +55,29 @@ class Bundle:
         return self.manifest.preprocessing.image_size
 
     def with_thresholds(self, thresholds: dict[str, ClassThresholds], nfa: NfaRecord | None) -> Bundle:
-        """The same bundle with the thresholds of one of its engines."""
+        """Copy of the bundle with the thresholds of one of its engines."""
         update = {"thresholds": thresholds, "nfa": nfa}
         return Bundle(self.path, self.manifest.model_copy(update=update), self.digest)
 
     def thresholds(self, class_name: str | None = None) -> ClassThresholds:
-        """Threshold and heatmap scale of a class; without a name, or for a single class, of all images."""
+        """Thresholds and heatmap scale of a class; without a name, those of all images."""
         thresholds = self.manifest.thresholds
         name = class_name or POOLED
         if name not in thresholds:
             raise BundleError(
-                f"The bundle knows no class {name!r}; it has: {', '.join(self.manifest.classes)}.",
+                f"The bundle has no class {name!r}; it has: {', '.join(self.manifest.classes)}.",
                 hint="Name one of these classes, or none.",
             )
         return thresholds[name]
 
     def class_bias(self, class_names: Sequence[str | None]) -> NDArray[np.float32] | None:
-        """What the graph's input `class_bias` `(N, K)` says about images of these classes; None = unknown.
+        """Values of the graph's input `class_bias` `(N, K)` for images of these classes; None = unknown class.
 
         Returns:
-            None where the graph has no such input.
+            None if the graph has no such input.
 
         Raises:
-            BundleError: If the bundle does not know one of the classes.
+            BundleError: If the bundle does not have one of the classes.
         """
         if self.manifest.graph.class_bias is None:
             return None
@@ -85,7 +85,7 @@ class Bundle:
 
     @property
     def reference_outputs(self) -> tuple[str, ...]:
-        """Graph outputs that the reference holds: what an engine has to reproduce."""
+        """Graph outputs in the reference, which an engine has to reproduce."""
         norms = self.manifest.nfa.levels if self.manifest.nfa else ()
         return ("anomaly_map", "pred_score", *(level.output for level in norms))
 
@@ -94,14 +94,14 @@ class Bundle:
         return resize(image, self.image_size)
 
     def calibration_images(self) -> NDArray[np.uint8]:
-        """Good images `(N, H, W, 3)` uint8 RGB at input size, for INT8 calibration on the device."""
+        """Good images `(N, H, W, 3)`, uint8, RGB, at input size, for INT8 calibration on the device."""
         with np.load(self.path / CALIBRATION, allow_pickle=False) as arrays:
             return arrays["images"]  # type: ignore[no-any-return]
 
     def held_out(self) -> tuple[NDArray[np.uint8], list[str]] | None:
-        """Good images `(N, H, W, 3)` that training did not see, with their classes; None in an older bundle.
+        """Held-out good images `(N, H, W, 3)` with their classes; None in an older bundle.
 
-        An engine's own thresholds come from its scores of these.
+        An engine's own thresholds come from its scores of these images.
         """
         with np.load(self.path / CALIBRATION, allow_pickle=False) as arrays:
             if "held_out" not in arrays:
@@ -115,10 +115,10 @@ class Bundle:
 
 
 def class_bias(classes: Sequence[str], names: Sequence[str | None]) -> NDArray[np.float32]:
-    """`(N, K)`: 0 for each of the K `classes` that an image may be of, `CLASS_EXCLUDED` for the others.
+    """Class bias `(N, K)`: 0 for each of the K `classes` that an image may have, `CLASS_EXCLUDED` for the others.
 
     Raises:
-        BundleError: If a name is none of `classes`.
+        BundleError: If a name is not in `classes`.
     """
     bias = np.zeros((len(names), len(classes)), np.float32)
     for row, name in zip(bias, names, strict=True):
@@ -126,7 +126,7 @@ def class_bias(classes: Sequence[str], names: Sequence[str | None]) -> NDArray[n
             continue
         if name not in classes:
             raise BundleError(
-                f"The bundle knows no class {name!r}; it has: {', '.join(classes)}.",
+                f"The bundle has no class {name!r}; it has: {', '.join(classes)}.",
                 hint="Name one of these classes, or none.",
             )
         row[:] = CLASS_EXCLUDED
@@ -138,8 +138,8 @@ def open_bundle(path: Path) -> Bundle:
     """Read and verify a bundle: schema, file list and every digest, before any other file is used.
 
     Raises:
-        BundleError: If the folder is not a bundle, is incomplete, was changed, is of a newer schema,
-            or names files outside itself.
+        BundleError: If the folder is not a bundle, is incomplete, was changed, has a newer schema, or names files
+            outside itself.
     """
     if not path.is_dir():
         raise BundleError(
@@ -161,15 +161,15 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bundle:
-    """Write a bundle so that `path` holds either the old complete bundle or the new complete one.
+    """Write a bundle atomically: `path` holds either the complete old bundle or the complete new one.
 
     Args:
-        path: The bundle folder. An existing one is replaced; its engines do not survive, they belong to the old model.
-        manifest: Everything but `sha256`, which is computed here.
+        path: Bundle folder. An existing one is replaced together with its engines, which belong to the old model.
+        manifest: Manifest without `sha256`, which is computed here.
         files: Source file per relative name; each is copied into the bundle.
 
     Raises:
-        StorageError: If it cannot be written; an older bundle is unchanged.
+        StorageError: If the bundle cannot be written; an older bundle is unchanged.
     """
     staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:

@@ -1,4 +1,4 @@
-"""What a runner, a source or a sink is that has nothing to free."""
+"""No-op context manager for runners, sources and sinks without resources."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing_extensions import Self
 
 
 class OwnsNothing:
-    """A context manager that ends without doing anything."""
+    """Context manager that frees nothing."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,4 @@
-"""Pictures of an anomaly map on the bundle's fixed colour scale, the same in reports and in the stream.
-
-Lives in the kernel, not in `stream/`, because the evaluation report draws the same pictures.
-"""
+"""Heatmaps and overlays of an anomaly map on the bundle's fixed colour scale, the same in reports and in the stream."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ from edgead.prediction import Segmentation
 
 @dataclass(frozen=True)
 class HeatmapScale:
-    """Map values (raw units) at the ends and in the middle of the colour scale; from good images only.
+    """Map values (raw units) at the ends and in the middle of the colour scale, from good images only.
 
     Attributes:
-        low: What ordinary positions of good images show; drawn transparent.
-        threshold: The pixel threshold; the middle of the scale and the contour.
-        high: The end of the scale; everything above looks the same.
+        low: Value of ordinary positions on good images; drawn transparent.
+        threshold: Pixel threshold; the middle of the scale, and the contour.
+        high: Upper end of the scale; all higher values have the same colour.
     """
 
     low: float
@@ -41,13 +38,13 @@ class HeatmapScale:
 
 @dataclass(frozen=True)
 class Region:
-    """A connected anomalous area, in pixels of the image it was found on.
+    """Connected anomalous area, in pixels of its image.
 
     Attributes:
         x, y, width, height: Bounding box.
         area_px: Number of pixels.
         peak: Largest map value inside, raw units.
-        contour: `(M, 1, 2)`, int32, as OpenCV draws it.
+        contour: Outline `(M, 1, 2)`, int32, in OpenCV's form.
     """
 
     x: int
@@ -68,13 +65,13 @@ def heatmap_from_map(anomaly_map: NDArray[np.float32], scale: HeatmapScale) -> I
 def find_regions(
     anomaly_map: NDArray[np.float32], threshold: float, size: tuple[int, int], segmentation: Segmentation | None = None
 ) -> list[Region]:
-    """Connected anomalous areas on an image of `size` (height, width), strongest first.
+    """Find connected anomalous areas on an image of `size` (height, width), strongest first.
 
     Args:
-        anomaly_map: `(h, w)`, float32, raw units.
-        threshold: What is above it is anomalous, where there is no `segmentation`.
-        size: Of the image.
-        segmentation: Says what is anomalous instead of the threshold.
+        anomaly_map: Anomaly map `(h, w)`, float32, raw units.
+        threshold: Map value above which a position is anomalous, if there is no `segmentation`.
+        size: Image size `(height, width)` in pixels.
+        segmentation: Segmentation to use instead of the threshold.
     """
     full = upsample_map(anomaly_map, size)
     mask = (full > threshold if segmentation is None else segmentation.mask_at(size)).astype(np.uint8)
@@ -105,11 +102,11 @@ def overlay(
 
     Args:
         image: `(H, W, 3)`, uint8, RGB.
-        anomaly_map: `(h, w)`, float32, any resolution.
-        scale: The bundle's fixed scale.
-        segmentation: What is outlined; None outlines what is above `scale.threshold`.
-        opacity: 0..1, how strongly a position at `scale.high` hides the image; ordinary positions stay clear.
-        contours: Whether to outline anything.
+        anomaly_map: Anomaly map `(h, w)`, float32, any resolution.
+        scale: Fixed colour scale of the bundle.
+        segmentation: Segmentation to outline; None outlines positions above `scale.threshold`.
+        opacity: Opacity of the heatmap at `scale.high`, 0..1; ordinary positions stay clear.
+        contours: Whether to outline the anomalous regions.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
@@ -138,7 +135,7 @@ def _coloured(levels: NDArray[np.uint8]) -> Image:
 def _active_rectangle(
     anomaly_map: NDArray[np.float32], low: float, size: tuple[int, int]
 ) -> tuple[slice, slice] | None:
-    """Where the upsampled map can be above `low`: around the cells that are, and one cell further."""
+    """Rectangle outside which the upsampled map cannot exceed `low`: the cells above it, and one cell around."""
     rows, columns = np.nonzero(anomaly_map > low)
     if rows.size == 0:
         return None

@@ -1,4 +1,4 @@
-"""The one definition of how pixels become the model's input, shared by training, engines and stream."""
+"""Conversion of pixels to the model's input, shared by training, engines and stream."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ _LOG_SILENT = 0
 
 
 def rgb_from_array(array: NDArray[np.uint8] | NDArray[np.uint16], white_level: int = 255) -> Image:
-    """Convert a decoded picture to 8-bit RGB.
+    """Convert an image decoded by OpenCV to 8-bit RGB.
+
+    >>> rgb_from_array(np.array([[[255, 128, 0]]], np.uint8)).tolist()
+    [[[0, 128, 255]]]
+    >>> rgb_from_array(np.array([[0, 4095]], np.uint16), white_level=4095).tolist()
+    [[[0, 0, 0], [255, 255, 255]]]
 
     Args:
-        array: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA, uint8 or uint16, as OpenCV decodes it.
-            An alpha channel is dropped.
-        white_level: The uint16 value that becomes 255 (4095 for 12-bit cameras); ignored for uint8.
+        array: Image `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA, uint8 or uint16. An alpha channel is
+            dropped.
+        white_level: uint16 value that becomes 255 (4095 for 12-bit cameras); ignored for uint8.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
 
     Raises:
-        ShapeError: If the array is not a picture of 1, 3 or 4 channels.
+        ShapeError: If the array does not have the shape of an image with 1, 3 or 4 channels.
         TypeError: If the values are neither uint8 nor uint16.
-
-    Example:
-        >>> rgb_from_array(np.array([[[255, 0, 0]]], np.uint8)).tolist()  # a blue pixel, as OpenCV decodes it
-        [[[0, 0, 255]]]
     """
     if array.ndim == 2:
         array = array[:, :, None]
@@ -84,16 +85,15 @@ def _encoded(suffix: str, image: Image, options: list[int]) -> bytes:
 def resize(image: Image, size: tuple[int, int]) -> Image:
     """Resize to the model's input size, ignoring the aspect ratio.
 
+    >>> resize(np.array([[[0, 0, 0], [200, 100, 50]]], np.uint8), (1, 1)).tolist()
+    [[[100, 50, 25]]]
+
     Args:
-        image: `(H, W, 3)`, uint8.
+        image: Image `(H, W, 3)`, uint8.
         size: Output `(height, width)` in pixels.
 
     Returns:
-        `(height, width, 3)`, uint8: area average when both sides shrink, else bilinear.
-
-    Example:
-        >>> resize(np.zeros((480, 640, 3), np.uint8), (320, 320)).shape
-        (320, 320, 3)
+        `(height, width, 3)`, uint8: area average if no side grows, otherwise bilinear.
     """
     height, width = size
     if image.shape[:2] == (height, width):
@@ -104,16 +104,20 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
 
 
 def upsample_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Bring an anomaly map `(h, w)` to `(height, width)` in pixels, bilinear with half-pixel centres."""
+    """Upsample an anomaly map `(h, w)` to `(height, width)` in pixels, bilinear with half-pixel centres.
+
+    >>> upsample_map(np.array([[0.0, 1.0]], np.float32), (1, 4)).tolist()
+    [[0.0, 0.25, 0.75, 1.0]]
+    """
     height, width = size
     return np.asarray(cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 @cache
 def silence_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing to stderr: the errors that are raised say it, with names and redacted.
+    """Stop OpenCV and FFmpeg from writing to stderr; their failures are raised as redacted errors instead.
 
-    FFmpeg's level is read once, at the first video that the process opens or writes: whoever comes first must call this.
+    FFmpeg reads its level once, at the first video that the process opens or writes: call this before.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     # OpenCV 5 moved the function into a submodule that OpenCV 4 does not have.

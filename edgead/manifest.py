@@ -1,4 +1,4 @@
-"""What a bundle says of itself: the schema of `bundle.json` and of the records in it."""
+"""Schema of `bundle.json` and of the records in it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class _Record(BaseModel):
 
 
 class Preprocessing(_Record):
-    """How a frame becomes the graph's input; `imaging.py` holds the code."""
+    """Conversion of a frame to the graph's input; the code is in `imaging.py`."""
 
     image_size: tuple[int, int] = Field(description="Input (height, width) in pixels.")
-    white_level: int = Field(description="16-bit value that becomes 255; 8-bit pictures ignore it.")
+    white_level: int = Field(description="16-bit value that becomes 255; ignored for 8-bit images.")
     colour: Literal["RGB"] = "RGB"
     resize: Literal["area-or-bilinear"] = "area-or-bilinear"
 
 
 class GraphIO(_Record):
-    """Names of the graph's inputs and outputs."""
+    """Names of the graph's inputs and outputs, and the map size."""
 
     image: str = "image"
     class_bias: str | None = None
@@ -37,7 +37,7 @@ class GraphIO(_Record):
 
 
 class ThresholdRecord(_Record):
-    """A threshold and what it promises; made by `evaluation/threshold.py`."""
+    """Threshold with its promised false-alarm rate; made by `evaluation/threshold.py`."""
 
     value: float
     false_alarm_rate: float
@@ -47,10 +47,10 @@ class ThresholdRecord(_Record):
 
 
 class ClassThresholds(_Record):
-    """Scores of held-out good images of one class and what follows from them.
+    """Thresholds of one class, with the scores of held-out good images behind them.
 
-    `scores` and `map_maxima` (the largest map value of each image) are kept so that the rate can be changed
-    without the images.
+    `scores` and `map_maxima` (the largest map value of each image) are kept so that the rate can be changed without
+    the images.
     """
 
     scores: tuple[float, ...]
@@ -66,10 +66,10 @@ class ClassThresholds(_Record):
 
 
 class LevelNorm(_Record):
-    """A graph output `(N, h, w)` with the mean square of a level's latent over its channels.
+    """Graph output `(N, h, w)`: the mean square of a level's latent over its channels.
 
-    Standardised in the graph: over good images every position has the mean and deviation of a standard normal latent,
-    1 and sqrt(2 / channels). `good_mean` is its mean over good images that the graph has not seen.
+    It is standardised in the graph: over good images, every position has the mean and deviation of a standard normal
+    latent, 1 and sqrt(2 / channels). `good_mean` is its mean over held-out good images.
     """
 
     output: str
@@ -79,20 +79,20 @@ class LevelNorm(_Record):
 
 
 class NfaThreshold(_Record):
-    """How often good images of one class show any region, as a limit of the number of false detections.
+    """Limit on the number of false detections for one class, from held-out good images.
 
     `smallest` (the smallest log10 number of false detections on each held-out good image) is kept so that the rate can
     be changed without the images.
     """
 
     smallest: tuple[float, ...]
-    log_epsilon: ThresholdRecord = Field(description="Its rate is the share of good images with any marked region.")
+    log_epsilon: ThresholdRecord = Field(description="The rate is the share of good images with any marked region.")
 
 
 class NfaRecord(_Record):
-    """The segmentation by the number of false detections; `evaluation/segmentation.py` makes and uses it."""
+    """Segmentation by number of false detections; made and used by `evaluation/segmentation.py`."""
 
-    rule: Literal["published", "complete"] = Field(description="Which of nested regions is kept.")
+    rule: Literal["published", "complete"] = Field(description="Rule that decides which of nested regions is kept.")
     levels: tuple[LevelNorm, ...]
     thresholds: dict[str, NfaThreshold] = Field(description="Per class, and `all` for an unknown class.")
 
@@ -107,7 +107,7 @@ class Parity(_Record):
 
 
 class Cost(_Record):
-    """Multiply-adds per image and number of weights of the exported graph."""
+    """Cost of the exported graph: multiply-adds per image and number of weights."""
 
     multiply_adds: int
     flow_multiply_adds_unfolded: int
@@ -116,7 +116,7 @@ class Cost(_Record):
 
 
 class Provenance(_Record):
-    """Where the bundle comes from."""
+    """Origin of the bundle: time, data, seed, versions, settings and training metrics."""
 
     created_at: str
     data_root: str
@@ -129,7 +129,7 @@ class Provenance(_Record):
 
 
 class Manifest(_Record):
-    """The content of `bundle.json`."""
+    """Content of `bundle.json`."""
 
     schema_version: int = SCHEMA_VERSION
     edgead_version: str = edgead.__version__
@@ -138,7 +138,9 @@ class Manifest(_Record):
     preprocessing: Preprocessing
     graph: GraphIO
     thresholds: dict[str, ClassThresholds] = Field(description="Per class, and `all` for an unknown class.")
-    nfa: NfaRecord | None = Field(None, description="Segmentation of its own; without it, the pixel threshold's.")
+    nfa: NfaRecord | None = Field(
+        None, description="Segmentation by number of false detections; none: by the pixel threshold."
+    )
     parity: Parity
     cost: Cost
     provenance: Provenance

@@ -1,22 +1,22 @@
-"""Upgrades of files written by an older edgead: the only place that knows their names.
+"""Upgrades of files written by older versions of edgead: the only module with their old key names.
 
-Each function takes parsed JSON or YAML and returns it in today's form; what is already in that form, or is no mapping
-at all, comes back as it was, for the validation that follows. Nothing on disk is rewritten: a bundle keeps its digest.
+Each function takes parsed JSON or YAML and returns it in the current form. Content that is already current, or not a
+mapping, is returned unchanged for the validation that follows. Files on disk are not rewritten: a bundle keeps its digest.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# settings: dotted key until schema 1 -> today's
+# settings: dotted key until schema 1 -> current dotted key
 RENAMED_SETTINGS = {"data.calibration_fraction": "data.threshold_fraction"}
 
 
 def upgrade_manifest(content: Any) -> Any:
-    """Bring the content of a `bundle.json` to today's schema.
+    """Upgrade the content of a `bundle.json` to the current schema.
 
-    Schema 1 (until 0.1.0) called the thresholds from held-out images `calibration`, a word that now means INT8 ranges
-    alone.
+    Schema 1 (until 0.1.0) called the thresholds from held-out images `calibration`; the word now means INT8 ranges
+    only.
     """
     if not isinstance(content, dict) or content.get("schema_version") != 1:
         return content
@@ -34,7 +34,7 @@ def upgrade_manifest(content: Any) -> Any:
 
 
 def upgrade_engine_record(content: Any) -> Any:
-    """Bring the content of an `engine.json` to today's names, which it has none of its own schema version for."""
+    """Upgrade the key names of an `engine.json`, which has no schema version of its own."""
     if not isinstance(content, dict) or not isinstance(content.get("lower"), dict):
         return content
     lower = _renamed(content["lower"], "calibration", "thresholds")
@@ -42,7 +42,7 @@ def upgrade_engine_record(content: Any) -> Any:
 
 
 def upgrade_settings(values: Any) -> Any:
-    """Give settings that were renamed their new names, unless the new one is there too."""
+    """Rename settings that have a new name, unless the new name is present too."""
     for before, now in RENAMED_SETTINGS.items():
         section, name = before.split(".")
         if isinstance(values, dict) and isinstance(values.get(section), dict):
@@ -51,7 +51,7 @@ def upgrade_settings(values: Any) -> Any:
 
 
 def _renamed(content: Any, before: str, now: str) -> Any:
-    """A copy in which the key `before` is called `now`, at its old place; unchanged where both are there, or neither."""
+    """Copy in which the key `before` is renamed to `now`, in place; unchanged if both or neither are present."""
     if not isinstance(content, dict) or now in content:
         return content
     return {now if key == before else key: value for key, value in content.items()}

@@ -1,4 +1,4 @@
-"""What a model says about one frame."""
+"""Prediction of a model for one frame: scores, labels and segmentation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from edgead.imaging import upsample_map
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Which positions of a frame are anomalous: those whose value is above the limit.
+    """Anomalous positions of a frame: those with a value above the limit.
 
     Attributes:
-        values: `(h, w)`, float32, at the anomaly map's own resolution.
-        limit: In the units of `values`.
+        values: Values `(h, w)`, float32, at the resolution of the anomaly map.
+        limit: Limit in the units of `values`.
     """
 
     values: NDArray[np.float32]
@@ -24,11 +24,11 @@ class Segmentation:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """`(h, w)`: the anomalous positions."""
+        """Anomalous positions, `(h, w)`."""
         return self.values > self.limit
 
     def mask_at(self, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """The mask on an image of `size` (height, width): the values are interpolated, then compared."""
+        """Mask on an image of `size` (height, width): the values are interpolated, then compared."""
         return upsample_map(self.values, size) > self.limit
 
 
@@ -37,11 +37,11 @@ class Prediction:
     """Scores of one frame in raw units (larger = more anomalous).
 
     Attributes:
-        anomaly_map: `(h, w)`, float32, at the map's own resolution.
-        pred_score: The image's score.
-        threshold: The score above which the image counts as anomalous.
-        pixel_threshold: The map value above which a position counts as anomalous, without a segmentation of its own.
-        own_segmentation: The segmentation of a bundle that does not go by the pixel threshold; else None.
+        anomaly_map: Anomaly map `(h, w)`, float32, at its own resolution.
+        pred_score: Image score.
+        threshold: Score above which the image counts as anomalous.
+        pixel_threshold: Map value above which a position counts as anomalous, if `own_segmentation` is None.
+        own_segmentation: NFA segmentation, for a bundle that has one; otherwise None.
     """
 
     anomaly_map: NDArray[np.float32]
@@ -57,10 +57,10 @@ class Prediction:
 
     @property
     def segmentation(self) -> Segmentation:
-        """The automatic segmentation: the bundle's own, else the map above the pixel threshold."""
+        """Automatic segmentation: the bundle's own, or the map above the pixel threshold."""
         return self.own_segmentation or Segmentation(self.anomaly_map, self.pixel_threshold)
 
     @property
     def pred_mask(self) -> NDArray[np.bool_]:
-        """`(h, w)`: the anomalous positions of the automatic segmentation."""
+        """Anomalous positions of the automatic segmentation, `(h, w)`."""
         return self.segmentation.mask

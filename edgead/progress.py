@@ -1,4 +1,4 @@
-"""How a command tells what it is doing, without knowing about terminals."""
+"""Progress reports of commands, independent of a terminal."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Shown by `cli`, ignored by `Silent`."""
+    """Receiver of progress reports: a terminal in `cli`, or `Silent`."""
 
     def note(self, text: str) -> None:
-        """Say one sentence."""
+        """Report one sentence."""
 
     def update(self, task: str, done: int, total: int, detail: str = "") -> None:
-        """Say how far a named piece of work is; `done == total` ends it."""
+        """Report how far a named task is; `done == total` ends it."""
 
 
 class Silent:
-    """Says nothing."""
+    """Progress that is not shown."""
 
     def note(self, text: str) -> None:
         return None

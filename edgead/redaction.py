@@ -1,4 +1,4 @@
-"""Addresses and the secrets in them: names without them, and URLs that carry them safely."""
+"""Secrets in addresses: redaction for logs and messages, and safe escaping in URLs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _SHORTEST_VALUE = 3
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who asks and with which password, both unescaped."""
+    """User and password, both unescaped."""
 
     user: str
     password: str = field(repr=False)
 
 
 def redact(uri: str) -> str:
-    """Mask user, password and secret-looking query values of an address; other texts stay as they are.
+    """Mask user, password and secret-looking query values of an address; other texts are unchanged.
 
     Everything up to the last `@` counts as credentials, because passwords with `/`, `#` or `@` are typed unescaped:
-    hiding too much of a path is better than showing half a password. Of a GStreamer launch line only the first element
-    is told, as any property of any element may hold a secret.
+    hiding too much of a path is better than showing half a password. A GStreamer launch line is cut after its first
+    element, because any property of any element may hold a secret.
     """
     if uri.lower().startswith(_LAUNCH):
         first = uri[len(_LAUNCH) :].split(maxsplit=1)[:1]
@@ -45,17 +45,17 @@ def redact(uri: str) -> str:
 
 
 def redact_message(message: str, uri: str) -> str:
-    """What a library says about an address, without the address's secrets and without any other URL's."""
+    """Mask the secrets of an address, and those of any other URL, in a library's message about it."""
     for secret in sorted(_secrets(uri), key=len, reverse=True):
         message = message.replace(secret, MASK)
     return _URL.sub(lambda match: redact(match[0]), message)
 
 
 def split_credentials(url: str) -> tuple[str, Credentials | None]:
-    """An URL without user and password, and these; None where it has none.
+    """Split a URL into the URL without credentials, and the credentials; None if it has none.
 
-    `%40` and its like are resolved; a password that was typed unescaped is taken as it is, up to the last `@`, where it
-    would otherwise be no URL at all (`user:pa/ss@camera`).
+    Escapes such as `%40` are resolved. A password typed unescaped is taken as it is, up to the last `@`, if the text
+    would otherwise not be a URL (`user:pa/ss@camera`).
     """
     scheme, separator, rest = url.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -71,7 +71,7 @@ def split_credentials(url: str) -> tuple[str, Credentials | None]:
 
 
 def escape_credentials(url: str) -> str:
-    """The same URL, with user and password written so that no library takes them for something else."""
+    """Escape user and password in a URL, so that every library parses them alike."""
     bare, credentials = split_credentials(url)
     if credentials is None:
         return url
@@ -81,7 +81,7 @@ def escape_credentials(url: str) -> str:
 
 
 def _secrets(uri: str) -> set[str]:
-    """Every text of an address that nobody may see, as it was typed and as libraries write it."""
+    """All secret texts in an address, as typed and as libraries write them."""
     if uri.lower().startswith(_LAUNCH):
         values = {value.strip("\"'") for value in _VALUE.findall(uri)}
         return {value for value in values if len(value) >= _SHORTEST_VALUE}

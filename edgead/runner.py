@@ -1,4 +1,4 @@
-"""The contract between a model on some backend and everything that uses it."""
+"""Interface of a model on some backend: `Runner`, its tensors, and a runner without a model."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class TensorSpec:
 
 @runtime_checkable
 class Runner(Protocol):
-    """A model that turns a batch of images into anomaly maps; a context manager that owns its memory.
+    """Model that turns a batch of images into anomaly maps; a context manager that owns its memory.
 
-    `infer` takes `(N, H, W, 3)` uint8 RGB and returns `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32.
-    A model of several classes also takes `class_bias` `(N, K)`, 0 for a class that the image may be of and
-    `CLASS_EXCLUDED` for one that it is not (None: any), and returns `class_score` `(N, K)`; other models ignore it. A
-    model with a segmentation of its own also returns `level_norm_<i>` `(N, h_i, w_i)`. The arrays belong to the caller.
+    `infer` takes `(N, H, W, 3)`, uint8, RGB, and returns `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32. A
+    model of several classes also takes `class_bias` `(N, K)`, 0 for a class that the image may have and
+    `CLASS_EXCLUDED` for the others (None: any class), and returns `class_score` `(N, K)`; other models ignore it. A
+    model with NFA segmentation also returns `level_norm_<i>` `(N, h_i, w_i)`. The arrays belong to the caller.
     """
 
     @property
@@ -48,7 +48,7 @@ class Runner(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it computes: `cpu` or `cuda`."""
+        """Device of the computation: `cpu` or `cuda`."""
         ...
 
     def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs: ...
@@ -61,9 +61,9 @@ class Runner(Protocol):
 
 
 class FakeRunner(OwnsNothing):
-    """A runner without a model: brightness above mid-grey, at a sixteenth of the resolution.
+    """Runner without a model: brightness above mid-grey, at a sixteenth of the resolution.
 
-    With a synthetic source it makes the whole stream run on a machine that has neither a model nor a camera.
+    With a synthetic source, the whole stream runs on a machine that has neither a model nor a camera.
     """
 
     engine_name = "fake-fp32"

@@ -1,4 +1,4 @@
-"""Writing files so that a kill or a full disk never leaves half a file under its final name."""
+"""Atomic writing of files and folders: a kill or a full disk never leaves a partial file under its final name."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FORMATS = (".mp4", ".avi", ".webm", ".jpg", ".png", ".onnx", ".npz", ".npy", ".
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, else removed.
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, otherwise removed.
 
-    The temporary name keeps the suffix that a writer chooses its format by, and no other: a `*.json` left over from a
-    kill would be read by somebody.
+    The temporary name keeps only suffixes by which writers choose a format: a `*.json` left behind by a kill would be
+    taken for a finished file.
 
     Raises:
         StorageError: If the disk is full or the folder cannot be written.
@@ -50,10 +50,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Yield a folder in `parent` that is removed at the end; one that a killed process left there is removed first.
+    """Yield a folder in `parent` that is removed at the end; folders left behind by killed processes are removed first.
 
     Raises:
-        StorageError: For every OSError inside, such as a full disk.
+        StorageError: For any OSError inside, such as a full disk.
     """
     folder = parent / f".{prefix}.{uuid.uuid4().hex[:8]}.tmp"
     try:
@@ -68,17 +68,17 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """Give a folder its final name, whatever had it before; at every moment there is a whole folder of that name.
+    """Replace folder `final` by folder `new`; a complete folder of that name exists at every moment.
 
-    Where the file system cannot exchange two names, a kill at the one wrong moment leaves the old folder beside it under a
-    hidden name.
+    Exception: on a file system that cannot exchange two names, a kill between two renames leaves the old folder under a
+    hidden name beside it.
 
     Args:
-        new: On the file system of `final`; its name is gone afterwards.
-        final: Its old content is deleted.
+        new: New folder, on the same file system as `final`; its own name disappears.
+        final: Folder to replace; its old content is deleted.
 
     Raises:
-        OSError: If the name cannot be given; the old folder is unchanged.
+        OSError: If the folder cannot be renamed; the old folder is unchanged.
     """
     if not final.exists():
         new.rename(final)
@@ -98,7 +98,7 @@ def replace_folder(new: Path, final: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Let two folders take each other's name in one step; False where the system or the file system cannot."""
+    """Exchange the names of two folders atomically; False if the system or the file system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
@@ -109,15 +109,15 @@ def _exchange(first: Path, second: Path) -> bool:
 
 @contextmanager
 def exclusive(path: Path, what: str, *, hint: str = "Wait until it has finished.") -> Iterator[None]:
-    """Let one process at a time do `what`; the lock goes with the process that holds it.
+    """Hold a lock, so that one process at a time does `what`; the lock ends with the process that holds it.
 
     Args:
-        path: The lock's file; it stays.
-        what: For the message, such as "builds an engine of this bundle".
-        hint: What whoever does not get it can do.
+        path: Lock file; it is not removed.
+        what: Activity for the message, such as "builds an engine of this bundle".
+        hint: Advice for the process that does not get the lock.
 
     Raises:
-        StorageError: If another process holds it, or the file cannot be made.
+        StorageError: If another process holds the lock, or the file cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,10 +145,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def require_free_space(folder: Path, needed_bytes: int, *, purpose: str) -> None:
-    """Check that the file system of `folder` can take `needed_bytes` more.
+    """Check that the file system of `folder` has `needed_bytes` free.
 
     Raises:
-        StorageError: If it cannot.
+        StorageError: If it has less.
     """
     free = _free_bytes(folder)
     if free < needed_bytes:
@@ -159,10 +159,10 @@ def require_free_space(folder: Path, needed_bytes: int, *, purpose: str) -> None
 
 
 def require_writable(path: Path, n_bytes: int) -> None:
-    """Write as much as somebody failed to write, to learn why: a library that writes by itself may not tell.
+    """Find out why a library failed to write `path`, by writing a probe file of `n_bytes` beside it.
 
     Raises:
-        StorageError: If `n_bytes` cannot be written in the place of `path`.
+        StorageError: If the probe cannot be written either.
     """
     probe = path.with_name(f".{path.name}.probe")
     try:
@@ -179,22 +179,22 @@ def require_writable(path: Path, n_bytes: int) -> None:
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """Translate `error` from writing `path` to the error that a user reads."""
+    """Translate an OSError from writing `path` into an error with advice."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what = "The disk is full" if error.errno == errno.ENOSPC else "Your share of the disk is used up"
+        what = "The disk is full" if error.errno == errno.ENOSPC else "Your disk quota is used up"
         return StorageError(
             f"{what}: {path} could not be written, {_free_bytes(path.parent) / 1e6:.1f} MB are free. What was there before "
             "is unchanged.",
             hint=f"Free some space on the disk of {path.parent} and run the command again.",
         )
-    hint = "Check the folder's rights."
+    hint = "Check the permissions of the folder."
     if error.errno == errno.EFBIG:
-        hint = "Check the limits on a file's size: `ulimit -f`, and 4 GB on a FAT file system."
+        hint = "Check the file size limits: `ulimit -f`, and 4 GB on a FAT file system."
     return StorageError(f"{path} could not be written: {error.strerror or error}.", hint=hint)
 
 
 def _free_bytes(folder: Path) -> int:
-    """Of the file system of a folder that may not be there yet."""
+    """Free bytes on the file system of a folder that may not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -178,7 +178,7 @@ def test_errors_name_the_bundle(tmp_path: Path, model: edgead.Model, images: lis
     """No bundle and an unknown class are errors of the package's own base class."""
     with pytest.raises(edgead.BundleError, match="There is no bundle"):
         edgead.load(tmp_path / "nothing")
-    with pytest.raises(edgead.EdgeadError, match="knows no class 'nut'"):
+    with pytest.raises(edgead.EdgeadError, match="has no class 'nut'"):
         model.predict(images[0], class_name="nut")
 
 

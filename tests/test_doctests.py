@@ -19,6 +19,7 @@ MODULES = [
 ILLUSTRATED = [
     *(f"edgead.flows.{path.stem}" for path in (ROOT / "edgead" / "flows").glob("*.py") if path.stem != "__init__"),
     "edgead.evaluation.metrics",
+    "edgead.evaluation.pixel_metrics",
     "edgead.evaluation.threshold",
     "edgead.imaging",
 ]

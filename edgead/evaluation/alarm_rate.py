@@ -1,19 +1,19 @@
-"""False alarms per hour: the threshold that keeps a wanted rate on a running line, and what a threshold implies.
+"""False alarms per hour on a running line: thresholds for a wanted rate, and the rate that a threshold implies.
 
-An alert opens when N of the last M frames exceed the threshold, and it uses up those N: no other alert counts them. So on
-any stream, alerts <= exceeding frames / N, and in expectation
+An alert opens when N of the last M frames exceed the threshold, and no other alert counts these N frames. So on any
+stream, alerts <= exceeding frames / N, and in expectation
 
-    alarms per hour <= 3600 fps p / N,        p = chance that a good frame exceeds the threshold
+    alarms per hour <= 3600 fps p / N,        p = probability that a good frame exceeds the threshold
 
-*whatever* the dependence between frames: expectation is linear, nothing has to be independent. Bursts of exactly N
-frames attain it. That is the promise made by default. It rests on one assumption: a frame taken at random from the stream
-behaves like the held-out good images (same parts, light, position, focus, noise). That is no formality: solar cells with
-noise of 2 grey levels added to every frame gave 578 +- 21 alarms per hour for 500 certified, and 172 for 100 extrapolated
-(`python -m tools.alarm_rate --noise 2`). The meter tells such a stream (`LevelReport.is_unlike`).
+for *any* dependence between frames: expectation is linear, so independence is not needed. Bursts of exactly N frames
+attain the bound. It is the default promise and rests on one assumption: a random frame of the stream behaves like the
+held-out good images (same parts, light, position, focus, noise). The assumption matters: solar cells with noise of 2 grey
+levels added to every frame gave 578 +- 21 alarms per hour for 500 certified, and 172 for 100 extrapolated
+(`python -m tools.alarm_rate --noise 2`). The alarm meter detects such a stream (`LevelReport.is_unlike`).
 
-At 25 frames/s one alarm per hour needs p = 3.3e-5. Few sets of held-out images hold the 30,000 images that certify it, so p is
-extrapolated by `tail.py`, and says so. Mean realised rate over the wanted 3.3e-5 and, in brackets, the threshold's
-distance from the median over the true one, 200 samples each (run `tests/evaluation/test_alarm_rate.py`)::
+At 25 frames/s and N = 3, one alarm per hour needs p = 3.3e-5. Certifying it takes 30,000 held-out images, so p is usually
+extrapolated by `tail.py`, and the result is marked so. Mean realised rate over the wanted 3.3e-5 and, in brackets, the
+threshold's distance from the median over the true one, 200 samples each (`python tests/evaluation/test_alarm_rate.py`)::
 
        n      normal     gamma 2      Gumbel    logn 0.5          t5          t3      logn 1
       50  0.00 (3.6)  0.00 (2.8)  0.01 (2.7)  0.04 (2.2)  0.22 (1.7)  2.96 (0.8)  2.73 (1.1)
@@ -21,22 +21,23 @@ distance from the median over the true one, 200 samples each (run `tests/evaluat
      200  0.01 (1.7)  0.27 (1.7)  0.15 (1.7)  0.49 (1.6)  1.90 (1.2)  3.33 (0.9)  2.13 (1.2)
     1000  2.07 (1.0)  1.19 (1.1)  1.59 (1.1)  1.41 (1.1)  4.29 (0.9)  4.53 (0.7)  0.98 (1.3)
 
-So these tails stay within five times the promise, and light ones pay with a threshold two to three times too far out.
+So these tails stay within five times the promise; the price for light tails with few images is a threshold two to three
+times too far out.
 
 Two ways to a lower threshold:
 
-`MeasuredBursts`: the alerts per exceeding frame, q <= 1/N, as the stream shows them at levels that good frames exceed
-often. This *assumes* that q at the threshold follows from q down there, growing at most as it does for the excursions of
-a Gaussian process, whose length falls with the level z as 1/z^2 (for parts that stay odd as long as they are in view q is
-constant, for noise it falls). A line where ordinary frames are noise but a rare odd frame comes in bursts of N
-breaks it, and nothing measured at lower levels can show that: so it is never the default.
+`MeasuredBursts`: alerts per exceeding frame, q <= 1/N, measured on the stream at lower levels, which good frames exceed
+often. This *assumes* that q grows towards the threshold at most as for the excursions of a Gaussian process, whose
+length falls with the level z as 1/z^2 (if a part looks odd all the time it is in view, q is constant; for noise it
+falls). A line whose ordinary frames are noise, but whose rare odd frames come in bursts of N, breaks the assumption, and
+no measurement at lower levels can show it. Hence it is never the default.
 
-`promise_from_watch`: no exceeding frames at all, but the level below which each stretch of a watched good line would
-have raised an alert. Those are exchangeable scores themselves, so an hour of watching certifies one alarm per hour, with
-the bursts, the frame rate and the difference between images and stream in it. This assumes that the watched hours were
-good, that those to come are like them, and that a stretch is longer than the memory of the line: at least as many
-independent looks per hour (`stream.alarm_meter`) as stretches. Simulated with a memory of five stretches, an AR(1), the
-line gave 15 alarms per hour for 9 certified.
+`promise_from_watch`: instead of exceeding frames, the level below which each time window of a watched good line would
+have raised an alert. These levels are exchangeable scores themselves, so an hour of watching certifies one alarm per
+hour, including the bursts, the frame rate and the difference between images and stream. This assumes that the watched
+hours were good, that the coming hours are like them, and that a window is longer than the memory of the line: at least
+as many independent looks per hour (`stream/alarms/alarm_meter.py`) as windows. In a simulation with a memory of five
+windows, an AR(1) process, the line gave 15 alarms per hour for 9 certified.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ from edgead.manifest import ThresholdRecord
 
 @dataclass(frozen=True)
 class AlarmRate:
-    """What a threshold means for a running line.
+    """False alarms per hour that a threshold implies on a running line.
 
     Attributes:
-        per_hour: Expected false alarms per hour of running, at most.
-        interval: The same at both ends of the 95 % interval of what the images or the watch say about the threshold.
-        certified: Whether scores as high as the threshold were seen; otherwise extrapolated.
-        basis: What the number holds for: any dependence between frames, the measured one, or the watched line.
+        per_hour: Upper bound of the expected false alarms per hour.
+        interval: Bound at both ends of the 95 % interval of the exceedance rate.
+        certified: Whether scores as high as the threshold were observed; otherwise extrapolated.
+        basis: Scope of the bound: any dependence between frames, the measured one, or the watched line.
     """
 
     per_hour: float
@@ -74,10 +75,10 @@ class AlarmPromise:
     """A threshold for a wanted number of false alarms per hour.
 
     Attributes:
-        wanted_per_hour: As the user said it.
-        threshold: Its `false_alarm_rate` is the rate per frame, or per watched stretch; `n_images` counts those.
-        implied: What can be said about the threshold.
-        sentence: All of it in words.
+        wanted_per_hour: Rate that the user asked for.
+        threshold: Threshold record; `false_alarm_rate` is per frame, or per watched window, and `n_images` counts these.
+        implied: Alarm rate that the threshold implies.
+        sentence: Explanation for users.
     """
 
     wanted_per_hour: float
@@ -87,11 +88,11 @@ class AlarmPromise:
 
 
 def promise_from_images(scores: ArrayLike, alarms_per_hour: float, pace: Pace) -> AlarmPromise:
-    """The threshold that keeps a number of false alarms per hour, from held-out good images.
+    """Choose the threshold that keeps a number of false alarms per hour, from held-out good images.
 
     Args:
-        scores: `(n,)`, scores of good images that training did not see, n >= 5.
-        alarms_per_hour: Wanted, above 0.
+        scores: Scores of held-out good images, `(n,)`, n >= 5.
+        alarms_per_hour: Wanted number of false alarms per hour, above 0.
         pace: Frame rate and alert rule of the stream.
 
     Raises:
@@ -101,25 +102,27 @@ def promise_from_images(scores: ArrayLike, alarms_per_hour: float, pace: Pace) -
     _check_wanted(alarms_per_hour)
     threshold = threshold_from_scores(scores, pace.rate(alarms_per_hour))
     implied = _paced(exceedance_of(scores, threshold), pace)
-    grouping = "in the worst order" if pace.bursts is None else "grouped as was measured at lower levels"
+    grouping = "worst-case grouping" if pace.bursts is None else "grouping measured at lower levels"
     need = (
-        f"At {pace.fps:.3g} frames/s, {pace.open_frames} of them {grouping} per alert, at most "
+        f"At {pace.fps:.3g} frames/s and {pace.open_frames} exceeding frames per alert ({grouping}), at most "
         f"{_alarms(alarms_per_hour)} needs a threshold that {_one_in(threshold.false_alarm_rate)} good frames exceeds."
     )
-    return AlarmPromise(alarms_per_hour, threshold, implied, f"{need} {_evidence(threshold, implied, 'good images')}")
+    return AlarmPromise(
+        alarms_per_hour, threshold, implied, f"{need} {_certificate(threshold, implied, 'held-out good images')}"
+    )
 
 
 def promise_from_watch(levels: ArrayLike, stretch_s: float, alarms_per_hour: float) -> AlarmPromise:
-    """The threshold that keeps a number of false alarms per hour, from hours of a good line.
+    """Choose the threshold that keeps a number of false alarms per hour, from watched hours of a good line.
 
     Args:
-        levels: `(n,)`, for each watched stretch the level below which a threshold would have raised an alert in it
-            (`stream.alarm_meter.AlarmMeter.stretch_levels`), n >= 5.
-        stretch_s: Length of a stretch, in seconds; alarms within one count once.
-        alarms_per_hour: Wanted, above 0.
+        levels: Level of each watched time window, `(n,)`, n >= 5: a threshold below it would have raised an alert in
+            that window (`AlarmMeter.stretch_levels`).
+        stretch_s: Length of a window, in seconds; alarms within one window count once.
+        alarms_per_hour: Wanted number of false alarms per hour, above 0.
 
     Raises:
-        DataError: If there are fewer than 5 stretches or a level is not finite.
+        DataError: If there are fewer than 5 windows or a level is not finite.
         ValueError: If `alarms_per_hour` is not above 0 and finite.
     """
     _check_wanted(alarms_per_hour)
@@ -128,20 +131,21 @@ def promise_from_watch(levels: ArrayLike, stretch_s: float, alarms_per_hour: flo
     found = exceedance_of(levels, threshold)
     low, high = found.interval
     implied = AlarmRate(found.rate * per_hour, (low * per_hour, high * per_hour), found.certified, "watched line")
-    stretches = f"stretches of {stretch_s:g} s"
+    windows = f"time windows of {stretch_s:g} s"
     need = (
-        f"At most {_alarms(alarms_per_hour)} on a line that goes on as it did in {threshold.n_images / per_hour:.3g} h "
-        f"of watching needs a threshold that raises an alert in {_one_in(threshold.false_alarm_rate)} {stretches}."
+        f"If the line continues as it ran in {threshold.n_images / per_hour:.3g} watched hours, at most "
+        f"{_alarms(alarms_per_hour)} needs a threshold that raises an alert in {_one_in(threshold.false_alarm_rate)} "
+        f"{windows}."
     )
-    return AlarmPromise(alarms_per_hour, threshold, implied, f"{need} {_evidence(threshold, implied, stretches)}")
+    return AlarmPromise(alarms_per_hour, threshold, implied, f"{need} {_certificate(threshold, implied, windows)}")
 
 
 def implied_alarm_rate(scores: ArrayLike, threshold: float, pace: Pace) -> AlarmRate:
-    """The false alarms per hour that a threshold implies, from held-out good images.
+    """False alarms per hour that a threshold implies, from held-out good images.
 
     Args:
-        scores: `(n,)`, scores of good images that training did not see, n >= 5.
-        threshold: Raw score units; any value, also one that a person chose.
+        scores: Scores of held-out good images, `(n,)`, n >= 5.
+        threshold: Any threshold in raw score units, also one chosen by hand.
         pace: Frame rate and alert rule of the stream.
 
     Raises:
@@ -151,7 +155,7 @@ def implied_alarm_rate(scores: ArrayLike, threshold: float, pace: Pace) -> Alarm
 
 
 def alarm_rate_text(rate: AlarmRate) -> str:
-    """A few words for a status line: `up to 0.8 false alarms/h (95 %: 0 to 5.1), extrapolated`."""
+    """Short text for a status line: `up to 0.8 false alarms/h (95 %: 0 to 5.1), extrapolated`."""
     low, high = rate.interval
     origin = "" if rate.certified else ", extrapolated"
     return f"up to {_number(rate.per_hour)} false alarms/h (95 %: {_number(low)} to {_number(high)}){origin}"
@@ -167,16 +171,16 @@ def _paced(found: Exceedance, pace: Pace) -> AlarmRate:
     return AlarmRate(pace.alarms_per_hour(found.rate), (low, high), found.certified, pace.basis)
 
 
-def _evidence(threshold: ThresholdRecord, implied: AlarmRate, what: str) -> str:
+def _certificate(threshold: ThresholdRecord, implied: AlarmRate, what: str) -> str:
     n = threshold.n_images
     low, high = implied.interval
     interval = f"95 % interval {_number(low)} to {_number(high)} per hour"
     if implied.certified:
-        return f"{n} {what} certify it on average over such sets ({interval})."
+        return f"{n} {what} certify it, on average over such sets ({interval})."
     missing = images_to_certify(threshold.false_alarm_rate) - n
     return (
-        f"{n} {what} show nothing rarer than 1 in {n + 1}: the threshold is extrapolated, not certified ({interval}, if "
-        f"the scores go on as their tail begins). {missing:,} more would certify it."
+        f"{n} {what} cannot certify a rate below 1 in {n + 1}: the threshold is extrapolated, not certified ({interval}, "
+        f"if the tail of the scores continues as fitted). {missing:,} more would certify it."
     )
 
 

@@ -18,8 +18,9 @@ class Alignment:
     log-determinant differs from image to image.
 
     Attributes:
-        spearman, pearson: Correlation of the two over the images, -1..1.
-        log_det_spread: Standard deviation over the images of their difference, nats per dimension; 0 for a uniform flow.
+        spearman: Rank correlation over the images, -1..1.
+        pearson: Linear correlation over the images, -1..1.
+        log_det_spread: Standard deviation of the difference over the images, nats per dimension; 0 for a uniform flow.
         n_images: Number of images.
         is_uniform: Whether the flow is uniformly scaling.
     """
@@ -31,7 +32,7 @@ class Alignment:
     is_uniform: bool
 
     def describe(self) -> str:
-        """One sentence for the user."""
+        """Describe the agreement in one sentence for users."""
         kind = "uniform" if self.is_uniform else "affine"
         return (
             f"NLL and latent norm over {self.n_images} images ({kind} flow): Spearman {self.spearman:.4f}, Pearson "
@@ -39,7 +40,7 @@ class Alignment:
         )
 
     def to_json(self) -> dict[str, float | int | bool]:
-        """The fields under their names."""
+        """Fields under their names."""
         return dict(self.__dict__)
 
 

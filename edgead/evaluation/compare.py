@@ -1,4 +1,4 @@
-"""The one parity check: how far the outputs of two forms of a model are apart, used by export, engines and doctor."""
+"""Parity check of two forms of a model, used by export, engines and doctor."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Thresholds = float | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Largest differences of a candidate's outputs from the reference's; infinite where the candidate is not finite.
+    """Largest differences between a candidate's outputs and the reference; infinite if the candidate is not finite.
 
     Attributes:
-        max_relative_difference: Of any element of any map: ``|a - b| / (|a| + s)`` with s the median magnitude of that
-            map of that image in the reference (its mean where the median is 0, and 1 where the whole map is 0). An ordinary
-            element thus counts about half of its plain relative difference, an element near zero does not blow up,
-            and a peak counts relative to itself.
-        max_absolute_difference: Of any element of any map, raw units.
-        score_relative_difference: Of any image score, with the same s as its anomaly map.
-        verdict_flips: Images that one side calls anomalous and the other does not.
-        n_images: Images compared.
+        max_relative_difference: Largest ``|a - b| / (|a| + s)`` of any map element, with s the median magnitude of the
+            reference map of that image (its mean if the median is 0, and 1 if the whole map is 0). An ordinary element
+            thus counts about half of its plain relative difference, an element near zero does not blow up, and a peak
+            counts relative to itself.
+        max_absolute_difference: Largest difference of any map element, raw units.
+        score_relative_difference: Largest relative difference of any image score, with the s of its anomaly map.
+        verdict_flips: Number of images that are anomalous on one side only.
+        n_images: Number of images compared.
     """
 
     max_relative_difference: float
@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def is_parity(self) -> bool:
-        """Whether maps agree within `PARITY_LIMIT` and no verdict flips: what an fp32 form must give."""
+        """Whether maps agree within `PARITY_LIMIT` and no verdict flips, as required of fp32 forms."""
         return self.max_relative_difference <= PARITY_LIMIT and not self.verdict_flips
 
 
@@ -46,10 +46,10 @@ def compare_outputs(reference: Outputs, candidate: Outputs, threshold: Threshold
     """Compare the outputs of the same batch.
 
     Args:
-        reference: `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32; what is taken as true. Further outputs
-            `(N, h, w)`, level norms, are compared like the anomaly map; others are not looked at.
-        candidate: At least the same maps and scores.
-        threshold: Score above which an image counts as anomalous; one, or one per image `(N,)`.
+        reference: Trusted outputs: `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32. Further outputs
+            `(N, h, w)`, level norms, are compared like the anomaly map; all others are ignored.
+        candidate: Outputs to check, with at least the same maps and scores.
+        threshold: Score above which an image counts as anomalous; one value, or one per image `(N,)`.
 
     Raises:
         ShapeError: If an output of the candidate has another shape.
@@ -74,7 +74,7 @@ def compare_outputs(reference: Outputs, candidate: Outputs, threshold: Threshold
 
 
 def merge(comparisons: Iterable[Comparison]) -> Comparison:
-    """The comparison of all batches together."""
+    """Combine the comparisons of all batches."""
     parts = list(comparisons)
     return Comparison(
         max((part.max_relative_difference for part in parts), default=0.0),

@@ -1,4 +1,4 @@
-"""From scored test images to the numbers of `edgead eval`, per class and in the mean."""
+"""Metrics of `edgead eval` from scored test images, per class and averaged."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ MaskReader = Callable[[Path, tuple[int, int]], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """A test image and what the engine said about it.
+    """A test image with the engine's outputs.
 
     Attributes:
-        image_path: The picture.
-        class_name: The class it belongs to, as in the bundle.
-        defect: Kind of defect, as the data set names it; of no meaning for good images.
+        image_path: Image file.
+        class_name: Class of the image, as in the bundle.
+        defect: Kind of defect, as named by the data set; meaningless for good images.
         gt_label: Whether the image is defective.
-        pred_score: The engine's score, raw units.
-        anomaly_map: `(h, w)`, float32, at the map's own resolution, raw units.
-        size: Original `(height, width)` of the picture in pixels.
-        mask_path: Ground truth of a defective image, None where there is none.
-        own_threshold: Image threshold that counts for this image, where it is not that of its class.
-        segmentation: What is marked automatically; without it there is no mask IoU.
+        pred_score: Image score from the engine, raw units.
+        anomaly_map: Anomaly map `(h, w)`, float32, at its own resolution, raw units.
+        size: Original `(height, width)` of the image in pixels.
+        mask_path: Ground truth of a defective image; None if there is none.
+        own_threshold: Image threshold for this image, if it differs from that of its class.
+        segmentation: Automatic segmentation; without it, mask IoU is undefined.
     """
 
     image_path: Path
@@ -52,7 +52,7 @@ class ScoredImage:
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something happened: `k` of `n`."""
+    """Rate of `k` events in `n` images."""
 
     k: int
     n: int
@@ -69,13 +69,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The numbers of one class, or the mean over classes; None where undefined.
+    """Metrics of one class, or the mean over classes; None where undefined.
 
-    Pixel metrics are over the images with known ground truth: all good ones and the defective ones with a mask that
-    is not empty. Maps are upsampled to the original image; masks are never resized. `mask_iou` is that of the automatic
-    segmentation: defective pixels that are marked, over all pixels that are either. In the mean, each class
-    counts once, classes without a number are left out, the threshold is given only if there is one class, and
-    the counts are sums.
+    Pixel metrics are over the images with known ground truth: all good images, and defective images with a mask that
+    is not empty. Maps are upsampled to the original image; masks are never resized. `mask_iou` is the intersection over
+    union of the automatic segmentation and the masks. In the mean, each class counts once, classes with an undefined
+    metric are left out, the threshold is given only for a single class, and counts are sums.
     """
 
     image_auroc: float | None
@@ -94,7 +93,7 @@ class Metrics:
     n_without_mask: int
 
     def to_json(self) -> dict[str, float | int | None]:
-        """The stable keys of `eval --json`."""
+        """Metrics under the stable keys of `eval --json`."""
         return {METRIC_KEYS.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
 
 
@@ -103,7 +102,7 @@ METRIC_KEYS = {"aupro_0_3": "aupro_0.3", "aupro_0_05": "aupro_0.05"}
 
 @dataclass(frozen=True)
 class DefectResult:
-    """One kind of defect: how many were found at the threshold, and how well it ranks above the good images."""
+    """Results of one kind of defect: detections at the threshold, and image AUROC against the good images."""
 
     detected: Rate
     image_auroc: float | None
@@ -111,7 +110,7 @@ class DefectResult:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: its numbers, the counts behind its rates, and each kind of defect."""
+    """Results of one class: metrics, the counts behind the rates, and each kind of defect."""
 
     metrics: Metrics
     false_alarms: Rate
@@ -119,7 +118,7 @@ class ClassResult:
     defects: dict[str, DefectResult]
 
     def to_json(self) -> dict[str, Any]:
-        """The metrics and, beside them, the 95 % intervals of the rates and the kinds of defect."""
+        """Metrics, 95 % intervals of the rates, and kinds of defect."""
         return {
             **self.metrics.to_json(),
             "false_alarm_interval": self.false_alarms.interval,
@@ -138,14 +137,14 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What `edgead eval` reports."""
+    """Results of `edgead eval`."""
 
     engine: str
     classes: dict[str, ClassResult]
     mean: Metrics
 
     def to_json(self) -> dict[str, Any]:
-        """JSON with the documented keys; fractions are 0..1, undefined numbers null."""
+        """Results under the documented JSON keys; fractions are 0..1, undefined metrics null."""
         classes = {name: result.to_json() for name, result in self.classes.items()}
         return {"engine": self.engine, "classes": classes, "mean": self.mean.to_json()}
 
@@ -153,16 +152,16 @@ class EvaluationResult:
 def evaluate(
     images: Sequence[ScoredImage], thresholds: Mapping[str, float], read_mask: MaskReader, *, engine: str
 ) -> EvaluationResult:
-    """Measure an engine on labelled images.
+    """Compute the metrics of an engine on labelled images.
 
     Args:
-        images: All test images; only low-resolution maps are held, masks are read one at a time.
-        thresholds: Image threshold per class; `all` stands in for a class that is not named.
-        read_mask: Gives the `(H, W)` mask of a path and an original size.
-        engine: Name for the report, `<backend>-<precision>`.
+        images: All test images, with low-resolution maps; masks are read one at a time.
+        thresholds: Image threshold per class; `all` is the fallback for other classes.
+        read_mask: Function that reads the mask `(H, W)` of a path and an original size.
+        engine: Engine name for the report, `<backend>-<precision>`.
 
     Raises:
-        DataError: If there are no images, or no threshold for one of the classes.
+        DataError: If there are no images, or a class has no threshold.
         EngineError: If a score or map is not finite.
     """
     if not images:
@@ -171,7 +170,7 @@ def evaluate(
     for image in images:
         if not (np.isfinite(image.pred_score) and np.isfinite(image.anomaly_map).all()):
             raise EngineError(
-                f"{engine} gave a score that is not a finite number for {image.image_path}.",
+                f"{engine} gave a score that is not finite for {image.image_path}.",
                 hint="Rebuild the engine at a higher precision, for example `edgead build-engine --fp32`.",
             )
         by_class.setdefault(image.class_name, []).append(image)
@@ -183,7 +182,7 @@ def evaluate(
 
 
 def image_counts(images: Sequence[ScoredImage]) -> ScoreCounts:
-    """Labels per distinct image score: input of the image metrics and curves."""
+    """Count labels per distinct image score, for image metrics and curves."""
     return counts_from_scores([image.pred_score for image in images], [image.gt_label for image in images])
 
 
@@ -193,7 +192,7 @@ def _threshold_of(class_name: str, thresholds: Mapping[str, float]) -> float:
     if POOLED in thresholds:
         return thresholds[POOLED]
     raise DataError(
-        f"The bundle has no threshold for class {class_name!r}; it knows: {', '.join(sorted(thresholds))}.",
+        f"The bundle has no threshold for class {class_name!r}; it has: {', '.join(sorted(thresholds))}.",
         hint="Evaluate on the classes that the bundle was trained on.",
     )
 
@@ -240,9 +239,9 @@ def _alarms(images: Sequence[ScoredImage], threshold: float) -> Rate:
 def _count_pixels(
     good: list[ScoredImage], defective: list[ScoredImage], read_mask: MaskReader
 ) -> tuple[PixelAccumulator | None, MaskOverlap | None, int]:
-    """Feed the accumulators; also the number of defective images whose mask is missing or empty.
+    """Fill the accumulators, and count the defective images whose mask is missing or empty.
 
-    An empty mask of a defective image says only that nobody drew one, so it does not turn its pixels into good ones.
+    An empty mask of a defective image means that its ground truth is unknown; its pixels do not count as good.
     """
     masked = [image for image in defective if image.mask_path is not None]
     if not masked:

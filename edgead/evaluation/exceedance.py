@@ -1,8 +1,8 @@
-"""How often new good images exceed a given level: the inverse of `threshold.py`, with an honest interval.
+"""Rate at which new good images exceed a given level, with its interval: the inverse of `threshold.py`.
 
-Up to the largest score seen, the chance to exceed the k-th smallest of n exchangeable scores is a Beta(n+1-k, k)
-variable over the draws of those n images (with ties it is smaller): its mean is the conformal rate, its quantiles are
-the interval. Beyond the largest score the posterior of `tail.py` speaks, and the answer says `certified=False`.
+Up to the largest score, the probability of exceeding the k-th smallest of n exchangeable scores is a Beta(n+1-k, k)
+variable over the draws of the n images (with ties it is smaller): its mean is the conformal rate, its quantiles are the
+interval. Beyond the largest score, the posterior of `tail.py` is used, and the result has `certified=False`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from edgead.manifest import ThresholdRecord
 
 @dataclass(frozen=True)
 class Exceedance:
-    """The chance that a new good image scores above a level.
+    """Probability that a new good image scores above a level.
 
     Attributes:
-        rate: Its mean over the draws of the held-out images.
-        interval: 95 % interval of the chance itself.
-        certified: True: the level lies within the scores seen; false: extrapolated by a tail fit.
-        n_images: Scores that this rests on.
+        rate: Mean probability over the draws of the held-out images.
+        interval: 95 % interval of the probability.
+        certified: True if the level lies within the observed scores; false if extrapolated by a tail fit.
+        n_images: Number of scores behind the estimate.
     """
 
     rate: float
@@ -35,11 +35,11 @@ class Exceedance:
 
 
 def exceedance(scores: ArrayLike, level: float) -> Exceedance:
-    """How often new good images exceed any level, for example one that a person chose.
+    """Estimate how often new good images exceed any level, for example one chosen by hand.
 
     Args:
-        scores: `(n,)`, scores of good images that training did not see, n >= 5.
-        level: Raw score units, finite.
+        scores: Scores of held-out good images, `(n,)`, n >= 5.
+        level: Level in raw score units, finite.
 
     Raises:
         DataError: If there are fewer than 5 scores or one is not finite.
@@ -49,9 +49,9 @@ def exceedance(scores: ArrayLike, level: float) -> Exceedance:
 
 
 def exceedance_of(scores: ArrayLike, threshold: ThresholdRecord) -> Exceedance:
-    """How often new good images exceed a threshold that `threshold.threshold_from_scores` made from the same scores.
+    """Estimate how often new good images exceed a threshold that `threshold_from_scores` made from the same scores.
 
-    Unlike `exceedance` it knows whether a threshold that equals the largest score was certified or extrapolated.
+    Unlike `exceedance`, it knows whether a threshold equal to the largest score was certified or extrapolated.
 
     Raises:
         DataError: If there are fewer than 5 scores or one is not finite.
@@ -73,6 +73,6 @@ def _extrapolated(ordered: Floats, level: float) -> Exceedance:
     if fit is None:
         return Exceedance(seen.rate, (0.0, seen.interval[1]), certified=False, n_images=seen.n_images)
     low, high = fit.rate_interval(level)
-    # No level above the largest score is exceeded more often than that score.
+    # A level above the largest score is not exceeded more often than that score.
     rate, high = min(seen.rate, fit.rate_above(level)), min(seen.interval[1], high)
     return Exceedance(rate, (low, high), certified=False, n_images=seen.n_images)

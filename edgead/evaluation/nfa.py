@@ -1,12 +1,12 @@
-"""Anomalous regions without a tuned threshold: the expected number of false detections (NFA) of every region.
+"""Anomalous regions without a tuned threshold, by the expected number of false detections (NFA) of every region.
 
-If the model holds, a good image has latents that are standard normal and independent. A connected region in which
-every position has a large squared norm is then improbable; multiplied by the number of regions that could have been
-looked at, its probability bounds how many such regions one good image shows on average. A region is anomalous where
-that number is below epsilon, one false detection per image by default.
+Under the model, the latents of a good image are standard normal and independent. A connected region in which every
+position has a large squared norm is then improbable. Its probability, multiplied by the number of regions that could
+have been tested, bounds how many such regions one good image shows on average. A region is anomalous if that number is
+below epsilon, by default one false detection per image.
 
 Latents of a trained model are neither exactly standard normal nor independent between positions, so the nominal
-number is too small. Two corrections from good images: `LatentScale.good_mean` and `epsilon_from_good_images`.
+number is too small. Good images correct it in two ways: `LatentScale.good_mean` and `epsilon_from_good_images`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _LN_POLYOMINO_GROWTH = math.log(4.062570)
 
 @dataclass(frozen=True)
 class LatentScale:
-    """The squared latents of one scale of one image.
+    """Squared latents of one scale of one image.
 
     Attributes:
-        mean_square: `(h, w)`, float32, finite, >= 0: the mean of z² over the channels.
+        mean_square: Mean of z² over the channels, `(h, w)`, float32, finite, >= 0.
         channels: Number of channels C of z.
-        good_mean: Mean of `mean_square` over the positions of good images that training did not see; the map is
-            divided by it, so that an ordinary position shows 1. The default trusts the model.
+        good_mean: Mean of `mean_square` over all positions of held-out good images; the map is divided by it, so an
+            ordinary position becomes 1. The default trusts the model.
     """
 
     mean_square: NDArray[np.float32]
@@ -61,12 +61,12 @@ class LatentScale:
 
 @dataclass(frozen=True)
 class NfaMap:
-    """The number of false detections at every position of one image.
+    """Number of false detections at every position of one image.
 
     Attributes:
-        log_nfa: `(H, W)`, float32, log10 of the expected number of regions per good image that are as improbable as
-            the one found here; the logarithm of the number of tests where none was found. Smaller = more anomalous.
-        log_epsilon: log10 of the number of false detections per image that is accepted.
+        log_nfa: Map `(H, W)`, float32: log10 of the expected number of regions per good image that are as improbable as
+            the region here; the logarithm of the number of tests outside all regions. Smaller = more anomalous.
+        log_epsilon: log10 of the accepted number of false detections per image.
     """
 
     log_nfa: NDArray[np.float32]
@@ -74,7 +74,7 @@ class NfaMap:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """`(H, W)`: the anomalous positions."""
+        """Anomalous positions, `(H, W)`."""
         return self.log_nfa < self.log_epsilon
 
 
@@ -94,28 +94,28 @@ def log_nfa_map(
               \ \text{if } q > C, \text{ else } 0
 
     and :math:`\log_{10} \mathrm{NFA}(R) = \log_{10} N + \log_{10} P(R)` with N of `log_number_of_tests`. Nested
-    candidates exclude each other; `rule` says which is kept. Each scale's map of log10 P, 0 outside the regions kept,
+    candidates exclude each other; `rule` decides which is kept. Each scale's map of log10 P, 0 outside the regions kept,
     is upsampled (bilinear) and the smallest value over the scales counts.
 
     The smallest value depends on `size`: between the cells of a coarse scale the interpolation weakens a detection.
 
     Args:
-        scales: The scales of one image, in any order.
-        size: Output `(height, width)`, no smaller than any scale; the finest scale's by default.
-        log_epsilon: Accepted log10 number of false detections per image.
+        scales: All scales of one image, in any order.
+        size: Output `(height, width)`, no smaller than any scale; default: that of the finest scale.
+        log_epsilon: log10 of the accepted number of false detections per image.
         rule: "published": from the peaks down, a chain of nested regions without a fork keeps its most significant
             one; where regions meet, the joint region replaces them if it is at least as significant as the best of
-            them; else nothing further down is looked at. "complete" also looks further down: a region replaces all
-            inside it if it is at least as significant as each. Then what is found is never less significant than
-            the most significant candidate, and raising values never makes it less so; "published" can lose a large
-            region to a small peak beside another one, but on a field that is far from the model (large areas
-            above 1) it keeps small regions where "complete" marks the area.
+            them; otherwise the search stops there. "complete" continues the search further down: a region replaces
+            all regions inside it if it is at least as significant as each. The result is then never less significant
+            than the most significant candidate, also after raising values. "published" can lose a large region to a
+            small peak beside another one, but on a map that is far from the model (large areas above 1) it keeps
+            small regions where "complete" marks the whole area.
 
     Returns:
         The map at `size`.
 
     Raises:
-        ValueError: If there is no scale or `size` is smaller than a scale.
+        ValueError: If there is no scale, or `size` is smaller than a scale.
 
     References:
         U-Flow: A U-shaped Normalizing Flow for Anomaly Detection with Unsupervised Threshold (Tailanian, Pardo,
@@ -143,32 +143,32 @@ def _log_number_of_tests(sizes: tuple[int, ...]) -> float:
 
 
 def log_number_of_tests(shapes: Sequence[tuple[int, ...]]) -> float:
-    r"""log10 of the number of regions in all scales: per position of a scale, all shapes of up to its n cells.
+    r"""log10 of the number of regions in all scales: for each position of a scale, all shapes of up to its n cells.
 
     .. math:: N = \sum_s n_s \sum_{r=1}^{n_s} 0.316915 \cdot 4.062570^r / r
 
     Summed as logarithms: N has 624 digits for a map of 32×32.
 
     Args:
-        shapes: `(h, w)` of every scale.
+        shapes: Size `(h, w)` of every scale.
     """
     return _log_number_of_tests(tuple(math.prod(shape) for shape in shapes))
 
 
 def epsilon_from_good_images(smallest_log_nfa: ArrayLike, false_alarm_rate: float) -> ThresholdRecord:
-    """log10 epsilon at which at most `false_alarm_rate` of good images show any detection.
+    """Choose log10 epsilon so that at most `false_alarm_rate` of good images show any detection.
 
-    Holds whatever the latents look like, also where the nominal number of false detections does not, as long as the
-    record is certified. May be above or below 0: the nominal N is a large overestimate for smooth regions, latents
-    that are correlated between positions pull the other way.
+    A certified record holds for any distribution of the latents, also if the nominal number of false detections is
+    wrong. The value may be above or below 0: the nominal N is a large overestimate for smooth regions; latents that are
+    correlated between positions have the opposite effect.
 
     Args:
-        smallest_log_nfa: `(n,)`, n >= 5: the smallest `log_nfa` of each good image that training did not see, from
-            `log_nfa_map` with the `size`, `rule` and `good_mean` that will be used.
+        smallest_log_nfa: Smallest `log_nfa` of each held-out good image, `(n,)`, n >= 5, from `log_nfa_map` with the
+            `size`, `rule` and `good_mean` that will be used.
         false_alarm_rate: Wanted share of good images with a detection, in (0, 1).
 
     Returns:
-        The record with log10 epsilon as its value, for `log_nfa_map(..., log_epsilon=record.value)`.
+        Threshold record whose value is log10 epsilon, for `log_nfa_map(..., log_epsilon=record.value)`.
 
     Raises:
         DataError: If there are fewer than 5 images or a value is not finite.
@@ -180,9 +180,9 @@ def epsilon_from_good_images(smallest_log_nfa: ArrayLike, false_alarm_rate: floa
 
 
 def _log_pfa_map(scale: LatentScale, rule: MergeRule) -> NDArray[np.float32]:
-    """`(h, w)`: log10 P of the region kept at each position, 0 outside."""
+    """log10 P of the region kept at each position, `(h, w)`, 0 outside."""
     values = scale.mean_square.astype(np.float64) / scale.good_mean
-    # Regions that reach down to 1 have P = 1: they neither replace a significant one nor are shown.
+    # Regions that reach down to 1 have P = 1: they never replace a significant one and are not shown.
     order, parents, sizes = _component_tree(values, lowest=1.0)
     levels = values.ravel()[order]
     log_pfa = (-sizes * (scale.channels / 2.0 / _LN10) * (levels - 1.0 - np.log(levels))).tolist()
@@ -199,12 +199,12 @@ def _log_pfa_map(scale: LatentScale, rule: MergeRule) -> NDArray[np.float32]:
 def _component_tree(
     values: NDArray[np.float64], lowest: float
 ) -> tuple[NDArray[np.intp], list[int], NDArray[np.int64]]:
-    """The tree of 4-connected upper level sets above `lowest`, by union-find from the highest position down.
+    """Build the tree of 4-connected upper level sets above `lowest`, by union-find from the highest position down.
 
     Returns:
-        Flat positions, highest first; per position (counted in that order) the next lower one that its component
-        joins, always later in the order, -1 without; and how many positions the component has when it comes up.
-        Of the positions of a plateau in one component the last stands for the component.
+        Flat positions, highest first; for each position in that order, the index of the next lower position that its
+        component joins (always later in the order; -1 for none); and the size of the component when it is reached.
+        On a plateau inside one component, the last position stands for the component.
     """
     flat = values.ravel()
     above = np.flatnonzero(flat > lowest)
@@ -233,7 +233,7 @@ def _component_tree(
 
 
 def _regions_kept(levels: list[float], parents: list[int], log_pfa: list[float], rule: MergeRule) -> list[bool]:
-    """Per position whether its region replaces all regions inside it; of nested ones the outermost counts."""
+    """Whether the region of each position replaces all regions inside it; of nested regions the outermost counts."""
     n = len(parents)
     kept = [False] * n
     best_inside = [0.0] * n

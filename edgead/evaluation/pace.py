@@ -1,4 +1,4 @@
-"""How exceeding frames become alarms per hour: the bound that holds on any stream, and the measured one."""
+"""Alarms per hour from the rate of exceeding frames: a bound for any stream, or with measured bursts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-# Nobody wants a threshold below the median good score, however many alarms are allowed.
+# A threshold below the median good score is useless, however many alarms are allowed.
 LARGEST_RATE = 0.5
-# However few alarms are wanted, the rate for them stays above 0.
+# The rate stays above 0 for any allowed number of alarms.
 SMALLEST_RATE = 1e-300
 HOUR_S = 3600.0
 
@@ -18,11 +18,11 @@ Basis = Literal["any stream", "measured bursts", "watched line"]
 
 @dataclass(frozen=True)
 class MeasuredBursts:
-    """How exceeding frames gather into alerts, measured on a running stream (`stream.alarm_meter`).
+    """Grouping of exceeding frames into alerts, measured on a running stream (`stream/alarms/alarm_meter.py`).
 
     Attributes:
-        alerts_per_exceedance: Upper bound of q, in (0, 1].
-        share: Share of frames that exceeded the level where it was measured, in (0, 0.5).
+        alerts_per_exceedance: Upper bound of q, the alerts per exceeding frame, in (0, 1].
+        share: Share of frames above the level at which q was measured, in (0, 0.5).
     """
 
     alerts_per_exceedance: float
@@ -38,12 +38,12 @@ class MeasuredBursts:
 
 @dataclass(frozen=True)
 class Pace:
-    """How exceeding frames become alarms per hour.
+    """Frame rate and alert rule of a stream: conversion between rate per frame and alarms per hour.
 
     Attributes:
         fps: Judged frames per second while the stream runs, above 0.
-        open_frames: Anomalous frames that open an alert (N).
-        bursts: What is known of their grouping; None: nothing, so the worst case of bursts of exactly N.
+        open_frames: Number of anomalous frames that open an alert (N).
+        bursts: Measured grouping of exceeding frames; None assumes the worst case, bursts of exactly N.
     """
 
     fps: float
@@ -61,14 +61,14 @@ class Pace:
         return "any stream" if self.bursts is None else "measured bursts"
 
     def alarms_per_hour(self, rate: float) -> float:
-        """At most so many alarms in an hour when good frames exceed the threshold at `rate`, in [0, 1]."""
+        """Upper bound of alarms per hour if good frames exceed the threshold at `rate`, in [0, 1]."""
         if rate <= 0.0:
             return 0.0
         q = 1.0 / self.open_frames if self.bursts is None else min(1.0 / self.open_frames, self.bursts.at(rate))
         return HOUR_S * self.fps * rate * q
 
     def rate(self, alarms_per_hour: float) -> float:
-        """The rate per frame, at most 0.5, that keeps `alarms_per_hour`."""
+        """Largest rate per frame, at most 0.5, that keeps `alarms_per_hour`."""
         bound = max(SMALLEST_RATE, min(LARGEST_RATE, alarms_per_hour * self.open_frames / (HOUR_S * self.fps)))
         if self.bursts is None or bound == LARGEST_RATE:
             return bound

@@ -1,4 +1,4 @@
-"""Pixel metrics and AUPRO at original resolution, one image at a time, in memory that does not grow with the images."""
+"""Pixel metrics and AUPRO at original resolution, one image at a time, in constant memory."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ N_BINS = 1 << 16
 def edges_from_maps(maps: Iterable[AnomalyMap], n_bins: int = N_BINS) -> NDArray[np.float32]:
     """Bin edges for `PixelAccumulator` from a first pass over the maps, at any resolution.
 
-    With at most `n_bins` distinct values each is an edge, and metrics of maps with only these values are exact. Else
-    half of the edges are quantiles, so that no bin holds many pixels. What is left of `n_bins` is spread between:
-    partly along the quantile function and partly evenly, so that a thin tail of high scores, where the defects are,
-    stays resolved. Bilinear upsampling never leaves the range of the low-resolution map but fills the gaps
-    between its values, so low-resolution maps are enough.
+    With at most `n_bins` distinct values, every value is an edge, and metrics of maps with only these values are exact.
+    Otherwise half of the edges are quantiles, so that no bin holds many pixels. The remaining edges lie between them:
+    partly along the quantile function and partly at even steps, so that a thin tail of high scores, where the defects
+    are, stays resolved. Bilinear upsampling fills the gaps between the values of a low-resolution map but never leaves
+    its range, so low-resolution maps are enough.
 
     Args:
-        maps: `(h, w)` each, float32, finite.
+        maps: Anomaly maps, `(h, w)` each, float32, finite.
         n_bins: Upper bound of the number of edges.
 
     Returns:
-        Ascending distinct edges, float32; the first is the smallest value seen.
+        Ascending distinct edges, float32; the first is the smallest value.
     """
     values: NDArray[np.float32] = np.sort(np.concatenate([anomaly_map.ravel() for anomaly_map in maps]))
     if not np.isfinite(values[[0, -1]]).all():
@@ -47,11 +47,11 @@ def edges_from_maps(maps: Iterable[AnomalyMap], n_bins: int = N_BINS) -> NDArray
 
 
 class PixelAccumulator:
-    """Counts pixels per score bin over images fed one by one; from the counts follow AUROC, AP and AUPRO.
+    """Pixel counts per score bin over images added one by one; they give AUROC, AP and AUPRO.
 
-    Memory is three arrays of one number per bin. Scores in one bin count as tied, so the error is bounded by what
-    a bin holds, and `max_error` gives that bound for the data actually seen. Measured with the default bins on
-    Gaussian, gamma and log-normal maps: 2e-7 for AUROC, 2e-5 for AP, 1e-5 for AUPRO at 0.05 (bound: 5e-5).
+    Memory: three numbers per bin. Scores in one bin count as tied, so the error is bounded by the content of a bin;
+    `max_error` gives the bound for the data counted. Measured with the default bins on Gaussian, gamma and log-normal
+    maps: 2e-7 for AUROC, 2e-5 for AP, 1e-5 for AUPRO at 0.05 (bound: 5e-5).
 
     A pixel belongs to a region (8-connected component of its image's mask) or is ordinary. The false positive
     rate is over the ordinary pixels of all images, good ones and the background of defective ones, as in
@@ -74,9 +74,9 @@ class PixelAccumulator:
         """Count the pixels of one image.
 
         Args:
-            anomaly_map: `(H, W)`, float32, finite, at the image's original resolution. Values below the first
-                edge fall in the first bin.
-            mask: `(H, W)`, true where defective; all false for a good image.
+            anomaly_map: Scores `(H, W)`, float32, finite, at the image's original resolution. Values below the
+                first edge fall in the first bin.
+            mask: Ground truth `(H, W)`, true where defective; all false for a good image.
 
         Raises:
             ShapeError: If the shapes differ.
@@ -99,7 +99,7 @@ class PixelAccumulator:
         self.n_regions += sizes.size - 1
 
     def counts(self) -> ScoreCounts:
-        """What was counted, as input of AUROC, average precision and curves."""
+        """Counts per bin, as input of AUROC, average precision and curves."""
         return ScoreCounts(self._edges[::-1].astype(np.float64), self._positives[::-1], self._negatives[::-1])
 
     def aupro(self, limit: float) -> float | None:
@@ -121,7 +121,7 @@ class PixelAccumulator:
     def max_error(self, limit: float) -> float:
         """Bound of the binning error of `aupro(limit)` on the data counted so far.
 
-        Within a bin the true curve stays inside the rectangle of which the straight line is the diagonal.
+        Within a bin, the true curve stays inside the rectangle whose diagonal is the straight line.
         """
         false_positive_rate, overlap = self._pro_curve()
         reached = false_positive_rate[:-1] < limit
@@ -132,7 +132,7 @@ class PixelAccumulator:
         return false_positive_rate, np.concatenate([[0.0], np.cumsum(self._overlap[::-1]) / max(self.n_regions, 1)])
 
     def _histogram(self, values: AnomalyMap) -> NDArray[np.int64]:
-        # Sorting the image and looking the edges up in it is about 10 times faster than looking every pixel up.
+        # Sorting the image and searching the edges in it is about 10 times faster than searching every pixel.
         ordered = np.sort(values)
         if ordered.size and not np.isfinite(ordered[[0, -1]]).all():
             raise ValueError("anomaly map must be finite")
@@ -141,7 +141,7 @@ class PixelAccumulator:
 
 
 class MaskOverlap:
-    """How far the automatic segmentation and the true masks agree, over images fed one by one."""
+    """Agreement of the automatic segmentation with the true masks, over images added one by one."""
 
     def __init__(self) -> None:
         self._both = 0
@@ -149,7 +149,7 @@ class MaskOverlap:
         self._is_whole = True
 
     def add(self, segmentation: Segmentation | None, mask: Mask) -> None:
-        """Count the pixels of one image; an image without segmentation leaves the whole undefined."""
+        """Count the pixels of one image; one image without segmentation makes the result undefined."""
         if segmentation is None:
             self._is_whole = False
             return
@@ -159,12 +159,12 @@ class MaskOverlap:
 
     @property
     def iou(self) -> float | None:
-        """Pixels that are marked and defective, over those that are either; None where undefined."""
+        """Intersection over union of marked and defective pixels; None if undefined."""
         return self._both / self._either if self._is_whole and self._either else None
 
 
 def accumulate(maps: Sequence[AnomalyMap], masks: Sequence[Mask], n_bins: int = N_BINS) -> PixelAccumulator:
-    """Count maps and masks that are already at the same resolution and in memory."""
+    """Count maps and masks that are in memory at the same resolution."""
     accumulator = PixelAccumulator(edges_from_maps(maps, n_bins))
     for anomaly_map, mask in zip(maps, masks, strict=True):
         accumulator.add(anomaly_map, mask)
@@ -172,5 +172,10 @@ def accumulate(maps: Sequence[AnomalyMap], masks: Sequence[Mask], n_bins: int = 
 
 
 def aupro(maps: Sequence[AnomalyMap], masks: Sequence[Mask], limit: float) -> float | None:
-    """AUPRO of maps `(H, W)` with masks of the same size; see `PixelAccumulator.aupro`."""
+    """AUPRO of maps `(H, W)` with masks of the same size; see `PixelAccumulator.aupro`.
+
+    >>> scores = np.array([[0.1, 0.2], [0.3, 0.9]], np.float32)
+    >>> aupro([scores], [scores > 0.5], 0.3)
+    1.0
+    """
     return accumulate(maps, masks).aupro(limit)

@@ -1,4 +1,4 @@
-"""The HTML report of an evaluation: one self-contained file for people, beside the JSON for scripts."""
+"""HTML report of an evaluation: one self-contained file for people, beside the JSON for scripts."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report shows.
+    """Content of a report.
 
     Attributes:
-        title: The page's heading.
-        facts: What was evaluated, in order: bundle, engine, data, versions. Shown as given.
-        result: The numbers.
-        images: The images they come from.
-        thresholds: Per class, and `all`, as in the bundle: promise of the threshold and colour scale.
-        read_image: Gives a picture `(H, W, 3)` uint8 RGB.
-        read_mask: Gives the `(H, W)` mask of a path and an original size.
+        title: Heading of the page.
+        facts: Labelled facts in order, such as bundle, engine, data and versions; shown as given.
+        result: Metrics.
+        images: Scored images behind the metrics.
+        thresholds: Thresholds and colour scale per class, and `all`, as in the bundle.
+        read_image: Function that reads an image `(H, W, 3)`, uint8, RGB.
+        read_mask: Function that reads the mask `(H, W)` of a path and an original size.
     """
 
     title: str
@@ -73,11 +73,11 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def report_html(report: Report) -> str:
-    """The report's markup; pictures are bounded to about 12 MB in all."""
+    """Markup of the report; its images take at most about 12 MB."""
     budget = ImageBudget(MAX_IMAGE_BYTES)
     names = list(report.result.classes)
     sections = "".join(_class_section(report, name, f"class-{i}", budget) for i, name in enumerate(names))
-    left_out = f'<p class="soft">{budget.n_left_out} pictures were left out to keep this file small.</p>'
+    left_out = f'<p class="soft">{budget.n_left_out} images were left out to keep this file small.</p>'
     title = escape(report.title)
     facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in report.facts.items())
     return (
@@ -99,7 +99,7 @@ def _tiles(result: EvaluationResult) -> str:
         )
     )
     n = len(result.classes)
-    what = f"mean of {n} classes" if n > 1 else "1 class"
+    what = f"mean over {n} classes" if n > 1 else "1 class"
     tiles = [
         ("Defects found", _percent(detections.value), f"{detections.k} of {detections.n} defective images"),
         ("False alarms", _percent(false_alarms.value), f"{false_alarms.k} of {false_alarms.n} good images"),
@@ -128,11 +128,12 @@ def _metrics_table(result: EvaluationResult) -> str:
     if len(rows) > 1:
         rows.append(f'<tr class="mean"><th scope="row">mean</th>{_metric_cells(result.mean)}</tr>')
     blind = result.mean.n_without_mask
-    note = f" {blind} defective images have no mask and are not in the pixel metrics." if blind else ""
+    note = f" Pixel metrics leave out {blind} defective images without a mask." if blind else ""
     return (
-        '<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2><p class="soft">Pixel metrics and AUPRO at '
-        f"original image resolution, AUPRO up to a false positive rate of 0.3 and 0.05, mask IoU of the marked regions; {DASH} where it is undefined or "
-        f'the ground truth is missing.{note}</p><div class="scroll" tabindex="0" role="region" aria-labelledby="metrics">'
+        '<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2><p class="soft">Pixel metrics and AUPRO are '
+        "computed at the original image resolution; AUPRO up to a false-positive rate of 0.3 and 0.05; mask IoU is for the "
+        f"marked regions. {DASH} means undefined or without ground truth."
+        f'{note}</p><div class="scroll" tabindex="0" role="region" aria-labelledby="metrics">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
@@ -159,9 +160,9 @@ def _promise(part: ClassResult, thresholds: ClassThresholds) -> str:
     record, measured = thresholds.threshold, part.false_alarms
     rate, n = _percent(record.false_alarm_rate), f"{record.n_images} held-out good images"
     if record.certified:
-        promise = f"A new good image raises an alarm with a chance of at most {rate} (certified from {n})."
+        promise = f"A new good image raises an alarm with a probability of at most {rate} (certified from {n})."
     else:
-        promise = f"A new good image raises an alarm with a chance of about {rate} (extrapolated from {n}, too few to certify it"
+        promise = f"A new good image raises an alarm with a probability of about {rate} (extrapolated from {n}, too few to certify it"
         if record.interval is not None:
             promise += f"; 95 % interval of the threshold {number(record.interval[0])} to {number(record.interval[1])}"
         promise += ")."
@@ -181,13 +182,11 @@ def _charts(part: ClassResult, images: list[ScoredImage]) -> str:
         label = f"{_percent(recall)} found, {_percent(far)} false alarms"
         roc = rate_chart(counts.roc_curve(CURVE_POINTS), ("false alarms", "defects found"), (far, recall), label)
         mark = (recall, part.detections.k / called) if called else None
-        precision_label = f"{_percent(mark[1])} of alarms are right" if mark else ""
-        pr = rate_chart(
-            counts.pr_curve(CURVE_POINTS), ("defects found", "alarms that are right"), mark, precision_label
-        )
-        charts += [("ROC: dot = shipped threshold", roc), ("Precision and recall", pr)]
+        precision_label = f"{_percent(mark[1])} of alarms are correct" if mark else ""
+        pr = rate_chart(counts.pr_curve(CURVE_POINTS), ("defects found", "correct alarms"), mark, precision_label)
+        charts += [("ROC curve; dot: shipped threshold", roc), ("Precision-recall curve", pr)]
     figures = "".join(f'<figure class="chart"><figcaption>{title}</figcaption>{svg}</figure>' for title, svg in charts)
-    missing = "" if counts.has_both else '<p class="soft">Curves need both good and defective test images.</p>'
+    missing = "" if counts.has_both else '<p class="soft">Curves need good and defective test images.</p>'
     return f'<div class="charts">{figures}</div>{missing}'
 
 
@@ -216,7 +215,7 @@ def _gallery(
     threshold = part.metrics.threshold or 0.0
     per_group = 6 if len(report.result.classes) <= 3 else 3
     readers = (report.read_image, report.read_mask)
-    parts = [f"<h3>Pictures</h3>{legend(thresholds.heatmap_scale)}"]
+    parts = [f"<h3>Images and heatmaps</h3>{legend(thresholds.heatmap_scale)}"]
     for group in choose_images(images, threshold, per_group):
         parts.append(f"<h3>{group.title}</h3>")
         cards = [card(i, thresholds.heatmap_scale, threshold, readers, budget) for i in group.images if budget.allows()]

@@ -1,4 +1,4 @@
-"""Small SVG charts of the report: plain functions from numbers to markup, coloured by the page's CSS variables."""
+"""SVG charts of the report, coloured by the CSS variables of the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 22, 26, 42
 
 @dataclass(frozen=True)
 class Axis:
-    """A monotone map of values to 0..1, with its ticks and a word on how it is drawn."""
+    """Monotone map of values to 0..1, with ticks and a note for the axis label."""
 
     position: Callable[[float], float]
     ticks: Sequence[float]
@@ -24,12 +24,12 @@ class Axis:
 
 
 def score_axis(scores: Floats, centre: float, threshold: float) -> Axis:
-    """Axis for scores: linear, or compressed by asinh where the scores reach far beyond the threshold.
+    """Axis for scores: linear, or compressed by asinh if the scores reach far beyond the threshold.
 
     Args:
-        scores: `(N,)`, everything that must be on the axis.
-        centre: A typical good score; the compressed axis is finest here.
-        threshold: Sets the unit: about linear between `centre` and here.
+        scores: All scores on the axis, `(N,)`.
+        centre: Typical good score, where a compressed axis is finest.
+        threshold: Threshold; a compressed axis is about linear between `centre` and it.
     """
     low, high = min(float(scores.min()), threshold), max(float(scores.max()), threshold)
     unit = abs(threshold - centre) or (high - low) / 4 or 1.0
@@ -51,9 +51,9 @@ def histogram(good: Floats, defective: Floats, threshold: float) -> str:
     """Mirrored histogram: good images upwards, defective downwards, as shares of their own number.
 
     Args:
-        good: `(G,)`, scores.
-        defective: `(D,)`, scores; one of both may be empty.
-        threshold: Drawn as a dashed line.
+        good: Scores of good images, `(G,)`.
+        defective: Scores of defective images, `(D,)`; one of the groups may be empty.
+        threshold: Threshold, drawn as a dashed line.
     """
     scores = np.concatenate([good, defective])
     axis = score_axis(scores, float(np.median(good if good.size else scores)), threshold)
@@ -69,7 +69,7 @@ def histogram(good: Floats, defective: Floats, threshold: float) -> str:
     parts = []
     for share, name, sign in zip(shares, ("good", "bad"), (-1, 1), strict=True):
         for i in np.flatnonzero(share):
-            # At least 2 units high: one image in a thousand must stay visible, the outlier is what people look for.
+            # At least 2 units high: one image in a thousand must stay visible, since outliers matter most.
             height = max(2.0, float(share[i]) / largest * half)
             y = middle - height if sign < 0 else middle
             parts.append(
@@ -93,10 +93,10 @@ def rate_chart(
     """A curve in the unit square, with one marked operating point.
 
     Args:
-        points: (x, y) in 0..1.
-        names: Of the x and y axis.
-        mark: Where the shipped threshold lies.
-        mark_label: What stands beside it.
+        points: Points (x, y) in 0..1.
+        names: Labels of the x and y axes.
+        mark: Point of the shipped threshold; None for none.
+        mark_label: Label of that point.
     """
     parts = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):

@@ -1,4 +1,4 @@
-"""Which images the report shows, and their pictures: image, heatmap, ground truth, as inline JPEG."""
+"""Image gallery of the report: choice of images; image, heatmap and ground truth as inline JPEG."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JPEG_QUALITY = 82
 
 @dataclass(frozen=True)
 class Group:
-    """A heading of the gallery with its images, and what to say when there are none."""
+    """Section of the gallery: heading, images, and the text shown if there are none."""
 
     title: str
     images: list[ScoredImage]
@@ -32,7 +32,7 @@ class Group:
 
 
 class ImageBudget:
-    """Bytes of pictures that a report may still take, so that it opens on a phone."""
+    """Remaining bytes for images in a report; the limit lets it open on a phone."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.left_bytes = limit_bytes
@@ -47,7 +47,7 @@ class ImageBudget:
 
 
 def choose_images(images: Sequence[ScoredImage], threshold: float, per_group: int) -> list[Group]:
-    """Worst misses, worst false alarms (or the good images nearest to one), and the typical find of each defect."""
+    """Choose the worst misses, the worst false alarms (or nearest good images), and a typical find of each defect."""
     good = sorted((image for image in images if not image.gt_label), key=lambda image: -image.pred_score)
     defective = sorted((image for image in images if image.gt_label), key=lambda image: image.pred_score)
     missed = [image for image in defective if not image.pred_score > threshold]
@@ -58,7 +58,7 @@ def choose_images(images: Sequence[ScoredImage], threshold: float, per_group: in
     if good:
         groups.append(Group("Worst false alarms", alarms[:per_group], "No good image raised an alarm."))
     if good and not alarms:
-        groups.append(Group("Good images nearest to an alarm", good[: max(1, per_group // 2)], ""))
+        groups.append(Group("Good images nearest to a false alarm", good[: max(1, per_group // 2)], ""))
     if defective:
         typical = _typical([image for image in defective if image.pred_score > threshold])
         groups.append(Group("Typical finds, one per kind of defect", typical[: 2 * per_group], "Nothing was found."))
@@ -72,20 +72,20 @@ def card(
     readers: tuple[ImageReader, MaskReader],
     budget: ImageBudget,
 ) -> str:
-    """One figure: image, heatmap and, for defective images with a mask, ground truth; caption with the verdict."""
+    """Figure with image, heatmap and, for defective images with a mask, ground truth; the caption has the verdict."""
     read_image, read_mask = readers
-    picture = _fit(read_image(image.image_path))
+    panel = _fit(read_image(image.image_path))
     name = escape(f"{image.image_path.parent.name}/{image.image_path.name}", quote=True)
     panels = [
-        (picture, "image", f"{name}"),
+        (panel, "image", f"{name}"),
         (
-            overlay(picture, image.anomaly_map, scale, image.segmentation),
+            overlay(panel, image.anomaly_map, scale, image.segmentation),
             "heatmap",
             f"Heatmap of {name}",
         ),
     ]
     if image.gt_label and image.mask_path is not None:
-        marked = _with_contour(picture, read_mask(image.mask_path, image.size))
+        marked = _with_contour(panel, read_mask(image.mask_path, image.size))
         panels.append((marked, "ground truth", f"{name} with the true defect outlined"))
     parts = []
     for pixels, label, alt in panels:
@@ -99,7 +99,7 @@ def card(
 
 
 def legend(scale: HeatmapScale) -> str:
-    """The colour scale with the map values at its ends and in its middle."""
+    """Colour scale with the map values at both ends and in the middle."""
     places = np.linspace(0.0, 1.0, 256)
     values = np.interp(places, (0.0, 0.5, 1.0), (scale.low, scale.threshold, scale.high)).astype(np.float32)
     png = png_from_rgb(heatmap_from_map(values[None, :], scale))
@@ -109,13 +109,13 @@ def legend(scale: HeatmapScale) -> str:
         f'<div class="legend"><img src="{source}" alt="{alt}" width="256" height="14"><div class="ends">'
         f"<span>ordinary<br>≤ {number(scale.low)}</span><span>pixel threshold<br>{number(scale.threshold)}</span>"
         f"<span>strong<br>≥ {number(scale.high)}</span></div>"
-        '<p class="soft">The scale comes from good images and is the same in every picture. What is ordinary stays clear; '
-        "the red outline is what is marked automatically.</p></div>"
+        '<p class="soft">The colour scale is set by good images and is the same in every heatmap. Ordinary areas stay '
+        "clear; marked regions have a red outline.</p></div>"
     )
 
 
 def _typical(found: list[ScoredImage]) -> list[ScoredImage]:
-    """Of each kind the image in the middle by score; `found` is sorted by score."""
+    """Pick the image with the median score of each kind of defect; `found` is sorted by score."""
     kinds = sorted({image.defect for image in found})
     members = [[image for image in found if image.defect == kind] for kind in kinds]
     return [images[len(images) // 2] for images in members]
@@ -143,12 +143,12 @@ def _fit(image: Image) -> Image:
     return resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
 
 
-def _with_contour(picture: Image, mask: NDArray[np.bool_]) -> Image:
-    """Outline the mask: contours are found at its own size and then moved, so a small defect cannot vanish."""
+def _with_contour(panel: Image, mask: NDArray[np.bool_]) -> Image:
+    """Outline the mask; contours are found at full size and then scaled, so small defects cannot vanish."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    factor = np.array([picture.shape[1] / mask.shape[1], picture.shape[0] / mask.shape[0]])
+    factor = np.array([panel.shape[1] / mask.shape[1], panel.shape[0] / mask.shape[0]])
     moved = [np.rint((contour + 0.5) * factor - 0.5).astype(np.int32) for contour in contours]
-    marked = np.array(picture)
+    marked = np.array(panel)
     cv2.drawContours(marked, moved, -1, (255, 255, 255), 4)
     cv2.drawContours(marked, moved, -1, (0, 160, 40), 2)
     return marked

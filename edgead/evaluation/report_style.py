@@ -1,4 +1,4 @@
-"""The report's style sheet: light and dark, phone and paper, no external assets."""
+"""Style sheet of the report: light and dark, phone and paper, no external assets."""
 
 STYLE = """
 :root { color-scheme: light dark; --page:#fff; --ink:#1b1f24; --soft:#57606a; --line:#d0d7de; --panel:#f6f8fa;

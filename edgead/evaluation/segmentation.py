@@ -1,7 +1,7 @@
-"""The automatic segmentation by number of false detections: from a graph's level norms, as a bundle records it.
+"""Automatic segmentation by number of false detections, from the level norms of a graph and the bundle's record.
 
-The norms are those of `ScoreHead.as_if_normal`: mean and deviation at every position are those of the model. Without,
-places and whole images that vary more than others decide how rare a region has to be, and defects elsewhere are lost.
+The norms come from `ScoreHead.as_if_normal`, which standardises every position to the mean and deviation of the model.
+Otherwise, positions and whole images that vary more than others would set the limit, and defects elsewhere be missed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from edgead.prediction import Segmentation
 from edgead.runner import Outputs
 
 SegmentationKind = Literal["threshold", "nfa"]
-# With the other rule good images whose whole field is a little off show one huge region, rarer than most defects: at the
-# same share of good images with a region fewer defects are marked.
+# With the other rule, a good image that is slightly off everywhere shows one huge region, rarer than most defects: at the
+# same share of good images with a region, fewer defects are marked.
 RULE: MergeRule = "published"
 
 
 @dataclass(frozen=True)
 class NfaSegmenter:
-    """Marks regions that good images show less often than promised.
+    """Segmentation of regions that are rarer on good images than promised.
 
     Attributes:
-        levels: The graph outputs to look at.
-        rule: Which of nested regions is kept; see `log_nfa_map`.
+        levels: Graph outputs with the level norms.
+        rule: Choice between nested regions; see `log_nfa_map`.
         log_epsilon: log10 of the number of false detections below which a region is marked.
     """
 
@@ -43,13 +43,13 @@ class NfaSegmenter:
         """Segment one image of a batch.
 
         Args:
-            outputs: Of the engine.
-            index: Of the image.
+            outputs: Outputs of the engine.
+            index: Index of the image in the batch.
 
         Returns:
-            1 where a region is marked and 0 elsewhere, with the limit 0.5, at the finest level's size: interpolated,
-            the edge lies between two positions, whereas that of the number itself would reach the further into
-            good positions the more significant the region is.
+            1 in marked regions and 0 elsewhere, with the limit 0.5, at the size of the finest level. Interpolated, the
+            edge lies half-way between two positions; interpolating the number itself would push the edge into good
+            positions, the further the more significant the region is.
 
         Raises:
             EngineError: If a norm is not finite.
@@ -66,21 +66,19 @@ class NfaSegmenter:
 
 
 def segmenter_of(record: NfaRecord, class_name: str | None, false_alarm_rate: float | None = None) -> NfaSegmenter:
-    """The segmenter of a class, as recorded or for another rate.
+    """Make the segmenter of a class, as recorded or for another rate.
 
     Args:
-        record: Of the bundle.
-        class_name: None for an unknown class.
-        false_alarm_rate: Share of good images with any marked region; None takes the shipped one.
+        record: Segmentation record of the bundle.
+        class_name: Class name; None for an unknown class.
+        false_alarm_rate: Share of good images with any marked region; None takes the recorded limit.
 
     Raises:
-        BundleError: If the record does not know the class.
+        BundleError: If the record has no such class.
     """
     name = class_name or POOLED
     if name not in record.thresholds:
-        raise BundleError(
-            f"The bundle's segmentation knows no class {name!r}.", hint="Name one of its classes, or none."
-        )
+        raise BundleError(f"The bundle's segmentation has no class {name!r}.", hint="Use one of its classes, or none.")
     threshold = record.thresholds[name]
     limit = threshold.log_epsilon
     if false_alarm_rate is not None:
@@ -95,17 +93,17 @@ def nfa_thresholds(
     false_alarm_rate: float,
     rule: MergeRule = RULE,
 ) -> NfaRecord:
-    """Fit the segmentation on good images that training did not see.
+    """Fit the segmentation on held-out good images.
 
-    A level's good mean is over all of them. To judge one of them by it, its own part is left out: a new image has no
-    part in the mean either, and a share of alarms that is promised for it may not rest on one.
+    The good mean of a level is over all images. To judge one of these images, its own contribution is left out of the
+    mean, because a new image, for which the rate is promised, does not contribute either.
 
     Args:
-        norms: Per level `(N, h, w)`, N >= 5: standardised mean square of the latent over the channels.
-        levels: Per level the graph output and the number of channels C of the latent.
-        class_names: Of each image.
+        norms: Standardised mean square of the latent over the channels, `(N, h, w)` per level, N >= 5.
+        levels: Graph output and number of channels C of the latent, per level.
+        class_names: Class of each image.
         false_alarm_rate: Promised share of good images with any marked region.
-        rule: See `log_nfa_map`.
+        rule: Choice between nested regions; see `log_nfa_map`.
 
     Raises:
         DataError: If a class has fewer than 5 images or a norm is not finite.
@@ -146,5 +144,5 @@ def nfa_thresholds(
 
 
 def _scale(norm: NDArray[np.float32], channels: int, good_mean: float) -> LatentScale:
-    # standardised, an unusually quiet position may lie below 0; no value up to the mean counts as anomalous
+    # an unusually quiet position may be negative after standardisation; values up to the mean are never anomalous
     return LatentScale(np.maximum(norm, 0.0), channels, good_mean)

@@ -1,13 +1,14 @@
-r"""How far beyond the scores seen a false-alarm rate lies that is rarer than they can show.
+r"""Generalised Pareto tail fit: thresholds for false-alarm rates below 1/(n+1).
 
-The largest tenth of almost any distribution looks like a generalised Pareto tail
-:math:`P(Y > y) = (1 + \xi y / \sigma)^{-1/\xi}` (Pickands 1975). Estimating :math:`\xi` and :math:`\sigma` from a
-handful of exceedances and plugging them in gives too many false alarms: one threshold that is far too low costs
-more than many that are a little too high. So the fit keeps a weight for each pair on a grid (its likelihood, times
-a Gaussian prior on :math:`\xi`, times :math:`1/\sigma`) and the threshold is the quantile of the weighted mixture:
-the posterior predictive quantile, which is calibrated in the *mean* false-alarm rate.
+The upper tail of almost any distribution looks like a generalised Pareto tail
+:math:`P(Y > y) = (1 + \xi y / \sigma)^{-1/\xi}` (Pickands 1975). It is fitted to the
+largest quarter of the scores, at least 10. Point estimates of :math:`\xi` and :math:`\sigma` from so small a sample
+give too many false alarms: one threshold that is far too low costs more than many that are a little too high. So the
+fit weights every pair on a grid (likelihood, times a Gaussian prior on :math:`\xi`, times :math:`1/\sigma`), and the
+threshold is the quantile of the weighted mixture: the posterior predictive quantile, which aims at the *mean*
+false-alarm rate.
 
-Measured: mean realised rate over wanted rate, 400 samples each (run `tests/evaluation/test_tail.py`)::
+Mean realised rate over wanted rate, 400 samples each; `python tests/evaluation/test_tail.py` prints the table::
 
     wanted     n    normal   uniform   bimodal   gamma 2    Gumbel  logn 0.5        t5        t3    logn 1
     0.5 %      20      0.04      0.00      0.22      0.46      0.48      0.72      0.61      1.12      2.36
@@ -19,11 +20,12 @@ Measured: mean realised rate over wanted rate, 400 samples each (run `tests/eval
     0.1 %     100      0.09      0.00      0.00      0.61      0.67      0.89      1.20      2.43      2.33
     0.1 %     150      0.23      0.00      0.00      0.68      0.81      0.95      1.39      2.16      1.98
 
-The price is a higher threshold: from 50 scores at 0.5 % its distance from the median is 1.1 to 1.2 times the true one
-for Gumbel and gamma scores, from 20 scores about 1.5 times. Plugging in the estimate of Zhang & Stephens (2009)
-realises 2 to 4 times the wanted rate from 20 scores at 0.5 % and 6 to 15 times at 0.1 %. A prior centred at 0.1
-instead of 0 lowers the rate of the heaviest tails by a quarter, but adds another tenth to ordinary thresholds. So:
-moderate tails keep the rate, tails as heavy as Student t3 exceed it two- to threefold, and the record says `certified=False`.
+The price is a higher threshold: with 50 scores at 0.5 %, its distance from the median is 1.1 to 1.2 times the true one
+for Gumbel and gamma scores; with 20 scores, about 1.5 times. The point estimate of Zhang & Stephens (2009) realises 2
+to 4 times the wanted rate with 20 scores at 0.5 %, and 6 to 15 times at 0.1 %. A prior centred at 0.1 instead of 0
+lowers the rate of the heaviest tails by a quarter, but adds another tenth to ordinary thresholds. In short: moderate
+tails keep the rate; tails as heavy as Student t3 or log-normal 1 exceed it up to 3.3 times; records have
+`certified=False`.
 
 References:
     Statistical inference using extreme order statistics (Pickands, 1975), Annals of Statistics 3(1).
@@ -52,12 +54,12 @@ class TailFit:
     """A weighted mixture of generalised Pareto tails above `start`.
 
     Attributes:
-        start: The score where the tail begins.
-        n_images: Scores that the fit has seen;
-        n_above: as many of them lie above `start`.
-        shapes: `(P,)`, the tail index of each member.
-        scales: `(P,)`, score units.
-        weights: `(P,)`, sum 1.
+        start: Score where the tail begins.
+        n_images: Number of scores that were fitted.
+        n_above: Number of those scores above `start`.
+        shapes: Tail index of each member, `(P,)`.
+        scales: Scale of each member, `(P,)`, score units.
+        weights: Weight of each member, `(P,)`, sum 1.
     """
 
     start: float
@@ -69,11 +71,11 @@ class TailFit:
 
     @property
     def tail_probability(self) -> float:
-        """Chance that a new score lies above `start`, the (n-m)-th of n scores: (m+1)/(n+1), whatever the distribution."""
+        """Probability that a new score exceeds `start`, the (n-m)-th of n scores: (m+1)/(n+1) for any distribution."""
         return (self.n_above + 1) / (self.n_images + 1)
 
     def quantile(self, rate: float) -> float:
-        """The score that a new good image exceeds with chance `rate`, averaged over what the fit does not know."""
+        """Score that a new good image exceeds with probability `rate`, averaged over the uncertainty of the fit."""
         share = rate / self.tail_probability
         low, high = 0.0, float(self._member_excess(share).max())
         for _ in range(80):
@@ -85,7 +87,7 @@ class TailFit:
         return self.start + high
 
     def interval(self, rate: float, confidence: float = 0.95) -> tuple[float, float]:
-        """Where the true quantile lies with the given posterior chance."""
+        """Posterior interval of the true quantile."""
         excess = self._member_excess(rate / self.tail_probability)
         order = np.argsort(excess)
         mass = np.cumsum(self.weights[order])
@@ -94,14 +96,14 @@ class TailFit:
         return self.start + float(low), self.start + float(high)
 
     def rate_above(self, level: float) -> float:
-        """Chance that a new good image exceeds `level`, at least `start`: the inverse of `quantile`."""
+        """Probability that a new good image exceeds `level` >= `start`: the inverse of `quantile`."""
         return self.tail_probability * float(self.weights @ _survival(level - self.start, self.shapes, self.scales))
 
     def rate_interval(self, level: float, confidence: float = 0.95) -> tuple[float, float]:
-        """Where the true rate above `level`, at least `start`, lies with the given posterior chance.
+        """Posterior interval of the true rate above `level` >= `start`.
 
-        Counts what the fit does not know of the tail's form and, by the Beta distribution of a conformal coverage, of the
-        chance to be in the tail at all.
+        Covers the uncertainty of the tail's shape and, by the Beta distribution of a conformal coverage, that of the
+        probability of being in the tail.
         """
         start_rates, start_weights = _beta_grid(self.n_above + 1, self.n_images - self.n_above)
         survival = _survival(level - self.start, self.shapes, self.scales)
@@ -121,10 +123,10 @@ class TailFit:
 
 
 def fit_tail(scores: Floats) -> TailFit | None:
-    """Fit the largest quarter of the scores, at least 10 of them; None if those do not differ at all.
+    """Fit the largest quarter of the scores, at least 10 (or all but one of fewer); None if these are all equal.
 
     Args:
-        scores: `(n,)`, at least 5, ascending.
+        scores: Scores in ascending order, `(n,)`, n >= 5.
     """
     n = scores.size
     m = min(n - 1, max(MIN_EXCEEDANCES, int(np.ceil(TAIL_SHARE * n))))
@@ -159,10 +161,10 @@ def _survival(excess: float, shapes: Floats, scales: Floats) -> Floats:
 
 
 def _beta_grid(a: int, b: int) -> tuple[Floats, Floats]:
-    """Values of a Beta(a, b) variable and their weights, evenly spaced in the logit."""
+    """Values of a Beta(a, b) variable, evenly spaced in the logit, and their weights."""
     mean, spread = np.log(a / b), 5.0 * np.sqrt(1.0 / a + 1.0 / b)
     values = 1.0 / (1.0 + np.exp(-np.linspace(mean - spread, mean + spread, 41)))
-    # In the logit the density is x^a (1-x)^b: one power more of each than in x itself.
+    # In the logit the density is x^a (1-x)^b: one power more of each factor than in x.
     logs = a * np.log(values) + b * np.log1p(-values)
     weights = np.exp(logs - logs.max())
     return values, weights / weights.sum()

@@ -1,8 +1,8 @@
 """Thresholds from held-out good images at a stated false-alarm rate: split-conformal, or extrapolated and marked so.
 
-An image is an alarm when its score is *above* the threshold. The k-th smallest of n exchangeable scores, with
-k = ceil((n+1)(1-rate)), is exceeded by a new good score with chance at most `rate`, whatever the distribution. From
-n images no rate below 1/(n+1) can be certified; smaller rates are extrapolated by `tail.fit_tail`.
+An image raises an alarm if its score is *above* the threshold. The k-th smallest of n exchangeable scores, with
+k = ceil((n+1)(1-rate)), is exceeded by a new good score with probability at most `rate`, for any distribution. With n
+images, no rate below 1/(n+1) can be certified; smaller rates are extrapolated by `tail.fit_tail`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ MIN_IMAGES = 5
 
 
 def threshold_from_scores(scores: ArrayLike, false_alarm_rate: float) -> ThresholdRecord:
-    """The threshold that good images exceed at `false_alarm_rate`.
+    """Choose the threshold that good images exceed at `false_alarm_rate`.
 
-    Never below the largest score when extrapolated, so that a rarer rate never gives a lower threshold.
+    An extrapolated threshold is never below the largest score, so a lower rate never gives a lower threshold.
+
+    >>> record = threshold_from_scores(range(1, 200), 0.005)
+    >>> record.value, record.certified
+    (199.0, True)
+    >>> record = threshold_from_scores(range(1, 100), 0.005)
+    >>> record.value > 99, record.certified
+    (True, False)
 
     Args:
-        scores: `(n,)`, scores of good images that training did not see, n >= 5.
+        scores: Scores of held-out good images, `(n,)`, n >= 5.
         false_alarm_rate: Wanted share of good images that raise an alarm, in (0, 1).
 
     Raises:
         DataError: If there are fewer than 5 scores or one is not finite.
         ValueError: If the rate is not between 0 and 1.
-
-    Example:
-        >>> record = threshold_from_scores(range(1, 100), false_alarm_rate=0.05)
-        >>> record.value, record.certified, record.n_images
-        (95.0, True, 99)
     """
     if not 0.0 < false_alarm_rate < 1.0:
         raise ValueError(f"false_alarm_rate must be between 0 and 1, got {false_alarm_rate}")
@@ -60,11 +62,10 @@ def threshold_from_scores(scores: ArrayLike, false_alarm_rate: float) -> Thresho
 
 
 def images_to_certify(false_alarm_rate: float) -> int:
-    """How many held-out good images certify `false_alarm_rate`.
+    """Number of held-out good images that certify `false_alarm_rate`.
 
-    Example:
-        >>> images_to_certify(0.005)
-        199
+    >>> images_to_certify(0.005)
+    199
     """
     return math.ceil(1.0 / false_alarm_rate - 1e-9) - 1
 
@@ -75,16 +76,16 @@ def class_thresholds(
     """Thresholds and heatmap scale of one class from its held-out good images.
 
     Args:
-        scores: `(n,)`, image scores.
-        map_maxima: `(n,)`, the largest map value of each image: the pixel threshold is exceeded anywhere on a good
-            image at `false_alarm_rate`.
-        ordinary_value: What an ordinary position of a good image shows, raw map units (for example the 90 % quantile
-            of the map values); the transparent end of the colour scale.
-        false_alarm_rate: In (0, 1).
+        scores: Image scores, `(n,)`.
+        map_maxima: Largest map value of each image, `(n,)`. A share `false_alarm_rate` of good images exceeds the
+            pixel threshold anywhere.
+        ordinary_value: Map value of an ordinary position on a good image, for example the 90 % quantile of the map
+            values; the transparent end of the colour scale.
+        false_alarm_rate: Wanted share of good images that raise an alarm, in (0, 1).
 
     Returns:
-        Thresholds with `heatmap_low < pixel_threshold < heatmap_high` for any input; the threshold is the middle
-        of the scale unless `ordinary_value` lies above it.
+        Thresholds with `heatmap_low < pixel_threshold < heatmap_high` for any input; the pixel threshold is the
+        middle of the scale.
 
     Raises:
         DataError: If there are fewer than 5 images or a value is not finite.
@@ -105,14 +106,17 @@ def class_thresholds(
 
 
 def at_rate(thresholds: ClassThresholds, false_alarm_rate: float) -> ClassThresholds:
-    """The same thresholds at another false-alarm rate, from the scores kept with them, without images."""
+    """Thresholds of the same class at another false-alarm rate, from the recorded scores, without images."""
     return class_thresholds(thresholds.scores, thresholds.map_maxima, thresholds.heatmap_low, false_alarm_rate)
 
 
 def binomial_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson interval of a rate of which k in n were seen: covers at least `confidence`, never less.
+    """Clopper-Pearson interval of a rate after k events in n trials: its coverage is at least `confidence`.
 
-    The ends are where the binomial tails reach half of the rest, found by bisection.
+    The binomial tails at both ends are half of the rest each; found by bisection.
+
+    >>> tuple(round(end, 3) for end in binomial_interval(0, 50))
+    (0.0, 0.071)
     """
     if not 0 <= k <= n or n == 0:
         raise ValueError(f"k of n needs 0 <= k <= n and n > 0, got {k} of {n}")
@@ -123,21 +127,21 @@ def binomial_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, 
 
 
 def checked_scores(scores: ArrayLike, *, keep_order: bool = False) -> NDArray[np.float64]:
-    """The scores of at least 5 good images, ascending unless `keep_order`.
+    """Check the scores of at least 5 good images and return them, ascending unless `keep_order`.
 
     Raises:
-        DataError: If there are fewer or one is not finite.
+        DataError: If there are fewer than 5 scores or one is not finite.
     """
     values = np.asarray(scores, np.float64).ravel()
     if values.size < MIN_IMAGES:
         raise DataError(
-            f"A threshold needs at least {MIN_IMAGES} good images that training did not see; there are {values.size}.",
+            f"A threshold needs at least {MIN_IMAGES} held-out good images; there are {values.size}.",
             hint="Add good images; 199 certify a false-alarm rate of 0.5 %, 999 one of 0.1 %.",
         )
     if not np.isfinite(values).all():
         raise DataError(
             f"{np.count_nonzero(~np.isfinite(values))} of {values.size} scores of good images are not finite.",
-            hint="The model or the engine is broken: train again, or rebuild the engine at a higher precision.",
+            hint="The model or the engine is broken: retrain, or rebuild the engine at a higher precision.",
         )
     return values if keep_order else np.sort(values)
 

@@ -34,7 +34,7 @@ def test_one_alarm_per_hour_at_25_frames() -> None:
 
 
 def test_bursts_grow_as_excursions_shorten() -> None:
-    """Beyond where it was measured q grows with the square of the normal level, before it not at all."""
+    """Beyond the level of measurement, q grows with the square of the normal level; below it is constant."""
     bursts = MeasuredBursts(0.04, 0.02)
     assert bursts.at(0.05) == bursts.at(0.02) == 0.04
     growth = (stats.norm.isf(1e-4) / stats.norm.isf(0.02)) ** 2
@@ -43,7 +43,7 @@ def test_bursts_grow_as_excursions_shorten() -> None:
 
 @given(paces, st.floats(1e-3, 1e5))
 def test_rate_and_alarms_invert_each_other(pace: Pace, wanted: float) -> None:
-    """The rate keeps the wanted alarms, exactly unless it is capped, and measured bursts never ask for a stricter one."""
+    """The rate keeps the wanted alarms, exactly unless capped, and measured bursts never need a lower rate."""
     rate = pace.rate(wanted)
     assert 0.0 < rate <= LARGEST_RATE
     assert pace.alarms_per_hour(rate) <= wanted * (1 + 1e-6)
@@ -84,32 +84,35 @@ def test_the_threshold_is_the_one_of_the_rate() -> None:
 
 
 def test_certified_sentence() -> None:
-    """Within reach of the images the sentence says what certifies the promise, with the interval and no extrapolation."""
+    """For a rate that the images can certify, the sentence names them and the interval, without extrapolation."""
     sentence = promise_from_images(SCORES, 600.0, Pace(25.0, 3)).sentence
     assert sentence == (
-        "At 25 frames/s, 3 of them in the worst order per alert, at most 600 false alarms per hour needs a threshold that "
-        "1 in 50 good frames exceeds. 199 good images certify it on average over such sets (95 % interval 165 to 1,303 "
-        "per hour)."
+        "At 25 frames/s and 3 exceeding frames per alert (worst-case grouping), at most 600 false alarms per hour needs a "
+        "threshold that 1 in 50 good frames exceeds. 199 held-out good images certify it, on average over such sets (95 % "
+        "interval 165 to 1,303 per hour)."
     )
 
 
 def test_extrapolated_sentence() -> None:
-    """Beyond the images it says so, how far they reach, what would certify it, and the interval."""
+    """For a rarer rate, the sentence gives the rate that the images reach, the images missing, and the interval."""
     promise = promise_from_images(SCORES, 1.0, Pace(25.0, 3))
     for words in (
         "at most 1 false alarm per hour needs",
         "1 in 30,000 good frames",
-        "199 good images show nothing rarer than 1 in 200",
+        "199 held-out good images cannot certify a rate below 1 in 200",
         "extrapolated, not certified",
         "95 % interval",
         f"{images_to_certify(1 / 30_000) - 199:,} more would certify it",
     ):
         assert words in promise.sentence
-    assert "as was measured" in promise_from_images(SCORES, 1.0, Pace(25.0, 3, MeasuredBursts(0.04, 0.02))).sentence
+    assert (
+        "(grouping measured at lower levels)"
+        in promise_from_images(SCORES, 1.0, Pace(25.0, 3, MeasuredBursts(0.04, 0.02))).sentence
+    )
 
 
 def test_status_text_names_extrapolation() -> None:
-    """A status line tells an extrapolated number from a certified one."""
+    """A status line marks an extrapolated number."""
     pace = Pace(25.0, 3)
     assert alarm_rate_text(implied_alarm_rate(SCORES, float(np.median(SCORES)), pace)).startswith("up to 15,")
     assert "extrapolated" not in alarm_rate_text(implied_alarm_rate(SCORES, 2.0, pace))
@@ -127,12 +130,12 @@ def test_a_watch_certifies_one_alarm_per_its_length() -> None:
     half = promise_from_watch(levels[:180], 10.0, 1.0)
     assert not half.implied.certified
     assert half.implied.per_hour <= 1.0 + 1e-9
-    assert "stretches of 10 s" in half.sentence
+    assert "time windows of 10 s" in half.sentence
     assert "179 more would certify it" in half.sentence
 
 
 def test_nonsense_is_refused() -> None:
-    """No alarms at all cannot be promised; impossible frame rates and too few scores stop."""
+    """Zero alarms, impossible frame rates and too few scores are refused."""
     for wanted in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="alarms_per_hour"):
             promise_from_images(SCORES, wanted, Pace(25.0, 3))
@@ -170,7 +173,7 @@ def realised(name: str, n: int, draws: int) -> tuple[float, float]:
 @pytest.mark.parametrize("name", TAILS)
 @pytest.mark.parametrize("n", [50, 100, 200, 1000])
 def test_deep_extrapolation_stays_within_what_is_admitted(name: str, n: int) -> None:
-    """At one alarm per hour the mean realised rate stays within what the module states for this kind of tail."""
+    """At one alarm per hour the mean realised rate stays within the figures of the module for this kind of tail."""
     assert realised(name, n, 200)[0] <= ADMITTED[name]
 
 

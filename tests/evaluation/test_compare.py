@@ -1,4 +1,4 @@
-"""The parity check: what the relative difference means, verdict flips, broken candidates."""
+"""Parity check: relative difference, verdict flips, broken candidates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_identical_outputs_do_not_differ() -> None:
 
 
 def test_difference_is_relative_to_the_element_and_the_typical_one() -> None:
-    """One changed element d is reported as d / (|a| + median |a|) of its own image, whatever the other images hold."""
+    """One changed element d is reported as d / (|a| + median |a|) of its own image, independent of the other images."""
     reference = _outputs()
     reference["anomaly_map"][2] *= 1000.0
     candidate = {name: values.copy() for name, values in reference.items()}

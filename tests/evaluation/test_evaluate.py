@@ -60,7 +60,7 @@ def test_json_has_the_documented_keys() -> None:
 
 
 def test_each_defect_is_ranked_against_all_good_images() -> None:
-    """Per kind of defect: how many, how many found, and AUROC against the good images of the class."""
+    """Each kind of defect has its count, its detections, and AUROC against the good images of the class."""
     defects = _evaluate(GOOD + BAD).to_json()["classes"]["nut"]["defects"]
     assert (defects["dent"]["n"], defects["dent"]["detection_rate"], defects["dent"]["image_auroc"]) == (2, 1.0, 1.0)
     assert (defects["scratch"]["n"], defects["scratch"]["detection_rate"]) == (1, 0.0)
@@ -99,7 +99,7 @@ def test_without_masks_pixel_metrics_are_null(mask: str | None) -> None:
 
 
 def test_mask_iou_by_hand() -> None:
-    """Over the images that count, good ones too, pixels marked and defective over pixels that are either."""
+    """Mask IoU is over all counted images, good ones included."""
     marked = np.zeros((8, 8), np.float32)
     marked[:2, :4] = 1.0  # 10 x 32 px of 40 x 64; the mask is 10 x 16
     stray = np.zeros((8, 8), np.float32)
@@ -142,9 +142,9 @@ def test_mean_counts_each_class_once_and_skips_unknown() -> None:
 
 
 def test_pooled_threshold_stands_in_for_an_unknown_class() -> None:
-    """A class without its own threshold takes that of `all`; without that too, the error names what is known."""
+    """A class without its own threshold takes that of `all`; without that too, the error lists the known classes."""
     assert _evaluate(GOOD, all=0.15).classes["nut"].metrics.threshold == 0.15
-    with pytest.raises(DataError, match="no threshold for class 'nut'; it knows: bolt"):
+    with pytest.raises(DataError, match="no threshold for class 'nut'; it has: bolt"):
         _evaluate(GOOD, bolt=1.0)
 
 
@@ -152,7 +152,7 @@ def test_broken_scores_are_the_engine_s_fault() -> None:
     """NaN in a score or map stops the evaluation with the image's name instead of a wrong number."""
     with pytest.raises(EngineError, match=r"x\.png"):
         _evaluate([replace(GOOD[0], pred_score=float("nan"))])
-    with pytest.raises(EngineError, match="not a finite number"):
+    with pytest.raises(EngineError, match="gave a score that is not finite"):
         _evaluate([replace(GOOD[0], anomaly_map=np.full((2, 2), np.inf, np.float32))])
     with pytest.raises(DataError, match="no images"):
         _evaluate([])

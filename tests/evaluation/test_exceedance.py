@@ -1,4 +1,4 @@
-"""How often good images exceed a level: coverage, order, and agreement with the threshold it inverts."""
+"""Exceedance of a level by good images: coverage, order, and agreement with the threshold that it inverts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_extrapolated_interval_covers_the_true_rate(name: str, least: float) -> 
 @settings(max_examples=60)
 @given(Scores, st.lists(st.floats(-1500, 4000), min_size=2, max_size=6))
 def test_a_higher_level_is_never_exceeded_more_often(scores: list[float], levels: list[float]) -> None:
-    """Rate and interval fall with the level, across the largest score too, and are chances."""
+    """Rate and interval fall with the level, across the largest score too, and stay in 0..1."""
     found = [exceedance(scores, level) for level in sorted([*levels, max(scores), max(scores) + 1e-6])]
     for low, high in itertools.pairwise(found):
         assert high.rate <= low.rate + 1e-12
@@ -109,7 +109,7 @@ def test_rate_above_inverts_the_quantile(rate: float) -> None:
 
 
 def test_rate_interval_holds_95_percent_of_the_posterior() -> None:
-    """Its ends are the quantiles of chances drawn from the two parts of the posterior, the Beta one and the tail's."""
+    """The ends of the interval are quantiles of draws from both parts of the posterior, the Beta and the tail."""
     fit = fit_tail(np.sort(np.random.default_rng(0).gamma(2.0, size=60)))
     assert fit is not None
     rng = np.random.default_rng(1)
@@ -123,12 +123,12 @@ def test_rate_interval_holds_95_percent_of_the_posterior() -> None:
 
 
 def test_scores_without_spread_say_nothing_beyond_their_count() -> None:
-    """Equal scores leave the conformal bound, and an interval from zero."""
+    """With equal scores, the conformal bound remains, and an interval from zero."""
     found = exceedance([2.0] * 19, 3.0)
     assert (found.rate, found.certified, found.interval[0]) == (0.05, False, 0.0)
 
 
 def test_broken_scores_are_refused() -> None:
-    """Too few scores stop as they do for a threshold."""
+    """Too few scores are refused, as for a threshold."""
     with pytest.raises(DataError, match="at least 5"):
         exceedance([1.0] * 4, 1.0)

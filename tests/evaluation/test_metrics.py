@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.errors import ShapeError
-from edgead.evaluation import metrics
 from edgead.evaluation.metrics import area, auroc, average_precision, counts_from_scores, f1_max
 
 # Few distinct values, so that most draws have ties within and across the labels.
@@ -114,10 +111,3 @@ def test_bad_input_is_refused() -> None:
         auroc([0.0, float("nan")], [True, False])
     with pytest.raises(ShapeError, match="labels"):
         auroc([0.0, 1.0], [True])
-
-
-def test_examples_in_the_docstrings_hold() -> None:
-    """The examples of the module run and give what they print."""
-    result = doctest.testmod(metrics)
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -1,4 +1,4 @@
-"""Regions by number of false detections: against brute force, and what the bound and the two rules promise."""
+"""Regions by number of false detections: compared with brute force; properties of the bound and of both rules."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_planted_square_is_found(rule: MergeRule, seed: int, top: int, left: int
 
 
 def test_anomaly_of_one_coarse_scale_is_found_in_its_place() -> None:
-    """The smallest value over scales counts: what only the coarse scale sees is marked, at the size asked for."""
+    """The smallest value over scales counts: a region that only the coarse scale sees is marked, at the requested size."""
     coarse = np.full((8, 8), 1.0, np.float32)
     coarse[2:5, 3:6] = 9.0
     scales = [LatentScale(np.full((32, 32), 1.0, np.float32), 64), LatentScale(coarse, 512)]
@@ -295,7 +295,7 @@ def test_mask_follows_epsilon() -> None:
 
 @pytest.mark.parametrize("blur", [0.0, 1.5])
 def test_calibrated_epsilon_keeps_the_rate_on_its_images(blur: float) -> None:
-    """Of the 59 images calibrated on, exactly the 5 that a rate of 10 % allows show a detection at that epsilon."""
+    """At the epsilon for a rate of 10 %, exactly 5 of the 59 images that it was chosen on show a detection."""
     scales = [[_scale(_noise(seed, 16, (10, 10), blur=blur))] for seed in range(59)]
     record = epsilon_from_good_images([log_nfa_map(image).log_nfa.min() for image in scales], 0.1)
     n_detected = sum(bool(log_nfa_map(image, log_epsilon=record.value).mask.any()) for image in scales)
@@ -313,7 +313,7 @@ def test_rare_rate_extrapolates_to_a_smaller_epsilon() -> None:
 
 
 def test_calibration_refuses_too_few_or_broken_numbers() -> None:
-    """Four images, or one that is not finite, calibrate nothing."""
+    """Four images, or a value that is not finite, are refused."""
     for smallest in ([1.0] * 4, [1.0] * 5 + [math.nan]):
         with pytest.raises(DataError):
             epsilon_from_good_images(smallest, 0.1)
@@ -337,13 +337,13 @@ def test_impossible_values_are_refused(value: float) -> None:
 
 @pytest.mark.parametrize(("channels", "good_mean"), [(0, 1.0), (4, 0.0), (4, -1.0), (4, math.nan), (4, math.inf)])
 def test_impossible_settings_are_refused(channels: int, good_mean: float) -> None:
-    """There is at least one channel and the calibration factor is positive and finite."""
+    """There is at least one channel, and the good mean is positive and finite."""
     with pytest.raises(ValueError, match=r"channels|good_mean"):
         LatentScale(np.ones((3, 3), np.float32), channels, good_mean)
 
 
 def test_no_scale_or_a_smaller_size_is_refused() -> None:
-    """There is something to look at, and the output does not skip positions of a scale."""
+    """At least one scale is needed, and the output must not skip positions of a scale."""
     with pytest.raises(ValueError, match="empty"):
         log_nfa_map([])
     with pytest.raises(ValueError, match="at least that of every scale"):

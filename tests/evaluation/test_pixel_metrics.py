@@ -117,7 +117,7 @@ def test_corner_neighbours_are_one_region() -> None:
 
 @pytest.mark.parametrize("distribution", ["normal", "gamma", "lognormal"])
 def test_default_bins_are_accurate(distribution: str) -> None:
-    """With more distinct values than bins the error stays below 1e-3 and below the bound that is reported."""
+    """With more distinct values than bins the error stays below 1e-3 and below the reported bound."""
     rng = np.random.default_rng(3)
     draw = {"normal": rng.normal, "gamma": lambda size: rng.gamma(2.0, size=size), "lognormal": rng.lognormal}
     masks = [np.zeros((400, 400), bool) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The HTML report: self-contained, well-formed, escaped, and whole for every kind of test set."""
+"""HTML report: self-contained, well-formed, escaped, complete for every kind of test set."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_report_is_well_formed_and_accessible(name: str) -> None:
-    """For every kind of test set: balanced tags, no NaN, alt texts on pictures, names on charts, scoped headers."""
+    """For every kind of test set: balanced tags, no NaN, alt texts on images, names on charts, scoped headers."""
     outline = _outline(_report(CASES[name]))
     assert not re.search(r"\b(nan|inf|None)\b", outline.text)
     kinds = [tag for tag, _ in outline.tags]
@@ -118,7 +118,7 @@ def test_report_is_well_formed_and_accessible(name: str) -> None:
 
 
 def test_report_loads_nothing() -> None:
-    """No script, no link to another file or host: pictures are inline, links stay on the page."""
+    """No script, no link to another file or host: images are inline, links stay on the page."""
     outline = _outline(_report(_mixed()))
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in outline.tags}
     for _, attributes in outline.tags:
@@ -129,7 +129,7 @@ def test_report_loads_nothing() -> None:
 
 
 def test_every_name_is_escaped() -> None:
-    """Title, facts, classes, defects and file names from the outside appear as text, never as markup."""
+    """Title, facts, classes, defects and file names are escaped: they appear as text, never as markup."""
     images = [replace(i, class_name=NASTY, image_path=Path(f'"><img onerror=x>{i.image_path.name}')) for i in _mixed()]
     images = [replace(i, defect=NASTY) if i.gt_label else i for i in images]
     outline = _outline(replace(_report(images), title=NASTY, facts={NASTY: NASTY}))
@@ -152,12 +152,12 @@ def test_good_images_nearest_to_an_alarm_stand_in() -> None:
     """Without any false alarm the highest good images are shown instead."""
     groups = {group.title: group for group in choose_images(_mixed(), 5.0, 4)}
     assert groups["Worst false alarms"].images == []
-    nearest = groups["Good images nearest to an alarm"].images
+    nearest = groups["Good images nearest to a false alarm"].images
     assert [round(image.pred_score, 3) for image in nearest] == [1.2, 1.1]
 
 
 def test_pictures_stay_within_the_budget() -> None:
-    """Once the budget is used up no further picture is drawn, and the report says how many were left out."""
+    """Once the budget is used up, no further image is drawn, and the report states how many were left out."""
     budget = ImageBudget(1)
     report = _report(_mixed())
     scale = report.thresholds["all"].heatmap_scale
@@ -206,7 +206,7 @@ def test_report_is_written_whole(tmp_path: Path) -> None:
 
 
 def test_the_heatmap_outlines_the_segmentation() -> None:
-    """What is outlined is the image's automatic segmentation."""
+    """The outline follows the automatic segmentation of the image."""
     image = _image(3, "nut", "dent", 2.0)
     everywhere = replace(image, segmentation=Segmentation(np.ones((6, 8), np.float32), 0.5))
     scale = _report([image]).thresholds["all"].heatmap_scale

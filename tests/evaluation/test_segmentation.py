@@ -1,4 +1,4 @@
-"""The segmentation that a bundle carries: thresholds, classes, rates, broken norms."""
+"""Segmentation record of a bundle: thresholds, classes, rates, broken norms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RULES: tuple[MergeRule, MergeRule] = ("published", "complete")
 
 
 def _norms(n: int, seed: int = 0, factor: float = 1.3) -> list[NDArray[np.float32]]:
-    """Mean squares of `n` good images, `factor` times as large as the model says."""
+    """Mean squares of `n` good images, `factor` times as large as under the model."""
     rng = np.random.default_rng(seed)
     return [
         (factor * rng.chisquare(c, (n, *size)) / c).astype(np.float32) for c, size in zip(CHANNELS, SIZES, strict=True)
@@ -36,7 +36,7 @@ def _batch(norms: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_threshold_keeps_the_rate(rule: MergeRule) -> None:
-    """Of 59 held-out images 5 may show a region at 10 %, of new ones about as many; the good mean is the factor."""
+    """At 10 %, 5 of 59 held-out images show a region, and about 10 % of new ones; the good mean is the factor."""
     record = _record(rule=rule)
     threshold = record.thresholds[POOLED]
     assert sum(value < threshold.log_epsilon.value for value in threshold.smallest) == 5
@@ -49,7 +49,7 @@ def test_the_threshold_keeps_the_rate(rule: MergeRule) -> None:
 
 
 def test_a_held_out_image_is_judged_without_its_own_part() -> None:
-    """The good mean that an image is divided by is that of the others, the recorded one that of all."""
+    """A held-out image is divided by the mean of the others; the recorded good mean is over all."""
     norms = _norms(6)
     norms[0][2] *= 5.0
     record = nfa_thresholds(norms, LEVELS, ["nut"] * 6, 0.2)
@@ -79,7 +79,7 @@ def test_segmentation_is_the_mask_of_the_nfa(rule: MergeRule) -> None:
 
 
 def test_the_recorded_rule_decides() -> None:
-    """Around a forked peak the published rule stops and the complete one goes on to the plateau."""
+    """Around a forked peak the published rule stops and the complete one continues to the plateau."""
     plateau = np.full((32, 32), 0.5, np.float32)
     plateau[6:26, 6:26] = 2.0
     plateau[15, 14:17] = [9.0, 2.01, 2.02]
@@ -101,7 +101,7 @@ def test_classes_and_rates_have_their_own_limit() -> None:
 
 
 def test_the_record_survives_json() -> None:
-    """What is written to the manifest and read again segments alike."""
+    """A record written to the manifest and read again segments alike."""
     record = _record()
     again = NfaRecord.model_validate_json(record.model_dump_json())
     assert again == record

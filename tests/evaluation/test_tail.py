@@ -85,7 +85,7 @@ def realised_rate(name: str, n: int, rate: float, draws: int) -> float:
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 @pytest.mark.parametrize("n", SIZES)
 def test_mean_false_alarm_rate(name: str, n: int) -> None:
-    """The mean realised rate stays within what `tail.py` states for this kind of tail."""
+    """The mean realised rate stays within the figures of `tail.py` for this kind of tail."""
     for rate, allowed in zip((0.005, 0.001), DISTRIBUTIONS[name][1:], strict=True):
         assert realised_rate(name, n, rate, 400) <= allowed * rate
 

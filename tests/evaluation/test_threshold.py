@@ -34,7 +34,7 @@ def test_certified_threshold_is_the_kth_smallest(n: int, rate: float, k: int) ->
 
 @pytest.mark.parametrize("rate", [0.005, 0.01, 0.05])
 def test_certification_starts_at_one_over_n_plus_one(rate: float) -> None:
-    """`images_to_certify` is the smallest n of which n good images certify a rate of 1 / (n + 1)."""
+    """`images_to_certify` is the smallest number n of good images that certifies a rate of 1 / (n + 1)."""
     n = images_to_certify(rate)
     assert 1 / (n + 1) <= rate + 1e-12 < 1 / n
     assert threshold_from_scores(np.arange(n), rate).certified
@@ -112,8 +112,8 @@ def test_constant_scores_give_that_constant() -> None:
 
 
 def test_too_few_or_broken_scores_are_refused() -> None:
-    """Four images, or a NaN score, stop with an error that says what is needed."""
-    with pytest.raises(DataError, match=r"at least 5 good images.*there are 4"):
+    """Four images, or a NaN score, are refused with the number of images needed."""
+    with pytest.raises(DataError, match=r"at least 5 held-out good images; there are 4"):
         threshold_from_scores([1.0] * 4, 0.1)
     with pytest.raises(DataError, match="1 of 6 scores"):
         threshold_from_scores([1.0] * 5 + [float("nan")], 0.1)
@@ -136,7 +136,7 @@ def test_heatmap_scale_always_rises(maxima: list[float], ordinary: float, rate: 
 
 
 def test_at_rate_equals_thresholds_made_at_that_rate() -> None:
-    """Changing the rate without images gives what calibrating at that rate would have given."""
+    """Changing the rate without images gives the same thresholds as computing them at that rate."""
     rng = np.random.default_rng(2)
     scores, maxima = rng.gamma(2.0, size=60), rng.gamma(3.0, size=60)
     assert at_rate(class_thresholds(scores, maxima, 0.2, 0.05), 0.002) == class_thresholds(scores, maxima, 0.2, 0.002)
