@@ -1,4 +1,4 @@
-"""The two worlds stay apart: who may import whom, read from the code and tried in a process without torch."""
+"""Import rules between packages, checked in the syntax trees and in a process without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODULES = {
 }
 TORCH_SIDE = ("flows", "models", "train")
 HEAVY = ("torch", "timm", "torchvision", "scipy", "safetensors")
-# what each package may import from edgead at module level, beside itself
+# what each package may import from edgead beside itself; commands, api and cli import more, but inside functions only
 ALLOWED = {
     "kernel": {"kernel"},
     "config": {"kernel"},
@@ -87,7 +87,7 @@ def own_imports(module: str, *, deep: bool) -> set[str]:
 
 
 def test_the_walk_sees_the_code() -> None:
-    """The modules and a few imports that must be there are found: the checks below are not about nothing."""
+    """The walk finds the modules and some known imports, so the checks below are not vacuous."""
     assert len(MODULES) > 60
     assert {part_of(module) for module in MODULES} == set(ALLOWED)
     assert {room_of(module) for module in MODULES if part_of(module) == "stream"} == set(STREAM)
@@ -108,7 +108,7 @@ def test_imports_go_downward(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) not in ("commands", "api", "cli")])
 def test_only_commands_bring_the_sides_together(module: str) -> None:
-    """Even inside a function, nothing but a command imports what the table does not allow its package."""
+    """Even inside a function, only commands, api and cli import what the table does not allow."""
     part = part_of(module)
     for name in own_imports(module, deep=True):
         assert part_of(name) in ALLOWED[part] | {part}, f"{module} imports {name}"
@@ -130,7 +130,7 @@ def test_rooms_of_the_stream_stay_apart(module: str) -> None:
 
 
 def test_there_are_no_cycles() -> None:
-    """No module imports itself over others."""
+    """No chain of module-level imports leads back to its start."""
     graph = {module: own_imports(module, deep=False) & set(MODULES) for module in MODULES}
     done: set[str] = set()
 

@@ -1,11 +1,11 @@
-"""Whether the device side installs on a Jetson from wheels alone: `python tools/aarch64_wheels.py`.
+"""Check that the device side installs on a Jetson from wheels alone: `python tools/aarch64_wheels.py`.
 
 pip resolves the base dependencies and the `web`, `mqtt` and `jetson6` or `jetson7` extras for aarch64 and the Pythons of
 JetPack 6 and 7, without installing anything. A dependency without an aarch64 wheel fails, and so does a cuda-bindings for
-another CUDA. pycuda has no wheel and is reported, not demanded: it is compiled on the device.
+another CUDA. pycuda has no wheel and is only reported: it is compiled on the device.
 
-pip evaluates conditions such as `platform_machine == 'aarch64'` for the machine that it runs on, so a dependency which
-only those bring in is not seen; the extra `jetson`, which is one of the two by Python's version, is not asked for here.
+pip evaluates conditions such as `platform_machine == 'aarch64'` for the machine on which it runs, so dependencies under
+such a condition are not checked; neither is the extra `jetson`, which selects one of the two by Python version.
 """
 
 from __future__ import annotations

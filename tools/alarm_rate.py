@@ -1,15 +1,16 @@
-"""What `--false-alarms-per-hour` promises, keeps and costs on real images: `python -m tools.alarm_rate BUNDLE DATA`.
+"""Compare promised with measured false alarms per hour on real images: `python -m tools.alarm_rate BUNDLE DATA`.
 
-Promise against measurement: the good images that training did not see (the bundle's held-out ones and the test set's) are
-split in halves again and again. One half calibrates; the other runs past a simulated camera through the real alert rule:
-each part in view for 1 to 25 frames, each frame shifted by up to a pixel and with noise. Over all splits the mean
-alarms per hour must stay under the promise. `watched line` calibrates with what such a camera shows of the first half.
+Prints two tables. Promise against measurement: good images that training did not see (held-out ones of the bundle and
+those of the test set) are repeatedly split in halves. One half sets the threshold; the other passes a simulated camera and
+the real alert rule: each part in view for 1 to 25 frames, each frame shifted by up to a pixel and with noise. The mean
+alarms per hour over all splits must stay below the promise. `watched line` sets the threshold from such frames of the
+first half.
 
-The default noise leaves frames of most data sets like the images; with more (or on binarised pictures with any) they are
-not, the promises from images fail, and the line about the meter says so.
+With the default noise, frames of most data sets are like the images. With more noise (or with any noise on binarised
+images) they are not, the promises from images fail, and the line about the alarm meter reports it.
 
-Cost: the share of defective test images above the threshold that one alarm per hour needs, by how many good images
-calibrate it, and at the ends of the interval in which that threshold would come to lie with as many as it takes.
+Cost: the share of defective test images above the threshold for one alarm per hour, by the number of good images that set
+it, and at both ends of the interval of that threshold with enough images to certify it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from edgead.stream.alerts import AlertRules, closing_level
 
 Floats = NDArray[np.float64]
 
-Calibrate = Callable[[Floats, np.random.Generator], AlarmPromise]
+ThresholdRule = Callable[[Floats, np.random.Generator], AlarmPromise]
 
 SPLITS, STREAM_FRAMES, LONGEST_LOOK = 100, 30_000, 25
 COUNTABLE = (3000.0, 1000.0, 500.0, 100.0)
@@ -101,8 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paces = paces_of(report, options.fps)
     print(meter_line(report))
     print("\n| basis | promised alarms/h | measured | detected | certified |\n|---|---|---|---|---|")
-    for name, calibrate, wanted in calibrations(paces):
-        row = replay(scores, calibrate, options.fps, options.splits)
+    for name, rule, wanted in threshold_rules(paces):
+        row = replay(scores, rule, options.fps, options.splits)
         print(
             f"| {name} | {wanted:,.0f} | {row.alarms_per_hour:,.0f} ± {row.error:,.0f} | {row.detection_rate:.1%} "
             f"| {row.n_certified} of {options.splits} |"
@@ -173,7 +174,7 @@ def paces_of(report: AlarmReport, fps: float) -> dict[str, Pace]:
     return paces
 
 
-def calibrations(paces: dict[str, Pace]) -> Iterator[tuple[str, Calibrate, float]]:
+def threshold_rules(paces: dict[str, Pace]) -> Iterator[tuple[str, ThresholdRule, float]]:
     """Every way to a threshold with the alarms per hour that it promises."""
     for name, pace in paces.items():
         for wanted in COUNTABLE:
@@ -183,11 +184,11 @@ def calibrations(paces: dict[str, Pace]) -> Iterator[tuple[str, Calibrate, float
             yield "watched line", _from_watch(wanted, paces["any stream"].fps), wanted
 
 
-def _from_images(wanted: float, pace: Pace) -> Calibrate:
+def _from_images(wanted: float, pace: Pace) -> ThresholdRule:
     return lambda good, _: promise_from_images(good[:, 0], wanted, pace)
 
 
-def _from_watch(wanted: float, fps: float) -> Calibrate:
+def _from_watch(wanted: float, fps: float) -> ThresholdRule:
     return lambda good, rng: watch(good, wanted, fps, rng)
 
 
@@ -215,14 +216,14 @@ def rules_at(good: Floats, threshold: float) -> AlertRules:
     )
 
 
-def replay(scores: Scores, calibrate: Calibrate, fps: float, splits: int) -> Replay:
+def replay(scores: Scores, rule: ThresholdRule, fps: float, splits: int) -> Replay:
     """Run one half of the good images at the threshold that the other half gives, on random splits."""
     rng, n = np.random.default_rng(1), len(scores.good)
     rates, detected, n_certified = np.empty(splits), np.empty(splits), 0
     for i in range(splits):
         order = rng.permutation(n)
         held_out, seen = scores.good[order[: n // 2]], scores.good[order[n // 2 :]]
-        promise = calibrate(held_out, rng)
+        promise = rule(held_out, rng)
         rules = rules_at(held_out[:, 0], promise.threshold.value)
         stream = stream_of(seen, STREAM_FRAMES, rng)
         rates[i] = alerts_in(stream.tolist(), rules, fps) * HOUR_S * fps / STREAM_FRAMES

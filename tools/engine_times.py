@@ -1,8 +1,8 @@
-"""How long the INT8 engine of a bundle takes beside the fp32 one: `python tools/engine_times.py BUNDLE [BUNDLE ...]`.
+"""Compare the latency of INT8 and fp32 engines on the CPU: `python tools/engine_times.py BUNDLE [BUNDLE ...]`.
 
-Builds what is missing for ONNX Runtime's CPU provider (`edgead build-engine` does it with a gate; so does this), then runs
-both in turns, one image at a time, several rounds, each with newly opened engines, on one thread and on all. Nothing else
-should run meanwhile.
+Prints a table of medians and ratios. Builds missing engines for ONNX Runtime's CPU provider, with the gate of `edgead
+build-engine`, then runs both in turns, one image at a time, in several rounds with newly opened engines, on one thread
+and on all. The machine should be idle otherwise.
 """
 
 from __future__ import annotations

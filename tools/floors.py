@@ -1,7 +1,7 @@
-"""Default training against two training-free detectors on the same backbone features, over several seeds.
+"""Compare default training with two training-free detectors: `python tools/floors.py DATA_ROOT --seeds 0 1 2`.
 
-`python tools/floors.py ../shared/data --seeds 0 1 2 --json floors.json` prints the table of docs/measured.md: last state of
-every run, no choice by test labels. Finished cells are kept in `--work` and not computed again.
+Prints the table of docs/measured.md: image and pixel AUROC over several seeds on the same backbone features, last state of every
+run, no choice by test labels. Finished runs are kept in `--work` and not repeated; `--json` also writes all numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make a small data set and a bundle of it in a folder, in seconds: `python tools/make_tiny_bundle.py FOLDER`."""
+"""Write a small data set and a bundle trained on it, in seconds: `python tools/make_tiny_bundle.py FOLDER`."""
 
 from __future__ import annotations
 

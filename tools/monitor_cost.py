@@ -1,7 +1,8 @@
-"""What watching costs the inference: the stream's hand-over and whole frame time with 0, 1 and 4 viewers, and memory.
+"""Measure the cost of the dashboard for a stream: `python tools/monitor_cost.py --frames 600 --json cost.json`.
 
-`python tools/monitor_cost.py --frames 600 --json cost.json` runs a paced stream of 1280×720 pictures with a runner that
-keeps the processor as busy as a small engine, once without a monitor and then with a server and each number of viewers.
+Prints the time of the hand-over and of a whole frame with 0, 1 and 4 viewers, and the memory. Runs a paced stream of
+1280×720 frames with a runner that loads the processor like a small engine, first without a monitor, then with a server
+and each number of viewers.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class BusyRunner(FakeRunner):
 
 
 class PacedSource:
-    """A live camera of noisy pictures."""
+    """Live camera with noisy frames."""
 
     name = "measured"
     live = paced = True

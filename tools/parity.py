@@ -1,4 +1,4 @@
-"""Unfolded torch, folded torch and ONNX Runtime on every test image of a data set: `python tools/parity.py BUNDLE DATA`."""
+"""Check unfolded torch, folded torch and ONNX Runtime on all test images: `python tools/parity.py BUNDLE DATA`."""
 
 from __future__ import annotations
 

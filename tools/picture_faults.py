@@ -1,8 +1,8 @@
-"""How well faults of a camera are told from faults of a part: `python -m tools.picture_faults --data ../shared/data`.
+"""Test the detection of camera faults on real images: `python -m tools.picture_faults --data DATA_ROOT`.
 
-The reference is made of training images, as a bundle's is. Every test image, good or defective, that is called a fault of
-the camera is a mistake; the same good images made black, over-exposed or blurred should be called so. Without `--data`
-the parts of the synthetic line are looked at.
+Prints the verdicts per data set. The reference is made of training images, as in a bundle. A camera fault reported for any
+test image, good or defective, is a mistake; the same good images made black, over-exposed or blurred should be reported.
+Without `--data`, synthetic parts are used.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def blurred(image: Image, sigma: float) -> Image:
 
 
 def exposed(image: Image, factor: float) -> Image:
-    """Under so many times the light."""
+    """Image under several times the light."""
     return np.asarray(np.clip(image.astype(np.float32) * factor, 0, 255), np.uint8)
 
 
@@ -94,7 +94,7 @@ def synthetic_pictures(part: str) -> Pictures:
 
 
 def verdict(monitor: PictureMonitor, image: Image) -> str:
-    """What a monitor says of a picture that lasts: a fault, or `good`."""
+    """Verdict of a monitor on a lasting image: a fault, or `good`."""
     for index in range(4):
         monitor.observe(image, index * 1.0)
     return "good" if monitor.fault is None else monitor.fault.kind
@@ -118,7 +118,7 @@ def report(pictures: Pictures) -> Iterator[str]:
 
 
 def cost_ms(size: int) -> float:
-    """Milliseconds for one picture of `size` pixels a side."""
+    """Milliseconds for one image of `size` pixels a side."""
     video = SyntheticVideo("disc", n_frames=40)
     images = [np.asarray(cv2.resize(image, (size, size)), np.uint8) for image, _ in video.frames()]
     monitor = PictureMonitor(PictureReference.from_images(images), PictureFaultOptions())
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in report(product):
             print(line, flush=True)
     for size in (256, 448):
-        print(f"one picture of {size} x {size} px: {cost_ms(size):.2f} ms")
+        print(f"one image of {size} x {size} px: {cost_ms(size):.2f} ms")
     return 0
 
 

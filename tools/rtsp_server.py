@@ -1,20 +1,21 @@
-"""A camera that speaks RTSP, on 127.0.0.1, with every fault at a command: `python tools/rtsp_server.py`.
+"""Serve an RTSP camera on 127.0.0.1 with faults on command, for tests: `python tools/rtsp_server.py`.
 
-H.264 of the synthetic line, a video or a folder of pictures, at a steady rate, as often as somebody asks. Frames follow
-the clock, so a client that falls behind sees it: with `--counter` each carries its number as black and white blocks, and
-frame N was captured at `t0 + N / fps` of the system-wide monotonic clock. The first line of stdout says both:
+It sends H.264 of the synthetic line, a video or a folder of images, at a steady rate, to any number of clients. Frames
+follow the clock, so the delay of a client can be measured: with `--counter` each frame carries its number as black and
+white blocks, and frame N was captured at `t0 + N / fps` of the system-wide monotonic clock. The first line of stdout has
+the address and `t0`:
 
     ready rtsp://127.0.0.1:41234/live t0=5021.250
 
-Then commands come on stdin, one a line, and each is answered with `ok COMMAND` once it holds:
+Commands are read from stdin, one per line, and answered with `ok COMMAND` once they are in effect:
 
-    freeze, black, blur, over   what the camera sees from now on
-    still                       the same part for ever, before a sensor that lives: its noise changes
-    thaw                        the live picture again
-    stall, resume               no more data while connections stay open, and data again
+    freeze, black, blur, over   fault of the image from now on
+    still                       the same part all the time, with changing sensor noise
+    thaw                        live image again
+    stall, resume               stop sending data while connections stay open; send data again
     stop                        end; the end of stdin does the same
 
-It needs GStreamer's RTSP server and `gi` (see tools/system_packages.sh); it is a tool for tests, nobody's product.
+It needs GStreamer's RTSP server and `gi` (see tools/system_packages.sh).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def read_stamp(image: Image) -> int:
 
 
 def load_frames(video: Path | None, images: Path | None, n_frames: int) -> list[Image]:
-    """At most `n_frames` pictures of one size `(H, W, 3)`, RGB, even sides; of the synthetic line without a path."""
+    """At most `n_frames` frames of one size `(H, W, 3)`, RGB, even sides; from the synthetic line without a path."""
     if images is not None:
         found: Iterator[Image] = (read_image(path) for path in list_images(images))
     elif video is not None:
@@ -70,7 +71,7 @@ def load_frames(video: Path | None, images: Path | None, n_frames: int) -> list[
         found = (image for image, _ in SyntheticVideo("disc", n_frames=n_frames).frames())
     frames = [np.ascontiguousarray(frame) for frame in islice(found, n_frames)]
     if not frames:
-        raise SystemExit("There is no picture to serve.")
+        raise SystemExit("There is no image to serve.")
     height, width = frames[0].shape[0] // 2 * 2, frames[0].shape[1] // 2 * 2
     return [np.asarray(cv2.resize(frame, (width, height)), np.uint8) for frame in frames]
 
@@ -231,7 +232,7 @@ class Camera:
 
 
 def obey(camera: Camera, line: Line) -> None:
-    """Carry out what stdin says until it ends."""
+    """Carry out the commands on stdin until it ends."""
     for text in sys.stdin:
         word = text.strip()
         if word == "stop":
@@ -246,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="TCP port; 0 takes a free one")
     parser.add_argument("--video", type=Path, help="a video file, repeated")
-    parser.add_argument("--images", type=Path, help="a folder of pictures, repeated")
+    parser.add_argument("--images", type=Path, help="folder of images, repeated")
     parser.add_argument("--frames", type=int, default=100, help="frames of the loop, which are held in memory")
     parser.add_argument("--fps", type=float, default=25.0, help="frames per second")
     parser.add_argument("--counter", action="store_true", help="write each frame's number into it")

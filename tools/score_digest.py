@@ -1,6 +1,6 @@
-"""Proof that scores and JSON keys stay: SHA-256 digests of bundles, thresholds and evaluations of 23 trainings.
+"""Show that scores and JSON keys are unchanged: `python -m tools.score_digest DATA_ROOT --out FOLDER`.
 
-`python -m tools.score_digest DATA_ROOT --out FOLDER` trains every case of the table over the command line on one CPU
+Writes SHA-256 digests of bundles, thresholds and evaluations of 23 trainings, and prints differences. It trains every case of the table over the command line on one CPU
 thread, evaluates it with the reference engine and writes `FOLDER/result.json`. For the first case it also lists the
 JSON keys of bench, doctor, build-engine and `alerts list`. To compare two versions of the code::
 

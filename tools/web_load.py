@@ -1,8 +1,8 @@
-"""What viewers of the dashboard cost a running stream: `EDGEAD_WEB_TOKEN=… python -m tools.web_load URL [PID]`.
+"""Load the dashboard of a running stream: `EDGEAD_WEB_TOKEN=… python -m tools.web_load URL [PID]`.
 
-Each viewer asks as often as the page does: the overview for four pictures a second of every camera, a camera's own view
-for ten with the heatmap. For 0, 1 and 4 of both it prints the answers by status, the wait for a picture, the judged
-frames per second with their delay from capture to verdict, and the cores that the process PID uses.
+Viewers send as many requests as the page: the overview, four images per second of every camera; the view of one camera,
+ten per second with the heatmap. For 0, 1 and 4 viewers of each kind it prints the answers by status, the wait for an
+image, the judged frames per second with their delay from capture to verdict, and the cores used by process PID.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ class Sample:
     """One image of a data set.
 
     Attributes:
-        path: The image file.
+        path: Image file.
         name: Path relative to the root of the data set, with forward slashes on every platform.
         class_name: Kind of part.
         gt_label: True for a defective part.

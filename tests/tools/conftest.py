@@ -1,4 +1,4 @@
-"""Two small data sets, shared by the tests of the tools."""
+"""Two small data sets for the tests of the tools."""
 
 from __future__ import annotations
 

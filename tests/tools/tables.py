@@ -1,4 +1,4 @@
-"""A tiny table of results and hand-made records of the real one, for the tests of the tool that makes the page."""
+"""A tiny table of results, and hand-made records of the real table, for the tests of the results tool."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def write_table(folder: Path, **changes: Any) -> Path:
 
 
 def call(table: Path, work: Path, *arguments: str) -> int:
-    """The command line, with all it writes in one folder."""
+    """Run the command line with all outputs in one folder."""
     places = {"--config": table, "--work": work, "--page": work / "p.md", "--json": work / "p.json"}
     flat = [str(item) for pair in {**places, "--picture": work / "p.svg"}.items() for item in pair]
     return main([*flat, "--threads", "1", *arguments])
 
 
 def make_record(cell: Cell, points: float) -> Record:
-    """What a finished cell writes, with the same image AUROC in percent for every class and mode."""
+    """Record of a finished cell, with the same image AUROC in percent for every class and mode."""
     classes = read_table(TABLE).data_sets if cell.data == UNIFIED else (cell.data,)
     has_masks = cell.data != "solar_cell_mono"
     value = {

@@ -1,4 +1,4 @@
-"""The check of a Jetson install asks pip for the right things, and fails where pip does. No network here."""
+"""Check of a Jetson install: correct requests to pip, and failure where pip fails. No network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_everything_on_the_device_is_asked_for(target: Target) -> None:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.extra)
 def test_the_plain_extra_is_that_of_the_systems_python(target: Target) -> None:
-    """`edgead[jetson]` is right on both: the Python that sees TensorRT tells the JetPack."""
+    """`edgead[jetson]` fits both: the Python version determines the JetPack."""
     extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     entries = [Requirement(entry) for entry in extras["jetson"]]
     here = {"python_version": target.python}
@@ -46,13 +46,13 @@ def test_the_plain_extra_is_that_of_the_systems_python(target: Target) -> None:
 
 
 def test_bindings_of_another_cuda_fail(capsys: pytest.CaptureFixture[str]) -> None:
-    """An extra that lets pip take the newest is found out on the board where that is wrong, and only there."""
+    """An extra without an upper bound fails exactly on the board where the newest version is wrong."""
     assert check(TARGETS, PYPROJECT.read_text(encoding="utf-8"), lambda arguments: (0, REPORT)) == 1
     assert "jetson6 must say ==12.*" in capsys.readouterr().out
 
 
 def test_a_missing_wheel_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where pip resolves nothing for one of two systems and the wrong CUDA for the other, both count, with pip's words."""
+    """An unresolved system and one with the wrong CUDA both count as failures, with pip's message."""
 
     def pip(arguments: Sequence[str]) -> tuple[int, str]:
         if "--no-deps" in arguments:

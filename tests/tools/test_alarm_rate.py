@@ -1,4 +1,4 @@
-"""The tool that replays good images: its camera, its splits, and its two tables on scores whose truth is known."""
+"""Replay of good images: camera, splits, and both tables on scores of known distribution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from edgead.evaluation.pace import Pace
 from tools.alarm_rate import (
     LONGEST_LOOK,
     Scores,
-    calibrations,
     changed,
     cost_lines,
     hour_of,
@@ -17,6 +16,7 @@ from tools.alarm_rate import (
     paces_of,
     replay,
     stream_of,
+    threshold_rules,
 )
 
 BOUND = {"any stream": Pace(25.0, 3)}
@@ -31,7 +31,7 @@ def scores() -> Scores:
 
 
 def test_a_changed_image_is_the_image_moved_a_pixel() -> None:
-    """Without noise the picture comes out shifted by at most one pixel in each direction, and not always the same."""
+    """Without noise the image comes out shifted by at most one pixel in each direction, and not always the same."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, size=(12, 10, 3), dtype=np.uint8)
     moves = {(0, 0): 0}
@@ -55,10 +55,10 @@ def test_a_stream_shows_whole_looks() -> None:
 
 
 def test_replays_keep_certified_promises(scores: Scores) -> None:
-    """On exchangeable parts every certified promise is kept, and what allows more alarms detects more."""
+    """On exchangeable parts every certified promise is kept, and more allowed alarms detect more defects."""
     rows = {
-        (name, wanted): replay(scores, calibrate, 25.0, 30)
-        for name, calibrate, wanted in calibrations(BOUND)
+        (name, wanted): replay(scores, rule, 25.0, 30)
+        for name, rule, wanted in threshold_rules(BOUND)
         if wanted in (1000.0, 500.0)
     }
     assert set(rows) == {("any stream", 1000.0), ("any stream", 500.0), ("watched line", 500.0)}

@@ -1,4 +1,4 @@
-"""The dump of the bindings reads signatures as they are written, and tells what changed. No network here."""
+"""Dump of the bindings: signatures are read as written, and changes are reported. No network."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_failed_download_is_told_apart(
 
 
 def test_downloads_are_unpacked_once(tmp_path: Path) -> None:
-    """What is in the cache is not asked for again."""
+    """Cached packages are not downloaded again."""
     package = Package("tensorrt", "name", "1.2")
     files = tmp_path / f"name-1.2-{sys.implementation.cache_tag}" / "files"
     files.mkdir(parents=True)
@@ -104,7 +104,7 @@ def test_downloads_are_unpacked_once(tmp_path: Path) -> None:
 
 
 def test_help_needs_nothing() -> None:
-    """The command says what it does without touching the network."""
+    """`--help` works without the network."""
     done = subprocess.run(
         [sys.executable, "-m", "tools.bindings", "--help"], capture_output=True, text=True, check=True
     )

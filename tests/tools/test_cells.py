@@ -1,4 +1,4 @@
-"""The table of results becomes cells; what is wrong with a table, a pattern or the data is said."""
+"""Expansion of the table of results into cells; errors in table, pattern and data are reported."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def test_a_variant_differs_from_its_cell_by_its_settings(tmp_path: Path) -> None
     ],
 )
 def test_wrong_table_says_what_is_wrong(change: dict[str, Any], said: str, tmp_path: Path) -> None:
-    """What changes the budget or what cells differ in, is not listed, unknown, empty or there twice is named."""
+    """Errors in a table name the key: changed budget, and missing, unknown, empty or repeated entries."""
     with pytest.raises(ConfigError, match=said):
         read_table(write_table(tmp_path, **change))
 
 
 @pytest.mark.parametrize("text", [b"a: [", b"\xff\xfe\xff", b"about: 1"])
 def test_table_that_is_none_is_a_clear_error(text: bytes, tmp_path: Path) -> None:
-    """A file that is no YAML, no text or no table names itself."""
+    """A file that is not YAML, not text or not a table is refused with its name."""
     path = tmp_path / "table.yaml"
     path.write_bytes(text)
     with pytest.raises(ConfigError, match=r"table\.yaml is no"):
@@ -118,7 +118,7 @@ def test_table_that_is_none_is_a_clear_error(text: bytes, tmp_path: Path) -> Non
 
 
 def test_pattern_selects_and_says_when_it_does_not() -> None:
-    """`--only` takes wildcards, and no match is an error that shows an id."""
+    """`--only` takes wildcards; no match is an error with an example id."""
     cells = expand(read_table(TABLE))
     assert {cell.data for cell in select(cells, "pcb-*-seed0")} == {"pcb"}
     with pytest.raises(ConfigError, match="magnetic_tile-fastflow-affine-normal-seed0"):
@@ -126,7 +126,7 @@ def test_pattern_selects_and_says_when_it_does_not() -> None:
 
 
 def test_missing_and_foreign_data_are_named(data: Path, tmp_path: Path) -> None:
-    """A data set that is not there, and one that a unified model would wrongly learn from, are errors; `--only` helps."""
+    """A missing data set, and one that does not belong in a unified model, are errors unless `--only` avoids them."""
     table = read_table(write_table(tmp_path))
     cells = expand(table)
     check_data(data, table, cells)
@@ -158,7 +158,7 @@ def test_data_digest_sees_content_and_names(tmp_path: Path) -> None:
 
 
 def test_data_digest_follows_links(tmp_path: Path) -> None:
-    """A folder of links to data sets, as one makes for the unified models, has the digest of what they point to."""
+    """A folder of links to data sets, as used for unified models, has the digest of the linked files."""
     real, linked = tmp_path / "real", tmp_path / "linked"
     (real / "disc" / "train" / "good").mkdir(parents=True)
     (real / "disc" / "train" / "good" / "a.png").write_bytes(b"1")
@@ -168,7 +168,7 @@ def test_data_digest_follows_links(tmp_path: Path) -> None:
 
 
 def test_command_line_lists_and_refuses(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--list` prints a command per cell; a wrong pattern, a missing root and a page of nothing are errors that say so."""
+    """`--list` prints a command per cell; a wrong pattern, a missing root and an empty page are clear errors."""
     table = write_table(tmp_path)
     assert call(table, tmp_path, "--list") == 0
     lines = capsys.readouterr().out.splitlines()

@@ -54,7 +54,7 @@ def test_clear_differences_the_other_way_are_refuted() -> None:
 
 
 def test_unclear_differences_are_noise() -> None:
-    """A gain of three points with seeds that differ by ten, and a loss on two data sets of three, decide nothing."""
+    """A gain of three points with seeds that differ by ten, and a loss on two data sets of three, stay undecided."""
     found = verdicts(make_results(lambda cell: 80.0 + 10.0 * SPREAD[cell.seed] + 3.0 * (cell.model == "hgad")))
     assert found["hgad-affine-given-gain"].verdict == NOISE
 
@@ -110,7 +110,7 @@ def test_sign_flip_p_by_brute_force(count: int) -> None:
 
 
 def test_sign_flip_p_of_many_changes_is_close() -> None:
-    """Above the limit of the exact count, random signs come as close as the normal distribution tells."""
+    """Above the limit of the exact count, random signs agree with the normal approximation."""
     changes = np.random.default_rng(0).normal(0.3, 1.0, MOST_FLIPS + 20)
     expected = 2 * stats.norm.sf(abs(changes.sum()) / np.sqrt((changes**2).sum()))
     assert sign_flip_p(list(changes)) == pytest.approx(expected, abs=0.01)
@@ -126,13 +126,13 @@ def test_interval_is_that_of_scipy() -> None:
 
 
 def test_pooled_spread_by_hand() -> None:
-    """Variances 1 (3 seeds) and 8 (2 seeds) pool to (2 * 1 + 1 * 8) / 3; single seeds say nothing."""
+    """Variances 1 (3 seeds) and 8 (2 seeds) pool to (2 * 1 + 1 * 8) / 3; single seeds are ignored."""
     assert pooled_spread([(1.0, 2.0, 3.0), (0.0, 4.0), (7.0,)]) == pytest.approx((10 / 3) ** 0.5)
     assert pooled_spread([(7.0,)]) is None
 
 
 def test_explanations_stand_beside_their_claims() -> None:
-    """What the YAML says about a claim is printed under the table of claims."""
+    """The explanation of a claim in the YAML is printed under the table of claims."""
     results = make_results(lambda cell: 90.0)
     table = Table.model_validate({**results.table.model_dump(), "explanations": {"altub-mean": "Because."}})
     text = render(Results(table, results.groups, results.records, []), "r.svg")

@@ -1,4 +1,4 @@
-"""The results page, its JSON and its picture, from records made by hand."""
+"""Results page, JSON and chart from hand-made records."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_data_without_masks_has_dashes(tmp_path: Path) -> None:
 
 
 def test_partial_page_says_so() -> None:
-    """With some cells only, the page, every mean that lacks seeds or data sets, and the picture say so."""
+    """With some cells only, the page, every mean that lacks seeds or data sets, and the chart say so."""
     results = make_results(lambda cell: 90.0 if cell.data == "pcb" and cell.seed == 0 else None)
     text = render(results, "r.svg")
     assert "- 12 of 96 cells are finished; what follows is partial." in text
@@ -108,7 +108,7 @@ def test_page_names_changed_images_and_resumed_times() -> None:
 
 
 def test_alignment_shows_the_worst_correlation() -> None:
-    """The page's health table has the smallest Spearman correlation of likelihood and latent norm."""
+    """The table of checks has the smallest Spearman correlation of likelihood and latent norm."""
     table = read_table(TABLE)
     cells = expand(table)
     records = {cell.id: make_record(cell, 90.0) for cell in cells if cell.model == "cflow"}
@@ -116,7 +116,7 @@ def test_alignment_shows_the_worst_correlation() -> None:
         for part in record["evaluations"].values():
             part["alignment"] = {"spearman": value}
     text = render(load_results(table, cells, records), "r.svg")
-    assert "| 0.90 to 1.10 | 0.912 | 2e-06 |" in section(text, "Health")
+    assert "| 0.90 to 1.10 | 0.912 | 2e-06 |" in section(text, "Checks")
 
 
 def test_published_json_gives_the_same_page(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_records_of_other_settings_are_left_out() -> None:
 
 
 def test_pace_prefers_like_cells() -> None:
-    """The remaining time is that of the same model and data where known, else of the model, else of all; resumed cells lie."""
+    """The remaining time is that of the same model and data where known, else of the model, else of all; resumed cells do not count."""
     cells = {cell.id: cell for cell in expand(read_table(TABLE))}
     pcb, tile = cells["pcb-fastflow-affine-normal-seed0"], cells["magnetic_tile-fastflow-affine-normal-seed0"]
     slow = {**make_record(pcb, 90.0), "seconds": {"training": 100.0}}
@@ -172,7 +172,7 @@ def one_cell(cell: Cell) -> float | None:
 
 @pytest.mark.parametrize("points", [all_seeds, one_cell, lambda cell: None])
 def test_chart_has_a_dot_per_record(points: Callable[[Cell], float | None]) -> None:
-    """The picture parses as XML and has a dot per seed besides the legend, also when little or nothing is measured."""
+    """The chart parses as XML and has a dot per seed besides the legend, also when little or nothing is measured."""
     results = make_results(points)
     root = ET.fromstring(draw_chart(results))
     dots = [e for e in root.iter(f"{SVG}circle") if e.get("class") == "dot"]
@@ -182,7 +182,7 @@ def test_chart_has_a_dot_per_record(points: Callable[[Cell], float | None]) -> N
 
 
 def test_chart_stays_inside_its_frame() -> None:
-    """Every mark lies inside the picture, the best mean of each panel is written once, and names are escaped."""
+    """Every mark lies inside the chart, the best mean of each panel is written once, and names are escaped."""
     root = ET.fromstring(draw_chart(make_results(lambda cell: 50.0 if cell.model == "uflow" else 100.0 - cell.seed)))
     width, height = float(root.get("width", "")), float(root.get("height", ""))
     for dot in root.iter(f"{SVG}circle"):
@@ -201,7 +201,7 @@ def test_axis_encloses_the_values(low: float, high: float) -> None:
 
 
 def test_published_page_is_made_of_the_published_json() -> None:
-    """Page and picture in `docs` are what the tool makes of `docs/results.json` and its table now."""
+    """Page and chart in `docs` are what the tool makes of `docs/results.json` and the current table."""
     if not (DOCS / "results.json").is_file():
         pytest.skip("no results are published yet")
     table = read_table(TABLE)
@@ -216,13 +216,13 @@ def test_variants_stand_beside_what_they_change_and_count_nowhere_else() -> None
     plain = make_results(lambda cell: 80.0 + cell.seed)
     both = make_results(lambda cell: 99.0 if cell.variant else 80.0 + cell.seed, variants=True)
     page = render(both, "p.svg")
-    assert "| FastFlow, affine | pcb | knows no classes | 80.00 → 99.00 | 90.00 → 90.00 | 80.00 → 80.00 | 1 |" in page
+    assert "| FastFlow, affine | pcb | no classes | 80.00 → 99.00 | 90.00 → 90.00 | 80.00 → 80.00 | 1 |" in page
     assert "| HGAD, uniform | unified | class unknown | 80.00 → 99.00 |" in page
     before, after = (render(results, "p.svg").split("## Over all data sets")[1] for results in (plain, both))
-    assert after.startswith(before.split("## Health")[0].rstrip())
+    assert after.startswith(before.split("## Checks")[0].rstrip())
     assert judge(plain) == judge(both)
     assert draw_chart(plain) == draw_chart(both)
 
 
 def test_page_without_variants_has_no_section_for_them() -> None:
-    assert "Why:" not in render(make_results(lambda cell: 80.0), "p.svg")
+    assert "single settings" not in render(make_results(lambda cell: 80.0), "p.svg")

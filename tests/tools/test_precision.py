@@ -1,4 +1,4 @@
-"""The tool behind docs/precision.md: what it compares, what it measures, what the page says."""
+"""Tool for docs/precision.md: jobs, measurements, page."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_small_table_is_measured_resumed_and_written(
 
 
 def test_published_page_is_made_of_the_published_json() -> None:
-    """Nobody edited docs/precision.md by hand, and the table has the jobs that it shows."""
+    """docs/precision.md is what the tool makes of its JSON, and the table has exactly the jobs in it."""
     records = json.loads((DOCS / "precision.json").read_text())
     assert (DOCS / "precision.md").read_text() == render(read_table(), records)
     assert set(records) == {job.id for job in jobs_of(read_table())}

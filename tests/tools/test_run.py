@@ -1,4 +1,4 @@
-"""Cells that are trained, evaluated, skipped, gone on with, done again and recorded as failed."""
+"""Cells: trained, evaluated, skipped, resumed, repeated and recorded as failed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def n_finished(capsys: pytest.CaptureFixture[str], table: Path, work: Path, *arguments: str) -> int:
-    """How many cells a call that has no time to do any takes for finished."""
+    """Number of finished cells, as counted by a call without time to run any."""
     capsys.readouterr()
     assert call(table, work, *arguments, "--limit-hours", "-1") == 0
     return int(capsys.readouterr().out.split("cells, ")[1].split(" of them")[0])
@@ -151,7 +151,7 @@ class Interrupting(Silent):
 
 
 def test_killed_cell_goes_on(data: Path, tmp_path: Path) -> None:
-    """A cell that was interrupted in its training continues there and says so; the result is that of an unbroken one."""
+    """A cell interrupted in training resumes there and records it; the result equals that of an uninterrupted run."""
     cell = expand(read_table(write_table(tmp_path, budget={**TINY["budget"], "train.epochs": 3})))[0]
     place = Workplace(data, tmp_path / "work", threads=1)
     with pytest.raises(KeyboardInterrupt):
@@ -186,7 +186,7 @@ def test_failed_cell_is_recorded_and_the_others_go_on(
 
 @pytest.mark.parametrize("relative", [False, True])
 def test_errors_name_no_folder_of_the_machine(relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error names the data and working folders by what they are, however they were given, and nothing else changes."""
+    """Errors replace the paths of data and working folders by names, however given, and change nothing else."""
     monkeypatch.chdir(tmp_path)
     base = Path() if relative else tmp_path
     cell = expand(read_table(write_table(tmp_path)))[0]
@@ -247,7 +247,7 @@ def long_table(folder: Path) -> Path:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process lives; one that nobody has waited for does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -263,7 +263,7 @@ def test_workers_end_with_the_tool(how: signal.Signals, data: Path, tmp_path: Pa
         process.send_signal(how)
         said, _ = process.communicate(timeout=30)
         assert process.returncode == (130 if how == signal.SIGINT else -9)
-        assert how == signal.SIGKILL or said.strip().endswith("Interrupted; the same command goes on from here.")
+        assert how == signal.SIGKILL or said.strip().endswith("Interrupted; the same command continues from here.")
         until = time.monotonic() + 20
         while any(map(is_running, workers)):
             assert time.monotonic() < until
@@ -273,7 +273,7 @@ def test_workers_end_with_the_tool(how: signal.Signals, data: Path, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_killed_worker_takes_its_own_cell_only(data: Path, tmp_path: Path) -> None:
-    """A worker that the system kills, as for lack of memory, is a failed cell whose run can go on; the other one stays."""
+    """A worker that the system kills, as for lack of memory, is a failed cell whose run can be resumed; the other worker continues."""
     table = long_table(tmp_path)
     with started(table, tmp_path, data) as (process, (first, second)):
         os.kill(first, signal.SIGKILL)

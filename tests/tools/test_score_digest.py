@@ -1,4 +1,4 @@
-"""The digest of scores and JSON keys: a miniature run over the command line, and what counts as a difference."""
+"""Digest of scores and JSON keys: a miniature run over the command line, and all kinds of difference."""
 
 from __future__ import annotations
 

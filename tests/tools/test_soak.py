@@ -1,4 +1,4 @@
-"""The soak's own judgement: it sees a loss, a second key and a wrong order. And the soak itself, for three minutes."""
+"""Soak test: the ledger finds a loss, a second key and a wrong order; and a soak of three minutes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_broken_promise_is_named() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_three_minutes_of_faults(tmp_path: Path) -> None:
-    """Camera, broker, receiver, disk and the stream itself fail one after the other, and every promise is kept."""
+    """Camera, broker, receiver, disk and stream fail one after the other, and every promise is kept."""
     if os.getuid() != 0:
         pytest.skip("the soak mounts a disk, which needs root")
     if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:

@@ -1,8 +1,10 @@
-"""Write, or check, the tables of names that our TensorRT and CUDA code is held against: `python -m tools.bindings`.
+"""Write or check the tables of names in TensorRT's and CUDA's Python bindings: `python -m tools.bindings`.
+
+Tests check the names that our TensorRT and CUDA code uses against these tables.
 
 The Python halves of TensorRT, cuda-bindings and pycuda are downloaded through pip, imported (pycuda: read) and listed:
-classes, methods, properties, enum members with their numbers, argument names. Nothing of them is kept but those.
-TensorRT itself is not there: its bindings find libraries without content, so nothing is built and nothing runs.
+classes, methods, properties, enum members with their numbers, argument names. Only these names are kept.
+TensorRT itself is absent: its bindings load stub libraries, so nothing is built and nothing runs.
 """
 
 from __future__ import annotations

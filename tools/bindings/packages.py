@@ -1,4 +1,4 @@
-"""Which packages the facts come from, and how their files come here: through pip, into a cache outside the repository."""
+"""Packages behind the tables, and their download through pip into a cache outside the repository."""
 
 from __future__ import annotations
 

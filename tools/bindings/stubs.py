@@ -1,4 +1,4 @@
-"""Libraries that hold nothing but the names which TensorRT's Python bindings look for, so that they import.
+"""Stub libraries with only the names that TensorRT's Python bindings load, so that the bindings import.
 
 Each function takes anything and returns a null pointer: names and signatures can be read, nothing can be built or run.
 """

@@ -1,4 +1,4 @@
-"""The committed tables of facts: one name a line, sorted, so that a difference reads like a list of what changed."""
+"""Committed tables of names: one name per line, sorted, so that a diff lists the changes."""
 
 from __future__ import annotations
 

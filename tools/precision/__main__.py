@@ -1,8 +1,8 @@
-"""What lower precision costs every model, and which INT8 recipe is best: `python -m tools.precision DATA_ROOT`.
+"""Measure accuracy and latency of every model at lower precision: `python -m tools.precision DATA_ROOT`.
 
-Trains what is missing, builds every form of it for ONNX Runtime on this CPU, and writes `docs/precision.md` from the
-JSON of the jobs. Finished jobs are skipped, so the same command goes on after an interruption. Forms are judged on
-held-out good images and pseudo-defects; test images are for reporting.
+Trains missing bundles, builds every form of them for ONNX Runtime on this CPU, and writes `docs/precision.md` from the
+JSON of the jobs. Finished jobs are skipped, so the same command continues after an interruption. INT8 recipes are compared
+on held-out good images and pseudo-defects; test images are only for reporting.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("root", type=Path, metavar="DATA_ROOT", help="folder of the data sets")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("table.yaml"), help="the table")
     parser.add_argument("--work", type=Path, default=Path("runs/precision"), help="bundles and finished jobs")
-    parser.add_argument("--only", metavar="PATTERN", help="jobs whose id fits, such as 'usf-*-int8*'")
+    parser.add_argument("--only", metavar="PATTERN", help="jobs whose id matches, such as 'usf-*-int8*'")
     parser.add_argument("--again", action="store_true", help="also the jobs that are finished")
     parser.add_argument("--only-page", action="store_true", help="write the page from the results at hand and stop")
     parser.add_argument("--page", type=Path, default=Path("docs/precision.md"))

@@ -1,4 +1,4 @@
-"""One job: take the trained bundle, build the form, score good, pseudo-defective and test images."""
+"""Measurement of one job: build the form of a trained bundle; score good, pseudo-defective and test images."""
 
 from __future__ import annotations
 

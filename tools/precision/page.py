@@ -1,4 +1,4 @@
-"""The page `docs/precision.md`, from the records."""
+"""Page `docs/precision.md`, generated from the records."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ FORMS = {
 }
 LAYOUTS = {"onnxruntime": "ONNX Runtime's form", "tensorrt": "TensorRT's form"}
 ABOUT = """\
-What FP16 and INT8 cost in detection, on ONNX Runtime's CPU provider, one seed per model. *All layers* lowers everything
-that can be lowered; *gated* is what `edgead build-engine --int8` installs: sensitive layers stay in float, and the
-engine is refused if pseudo-defects on held-out good images are told apart worse. *TensorRT's form* is the graph that
-TensorRT gets (symmetric int8, other places), computed by ONNX Runtime for its scores; TensorRT itself was never run.
+Detection accuracy with FP16 and INT8 on ONNX Runtime's CPU provider, one seed per model. *All layers*: every layer that can
+run at lower precision does. *Gated*: the engine that `edgead build-engine --int8` installs; sensitive layers stay in float,
+and the engine is refused if it separates pseudo-defects from held-out good images less well. *TensorRT's form*: the graph
+for TensorRT (symmetric int8, quantised at other places), run by ONNX Runtime for its scores; TensorRT itself was never run.
 The float32 models are those of [results.md](results.md), and the default one; the recipes are in `calibration/`.
-Recipes and gates see good images and pseudo-defects made from them; the test images chose nothing."""
+Recipes and gates use good images and pseudo-defects made from them; no choice was made on test images."""
 SEPARATION = """\
-*Drop*: points of image AUROC lost on pseudo-defects. *Separation*: how far the median pseudo-defect lies above the median
-good image, in interquartile ranges of the good ones, as a multiple of float32's: what a method does to the tail in which
-defects live. *Correlation*: of the ranks of all scores. Test columns: mean change in points over models and data sets;
-for reporting only."""
+*Drop*: points of image AUROC lost on pseudo-defects. *Separation*: distance from the median good image to the median
+pseudo-defect, in interquartile ranges of the good images, as a multiple of that of float32; it shows the effect on the tail
+where defects are. *Correlation*: rank correlation of all scores with float32. Test columns: mean change in points over
+models and data sets; for reporting only."""
 
 
 def write_page(path: Path, table_: Table, records: Mapping[str, Record]) -> None:
@@ -42,7 +42,7 @@ def write_page(path: Path, table_: Table, records: Mapping[str, Record]) -> None
 
 
 def render(table_: Table, records: Mapping[str, Record]) -> str:
-    """The page's text."""
+    """Text of the page."""
     sections = [
         f"<!-- Made by `{COMMAND}` from the JSON of its jobs; changes by hand are lost. -->",
         "# Precision",
@@ -52,18 +52,18 @@ def render(table_: Table, records: Mapping[str, Record]) -> str:
         _metric(table_, records, "image_auroc"),
         "## AUPRO 0.3",
         _metric(table_, records, "aupro_0.3"),
-        "## What is in integers, and the time",
+        "## Share of int8, and latency",
         _costs(table_, records),
     ]
     for part in table_.recipes:
         gated = "gated" if part.gated else "all layers"
         sections += [f"## Recipes, {LAYOUTS[part.layout]}, {gated}", _recipes(table_, records, part)]
-    sections += [SEPARATION, "## Running it again", f"`{COMMAND} DATA_ROOT`; one job: `--only ID --again`."]
+    sections += [SEPARATION, "## Reproduction", f"`{COMMAND} DATA_ROOT`; one job: `--only ID --again`."]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _rows(table_: Table) -> Iterator[tuple[str, str, str]]:
-    """Model key, where it was trained, and the data set of each row."""
+    """Model key, training data and data set of each row."""
     for name, model in table_.models.items():
         for data in table_.data_sets:
             yield name, UNIFIED if model.unified else data, data
@@ -95,10 +95,8 @@ def _costs(table_: Table, records: Mapping[str, Record]) -> str:
                 reference, engine = record["milliseconds"]
                 ratio = f"{engine / reference:.2f}" if form == "int8-gated" else NOTHING
                 rows.append((model.label, place, FORMS[form], f"{record['coverage']:.1%}", ratio))
-    head = ("model", "trained on", "form", "multiply-adds in int8", "time / fp32's")
-    note = (
-        "Times are medians of both engines run in turns, one image at a time, while the machine did other work as well."
-    )
+    head = ("model", "trained on", "form", "multiply-adds in int8", "time / fp32 time")
+    note = "Times are medians of both engines run in turns, one image at a time; the machine also did other work."
     return table(head, rows, 3) + "\n\n" + note
 
 
@@ -161,7 +159,7 @@ def _recipes(table_: Table, records: Mapping[str, Record], part: RecipePart) -> 
         "test: AUPRO 0.3",
     )
     closest = max(rows, key=lambda row: float(row[CORRELATION]))[0]
-    return f"{table(head, rows)}\n\nRanks closest to float32's: `{closest}`."
+    return f"{table(head, rows)}\n\nHighest rank correlation with float32: `{closest}`."
 
 
 def _change(found: list[tuple[Record, Record]], metric: str) -> str:

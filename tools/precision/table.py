@@ -1,4 +1,4 @@
-"""What the precision page compares: a YAML file expanded to jobs, each one form of one bundle."""
+"""Jobs of the precision page, expanded from a YAML file: each is one form of one bundle."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ class Job:
     """One form of one bundle.
 
     Attributes:
-        model: Its key in the table.
-        data: A data set, or `unified`.
-        form: Its name on the page; that of a recipe is `recipe-<layout>-<recipe>`.
-        how: The form.
+        model: Key of the model in the table.
+        data: Data set, or `unified`.
+        form: Name of the form on the page; that of a recipe is `recipe-<layout>-<recipe>`.
+        how: Description of the form.
     """
 
     model: str

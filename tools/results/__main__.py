@@ -1,8 +1,8 @@
 """Train and evaluate every cell of a table of results, and write the page: `python -m tools.results DATA_ROOT`.
 
-Finished cells are skipped, those of the published JSON too, and a killed one goes on from its last epoch, so the same
-command continues after any interruption and on another machine. The page, its picture and its JSON are written anew
-after every cell.
+Finished cells, also those of the published JSON, are skipped, and a killed one resumes from its last epoch, so the same
+command continues after any interruption, also on another machine. The page, its chart and its JSON are rewritten after
+every cell.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error_text(error), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from here.", file=sys.stderr)
+        print("Interrupted; the same command continues from here.", file=sys.stderr)
         return 130
 
 
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("root", type=Path, nargs="?", metavar="DATA_ROOT", help="folder of the data sets")
     parser.add_argument("--config", type=Path, default=TABLE, help="the table (default: the one beside the tool)")
     parser.add_argument("--work", type=Path, default=Path("runs/results"), help="finished cells and unfinished runs")
-    parser.add_argument("--only", metavar="PATTERN", help="cells whose id fits, such as 'pcb-*-seed0'")
+    parser.add_argument("--only", metavar="PATTERN", help="cells whose id matches, such as 'pcb-*-seed0'")
     parser.add_argument("--again", action="store_true", help="also the cells that are finished")
     parser.add_argument("--list", action="store_true", help="print the cells with their commands and stop")
     parser.add_argument("--only-page", action="store_true", help="write the page from the results at hand and stop")

@@ -1,4 +1,4 @@
-"""What the results page compares: a YAML file expanded to cells, each one training run and its evaluations."""
+"""Cells of the results page, expanded from a YAML file: each is one training run with its evaluations."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ class Cell:
     """One training run and how it is evaluated.
 
     Attributes:
-        data: A data set, or `unified` for one model of all of them.
-        model, coupling, base: The detector.
-        seed: Of training.
+        data: Data set, or `unified` for one model of all data sets.
+        model, coupling, base: Parts of the detector.
+        seed: Random seed of the training.
         settings: Everything that differs from edgead's defaults, by dotted key.
-        modes: How much the model is told about an image's class, one evaluation each; empty: one, told nothing new.
-        variant: What is changed against the cell without it; empty: nothing.
+        modes: Class information given to the model, one evaluation each; empty: one evaluation without any.
+        variant: Name of the changed setting; empty for an unchanged cell.
     """
 
     data: str
@@ -210,7 +210,7 @@ def _seeds(table: Table, data: str, part: UnifiedPart, modes: tuple[Mode, ...]) 
 
 
 def select(cells: Sequence[Cell], pattern: str | None) -> list[Cell]:
-    """The cells whose id fits a pattern such as `pcb-*-seed0`.
+    """Cells whose id matches a pattern such as `pcb-*-seed0`.
 
     Raises:
         ConfigError: If none does.
@@ -270,8 +270,8 @@ def is_same_work(record: Mapping[str, Any], cell: Cell, digest: str | None = Non
 
     Args:
         record: From a cell's JSON.
-        cell: As the table has it now.
-        digest: Of the data now; None where the data is not at hand.
+        cell: Cell in the current table.
+        digest: Digest of the current data; None if the data is not available.
     """
     if digest is not None and record.get("data_digest") != digest:
         return False

@@ -1,4 +1,4 @@
-"""The picture of the results page: a dot per seed, a row per detector, a panel per data set, as plain SVG."""
+"""Chart of the results page: a dot per seed, a row per detector, a panel per data set, as plain SVG."""
 
 from __future__ import annotations
 

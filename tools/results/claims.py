@@ -1,4 +1,4 @@
-"""What was expected of the results, and whether it came true: computed, never typed."""
+"""Expected results, and whether they were confirmed: computed, never typed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Claim:
     """An expectation and its verdict.
 
     Attributes:
-        name: Short, for the explanations in the table's YAML.
-        text: The expectation.
+        name: Short key for the explanations in the table's YAML.
+        text: Expectation.
         verdict: `confirmed`, `refuted`, `within noise` or `not measured yet`.
-        numbers: What was measured, in points of image AUROC.
+        numbers: Measured values, in points of image AUROC.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Claim:
 
 
 def judge(results: Results) -> list[Claim]:
-    """All claims."""
+    """Judge all claims."""
     return [
         *_swap(results, "uniform", "uniform couplings have", "affine ones", _partner("coupling", "uniform", "affine")),
         *_swap(results, "altub", "AltUB has", "a standard normal base", _partner("base", "altub", "normal")),

@@ -1,4 +1,4 @@
-"""The parts of the results page that say what was run, how sound it is, and how to run it again."""
+"""Parts of the results page about the runs: settings, soundness, and reproduction."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def what_was_run(results: Results) -> str:
         digests = {record["data_digest"] for record in results.records if record["data"] == data}
         several = f" The images changed between cells: {len(digests)} versions." if len(digests) > 1 else ""
         lines.append(
-            f"- {'All data sets together' if data == UNIFIED else data}: {counts['fit']} good images to learn from, {counts['early_stop']} for the held-out loss, "
+            f"- {'All data sets together' if data == UNIFIED else data}: {counts['fit']} good images to fit the model, {counts['early_stop']} for the held-out loss, "
             f"{counts['threshold']} for the threshold.{several}"
         )
     total = sum(sum(record["seconds"].values()) for record in results.records)
@@ -41,8 +41,8 @@ def what_was_run(results: Results) -> str:
     lines += [
         f"- Machine: {_join(sorted(machines), '; ')}.",
         f"- Software: {_join(sorted(versions), '; ')}; revision {_join(sorted({r['git'] or 'unknown' for r in results.records}))}"
-        f"{' (+: with changes)' if any((r['git'] or '').endswith('+') for r in results.records) else ''}.",
-        f"- {days[0]}{'' if days[0] == days[-1] else f' to {days[-1]}'}; the times of the cells add up to {duration(total)} "
+        f"{' (+: with local changes)' if any((r['git'] or '').endswith('+') for r in results.records) else ''}.",
+        f"- {days[0]}{'' if days[0] == days[-1] else f' to {days[-1]}'}; total time of the cells: {duration(total)} "
         "(features, training, export and evaluation).",
     ]
     return "\n".join(lines)
@@ -68,7 +68,7 @@ def _join(values: Iterable[object], separator: str = ", ") -> str:
 
 
 def health(results: Results) -> str:
-    """Whether the trained latents and the exported graphs are as they should be."""
+    """Checks of the trained latents and of the exported graphs."""
     head = (
         "architecture",
         "coupling",
@@ -104,9 +104,9 @@ def health(results: Results) -> str:
         return NOTHING
     return (
         table(head, rows, 3)
-        + "\n\nWorst over data sets and seeds. A flow at a maximum of the likelihood has a latent of mean 0 "
-        "and mean square 1 per channel; the correlation is Spearman's, of negative log-likelihood and latent norm; parity is "
-        "the largest relative difference between the maps of the exported graph and those of the unfolded torch model."
+        + "\n\nWorst values over data sets and seeds. At a maximum of the likelihood, the latent has mean 0 and mean square 1 per "
+        "channel. *NLL and norm*: Spearman correlation of negative log-likelihood and latent norm. *Parity*: largest relative "
+        "difference between the maps of the exported graph and those of the unfolded torch model."
     )
 
 
@@ -115,20 +115,20 @@ def _of(metrics: Sequence[Record], name: str) -> list[float]:
 
 
 def again(results: Results) -> str:
-    """The commands that make the page and one cell."""
+    """Commands that make the page and one cell."""
     example = next(iter(results.records), None)
     id_ = example["id"] if example else "pcb-fastflow-affine-normal-seed0"
     return (
-        f"`{COMMAND} DATA_ROOT` does what is missing and writes this page; interrupted, it goes on where it was. One cell "
-        f"again: `{COMMAND} DATA_ROOT --only {id_} --again`; ids are DATA-ARCHITECTURE-COUPLING-BASE-seedN, with "
-        f"`{UNIFIED}` for the models of all data sets, and `--list` prints them all with their commands. Every cell's "
-        "settings and command are in `results.json`. Training times leave out reading images and their features, which "
-        "cells share; multiply-adds are per image, in parentheses those of the flow."
+        f"`{COMMAND} DATA_ROOT` runs missing cells and writes this page; after an interruption it continues where it stopped. "
+        f"To repeat one cell: `{COMMAND} DATA_ROOT --only {id_} --again`. Ids are DATA-ARCHITECTURE-COUPLING-BASE-seedN, with "
+        f"`{UNIFIED}` for the models of all data sets; `--list` prints all with their commands. Settings and command of "
+        "every cell are in `results.json`. Training times exclude reading images and computing features, which cells share; "
+        "multiply-adds are per image, in parentheses those of the flow."
     )
 
 
 def failures(results: Results) -> str:
-    """The cells that failed last time."""
+    """Cells that failed in the last run."""
     if not results.failed:
         return ""
     lines = [f"- `{record['id']}` failed: {record['error'].splitlines()[0]}" for record in results.failed]

@@ -1,4 +1,4 @@
-"""Names and Markdown that the parts of the results page share."""
+"""Names and Markdown shared by the parts of the results page."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ NAMES = {
     "given": "class given",
     "predicted": "class predicted",
     "none": "class unknown",
-    PLAIN: "knows no classes",
+    PLAIN: "no classes",
 }
 NOTHING = "–"
 Row = Sequence[str]
 
 
 def table(head: Row, rows: Iterable[Row], numbers_from: int = 1) -> str:
-    """A Markdown table; columns from `numbers_from` on are set to the right."""
+    """Markdown table; columns from `numbers_from` on are right-aligned."""
     rule = [":--" if index < numbers_from else "--:" for index in range(len(head))]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows))
 
 
 def percent(values: Sequence[float]) -> str:
-    """Mean and, of two or more seeds, standard deviation of fractions, in percent."""
+    """Mean of fractions in percent, with the standard deviation for two or more seeds."""
     if not values:
         return NOTHING
     middle, width = mean(values), spread(values)
@@ -39,5 +39,5 @@ def percent(values: Sequence[float]) -> str:
 
 
 def number(value: float | None, form: str, factor: float = 1.0) -> str:
-    """A formatted multiple of a value, or a dash."""
+    """Format a multiple of a value, or a dash for None."""
     return NOTHING if value is None else format(value * factor, form)

@@ -1,4 +1,4 @@
-"""The results page: Markdown from the records, nothing typed by hand."""
+"""Results page: Markdown generated from the records."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tools.results.markdown import NAMES, NOTHING, Row, number, percent, table
 from tools.results.results import IMAGE_AUROC, Group, Results, mean, pooled_spread
 
 
-def write_page(path: Path, picture: Path, results: Results) -> None:
-    """Write the page; `picture` is linked from it."""
-    relative = Path(os.path.relpath(picture, path.parent)).as_posix()
+def write_page(path: Path, chart: Path, results: Results) -> None:
+    """Write the page with a link to the chart."""
+    relative = Path(os.path.relpath(chart, path.parent)).as_posix()
     write_bytes(path, render(results, relative).encode())
 
 
-def render(results: Results, picture: str) -> str:
-    """The page's text."""
+def render(results: Results, chart: str) -> str:
+    """Text of the page; `chart` is the path of the chart."""
     sections = [
         f"<!-- Made by `{COMMAND}` from the JSON of the cells; changes by hand are lost. -->",
         "# Results",
         results.table.about,
         what_was_run(results),
-        f"![Image AUROC of every detector and seed]({picture})",
+        f"![Image AUROC of every detector and seed]({chart})",
         "## Expected and measured",
         _claims(results),
         "## Over all data sets",
@@ -36,9 +36,9 @@ def render(results: Results, picture: str) -> str:
         sections += [f"## {data}", _data_set(results, data)]
     sections += ["## One model for all data sets", _unified(results)]
     if results.table.variants:
-        sections += ["## Why: one setting changed", _variants(results)]
-    sections += ["## Health", health(results)]
-    sections += ["## Running it again", again(results), failures(results)]
+        sections += ["## Effect of single settings", _variants(results)]
+    sections += ["## Checks", health(results)]
+    sections += ["## Reproduction", again(results), failures(results)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -53,10 +53,10 @@ def _claims(results: Results) -> str:
         if claim.name in results.table.explanations
     ]
     how = (
-        "Points of image AUROC. Couplings and bases are compared in pairs that differ in nothing else (a pair per data set "
-        "and detector); p is the chance of such a difference if the two were alike (sign-flip test, two-sided), and below "
-        "0.05 it counts. The unified models are compared over seeds (Welch's interval). *Within noise* means that these "
-        "data cannot tell. Claims of no worse mean are confirmed by any mean that is not below."
+        "Differences are in points of image AUROC. Couplings and bases are compared in pairs with all else equal (one pair per "
+        "data set and detector); p is the two-sided p-value of a sign-flip test, significant below 0.05. The unified models "
+        "are compared over seeds (Welch's interval). *Within noise* means that these data cannot decide. Claims of no worse "
+        "mean are confirmed by any mean that is not lower."
     )
     return "\n\n".join([table(("expected", "verdict", "measured"), rows, 3), how, *notes])
 
@@ -92,9 +92,10 @@ def _summary(results: Results) -> str:
         [
             table(head, rows, 3),
             table(("detectors", "image AUROC", "std over seeds"), factors),
-            "Percent: means over the data sets, and standard deviations over seeds, pooled over the data sets. Pixel metrics "
-            "are over the data sets with masks. *Detected* are the defective images above the shipped threshold, *false "
-            "alarms* the good ones. The second table takes the mean of the rows of all data sets.",
+            "All numbers in percent: means over the data sets, and standard deviations over seeds, pooled over the data sets. "
+            "Pixel metrics are over the data sets with masks. *Detected*: share of defective images above the shipped "
+            "threshold; *false alarms*: share of good images above it. The second table gives means over the rows of all "
+            "data sets.",
         ]
     )
 
@@ -114,7 +115,7 @@ _BASES = {"normal": "a normal base", "altub": "AltUB"}
 
 
 def _share(done: int, expected: int, what: str) -> str:
-    """What a number that is not complete is the mean of."""
+    """Note on an incomplete mean: how many of the expected values it has."""
     return f" ({done} of {expected} {what})" if 0 < done < expected else ""
 
 
@@ -142,7 +143,7 @@ def _measures(group: Group, mode: str = PLAIN) -> Row:
 
 
 def _image(group: Group, mode: str = PLAIN) -> str:
-    """Image AUROC, how many seeds it is of while some are missing, and why there is none."""
+    """Image AUROC, with the number of seeds while some are missing, or the reason why there is none."""
     if not group.records and group.errors:
         return "failed: " + group.errors[0].replace("|", "\\|")
     return percent(group.values(IMAGE_AUROC, mode)) + _share(len(group.records), group.n_seeds, "seeds")
@@ -168,10 +169,10 @@ def _data_set(results: Results, data: str) -> str:
 
 
 def _label(group: Group, mode: str) -> str:
-    """What the model was told, with the share of images whose class it found where it had to."""
+    """Class information given to the model, with the share of correct classes where it predicts them."""
     found = [r["evaluations"][mode].get("class_accuracy") for r in group.records if mode in r["evaluations"]]
     known = [value for value in found if value is not None]
-    right = f" ({100 * sum(known) / len(known):.1f} % right)" if known and mode == "predicted" else ""
+    right = f" ({100 * sum(known) / len(known):.1f} % correct)" if known and mode == "predicted" else ""
     return NAMES.get(mode, mode) + right
 
 
@@ -201,9 +202,9 @@ def _unified(results: Results) -> str:
             rows.append((name, coupling, _label(group, mode), image, *each, *others, *_costs(group)))
     return (
         table(head, rows, 3)
-        + "\n\nImage AUROC per data set, each ranked by itself, and its mean over them. *Class given*: the model is told "
-        "which data set an image is of; *predicted*: it decides that first; *unknown*: neither, with one threshold for all. "
-        "A model that *knows no classes* is one flow for everything, with a threshold for each data set."
+        + "\n\nImage AUROC is computed per data set, and averaged over the data sets. *Class given*: the model gets the data set "
+        "of each image; *class predicted*: it predicts it first; *class unknown*: neither, with one threshold for all. "
+        "*No classes*: one flow for all data sets, with a threshold for each."
     )
 
 

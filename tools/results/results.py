@@ -1,4 +1,4 @@
-"""The finished cells of a table, grouped over seeds, and their means and spreads."""
+"""Finished cells of a table, grouped over seeds, with means and standard deviations."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Group:
     """One detector on one data set, over its seeds.
 
     Attributes:
-        data, model, coupling, base, variant: Which.
-        n_seeds: How many the table has.
-        records: Of the finished seeds, by seed.
+        data, model, coupling, base, variant: Identity of the group.
+        n_seeds: Number of seeds in the table.
+        records: Records of the finished seeds, by seed.
         errors: Why seeds failed.
     """
 
@@ -51,7 +51,7 @@ class Group:
         """A metric of each finished seed, as a fraction; empty where it is undefined.
 
         Args:
-            metric: A key of `edgead eval --json`.
+            metric: Key in `edgead eval --json`.
             mode: Label mode.
             data: One class of a unified model; None: the mean over the classes.
         """
@@ -78,8 +78,8 @@ class Results:
     """What the page shows.
 
     Attributes:
-        table: What was to be done.
-        groups: In the order of the table, those without results included.
+        table: Table of all cells.
+        groups: Groups in the order of the table, also those without results.
         records: Finished cells in the order of the table.
         failed: Cells that ended in an error, likewise.
     """
@@ -135,8 +135,8 @@ def load_results(table: Table, cells: Sequence[Cell], records: Mapping[str, Reco
     """Group what is there; records of settings that the table no longer has are left out.
 
     Args:
-        table: As read.
-        cells: Its cells.
+        table: Table of results.
+        cells: Cells of the table.
         records: By cell id.
     """
     groups: dict[Key, Group] = {}

@@ -1,4 +1,4 @@
-"""One cell: train, export, evaluate the exported graph on the test images, write one JSON file."""
+"""Run of one cell: train, export, evaluate the exported graph on the test images, write one JSON file."""
 
 from __future__ import annotations
 
@@ -99,10 +99,10 @@ def run_cell(cell: Cell, place: Workplace, digest: str, progress: Progress) -> R
     """Do a cell and write its JSON; an exception of the cell becomes its `error`, to be tried again next time.
 
     Args:
-        cell: What to do. A run that was killed before goes on from its last epoch.
-        place: Where.
-        digest: Of the data.
-        progress: Gets notes and progress.
+        cell: Cell to run. A run that was killed before resumes from its last epoch.
+        place: Folders of data and results.
+        digest: Digest of the data.
+        progress: Receiver of notes and progress.
     """
     record = _new_record(cell, digest)
     try:
@@ -201,10 +201,10 @@ def evaluate_cell(
     Args:
         bundle: Just trained.
         data: Folder of test images.
-        mode: How much the model is told about an image's class; None for one that knows no classes, whose likelihood is
+        mode: Class information given to the model; None for a model without classes, whose likelihood is
             then also compared with its latent norm.
-        threads: Of ONNX Runtime.
-        progress: Gets notes and progress.
+        threads: Number of threads of ONNX Runtime.
+        progress: Receiver of notes and progress.
 
     Returns:
         The metrics per class and in the mean, as `edgead eval --json` gives them.

@@ -1,4 +1,4 @@
-"""What a person sees while cells are worked on: one live line, and one printed line per finished cell."""
+"""Terminal output while cells run: one live line, and one printed line per finished cell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Display:
     Args:
         n_cells: Chosen cells, the finished ones included.
         open_cells: Those to be done, in order.
-        records: Earlier results, whose durations tell how long the others will take.
+        records: Earlier results; their durations predict those of the others.
         workers: Cells at a time.
     """
 

@@ -1,4 +1,4 @@
-"""Cells one after the other, or side by side in processes of their own."""
+"""Execution of cells, one after the other or in parallel processes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def run_cells(
     """Do the cells, each when the last one's record was taken or, of several workers, when one is free.
 
     Args:
-        cells: In order.
-        place: Where.
-        digest_of: Of the data, by cell id.
+        cells: Cells to run, in order.
+        place: Folders of data and results.
+        digest_of: Digest of the data, by cell id.
         in_time: Whether another one may be started.
         display: Shows which cells are being worked on.
         workers: Processes; 1 works in this one.

@@ -1,1 +1,1 @@
-"""The stream against everything that fails on a factory floor, with real parts, on this machine alone."""
+"""Soak test of the stream against the failures of a factory floor, with real parts, on one machine."""

@@ -1,8 +1,8 @@
 """Run a soak: `python -m tools.soak --minutes 30 [--out FOLDER] [--bundle BUNDLE]`; needs root, GStreamer and mosquitto.
 
-A real RTSP camera at 25 frames/s with one fault after the other; a second camera that nothing happens to. At the end every
-event in the spool is looked for at the broker's subscriber, the HTTP receiver and in the JSON lines. Exit status 4 when
-a promise was broken: an event lost, under two keys or out of order, a fault not recovered from, memory that grew.
+One real RTSP camera at 25 frames/s has one fault after the other; a second camera has none. At the end, every event in the
+spool must have arrived at the broker's subscriber, at the HTTP receiver and in the JSON lines. Exit code 4: an event was
+lost, had two keys or was out of order, a fault was not recovered from, or memory grew.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # the small disk is unmounted and every part is stopped, whoever ends it
+    # the small disk is unmounted and every part is stopped, however the run ends
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         sys.exit(main())

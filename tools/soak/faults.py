@@ -1,4 +1,4 @@
-"""What goes wrong, how it is mended, and when everything is well again."""
+"""Faults of the soak test: how each is caused, repaired, and recognised as recovered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Fault:
     """One thing that fails.
 
     Attributes:
-        name: For the table.
+        name: Name in the table.
         inject: Makes it fail.
         heal: Mends it.
         seems: Whether the stream has noticed, by what it says; None where there is nothing to notice.
@@ -97,7 +97,7 @@ class Outcome:
     """What a fault did.
 
     Attributes:
-        fault: Its name.
+        fault: Name of the fault.
         noticed_s: From injection to the first sign of it; None where nothing is to be noticed, or nothing was.
         recovered_s: From mending to everything working again; None if it did not within the limit.
         other_gap_s: Longest time without a judged frame of the other camera meanwhile; None where the stream was killed.

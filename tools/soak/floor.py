@@ -1,4 +1,4 @@
-"""The factory floor: all parts together, and what they show from outside."""
+"""Factory floor of the soak test: all parts together, observed from outside."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Floor:
     """Two cameras, a broker, a receiver and the stream over them.
 
     Args:
-        folder: For logs and configuration.
+        folder: Folder for logs and configuration.
         alerts: Folder of the spool, on a disk of its own.
-        bundle: What judges.
-        fps: Of the cameras.
+        bundle: Bundle that judges the frames.
+        fps: Frame rate of the cameras.
         python: Interpreter with GStreamer, for the cameras.
     """
 

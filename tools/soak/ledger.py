@@ -1,4 +1,4 @@
-"""Whether every event arrived: none lost, none under a second key, in order."""
+"""Check that all events arrived: none lost, none under a second key, in order."""
 
 from __future__ import annotations
 

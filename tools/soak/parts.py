@@ -1,4 +1,4 @@
-"""The parts of a soak: camera, broker, receiver, small disk and the stream itself, each a real process or server."""
+"""Parts of the soak test: camera, broker, receiver, small disk and the stream, each a real process or server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
-    """A port that nobody has at the moment."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind((ADDRESS, 0))
         return int(probe.getsockname()[1])
@@ -35,9 +35,9 @@ class Part:
     """A process that can be killed and started again; its output goes to a file.
 
     Args:
-        name: Of the file.
-        command: Its words.
-        folder: For the output.
+        name: Name of the output file.
+        command: Command and arguments.
+        folder: Folder for the output.
         environment: More of it.
     """
 
@@ -156,7 +156,7 @@ class Broker(Part):
 
 
 def wait_for_port(port: int, timeout_s: float = 20.0) -> None:
-    """Until somebody listens."""
+    """Wait until a server listens."""
     until_s = time.monotonic() + timeout_s
     while time.monotonic() < until_s:
         with socket.socket() as probe:
@@ -164,7 +164,7 @@ def wait_for_port(port: int, timeout_s: float = 20.0) -> None:
             if probe.connect_ex((ADDRESS, port)) == 0:
                 return
         time.sleep(0.05)
-    raise SystemExit(f"Nobody listens on {ADDRESS}:{port} after {timeout_s:g} s.")
+    raise SystemExit(f"No server listens on {ADDRESS}:{port} after {timeout_s:g} s.")
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ class Received:
 
     Attributes:
         at_s: Monotonic time.
-        key, sequence: Of the event.
-        kind: Of the event.
+        key, sequence: Key and sequence number of the event.
+        kind: Kind of the event.
     """
 
     at_s: float

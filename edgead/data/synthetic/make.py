@@ -53,7 +53,7 @@ def make_part(
     of a defective part differ only inside the mask.
 
     Args:
-        part: A key of `PARTS`.
+        part: Name of the part, a key of `PARTS`.
         rng: Random generator for everything that varies.
         size: `(height, width)` in pixels, at least 48 each.
         defect: One of `PARTS[part].defects`; None for a good part.
@@ -114,7 +114,7 @@ def write_dataset(
 
     Args:
         root: Folder of the class.
-        part: A key of `PARTS`.
+        part: Name of the part, a key of `PARTS`.
         n_train: Number of good training images.
         n_test_good: Number of good test images.
         n_test_per_defect: Number of test images of each kind of defect.

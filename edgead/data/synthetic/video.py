@@ -29,7 +29,7 @@ class SyntheticVideo:
     """Video of an indexing conveyor with random access to its frames.
 
     Attributes:
-        part: A key of `PARTS`.
+        part: Name of the part, a key of `PARTS`.
         seed: Another seed gives another video.
         n_frames: Length in frames.
         fps: Frame rate for writers and players.
