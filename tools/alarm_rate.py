@@ -73,7 +73,7 @@ class Replay:
         alarms_per_hour: Measured, mean over the splits,
         error: with its standard error.
         detection_rate: Mean share of the defective images above the thresholds, 0..1.
-        n_certified: Splits whose promise was certified.
+        n_certified: Number of splits with a certified promise.
     """
 
     alarms_per_hour: float
@@ -146,7 +146,7 @@ def stream_of(takes: Floats, n_frames: int, rng: np.random.Generator) -> Floats:
 
 
 def hour_of(scores: Scores, fps: float) -> AlarmReport:
-    """What the meter says after an hour of all good images."""
+    """Report of the alarm meter after an hour of good images."""
     plain = scores.good[:, 0]
     meter = AlarmMeter(plain.tolist(), rules_at(plain, float(plain.max())))
     for index, score in enumerate(stream_of(scores.good, round(HOUR_S * fps), np.random.default_rng(2)).tolist()):

@@ -47,7 +47,7 @@ def value_text(value: Any) -> str | int:
 
 
 def method_facts(name: str, member: Any) -> list[str]:
-    """The overloads of one method; of one written in Python, what `inspect` says."""
+    """Overloads of one method; for a method written in Python, the signature from `inspect`."""
     is_static = isinstance(member, staticmethod)
     function = member.__func__ if is_static else member
     found = list(signatures(name, function.__doc__, bound=not is_static))

@@ -128,8 +128,8 @@ def _form(job: Job, bundle: Bundle, reference: Runner, progress: Progress) -> It
 
 def _evaluate(bundle: Bundle, runner: Runner, data: Path, progress: Progress) -> dict[str, Record]:
     """Metrics by data set."""
-    told: dict[str, Any] = {"class_mode": "given"} if bundle.manifest.graph.class_bias is not None else {}
-    found = evaluate_bundle(bundle, runner, data, progress, false_alarm_rate=None, report=None, **told)
+    options: dict[str, Any] = {"class_mode": "given"} if bundle.manifest.graph.class_bias is not None else {}
+    found = evaluate_bundle(bundle, runner, data, progress, false_alarm_rate=None, report=None, **options)
     classes = found.to_json()["classes"]
     if len(classes) == 1:
         classes = {data.name: next(iter(classes.values()))}

@@ -98,7 +98,7 @@ class Job:
 
 
 def read_table(path: Path = TABLE) -> Table:
-    """Read and check the YAML file; pydantic's `ValidationError` says what is wrong."""
+    """Read and check the YAML file; an invalid table raises pydantic's `ValidationError`."""
     return Table.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 

@@ -209,10 +209,10 @@ def evaluate_cell(
     Returns:
         The metrics per class and in the mean, as `edgead eval --json` gives them.
     """
-    told: dict[str, Any] = {"alignment": True} if mode is None else {"class_mode": mode}
+    options: dict[str, Any] = {"alignment": True} if mode is None else {"class_mode": mode}
     with open_engine(bundle, REFERENCE, threads=threads) as runner:
         evaluation = evaluate_bundle(
-            bundle, runner, data, progress or Silent(), false_alarm_rate=None, report=None, **told
+            bundle, runner, data, progress or Silent(), false_alarm_rate=None, report=None, **options
         )
     content = evaluation.to_json()
     for part in content["classes"].values():

@@ -32,7 +32,7 @@ WARM_UP_S = 20.0
 DRAIN_S = 45.0
 LIMIT_S = 45.0
 DISK_MB = 120
-# Memory may differ by so much between the first and the last fifth of the longest life of the process, after so long:
+# Allowed difference of memory between the first and the last fifth of the longest life of the process, after a warm-up:
 # the last 10,000 frames, ten minutes of scores and 500 events are kept, and a shorter soak sees them fill.
 ALLOWED_GROWTH = 0.05
 ALLOWED_FILLING = 0.1

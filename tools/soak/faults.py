@@ -19,7 +19,7 @@ class Fault:
         name: Name in the table.
         inject: Makes it fail.
         heal: Mends it.
-        seems: Whether the stream has noticed, by what it says; None where there is nothing to notice.
+        seems: Whether the stream reports the fault; None if it has nothing to report.
         is_well: Whether everything works again, asked over and over after `heal`.
     """
 

@@ -110,7 +110,7 @@ class Floor:
         self._marked_s = time.monotonic()
 
     def judged_since_mark(self, camera: str) -> bool:
-        """Whether a frame of a camera was judged between two looks after the mark."""
+        """Whether a frame of a camera was judged between two checks after the mark."""
         new = [judged.get(camera, 0.0) for at_s, judged in self._judged if at_s > self._marked_s]
         return len(new) > 1 and new[-1] > new[0]
 
