@@ -23,7 +23,6 @@ __all__ = [
     "DeliveryError",
     "EdgeadError",
     "EngineError",
-    "Event",
     "Frame",
     "FrameResult",
     "ImageResult",
@@ -35,6 +34,7 @@ __all__ = [
     "Source",
     "SourceError",
     "StorageError",
+    "StoredEvent",
     "__version__",
     "build_engine",
     "evaluate",
@@ -45,28 +45,28 @@ __all__ = [
     "train_bundle",
 ]
 
-# module of each name, and what it is called there where that differs
+# the module that each name is imported from when it is first used
 _HOMES = {
     "Bundle": "edgead.bundle",
     "BundleError": "edgead.errors",
     "CheckFailed": "edgead.errors",
     "ConfigError": "edgead.errors",
     "DataError": "edgead.errors",
-    "DeliveryError": "edgead.stream.delivery.event_sink",
+    "DeliveryError": "edgead.stream.delivery.sink",
     "EdgeadError": "edgead.errors",
     "EngineError": "edgead.errors",
-    "Event": "edgead.stream.spool.events:StoredEvent",
     "Frame": "edgead.stream.frame",
-    "FrameResult": "edgead.stream.result:Result",
+    "FrameResult": "edgead.stream.result",
     "ImageResult": "edgead.model",
     "Model": "edgead.model",
     "ModelFamily": "edgead.config.families",
     "Region": "edgead.heatmap",
     "Runner": "edgead.runner",
-    "Sink": "edgead.stream.delivery.event_sink:EventSink",
+    "Sink": "edgead.stream.delivery.sink",
     "Source": "edgead.stream.sources.source",
     "SourceError": "edgead.errors",
     "StorageError": "edgead.errors",
+    "StoredEvent": "edgead.stream.spool.events",
     "build_engine": "edgead.api",
     "evaluate": "edgead.api",
     "load": "edgead.model",
@@ -99,12 +99,12 @@ if TYPE_CHECKING:
     from edgead.model import load as load
     from edgead.models.zoo import register_family as register_family
     from edgead.runner import Runner as Runner
-    from edgead.stream.delivery.event_sink import DeliveryError as DeliveryError
-    from edgead.stream.delivery.event_sink import EventSink as Sink
+    from edgead.stream.delivery.sink import DeliveryError as DeliveryError
+    from edgead.stream.delivery.sink import Sink as Sink
     from edgead.stream.frame import Frame as Frame
-    from edgead.stream.result import Result as FrameResult
+    from edgead.stream.result import FrameResult as FrameResult
     from edgead.stream.sources.source import Source as Source
-    from edgead.stream.spool.events import StoredEvent as Event
+    from edgead.stream.spool.events import StoredEvent as StoredEvent
 
 
 def __getattr__(name: str) -> object:
@@ -112,8 +112,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'edgead' has no attribute {name!r}; it has: {', '.join(__all__)}")
     import importlib
 
-    module, _, attribute = _HOMES[name].partition(":")
-    value = getattr(importlib.import_module(module), attribute or name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from edgead.engines.fingerprint import Precision
     from edgead.evaluation.segmentation import SegmentationKind
     from edgead.model import Model
-    from edgead.stream.delivery.event_sink import EventSink
-    from edgead.stream.result import Result
+    from edgead.stream.delivery.sink import Sink
+    from edgead.stream.result import FrameResult
     from edgead.stream.sources.source import Source
 
 Frames = Iterable[NDArray[np.uint8]]
@@ -151,12 +151,12 @@ def open_stream(
     *,
     class_name: str | None = None,
     alerts: str | os.PathLike[str] | None = None,
-    sinks: Mapping[str, EventSink] | None = None,
+    sinks: Mapping[str, Sink] | None = None,
     settings: Mapping[str, Any] | None = None,
     config: Config | str | os.PathLike[str] | None = None,
     max_frames: int | None = None,
     progress: Progress | None = None,
-) -> Iterator[Result]:
+) -> Iterator[FrameResult]:
     """Judge every frame of a source with the alert rules of `edgead stream`, and iterate over the verdicts.
 
     Capture and inference run on threads of their own. Of a live source the newest frame is judged: a slow loop misses
@@ -194,11 +194,11 @@ def _verdicts(
     source: str | Source | Frames,
     class_name: str | None,
     alerts: str | os.PathLike[str] | None,
-    sinks: Mapping[str, EventSink],
+    sinks: Mapping[str, Sink],
     config: Config,
     max_frames: int | None,
     progress: Progress | None,
-) -> Iterator[Result]:
+) -> Iterator[FrameResult]:
     from edgead.commands.stream import StreamOutputs, stream
     from edgead.config.stream import CameraConfig
     from edgead.stream.consumers.result_queue import ResultQueue

@@ -21,7 +21,7 @@ class StackLight(edgead.Sink):
         self.open_alerts: set[str] = set()
         self.seen: list[str] = []
 
-    def deliver(self, events: Sequence[edgead.Event]) -> None:
+    def deliver(self, events: Sequence[edgead.StoredEvent]) -> None:
         for event in events:
             self.seen.append(event.kind)
             alert = event.payload.get("alert") or {}

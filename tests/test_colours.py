@@ -18,7 +18,7 @@ from edgead.stream.consumers.recorder import Recorder
 from edgead.stream.frame import Frame
 from edgead.stream.monitoring.live_pictures import LivePictures
 from edgead.stream.monitoring.monitor import Monitor
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 from edgead.stream.sources.iterable import IterableSource
 from edgead.stream.sources.registry import source_from_uri
 
@@ -44,9 +44,11 @@ def is_orange(image: NDArray[np.uint8]) -> bool:
     return bool(np.allclose(np.median(image.reshape(-1, 3), axis=0), ORANGE, atol=6))
 
 
-def judged(image: Image, anomaly_map: NDArray[np.float32]) -> Result:
+def judged(image: Image, anomaly_map: NDArray[np.float32]) -> FrameResult:
     prediction = Prediction(anomaly_map, float(anomaly_map.max()), 2.0, 2.0)
-    return Result("line", Frame(image, 0, 0.0, "x"), prediction, 0.0, 10.0, 10.0, (verdict(float(anomaly_map.max())),))
+    return FrameResult(
+        "line", Frame(image, 0, 0.0, "x"), prediction, 0.0, 10.0, 10.0, (verdict(float(anomaly_map.max())),)
+    )
 
 
 def test_conversions_undo_each_other() -> None:

@@ -31,7 +31,7 @@ from edgead.stream.consumers.recorder import Recorder
 from edgead.stream.consumers.threshold_memory import ThresholdMemory
 from edgead.stream.consumers.window import Window
 from edgead.stream.control import Control
-from edgead.stream.delivery.event_sink import EventSink
+from edgead.stream.delivery.sink import Sink
 from edgead.stream.malloc_arenas import limit_malloc_arenas
 from edgead.stream.monitoring.meter import StreamStatus, StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
@@ -63,7 +63,7 @@ def stream(
     stop: threading.Event | None = None,
     sources: Mapping[str, Source] | None = None,
     consumers: Sequence[Consumer] = (),
-    event_sinks: Mapping[str, EventSink] | None = None,
+    event_sinks: Mapping[str, Sink] | None = None,
 ) -> StreamSummary:
     """Judge every frame of one or more cameras until they end, `max_frames` are judged or SIGINT or SIGTERM comes.
 

@@ -22,8 +22,8 @@ from edgead.stream.consumers.opening_record import AlertContext
 from edgead.stream.consumers.spool_writer import SpoolWriter
 from edgead.stream.control import Control
 from edgead.stream.delivery.delivery import Delivery
-from edgead.stream.delivery.event_sink import EventSink
 from edgead.stream.delivery.registry import custom_sinks, event_sink
+from edgead.stream.delivery.sink import Sink
 from edgead.stream.spool.options import SpoolOptions
 from edgead.stream.spool.records import restored_alert
 from edgead.stream.spool.spool import Spool
@@ -57,7 +57,7 @@ class AlertStation:
         engine_name: str,
         config: Config,
         control: Control,
-        event_sinks: Mapping[str, EventSink] = MappingProxyType({}),
+        event_sinks: Mapping[str, Sink] = MappingProxyType({}),
     ) -> None:
         self.spool = Spool(folder, SpoolOptions(**config.spool.model_dump()))
         self.contexts = {

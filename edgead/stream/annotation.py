@@ -11,7 +11,7 @@ import numpy as np
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image, resize
 from edgead.stream.notices import UnjudgedFrame, sentence
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 from edgead.stream.zones import Polygon
 
 # Text of a strip under 640 px wide cannot be read in a recording; drawing and encoding more than 1920 px is
@@ -40,9 +40,9 @@ class Annotator:
         self._opacity = opacity
         self._zones = zones
         self._lock = threading.Lock()
-        self._last: tuple[Result, Image] | None = None
+        self._last: tuple[FrameResult, Image] | None = None
 
-    def draw(self, result: Result) -> Image:
+    def draw(self, result: FrameResult) -> Image:
         """Annotate a result.
 
         Returns:
@@ -61,7 +61,7 @@ class Annotator:
         _text(strip, f"not judged: {sentence(notice)}", badge_right + strip.shape[0] // 3, 0, _INK)
         return np.vstack([strip, picture])
 
-    def _draw(self, result: Result) -> Image:
+    def _draw(self, result: FrameResult) -> Image:
         image = fit_to_screen(result.frame.image)
         prediction = result.prediction
         picture = overlay(
@@ -78,7 +78,7 @@ class Annotator:
             cv2.rectangle(picture, (0, 0), (picture.shape[1] - 1, picture.shape[0] - 1), _RED, 2 * border)
         return np.vstack([self._strip(result, verdict, picture.shape[1]), picture])
 
-    def _strip(self, result: Result, verdict: str, width: int) -> Image:
+    def _strip(self, result: FrameResult, verdict: str, width: int) -> Image:
         strip = _strip(width)
         height = strip.shape[0]
         pad = height // 6
@@ -92,7 +92,7 @@ class Annotator:
         self._score(strip, result, verdict, (badge_right + 2 * pad, facts_left - 3 * pad))
         return strip
 
-    def _score(self, strip: Image, result: Result, verdict: str, span: tuple[int, int]) -> None:
+    def _score(self, strip: Image, result: FrameResult, verdict: str, span: tuple[int, int]) -> None:
         left, right = span
         worst = result.worst
         score, threshold = worst.score, worst.threshold
@@ -136,7 +136,7 @@ def letterbox(image: Image, size: tuple[int, int]) -> Image:
     return boxed
 
 
-def _verdict(result: Result) -> str:
+def _verdict(result: FrameResult) -> str:
     if result.is_alert_open:
         return "ALERT"
     return "ANOMALY" if result.is_anomalous else "OK"

@@ -14,7 +14,7 @@ from edgead.stream.alerts import AlertEvent
 from edgead.stream.camera import Camera
 from edgead.stream.monitoring.meter import CameraStatus, CameraSummary, Meter
 from edgead.stream.notices import CameraBack, CameraFailed, CameraLost, Notice
-from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.result import FrameResult, ZoneVerdict
 from edgead.stream.scorer import PreparedFrame, Scorer
 from edgead.stream.slot import Slot
 
@@ -60,7 +60,7 @@ class CameraFeed:
             1 if camera.source.live else queue_size, newest_wins=camera.source.live, changed=changed
         )
         self.failure: Exception | None = None
-        self.last: Result | None = None
+        self.last: FrameResult | None = None
         self.fault: str | None = None
         self.n_outages = 0
         self.is_over = False
@@ -92,12 +92,12 @@ class CameraFeed:
             self._first_captured_s = frame.captured_at_s
         return frame.captured_at_s - self._first_captured_s
 
-    def repeat(self, verdicts: tuple[ZoneVerdict, ...]) -> Result | None:
+    def repeat(self, verdicts: tuple[ZoneVerdict, ...]) -> FrameResult | None:
         """The last frame once more, with events that have no frame of their own; None before the first."""
         last = self.last
         if last is None:
             return None
-        return Result(
+        return FrameResult(
             self.camera.name, last.frame, last.prediction, last.time_s, last.source_fps, last.measured_fps, verdicts,
             is_repeat=True,
         )  # fmt: skip

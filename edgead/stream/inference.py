@@ -18,7 +18,7 @@ from edgead.stream.feed import CameraFeed, events_of
 from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import Series
 from edgead.stream.notices import FaultBegan, FaultEnded, ThresholdChanged, UnjudgedFrame, sentence
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 from edgead.stream.scorer import PreparedFrame, Scorer
 from edgead.stream.slot import take_each
 from edgead.stream.zone_monitor import ThresholdChange
@@ -133,7 +133,7 @@ class Inference:
             start = time.perf_counter()
             frame, time_s = prepared.frame, feed.time_s(prepared)
             prediction, verdicts = feed.camera.judge(outputs, index, frame_index=frame.index, time_s=time_s)
-            result = Result(
+            result = FrameResult(
                 feed.camera.name, frame, prediction, time_s, feed.source_fps, feed.meter.current_fps, verdicts
             )
             feed.last = result

@@ -37,7 +37,7 @@ class ZoneVerdict:
 
 
 @dataclass(frozen=True)
-class Result:
+class FrameResult:
     """One judged frame.
 
     Attributes:

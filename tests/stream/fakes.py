@@ -22,7 +22,7 @@ from edgead.stream.consumers.consumer import Item
 from edgead.stream.frame import Frame
 from edgead.stream.notices import Notice
 from edgead.stream.pipeline import RunOptions
-from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.result import FrameResult, ZoneVerdict
 from edgead.stream.scorer import Scorer
 from edgead.stream.sources.source import Source, SourceOptions, SourceReport
 from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
@@ -85,14 +85,16 @@ def result(
     size: tuple[int, int] = (48, 64),
     event: AlertEvent | None = None,
     is_alert_open: bool = False,
-) -> Result:
+) -> FrameResult:
     """A judged frame of one grey value."""
     image = plain(value, size)
     score = max(value / 255 - 0.5, 0.0)
     anomaly_map = np.full((2, 2), score, np.float32)
     prediction = Prediction(anomaly_map, score, THRESHOLD, THRESHOLD)
     frame = Frame(image, index, 0.0, "fake")
-    return Result("line", frame, prediction, time_s, fps, fps, (verdict(score, event, is_alert_open=is_alert_open),))
+    return FrameResult(
+        "line", frame, prediction, time_s, fps, fps, (verdict(score, event, is_alert_open=is_alert_open),)
+    )
 
 
 class ManualClock:
@@ -215,7 +217,7 @@ class CollectingSink(_Context):
         gate_s: float = 5.0,
     ) -> None:
         self.lossless = lossless
-        self.results: list[Result] = []
+        self.results: list[FrameResult] = []
         self.notices: list[Notice] = []
         self.entered = threading.Event()
         self.is_closed = False
@@ -228,7 +230,7 @@ class CollectingSink(_Context):
         return True
 
     def accept(self, item: Item) -> None:
-        if not isinstance(item, Result):
+        if not isinstance(item, FrameResult):
             self.notices.append(item)
             return
         self.entered.set()

@@ -23,7 +23,7 @@ from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamStatus
 from edgead.stream.notices import FaultBegan, FaultEnded, ThresholdChanged, UnjudgedFrame, sentence
 from edgead.stream.pipeline import run_stream
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 from edgead.stream.sources.source import Phase, SourceState
 from edgead.stream.zone_monitor import alert_name
 
@@ -51,11 +51,11 @@ def _no_thread_survives() -> Iterator[None]:
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("edgead")] == []
 
 
-def of(sink: CollectingSink, name: str) -> list[Result]:
+def of(sink: CollectingSink, name: str) -> list[FrameResult]:
     return [result for result in sink.results if result.camera == name and not result.is_repeat]
 
 
-def kinds(results: list[Result]) -> list[tuple[int, str]]:
+def kinds(results: list[FrameResult]) -> list[tuple[int, str]]:
     return [(r.frame.index, zone.event.kind) for r in results for zone in r.zones if zone.event is not None]
 
 

@@ -30,7 +30,7 @@ from edgead.stream.notices import (
     ThresholdChanged,
     UnjudgedFrame,
 )
-from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.result import FrameResult, ZoneVerdict
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import StoredEvent, stored_event
 from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
@@ -172,7 +172,7 @@ def judged(
     alert_id: str = ALERT_ID,
     threshold: float = THRESHOLD,
     is_repeat: bool = False,
-) -> Result:
+) -> FrameResult:
     """A judged frame of one grey value, in every zone of its camera; the alert is the first zone's."""
     score = max(value / 255 - 0.5, 0.0)
     prediction = Prediction(np.full((2, 2), score, np.float32), score, threshold, threshold)
@@ -185,7 +185,7 @@ def judged(
         )
         for number, zone in enumerate(zones)
     )  # fmt: skip
-    return Result(camera, frame, prediction, index / 10, 10.0, 10.0, verdicts, is_repeat)
+    return FrameResult(camera, frame, prediction, index / 10, 10.0, 10.0, verdicts, is_repeat)
 
 
 def lost(reason: str) -> CameraLost:

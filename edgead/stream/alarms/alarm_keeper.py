@@ -22,7 +22,7 @@ from edgead.stream.camera import Camera
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.control import OWN_NAME, Control, SetThreshold
 from edgead.stream.notices import ThresholdChanged
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 from edgead.stream.zone_monitor import ZoneMonitor
 
 # Often enough to follow a change of the frame rate, seldom enough that the record of changes stays readable.
@@ -91,13 +91,13 @@ class AlarmKeeper(OwnsNothing):
         self._looked_s: dict[str, float] = {}
 
     def wants(self, item: Item) -> bool:
-        return not item.is_repeat if isinstance(item, Result) else isinstance(item, ThresholdChanged)
+        return not item.is_repeat if isinstance(item, FrameResult) else isinstance(item, ThresholdChanged)
 
     def accept(self, item: Item) -> None:
         if isinstance(item, ThresholdChanged):
             self._heard_of(item)
             return
-        assert isinstance(item, Result)
+        assert isinstance(item, FrameResult)
         for zone in item.zones:
             if meter := self._meters.get((item.camera, zone.zone)):
                 meter.add(zone.score, item.time_s)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image, jpeg_from_rgb
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.spool import Spool
 
@@ -27,7 +27,7 @@ class AlertPictures:
         self._encoded: dict[tuple[str, int], bytes] = {}
         self._shared: dict[str, tuple[str, str | None]] = {}
 
-    def opening(self, alert_id: str, result: Result) -> AlertRecord:
+    def opening(self, alert_id: str, result: FrameResult) -> AlertRecord:
         """Write snapshot and heatmap of a new alert; returns the change of its record."""
         written = {}
         for kind in ("snapshot", "heatmap"):
@@ -36,11 +36,11 @@ class AlertPictures:
             written[kind] = self._shared[kind]
         return _in_record(alert_id, written)
 
-    def peak(self, alert_id: str, result: Result) -> AlertRecord:
+    def peak(self, alert_id: str, result: FrameResult) -> AlertRecord:
         """Write the peak image of an alert; returns the change of its record."""
         return _in_record(alert_id, {"peak": self._write(alert_id, "peak", result)})
 
-    def _write(self, alert_id: str, kind: str, result: Result) -> tuple[str, str | None]:
+    def _write(self, alert_id: str, kind: str, result: FrameResult) -> tuple[str, str | None]:
         name = f"{alert_id}-{kind}.jpg"
         key = (kind, id(result))
         if key not in self._encoded:
@@ -48,7 +48,7 @@ class AlertPictures:
             self._encoded[key] = jpeg_from_rgb(image, JPEG_QUALITY)
         return name, self._spool.write_media(name, self._encoded[key])
 
-    def _heatmap(self, result: Result) -> Image:
+    def _heatmap(self, result: FrameResult) -> Image:
         prediction = result.prediction
         return overlay(
             result.frame.image,

@@ -24,7 +24,7 @@ from edgead.stream.consumers.clip_file import packed
 from edgead.stream.consumers.clip_ring import ClipFrame, ClipRing
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.notices import CameraFailed, CameraLost, UnjudgedFrame
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.spool import Spool
 
@@ -251,7 +251,7 @@ class ClipMaker(OwnsNothing):
 
 def _shown(item: Item) -> tuple[float, Image] | None:
     """Time, on the source's time line, and image of an item that belongs into a clip."""
-    if isinstance(item, Result):
+    if isinstance(item, FrameResult):
         return None if item.is_repeat else (item.time_s, item.frame.image)
     return (item.time_s, item.frame.image) if isinstance(item, UnjudgedFrame) else None
 

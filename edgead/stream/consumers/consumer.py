@@ -8,9 +8,9 @@ from typing import Protocol
 from typing_extensions import Self
 
 from edgead.stream.notices import Notice
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 
-Item = Result | Notice
+Item = FrameResult | Notice
 
 
 class Consumer(Protocol):

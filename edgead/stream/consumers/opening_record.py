@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import edgead
 from edgead.heatmap import HeatmapScale, find_regions
 from edgead.prediction import Prediction, Segmentation
-from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.result import FrameResult, ZoneVerdict
 from edgead.stream.spool.alert_record import SCHEMA_VERSION, AlertRecord, RegionRecord
 
 
@@ -43,7 +43,7 @@ class AlertContext:
 
 
 def opening_record(
-    result: Result, verdict: ZoneVerdict, alert_id: str, context: AlertContext, opened_at: str
+    result: FrameResult, verdict: ZoneVerdict, alert_id: str, context: AlertContext, opened_at: str
 ) -> AlertRecord:
     """Record of a new alert, without its images."""
     assert verdict.event is not None

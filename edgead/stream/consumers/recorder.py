@@ -17,7 +17,7 @@ from edgead.imaging import Image, bgr_from_rgb, silence_opencv
 from edgead.storage import atomic_path, storage_error
 from edgead.stream.annotation import letterbox
 from edgead.stream.consumers.consumer import Item
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Recorder:
     name = "recorder"
     lossless = False
 
-    def __init__(self, path: Path, draw: Callable[[Result], Image]) -> None:
+    def __init__(self, path: Path, draw: Callable[[FrameResult], Image]) -> None:
         if path.suffix.lower() not in CODECS:
             raise ConfigError(
                 f"A recording cannot be a {path.suffix or 'file without suffix'} (got {path}); "
@@ -72,10 +72,10 @@ class Recorder:
                 self._check_complete()
 
     def wants(self, item: Item) -> bool:
-        return isinstance(item, Result) and not item.is_repeat
+        return isinstance(item, FrameResult) and not item.is_repeat
 
     def accept(self, item: Item) -> None:
-        assert isinstance(item, Result)
+        assert isinstance(item, FrameResult)
         result, picture = item, self._draw(item)
         if self._writer is None:
             self._writer = self._open(picture, result)
@@ -84,7 +84,7 @@ class Recorder:
             self._writer.write(picture)
             self._n_written += 1
 
-    def _open(self, picture: Image, result: Result) -> cv2.VideoWriter:
+    def _open(self, picture: Image, result: FrameResult) -> cv2.VideoWriter:
         # The codec needs even dimensions; OpenCV would silently cut off the last row or column.
         self._size = (picture.shape[0] + picture.shape[0] % 2, picture.shape[1] + picture.shape[1] % 2)
         self._started_s = result.time_s
@@ -101,7 +101,7 @@ class Recorder:
             )
         return writer
 
-    def _repeats(self, result: Result) -> int:
+    def _repeats(self, result: FrameResult) -> int:
         due = round((result.time_s - self._started_s) * result.source_fps) + 1
         missing = due - self._n_written
         longest = max(1, round(MAX_GAP_S * result.source_fps))

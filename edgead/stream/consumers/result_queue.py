@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgead.contexts import OwnsNothing
 from edgead.stream.consumers.consumer import Item
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 from edgead.stream.slot import Slot
 
 
@@ -20,13 +20,13 @@ class ResultQueue(OwnsNothing):
     lossless = False
 
     def __init__(self) -> None:
-        self._slot: Slot[Result] = Slot(1, newest_wins=False)
+        self._slot: Slot[FrameResult] = Slot(1, newest_wins=False)
 
     def wants(self, item: Item) -> bool:
-        return isinstance(item, Result) and not item.is_repeat
+        return isinstance(item, FrameResult) and not item.is_repeat
 
     def accept(self, item: Item) -> None:
-        assert isinstance(item, Result)
+        assert isinstance(item, FrameResult)
         self._slot.put(item)
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class ResultQueue(OwnsNothing):
         """Throw away what is waiting, because the loop was left."""
         self._slot.abandon()
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Iterator[FrameResult]:
         """Results in order, until the queue is closed."""
         while (result := self._slot.take()) is not None:
             yield result

@@ -18,7 +18,7 @@ from edgead.stream.consumers.consumer import Item
 from edgead.stream.consumers.notice_event import notice_event
 from edgead.stream.consumers.opening_record import AlertContext, opening_record
 from edgead.stream.notices import UnjudgedFrame
-from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.result import FrameResult, ZoneVerdict
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import Event, EventKind, iso
 from edgead.stream.spool.records import closing
@@ -58,7 +58,7 @@ class SpoolWriter:
         self._clips = clips
         self._utc = utc_from_monotonic or utc_from_monotonic_now
         self._own: dict[str, AlertRecord] = {}
-        self._peaks: dict[str, Result] = {}
+        self._peaks: dict[str, FrameResult] = {}
 
     def __enter__(self) -> Self:
         context = next(iter(self._contexts.values()), None)
@@ -77,10 +77,10 @@ class SpoolWriter:
         self._spool.append(Event("stream_stopped", self._now()))
 
     def wants(self, item: Item) -> bool:
-        return item.has_event if isinstance(item, Result) else not isinstance(item, UnjudgedFrame)
+        return item.has_event if isinstance(item, FrameResult) else not isinstance(item, UnjudgedFrame)
 
     def accept(self, item: Item) -> None:
-        if not isinstance(item, Result):
+        if not isinstance(item, FrameResult):
             if (event := notice_event(item, iso(self._utc(item.at_s)))) is not None:
                 self._spool.append(event)
             return
@@ -97,7 +97,7 @@ class SpoolWriter:
         if opened and self._clips is not None:
             self._clips.request(item.camera, opened, item.time_s)
 
-    def _open(self, result: Result, verdict: ZoneVerdict, alert_id: str, pictures: AlertPictures) -> None:
+    def _open(self, result: FrameResult, verdict: ZoneVerdict, alert_id: str, pictures: AlertPictures) -> None:
         opened_at = iso(self._utc(result.frame.captured_at_s))
         context = self._contexts[result.camera]
         record = opening_record(result, verdict, alert_id, context, opened_at)
@@ -105,7 +105,7 @@ class SpoolWriter:
         record = record.followed_by(pictures.opening(alert_id, result))
         self._spool.append(Event("alert_opened", opened_at, result.camera, verdict.zone, record))
 
-    def _change(self, result: Result, verdict: ZoneVerdict, alert_id: str, pictures: AlertPictures) -> None:
+    def _change(self, result: FrameResult, verdict: ZoneVerdict, alert_id: str, pictures: AlertPictures) -> None:
         assert verdict.event is not None
         kind, alert = verdict.event.kind, verdict.event.alert
         if kind in ("peak", "raised") or (kind == "resumed" and alert.peak_frame == result.frame.index):

@@ -16,7 +16,7 @@ from edgead.imaging import bgr_from_rgb
 from edgead.stream.annotation import Annotator
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.notices import UnjudgedFrame
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 
 _ESCAPE = 27
 _HOW_TO_GO_ON = "Omit --display; --record FILE writes the same view to a video."
@@ -49,12 +49,12 @@ class Window:
         cv2.destroyAllWindows()
 
     def wants(self, item: Item) -> bool:
-        return not item.is_repeat if isinstance(item, Result) else isinstance(item, UnjudgedFrame)
+        return not item.is_repeat if isinstance(item, FrameResult) else isinstance(item, UnjudgedFrame)
 
     def accept(self, item: Item) -> None:
-        assert isinstance(item, Result | UnjudgedFrame)
+        assert isinstance(item, FrameResult | UnjudgedFrame)
         draw = self._annotator
-        shown = draw.draw(item) if isinstance(item, Result) else draw.draw_unjudged(item)
+        shown = draw.draw(item) if isinstance(item, FrameResult) else draw.draw_unjudged(item)
         cv2.imshow(self._title, bgr_from_rgb(shown))
         key = cv2.waitKey(1) & 0xFF
         is_closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1

@@ -19,7 +19,7 @@ from edgead.config.sinks import CommandSettings
 from edgead.contexts import OwnsNothing
 from edgead.errors import ConfigError
 from edgead.redaction import redact
-from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
+from edgead.stream.delivery.sink import DeliveryError, RefusedError
 from edgead.stream.spool.events import StoredEvent
 
 # sysexits.h EX_DATAERR: a retry would not help

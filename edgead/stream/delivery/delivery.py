@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from edgead.errors import ConfigError
 from edgead.stream.delivery.back_off import FIRST_S
-from edgead.stream.delivery.event_sink import EventSink
+from edgead.stream.delivery.sink import Sink
 from edgead.stream.delivery.worker import SinkHealth, SinkOptions, Worker
 from edgead.stream.spool.spool import Spool
 
@@ -37,7 +37,7 @@ class Delivery:
     def __init__(
         self,
         spool: Spool,
-        sinks: Sequence[tuple[SinkOptions, EventSink]],
+        sinks: Sequence[tuple[SinkOptions, Sink]],
         *,
         drain_s: float,
         first_pause_s: float = FIRST_S,

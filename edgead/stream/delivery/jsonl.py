@@ -12,7 +12,7 @@ from edgead.config.sinks import JsonlSettings
 from edgead.contexts import OwnsNothing
 from edgead.errors import StorageError
 from edgead.storage import storage_error
-from edgead.stream.delivery.event_sink import DeliveryError
+from edgead.stream.delivery.sink import DeliveryError
 from edgead.stream.spool.events import StoredEvent
 from edgead.stream.spool.media import sync_folder
 

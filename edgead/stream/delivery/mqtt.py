@@ -17,7 +17,7 @@ from typing_extensions import Self
 import edgead
 from edgead.config.sinks import MqttSettings, secret_of
 from edgead.errors import ConfigError, MissingDependencyError
-from edgead.stream.delivery.event_sink import DeliveryError
+from edgead.stream.delivery.sink import DeliveryError
 from edgead.stream.delivery.topics import OFF, OFFLINE, ON, ONLINE, Topics, discovery, state_of
 from edgead.stream.spool.events import StoredEvent
 

@@ -13,17 +13,15 @@ from edgead.config.sinks import (
     WebhookSettings,
 )
 from edgead.stream.delivery.command import CommandSink
-from edgead.stream.delivery.event_sink import EventSink
 from edgead.stream.delivery.jsonl import JsonlSink
 from edgead.stream.delivery.mqtt import MqttSink
+from edgead.stream.delivery.sink import Sink
 from edgead.stream.delivery.webhook import WebhookSink
 from edgead.stream.delivery.worker import SinkOptions
 from edgead.stream.spool.spool import Spool
 
 
-def event_sink(
-    settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]
-) -> tuple[SinkOptions, EventSink]:
+def event_sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]) -> tuple[SinkOptions, Sink]:
     """Make a sink, not yet entered, and its delivery options.
 
     Args:
@@ -38,7 +36,7 @@ def event_sink(
     return _options(settings), _sink(settings, spool, zones)
 
 
-def custom_sinks(sinks: Mapping[str, EventSink]) -> list[tuple[SinkOptions, EventSink]]:
+def custom_sinks(sinks: Mapping[str, Sink]) -> list[tuple[SinkOptions, Sink]]:
     """Sinks made by a program, by name, with the default delivery options."""
     return [(_options(CustomSettings(name=name)), sink) for name, sink in sinks.items()]
 
@@ -53,7 +51,7 @@ def _options(settings: SinkSettings | CustomSettings) -> SinkOptions:
     )
 
 
-def _sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]) -> EventSink:
+def _sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]) -> Sink:
     match settings:
         case MqttSettings():
             return MqttSink(settings, device=spool.device, zones=zones, active=lambda: _active(spool))

@@ -20,8 +20,8 @@ import edgead
 from edgead.config.sinks import WebhookSettings, secret_of
 from edgead.contexts import OwnsNothing
 from edgead.errors import ConfigError
-from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.stream.delivery.signature import HEADER, sign
+from edgead.stream.delivery.sink import DeliveryError, RefusedError
 from edgead.stream.spool.events import StoredEvent
 
 # Length of the receiver's answer that is logged; the rest is not read.

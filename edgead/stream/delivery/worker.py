@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from edgead.errors import StorageError
 from edgead.redaction import redact
 from edgead.stream.delivery.back_off import BackOff
-from edgead.stream.delivery.event_sink import DeliveryError, EventSink, RefusedError
+from edgead.stream.delivery.sink import DeliveryError, RefusedError, Sink
 from edgead.stream.spool.events import StoredEvent, iso
 from edgead.stream.spool.spool import Spool
 
@@ -81,7 +81,7 @@ class Worker:
         first_pause_s: Pause after a first failure, in seconds.
     """
 
-    def __init__(self, spool: Spool, sink: EventSink, options: SinkOptions, *, first_pause_s: float) -> None:
+    def __init__(self, spool: Spool, sink: Sink, options: SinkOptions, *, first_pause_s: float) -> None:
         self._spool = spool
         self._sink = sink
         self._options = options
@@ -135,7 +135,7 @@ class Worker:
     def _is_over(self) -> bool:
         return self._closing.is_set() and time.monotonic() > self._deadline_s
 
-    def _round(self, sink: EventSink) -> None:
+    def _round(self, sink: Sink) -> None:
         try:
             events = self._spool.events(self._cursor, BATCH)
             if events:

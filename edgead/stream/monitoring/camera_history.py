@@ -22,7 +22,7 @@ from edgead.stream.notices import (
     UnjudgedFrame,
     sentence,
 )
-from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.result import FrameResult, ZoneVerdict
 
 LATENCY_BOUNDS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 LEVEL_BOUNDS = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 4.0, 8.0)
@@ -62,7 +62,7 @@ class WatchedCamera:
     """
 
     def __init__(self, zones: Sequence[str]) -> None:
-        self.result: Result | None = None
+        self.result: FrameResult | None = None
         self.unjudged: NotJudged | None = None
         self.fault: str | None = None
         self.fault_kind: str | None = None
@@ -76,7 +76,7 @@ class WatchedCamera:
         self._spans: dict[str, deque[_Span]] = {zone: deque(maxlen=_SPANS) for zone in zones}
         self._delays: deque[float] = deque(maxlen=_DELAYS)
 
-    def take(self, result: Result, now_s: float) -> None:
+    def take(self, result: FrameResult, now_s: float) -> None:
         """A judged frame, or one that is repeated with a late event."""
         if self.unjudged is None or not result.is_repeat:
             self.result, self.unjudged = result, None

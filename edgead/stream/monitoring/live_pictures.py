@@ -12,7 +12,7 @@ from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image, jpeg_from_rgb, resize
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.notices import NotJudged
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 
 MIN_WIDTH, MAX_WIDTH = 64, 1920
 # Ten pictures a second look alive; widths in steps, so that viewers with odd windows still share one picture.
@@ -34,7 +34,7 @@ class LivePicture:
 
     jpeg: bytes
     index: int
-    item: Result | NotJudged = field(repr=False)
+    item: FrameResult | NotJudged = field(repr=False)
 
 
 @dataclass
@@ -99,9 +99,9 @@ class LivePictures:
                 self._easels.popitem(last=False)
             return easel
 
-    def _draw(self, item: Result | NotJudged, camera: str, heatmap: bool, width: int) -> LivePicture:
+    def _draw(self, item: FrameResult | NotJudged, camera: str, heatmap: bool, width: int) -> LivePicture:
         image = _at_width(item.frame.image, width)
-        if heatmap and isinstance(item, Result):
+        if heatmap and isinstance(item, FrameResult):
             prediction = item.prediction
             image = overlay(
                 image, prediction.anomaly_map, self._scales[camera], prediction.own_segmentation, opacity=self._opacity

@@ -14,7 +14,7 @@ from edgead.stream.monitoring.histogram import HistogramView
 from edgead.stream.monitoring.meter import CameraStatus, Latency, StreamStatus
 from edgead.stream.monitoring.score_history import ScorePoint, points
 from edgead.stream.notices import NotJudged
-from edgead.stream.result import Result
+from edgead.stream.result import FrameResult
 
 POINTS = 600
 
@@ -40,7 +40,7 @@ class CameraView:
 
     name: str
     status: CameraStatus | None
-    result: Result | None
+    result: FrameResult | None
     unjudged: NotJudged | None
     fault: str | None
     fault_kind: str | None
@@ -94,7 +94,7 @@ class Monitor(OwnsNothing):
             return
         now_s = self._clock()
         with self._lock:
-            if isinstance(item, Result):
+            if isinstance(item, FrameResult):
                 camera.take(item, now_s)
             else:
                 camera.notice(item)
@@ -145,7 +145,7 @@ class Monitor(OwnsNothing):
                 levels={zone: histogram.view() for zone, histogram in camera.levels.items()},
             )
 
-    def newest(self, name: str) -> Result | NotJudged | None:
+    def newest(self, name: str) -> FrameResult | NotJudged | None:
         """The camera's newest picture: a judged frame, or a notice with one that was not."""
         camera = self._cameras.get(name)
         if camera is None:

@@ -17,7 +17,7 @@ from edgead.stream.control import OWN_NAME, Control, SetThreshold
 from edgead.stream.frame import Frame
 from edgead.stream.notices import ThresholdChanged, sentence
 from edgead.stream.pipeline import run_stream
-from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.result import FrameResult, ZoneVerdict
 
 from ..fakes import GOOD, OPTIONS, CollectingSink, ListSource, camera, plain, scorer, watch
 
@@ -44,7 +44,7 @@ def show(sink: AlarmKeeper, *, fps: float, seconds: float, seed: int = 0, begin_
     for index, score in enumerate(scores):
         frame = Frame(plain(GOOD, (2, 2)), index, 0.0, "x")
         verdict = ZoneVerdict("picture", float(score), 9.0, 1.0, False)
-        sink.accept(Result("line", frame, picture, begin_s + index / fps, fps, fps, (verdict,)))
+        sink.accept(FrameResult("line", frame, picture, begin_s + index / fps, fps, fps, (verdict,)))
 
 
 def told(

@@ -14,7 +14,7 @@ import pytest
 from edgead.config.sinks import CommandSettings
 from edgead.errors import ConfigError
 from edgead.stream.delivery.command import CommandSink
-from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
+from edgead.stream.delivery.sink import DeliveryError, RefusedError
 
 from .receivers import event, wait_until
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from edgead.errors import ConfigError
 from edgead.stream.delivery.back_off import MAX_ASKED_S, BackOff
 from edgead.stream.delivery.delivery import Delivery
-from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
+from edgead.stream.delivery.sink import DeliveryError, RefusedError
 from edgead.stream.delivery.worker import MIN_REFUSALS
 from edgead.stream.spool.database import DATABASE
 from edgead.stream.spool.events import StoredEvent

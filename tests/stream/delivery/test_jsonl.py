@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.config.sinks import JsonlSettings
-from edgead.stream.delivery.event_sink import DeliveryError
 from edgead.stream.delivery.jsonl import JsonlSink
+from edgead.stream.delivery.sink import DeliveryError
 
 from .receivers import event
 

@@ -16,8 +16,8 @@ import pytest
 from edgead.config.sinks import MqttSettings
 from edgead.errors import ConfigError, MissingDependencyError
 from edgead.stream.delivery.delivery import Delivery
-from edgead.stream.delivery.event_sink import DeliveryError
 from edgead.stream.delivery.mqtt import MqttSink
+from edgead.stream.delivery.sink import DeliveryError
 from edgead.stream.delivery.topics import level
 
 from ..spool.builders import closed, opened, plain_event, spool

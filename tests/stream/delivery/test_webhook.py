@@ -24,8 +24,8 @@ from pydantic import SecretStr
 from edgead.config.sinks import WebhookSettings
 from edgead.errors import ConfigError
 from edgead.stream.delivery.delivery import Delivery
-from edgead.stream.delivery.event_sink import DeliveryError, RefusedError
 from edgead.stream.delivery.signature import is_genuine, sign
+from edgead.stream.delivery.sink import DeliveryError, RefusedError
 from edgead.stream.delivery.webhook import WebhookSink
 
 from ..spool.builders import plain_event, spool

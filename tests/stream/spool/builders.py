@@ -10,7 +10,7 @@ import numpy as np
 from edgead.prediction import Prediction
 from edgead.stream.alerts import Alert, AlertEvent, EventKind
 from edgead.stream.frame import Frame
-from edgead.stream.result import Result, ZoneVerdict
+from edgead.stream.result import FrameResult, ZoneVerdict
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import Event
 from edgead.stream.spool.options import SpoolOptions
@@ -121,10 +121,10 @@ def result(
     camera: str = "line 1",
     size: tuple[int, int] = (48, 64),
     is_repeat: bool = False,
-) -> Result:
+) -> FrameResult:
     """A judged frame of one grey value."""
     score = max(value / 255 - 0.5, 0.0)
     prediction = Prediction(np.full((4, 4), score, np.float32), score, THRESHOLD, THRESHOLD)
     image = np.full((*size, 3), value, np.uint8)
     frame = Frame(image, index, 1000.0 + time_s, "fake")
-    return Result(camera, frame, prediction, time_s, 10.0, 10.0, verdicts, is_repeat)
+    return FrameResult(camera, frame, prediction, time_s, 10.0, 10.0, verdicts, is_repeat)

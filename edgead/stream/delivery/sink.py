@@ -30,7 +30,7 @@ class RefusedError(DeliveryError):
     """The receiver permanently rejects the event after the confirmed ones (do not retry)."""
 
 
-class EventSink(Protocol):
+class Sink(Protocol):
     """A receiver of events, used by one thread. Entering must not require the receiver to be reachable.
 
     A subclass that has nothing to open, keep alive or close needs `deliver` alone.
