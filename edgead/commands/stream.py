@@ -111,7 +111,7 @@ def stream(
         made, control, assumed_fps=config.stream.record_fps, per_hour=budget, basis=config.alerts.false_alarm_basis
     )
     with ExitStack() as stack:
-        sinks: list[Consumer] = [keeper, *consumers]
+        all_consumers: list[Consumer] = [keeper, *consumers]
         station = None
         if outputs.alerts_dir is not None:
             station = stack.enter_context(
@@ -119,9 +119,9 @@ def stream(
                     outputs.alerts_dir, made, cameras, bundle, runner.engine_name, config, control, event_sinks or {}
                 )
             )
-            sinks += station.sinks
+            all_consumers += station.consumers
         if memory is not None:
-            sinks.append(memory)
+            all_consumers.append(memory)
         dashboard = None
         if config.web.address is not None:
             if station is None:
@@ -129,7 +129,7 @@ def stream(
             dashboard = stack.enter_context(
                 Dashboard(config.web.address, made, cameras, bundle, runner, station, keeper, control, config, progress)
             )
-            sinks.append(dashboard.monitor)
+            all_consumers.append(dashboard.monitor)
 
         def show(status: StreamStatus) -> None:
             if station is not None:
@@ -143,7 +143,7 @@ def stream(
         return run_stream(
             made,
             Scorer(runner, image_size=bundle.image_size),
-            [*sinks, *_pictures(made[0], bundle.thresholds(cameras[0].class_name), outputs, config, stop)],
+            [*all_consumers, *_pictures(made[0], bundle.thresholds(cameras[0].class_name), outputs, config, stop)],
             RunOptions(
                 queue_size=config.stream.queue_size,
                 fallback_fps=config.stream.record_fps,
@@ -163,12 +163,12 @@ def _pictures(
     """The recording and the window of the only camera."""
     zones = [polygon for watch in camera.zones for polygon in (*watch.shape.include, *watch.shape.exclude)]
     annotator = Annotator(thresholds.heatmap_scale, opacity=config.stream.opacity, zones=zones)
-    sinks: list[Consumer] = []
+    consumers: list[Consumer] = []
     if outputs.record is not None:
-        sinks.append(Recorder(outputs.record, annotator.draw))
+        consumers.append(Recorder(outputs.record, annotator.draw))
     if outputs.display:
-        sinks.append(Window(annotator, stop))
-    return sinks
+        consumers.append(Window(annotator, stop))
+    return consumers
 
 
 @contextmanager

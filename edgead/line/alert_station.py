@@ -88,14 +88,17 @@ class AlertStation:
         self._stack.close()
 
     @property
-    def sinks(self) -> list[Consumer]:
-        """What writes the alerts of the stream."""
+    def consumers(self) -> list[Consumer]:
+        """Consumers that write the alerts of the stream to the spool."""
         clips = self._config.clips
         if clips.seconds_before + clips.seconds_after == 0:
             return [SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity)]
         options = ClipOptions(clips.seconds_before, clips.seconds_after, clips.fps, clips.max_side_px, clips.memory_mb)
-        sink = ClipMaker(self.spool, options)
-        return [sink, SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity, clips=sink)]
+        clip_maker = ClipMaker(self.spool, options)
+        return [
+            clip_maker,
+            SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity, clips=clip_maker),
+        ]
 
     def poll(self) -> None:
         """Forward new acknowledgements, also those of other processes; called a few times a second."""

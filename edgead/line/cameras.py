@@ -132,9 +132,9 @@ def _threshold_warnings(config: CameraConfig, camera: Camera, bundle: Bundle) ->
         monitor = camera.zone(zone.name)
         assert monitor is not None
         meant = threshold_range(monitor.good_scores, thresholds.heatmap_scale, thresholds.threshold.value)
-        doubt = meant.refusal(monitor.threshold.value) or meant.warning(monitor.threshold)
-        if doubt:
-            yield f"{camera.name}, {zone.name}: {doubt if doubt.startswith('Careful') else f'Careful: {doubt}'}"
+        warning = meant.refusal(monitor.threshold.value) or meant.warning(monitor.threshold)
+        if warning:
+            yield f"{camera.name}, {zone.name}: {warning if warning.startswith('Careful') else f'Careful: {warning}'}"
 
 
 def _good_maps(bundle: Bundle, runner: Runner, progress: Progress) -> GoodMaps:

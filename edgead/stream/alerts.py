@@ -1,4 +1,4 @@
-"""When a run of anomalous frames becomes an alert: a pure state machine without clock and without I/O.
+"""Alert state machine: turns runs of anomalous frames into alerts; pure, without clock or I/O.
 
 One machine watches one zone of one camera::
 
@@ -29,18 +29,18 @@ class Severity:
 
 @dataclass(frozen=True)
 class AlertRules:
-    """When to open and to close.
+    """Rules for opening and closing an alert.
 
     Attributes:
         threshold: A score above it makes a frame anomalous; raw units.
-        closing_level: A score up to it makes a frame quiet; at most `threshold`. Between the two an open alert goes on.
-        open_frames: N anomalous frames of the last
-        window_frames: M open an alert.
-        close_frames: Quiet frames in a row that close it.
-        cooldown_s: Pause after a closed alert before the next may open, in seconds of the source's own time.
-        min_area: Share of the zone, 0..1, that must be marked for a frame to be anomalous; a frame with less is quiet.
-        latch: An alert stays until somebody has acknowledged it.
-        severities: Bands by rising level; an alert has the highest one that its peak is above, None below the first.
+        closing_level: Highest score of a quiet frame; at most `threshold`. In between, an open alert stays open.
+        open_frames: Number N of anomalous frames, among the last M, that opens an alert.
+        window_frames: Number M of most recent frames in which anomalous ones are counted.
+        close_frames: Number of consecutive quiet frames that closes an alert.
+        cooldown_s: Minimum time between the end of an alert and the next, in seconds of the source's own time.
+        min_area: Minimum marked share of the zone, 0..1, of an anomalous frame; a frame with less is quiet.
+        latch: Whether an alert is held until it is acknowledged.
+        severities: Bands by rising level; an alert has the highest one that its peak exceeds, None below the first.
     """
 
     threshold: float
@@ -79,11 +79,11 @@ class AlertRules:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one frame shows of a zone.
+    """One zone's measurements in one frame.
 
     Attributes:
         score: Raw units, finite.
-        area: Share of the zone that is marked as anomalous, 0..1; only rules with a `min_area` look at it.
+        area: Share of the zone that is marked as anomalous, 0..1; used only by rules with a `min_area`.
     """
 
     score: float
@@ -95,13 +95,13 @@ class Alert:
     """One alert: where it opened, its strongest frame so far and, once closed, how it ended.
 
     Attributes:
-        number: From 1, per machine.
-        opened_s, opened_frame: Where it opened, on the source's own time line.
-        peak_score, peak_frame: Its strongest frame so far.
+        number: Serial number within its state machine, from 1.
+        opened_s, opened_frame: Time on the source's own time line and frame at which the alert opened.
+        peak_score, peak_frame: Score and index of the strongest frame so far.
         severity: Band of the peak.
-        held_s: Since when a latched alert has been quiet; None while it goes on.
-        acknowledged_s: When somebody acknowledged it.
-        closed_s, ended_by: When and how it ended.
+        held_s: Time at which a latched alert became quiet; None while it is active.
+        acknowledged_s: Time of the acknowledgement.
+        closed_s, ended_by: Time and cause of the end.
     """
 
     number: int
@@ -118,7 +118,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class AlertEvent:
-    """A change that somebody may want to hear of; `raised` is a new peak that is also a higher severity."""
+    """A change of an alert that is reported; `raised` is a new peak that is also a higher severity."""
 
     kind: EventKind
     alert: Alert
@@ -126,14 +126,14 @@ class AlertEvent:
 
 @dataclass(frozen=True)
 class AlertState:
-    """What the machine remembers between two frames; the default is the start.
+    """State of the machine between two frames; the default is the initial state.
 
     Attributes:
-        recent: Whether each of the last M frames was anomalous, oldest first; empty while an alert goes on.
-        quiet_frames: Quiet frames in a row while an alert goes on.
-        alert: The alert that goes on or is held.
+        recent: Whether each of the last M frames was anomalous, oldest first; empty while an alert is active.
+        quiet_frames: Number of consecutive quiet frames in an active alert.
+        alert: The active or held alert.
         closed_s: Time at which the last alert closed.
-        n_alerts: Alerts opened so far.
+        n_alerts: Number of alerts opened so far.
     """
 
     recent: tuple[bool, ...] = ()
@@ -143,11 +143,11 @@ class AlertState:
     n_alerts: int = 0
 
     def forget_recent(self) -> AlertState:
-        """For a change of the threshold: frames judged by the old one open no alert under the new one."""
+        """Clear the window on a change of the threshold: frames judged by the old one must not open an alert."""
         return replace(self, recent=())
 
     def interrupt(self) -> AlertState:
-        """Frames are missing: those before and after them neither open nor close an alert together."""
+        """Clear window and quiet count at a gap: frames before and after it must not be combined."""
         return replace(self, recent=(), quiet_frames=0)
 
 
@@ -163,19 +163,19 @@ def closing_level(good_scores: Sequence[float], threshold: float, close_ratio: f
 
 
 def severity_bands(good_scores: Sequence[float], threshold: float, multiples: dict[str, float]) -> tuple[Severity, ...]:
-    """Bands from multiples of the way from the median good score to the threshold: 1 is the threshold itself."""
+    """Bands from multiples of the distance between median good score and threshold; 1 is the threshold itself."""
     median = statistics.median(good_scores) if good_scores else 0.0
     bands = [Severity(name, median + factor * (threshold - median)) for name, factor in multiples.items()]
     return tuple(sorted(bands, key=lambda band: band.level))
 
 
 def step(rules: AlertRules, state: AlertState, seen: Observation, *, frame_index: int, time_s: float) -> Step:
-    """Take one frame into account.
+    """Advance the state by one frame.
 
     Args:
-        rules: When to open and to close.
-        state: The state before this frame.
-        seen: What the frame shows of the zone.
+        rules: Rules for opening and closing.
+        state: State before this frame.
+        seen: Measurements of the zone in this frame.
         frame_index: Number of the frame, for the record.
         time_s: Time of the frame on the source's own time line, in seconds; must not go back.
     """
@@ -187,7 +187,7 @@ def step(rules: AlertRules, state: AlertState, seen: Observation, *, frame_index
 
 
 def acknowledge(state: AlertState, *, time_s: float) -> Step:
-    """Somebody has seen the alert: a held one closes, one that goes on will close when it is quiet."""
+    """Acknowledge the alert: a held one closes now, an active one as soon as it is quiet."""
     alert = state.alert
     if alert is None or alert.acknowledged_s is not None:
         return state, None
@@ -198,7 +198,7 @@ def acknowledge(state: AlertState, *, time_s: float) -> Step:
 
 
 def finish(rules: AlertRules, state: AlertState, *, time_s: float) -> Step:
-    """End the stream: an alert that goes on closes, a latched one is held for whoever watches next."""
+    """End the stream: an active alert closes; a latched, unacknowledged one is held for the next stream."""
     if state.alert is None or state.alert.held_s is not None:
         return state, None
     if rules.latch and state.alert.acknowledged_s is None:
@@ -244,15 +244,15 @@ def _look_back(rules: AlertRules, state: AlertState, seen: Observation) -> tuple
 
 
 def _opens(rules: AlertRules, recent: tuple[bool, ...]) -> bool:
-    # Only an anomalous frame opens, so that the alert's first picture always shows something,
-    # also when the window had filled up during the cooldown.
+    # Only an anomalous frame opens an alert, so that its first image always shows an anomaly,
+    # even when the window filled up during the cooldown.
     return recent[-1] and sum(recent) >= rules.open_frames
 
 
 def _with_peak(rules: AlertRules, alert: Alert, seen: Observation, frame_index: int) -> Alert:
     if seen.score <= alert.peak_score or seen.area < rules.min_area:
         return alert
-    # a lower threshold set meanwhile must not lower what the alert has been
+    # a threshold lowered meanwhile must not lower the severity already reached
     severity = rules.severity(seen.score) or alert.severity
     return replace(alert, peak_score=seen.score, peak_frame=frame_index, severity=severity)
 

@@ -1,4 +1,4 @@
-"""The picture that a person gets to see: heatmap, contours and a strip with the verdict."""
+"""Annotated frames for people: heatmap, contours and a strip with the verdict."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _VERDICTS = {"OK": _GREEN, "ANOMALY": _AMBER, "ALERT": _RED, "FAULT": _VIOLET}
 
 
 class Annotator:
-    """Draws results; the last picture is kept, so that recording and window share the work.
+    """Draws results; the last annotated frame is cached, so that recording and window share the work.
 
     Args:
-        scale: The bundle's colour scale.
-        opacity: 0..1, how strongly the heatmap covers the picture.
-        zones: Outlines to draw, polygons of (x, y) in 0..1.
+        scale: Colour scale of the bundle.
+        opacity: Opacity of the heatmap over the frame, 0..1.
+        zones: Outlines to draw: polygons of (x, y) in 0..1.
     """
 
     def __init__(self, scale: HeatmapScale, *, opacity: float, zones: Sequence[Polygon] = ()) -> None:
@@ -54,7 +54,7 @@ class Annotator:
             return self._last[1]
 
     def draw_unjudged(self, notice: UnjudgedFrame) -> Image:
-        """The picture of a notice with what is wrong with it; shape as `draw`."""
+        """Annotate the frame of a notice with its fault; shape as `draw`."""
         picture = _wide(fit_to_screen(notice.frame.image))
         strip = _strip(picture.shape[1])
         badge_right = strip.shape[0] // 6 + _badge(strip, "FAULT", strip.shape[0] // 6)
@@ -72,7 +72,7 @@ class Annotator:
             cv2.polylines(picture, [corners], True, _INK, max(1, picture.shape[1] // 640), cv2.LINE_AA)
         picture = _wide(picture)
         verdict = _verdict(result)
-        # The last frames of an alert may already show the next, good part: those get the badge, not the frame.
+        # The last frames of an alert may already show the next, good part: they get the badge but no red border.
         if verdict == "ALERT" and result.is_anomalous:
             border = max(3, picture.shape[1] // 200)
             cv2.rectangle(picture, (0, 0), (picture.shape[1] - 1, picture.shape[0] - 1), _RED, 2 * border)
@@ -105,7 +105,7 @@ class Annotator:
         top, bottom = round(height * 0.62), round(height * 0.80)
         middle = (left + right) // 2
         colour = _VERDICTS[verdict] if result.is_anomalous else _GREEN
-        # An ordinary good image fills an eighth of the bar, so that the bar is seen to live; its middle is the threshold.
+        # An ordinary good image fills an eighth of the bar, so that the bar visibly moves; its middle is the threshold.
         end = left + round((right - left) * float(np.clip(0.125 + 0.375 * worst.level, 0.0, 1.0)))
         cv2.rectangle(strip, (left, top), (right, bottom), _TRACK, cv2.FILLED)
         cv2.rectangle(strip, (left, top), (end, bottom), colour, cv2.FILLED)
@@ -124,7 +124,7 @@ def fit_to_screen(image: Image) -> Image:
 
 
 def letterbox(image: Image, size: tuple[int, int]) -> Image:
-    """Fit a picture into `size` (height, width), keeping its aspect ratio; black where it does not reach."""
+    """Fit an image into `size` (height, width), keeping its aspect ratio, with black borders."""
     height, width = size
     if image.shape[:2] == size:
         return image

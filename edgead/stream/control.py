@@ -1,4 +1,4 @@
-"""What people ask of a running stream, carried out by the inference thread between two frames."""
+"""Requests of people to a running stream, carried out by the inference thread between two frames."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgead.manifest import ThresholdRecord
 
 @dataclass(frozen=True)
 class Acknowledge:
-    """Somebody has seen an alert.
+    """Acknowledgement of an alert.
 
     Attributes:
-        alert_id: Of an alert that goes on or is held; unknown ones are ignored.
-        who: Whose request it is.
+        alert_id: Identifier of an active or held alert; unknown ones are ignored.
+        who: Name of the person or program that acknowledges.
     """
 
     alert_id: str
@@ -24,17 +24,17 @@ class Acknowledge:
 
 @dataclass(frozen=True)
 class SetThreshold:
-    """Another threshold for a zone: a score in raw units, that of a false-alarm rate, or one that is known already.
+    """New threshold for a zone, given as `value`, `false_alarm_rate` or `record`.
 
     Attributes:
-        camera, zone: Where; unknown ones are ignored.
+        camera, zone: Names of camera and zone; unknown ones are ignored.
         value: Score, raw units.
         false_alarm_rate: Share of good frames over the threshold, in (0, 1).
-        who: Whose request it is.
-        record: The threshold with what it promises; comes before the other two, of which else one is given.
-        why: For the record of changes.
-        alarms_per_hour: The wish that the record promises; to be kept from now on.
-        instead_of: Carried out only while this still is the threshold; None: in any case.
+        who: Name of the person or program that changes it.
+        record: Complete threshold with its promise; takes precedence over the other two.
+        why: Reason, for the record of changes.
+        alarms_per_hour: Alarm budget that `record` promises and that is kept from now on.
+        instead_of: Threshold that must still be in force, or the request is ignored; None = no condition.
     """
 
     camera: str
@@ -60,7 +60,7 @@ class Control:
         self._limit = limit
 
     def put(self, request: Request) -> bool:
-        """Leave a request; False when so many wait already that it is not taken."""
+        """Add a request; False if the mailbox is full and the request was not added."""
         with self._lock:
             if len(self._requests) >= self._limit:
                 return False

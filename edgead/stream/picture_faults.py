@@ -1,4 +1,4 @@
-"""Pictures that say something about the camera and nothing about the part: black, over-exposed, blurred, frozen."""
+"""Detection of camera faults in frames: black, over-exposed, blurred and frozen ones."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SATURATED = 250
 _ALMOST_ALL = 0.995
 _PEAK_SHARE = 0.99
 _FEW_FRAMES = 3
-# Measured on H.264 (docs/sources.md): what repeats one picture changes by less, a still part before a living sensor by
-# three times as much or more; and no pixel of it jumps at a key frame as it does where something moves.
+# Measured on H.264 (docs/sources.md): a repeated frame changes by less than this, a still part in front of a working
+# sensor by at least three times as much. At a key frame no pixel of a repeated frame jumps as far as in motion.
 _FROZEN_CHANGE = 0.02
 _MOVING_PX = 12
 _FEWEST_REPEATS = 10
-# After a key frame an encoder improves the picture for a few frames; more of them in a row are life.
+# After a key frame an encoder refines the image for a few frames; a longer run of changes means a live camera.
 _RECENT = 12
 _WORDS: dict[FaultKind, str] = {
     "black": "The picture is black: its brightest parts reach {value:.0f} of 255 (a good picture reaches {limit:.0f} at least).",
@@ -39,15 +39,15 @@ _WORDS: dict[FaultKind, str] = {
 
 @dataclass(frozen=True)
 class PictureFaultOptions:
-    """When a picture is the camera's fault.
+    """Limits beyond which a frame counts as a camera fault.
 
     Attributes:
-        black_ratio: Black is what is darker than this share of the darkest good picture, by their brightest parts.
-        white_margin: Over-exposed is what has by so much more white than the whitest good picture, as a share of all.
-        blur_ratio: Blurred is what is less sharp than this share of the least sharp good picture.
-        frozen_s: Frozen is what has not changed for so long; 0 never calls a picture frozen, as in a folder of files.
-        open_s: How long a fault must last to count; a frozen picture counts at once.
-        close_s: How long pictures must be good again to end it.
+        black_ratio: Black below this share of the darkest good image's peak (`PictureFacts.peak`).
+        white_margin: Over-exposed above the whitest good image's white share plus this share of all pixels.
+        blur_ratio: Blurred below this share of the least sharp good image's sharpness.
+        frozen_s: Frozen after this many seconds without change; 0 turns the check off, as for a folder of files.
+        open_s: Minimum duration of a fault, in seconds; a frozen frame counts at once.
+        close_s: Minimum duration of good frames that ends a fault, in seconds.
     """
 
     black_ratio: float = 0.3
@@ -60,13 +60,13 @@ class PictureFaultOptions:
 
 @dataclass(frozen=True)
 class PictureFault:
-    """What is wrong with the pictures of a camera.
+    """A fault of a camera, found in its frames.
 
     Attributes:
-        kind: Its name.
-        since_s: When it began, on the time line of `PictureMonitor.observe`.
-        value: What was measured when it was found.
-        limit: What a good picture keeps.
+        kind: Name of the fault.
+        since_s: Start of the fault, on the time line of `PictureMonitor.observe`.
+        value: Measured value when the fault was found.
+        limit: Limit that good frames keep.
     """
 
     kind: FaultKind
@@ -82,12 +82,12 @@ class PictureFault:
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What is measured on one picture.
+    """Measurements of one frame.
 
     Attributes:
         peak: Grey level that 1 % of the pixels exceed, 0..255.
         white: Share of saturated pixels, 0..1.
-        sharpness: Strength of details of one to two pixels, as a share of the brightness: the same under any light.
+        sharpness: Strength of details of one to two pixels relative to the brightness: the same under any light.
     """
 
     peak: float
@@ -97,7 +97,7 @@ class PictureFacts:
 
 @dataclass(frozen=True)
 class PictureReference:
-    """What good pictures have at the least or at the most; see `PictureFacts`."""
+    """Extremes of the measurements of good images; see `PictureFacts`."""
 
     least_peak: float
     most_white: float
@@ -105,10 +105,10 @@ class PictureReference:
 
     @classmethod
     def from_images(cls, images: Iterable[Image]) -> Self:
-        """Look at good images, each `(h, w, 3)`, uint8, RGB, of the size that `observe` will see.
+        """Measure good images, each `(h, w, 3)`, uint8, RGB, of the size that `observe` will see.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there are no images.
         """
         facts = [picture_facts(grey_of(image)) for image in images]
         if not facts:
@@ -121,7 +121,7 @@ class PictureReference:
 
 
 def grey_of(image: Image) -> NDArray[np.uint8]:
-    """The brightness of an image `(h, w, 3)`, uint8, RGB, in at most 256 pixels a side."""
+    """Grey levels of an image `(h, w, 3)`, uint8, RGB, scaled down to at most 256 pixels a side."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     scale = _LARGEST_SIDE / max(grey.shape)
     if scale < 1:
@@ -130,7 +130,7 @@ def grey_of(image: Image) -> NDArray[np.uint8]:
 
 
 def picture_facts(grey: NDArray[np.uint8]) -> PictureFacts:
-    """Measure one picture, from `grey_of`."""
+    """Measure one frame, given as grey levels from `grey_of`."""
     counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
     below = np.cumsum(counts) / grey.size
     values = grey.astype(np.float32)
@@ -144,14 +144,14 @@ def picture_facts(grey: NDArray[np.uint8]) -> PictureFacts:
 
 
 class PictureMonitor:
-    """Watches the pictures of one camera.
+    """Watches the frames of one camera for faults.
 
     Args:
-        reference: What good pictures look like.
-        options: When it is a fault.
+        reference: Measurements of good images.
+        options: Limits of a fault.
 
     Attributes:
-        is_suspect: Whether the last picture looked faulty by itself, though a fault may not have lasted long enough.
+        is_suspect: Whether the last frame alone looked faulty, even if the fault has not lasted long enough to count.
     """
 
     def __init__(self, reference: PictureReference, options: PictureFaultOptions) -> None:
@@ -168,18 +168,18 @@ class PictureMonitor:
 
     @property
     def fault(self) -> PictureFault | None:
-        """The fault that counts at present."""
+        """The current fault, None while the frames are good."""
         return self._fault
 
     def observe(self, image: Image, time_s: float) -> PictureFault | None:
-        """Look at the next picture.
+        """Check the next frame.
 
         Args:
-            image: `(h, w, 3)`, uint8, RGB, as the model gets it.
-            time_s: When it was captured; never before the one before.
+            image: `(h, w, 3)`, uint8, RGB, as passed to the model.
+            time_s: Capture time; must not go back.
 
         Returns:
-            The fault that counts from now on, None while the pictures are good.
+            The current fault, None while the frames are good.
         """
         grey = grey_of(image)
         seen = self._judge(picture_facts(grey), self._repeats.change(grey, time_s), time_s)
@@ -198,7 +198,7 @@ class PictureMonitor:
         return self._fault
 
     def _judge(self, facts: PictureFacts, change: float | None, time_s: float) -> PictureFault | None:
-        """The fault of one picture; a black one is blurred and frozen too, and is called black."""
+        """Fault of one frame; a black frame is also blurred and frozen, and is reported as black."""
         if facts.peak < self._least_peak:
             return PictureFault("black", time_s, facts.peak, self._least_peak)
         if facts.white > self._most_white:
@@ -211,7 +211,7 @@ class PictureMonitor:
 
 
 class _Repeats:
-    """How long a picture has been the same, but for what an encoder makes of it."""
+    """Time for which a frame has not changed, apart from encoder noise."""
 
     def __init__(self, frozen_s: float) -> None:
         self._frozen_s = frozen_s
@@ -220,7 +220,7 @@ class _Repeats:
         self._changes: deque[tuple[float, float]] = deque()
 
     def change(self, grey: NDArray[np.uint8], time_s: float) -> float | None:
-        """The usual change from picture to picture, mean grey levels, if it has been next to none for long enough."""
+        """Median change between frames, in mean grey levels, once they have been frozen for long enough; else None."""
         if self._frozen_s == 0:
             return None
         last, self._last = self._last, grey

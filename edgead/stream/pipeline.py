@@ -1,4 +1,4 @@
-"""The threads of a stream: one per camera captures, one judges, one per sink delivers; the caller's thread watches."""
+"""Threads of a stream: one capture thread per camera, one for inference, one per consumer; the caller's watches."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _WATCH_S = 0.1
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How far a stream may go.
+    """Queue sizes and limits of a stream.
 
     Attributes:
-        queue_size: Frames that a source which can wait may read ahead, and results that a sink may lag behind it.
+        queue_size: Capacity of the frame queues of sources that are not live, and of the consumers' queues if none is.
         fallback_fps: Frame rate of the time line when the source does not know its own.
-        max_frames: End after so many judged frames, of all cameras together.
-        grace_s: How long a thread may show no progress after the stop before it is given up.
-        engine_timeout_s: How long the engine may work on one call before it counts as hung.
-        capture_timeout_s: How long a live camera's capture may give neither frame nor error before it counts as hung;
-            longer than the source's own limits of opening and reading.
+        max_frames: Number of judged frames, over all cameras, after which the stream ends.
+        grace_s: Maximum time without progress after the stop before a thread is given up.
+        engine_timeout_s: Maximum duration of one engine call before the engine counts as hung.
+        capture_timeout_s: Maximum time in which a live camera's capture yields neither frame nor error before it counts
+            as hung; longer than the source's own limits for opening and reading.
     """
 
     queue_size: int
@@ -48,7 +48,7 @@ class RunOptions:
 def run_stream(
     cameras: Sequence[Camera],
     scorer: Scorer,
-    sinks: Sequence[Consumer],
+    consumers: Sequence[Consumer],
     options: RunOptions,
     *,
     stop: threading.Event,
@@ -57,27 +57,27 @@ def run_stream(
 ) -> StreamSummary:
     """Run until the sources end, `max_frames` are judged, `stop` is set or something fails.
 
-    A source is opened and closed on its capture thread, each sink on its own, and the runner is used on the inference
-    thread, on the newest frame of every camera that has one. `on_status` is called about ten times a second on the
-    caller's thread, which stays free for signals.
+    A source is opened and closed on its capture thread, each consumer on its own thread, and the runner is used on the
+    inference thread, on the newest frame of every camera that has one. `on_status` is called about ten times a second
+    on the caller's thread, which stays free for signals.
 
-    One of several cameras that fails is said in a notice and in the summary, and the others go on; the stream fails
-    when all of them have.
+    If one of several cameras fails, a notice and the summary say so and the others continue; the stream fails when all
+    of them have failed.
 
     Args:
         cameras: At least one camera; names must differ.
         scorer: Scorer with an open runner.
-        sinks: Not yet opened.
+        consumers: Unopened consumers.
         options: Queue sizes and limits.
-        stop: Ends the stream from outside; set when this function returns.
+        stop: Event that ends the stream from outside; set when this function returns.
         control: Requests of people, carried out between two frames.
         on_status: Callback that receives the state of the running stream.
 
     Raises:
-        Exception: The first failure of any stage, after all the others have been stopped and the sinks have written
-            what they had been given.
+        Exception: The first failure of any stage, after all the others have been stopped and the consumers have written
+            the items that they had received.
     """
-    run = _Run(cameras, scorer, sinks, options, stop, control or Control())
+    run = _Run(cameras, scorer, consumers, options, stop, control or Control())
     run.start()
     try:
         while run.is_judging and not stop.is_set():
@@ -99,7 +99,7 @@ class _Run:
         self,
         cameras: Sequence[Camera],
         scorer: Scorer,
-        sinks: Sequence[Consumer],
+        consumers: Sequence[Consumer],
         options: RunOptions,
         stop: threading.Event,
         control: Control,
@@ -123,12 +123,12 @@ class _Run:
         is_live = any(camera.source.live for camera in cameras)
         self._outlets = [
             Outlet(
-                sink,
+                consumer,
                 queue_size=EVENT_QUEUE if is_live else options.queue_size,
-                drops=is_live and not sink.lossless,
+                drops=is_live and not consumer.lossless,
                 on_failure=self._fail,
             )
-            for sink in sinks
+            for consumer in consumers
         ]
         self._judge = Inference(self._feeds, scorer, control, self._hand_out, stop, options.max_frames)
         self._inference = threading.Thread(target=self._infer, name="edgead inference", daemon=True)
@@ -150,7 +150,7 @@ class _Run:
         self._inference.join(timeout_s)
 
     def check_engine(self) -> None:
-        """A call of the engine that does not come back ends the stream, so that a service manager starts it anew."""
+        """End the stream if an engine call does not return, so that a service manager restarts it."""
         since_s, limit_s = self._judge.engine_since_s, self._options.engine_timeout_s
         if since_s is not None and time.monotonic() - since_s > limit_s:
             self._fail(
@@ -162,7 +162,7 @@ class _Run:
             )
 
     def check_cameras(self) -> None:
-        """Say which cameras were lost and found; the only one, hanging, ends the stream."""
+        """Send notices of lost and recovered cameras; a hung single camera ends the stream."""
         for feed in self._feeds:
             for notice in feed.poll():
                 self._hand_out(notice)
@@ -176,7 +176,7 @@ class _Run:
                 )
 
     def wind_down(self) -> None:
-        """Stop in the order of the flow, so that every sink still gets and writes what was judged."""
+        """Stop the stages in order, so that every consumer still receives and writes all judged frames."""
         if self._stop.is_set():
             for feed in self._feeds:
                 feed.slot.abandon()
@@ -184,17 +184,17 @@ class _Run:
         for outlet in self._outlets:
             outlet.slot.close()
         for outlet in self._outlets:
-            self._join(outlet.thread, outlet.sink.name, lambda outlet=outlet: outlet.n_delivered)  # type: ignore[misc]
+            self._join(outlet.thread, outlet.consumer.name, lambda outlet=outlet: outlet.n_delivered)  # type: ignore[misc]
         self._stop.set()
         for feed in self._feeds:
             feed.slot.abandon()
-        # A driver or socket that still blocks loses nothing any more: its own time limit ends it.
+        # A driver or socket that still blocks can lose no more frames: its own time limit ends it.
         until_s = time.monotonic() + self._options.grace_s
         for feed in self._feeds:
             feed.thread.join(max(0.0, until_s - time.monotonic()))
 
     def abandon(self) -> None:
-        """Wake everything that may still wait."""
+        """Wake every thread that may still wait."""
         self._stop.set()
         for feed in self._feeds:
             feed.slot.abandon()

@@ -1,4 +1,4 @@
-"""What the inference thread hands to every sink."""
+"""Judged frames, as the inference thread passes them to every consumer."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from edgead.stream.frame import Frame
 
 @dataclass(frozen=True)
 class ZoneVerdict:
-    """What one frame shows of one zone.
+    """Verdict of one frame in one zone.
 
     Attributes:
         zone: Name of the zone.
-        score: Raw units; the model's own image score for the whole picture.
+        score: Score in raw units; the model's own image score for the whole frame.
         threshold: Score above which the zone is anomalous.
         area: Share of the zone that is marked as anomalous, 0..1.
         is_anomalous: Whether the frame counts as anomalous in this zone.
-        alert: The zone's alert after this frame: one that goes on or is held.
-        alert_id: Its name across restarts; also of the alert that `event` closed.
-        event: The change that this frame caused.
-        level: The score without its unit: 0 is an ordinary good image, 1 the threshold.
+        alert: Active or held alert of the zone after this frame.
+        alert_id: Identifier of the alert, stable across restarts; also set for the alert that `event` closed.
+        event: Alert event that this frame caused.
+        level: Normalised score: 0 is an ordinary good image, 1 the threshold.
     """
 
     zone: str
@@ -43,14 +43,14 @@ class FrameResult:
     Attributes:
         camera: Name of the camera.
         frame: The frame.
-        prediction: What the model says about it.
+        prediction: Output of the model.
         time_s: Seconds since the first frame on the source's own time line: capture time of a live source,
             index / fps of a file.
         source_fps: Frame rate of the source's time line.
-        measured_fps: Frames per second that the camera achieves at the moment.
+        measured_fps: Current rate of judged frames of the camera, per second.
         zones: The verdict of every zone.
-        is_repeat: True for the last frame of a camera or an acknowledged one, sent once more with the events that
-            have no frame of their own.
+        is_repeat: Whether the camera's last frame is sent again, with events that have no frame of their own (end of
+            the stream, acknowledgement).
     """
 
     camera: str
@@ -64,7 +64,7 @@ class FrameResult:
 
     @property
     def is_alert_open(self) -> bool:
-        """Whether an alert goes on in any zone; a held one is over."""
+        """Whether an alert is active in any zone; held ones do not count."""
         return any(zone.alert is not None and zone.alert.held_s is None for zone in self.zones)
 
     @property

@@ -1,4 +1,4 @@
-"""The hand-over between threads: newest wins for live sources, back-pressure for everything else."""
+"""Hand-over between threads: newest wins for live sources, back-pressure for everything else."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# Closing wakes every waiter at once; the limit only bounds the damage of a wake-up that got lost.
+# Closing wakes every waiting thread at once; the limit only bounds the delay after a lost wake-up.
 _WAIT_S = 0.1
 
 
 class Slot(Generic[T]):
-    """A bounded queue that can always be closed, so that neither side can wait for a partner that died.
+    """A bounded queue that can always be closed, so that neither side waits for a dead partner.
 
     Args:
-        capacity: Number of items that it holds.
+        capacity: Maximum number of items in the queue.
         newest_wins: When full, a new item replaces the oldest one, which is counted in `dropped`;
             otherwise the producer waits for space.
-        changed: Shared by slots that one consumer takes from with `take_each`.
+        changed: Condition shared by the slots that one thread reads with `take_each`.
     """
 
     def __init__(self, capacity: int, *, newest_wins: bool, changed: threading.Condition | None = None) -> None:
@@ -32,7 +32,7 @@ class Slot(Generic[T]):
         self.dropped = 0
 
     def put(self, item: T) -> bool:
-        """Hand an item over; False when the slot is closed, and the item is not taken."""
+        """Add an item; False when the slot is closed and the item was not added."""
         with self.changed:
             while len(self._items) >= self._capacity and not self._closed:
                 if self._newest_wins:
@@ -58,25 +58,25 @@ class Slot(Generic[T]):
             return item
 
     def close(self) -> None:
-        """Take nothing more; what is inside can still be taken out."""
+        """Accept no more items; those inside can still be taken."""
         with self.changed:
             self._closed = True
             self.changed.notify_all()
 
     def abandon(self) -> None:
-        """Close and throw away what is inside."""
+        """Close and discard the items inside."""
         with self.changed:
             self._items.clear()
         self.close()
 
     @property
     def is_finished(self) -> bool:
-        """Closed and empty."""
+        """Whether the slot is closed and empty."""
         return self._closed and not self._items
 
     @property
     def depth(self) -> int:
-        """Items that wait."""
+        """Number of waiting items."""
         return len(self._items)
 
     def _pop(self) -> T | None:
@@ -84,9 +84,9 @@ class Slot(Generic[T]):
 
 
 def take_each(slots: Sequence[Slot[T]], *, timeout_s: float = _WAIT_S) -> list[tuple[int, T]]:
-    """At most one item of each slot, with the slot's number; waits until one has any, at most `timeout_s`.
+    """Take at most one item from each slot, with the slot's number; waits up to `timeout_s` until one has any.
 
-    A slot that gives nothing never holds up the others. The slots must share one condition.
+    An empty slot never blocks the others. The slots must share one condition.
     """
     changed = slots[0].changed
     with changed:

@@ -1,4 +1,4 @@
-"""Zones of a picture that are watched, and parts of it that are not looked at."""
+"""Watched zones of a frame and excluded parts of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgead.errors import ConfigError
 
 PICTURE = "picture"
-# Share of a zone's positions that its score averages over, as the image score of the default model does of the picture.
+# Share of a zone's positions that its score averages over; the default model's image score uses the same share.
 TOP_FRACTION = 0.02
 
 Polygon = tuple[tuple[float, float], ...]
@@ -21,12 +21,12 @@ _FINE = 16
 
 @dataclass(frozen=True)
 class ZoneShape:
-    """Where a zone lies.
+    """Position of a zone in the frame.
 
     Attributes:
-        name: Of the zone.
-        include: Polygons of (x, y) in 0..1 of the picture's width and height; none means the whole picture.
-        exclude: Polygons that are taken out.
+        name: Zone name.
+        include: Polygons of (x, y) in 0..1 of the frame's width and height; none means the whole frame.
+        exclude: Polygons that are cut out.
     """
 
     name: str = PICTURE
@@ -35,14 +35,14 @@ class ZoneShape:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the whole picture, whose score the model itself gives."""
+        """Whether the zone is the whole frame, whose score is the model's own image score."""
         return not self.include and not self.exclude
 
     def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """The positions of a map of `size` (height, width) that lie at least half inside.
+        """Mask of the positions of a map of `size` (height, width) that lie at least half inside the zone.
 
         Raises:
-            ConfigError: If there are none.
+            ConfigError: If no position lies inside.
         """
         height, width = size
         fine = np.zeros((height * _FINE, width * _FINE), np.uint8) if self.include else None
@@ -61,14 +61,14 @@ class ZoneShape:
 
 
 def zone_score(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """Mean of the largest values of a map `(h, w)` inside a mask `(h, w)`: of 2 % of its positions, at least one."""
+    """Mean of the largest 2 % (at least one) of the values of a map `(h, w)` inside a mask `(h, w)`."""
     values = anomaly_map[mask]
     k = max(1, round(TOP_FRACTION * values.size))
     return float(np.partition(values, values.size - k)[values.size - k :].mean(dtype=np.float64))
 
 
 def union(masks: Sequence[NDArray[np.bool_] | None]) -> NDArray[np.bool_] | None:
-    """Everything that any zone covers; None where one of them, given as None, is the whole picture."""
+    """Union of the zones' masks; None if any of them is None, the whole frame."""
     known = [mask for mask in masks if mask is not None]
     if len(known) < len(masks) or not known:
         return None

@@ -38,7 +38,7 @@ class LivePicture:
 
 
 @dataclass
-class _Easel:
+class _CacheEntry:
     lock: threading.Lock = field(default_factory=threading.Lock)
     picture: LivePicture | None = None
     drawn_s: float = 0.0
@@ -67,7 +67,7 @@ class LivePictures:
         self._opacity = opacity
         self._clock = clock
         self._lock = threading.Lock()
-        self._easels: OrderedDict[tuple[str, bool, int], _Easel] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, bool, int], _CacheEntry] = OrderedDict()
         self.n_drawn = 0
 
     def picture(self, camera: str, *, heatmap: bool, width: int) -> LivePicture | None:
@@ -79,25 +79,25 @@ class LivePictures:
             width: In pixels, 64 to 1920, rounded up to 16; never above the frame's own.
         """
         width = min(max(width, MIN_WIDTH), MAX_WIDTH)
-        easel = self._easel((camera, heatmap, -(-width // _WIDTH_STEP) * _WIDTH_STEP))
-        with easel.lock:
+        entry = self._entry((camera, heatmap, -(-width // _WIDTH_STEP) * _WIDTH_STEP))
+        with entry.lock:
             item = self._monitor.newest(camera)
             if item is None:
                 return None
-            last, now_s = easel.picture, self._clock()
-            if last is not None and (last.item is item or now_s - easel.drawn_s < INTERVAL_S):
+            last, now_s = entry.picture, self._clock()
+            if last is not None and (last.item is item or now_s - entry.drawn_s < INTERVAL_S):
                 return last
-            easel.picture = self._draw(item, camera, heatmap, -(-width // _WIDTH_STEP) * _WIDTH_STEP)
-            easel.drawn_s = now_s
-            return easel.picture
+            entry.picture = self._draw(item, camera, heatmap, -(-width // _WIDTH_STEP) * _WIDTH_STEP)
+            entry.drawn_s = now_s
+            return entry.picture
 
-    def _easel(self, key: tuple[str, bool, int]) -> _Easel:
+    def _entry(self, key: tuple[str, bool, int]) -> _CacheEntry:
         with self._lock:
-            easel = self._easels.setdefault(key, _Easel())
-            self._easels.move_to_end(key)
-            while len(self._easels) > _KEPT:
-                self._easels.popitem(last=False)
-            return easel
+            entry = self._cache.setdefault(key, _CacheEntry())
+            self._cache.move_to_end(key)
+            while len(self._cache) > _KEPT:
+                self._cache.popitem(last=False)
+            return entry
 
     def _draw(self, item: FrameResult | NotJudged, camera: str, heatmap: bool, width: int) -> LivePicture:
         image = _at_width(item.frame.image, width)

@@ -73,9 +73,9 @@ def set_properties(made: Any, element: Element) -> None:
         SourceError: If it does not have one of them.
     """
     gst = gstreamer()
-    for name, value in (*element.properties.items(), *element.wishes.items()):
+    for name, value in (*element.properties.items(), *element.optional.items()):
         known = made.find_property(name)
-        if known is None and name in element.wishes:
+        if known is None and name in element.optional:
             continue
         if known is None:
             raise SourceError(

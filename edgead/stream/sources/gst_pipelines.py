@@ -26,12 +26,12 @@ class Element:
     Attributes:
         factory: What it is.
         properties: By name.
-        wishes: Properties that only some versions and makes of it have.
+        optional: Properties that only some versions and makes of it have.
     """
 
     factory: str
     properties: Mapping[str, Value] = field(default_factory=dict, repr=False)
-    wishes: Mapping[str, Value] = field(default_factory=dict)
+    optional: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def decoding(encoding: str, has: Has) -> tuple[Element, ...] | None:
     if decoder is None:
         return None
     parse = (Element(codec.parse),) if has(codec.parse) else ()
-    return Element(codec.depayload, wishes=_WHOLE), *parse, Element(decoder, wishes=_WHOLE)
+    return Element(codec.depayload, optional=_WHOLE), *parse, Element(decoder, optional=_WHOLE)
 
 
 def csi_camera(sensor: int, wanted: CameraFormat, flip: int) -> tuple[Element, ...]:

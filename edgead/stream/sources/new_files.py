@@ -29,7 +29,7 @@ class _Arrival:
     is_unreadable: bool = False
 
 
-class FolderWatch:
+class FolderListing:
     """Finds out which files of a folder are new and have stopped changing.
 
     A file is known by its name: one that is written over is not new, one that is deleted and comes again is. A look costs

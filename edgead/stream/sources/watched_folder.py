@@ -15,7 +15,7 @@ from edgead.data.reader import read_image
 from edgead.errors import DataError, SourceError
 from edgead.imaging import Image
 from edgead.stream.frame import Frame
-from edgead.stream.sources.new_files import PATIENCE_S, FolderWatch
+from edgead.stream.sources.new_files import PATIENCE_S, FolderListing
 from edgead.stream.sources.source import Phase, SourceOptions, SourceReport, SourceState
 
 POLL_S = 0.2
@@ -57,11 +57,11 @@ class WatchedFolder:
         self._take_existing = take_existing
         self._white_level = white_level
         self._patience_s = patience_s
-        self._watch: FolderWatch | None = None
+        self._listing: FolderListing | None = None
 
     def __enter__(self) -> Self:
         try:
-            self._watch = FolderWatch(
+            self._listing = FolderListing(
                 self._folder,
                 settle_s=self._settle_s,
                 take_existing=self._take_existing,
@@ -78,7 +78,7 @@ class WatchedFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch = None
+        self._listing = None
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         index = 0
@@ -96,9 +96,9 @@ class WatchedFolder:
                     return
 
     def _look(self) -> list[str]:
-        assert self._watch is not None, "frames() needs an opened source"
+        assert self._listing is not None, "frames() needs an opened source"
         try:
-            names = self._watch.settled()
+            names = self._listing.settled()
         except OSError as error:
             reason = str(error.strerror or error)
             if self.report.state is not None and self.report.state.phase == "running":
@@ -109,17 +109,17 @@ class WatchedFolder:
         return names
 
     def _read(self, name: str) -> Image | None:
-        assert self._watch is not None, "frames() needs an opened source"
+        assert self._listing is not None, "frames() needs an opened source"
         path = self._folder / name
         try:
             image = read_image(path, self._white_level)
         except DataError as error:
-            if path.exists() and not self._watch.put_back(name):
-                self._watch.take(name)
+            if path.exists() and not self._listing.put_back(name):
+                self._listing.take(name)
                 self.report.broken.append(str(path))
                 _LOG.warning("skipped: %s", error.message)
             return None
-        self._watch.take(name)
+        self._listing.take(name)
         return image
 
     def _enter(self, phase: Phase, error: str = "") -> None:

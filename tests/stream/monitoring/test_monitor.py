@@ -218,7 +218,7 @@ def test_cached_pictures_are_bounded() -> None:
     monitor.accept(judged())
     for width in range(64, 1920, 16):
         pictures.picture(LINE, heatmap=False, width=width)
-    assert len(pictures._easels) == 32
+    assert len(pictures._cache) == 32
 
 
 def test_a_stream_is_monitored() -> None:

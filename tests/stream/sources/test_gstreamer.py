@@ -176,11 +176,11 @@ def test_csi_without_a_jetson_says_so() -> None:
 
 
 @needs_gstreamer
-def test_properties_that_do_not_exist_are_refused_and_wishes_are_not() -> None:
+def test_properties_that_do_not_exist_are_refused_and_optional_ones_are_not() -> None:
     """A property that must be there is named; one that only some versions have is left out."""
     with pytest.raises(SourceError, match="queue has no property nosuch"):
         make_element(Element("queue", {"nosuch": 1}))
-    assert make_element(Element("queue", wishes={"nosuch": 1})) is not None
+    assert make_element(Element("queue", optional={"nosuch": 1})) is not None
     with pytest.raises(SourceError, match="no element nosuchelement"):
         make_element(Element("nosuchelement"))
 

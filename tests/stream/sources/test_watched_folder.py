@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.errors import SourceError
-from edgead.stream.sources.new_files import PATIENCE_S, FolderWatch
+from edgead.stream.sources.new_files import PATIENCE_S, FolderListing
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.watched_folder import WatchedFolder
 
@@ -170,11 +170,11 @@ def test_there_must_be_a_folder(uri: str) -> None:
 
 
 class Watched:
-    """A `FolderWatch` under a clock of its own."""
+    """A `FolderListing` under a clock of its own."""
 
     def __init__(self, folder: Path, *, take_existing: bool = False) -> None:
         self.clock = ManualClock()
-        self.watch = FolderWatch(folder, settle_s=SETTLE_S, take_existing=take_existing, clock=self.clock)
+        self.watch = FolderListing(folder, settle_s=SETTLE_S, take_existing=take_existing, clock=self.clock)
 
     def after(self, seconds: float) -> list[str]:
         self.clock.now_s += seconds
