@@ -1,4 +1,4 @@
-"""`edgead stream`: a bundle and a source become a running stream."""
+"""`edgead stream`: run a stream from a bundle and its sources."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from edgead.stream.sources.source import Source
 
 @dataclass(frozen=True)
 class StreamOutputs:
-    """Where results go; None and False leave an output out."""
+    """Outputs of a stream; None and False disable an output."""
 
     alerts_dir: Path | None = None
     record: Path | None = None
@@ -69,7 +69,7 @@ def stream(
 
     Args:
         bundle: Bundle with input size, thresholds and colour scale.
-        runner: An open engine of this bundle; used on another thread than the one that opened it.
+        runner: Open engine of this bundle; used on another thread than the one that opened it.
         cameras: Settings of the cameras; sources as `stream.sources.registry.source_from_uri` takes them.
         outputs: Alert folder, recording, window.
         config: Queues, time limits, drawing, and when a run of anomalous frames becomes an alert.
@@ -79,13 +79,13 @@ def stream(
         on_status: Callback that receives the state of the running stream about ten times a second.
         progress: Receives notes and progress before the stream starts.
         stop: Event that ends the stream from outside.
-        sources: Sources of cameras by name, in place of those that their settings name.
+        sources: Sources by camera name, in place of those in the settings.
         consumers: Further receivers of every result and notice.
         event_sinks: Further receivers of events by name, beside those of the settings; they need an alert folder.
 
     Raises:
         ConfigError: If a recording or a window is asked of several cameras.
-        EdgeadError: The first failure; outputs are complete up to there.
+        EdgeadError: The first failure; outputs are complete up to that point.
     """
     if len(cameras) > 1 and (outputs.record or outputs.display):
         raise ConfigError(
@@ -160,7 +160,7 @@ def stream(
 def _pictures(
     camera: Camera, thresholds: ClassThresholds, outputs: StreamOutputs, config: Config, stop: threading.Event
 ) -> list[Consumer]:
-    """The recording and the window of the only camera."""
+    """Consumers that record and show the only camera."""
     zones = [polygon for watch in camera.zones for polygon in (*watch.shape.include, *watch.shape.exclude)]
     annotator = Annotator(thresholds.heatmap_scale, opacity=config.stream.opacity, zones=zones)
     consumers: list[Consumer] = []

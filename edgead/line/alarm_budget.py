@@ -16,10 +16,10 @@ AlarmBudget = dict[Place, float]
 
 
 def alarm_budget(choices: Mapping[Place, ThresholdChoice]) -> AlarmBudget:
-    """False alarms per hour of every zone that has a budget; one said for a camera or the line is shared evenly.
+    """False alarms per hour of every zone with a budget; the budget of a camera or the line is shared evenly.
 
     Args:
-        choices: What decides each zone's threshold, from `resolve_thresholds`.
+        choices: Choice that decides each zone's threshold, from `resolve_thresholds`.
     """
     wanted = {place: choice for place, choice in choices.items() if choice.kind == PER_HOUR}
 
@@ -34,7 +34,7 @@ def alarm_budget(choices: Mapping[Place, ThresholdChoice]) -> AlarmBudget:
 def start_within_budget(
     budget: AlarmBudget, cameras: Sequence[Camera], *, assumed_fps: float, progress: Progress
 ) -> None:
-    """Set the thresholds that keep the budgets at an assumed frame rate, and report what they rest on.
+    """Set the thresholds that keep the budgets at an assumed frame rate, and report their basis.
 
     Raises:
         DataError: If a zone has fewer than 5 good scores.

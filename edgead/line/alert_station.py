@@ -1,4 +1,4 @@
-"""The alerts of a running stream: spool, evidence, sinks, and what an earlier process left to be acknowledged."""
+"""Alerts of a running stream: spool, evidence, delivery to sinks, and alerts held since an earlier process."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from edgead.stream.spool.spool import Spool
 
 _LOG = logging.getLogger(__name__)
 _LISTEN_S = 0.5
-# At the end, for the last events of sinks that work.
+# Time at the end of the stream to deliver the last events to working sinks.
 _DRAIN_S = 5.0
 
 
 class AlertStation:
-    """Opens the spool and its sinks, revives the alerts that are held, and carries acknowledgements to the zones.
+    """Opens spool and sinks, restores held alerts, and forwards acknowledgements to the zones.
 
     Args:
-        folder: Of the spool.
-        cameras: Of the stream, in the order of
-        configs: their settings.
-        bundle: What judges.
-        engine_name: `<backend>-<precision>`.
-        config: Limits of the spool and its clips, and the sinks.
-        control: Gets the acknowledgements.
-        event_sinks: Receivers of events by name, beside those of `config`.
+        folder: Folder of the spool.
+        cameras: Cameras of the stream.
+        configs: Settings of the cameras, in the same order.
+        bundle: Bundle that judges the frames.
+        engine_name: Name of the engine, `<backend>-<precision>`.
+        config: Settings of the spool, the clips and the sinks.
+        control: Mailbox for the acknowledgements.
+        event_sinks: Further receivers of events by name, beside those of `config`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From the settings of cameras and zones to cameras that can be run: sources, thresholds, rules."""
+"""Construction of cameras from their settings: sources, thresholds, rules."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def make_cameras(
 ) -> list[Camera]:
     """Make, but do not open, the cameras of a stream.
 
-    A zone has its own threshold, from its scores on the bundle's held-out good images on this engine: those must show
-    the part where the camera will see it.
+    Each zone gets its own threshold, from its scores on the bundle's held-out good images on this engine: in those the
+    part must be where the camera will see it.
 
     Args:
         configs: Settings of the cameras; at least one.
         bundle: Bundle with thresholds and colour scale.
         runner: Open engine of the bundle.
-        config: Settings that the cameras share.
+        config: Settings shared by all cameras.
         progress: Receives notes and progress.
-        false_alarm_rate: False-alarm rate of every camera and zone without its own.
-        sources: Sources by the name of their camera, in place of those that the settings name.
+        false_alarm_rate: False-alarm rate of every camera and zone without a setting of its own.
+        sources: Sources by camera name, in place of those in the settings.
 
     Raises:
-        EdgeadError: If a source, a class or a zone is not there, or a zone has no images for its threshold.
+        EdgeadError: If a source, class or zone does not exist, or a zone has no images for its threshold.
     """
     good = _good_maps(bundle, runner, progress) if any(zone for one in configs for zone in one.zones) else None
     white_level = bundle.manifest.preprocessing.white_level
@@ -87,7 +87,7 @@ def make_camera(
     good: GoodMaps | None = None,
     false_alarm_rate: float | None = None,
 ) -> Camera:
-    """A camera on any source; `good` is needed where it has zones. See `make_cameras`."""
+    """Make a camera on any source; `good` is required if it has zones. See `make_cameras`."""
     rate = camera.false_alarm_rate or false_alarm_rate
     thresholds = bundle.thresholds(camera.class_name)
     if rate is not None:

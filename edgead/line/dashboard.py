@@ -1,4 +1,4 @@
-"""The web server of a running stream, and what it is told about it."""
+"""Web server of a running stream and the facts that it shows."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from edgead.web.token import open_token
 
 
 class Dashboard:
-    """Serves the page and the REST API while the stream runs; `monitor` is one of its sinks.
+    """Serves the page and the REST API while the stream runs; `monitor` is a consumer of the stream.
 
     Args:
-        address: HOST:PORT.
-        cameras: Of the stream, in the order of
-        configs: their settings.
-        bundle, runner: What judges.
+        address: Address to listen on, HOST:PORT.
+        cameras: Cameras of the stream.
+        configs: Settings of the cameras, in the same order.
+        bundle, runner: Bundle and open engine that judge the frames.
         alerts: Open spool and sinks.
-        keeper: Knows the false alarms per hour.
-        control: Takes what people ask.
+        keeper: Alarm rates of the zones.
+        control: Mailbox for requests of people.
         config: Limits and certificates.
-        progress: Gets the address and, at the first start, the token.
+        progress: Receives the address and, at the first start, the token.
 
     Raises:
         ConfigError: If the address cannot be used.
@@ -106,7 +106,7 @@ class Dashboard:
         self._stack.close()
 
     def update(self, status: StreamStatus) -> None:
-        """Take the stream's own account, a few times a second."""
+        """Forward the stream's status to the monitor; called a few times a second."""
         self.monitor.update(status)
 
     def _forecast(self, camera: str, zone: str, threshold: ThresholdRecord) -> AlarmForecast | None:

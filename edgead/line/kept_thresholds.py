@@ -24,15 +24,15 @@ def restore_thresholds(
 ) -> None:
     """Restore the thresholds and alarm budgets that people set in an earlier stream.
 
-    They come before the settings, unless those were changed since.
+    They take precedence over the settings, unless those have changed since.
 
     Args:
-        memory: Kept thresholds; forgets those that no longer hold.
-        choices: What the settings decide now, from `resolve_thresholds`.
+        memory: Kept thresholds; those that no longer hold are removed.
+        choices: Choices of the current settings, from `resolve_thresholds`.
         cameras: Cameras with the thresholds of the settings; changed in place.
         scales: Colour scale by camera.
         budget: Alarm budgets of the settings; changed in place.
-        progress: Receives a note on each.
+        progress: Receives a note on each kept threshold.
     """
     for kept in memory.kept:
         place = (kept.camera, kept.zone)

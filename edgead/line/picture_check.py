@@ -1,4 +1,4 @@
-"""The look at a camera's pictures before the model sees them, by what the bundle's good images are like."""
+"""Check of a camera's frames for camera faults before inference, based on the bundle's good images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgead.stream.picture_faults import PictureFaultOptions, PictureMonitor, Pi
 
 
 def picture_check(bundle: Bundle, config: StreamConfig, *, live: bool) -> Callable[[Image, float], PictureCheck] | None:
-    """A check for one camera; None where the settings want none. Only a live one can freeze: files may be alike."""
+    """Make the check of one camera; None if disabled. Only live ones are checked for freezing: files may be alike."""
     if not config.check_pictures:
         return None
     options = PictureFaultOptions(

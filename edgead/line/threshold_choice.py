@@ -21,10 +21,10 @@ class ThresholdChoice:
     """The setting that decides one zone's threshold.
 
     Attributes:
-        kind: What the value is: a score in raw units, a share of good frames, or false alarms per hour.
+        kind: Kind of the value: a score in raw units, a share of good frames, or false alarms per hour.
         value: The value; None = the bundle's own threshold.
-        scope: Where it was said. False alarms per hour said for a camera or the line are shared by its zones.
-        per_hour: Alarm budget that a threshold set on the dashboard has to keep; None for a fixed one.
+        scope: Where it is set. False alarms per hour of a camera or the line are shared by its zones.
+        per_hour: Alarm budget of a threshold set on the dashboard; None for a fixed threshold.
     """
 
     kind: Kind
@@ -57,10 +57,10 @@ def resolve_threshold(
     kept: KeptThreshold | None = None,
     with_budgets: bool = True,
 ) -> ThresholdChoice:
-    """Choose what decides a zone's threshold.
+    """Choose the setting that decides a zone's threshold.
 
-    A value that a person set on the dashboard comes first, as long as the settings say what they said then. Of the
-    settings the first wins: the zone's false alarms per hour, the zone's and the camera's threshold, the zone's and the
+    A value set on the dashboard takes precedence as long as the settings have not changed since. Of the settings the
+    first of these wins: the zone's false alarms per hour, the zone's and the camera's threshold, the zone's and the
     camera's rate, the camera's and the line's false alarms per hour, the command line's rate, the bundle.
 
     Args:
@@ -68,8 +68,8 @@ def resolve_threshold(
         camera: Settings of its camera.
         line: Settings of the whole line.
         kept: Threshold set on the dashboard of an earlier stream, for this zone.
-        with_budgets: Whether false alarms per hour count; without, the result is what a stream starts from before its
-            frame rate is known.
+        with_budgets: Whether false alarms per hour count; without them the result is the initial threshold of a stream
+            whose frame rate is not known yet.
     """
     chosen = next(
         ThresholdChoice(kind, value, scope)
@@ -89,11 +89,11 @@ def prefer_kept(chosen: ThresholdChoice, kept: KeptThreshold) -> ThresholdChoice
 def resolve_thresholds(
     configs: Sequence[CameraConfig], config: Config, *, false_alarm_rate: float | None, per_hour: float | None
 ) -> dict[Place, ThresholdChoice]:
-    """The choice of the settings for every zone of a line.
+    """Choices of the settings for every zone of a line.
 
     Args:
         configs: Settings of the cameras.
-        config: Settings that they share.
+        config: Settings shared by all cameras.
         false_alarm_rate, per_hour: Values for all zones, from the command line.
     """
     line = LineThresholds(config.alerts.false_alarms_per_hour if per_hour is None else per_hour, false_alarm_rate)

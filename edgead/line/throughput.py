@@ -1,4 +1,4 @@
-"""Throughput and latency of several cameras on one engine, beside the bare engine on the same frames."""
+"""Throughput and latency of several cameras on one engine, compared with the bare engine on the same frames."""
 
 from __future__ import annotations
 

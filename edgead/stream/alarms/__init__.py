@@ -1,1 +1,1 @@
-"""Alarm rates: promises, what keeps them, and the ranges of thresholds."""
+"""Alarm rates: measurement, promises and their control, and the ranges of thresholds."""

@@ -1,4 +1,4 @@
-"""Keeps the thresholds of a stream at a wanted number of false alarms per hour, at the frame rate that it really has."""
+"""Control of thresholds for a wanted number of false alarms per hour at the measured frame rate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from edgead.stream.zone_monitor import ZoneMonitor
 
 # Often enough to follow a change of the frame rate, seldom enough that the record of changes stays readable.
 RENEW_S = 60.0
-# A threshold that would move by less of its way from the median good score stays.
+# Smallest change of a threshold, as a share of its distance from the median good score.
 LEAST_MOVE = 0.02
 
 AlarmBasis = Literal["images", "measured", "watched"]
@@ -35,12 +35,12 @@ AlarmBasis = Literal["images", "measured", "watched"]
 
 @dataclass(frozen=True)
 class ZoneAlarms:
-    """What is known about a zone's false alarms.
+    """Alarm rates of a zone.
 
     Attributes:
-        implied: By its threshold at the measured frame rate; None where the zone has too few good scores.
-        report: What its frames have shown.
-        wanted_per_hour: What its threshold is kept at; None where a person chose the threshold.
+        implied: Alarm rate of its threshold at the measured frame rate; None if the zone has too few good scores.
+        report: Measurements of its frames.
+        wanted_per_hour: Alarm budget that its threshold is kept at; None if a person chose the threshold.
     """
 
     implied: AlarmRate | None
@@ -49,18 +49,18 @@ class ZoneAlarms:
 
 
 class AlarmKeeper(OwnsNothing):
-    """A sink that measures every zone and asks for another threshold when its promise would not hold any more.
+    """A consumer that measures every zone and requests a new threshold when the promised alarm rate no longer holds.
 
-    A threshold that a person sets while the stream runs is left alone; alarms per hour that a person asks for are kept
+    A threshold that a person sets while the stream runs is left unchanged; alarms per hour that a person sets are kept
     from then on.
 
     Args:
-        cameras: Of the stream.
-        control: Gets the requests.
-        assumed_fps: Frame rate until the frames have shown theirs.
-        per_hour: Wanted false alarms per hour of a zone by camera and zone; zones that are not in it keep their threshold.
-        basis: What the promise rests on: the good images alone, which holds on any stream, or also what this one shows
-            (see `evaluation.alarm_rate`).
+        cameras: Cameras of the stream.
+        control: Mailbox for the requests.
+        assumed_fps: Frame rate until it has been measured.
+        per_hour: Wanted false alarms per hour by (camera, zone); other zones keep their threshold.
+        basis: Basis of the promise: the good images alone, which holds on any stream, or also measurements of this
+            stream (see `evaluation.alarm_rate`).
     """
 
     name = "alarm rate"
@@ -81,7 +81,7 @@ class AlarmKeeper(OwnsNothing):
         self._lock = threading.Lock()
         self._wanted = dict(per_hour)
         self._zones = {(camera.name, watch.name): watch for camera in cameras for watch in camera.zones}
-        # as the notices tell it: what a person has set and this sink has not heard of yet must not be undone
+        # thresholds known from notices: a person's change whose notice has not arrived yet must not be undone
         self._known = {place: watch.threshold.value for place, watch in self._zones.items()}
         self._meters = {
             place: AlarmMeter(watch.good_scores, watch.rules)
@@ -107,9 +107,9 @@ class AlarmKeeper(OwnsNothing):
             self._renew(item.camera)
 
     def promise(self, camera: str, zone: str, per_hour: float) -> AlarmPromise | None:
-        """What can be promised for another number of false alarms per hour; None for a zone that is not there.
+        """Promise for another number of false alarms per hour; None for an unknown zone.
 
-        It is kept once the stream has changed the threshold for it (`SetThreshold.alarms_per_hour`).
+        It is kept from when the stream has set its threshold (`SetThreshold.alarms_per_hour`).
 
         Raises:
             DataError: If the zone has fewer than 5 good scores.
@@ -119,7 +119,7 @@ class AlarmKeeper(OwnsNothing):
         return self._promise(place, per_hour) if place in self._zones else None
 
     def implied(self, camera: str, zone: str, threshold: float) -> AlarmRate | None:
-        """The false alarms per hour that a threshold means on this line; None where too few good scores could tell."""
+        """False alarms per hour of a threshold on this stream; None if there are too few good scores."""
         place = (camera, zone)
         watch, meter = self._zones.get(place), self._meters.get(place)
         if watch is None or meter is None or len(watch.good_scores) < MIN_IMAGES:
@@ -127,7 +127,7 @@ class AlarmKeeper(OwnsNothing):
         return implied_alarm_rate(watch.good_scores, threshold, self._pace(watch, meter.report()))
 
     def alarms(self, camera: str, zone: str) -> ZoneAlarms | None:
-        """What is known about a zone; None for one that has no good scores, or is not there."""
+        """Alarm rates of a zone; None if it has no good scores or is unknown."""
         place = (camera, zone)
         meter, watch = self._meters.get(place), self._zones.get(place)
         if meter is None or watch is None:
@@ -168,7 +168,7 @@ class AlarmKeeper(OwnsNothing):
         if meter is not None and self._basis == "watched":
             levels = meter.stretch_levels()
             promise = promise_from_watch(levels, meter.stretch_s, per_hour) if len(levels) >= MIN_IMAGES else None
-            # too short a watch is worth less than the images
+            # after too short a watch the good images give the better promise
             if promise is not None and promise.threshold.certified:
                 return promise
         return promise_from_images(watch.good_scores, per_hour, self._pace(watch, report))
@@ -178,7 +178,7 @@ class AlarmKeeper(OwnsNothing):
         bursts = None
         if self._basis == "measured" and report is not None and report.bursts is not None:
             level = report.bursts
-            # frames that are unlike the good images gather as they like
+            # the measured bursts hold only if the frames resemble the good images
             if level.alerts_per_exceedance and not any(one.is_unlike for one in report.levels):
                 bursts = MeasuredBursts(level.alerts_per_exceedance, level.share)
         return Pace(fps, watch.rules.open_frames, bursts)

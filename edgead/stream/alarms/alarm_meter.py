@@ -1,7 +1,7 @@
-"""What a running stream shows about its false alarms: frame rate, correlation of frames, alerts per exceeding frame.
+"""Measurements behind alarm rates: frame rate, correlation of frames, alerts per exceeding frame.
 
-Everything here takes the frames for good ones. Defects among them raise the levels of watched stretches, and count as
-exceeding frames and alerts of their own.
+All frames are assumed to be good. Defects among them raise the levels of watched stretches, and count as exceeding
+frames and alerts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from edgead.stream.alerts import AlertRules
 
 SHARES = (0.1, 0.05, 0.02, 0.01, 0.005)
 STRETCH_S = 10.0
-# A level speaks about bursts once so many frames exceeded it, and while not so many do that bursts run together.
+# A level is used to measure bursts once at least this many frames have exceeded it, and while at most this share does:
+# beyond it bursts merge.
 MIN_EXCEEDING = 500
 MAX_SHARE = 0.2
 _MAX_BLOCKS = 32
@@ -38,19 +39,19 @@ _LEAST_VARIANCE = 1e-9
 
 @dataclass(frozen=True)
 class LevelReport:
-    """What happened at one level of the good scores.
+    """Measurements at one level, a quantile of the good scores.
 
     Attributes:
-        level: Raw score units.
+        level: Score in raw units.
         nominal_share: Share of the held-out images above the level.
-        share: Share of the stream's frames above it,
-        share_interval: with a 95 % interval that counts clusters of frames, not frames.
-        is_unlike: That interval and the one of `nominal_share` do not meet: the stream's frames differ from the
-            held-out images, and what was promised from those does not hold here.
-        n_exceeding: Frames above the level.
-        n_alerts: Alerts that the rule would have opened there.
-        alerts_per_exceedance: Upper 95 % bound of alerts per exceeding frame were bursts rare enough not to merge;
-            at most 1/N; None where too few or too many frames exceed the level.
+        share: Share of the stream's frames above the level.
+        share_interval: 95 % interval of `share` that counts clusters of frames, not frames.
+        is_unlike: Whether that interval and the one of `nominal_share` are disjoint: the stream's frames differ from
+            the held-out images, and promises made from those do not hold here.
+        n_exceeding: Number of frames above the level.
+        n_alerts: Number of alerts that the rule would have opened at the level.
+        alerts_per_exceedance: Upper 95 % bound of alerts per exceeding frame if bursts were rare enough not to merge;
+            at most 1/N; None if too few or too many frames exceed the level.
     """
 
     level: float
@@ -65,14 +66,14 @@ class LevelReport:
 
 @dataclass(frozen=True)
 class AlarmReport:
-    """A stream's frames as its false alarms see them; the last two days at most.
+    """Measurements of a stream's frames over at most the last two days.
 
     Attributes:
-        n_frames: Frames that this rests on.
-        fps: Frames per second, pauses left out; None before the second frame.
+        n_frames: Number of frames measured.
+        fps: Frames per second, excluding pauses; None while too few frames are measured.
         rank_correlation: Correlation of consecutive frames' ranks among the good scores, -1 to 1.
-        looks_per_hour: As many independent frames per hour would fix the mean rank as well.
-        levels: From the lowest level to the highest.
+        looks_per_hour: Number of independent frames per hour that would give the mean rank with the same precision.
+        levels: Reports by level, lowest first.
     """
 
     n_frames: int
@@ -83,7 +84,7 @@ class AlarmReport:
 
     @property
     def bursts(self) -> LevelReport | None:
-        """The highest level that speaks about bursts: with its `alerts_per_exceedance` and `share` a bound is tightened."""
+        """Report of the highest level with measured bursts; its `alerts_per_exceedance` and `share` tighten a bound."""
         usable = [level for level in self.levels if level.alerts_per_exceedance is not None]
         return usable[-1] if usable else None
 
@@ -116,11 +117,11 @@ class AlarmMeter:
         self._interval_s = 0.0
 
     def add(self, score: float, time_s: float) -> None:
-        """Take the next frame into account.
+        """Add the next frame.
 
         Args:
-            score: Raw units, finite.
-            time_s: On the source's own time line, in seconds; must not go back.
+            score: Score in raw units, finite.
+            time_s: Time on the source's own time line, in seconds; must not go back.
         """
         with self._lock:
             elapsed_s = self._elapsed(time_s)
@@ -134,15 +135,15 @@ class AlarmMeter:
             self._blocks.add(np.array(values))
 
     def stretch_levels(self) -> list[float]:
-        """For each watched stretch the level below which a threshold would have raised an alert in it.
+        """Level of each watched stretch below which a threshold would have raised an alert in it.
 
-        The last 8,640, a day of 10 s each, oldest first; what `evaluation.alarm_rate.promise_from_watch` takes.
+        At most the last 8,640 (a day at 10 s each), oldest first; input of `evaluation.alarm_rate.promise_from_watch`.
         """
         with self._lock:
             return list(self._stretches)
 
     def report(self) -> AlarmReport:
-        """What the stream has shown so far."""
+        """Measurements so far."""
         with self._lock:
             sums, block_frames = self._blocks.sums, self._blocks.block_frames
         n = len(sums) * block_frames
@@ -169,7 +170,7 @@ class AlarmMeter:
         elapsed_s, self._last_s = time_s - self._last_s, time_s
         if self._interval_s == 0.0:
             self._interval_s = elapsed_s
-        # After a pause the time of a typical frame counts; that follows a real change of the frame rate, with some delay.
+        # A pause counts as one typical frame interval, which follows a real change of the frame rate with some delay.
         counted_s = elapsed_s if elapsed_s <= _PAUSE * self._interval_s else self._interval_s
         self._interval_s += 0.05 * (min(elapsed_s, _PAUSE * self._interval_s) - self._interval_s)
         return counted_s
@@ -192,7 +193,7 @@ class AlarmMeter:
         q = None
         if exceeding >= MIN_EXCEEDING and exceeding <= MAX_SHARE * n:
             spread = dispersion(alerts, sums[:, 1] - alerts / exceeding * sums[:, 0])
-            # A burst that starts while an alert is open is not counted; it finds one open as often as any frame does.
+            # Bursts that start while an alert is open are not counted: the same share as of frames with an open alert.
             seen = 1.0 - open_frames / n
             q = min(
                 1.0 / self._open_frames, count_interval(alerts, spread, _ONE_SIDED)[1] / exceeding / max(seen, 1e-9)

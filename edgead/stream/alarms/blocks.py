@@ -1,4 +1,4 @@
-"""Sums over stretches of a stream in bounded memory: what the spread of averages over correlated frames needs."""
+"""Block sums of a stream in bounded memory, for the variance of averages over correlated frames."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ Floats = NDArray[np.float64]
 
 
 class BlockSums:
-    """Sums of a vector over successive blocks of frames, the blocks as long as memory wants them.
+    """Sums of a vector over successive blocks of frames, in a bounded number of blocks.
 
     Whenever there are more than `max_blocks`, neighbours are joined in pairs, so that blocks grow with the stream and
-    become longer than whatever correlation it has; from `max_frames` per block on the oldest block is forgotten instead.
+    become longer than its correlation; at `max_frames` per block the oldest block is dropped instead.
 
     Args:
         width: Length of the vector.
-        max_blocks: Even, at least 4.
-        max_frames: Longest block.
+        max_blocks: Maximum number of blocks; even, at least 4.
+        max_frames: Maximum length of a block in frames.
     """
 
     def __init__(self, width: int, *, max_blocks: int, max_frames: int) -> None:
@@ -29,7 +29,7 @@ class BlockSums:
         self._n_current = 0
 
     def add(self, values: Floats) -> None:
-        """Take one frame's vector `(width,)` into account."""
+        """Add one frame's vector `(width,)`."""
         self._current += values
         self._n_current += 1
         if self._n_current < self._block_frames:
@@ -64,11 +64,11 @@ class BlockSums:
 
 
 def dispersion(events: float, residuals: Floats) -> float:
-    """How many times the variance of so many independent events the residuals of equal blocks `(B,)` show; at least 1.
+    """Ratio of the variance of counts over equal blocks to that of as many independent events; at least 1.
 
     Args:
-        events: Counted over all blocks.
-        residuals: Each block's count less what was expected of it.
+        events: Number of events over all blocks.
+        residuals: Difference `(B,)` of each block's count and its expected count.
     """
     if events <= 0.0 or residuals.size < 2:
         return 1.0
@@ -76,14 +76,14 @@ def dispersion(events: float, residuals: Floats) -> float:
 
 
 def count_interval(count: float, dispersion: float, z: float) -> tuple[float, float]:
-    """Where the mean of a count lies whose variance is `dispersion` times that of independent events.
+    """Confidence interval of the mean of a count whose variance is `dispersion` times that of independent events.
 
     Byar's approximation of the exact Poisson interval, on count / dispersion events.
 
     Args:
-        count: As seen, 0 or more.
-        dispersion: 1 or more.
-        z: Normal quantile of each end: 1.645 for 95 % on one side, 1.96 for 95 % between both.
+        count: Observed count, 0 or more.
+        dispersion: Variance ratio, 1 or more.
+        z: Normal quantile of each end: 1.645 for a one-sided 95 % bound, 1.96 for a two-sided 95 % interval.
     """
     events = count / dispersion
     low = 0.0 if events <= 0.0 else events * max(0.0, 1.0 - 1.0 / (9.0 * events) - z / (3.0 * events**0.5)) ** 3

@@ -1,5 +1,6 @@
-"""Copies of the alert rule on other levels than the alarm's: what would have opened there. The one place beside the
-pipeline that runs `alerts.step`.
+"""Copies of the alert rule at other levels than the threshold, to count the alerts that would have opened there.
+
+Beside the pipeline this is the only module that runs `alerts.step`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from edgead.stream.alerts import AlertRules, AlertState, Observation, step
 
 @dataclass(frozen=True)
 class Shadow:
-    """What one frame did to a shadow alert."""
+    """Effect of one frame on a shadow alert."""
 
     is_anomalous: bool
     has_opened: bool
@@ -20,13 +21,13 @@ class Shadow:
 
 
 class ShadowAlert:
-    """The alert rule at a level of its own, closing at that level, without cooldown, latch and least area.
+    """The alert rule at another level, closing at that level, without cooldown, latch and minimum area.
 
-    So it opens at least as often as the real rule would at this level: an earlier closing never delays the next opening.
+    It opens at least as often as the real rule at this level: an earlier closing never delays the next opening.
 
     Args:
-        level: The threshold, raw score units.
-        rules: Where N, M and the quiet frames come from.
+        level: Threshold in raw units.
+        rules: Alert rule that provides N, M and the number of quiet frames.
     """
 
     def __init__(self, level: float, rules: AlertRules) -> None:
@@ -34,12 +35,12 @@ class ShadowAlert:
             rules, threshold=level, closing_level=level, cooldown_s=0.0, min_area=0.0, latch=False, severities=()
         )
         self._state = AlertState()
-        # After so many frames up to the level in a row, another one changes nothing: no alert is open, the window empty.
+        # After this many consecutive frames up to the level, another one changes nothing: no alert open, window empty.
         self._rest_after = max(rules.window_frames, rules.close_frames)
         self._n_quiet = self._rest_after
 
     def add(self, score: float) -> Shadow:
-        """Take the next frame's score into account."""
+        """Add the next frame's score."""
         is_anomalous = score > self._rules.threshold
         self._n_quiet = 0 if is_anomalous else self._n_quiet + 1
         if self._n_quiet > self._rest_after:
@@ -50,9 +51,9 @@ class ShadowAlert:
 
 
 def alerts_in(scores: Iterable[float], rules: AlertRules, fps: float) -> int:
-    """How many alerts the real rule opens on a sequence of scores, `fps` frames per second.
+    """Number of alerts that the real rule opens on a sequence of scores at `fps` frames per second.
 
-    Exact, and quick where anomalous frames are rare: what a long quiet stretch cannot change is not run.
+    Exact, and fast if anomalous frames are rare: frames of a quiet stretch that cannot change the state are skipped.
     """
     state, n_quiet = AlertState(), 0
     rest_after = max(rules.window_frames, rules.close_frames)

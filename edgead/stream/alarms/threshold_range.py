@@ -1,4 +1,4 @@
-"""Which thresholds a person may set while a stream runs: a slip of the finger must not switch a zone off."""
+"""Limits of the thresholds that a person may set while a stream runs: a typing error must not disable a zone."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from edgead.evaluation.threshold import MIN_IMAGES
 from edgead.heatmap import HeatmapScale
 from edgead.manifest import ThresholdRecord
 
-# Severities call 4 times the way to the threshold critical: what nothing below 10 times can exceed finds no defect.
+# Severities call 4 times the distance to the threshold critical; a threshold at over 10 times finds no defect.
 FARTHEST = 10.0
-# From here on a threshold may be meant, but whoever set it has to hear what it does.
+# Beyond this a threshold may be intended, but needs a warning.
 FAR = 3.0
 MANY = 0.5
 
 
 @dataclass(frozen=True)
 class ThresholdRange:
-    """Thresholds of a zone that can be meant, raw units.
+    """Plausible thresholds of a zone, raw units.
 
     Attributes:
-        low: Below it every good image would alarm.
-        high: Above it nothing could.
-        far: Above it little can.
+        low: Lower limit, below which every good image would alarm.
+        high: Upper limit, above which nothing could alarm.
+        far: Level above which only very strong anomalies alarm.
     """
 
     low: float
@@ -32,7 +32,7 @@ class ThresholdRange:
     far: float
 
     def refusal(self, value: float) -> str:
-        """Why a threshold cannot be meant; empty when it can."""
+        """Reason to refuse a threshold; empty if it is accepted."""
         if self.low <= value <= self.high:
             return ""
         what = "every good picture would alarm" if value < self.low else "nothing could alarm any more"
@@ -42,7 +42,7 @@ class ThresholdRange:
         )
 
     def warning(self, threshold: ThresholdRecord) -> str:
-        """What to tell whoever sets an unusual one; empty for others."""
+        """Warning about an unusual threshold; empty for others."""
         if threshold.value > self.far:
             return (
                 f"Careful: that is more than {FAR:g} times as far from an ordinary picture as the end of the good images' "
@@ -54,16 +54,16 @@ class ThresholdRange:
 
 
 def threshold_range(good_scores: Sequence[float], scale: HeatmapScale, started_with: float) -> ThresholdRange:
-    """The range of one zone; what it started with is always in it, so that a change can be taken back.
+    """Range of one zone; always includes the initial threshold, so that a change can be undone.
 
     Args:
-        good_scores: Of held-out good images in the zone, raw units.
-        scale: Of the camera's heatmaps.
-        started_with: Its threshold when the stream began.
+        good_scores: Scores of held-out good images in the zone, raw units.
+        scale: Colour scale of the camera's heatmaps.
+        started_with: Threshold of the zone at the start of the stream.
     """
     lowest, typical = (min(good_scores), statistics.median(good_scores)) if good_scores else (scale.low, scale.low)
     reach = max(scale.high, *good_scores) - typical if good_scores else scale.high - typical
-    # rounded as they are told, so that a number read in a refusal is taken
+    # rounded as in the messages, so that a limit quoted in a refusal is accepted
     low, high = (_outward(end) for end in (min(lowest, started_with), max(typical + FARTHEST * reach, started_with)))
     return ThresholdRange(min(low), max(high), typical + FAR * reach)
 

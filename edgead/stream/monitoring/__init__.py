@@ -1,1 +1,1 @@
-"""What a running stream shows about itself: counts, scores, health and live images."""
+"""Monitoring of a running stream: counts, scores, health and live images."""

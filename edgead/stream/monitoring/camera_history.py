@@ -1,4 +1,4 @@
-"""What the monitor keeps of one camera."""
+"""Recent results, scores and alerts of one camera, as the monitor keeps them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SPANS = 2000
 
 @dataclass(frozen=True)
 class AlertSpan:
-    """When an alert was, as ages in seconds; one that goes on or is held has no end yet."""
+    """Start and end of an alert, as ages in seconds; an active or held one has no end yet."""
 
     id: str
     opened_age_s: float
@@ -41,7 +41,7 @@ class AlertSpan:
 
 @dataclass(frozen=True)
 class ChangedThreshold:
-    """A threshold that somebody changed, raw units; with the rate that it stands for."""
+    """A threshold changed while the stream runs, in raw units, with its false-alarm rate."""
 
     value: float
     false_alarm_rate: float | None
@@ -55,10 +55,10 @@ class _Span:
 
 
 class WatchedCamera:
-    """Written and read under the monitor's lock.
+    """History of one camera; written and read under the monitor's lock.
 
     Args:
-        zones: Their names.
+        zones: Names of the zones.
     """
 
     def __init__(self, zones: Sequence[str]) -> None:
@@ -77,7 +77,7 @@ class WatchedCamera:
         self._delays: deque[float] = deque(maxlen=_DELAYS)
 
     def take(self, result: FrameResult, now_s: float) -> None:
-        """A judged frame, or one that is repeated with a late event."""
+        """Record a judged frame, or one that is repeated with a late event."""
         if self.unjudged is None or not result.is_repeat:
             self.result, self.unjudged = result, None
         for verdict in result.zones:
@@ -106,7 +106,7 @@ class WatchedCamera:
                 self.changes[zone] = ChangedThreshold(notice.after, notice.false_alarm_rate)
 
     def delays(self) -> Callable[[], Latency | None]:
-        """The recent delays; the call that follows makes percentiles of them."""
+        """Copy the recent delays; the returned function computes their percentiles, without the lock."""
         values = list(self._delays)
 
         def summarise() -> Latency | None:
@@ -131,7 +131,7 @@ class WatchedCamera:
         ]
 
     def _follow_alert(self, verdict: ZoneVerdict, now_s: float) -> None:
-        # from the state, not from the events alone: a slow sink may have missed the result that had one
+        # from the state, not from events alone: a slow consumer may have missed the result that carried one
         spans = self._spans[verdict.zone]
         last = spans[-1] if spans else None
         alert = verdict.alert or (None if verdict.event is None else verdict.event.alert)

@@ -1,4 +1,4 @@
-"""Counts of values in fixed bands, as monitoring systems collect them."""
+"""Histograms with fixed bands, as monitoring systems collect them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class HistogramView:
 
     Attributes:
         bounds: Upper ends of the bands, inclusive, rising; the last band has none.
-        counts: Values in each band, one more than there are bounds.
+        counts: Number of values in each band; one more than there are bounds.
         total: Sum of all values.
     """
 
@@ -27,7 +27,7 @@ class HistogramView:
 
     @property
     def cumulative(self) -> list[int]:
-        """Values up to each bound, and all of them at the end."""
+        """Number of values up to each bound, and of all values at the end."""
         sums, so_far = [], 0
         for count in self.counts:
             so_far += count

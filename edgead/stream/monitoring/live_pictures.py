@@ -1,4 +1,4 @@
-"""Pictures of the cameras as they are now, drawn and encoded only for those who look."""
+"""Live images of the cameras, drawn and encoded on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgead.stream.notices import NotJudged
 from edgead.stream.result import FrameResult
 
 MIN_WIDTH, MAX_WIDTH = 64, 1920
-# Ten pictures a second look alive; widths in steps, so that viewers with odd windows still share one picture.
+# Ten images a second look live; widths in steps, so that viewers with different windows share one image.
 INTERVAL_S = 0.1
 _WIDTH_STEP = 16
 _QUALITY = 80
@@ -24,12 +24,12 @@ _KEPT = 32
 
 @dataclass(frozen=True)
 class LivePicture:
-    """An encoded picture.
+    """An encoded live image.
 
     Attributes:
-        jpeg: The file.
-        index: Number of the frame in its source.
-        item: What it shows; another object is another picture.
+        jpeg: Content of the JPEG file.
+        index: Index of the frame in its source.
+        item: Result or notice that it shows; compared by identity.
     """
 
     jpeg: bytes
@@ -45,12 +45,12 @@ class _CacheEntry:
 
 
 class LivePictures:
-    """Shares one picture between all who want the same one, at most ten a second of each; safe to use from any thread.
+    """Shares each live image between its viewers, at most ten a second per view; safe to use from any thread.
 
     Args:
-        monitor: Has the frames.
-        scales: The bundle's colour scale, by camera.
-        opacity: 0..1, how strongly the heatmap covers the picture.
+        monitor: Monitor that holds the newest frames.
+        scales: Colour scale of the bundle, by camera.
+        opacity: Opacity of the heatmap over the frame, 0..1.
         clock: Monotonic seconds.
     """
 
@@ -71,12 +71,12 @@ class LivePictures:
         self.n_drawn = 0
 
     def picture(self, camera: str, *, heatmap: bool, width: int) -> LivePicture | None:
-        """The newest picture, at most a tenth of a second old; None before the first or for an unknown camera.
+        """Newest image of a camera, redrawn at most every 0.1 s; None before the first or for an unknown camera.
 
         Args:
-            camera: Name.
-            heatmap: Whether to draw the heatmap over it, where the frame was judged.
-            width: In pixels, 64 to 1920, rounded up to 16; never above the frame's own.
+            camera: Name of the camera.
+            heatmap: Whether to draw the heatmap over a judged frame.
+            width: Width in pixels, 64 to 1920, rounded up to a multiple of 16; at most the frame's own.
         """
         width = min(max(width, MIN_WIDTH), MAX_WIDTH)
         entry = self._entry((camera, heatmap, -(-width // _WIDTH_STEP) * _WIDTH_STEP))

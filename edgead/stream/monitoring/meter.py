@@ -1,4 +1,4 @@
-"""Counting and timing a running stream."""
+"""Counters and latencies of a running stream."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ class CameraStatus:
     """One camera of a running stream; the score is None before the first frame.
 
     Attributes:
-        name: Of the camera.
-        source: Redacted.
-        state: What its source does: `waiting` before the first frame, `running`, `lost`, `failed` or `ended`.
-        fault: What is wrong with its pictures, which are not judged.
-        n_captured, n_processed, n_dropped, n_unjudged: Frames taken, judged, replaced by newer ones, left out by a fault.
-        n_alerts: Alerts opened.
-        restarts: Reconnections.
+        name: Name of the camera.
+        source: Redacted name of the source.
+        state: State of the source: `waiting` before the first frame, `running`, `lost`, `failed` or `ended`.
+        fault: Current camera fault, because of which frames are not judged; None if there is none.
+        n_captured, n_processed, n_dropped, n_unjudged: Number of frames taken, judged, replaced by newer ones, and not
+            judged because of a fault.
+        n_alerts: Number of alerts opened.
+        restarts: Number of reconnections.
         fps: Judged frames per second over the last 60.
-        zone: The zone that is nearest to its threshold, or furthest above it, with
-        score, threshold: its own, raw units.
-        is_anomalous: Whether the last frame was.
-        is_alert_open: Whether an alert goes on.
+        zone: Name of the zone that is nearest to its threshold, or furthest above it.
+        score, threshold: Score and threshold of that zone, raw units.
+        is_anomalous: Whether the last frame was anomalous.
+        is_alert_open: Whether an alert is active.
         is_held: Whether an alert waits to be acknowledged.
-        is_steady: Whether frames come at a rate, so that silence says something; not those of a watched folder.
+        is_steady: Whether frames come at a steady rate, so that silence is a symptom; False for a watched folder.
     """
 
     name: str
@@ -74,13 +75,13 @@ class StreamStatus:
 
     @property
     def n_frames(self) -> int:
-        """Judged frames of all cameras."""
+        """Number of judged frames of all cameras."""
         return sum(camera.n_processed for camera in self.cameras)
 
 
 @dataclass(frozen=True)
 class CameraSummary:
-    """What one camera of a stream did; see `StreamSummary` for the names they share."""
+    """Totals of one camera of a stream; see `StreamSummary` for the names they share."""
 
     name: str
     source: str
@@ -101,26 +102,27 @@ class CameraSummary:
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """What a stream did.
+    """Totals of a stream.
 
     Attributes:
-        ended_by: The end of the sources, `max_frames`, or a stop from outside (a signal, a key in the window).
-        n_captured, n_processed: Frames taken from the sources and frames judged.
-        n_dropped: Frames of live sources that a newer one replaced before the engine was free.
-        n_unjudged: Frames left out because of a fault of the camera: frozen, black, over-exposed or blurred.
-        n_anomalous: Judged frames over the threshold.
-        n_alerts: Alerts opened.
-        n_pictures_dropped: Pictures that the recorder or the window missed because they were too slow.
-        broken: Pictures of a folder that could not be read, by file.
-        missing_frames: Frames that a video's header promises and its content does not hold.
-        restarts: Reconnections of live sources.
-        elapsed_s: From start to end.
+        ended_by: Cause of the end: end of the sources, `max_frames`, or a stop from outside (a signal, a key in the
+            window).
+        n_captured, n_processed: Number of frames taken from the sources, and of frames judged.
+        n_dropped: Number of live frames replaced by newer ones before the engine was free.
+        n_unjudged: Number of frames not judged because of a camera fault: frozen, black, over-exposed or blurred.
+        n_anomalous: Number of judged frames over the threshold.
+        n_alerts: Number of alerts opened.
+        n_pictures_dropped: Number of frames that a slow recorder or window missed.
+        broken: Image files of a folder that could not be read.
+        missing_frames: Number of frames that a video's header announces but the file lacks.
+        restarts: Number of reconnections of live sources.
+        elapsed_s: Duration of the stream.
         fps: Judged frames per second of all cameras, from the first to the last of them.
-        engine_ms: One call of the engine, for the frames of all cameras; None when no frame was judged.
-        end_to_end_ms: All work on a frame up to verdict, alert decision and hand-over to the sinks, without waiting;
-            of a call for several frames its share.
-        delay_ms: From capture to verdict, including the wait for the engine.
-        cameras: Every camera's own share.
+        engine_ms: Latency of an engine call, for the frames of all cameras; None when no frame was judged.
+        end_to_end_ms: Processing time of a frame up to verdict, alert decision and hand-over to the consumers, without
+            waiting; a frame judged together with others counts its share of the engine call.
+        delay_ms: Latency from capture to verdict, including the wait for the engine.
+        cameras: Totals of each camera.
     """
 
     ended_by: Literal["source", "max_frames", "stop"]
@@ -143,7 +145,7 @@ class StreamSummary:
 
 
 class Series:
-    """The last values of something measured in ms, written by one thread and read by others."""
+    """Most recent values of a duration in ms, written by one thread and read by others."""
 
     def __init__(self) -> None:
         self._values: deque[float] = deque(maxlen=_KEPT)
@@ -154,7 +156,7 @@ class Series:
             self._values.append(value)
 
     def recent(self) -> float | None:
-        """Median of the last 60; None before the first."""
+        """Median of the last 60 values; None before the first."""
         with self._lock:
             values = list(self._values)[-_RATE_WINDOW:]
         return float(np.median(values)) if values else None
@@ -198,7 +200,7 @@ class Meter:
         return self.fps_at(None)
 
     def fps_at(self, now_s: float | None) -> float:
-        """The same, falling when the last frame is more than a second old at the monotonic time `now_s`."""
+        """As `current_fps`, but falling once the last frame is over a second old at the monotonic `now_s`."""
         with self._lock:
             if not self._done_at:
                 return 0.0
@@ -214,7 +216,7 @@ class Meter:
 
 
 def rate(n: int, span_s: float) -> float:
-    """Per second, of n moments over a span."""
+    """Events per second, from n events whose first and last are `span_s` apart."""
     return (n - 1) / span_s if n > 1 and span_s > 0 else 0.0
 
 

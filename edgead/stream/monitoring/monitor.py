@@ -1,4 +1,4 @@
-"""What is known of a running stream at the moment, for everybody who looks at it."""
+"""Current state and recent history of a running stream, for the dashboard and the REST API."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class CameraView:
     """One camera at one moment.
 
     Attributes:
-        name: Of the camera.
-        status: Its counters and state; None before the stream's first.
-        result: Its last judged frame.
-        unjudged: Its last picture that was not judged, where that is newer than the result.
-        fault, fault_kind: What is wrong with its pictures, for people and for machines.
-        last_error: What the source said last when it failed.
-        delay_ms: From capture to verdict over the last 600 judged frames; None before the first.
+        name: Name of the camera.
+        status: Counters and state; None before the first update.
+        result: Last judged frame.
+        unjudged: Last frame that was not judged, if it is newer than `result`.
+        fault, fault_kind: Current camera fault, as a sentence for people and a name for machines.
+        last_error: Last error message of the source.
+        delay_ms: Latency from capture to verdict over the last 600 judged frames; None before the first.
         judged_age_s: Seconds since the last verdict.
-        n_zone_alerts: Alerts opened, per zone.
-        changes: The last changed threshold of each zone that has one.
-        end_to_end_s: From capture to verdict, in seconds.
-        levels: Score levels of every zone's judged frames: 0 ordinary, 1 the threshold.
+        n_zone_alerts: Number of alerts opened, by zone.
+        changes: Last threshold change of each zone that has one.
+        end_to_end_s: Histogram of the latency from capture to verdict, in seconds.
+        levels: Histogram of the score levels of judged frames, by zone: 0 ordinary, 1 the threshold.
     """
 
     name: str
@@ -55,19 +55,19 @@ class CameraView:
 
 @dataclass(frozen=True)
 class ZoneHistory:
-    """A zone's scores and alerts of some time, oldest first."""
+    """Scores and alerts of a zone over a period, oldest first."""
 
     points: list[ScorePoint]
     alerts: list[AlertSpan]
 
 
 class Monitor(OwnsNothing):
-    """A sink that remembers instead of writing; every method may be called from any thread.
+    """A consumer that keeps results in memory; every method may be called from any thread.
 
-    It keeps pictures as they are: whoever wants one drawn does that elsewhere (`LivePictures`).
+    Frames are kept undrawn; `LivePictures` draws them.
 
     Args:
-        zones: Names of the zones by camera; what else comes is ignored.
+        zones: Names of the zones, by camera; items of other cameras and zones are ignored.
         clock: Monotonic seconds.
     """
 
@@ -83,7 +83,7 @@ class Monitor(OwnsNothing):
         self._updated_s: float | None = None
         self.started_s = clock()
 
-    # As a sink
+    # As a consumer
 
     def wants(self, item: Item) -> bool:
         return True
@@ -100,12 +100,12 @@ class Monitor(OwnsNothing):
                 camera.notice(item)
 
     def update(self, status: StreamStatus) -> None:
-        """Take the stream's own account, a few times a second."""
+        """Store the stream's status; called a few times a second."""
         by_name = {camera.name: camera for camera in status.cameras}
         with self._lock:
             self._status, self._by_name, self._updated_s = status, by_name, self._clock()
 
-    # For those who look
+    # For readers
 
     @property
     def cameras(self) -> list[str]:
@@ -117,13 +117,13 @@ class Monitor(OwnsNothing):
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the stream's last account of itself, or since the start."""
+        """Seconds since the last status, or since the start."""
         with self._lock:
             heard_s = self.started_s if self._updated_s is None else self._updated_s
         return max(0.0, self._clock() - heard_s)
 
     def camera(self, name: str) -> CameraView | None:
-        """A camera as it is; None for an unknown name."""
+        """Current view of a camera; None for an unknown name."""
         camera = self._cameras.get(name)
         if camera is None:
             return None
@@ -146,7 +146,7 @@ class Monitor(OwnsNothing):
             )
 
     def newest(self, name: str) -> FrameResult | NotJudged | None:
-        """The camera's newest picture: a judged frame, or a notice with one that was not."""
+        """Newest frame of a camera: a result, or a notice with a frame that was not judged."""
         camera = self._cameras.get(name)
         if camera is None:
             return None
@@ -154,7 +154,7 @@ class Monitor(OwnsNothing):
             return camera.unjudged or camera.result
 
     def history(self, camera: str, zone: str, seconds: float) -> ZoneHistory | None:
-        """The last `seconds` of a zone, in at most 600 points; None for an unknown one."""
+        """History of a zone over the last `seconds`, in at most 600 points; None for an unknown zone."""
         watched = self._cameras.get(camera)
         if watched is None or zone not in watched.scores:
             return None
@@ -166,5 +166,5 @@ class Monitor(OwnsNothing):
 
     @property
     def history_bytes(self) -> int:
-        """Memory of all score histories."""
+        """Memory of all score histories, in bytes."""
         return sum(scores.nbytes for camera in self._cameras.values() for scores in camera.scores.values())

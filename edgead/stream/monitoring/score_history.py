@@ -1,4 +1,4 @@
-"""A zone's scores of the last day: every one of the last minutes, the extremes of each ten seconds before."""
+"""Score history of a zone over one day: every score of the last minutes, before that extremes per ten seconds."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ScorePoint:
     """The extremes of the scores around one moment.
 
     Attributes:
-        age_s: How long ago, in seconds.
-        low, high: Raw units.
+        age_s: Age in seconds.
+        low, high: Smallest and largest score, raw units.
     """
 
     age_s: float
@@ -34,7 +34,7 @@ class ScoreHistory:
     """Scores by time, in a fixed amount of memory; used by one thread at a time.
 
     Args:
-        recent: Scores that are kept each by itself.
+        recent: Number of most recent scores that are kept individually.
     """
 
     def __init__(self, recent: int = RECENT) -> None:
@@ -48,12 +48,12 @@ class ScoreHistory:
 
     @property
     def nbytes(self) -> int:
-        """Memory, in bytes; it never grows."""
+        """Memory in bytes; constant."""
         parts = (self._times, self._scores, self._bucket, self._low, self._high)
         return sum(part.nbytes for part in parts)
 
     def add(self, at_s: float, score: float) -> None:
-        """Take a score at a monotonic time; times must not go back."""
+        """Add a score with its monotonic time; times must not go back."""
         place = self._n % len(self._times)
         self._times[place], self._scores[place] = at_s, score
         self._n += 1
@@ -67,7 +67,7 @@ class ScoreHistory:
             self._high[bucket] = max(self._high[bucket], score)
 
     def samples(self, now_s: float, seconds: float) -> Callable[[], Samples]:
-        """A copy of what is there of the last `seconds`; the call that follows sorts it and may do so without a lock."""
+        """Copy the scores of the last `seconds`; the returned function sorts them and needs no lock."""
         since_s = now_s - seconds
         kept = min(self._n, len(self._times))
         times, scores = self._times[:kept].copy(), self._scores[:kept].copy()
@@ -78,7 +78,7 @@ class ScoreHistory:
 
         def sort() -> Samples:
             each_s, each = np.roll(times, -shift), np.roll(scores, -shift)
-            # a bucket is needed only where single scores have been overwritten already
+            # buckets are needed only where individual scores have already been overwritten
             first_s = each_s[0] if is_full else -np.inf
             order = np.argsort(numbers)
             order = order[numbers[order] * BUCKET_S < first_s]
@@ -98,7 +98,7 @@ class ScoreHistory:
 
 
 def points(samples: Samples, now_s: float, seconds: float, limit: int) -> list[ScorePoint]:
-    """The samples of the last `seconds` as at most `limit` points, oldest first; what is drawn keeps every peak."""
+    """Reduce the samples of the last `seconds` to at most `limit` points, oldest first, without losing peaks."""
     times, low, high = samples
     if times.size == 0:
         return []

@@ -1,4 +1,4 @@
-"""The one line that tells how a running stream is doing."""
+"""Status line and closing summary of a stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CLEAR_TO_END = "\x1b[K"
 
 
 def status_line(status: StreamStatus) -> str:
-    """The status as one line of plain text; the most important first, because narrow terminals cut the end off."""
+    """Status as one line of plain text, the most important first, because narrow terminals cut off the end."""
     if status.n_frames == 0 or status.engine_ms is None:
         faults = [camera for camera in status.cameras if camera.fault is not None]
         if faults:
@@ -40,7 +40,7 @@ def _waiting_for(cameras: Sequence[CameraStatus]) -> str:
 
 
 def _verdicts(cameras: Sequence[CameraStatus]) -> list[str]:
-    """One camera with its score; of several, those that are not fine."""
+    """Verdict and score of a single camera; of several cameras only those with trouble."""
     if len(cameras) == 1:
         camera = cameras[0]
         if _trouble(camera):
@@ -52,7 +52,7 @@ def _verdicts(cameras: Sequence[CameraStatus]) -> list[str]:
 
 
 def _notable(camera: CameraStatus) -> str:
-    """What somebody should know of a camera; one that cannot be judged has no score worth showing."""
+    """Verdict, name and fault of a camera."""
     words = [_verdict(camera), camera.name]
     if _trouble(camera):
         words += [f"({camera.fault.partition(':')[0].rstrip('.')})"] if camera.fault else []
@@ -61,7 +61,7 @@ def _notable(camera: CameraStatus) -> str:
 
 
 def _trouble(camera: CameraStatus) -> str:
-    """Why nothing is judged; empty when it is."""
+    """Reason why frames are not judged; empty if they are."""
     if camera.state not in ("waiting", "running", "ended"):
         return camera.state.upper()
     return "FAULT" if camera.fault is not None else ""
@@ -80,7 +80,7 @@ def _verdict(camera: CameraStatus) -> str:
 
 
 def summary_text(summary: StreamSummary) -> str:
-    """What a stream did, in a few sentences."""
+    """Summary of a stream in a few sentences."""
     parts = [
         f"{summary.n_processed} frames in {summary.elapsed_s:.1f} s ({summary.fps:.1f} frames/s)",
         f"{summary.n_anomalous} anomalous",
@@ -116,11 +116,11 @@ def _camera_text(camera: CameraSummary) -> str:
 
 
 class StatusLine:
-    """Calls `write` with the status: over itself on a terminal, as a line every few seconds elsewhere.
+    """Writes the status: a line that overwrites itself on a terminal, a new line every few seconds elsewhere.
 
     Args:
-        write: Takes the text as it is, for example `sys.stderr.write`.
-        is_terminal: Whether a carriage return goes back to the start of the line.
+        write: Callback that receives the text, for example `sys.stderr.write`.
+        is_terminal: Whether a carriage return moves back to the start of the line.
         clock: Monotonic seconds.
     """
 
@@ -140,13 +140,13 @@ class StatusLine:
         self._written_s = now_s
         line = status_line(status)
         if self._is_terminal:
-            # One write that overwrites and clears only the rest: clearing first is what flickers.
+            # One write that overwrites and clears only the rest: clearing first would flicker.
             width = shutil.get_terminal_size().columns
             self._write(f"\r{line[: width - 1]}{_CLEAR_TO_END}")
         else:
             self._write(f"{line}\n")
 
     def finish(self) -> None:
-        """Leave the terminal's cursor on a fresh line."""
+        """Move the terminal's cursor to a new line."""
         if self._is_terminal and self._written_s is not None:
             self._write("\n")

@@ -1,1 +1,1 @@
-"""Where frames come from: cameras, video files, folders of pictures, network streams and synthetic parts."""
+"""Frame sources: cameras, video files, image folders, network streams and synthetic parts."""

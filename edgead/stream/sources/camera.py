@@ -29,14 +29,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CameraDevice:
-    """A video device that the kernel knows.
+    """A video device known to the kernel.
 
     Attributes:
         index: N of `/dev/videoN`.
-        path: The device.
-        name: As its driver gives it.
-        modes: What it offers; empty where that could not be asked.
-        gives_pictures: False for the second device of many cameras, which gives metadata.
+        path: Path of the device.
+        name: Name reported by the driver.
+        modes: Supported modes; empty if they could not be queried.
+        gives_pictures: Whether it captures video; many cameras have a second device that delivers metadata only.
     """
 
     index: int
@@ -52,7 +52,7 @@ class CameraDevice:
 
 
 def list_cameras(devices: Path = DEVICES, sysfs: Path = SYSFS) -> list[CameraDevice]:
-    """Every `/dev/videoN` with the name that its driver gives and what it offers, by number."""
+    """Every `/dev/videoN` with its driver's name and its modes, by number."""
     cameras = []
     for path in devices.glob("video*"):
         if not (match := re.fullmatch(r"video(\d+)", path.name)):
@@ -98,7 +98,7 @@ def camera_source(uri: str, options: SourceOptions) -> LiveSource:
 
 
 def camera_format_of(capture: Capture) -> CameraFormat:
-    """What an open camera says that it gives."""
+    """Format that an open camera reports."""
     code = int(capture.get(cv2.CAP_PROP_FOURCC))
     letters = code.to_bytes(4, "little", signed=code < 0).decode("ascii", "replace")
     height, width = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
@@ -107,7 +107,7 @@ def camera_format_of(capture: Capture) -> CameraFormat:
 
 
 def differs(given: CameraFormat, asked: CameraFormat) -> bool:
-    """Whether a camera gives another format than it was asked for; what nobody asked for is no difference."""
+    """Whether a camera delivers another format than requested; properties left open do not count."""
     return (
         asked.fourcc not in (None, given.fourcc)
         or asked.size not in (None, given.size)
@@ -116,7 +116,7 @@ def differs(given: CameraFormat, asked: CameraFormat) -> bool:
 
 
 def camera_missing(index: int, cameras: list[CameraDevice]) -> SourceError:
-    """The error for a camera that does not open, with what this machine has instead."""
+    """Error for a camera that does not open, with a list of the cameras of this machine."""
     found = ", ".join(map(str, cameras))
     if any(camera.index == index and not camera.gives_pictures for camera in cameras):
         message = f"/dev/video{index} is no camera but the metadata device of one. This machine has: {found}."

@@ -1,4 +1,4 @@
-"""What a camera shall give and what it can: pixel format, size and frame rate."""
+"""Requested and supported camera formats: pixel format, size and frame rate."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _WORDS = re.compile(
     r"(?:(?P<width>\d{1,5})x(?P<height>\d{1,5}))?\s*(?:@\s*(?P<fps>\d{1,4}(?:\.\d{1,3})?))?"
 )
 _EXAMPLE = "Write for example MJPG 1280x720@30, 1280x720, MJPG or @30."
-# 29.97 frames per second are what a person means by 30
+# 29.97 frames per second count as 30
 _SAME_RATE = 0.01
-# What is meant where nothing is said: more pixels would only be thrown away.
+# Defaults for what is left open: more pixels would only be thrown away.
 _USUAL_FPS, _LARGEST_PX = 30.0, 1920 * 1080
 
 
 @dataclass(frozen=True)
 class CameraFormat:
-    """A format that is asked for; None where any will do.
+    """A requested format; None leaves a property open.
 
     Attributes:
-        fourcc: The pixel format by its four letters.
+        fourcc: Four-letter code of the pixel format.
         size: `(height, width)` in pixels.
         fps: Frames per second.
     """
@@ -39,7 +39,7 @@ class CameraFormat:
 
 @dataclass(frozen=True)
 class SizeRange:
-    """Sizes that a camera offers: from `(height, width)` to `(height, width)` in steps of so many pixels."""
+    """Range of sizes that a camera supports, each end and the step as `(height, width)` in pixels."""
 
     smallest: tuple[int, int]
     largest: tuple[int, int]
@@ -57,9 +57,9 @@ class CameraMode:
     """One size (or range of sizes) in one pixel format.
 
     Attributes:
-        fourcc: The pixel format.
-        sizes: A range whose ends are the same for a single size.
-        rates: Frames per second, highest first; empty where the driver does not say.
+        fourcc: Pixel format.
+        sizes: Range of sizes; both ends are equal for a single size.
+        rates: Frames per second, highest first; empty if the driver does not list them.
     """
 
     fourcc: str
@@ -71,10 +71,10 @@ class CameraMode:
 
 
 def parse_camera_format(text: str) -> CameraFormat:
-    """Read `MJPG 1280x720@30` or any part of it; nothing leaves all open.
+    """Parse `MJPG 1280x720@30` or any part of it; an empty text leaves everything open.
 
     Raises:
-        SourceError: If it is something else.
+        SourceError: If the text is no camera format.
     """
     match = _WORDS.fullmatch(text.strip())
     if match is None:
@@ -87,18 +87,18 @@ def parse_camera_format(text: str) -> CameraFormat:
 
 
 def choose_mode(wanted: CameraFormat, modes: Sequence[CameraMode], camera: str) -> CameraFormat:
-    """The format to set: what is wanted, completed by what the camera offers with it.
+    """Format to set: the wanted one, completed from the best matching mode of the camera.
 
-    Of the modes that fit, the one with the nearest frame rate (30 where none is said), then the largest size up to
-    1920x1080, then the camera's own order. A camera whose driver lists nothing is asked for what is wanted as it is.
+    Of the modes that fit, the one with the nearest frame rate wins (30 if none is given), then the largest size up to
+    1920x1080, then the camera's own order. If the driver lists no modes, the wanted format is requested unchanged.
 
     Args:
-        wanted: What the user asks for.
-        modes: What the camera offers.
-        camera: Its name in the error.
+        wanted: Format that the user asks for.
+        modes: Modes of the camera.
+        camera: Name of the camera for the error message.
 
     Raises:
-        SourceError: If it offers no such mode.
+        SourceError: If the camera has no such mode.
     """
     if not modes:
         return wanted
@@ -113,7 +113,7 @@ def choose_mode(wanted: CameraFormat, modes: Sequence[CameraMode], camera: str) 
 
 
 def describe_modes(modes: Sequence[CameraMode]) -> str:
-    """One line: every pixel format with its sizes, and the highest rate of each; ranges as from-to."""
+    """Modes in one line: every pixel format with its sizes and the highest rate of each; ranges as from-to."""
     by_format: dict[str, list[str]] = {}
     for mode in modes:
         low, high = mode.sizes.smallest, mode.sizes.largest
@@ -131,7 +131,7 @@ def _fits(mode: CameraMode, wanted: CameraFormat) -> bool:
 
 
 def _rate(mode: CameraMode, wanted: CameraFormat) -> float | None:
-    """The lowest rate that is enough; the one nearest to the usual where none is asked for."""
+    """Lowest sufficient rate; if none is wanted, the one nearest to 30."""
     if not mode.rates:
         return wanted.fps
     if wanted.fps is None:

@@ -1,4 +1,4 @@
-"""Opening OpenCV's captures: quiet, with time limits, and with exceptions instead of False."""
+"""OpenCV captures, opened without log output and with time limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgead.stream.sources.source import RtspTransport
 
 # Some drivers and RTSP servers report their clock (90000) or nothing instead of a frame rate.
 _PLAUSIBLE_FPS = (0.1, 240.0)
-# With n threads FFmpeg holds back n - 1 frames; by itself it takes as many as there are cores.
+# With n threads FFmpeg holds back n - 1 frames; its default is one thread per core.
 _DECODER_THREADS = 2
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
@@ -23,7 +23,10 @@ class Capture(Protocol):
     """The part of `cv2.VideoCapture` that sources use."""
 
     def read(self) -> tuple[bool, MatLike]:
-        """The next frame, `(H, W, 3)`, uint8, BGR as OpenCV captures; False, or a retryable SourceError that says why, when none comes within the read limit."""
+        """Read the next frame, `(H, W, 3)`, uint8, BGR as OpenCV captures.
+
+        If none comes within the read timeout, return False or raise a retryable SourceError with the reason.
+        """
         ...
 
     def get(self, property_id: int, /) -> float: ...
@@ -32,7 +35,7 @@ class Capture(Protocol):
 
 
 def open_file_capture(path: str) -> Capture | None:
-    """A video file, or None when FFmpeg cannot read it."""
+    """Open a video file; None if FFmpeg cannot read it."""
     silence_opencv()
     return _opened(cv2.VideoCapture(path, cv2.CAP_FFMPEG))
 
@@ -40,7 +43,7 @@ def open_file_capture(path: str) -> Capture | None:
 def open_url_capture(
     url: str, *, open_timeout_s: float, read_timeout_s: float, rtsp_transport: RtspTransport = "tcp"
 ) -> Capture | None:
-    """A network stream, or None when it does not answer in time."""
+    """Open a network stream; None if it does not answer in time."""
     silence_opencv()
     settings = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
@@ -55,9 +58,9 @@ def open_url_capture(
 
 
 def open_camera_capture(index: int, asked: CameraFormat, *, read_timeout_s: float) -> Capture | None:
-    """A V4L2 camera in the format that is asked for, or None when there is none or it is in use."""
+    """Open a V4L2 camera in the requested format; None if there is no such camera or it is in use."""
     silence_opencv()
-    # The V4L2 backend knows its read limit only through the environment.
+    # The V4L2 backend takes its read timeout only from the environment.
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(max(1, round(read_timeout_s))))
     capture = _opened(cv2.VideoCapture(index, cv2.CAP_V4L2))
     if capture is None:
@@ -74,25 +77,25 @@ def open_camera_capture(index: int, asked: CameraFormat, *, read_timeout_s: floa
 
 
 def capture_fps(capture: Capture) -> float | None:
-    """The frame rate that a capture reports, None when it is not a plausible one."""
+    """Frame rate that a capture reports; None if it is implausible."""
     fps = float(capture.get(cv2.CAP_PROP_FPS))
     low, high = _PLAUSIBLE_FPS
     return fps if low <= fps <= high else None
 
 
 def frame_count(capture: Capture) -> int | None:
-    """The number of frames that the header promises, None when it does not say."""
+    """Number of frames according to the header; None if it has none."""
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     return count if count > 0 else None
 
 
 def stream_time_s(capture: Capture) -> float:
-    """The time of the last frame in its stream, in seconds from an unknown start."""
+    """Time of the last frame within its stream, in seconds from an unknown start."""
     return float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
 
 
 def _choose_transport(transport: RtspTransport) -> None:
-    # OpenCV takes what is FFmpeg's own from the environment alone, at every opening; what the user set there wins.
+    # OpenCV reads FFmpeg's own options only from the environment, at every opening; the user's setting there wins.
     ours = [f"rtsp_transport;{name}" for name in get_args(RtspTransport)]
     if os.environ.get(_FFMPEG_OPTIONS, ours[0]) in ours:
         os.environ[_FFMPEG_OPTIONS] = f"rtsp_transport;{transport}"

@@ -1,4 +1,4 @@
-"""Folders of pictures, read as in training."""
+"""Folders of images, read as in training."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class FolderSource:
-    """Every picture of a folder in sorted order, or a single picture; a broken one is skipped and named.
+    """Every image of a folder in sorted order, or a single image; broken ones are skipped and reported.
 
     Args:
-        path: The folder or picture.
-        fps: The pace at which the pictures are shown in a recording and timed by alerts.
-        white_level: The 16-bit value that becomes 255.
+        path: Folder or image file.
+        fps: Frame rate of the images in a recording and on the time line of alerts.
+        white_level: 16-bit value that is mapped to 255.
     """
 
     live = False
@@ -75,5 +75,5 @@ class FolderSource:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a single picture rather than a video, by its name."""
+    """Whether a file is a single image rather than a video, by its name."""
     return is_image(path)

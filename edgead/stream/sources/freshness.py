@@ -1,29 +1,29 @@
-"""How old a live frame is when it comes out of a capture: buffers hand over the past as if it were now."""
+"""Age of live frames when they come out of a capture, whose buffer may hold old ones."""
 
 from __future__ import annotations
 
 import math
 
-# FFmpeg looks at up to five seconds of a stream when it opens it, and hands them over afterwards.
+# FFmpeg probes up to five seconds of a stream when it opens it, and delivers those frames afterwards.
 _SETTLE_S = 5.0
 _SETTLED_BY = 2
 _USUAL_FPS = 25.0
-# Clocks of cameras differ from ours by some 50 ppm; what a frame seems to lag is forgiven faster than that.
+# Camera clocks differ from ours by some 50 ppm; apparent lag is forgiven faster than that.
 _FORGIVEN = 1e-3
 _SMOOTHING = 0.1
 
 
 class FrameClock:
-    """The ages of the frames of one connection.
+    """Ages of the frames of one connection.
 
-    Frames that come faster than they were captured were waiting in a buffer. Where the stream tells the time of each
-    frame, the age is what has come too late so far and was not caught up since. As some streams tell nothing (MJPEG over
-    HTTP) and some libraries start counting anew after a gap, a pause makes what follows suspect as well, until a frame
-    has to be waited for: then the buffer is empty.
+    Frames that arrive faster than they were captured were waiting in a buffer. If the stream has frame times, the age
+    is the accumulated delay that has not been caught up since. Some streams have no times (MJPEG over HTTP), and some
+    libraries restart them after a gap; so the frames after a pause are suspect as well, until a frame has to be waited
+    for: then the buffer is empty.
 
     Args:
-        fps: Of the capture, if it says.
-        longest_pause_s: What comes after a longer pause may be old.
+        fps: Frame rate of the capture, if known.
+        longest_pause_s: Frames after a longer pause are suspect.
     """
 
     def __init__(self, fps: float | None, longest_pause_s: float) -> None:
@@ -39,15 +39,15 @@ class FrameClock:
         self._suspect_s = 0.0
 
     def age_s(self, arrived_s: float, stream_s: float | None) -> float:
-        """How long ago a frame was captured, in seconds.
+        """Age of a frame in seconds.
 
         Args:
-            arrived_s: When it came, monotonic.
-            stream_s: Its time in the stream; None where streams have none.
+            arrived_s: Arrival time, monotonic.
+            stream_s: Time of the frame in the stream; None if the stream has no times.
 
         Returns:
-            0 for a frame that comes when it is captured; infinity as long as the buffer that had filled while the
-            connection was made has not been emptied.
+            0 for a frame that arrives when it is captured; infinity until the buffer that filled while connecting has
+            been emptied.
         """
         waited_s, step_s = arrived_s - self._arrived_s, self._step_s(stream_s)
         self._arrived_s = arrived_s
@@ -55,7 +55,7 @@ class FrameClock:
             self._first_s = arrived_s
             return math.inf
         if not self._is_settled:
-            # half of a guess is still too much for a camera that is twice as fast
+            # a quarter: half of a guessed interval is still too long for a camera twice as fast
             least_s = self._interval_s / 4 if step_s is None else step_s / 2
             self._n_awaited = self._n_awaited + 1 if waited_s >= least_s > 0 else 0
             self._is_settled = self._n_awaited >= _SETTLED_BY or arrived_s - self._first_s > _SETTLE_S
@@ -66,7 +66,7 @@ class FrameClock:
         return max(self._late_s, self._suspect_s)
 
     def _step_s(self, stream_s: float | None) -> float | None:
-        """How much later than the one before a frame was captured, by the stream; at most 0 if it does not say."""
+        """Time since the previous frame according to the stream; None without stream times, at most 0 if unknown."""
         before_s, self._stream_s = self._stream_s, stream_s
         if stream_s is None:
             return None

@@ -1,4 +1,4 @@
-"""GStreamer's own Python binding: there or not, and what it has."""
+"""GStreamer's Python binding: import, available elements and their properties."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSTALL = (
 
 @functools.cache
 def gstreamer() -> Any:
-    """The module `Gst`, initialised.
+    """Import and initialise the module `Gst`.
 
     Raises:
         MissingDependencyError: If the binding or GStreamer's descriptions for it are not installed.
@@ -38,7 +38,7 @@ def gstreamer() -> Any:
 
 
 def has_element(name: str) -> bool:
-    """Whether GStreamer has an element of this name here."""
+    """Whether GStreamer has an element of this name on this machine."""
     return gstreamer().ElementFactory.find(name) is not None
 
 
@@ -53,10 +53,10 @@ def decodes_in_hardware() -> bool:
 
 
 def make_element(element: Element) -> Any:
-    """The Gst.Element, with its properties set.
+    """Make a Gst.Element with its properties set.
 
     Raises:
-        SourceError: If this machine's GStreamer does not have it, or not that property.
+        SourceError: If this machine's GStreamer lacks the element or one of its properties.
     """
     gst = gstreamer()
     made = gst.ElementFactory.make(element.factory, None)
@@ -67,10 +67,10 @@ def make_element(element: Element) -> Any:
 
 
 def set_properties(made: Any, element: Element) -> None:
-    """Give a Gst.Element the properties of a description.
+    """Set the properties of a description on a Gst.Element.
 
     Raises:
-        SourceError: If it does not have one of them.
+        SourceError: If the element lacks a required property.
     """
     gst = gstreamer()
     for name, value in (*element.properties.items(), *element.optional.items()):

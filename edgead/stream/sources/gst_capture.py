@@ -1,4 +1,4 @@
-"""The frames of a running GStreamer pipeline."""
+"""Frames of a running GStreamer pipeline."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SLICE_S = 0.1
 
 
 class GstCapture:
-    """What `Capture` asks for, out of a pipeline.
+    """A `Capture` that reads from a GStreamer pipeline.
 
     Args:
         pipeline: A Gst.Pipeline with an appsink of the name `APPSINK` that takes BGR.
-        name: Of the source, redacted.
-        uri: Its address with all secrets, to keep them out of GStreamer's messages.
+        name: Redacted name of the source.
+        uri: Address with all secrets, to keep them out of GStreamer's messages.
         read_timeout_s: Longest wait for a frame.
     """
 
@@ -44,10 +44,10 @@ class GstCapture:
         self._problem = ""
 
     def start(self, timeout_s: float) -> None:
-        """Play until the first frame is there.
+        """Start the pipeline and wait for the first frame.
 
         Raises:
-            SourceError: If none comes within `timeout_s`.
+            SourceError: If no frame comes within `timeout_s`.
         """
         changed = self._pipeline.set_state(self._gst.State.PLAYING)
         failed = changed == self._gst.StateChangeReturn.FAILURE
@@ -64,7 +64,7 @@ class GstCapture:
         )
 
     def fail(self, problem: str) -> None:
-        """Let the next read fail; from any thread."""
+        """Make the next read fail; may be called from any thread."""
         self._problem = self._problem or redact_message(problem, self._uri)
 
     def read(self) -> tuple[bool, MatLike]:
@@ -94,7 +94,7 @@ class GstCapture:
         self._pipeline.set_state(self._gst.State.NULL)
 
     def _pull(self, timeout_s: float) -> Any:
-        """The next sample; None when the limit is over, the stream ends or the pipeline fails."""
+        """Wait for the next sample; None on timeout, at the end of the stream or if the pipeline fails."""
         deadline_s = time.monotonic() + timeout_s
         while not self._is_broken():
             left_s = max(deadline_s - time.monotonic(), 0.0)
@@ -102,7 +102,7 @@ class GstCapture:
             if sample is not None:
                 return sample
             if self._sink.is_eos() and not self._is_broken():
-                # only what is no camera keeps its own pace, and then this is its end
+                # only recorded material is played with sync, and this is then its end
                 self._is_at_end = bool(self._sink.get_property("sync"))
                 self.fail("the stream ended")
             elif left_s == 0:
@@ -110,7 +110,7 @@ class GstCapture:
         return None
 
     def _is_broken(self) -> bool:
-        # also throws away every other message, which nobody reads
+        # also discards all other messages, which are not used
         message = self._bus.pop_filtered(self._gst.MessageType.ERROR)
         if message is not None:
             self.fail(message.parse_error()[0].message)
@@ -128,6 +128,6 @@ class GstCapture:
         info, buffer = self._read_info(sample), sample.get_buffer()
         self._pts_ns = buffer.pts
         width, height, stride = info.width, info.height, info.stride[0]
-        # a copy: the pipeline wants its buffer back
+        # a copy: the buffer goes back to the pipeline
         content = np.frombuffer(buffer.extract_dup(info.offset[0], stride * height), np.uint8)
         return np.ascontiguousarray(content.reshape(height, stride)[:, : width * 3]).reshape(height, width, 3)

@@ -1,4 +1,4 @@
-"""Which GStreamer elements a camera needs on this machine: hardware ones where they are, software ones elsewhere."""
+"""GStreamer elements for cameras: hardware ones where the machine has them, software ones elsewhere."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NVMM = "video/x-raw(memory:NVMM)"
 
 @dataclass(frozen=True)
 class Element:
-    """An element with the values of its properties, which are set one by one and never become part of a text.
+    """An element and its property values, which are set one by one and never become part of a launch line.
 
     Attributes:
-        factory: What it is.
-        properties: By name.
-        optional: Properties that only some versions and makes of it have.
+        factory: Name of the element's factory.
+        properties: Required properties, by name.
+        optional: Properties that only some versions and makes of the element have, by name.
     """
 
     factory: str
@@ -36,13 +36,13 @@ class Element:
 
 @dataclass(frozen=True)
 class Codec:
-    """A way in which a network camera compresses.
+    """A video codec of network cameras.
 
     Attributes:
-        depayload: Takes it out of RTP.
-        parse: Brings it into the form that decoders want.
-        software: Decoders that run on the CPU, the preferred one first.
-        in_hardware: Whether Jetson's decoder takes it as it is.
+        depayload: Element that unpacks RTP.
+        parse: Element that prepares the stream for decoders.
+        software: CPU decoders, the preferred one first.
+        in_hardware: Whether Jetson's decoder accepts the codec.
     """
 
     depayload: str
@@ -51,10 +51,10 @@ class Codec:
     in_hardware: bool = True
 
 
-# What lacks its key frame or a packet is a smear, which would be scored as a defect.
+# A frame that lacks its key frame or a packet is smeared, and would be scored as a defect.
 _WHOLE: Mapping[str, Value] = {"wait-for-keyframe": True, "output-corrupt": False, "discard-corrupted-frames": True}
 
-# by the encoding-name of RTP
+# by RTP encoding-name
 CODECS = {
     "H264": Codec("rtph264depay", "h264parse", ("avdec_h264", "openh264dec")),
     "H265": Codec("rtph265depay", "h265parse", ("avdec_h265", "libde265dec")),
@@ -63,16 +63,16 @@ CODECS = {
 
 
 def caps(text: str) -> Element:
-    """What may pass."""
+    """A caps filter."""
     return Element("capsfilter", {"caps": text})
 
 
 def to_frames(*, in_hardware: bool, is_live: bool) -> tuple[Element, ...]:
-    """From decoded pictures to BGR arrays.
+    """Elements from decoded frames to BGR arrays.
 
     Args:
-        in_hardware: Whether the pictures lie in the memory of Jetson's hardware (NVMM).
-        is_live: Only the newest frame waits to be taken; otherwise every frame waits, at its own pace.
+        in_hardware: Whether the frames are in the memory of Jetson's hardware (NVMM).
+        is_live: Whether to keep only the newest frame; otherwise every frame is kept and played at its own pace.
     """
     out = (Element(CONVERTER), caps("video/x-raw,format=BGRx")) if in_hardware else ()
     leaky = "downstream" if is_live else "no"
@@ -86,7 +86,7 @@ def to_frames(*, in_hardware: bool, is_live: bool) -> tuple[Element, ...]:
 
 
 def rtsp_source(url: str, options: SourceOptions) -> Element:
-    """The element that talks to a network camera."""
+    """RTSP source element for a network camera."""
     place, credentials = split_credentials(url)
     limit_us = round(options.read_timeout_s * 1e6)
     login = {"user-id": credentials.user, "user-pw": credentials.password} if credentials else {}
@@ -105,7 +105,7 @@ def rtsp_source(url: str, options: SourceOptions) -> Element:
 
 
 def decoding(encoding: str, has: Has) -> tuple[Element, ...] | None:
-    """From RTP packets of an encoding to decoded pictures; None where this machine cannot decode it."""
+    """Elements from RTP packets of an encoding to decoded frames; None if this machine cannot decode it."""
     codec = CODECS.get(encoding.upper())
     if codec is None or not has(codec.depayload):
         return None
@@ -118,12 +118,12 @@ def decoding(encoding: str, has: Has) -> tuple[Element, ...] | None:
 
 
 def csi_camera(sensor: int, wanted: CameraFormat, flip: int) -> tuple[Element, ...]:
-    """A camera on the ribbon cable of a Jetson, from its sensor to BGR arrays.
+    """Elements from a CSI (ribbon cable) camera of a Jetson to BGR arrays.
 
     Args:
-        sensor: Its number.
+        sensor: Number of the sensor.
         wanted: Size and frame rate; the driver chooses what is left open.
-        flip: How it is turned: `nvvidconv`'s flip-method, 0..7.
+        flip: Rotation or mirroring: `nvvidconv`'s flip-method, 0..7.
     """
     limits = "".join(
         f",{limit}"

@@ -1,4 +1,4 @@
-"""Opening captures through GStreamer: CSI cameras, hardware decoding of RTSP, and launch lines."""
+"""Captures through GStreamer: CSI cameras, hardware decoding of RTSP, and launch lines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _END = "edgead_end"
 
 
 def csi_source(uri: str, options: SourceOptions) -> LiveSource:
-    """A camera on the ribbon cable of a Jetson by `csi:N`.
+    """A CSI (ribbon cable) camera of a Jetson by `csi:N`.
 
     Raises:
         SourceError: If the text names no camera, or `options.camera_format` no format.
@@ -61,23 +61,23 @@ def csi_source(uri: str, options: SourceOptions) -> LiveSource:
 
 
 def launch_source(uri: str, options: SourceOptions) -> LiveSource:
-    """A pipeline in GStreamer's own words, `gst:LINE`, whose last element gives pictures."""
+    """A GStreamer launch line, `gst:LINE`, whose last element outputs video."""
     line = uri.partition(":")[2]
     return LiveSource(redact(uri), lambda: _Pipeline(uri, options).launch(line), options, has_times=True)
 
 
 def open_rtsp_pipeline(url: str, options: SourceOptions) -> Capture:
-    """A network camera, decoded by hardware where there is one.
+    """Open a network camera, with hardware decoding where available.
 
     Raises:
-        SourceError: If it does not answer, or cannot be decoded here.
-        MissingDependencyError: Without the binding.
+        SourceError: If the camera does not answer or its video cannot be decoded on this machine.
+        MissingDependencyError: If the binding is not installed.
     """
     return _Pipeline(url, options).rtsp()
 
 
 class _Pipeline:
-    """A pipeline on its way to a capture; shut down where it does not get there."""
+    """Builder of a pipeline and its capture; shuts the pipeline down on failure."""
 
     def __init__(self, uri: str, options: SourceOptions) -> None:
         self._gst = gstreamer()
@@ -87,15 +87,15 @@ class _Pipeline:
         self._pipeline = self._gst.Pipeline.new(None)
 
     def play(self, elements: Sequence[Element]) -> Capture:
-        """Frames of a chain that ends in an appsink."""
+        """Open a capture of a chain that ends in an appsink."""
         return self._start(lambda: self._link(self._add(elements)))
 
     def launch(self, line: str) -> Capture:
-        """Frames of whatever a launch line gives."""
+        """Open a capture of a launch line."""
         return self._start(functools.partial(self._launch, line))
 
     def rtsp(self) -> Capture:
-        """Frames of the network camera at the address."""
+        """Open a capture of the network camera at the address."""
         tail: list[Any] = []
         source = make_element(rtsp_source(self._uri, self._options))
 
@@ -105,7 +105,7 @@ class _Pipeline:
             self._link(tail)
 
         def connect(capture: GstCapture) -> None:
-            # both are called on threads of GStreamer
+            # both callbacks run on threads of GStreamer
             source.connect("select-stream", lambda _, number, caps: _text_of(caps, "media") == "video")
             source.connect("pad-added", lambda _, pad: self._decode(pad, tail[0], capture))
 
@@ -125,10 +125,10 @@ class _Pipeline:
 
     def _launch(self, line: str) -> None:
         try:
-            # a line may end in a format, or in an element that finds out later what it gives
+            # a line may end in a format, or in an element that determines its output later
             head = self._gst.parse_bin_from_description(f"{line} ! identity name={_END}", False)
         except Exception as error:  # GLib.Error, which is only there with the binding
-            # it ends with the value of a property, which may be a secret
+            # the message ends with the value of a property, which may be a secret
             said = redact_message(str(getattr(error, "message", "")).partition(' to "')[0], self._uri)
             raise SourceError(
                 f"{self._name}: GStreamer does not understand the launch line: {said.rstrip('.')}.",
@@ -145,7 +145,7 @@ class _Pipeline:
 
     def _decode(self, pad: Any, tail: Any, capture: GstCapture) -> None:
         if tail.get_static_pad("sink").is_linked():
-            return  # of a camera that gives several videos the first is taken
+            return  # use the first video of a camera that sends several
         encoding = _text_of(pad.get_current_caps() or pad.query_caps(None), "encoding-name")
         elements = decoding(encoding, has_element)
         if elements is None:

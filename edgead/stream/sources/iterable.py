@@ -15,12 +15,12 @@ from edgead.stream.sources.source import SourceReport
 
 
 class IterableSource(OwnsNothing):
-    """Frames from an iterable, which is asked for the next image when the stream has room for it.
+    """Frames from an iterable, which is advanced when the stream has room for the next image.
 
     Args:
-        images: `(H, W, 3)`, uint8, RGB each.
+        images: Images, each `(H, W, 3)`, uint8, RGB.
         name: Name for messages and records.
-        fps: Frame rate of the time line; None takes the configured one.
+        fps: Frame rate of the time line; None = the configured one.
     """
 
     live = paced = False

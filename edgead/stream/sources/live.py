@@ -1,4 +1,4 @@
-"""A live source that reconnects: the common half of cameras and network streams."""
+"""Live source with reconnection, shared by cameras and network streams."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class LiveSource:
 
     Args:
         name: Redacted name.
-        connect: Opens a capture; raises SourceError when it cannot.
-        options: How often to try again, how old a frame may be, and whether ever to give up. The first connection of a
-            source that may give up gets one attempt: a wrong address should say so at once.
-        has_times: Whether the capture tells when its frames were captured.
+        connect: Callback that opens a capture; raises SourceError on failure.
+        options: Retry budget, maximum frame age and `give_up`. If `give_up` is set, the first connection gets a single
+            attempt, so that a wrong address is reported at once.
+        has_times: Whether the capture reports the times of its frames.
         clock: Monotonic seconds.
     """
 
@@ -63,7 +63,7 @@ class LiveSource:
 
     @property
     def state(self) -> SourceState:
-        """How the connection stands, for any thread."""
+        """State of the connection; may be read from any thread."""
         assert self.report.state is not None
         return self.report.state
 
@@ -98,7 +98,7 @@ class LiveSource:
                 continue
             if not ok and self._has_ended(capture, n_read):
                 return
-            # at the end of its patience FFmpeg hands over a frame that it had held back
+            # after its timeout FFmpeg delivers a frame that it had held back
             if not ok or self._clock() - asked_s > self._options.read_timeout_s:
                 self._lose("it gives no more frames")
                 continue
@@ -110,7 +110,7 @@ class LiveSource:
             index += 1
 
     def _captured_at(self, capture: Capture) -> float | None:
-        """When the frame in hand was captured; None for one that is too old to be shown to anybody."""
+        """Capture time of the current frame; None if it is too old to be used."""
         now_s = self._clock()
         if self._frame_clock is None:
             return now_s
@@ -126,7 +126,7 @@ class LiveSource:
         return None
 
     def _has_ended(self, capture: Capture, n_read: int) -> bool:
-        # A video file behind a URL ends; a stream that stops has been cut off.
+        # A video file behind a URL ends; a live stream that stops has been interrupted.
         count = frame_count(capture)
         return count is not None and n_read >= count
 
@@ -181,7 +181,7 @@ class LiveSource:
                 f"{self.name} was lost and did not come back: {self.report.restarts} reconnections "
                 f"spent the budget of the restart window. The last time: {self.state.last_error}",
                 hint="Check the camera and its cable or network. stream.max_restarts and "
-                "stream.restart_window_s set how long edgead goes on trying.",
+                "stream.restart_window_s set how long edgead keeps trying.",
             )
         _LOG.warning("%s is left alone for %.0f s: the restart window is spent", self.name, rest_s)
         self._enter("resting")

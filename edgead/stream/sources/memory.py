@@ -1,4 +1,4 @@
-"""Pictures from memory, for measurements: as fast as they are taken, or at the pace of a camera."""
+"""Frames from memory, for benchmarks: as fast as they are consumed, or at the frame rate of a camera."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edgead.stream.sources.source import SourceReport
 
 
 class MemorySource(OwnsNothing):
-    """The same pictures again and again.
+    """The same images over and over.
 
     Args:
-        images: `(H, W, 3)`, uint8, RGB, at least one.
-        n_frames: How many to give.
-        fps: Pace of a live camera, which does not wait for anybody; None gives them as they are taken.
-        offset_s: By which a live camera begins later than another.
-        fails: Whether it ends as a camera that died.
+        images: At least one image, each `(H, W, 3)`, uint8, RGB.
+        n_frames: Number of frames to deliver.
+        fps: Frame rate of a simulated live camera, which never waits; None delivers frames as they are consumed.
+        offset_s: Delay of the first frame of a live camera, in seconds.
+        fails: Whether the source ends with an error, like a camera that died.
     """
 
     def __init__(

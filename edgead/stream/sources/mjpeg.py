@@ -1,4 +1,4 @@
-"""MJPEG over HTTP, read picture by picture: FFmpeg would show half a picture as a whole one, filled with an older one."""
+"""MJPEG over HTTP, read frame by frame: FFmpeg would complete a truncated frame with content of an older one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BOUNDARY = re.compile(r"(?i)boundary=\"?-*([^\";,\s]+)")
 
 
 class MjpegCapture:
-    """The pictures of an answer of the type `multipart/x-mixed-replace`, as `Capture` gives them.
+    """A `Capture` of an HTTP response of the type `multipart/x-mixed-replace`.
 
     Args:
-        answer: Whose body begins.
-        boundary: Between the pictures, without the dashes before it.
-        read_timeout_s: Longest wait for a picture.
-        on_damage: Called for each picture that comes incomplete and is left out.
+        answer: HTTP response, positioned at the start of its body.
+        boundary: Boundary between the frames, without the leading dashes.
+        read_timeout_s: Longest wait for a frame.
+        on_damage: Callback for each frame that is incomplete and dropped.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MjpegCapture:
         self._answer.close()
 
     def _contents(self) -> Iterator[bytes]:
-        """Files of pictures, until the answer ends."""
+        """JPEG files, until the response ends."""
         while True:
             _, self._rest = self._split(self._boundary)
             head, self._rest = self._split(b"\r\n\r\n")
@@ -82,7 +82,7 @@ class MjpegCapture:
             yield content
 
     def _split(self, mark: bytes) -> tuple[bytes, bytes]:
-        """What comes before and after the next mark."""
+        """Bytes before and after the next mark."""
         searched = 0
         while (found := self._rest.find(mark, searched)) < 0:
             searched = max(0, len(self._rest) - len(mark))
@@ -111,10 +111,10 @@ class MjpegCapture:
 def open_mjpeg(
     url: str, *, open_timeout_s: float, read_timeout_s: float, on_damage: Callable[[], None]
 ) -> MjpegCapture | None:
-    """Ask for an MJPEG stream; None where the answer is something else, such as a video file.
+    """Open an MJPEG stream; None if the response is something else, such as a video file.
 
     Raises:
-        SourceError: If nobody answers in time, or with an error.
+        SourceError: If the server does not answer in time or answers with an error.
     """
     place, credentials = split_credentials(url)
     logins = urllib.request.HTTPPasswordMgrWithDefaultRealm()
@@ -154,7 +154,7 @@ def open_mjpeg(
 
 
 def _decode(content: bytes) -> MatLike | None:
-    """The picture of a whole JPEG; None for anything else."""
+    """Decode a complete JPEG to BGR; None for anything else."""
     if find_damage(content):
         return None
     try:

@@ -15,7 +15,7 @@ from edgead.stream.sources.source import SourceOptions
 
 
 def network_source(uri: str, options: SourceOptions) -> LiveSource:
-    """A stream by its URL; the name that anybody gets to see is redacted."""
+    """A network stream by its URL; the source's name is redacted."""
     name = redact(uri)
     is_plain_http = uri.lower().startswith("http:")
     is_rtsp = uri.lower().startswith("rtsp")
@@ -57,6 +57,6 @@ def network_source(uri: str, options: SourceOptions) -> LiveSource:
     def count_damage() -> None:
         source.report.damaged_frames += 1
 
-    # The pictures of MJPEG have no times; FFmpeg numbers them as if they came at 25 a second.
+    # MJPEG frames have no times; FFmpeg numbers them as if they came at 25 a second.
     source = LiveSource(name, connect, options, has_times=is_rtsp)
     return source

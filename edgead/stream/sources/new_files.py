@@ -1,4 +1,4 @@
-"""Which files of a folder are new and completely written."""
+"""Detection of new, completely written files in a folder."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from edgead.data.folders import is_image
 
-# Changes in the same tick of a file system's clock as the last look do not show in the folder's time.
+# Changes in the same clock tick as the last scan do not show in the folder's modification time.
 _TICK_NS = 2_000_000_000
-# Folders on other machines may keep an old time to themselves for a while.
+# The modification time of a network folder may be updated late.
 _FULL_LOOK_S = 10.0
-# A file that stays unreadable for so long is broken, and not still being written.
+# A file that stays unreadable for this long is broken rather than still being written.
 PATIENCE_S = 30.0
 
 
 @dataclass
 class _Arrival:
-    """A file that is not known to be complete: how it looked, since when, and which look could not be read."""
+    """A file that may be incomplete: size and time, when they last changed, whether reading failed."""
 
     size: int
     changed_ns: int
@@ -30,17 +30,17 @@ class _Arrival:
 
 
 class FolderListing:
-    """Finds out which files of a folder are new and have stopped changing.
+    """Lists the files of a folder that are new and have stopped changing.
 
-    A file is known by its name: one that is written over is not new, one that is deleted and comes again is. A look costs
-    one question to the folder while nothing changes there, one look through its names when something does, and one
-    question to each file that is not complete yet.
+    Files are identified by name: an overwritten file is not new, one that is deleted and created again is. A scan costs
+    one `stat` of the folder while nothing changes there, one directory listing when something does, and one `stat` of
+    each file that is not complete yet.
 
     Args:
-        folder: Without its subfolders.
-        settle_s: How long size and time of a file must stay the same.
-        take_existing: Whether the files of the first look are new.
-        patience_s: How long a file that cannot be read is given to change.
+        folder: Folder to scan, without its subfolders.
+        settle_s: Time for which size and modification time of a file must stay the same.
+        take_existing: Whether the files of the first scan are new.
+        patience_s: Time that an unreadable file is given to change.
         clock: Monotonic seconds.
     """
 
@@ -65,12 +65,12 @@ class FolderListing:
         self._looked_s = 0.0
 
     def settled(self) -> list[str]:
-        """Look once; names of files that have settled, in the order in which they were completed.
+        """Scan once; names of the settled files, in the order in which they were completed.
 
-        Each comes with every look until `take` or `put_back` is called for it.
+        Each is returned by every scan until `take` or `put_back` is called for it.
 
         Raises:
-            OSError: If the folder is gone, or an empty one lies in its place: the mount point of a disk that is away.
+            OSError: If the folder is gone or replaced by an empty one, such as the mount point of an unplugged disk.
         """
         now_s = self._clock()
         if self._has_changed(now_s):
@@ -86,12 +86,12 @@ class FolderListing:
         return sorted(settled, key=lambda name: (self._arriving[name].changed_ns, name))
 
     def take(self, name: str) -> None:
-        """The file has been dealt with."""
+        """Mark a file as processed."""
         self._arriving.pop(name, None)
         self._known.add(name)
 
     def put_back(self, name: str) -> bool:
-        """The file could not be read; False when it has not changed for too long for more to come."""
+        """Mark a file as unreadable; False if it has been unchanged long enough to count as broken."""
         entry = self._arriving.get(name)
         if entry is None:
             return False
@@ -101,7 +101,7 @@ class FolderListing:
     def _is_settled(self, name: str, entry: _Arrival, now_s: float) -> bool:
         try:
             status = os.stat(self._folder / name)
-        except OSError:  # deleted again, which the next look through the names will say
+        except OSError:  # deleted again, which the next listing will show
             return False
         if not stat.S_ISREG(status.st_mode):
             return False

@@ -1,4 +1,4 @@
-"""Which address means which source."""
+"""Sources by address."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def source_from_uri(uri: str, options: SourceOptions) -> Source:
 
     Args:
         uri: `camera:N`, `N` or `/dev/videoN`; `csi:N`; `rtsp://`, `rtsps://`, `http://`, `https://`; `gst:LAUNCH LINE`;
-            `watch:FOLDER`; `synthetic[:PART]`; otherwise (also as `file://`) a video file, a folder of pictures or a
-            single picture.
+            `watch:FOLDER`; `synthetic[:PART]`; otherwise (also as `file://`) a video file, a folder of images or a
+            single image.
         options: Time limits, formats, pace and pixel range.
 
     Raises:
-        SourceError: If there is nothing of that kind.
+        SourceError: If no source matches the address.
     """
     return SOURCES[_kind(uri)](uri, options)
 

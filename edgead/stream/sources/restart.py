@@ -1,4 +1,4 @@
-"""How often, and after which pause, a lost connection may be tried again."""
+"""Retry budget and back-off for lost connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RestartBudget:
         self._attempts: deque[float] = deque()
 
     def next_delay(self, now_s: float) -> float | None:
-        """Count one restart at `now_s` (monotonic); the pause before it in seconds, None when the budget is spent."""
+        """Count one restart at `now_s` (monotonic) and return the delay before it in s; None if the budget is spent."""
         while self._attempts and now_s - self._attempts[0] >= self._window_s:
             self._attempts.popleft()
         if len(self._attempts) >= self._max_restarts:
@@ -27,7 +27,7 @@ class RestartBudget:
         return delay_s
 
     def rest_s(self, now_s: float) -> float:
-        """Seconds from `now_s` until the window allows a restart again; infinite for a budget of none."""
+        """Seconds from `now_s` until the window allows a restart again; infinite if `max_restarts` is 0."""
         if self._max_restarts == 0:
             return float("inf")
         if len(self._attempts) < self._max_restarts:

@@ -1,4 +1,4 @@
-"""What every source offers, and the settings that any of them may need."""
+"""Source protocol, source options and reports."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class SourceOptions:
 
     Attributes:
         open_timeout_s: Longest wait for a source's first frame.
-        read_timeout_s: Longest wait for a live source's next frame, and longest time that it may lag behind.
-        max_restarts: Reconnections in any restart window.
-        restart_window_s: Length of that window.
-        folder_fps: The pace at which a folder of pictures is shown and timed.
-        white_level: The 16-bit value that becomes 255, from the bundle.
-        give_up: Whether a spent budget, or a first connection that fails, ends the source with an error; otherwise it
-            goes on trying, as one camera of several must.
-        max_frame_age_s: A live frame that was captured longer ago is dropped; 0 drops none.
-        camera_format: What a V4L2 or CSI camera shall give, for example `MJPG 1280x720@30`; empty leaves it to the camera.
-        csi_flip: How a CSI camera's pictures are turned: `nvvidconv`'s flip-method, 0..7.
-        decoder: Who decodes RTSP; `auto` takes GStreamer where it has a hardware decoder, and FFmpeg elsewhere.
-        rtsp_transport: How RTSP's pictures travel.
-        rtsp_latency_ms: How long GStreamer waits for late RTP packets.
-        watch_settle_s: How long a file of a watched folder must not change before it is read.
-        watch_existing: Whether the files that are in a watched folder at the start are taken too.
+        read_timeout_s: Longest wait for a live source's next frame, and longest time that its frames may stay too old.
+        max_restarts: Maximum number of reconnections in any restart window.
+        restart_window_s: Length of the restart window.
+        folder_fps: Frame rate at which a folder of images is shown and timed.
+        white_level: 16-bit value that is mapped to 255, from the bundle.
+        give_up: Whether a spent retry budget or a failed first connection ends the source with an error; otherwise it
+            keeps trying, as one camera of several must.
+        max_frame_age_s: Maximum age of a live frame; older ones are dropped; 0 drops none.
+        camera_format: Requested format of a V4L2 or CSI camera, for example `MJPG 1280x720@30`; empty = any.
+        csi_flip: Rotation or mirroring of a CSI camera's frames: `nvvidconv`'s flip-method, 0..7.
+        decoder: RTSP decoder; `auto` selects GStreamer if it has a hardware decoder, else FFmpeg.
+        rtsp_transport: Transport protocol of RTSP video.
+        rtsp_latency_ms: Maximum wait of GStreamer for late RTP packets.
+        watch_settle_s: Time for which a file of a watched folder must stay unchanged before it is read.
+        watch_existing: Whether the files that are in a watched folder at the start are read too.
     """
 
     open_timeout_s: float
@@ -59,12 +59,12 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class SourceState:
-    """Where a source that can be lost and found stands.
+    """Connection state of a source that can be lost.
 
     Attributes:
         phase: `running` while fresh frames come; `resting` while a spent budget refills.
         since_s: Monotonic time at which the phase began.
-        last_error: Why it was lost the last time, redacted; empty if it never was.
+        last_error: Redacted reason for the last loss; empty if there was none.
     """
 
     phase: Phase
@@ -74,16 +74,16 @@ class SourceState:
 
 @dataclass
 class SourceReport:
-    """What a source could not deliver, in the user's words, and how it stands; read from other threads.
+    """Losses and state of a source; read from other threads.
 
     Attributes:
-        broken: Pictures that could not be read, by file.
-        missing_frames: Frames that a video's header promises and its content does not hold.
-        restarts: Reconnections.
-        stale_frames: Frames of a live source that were dropped because they were too old when they came.
-        damaged_frames: Frames of a live source that came incomplete and were dropped.
-        format: What the camera gives, for example `MJPG 1280x720@30`; empty while unknown.
-        state: How the connection stands; None for sources that cannot be lost.
+        broken: Image files that could not be read.
+        missing_frames: Number of frames that a video's header announces but the file lacks.
+        restarts: Number of reconnections.
+        stale_frames: Number of live frames dropped because they were too old on arrival.
+        damaged_frames: Number of live frames dropped because they were incomplete.
+        format: Actual camera format, for example `MJPG 1280x720@30`; empty while unknown.
+        state: Connection state; None for sources that cannot be lost.
     """
 
     broken: list[str] = field(default_factory=list)
@@ -99,14 +99,14 @@ class SourceReport:
 class Source(Protocol):
     """Frames in order; a context manager that owns the camera, file or connection.
 
-    `live` sources go on whether or not anybody looks (newest frame wins); the others wait. The frames of `paced` sources
-    come when something happens, so that their times are those of their capture; the others' are `index / fps`.
+    `live` sources never wait for the stream (newest frame wins); the others do. Frames of `paced` sources are timed by
+    their capture, those of the others by `index / fps`.
     `fps` is None while unknown. `frames` ends when the source ends or soon after `stop` is set.
     """
 
     @property
     def name(self) -> str:
-        """Redacted, for people."""
+        """Redacted name, for people."""
         ...
 
     @property

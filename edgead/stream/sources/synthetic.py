@@ -1,4 +1,4 @@
-"""Generated parts with timed defects: a stream without a camera."""
+"""Synthetic video source: generated parts with timed defects."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class SyntheticSource(OwnsNothing):
 
 
 def synthetic_source(uri: str) -> SyntheticSource:
-    """The standard video of a part by `synthetic:PART`; of the first part by `synthetic`.
+    """The standard video of a part by `synthetic:PART`; `synthetic` selects the first part.
 
     Raises:
-        SourceError: If there is no such part.
+        SourceError: If the part is unknown.
     """
     part = uri.partition(":")[2] or next(iter(PARTS))
     if part not in PARTS:

@@ -1,4 +1,4 @@
-"""What a V4L2 device says about itself, by the kernel's own calls (linux/videodev2.h)."""
+"""Capabilities and modes of V4L2 devices, read with the kernel's ioctls (linux/videodev2.h)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VIDEO_CAPTURE = 1
 _CAN_CAPTURE = 0x00000001 | 0x00001000  # single-planar, multi-planar
 _HAS_DEVICE_CAPS = 0x80000000
 _DISCRETE = 1
-# A driver that never ends its list must not end us.
+# Limit for drivers whose list never ends.
 _MOST = 64
 _USUAL_RATES = (240.0, 120.0, 90.0, 60.0, 50.0, 30.0, 25.0, 20.0, 15.0, 10.0, 5.0, 1.0)
 
@@ -62,7 +62,7 @@ class FrameInterval(ctypes.Structure):
 
 
 def _request(direction: int, number: int, structure: type[ctypes.Structure]) -> int:
-    """The number of an ioctl as most of Linux's architectures, x86 and ARM among them, make it."""
+    """Ioctl number as encoded on most Linux architectures, including x86 and ARM."""
     return direction << 30 | ctypes.sizeof(structure) << 16 | ord("V") << 8 | number
 
 
@@ -74,11 +74,11 @@ ENUM_FRAMEINTERVALS = _request(3, 75, FrameInterval)
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What a device told.
+    """Capabilities of a device.
 
     Attributes:
-        gives_pictures: Whether it captures video; the other device of many cameras gives metadata.
-        modes: What it offers, in its own order; empty where the driver does not list it.
+        gives_pictures: Whether it captures video; many cameras have a second device that delivers metadata only.
+        modes: Supported modes, in the driver's order; empty if the driver does not list them.
     """
 
     gives_pictures: bool
@@ -86,7 +86,7 @@ class DeviceFacts:
 
 
 def device_facts(path: Path, ioctl: Ioctl | None = None) -> DeviceFacts | None:
-    """Ask a device, also while another program uses it; None where it is none or must not be opened."""
+    """Query a device, even while another program uses it; None if it is no V4L2 device or cannot be opened."""
     call = ioctl or _kernel_ioctl
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
@@ -154,7 +154,7 @@ def _rate(numerator: int, denominator: int) -> float:
 
 
 def _next(call: Ioctl, descriptor: int, request: int, entry: ctypes.Structure) -> bool:
-    """Whether the list has an entry of that index; drivers also say that they have no list at all."""
+    """Whether the driver's list has an entry of that index; False also if there is no list at all."""
     try:
         call(descriptor, request, entry)
     except OSError as error:

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class VideoSource:
-    """Every frame of a video file; a video that is cut short ends early and says by how much."""
+    """Every frame of a video file; the missing frames of a truncated file are counted and logged."""
 
     live = False
     paced = False
@@ -65,7 +65,7 @@ class VideoSource:
             index += 1
 
     def _note_end(self, n_read: int, expected: int | None) -> None:
-        # Containers without a frame table give an estimate from duration and rate, which may be off by one.
+        # Without a frame table the count is an estimate from duration and rate, which may be off by one.
         if expected is not None and n_read < expected - 1:
             self.report.missing_frames = expected - n_read
             _LOG.warning("%s ends after %d of %d frames", self.name, n_read, expected)

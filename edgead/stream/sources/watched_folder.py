@@ -1,4 +1,4 @@
-"""A folder into which a camera, a robot or a person puts pictures: each new, completely written one once."""
+"""Watched folder: yields each new, completely written image once."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from edgead.stream.sources.new_files import PATIENCE_S, FolderListing
 from edgead.stream.sources.source import Phase, SourceOptions, SourceReport, SourceState
 
 POLL_S = 0.2
-# Looking may take this share of the time, however many files there are.
+# Maximum share of the time spent on scanning, however many files there are.
 _SHARE = 0.1
 _LOG = logging.getLogger(__name__)
 
 
 class WatchedFolder:
-    """Every new picture of a folder, for ever.
+    """Every new image of a folder, without end.
 
-    None is dropped when the consumer is slow. While the folder is away, as on a disk that was unplugged, it is waited for.
+    No image is dropped when the stream is slow. If the folder disappears, as with an unplugged disk, the source waits
+    for it to come back.
 
     Args:
-        folder: Its subfolders are not looked into.
-        settle_s: How long a file must not change to count as written.
-        take_existing: Whether the pictures that are there at the start come too.
-        white_level: The 16-bit value that becomes 255.
-        patience_s: How long a file that cannot be read is given to change before it is reported as broken.
+        folder: Folder to watch, without its subfolders.
+        settle_s: Time for which a file must stay unchanged to count as written.
+        take_existing: Whether the images present at the start are read too.
+        white_level: 16-bit value that is mapped to 255.
+        patience_s: Time that an unreadable file is given to change before it is reported as broken.
     """
 
     live = False
