@@ -24,7 +24,7 @@ from typing_extensions import Self
 
 import edgead
 from edgead.heatmap import HeatmapScale, overlay
-from edgead.imaging import Image
+from edgead.imaging import Image, jpeg_from_rgb
 
 TOKEN = "a-token-for-tests"
 STATIC = Path(edgead.__file__).parent / "web" / "static"
@@ -60,16 +60,16 @@ class FakeCamera:
 
     def picture(self, heatmap: bool) -> Image:
         index = self.index
-        image = np.full((*SIZE, 3), (86, 92, 96), np.uint8)
+        image = np.full((*SIZE, 3), (96, 92, 86), np.uint8)
         image[:] += (np.random.default_rng(3).integers(0, 9, SIZE)[..., None]).astype(np.uint8)
-        cv2.rectangle(image, (0, 60), (SIZE[1], 420), (58, 62, 66), -1)
+        cv2.rectangle(image, (0, 60), (SIZE[1], 420), (66, 62, 58), -1)
         left = (index * 12) % 320
         for x in range(left - 320, SIZE[1] + 320, 320):
-            cv2.circle(image, (x, 240), 120, (196, 200, 204), -1, cv2.LINE_AA)
-            cv2.circle(image, (x, 240), 110, (172, 178, 184), 6, cv2.LINE_AA)
-            cv2.circle(image, (x, 240), 48, (58, 62, 66), -1, cv2.LINE_AA)
+            cv2.circle(image, (x, 240), 120, (204, 200, 196), -1, cv2.LINE_AA)
+            cv2.circle(image, (x, 240), 110, (184, 178, 172), 6, cv2.LINE_AA)
+            cv2.circle(image, (x, 240), 48, (66, 62, 58), -1, cv2.LINE_AA)
             if self.is_bad:
-                cv2.line(image, (x + 45, 185), (x + 92, 222), (70, 76, 92), 5, cv2.LINE_AA)
+                cv2.line(image, (x + 45, 185), (x + 92, 222), (92, 76, 70), 5, cv2.LINE_AA)
         return overlay(image, self._map(left), SCALE) if heatmap else image
 
     def _map(self, left: int) -> NDArray[np.float32]:
@@ -155,7 +155,7 @@ class FakeDevice:
             "pictures": {"snapshot": "s.jpg", "heatmap": "h.jpg"},
         }  # fmt: skip
         self.pictures[alert_id] = {
-            kind: cv2.imencode(".jpg", camera.picture(kind == "heatmap"))[1].tobytes()
+            kind: jpeg_from_rgb(camera.picture(kind == "heatmap"), 95)
             for kind in ("snapshot", "heatmap")
         }
         self.alerts[alert_id] = camera.alert
@@ -318,7 +318,7 @@ class Handler(BaseHTTPRequestHandler):
         if camera.verdict == "waiting":
             return self._error(503, "There is no picture yet.")
         image = camera.picture(self.query.get("heatmap") == "1")
-        return self._send(200, cv2.imencode(".jpg", image)[1].tobytes(), "image/jpeg", X_Frame=str(camera.index))
+        return self._send(200, jpeg_from_rgb(image, 95), "image/jpeg", X_Frame=str(camera.index))
 
     def _events(self) -> None:
         events: queue.Queue[str] = queue.Queue()
