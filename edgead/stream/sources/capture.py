@@ -8,7 +8,7 @@ from typing import Protocol, get_args
 import cv2
 from cv2.typing import MatLike
 
-from edgead.imaging import silence_opencv
+from edgead.imaging import rgb_from_bgr, silence_opencv
 from edgead.stream.sources.camera_format import CameraFormat
 from edgead.stream.sources.source import RtspTransport
 
@@ -20,10 +20,10 @@ _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 class Capture(Protocol):
-    """The part of `cv2.VideoCapture` that sources use."""
+    """What a live source reads frames from: the part of `cv2.VideoCapture` that sources use, with frames in RGB."""
 
     def read(self) -> tuple[bool, MatLike]:
-        """Read the next frame, `(H, W, 3)`, uint8, BGR as OpenCV captures.
+        """Read the next frame, `(H, W, 3)`, uint8, RGB.
 
         If none comes within the read timeout, return False or raise a retryable SourceError with the reason.
         """
@@ -32,6 +32,27 @@ class Capture(Protocol):
     def get(self, property_id: int, /) -> float: ...
 
     def release(self) -> None: ...
+
+
+class OpenCvCapture:
+    """A `cv2.VideoCapture` whose frames are RGB; converted on the thread that reads, while the engine works."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
+
+    def read(self) -> tuple[bool, MatLike]:
+        found, image = self._capture.read()
+        return found, rgb_from_bgr(image) if found else image  # type: ignore[arg-type]
+
+    def get(self, property_id: int, /) -> float:
+        return self._capture.get(property_id)
+
+    def set(self, property_id: int, value: float) -> bool:
+        """Ask the driver for a value; False where it has no such property."""
+        return self._capture.set(property_id, value)
+
+    def release(self) -> None:
+        self._capture.release()
 
 
 def open_file_capture(path: str) -> Capture | None:
@@ -101,8 +122,8 @@ def _choose_transport(transport: RtspTransport) -> None:
         os.environ[_FFMPEG_OPTIONS] = f"rtsp_transport;{transport}"
 
 
-def _opened(capture: cv2.VideoCapture) -> cv2.VideoCapture | None:
+def _opened(capture: cv2.VideoCapture) -> OpenCvCapture | None:
     if capture.isOpened():
-        return capture
+        return OpenCvCapture(capture)
     capture.release()
     return None

@@ -21,7 +21,7 @@ class GstCapture:
     """A `Capture` that reads from a GStreamer pipeline.
 
     Args:
-        pipeline: A Gst.Pipeline with an appsink of the name `APPSINK` that takes BGR.
+        pipeline: A Gst.Pipeline with an appsink of the name `APPSINK` that takes RGB.
         name: Redacted name of the source.
         uri: Address with all secrets, to keep them out of GStreamer's messages.
         read_timeout_s: Longest wait for a frame.

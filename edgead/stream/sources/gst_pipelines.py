@@ -68,7 +68,7 @@ def caps(text: str) -> Element:
 
 
 def to_frames(*, in_hardware: bool, is_live: bool) -> tuple[Element, ...]:
-    """Elements from decoded frames to BGR arrays.
+    """Elements from decoded frames to RGB arrays.
 
     Args:
         in_hardware: Whether the frames are in the memory of Jetson's hardware (NVMM).
@@ -80,7 +80,7 @@ def to_frames(*, in_hardware: bool, is_live: bool) -> tuple[Element, ...]:
         Element("queue", {"leaky": leaky, "max-size-buffers": 1, "max-size-bytes": 0, "max-size-time": 0}),
         *out,
         Element("videoconvert"),
-        caps("video/x-raw,format=BGR"),
+        caps("video/x-raw,format=RGB"),
         Element("appsink", {"name": APPSINK, "max-buffers": 1, "drop": is_live, "sync": not is_live}),
     )
 
@@ -118,7 +118,7 @@ def decoding(encoding: str, has: Has) -> tuple[Element, ...] | None:
 
 
 def csi_camera(sensor: int, wanted: CameraFormat, flip: int) -> tuple[Element, ...]:
-    """Elements from a CSI (ribbon cable) camera of a Jetson to BGR arrays.
+    """Elements from a CSI (ribbon cable) camera of a Jetson to RGB arrays.
 
     Args:
         sensor: Number of the sensor.

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing_extensions import Self
 
 from edgead.errors import SourceError
-from edgead.imaging import rgb_from_bgr
 from edgead.stream.frame import Frame
 from edgead.stream.sources.capture import Capture, capture_fps, frame_count, stream_time_s
 from edgead.stream.sources.freshness import FrameClock
@@ -106,7 +105,7 @@ class LiveSource:
             captured_at_s = self._captured_at(capture)
             if captured_at_s is not None:
                 self._enter("running")
-                yield Frame(rgb_from_bgr(image), index, captured_at_s, self.name)  # type: ignore[arg-type]
+                yield Frame(image, index, captured_at_s, self.name)  # type: ignore[arg-type]
             index += 1
 
     def _captured_at(self, capture: Capture) -> float | None:

@@ -15,7 +15,7 @@ from cv2.typing import MatLike
 
 from edgead.data.file_checks import find_damage
 from edgead.errors import SourceError
-from edgead.imaging import silence_opencv
+from edgead.imaging import rgb_from_bgr, silence_opencv
 from edgead.redaction import redact, redact_message, split_credentials
 
 _CHUNK = 1 << 16
@@ -158,6 +158,7 @@ def _decode(content: bytes) -> MatLike | None:
     if find_damage(content):
         return None
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
+    return None if bgr is None else rgb_from_bgr(bgr)  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing_extensions import Self
 
 from edgead.errors import SourceError
-from edgead.imaging import rgb_from_bgr
 from edgead.stream.frame import Frame
 from edgead.stream.sources.capture import Capture, capture_fps, frame_count, open_file_capture
 from edgead.stream.sources.source import SourceReport
@@ -61,7 +60,7 @@ class VideoSource:
             if not ok:
                 self._note_end(index, expected)
                 return
-            yield Frame(rgb_from_bgr(image), index, time.monotonic(), self.name)  # type: ignore[arg-type]
+            yield Frame(image, index, time.monotonic(), self.name)  # type: ignore[arg-type]
             index += 1
 
     def _note_end(self, n_read: int, expected: int | None) -> None:
