@@ -157,7 +157,7 @@ def open_stream(
     max_frames: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[FrameResult]:
-    """Judge every frame of a source with the alert rules of `edgead stream`, and iterate over the verdicts.
+    """Judge every frame of a source with the alert rules of `edgead stream`, and iterate over the judged frames.
 
     Capture and inference run on threads of their own. Of a live source the newest frame is judged: a slow loop misses
     frames. Any other source waits for the loop. Leaving the loop, by `break` or an exception, stops the stream.
@@ -176,7 +176,7 @@ def open_stream(
         progress: Receives notes and progress; None = silent.
 
     Yields:
-        A verdict per judged frame: the frame, score, map, and for each zone its alert and what changed.
+        Each judged frame: the frame, score and map, and for each zone the verdict, its alert and what changed.
 
     Raises:
         ConfigError: If sinks are given without an alert folder, or a setting is wrong.
@@ -186,10 +186,10 @@ def open_stream(
     if sinks and alerts is None:
         raise ConfigError("Sinks deliver the events of an alert folder, and none was given.", hint="Add alerts=FOLDER.")
     chosen = _settings(config, settings or {})
-    return _verdicts(model, source, class_name, alerts, sinks or {}, chosen, max_frames, progress)
+    return _judged_frames(model, source, class_name, alerts, sinks or {}, chosen, max_frames, progress)
 
 
-def _verdicts(
+def _judged_frames(
     model: Model,
     source: str | Source | Frames,
     class_name: str | None,

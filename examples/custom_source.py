@@ -31,9 +31,9 @@ def main(bundle: str) -> int:
     """Print a line for each frame; return the number of anomalous ones."""
     n_anomalous = 0
     with edgead.load(bundle) as model:
-        for verdict in edgead.open_stream(model, grab()):
-            n_anomalous += verdict.is_anomalous
-            print(verdict.frame.index, f"{verdict.worst.score:.2f}", "anomalous" if verdict.is_anomalous else "good")
+        for judged in edgead.open_stream(model, grab()):
+            n_anomalous += judged.is_anomalous
+            print(judged.frame.index, f"{judged.worst.score:.2f}", "anomalous" if judged.is_anomalous else "good")
     return n_anomalous
 
 

@@ -13,8 +13,8 @@ from edgead.cli.options import JsonOption, write_json
 alerts_app = typer.Typer(help="List, show, acknowledge and export alerts.", no_args_is_help=True, rich_markup_mode=None)
 
 FolderOption = Annotated[Path, typer.Option("--alerts", help="Alert folder of the stream.")]
-StateOption = Annotated[str | None, typer.Option(help="Show only alerts in this state: open, held or closed.")]
-CameraOption = Annotated[str | None, typer.Option(help="Show only alerts of this camera.")]
+StateOption = Annotated[str | None, typer.Option(help="Only alerts in this state: open, held or closed.")]
+CameraOption = Annotated[str | None, typer.Option(help="Only alerts of this camera.")]
 
 
 @alerts_app.command(name="list")

@@ -52,7 +52,9 @@ def stream(
     display: Annotated[
         bool, typer.Option("--display", help="Show frames in a window; q or Esc stops the stream.")
     ] = False,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many judged frames, over all cameras.")
+    ] = None,
     class_name: Annotated[
         str | None, typer.Option("--class", help="Class of the parts, for a bundle of several classes.")
     ] = None,
@@ -122,7 +124,7 @@ def service(
         typer.Option(metavar="WORD", help="Further argument of `edgead stream`, one word each; repeatable."),
     ] = None,
     writable: Annotated[
-        list[Path] | None, typer.Option(help="Another folder that the service may write to; repeatable.")
+        list[Path] | None, typer.Option(metavar="DIR", help="Another folder that the service may write to; repeatable.")
     ] = None,
     environment_file: Annotated[
         Path | None, typer.Option(help="File with secrets as NAME=VALUE lines, readable by root only.")

@@ -155,8 +155,7 @@ class FakeDevice:
             "pictures": {"snapshot": "s.jpg", "heatmap": "h.jpg"},
         }  # fmt: skip
         self.pictures[alert_id] = {
-            kind: jpeg_from_rgb(camera.picture(kind == "heatmap"), 95)
-            for kind in ("snapshot", "heatmap")
+            kind: jpeg_from_rgb(camera.picture(kind == "heatmap"), 95) for kind in ("snapshot", "heatmap")
         }
         self.alerts[alert_id] = camera.alert
         self.tell("alert", "alert_opened", camera_name, camera.alert)
