@@ -48,8 +48,8 @@ class Camera:
         source: Source, not yet opened.
         zones: State of its zones, at least one.
         pixel_threshold: Map value above which a position is anomalous, raw units.
-        class_bias: Class bias `(1, K)`, for an engine that takes one.
-        segmenter: The bundle's own segmentation; None goes by the pixel threshold.
+        class_bias: Class bias `(1, K)`, for an engine with that input.
+        segmenter: The bundle's own segmentation; None = pixel threshold.
         check_picture: Check of a frame `(h, w, 3)`, uint8, RGB, at its monotonic time; None accepts every frame.
     """
 
@@ -67,13 +67,13 @@ class Camera:
     def judge(
         self, outputs: Outputs, index: int, *, frame_index: int, time_s: float
     ) -> tuple[Prediction, tuple[ZoneVerdict, ...]]:
-        """What the engine's outputs for one frame mean.
+        """Turn the engine's outputs for one frame into a prediction and the zones' verdicts.
 
         Args:
-            outputs: Of a batch.
-            index: Of this camera's frame in it.
+            outputs: Outputs of the engine for a batch.
+            index: Index of this camera's frame in the batch.
             frame_index: Number of the frame in its source.
-            time_s: On the source's own time line, in seconds.
+            time_s: Time on the source's own time line, in seconds.
         """
         anomaly_map, score = outputs["anomaly_map"][index], float(outputs["pred_score"][index])
         segmentation = None if self.segmenter is None else self.segmenter.segment(outputs, index)
@@ -98,10 +98,10 @@ class Camera:
 
 
 def _restricted(segmentation: Segmentation, seen: NDArray[np.bool_], size: tuple[int, ...]) -> Segmentation:
-    """Nothing outside the watched zones is marked."""
+    """Remove marks outside the watched zones from a segmentation."""
     values = segmentation.values
     if values.shape != size:
-        # a segmentation at another resolution: the zones are brought to it
+        # a segmentation at another resolution: resample the zones
         rows = (np.arange(values.shape[0]) * size[0]) // values.shape[0]
         columns = (np.arange(values.shape[1]) * size[1]) // values.shape[1]
         seen = seen[np.ix_(rows, columns)]

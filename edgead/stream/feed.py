@@ -22,14 +22,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class CameraFeed:
-    """Reads a camera on a thread of its own, so that one stalled camera cannot block the others.
+    """Reads a camera on its own thread, so that one stalled camera cannot block the others.
 
     Args:
         camera: Camera, not yet opened.
         scorer: Scorer that prepares the frames.
-        queue_size: Frames that a source which can wait may read ahead; a live one keeps the newest alone.
+        queue_size: Maximum number of frames to read ahead; a live source keeps only the newest.
         fallback_fps: Frame rate of the time line when the source does not know its own.
-        limit: Most frames to read from a source that can wait.
+        limit: Maximum number of frames to read from a source that is not live.
         hang_s: Seconds without a frame or an error after which the capture of a live source counts as hung.
         changed: Condition shared by the queues of all cameras.
         stop: Event that ends the capture.
@@ -37,8 +37,8 @@ class CameraFeed:
 
     Attributes:
         failure: Error that its source raised.
-        last, fault, n_outages, is_over: The last result, the fault of its pictures, the outages that its zones know of
-            and whether their alerts were ended; written by the inference thread alone.
+        last, fault, n_outages, is_over: Last result, current camera fault, number of outages already applied to the
+            zones, and whether their alerts have ended; written only by the inference thread.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class CameraFeed:
         return self.camera.source.fps or self._fallback_fps
 
     def time_s(self, prepared: PreparedFrame) -> float:
-        """When a frame was, on the source's own time line."""
-        # Files run as fast as they can; their alerts must not depend on how fast that is.
+        """Time of a frame on the source's own time line, in seconds."""
+        # Files are judged as fast as possible; their alerts must not depend on that speed.
         frame = prepared.frame
         if not (self.camera.source.live or self.camera.source.paced):
             return frame.index / self.source_fps
@@ -93,7 +93,7 @@ class CameraFeed:
         return frame.captured_at_s - self._first_captured_s
 
     def repeat(self, verdicts: tuple[ZoneVerdict, ...]) -> FrameResult | None:
-        """The last frame once more, with events that have no frame of their own; None before the first."""
+        """Repeat the last frame with events that have no frame of their own; None before the first frame."""
         last = self.last
         if last is None:
             return None
@@ -151,7 +151,7 @@ class CameraFeed:
         return sum(zone.n_alerts for zone in self.camera.zones)
 
     def poll(self) -> list[Notice]:
-        """Notices of what changed in the connection since the last call; called from one thread, a few times a second."""
+        """Notices of connection changes since the last call; called from one thread, a few times a second."""
         notices: list[Notice] = []
         before, self._phase = self._phase, self.phase
         name, now_s, report = self.camera.name, time.monotonic(), self.camera.source.report
@@ -178,7 +178,7 @@ class CameraFeed:
             return "resting"
         if state is not None and state.phase == "reconnecting":
             return "lost"
-        # a source reads and connects with time limits of its own; one that keeps none of them hangs in its driver
+        # a source has its own timeouts for connecting and reading; one that exceeds them hangs in its driver
         if self.camera.source.live and time.monotonic() - self._heard_s > self._hang_s:
             return "hung"
         return "running" if self.n_captured else "waiting"
@@ -226,7 +226,7 @@ class CameraFeed:
 
 
 def events_of(verdicts: tuple[ZoneVerdict, ...]) -> list[AlertEvent]:
-    """What changed in any zone."""
+    """Alert events of all zones."""
     return [verdict.event for verdict in verdicts if verdict.event is not None]
 
 

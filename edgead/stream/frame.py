@@ -1,4 +1,4 @@
-"""One picture on its way through the stream."""
+"""Frame: one image from a source."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from edgead.imaging import Image
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture and where it came from.
+    """An image from a source, with its index and capture time.
 
     Attributes:
-        image: `(H, W, 3)`, uint8, RGB.
+        image: Image `(H, W, 3)`, uint8, RGB.
         index: Number of the frame in its source, from 0; gaps are frames that the source skipped.
         captured_at_s: Monotonic time at which the frame was taken from the source, in seconds.
-        source: Redacted name of the source; for a folder, the picture's file.
+        source: Redacted name of the source; for a folder, the image file.
     """
 
     image: Image

@@ -1,4 +1,4 @@
-"""What happens on the inference thread: the engine, the verdicts and the requests of people."""
+"""Inference thread: runs the engine, computes verdicts and carries out people's requests."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ class Inference:
         self._max_frames = max_frames
 
     def run(self) -> None:
-        """Until the sources end, `max_frames` are judged or `stop` is set.
+        """Run until the sources end, `max_frames` are judged or `stop` is set.
 
         Raises:
-            Exception: What the engine raises, or, when every camera has failed, what the first one raised.
+            Exception: The engine's exception or, when every camera has failed, that of the first camera.
         """
         slots = [feed.slot for feed in self._feeds]
         for n in sorted({1, len(self._feeds)}):
@@ -74,7 +74,7 @@ class Inference:
             if taken:
                 self._judge([(self._feeds[index], prepared) for index, prepared in taken])
             for feed in self._feeds:
-                # nothing else would end its alerts while other cameras go on
+                # nothing else would end its alerts while other cameras continue
                 if feed.slot.is_finished:
                     self._finish(feed)
             if not taken and all(slot.is_finished for slot in slots):
@@ -88,7 +88,7 @@ class Inference:
             self._raise_failure()
 
     def finish(self) -> None:
-        """Close the alerts that go on."""
+        """Close the active alerts."""
         for feed in self._feeds:
             self._finish(feed)
 
@@ -207,7 +207,7 @@ def _where(feed: CameraFeed, prepared: PreparedFrame) -> tuple[str, float, Frame
 
 
 def threshold_notice(request: SetThreshold, change: ThresholdChange) -> ThresholdChanged:
-    """The notice of a threshold that was changed."""
+    """Notice of a changed threshold."""
     return ThresholdChanged(
         request.camera,
         time.monotonic(),

@@ -1,4 +1,4 @@
-"""One zone of one camera: its thresholds, its state machine and the names of its alerts."""
+"""Zone of a camera: threshold, alert state machine and names of its alerts."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _COUNT = itertools.count(secrets.randbelow(4096))
 
 @dataclass(frozen=True)
 class RuleOptions:
-    """When a run of anomalous frames becomes an alert, as the user sets it; the levels follow from a threshold.
+    """Alert rules as the user sets them; the levels follow from a threshold. See `AlertRules`.
 
     Attributes:
-        close_ratio: Closing level as a share of the way from the median good score to the threshold.
-        severities: Band by multiple of that way; 1 is the threshold.
+        close_ratio: Closing level as a share of the distance from the median good score to the threshold.
+        severities: Name and level of each band, as a multiple of that distance; 1 is the threshold.
     """
 
     open_frames: int = 3
@@ -52,7 +52,7 @@ class RuleOptions:
     severities: tuple[tuple[str, float], ...] = ()
 
     def rules(self, good_scores: tuple[float, ...], threshold: float) -> AlertRules:
-        """The rules for a threshold, raw units."""
+        """Rules for a threshold, raw units."""
         return AlertRules(
             threshold=threshold,
             closing_level=closing_level(good_scores, threshold, self.close_ratio),
@@ -76,10 +76,10 @@ class ThresholdChange:
 
 
 class ZoneMonitor:
-    """Judges one zone of a camera's pictures; used by the inference thread alone.
+    """Judges one zone of a camera's frames; used only by the inference thread.
 
     Args:
-        shape: Where the zone lies.
+        shape: Name and position of the zone.
         map_size: Size of the anomaly map, `(h, w)`.
         good_scores: Scores of held-out good images in this zone, raw units.
         threshold: Initial threshold.
@@ -87,8 +87,9 @@ class ZoneMonitor:
         utc_now: Clock for the names of alerts.
 
     Attributes:
-        good_scores, threshold, shape: As given; the threshold as it is now.
-        mask: The zone's positions on the anomaly map; None for the whole picture.
+        good_scores, shape: Values passed to the constructor.
+        threshold: Current threshold.
+        mask: Positions of the zone on the anomaly map; None for the whole frame.
         typical: Median of the good scores.
         alert_id: Name of the active or held alert.
     """
@@ -124,7 +125,7 @@ class ZoneMonitor:
 
     @property
     def n_alerts(self) -> int:
-        """Alerts opened so far."""
+        """Number of alerts opened so far."""
         return self._state.n_alerts
 
     @property
@@ -141,14 +142,14 @@ class ZoneMonitor:
         frame_index: int,
         time_s: float,
     ) -> ZoneVerdict:
-        """Take one frame into account.
+        """Judge one frame.
 
         Args:
-            anomaly_map: `(h, w)`, raw units.
-            pred_score: The model's score of the whole picture.
-            marked: Gives the anomalous positions `(h, w)`; called only where the rules ask for an area.
-            frame_index: Of the frame.
-            time_s: On the source's own time line, in seconds.
+            anomaly_map: Anomaly map `(h, w)`, raw units.
+            pred_score: Image score of the model for the whole frame.
+            marked: Callback that returns the anomalous positions `(h, w)`; called only if the rules use an area.
+            frame_index: Number of the frame in its source.
+            time_s: Time on the source's own time line, in seconds.
         """
         score = pred_score if self.mask is None else zone_score(anomaly_map, self.mask)
         area = self._area(marked()) if self._rules.min_area > 0 else 1.0
@@ -159,12 +160,12 @@ class ZoneMonitor:
         return self._verdict(event)
 
     def acknowledge(self, time_s: float) -> ZoneVerdict | None:
-        """Acknowledge the zone's alert; None when that changes nothing."""
+        """Acknowledge the zone's alert; None if that changes nothing."""
         self._state, event = acknowledge(self._state, time_s=time_s)
         return None if event is None else self._verdict(event)
 
     def finish(self, time_s: float) -> ZoneVerdict:
-        """The stream ends."""
+        """Close or hold the alert at the end of the stream."""
         self._state, event = finish(self._rules, self._state, time_s=time_s)
         return self._verdict(event)
 
@@ -173,13 +174,13 @@ class ZoneMonitor:
         return self._verdict(None)
 
     def restore(self, alert_id: str, alert: Alert) -> None:
-        """Hold an alert of an earlier process again."""
+        """Restore an alert that was held in an earlier process."""
         held = replace(alert, number=0, held_s=0.0)
         self.alert_id = alert_id
         self._state = AlertState(alert=held)
 
     def interrupt(self) -> None:
-        """Frames are missing: those before and after them neither open nor close an alert together."""
+        """Note a gap: frames before and after it must not be combined to open or close an alert."""
         self._state = self._state.interrupt()
 
     def set_threshold(
@@ -189,7 +190,7 @@ class ZoneMonitor:
         false_alarm_rate: float | None = None,
         record: ThresholdRecord | None = None,
     ) -> ThresholdChange:
-        """Judge from now on by another threshold: a score in raw units, that of a rate, or one that is known already.
+        """Change the threshold: to a score in raw units, the threshold of a false-alarm rate, or a complete record.
 
         Raises:
             DataError: If a rate is asked of fewer than 5 good scores.
@@ -211,7 +212,7 @@ class ZoneMonitor:
         return change
 
     def rate_of(self, value: float) -> float:
-        """The share of good frames above a value: counted among the held-out images, beyond them from their tail."""
+        """Share of good frames above a value: counted among the held-out images, beyond them from the tail fit."""
         if len(self.good_scores) < MIN_IMAGES:
             return 0.5
         return exceedance(self.good_scores, value).rate
@@ -239,7 +240,7 @@ class ZoneMonitor:
 
 
 def alert_name(opened_at: datetime) -> str:
-    """A name that nothing else has, fit for files, and sorted by time to the millisecond: `20261123T021500Z-07b5c1`.
+    """Unique alert name, safe for file names and sorted by time to the millisecond: `20261123T021500Z-07b5c1`.
 
     The last three digits count the names of this process: no two of one millisecond are the same.
     """
