@@ -22,7 +22,7 @@ from edgead.stream.pipeline import run_stream
 from edgead.stream.zone_monitor import ZoneMonitor
 from tests.notes import Notes
 
-from ..stream.fakes import GOOD, OPTIONS, SCALE, THRESHOLD, CollectingSink, ListSource, camera, scorer, watch
+from ..stream.fakes import GOOD, OPTIONS, SCALE, THRESHOLD, CollectingConsumer, ListSource, camera, scorer, watch
 
 SCORES = tuple((0.02 * np.random.default_rng(3).gumbel(size=300)).tolist())
 PLACE = ("line", "picture")
@@ -71,16 +71,16 @@ def restart(
 
 def test_alarms_per_hour_go_on_after_a_restart(tmp_path: Path) -> None:
     """Set by a person, renewed by edgead at the stream's own frame rate, and kept on by the next stream."""
-    control, sink, settings, one = Control(), CollectingSink(), said(), one_camera()
+    control, consumer, settings, one = Control(), CollectingConsumer(), said(), one_camera()
     keeper = AlarmKeeper([one], control, assumed_fps=25.0, per_hour={}, basis="images")
     memory = ThresholdMemory(tmp_path, "bundle", "engine", texts(settings))
     promise = keeper.promise(*PLACE, 3.0)
     assert promise is not None
     control.put(SetThreshold(*PLACE, None, None, "Ada", record=promise.threshold, alarms_per_hour=3.0))
     run_stream(
-        [one], scorer(), [keeper, memory, sink], OPTIONS, stop=threading.Event(), control=control
+        [one], scorer(), [keeper, memory, consumer], OPTIONS, stop=threading.Event(), control=control
     )  # fmt: skip
-    changes = [notice for notice in sink.notices if isinstance(notice, ThresholdChanged)]
+    changes = [notice for notice in consumer.notices if isinstance(notice, ThresholdChanged)]
     assert [change.who for change in changes][:2] == ["Ada", OWN_NAME]
     assert {change.alarms_per_hour for change in changes} == {3.0}
     again, budget, notes, _ = restart(tmp_path, settings)

@@ -1,4 +1,4 @@
-"""Sources, runners and sinks that do exactly what a test needs, and a clock that only moves when told."""
+"""Sources, runners and consumers that do exactly what a test needs, and a clock that only moves when told."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class GatedRunner(FakeRunner):
         return super().infer(batch)
 
 
-class CollectingSink(_Context):
+class CollectingConsumer(_Context):
     """Keeps what it gets; waits for `gate` before each, raises `error` at the result with the number `at`."""
 
     name = "collector"

@@ -34,7 +34,7 @@ from .fakes import (
     OPTIONS,
     RULES,
     THRESHOLD,
-    CollectingSink,
+    CollectingConsumer,
     GatedRunner,
     ListSource,
     camera,
@@ -51,8 +51,8 @@ def _no_thread_survives() -> Iterator[None]:
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("edgead")] == []
 
 
-def of(sink: CollectingSink, name: str) -> list[FrameResult]:
-    return [result for result in sink.results if result.camera == name and not result.is_repeat]
+def of(consumer: CollectingConsumer, name: str) -> list[FrameResult]:
+    return [result for result in consumer.results if result.camera == name and not result.is_repeat]
 
 
 def kinds(results: list[FrameResult]) -> list[tuple[int, str]]:
@@ -76,13 +76,13 @@ class BatchRunner(FakeRunner):
 def test_every_camera_has_its_own_frames_scores_and_alerts() -> None:
     """Frames of three files are judged in order, each by its own rules, with the numbers of the single streams."""
     values = {"a": [GOOD] * 5 + [BAD] * 4 + [GOOD] * 6, "b": [BAD] * 6, "c": [GOOD] * 20}
-    together = CollectingSink()
+    together = CollectingConsumer()
     summary = run_stream(
         [camera(ListSource(each), name=name) for name, each in values.items()],
         scorer(), [together], OPTIONS, stop=threading.Event(),
     )  # fmt: skip
     for name, each in values.items():
-        alone = CollectingSink()
+        alone = CollectingConsumer()
         run_stream([camera(ListSource(each), name=name)], scorer(), [alone], OPTIONS, stop=threading.Event())
         assert [r.frame.index for r in of(together, name)] == list(range(len(each)))
         assert [r.prediction.pred_score for r in of(together, name)] == [
@@ -125,16 +125,16 @@ def test_cameras_that_wait_share_a_batch() -> None:
 
 def test_one_failing_camera_is_said_and_the_others_go_on() -> None:
     """A camera that dies gives one notice and stands in the summary; the others lose nothing."""
-    sink = CollectingSink()
+    consumer = CollectingConsumer()
     dying = camera(ListSource([GOOD] * 3, error=SourceError("the camera died")), name="dying")
     fine = camera(ListSource([GOOD] * 30, live=True, pace_s=0.005), name="fine")
-    summary = run_stream([dying, fine], scorer(), [sink], OPTIONS, stop=threading.Event())
+    summary = run_stream([dying, fine], scorer(), [consumer], OPTIONS, stop=threading.Event())
     assert [one.failure for one in summary.cameras] == ["the camera died", None]
-    assert [(notice.camera, notice.kind, sentence(notice)) for notice in sink.notices] == [
+    assert [(notice.camera, notice.kind, sentence(notice)) for notice in consumer.notices] == [
         ("dying", "camera_failed", "the camera died")
     ]
-    assert len(of(sink, "fine")) > 20
-    assert of(sink, "fine")[-1].frame.index == 29
+    assert len(of(consumer, "fine")) > 20
+    assert of(consumer, "fine")[-1].frame.index == 29
 
 
 def test_a_stream_fails_when_all_its_cameras_have() -> None:
@@ -167,7 +167,7 @@ def test_a_failed_camera_shows_in_status_and_summary_of_a_stream_that_is_stopped
 
 def test_a_hanging_camera_does_not_delay_the_others() -> None:
     """A capture that blocks, and then ends late, costs the other camera no frame and no time."""
-    gate, sink, stop = threading.Event(), CollectingSink(), threading.Event()
+    gate, consumer, stop = threading.Event(), CollectingConsumer(), threading.Event()
     hanging = ListSource([GOOD], before_frame=gate, live=True)
     fine = ListSource([GOOD] * 40, live=True, pace_s=0.005)
 
@@ -178,7 +178,7 @@ def test_a_hanging_camera_does_not_delay_the_others() -> None:
 
     summary = run_stream(
         [camera(hanging, name="hanging"), camera(fine, name="fine")],
-        scorer(), [sink], OPTIONS, stop=stop, on_status=watching,
+        scorer(), [consumer], OPTIONS, stop=stop, on_status=watching,
     )  # fmt: skip
     delay = summary.cameras[1].delay_ms
     assert delay is not None
@@ -202,7 +202,7 @@ def test_class_biases_go_with_their_frames() -> None:
 
 def test_faulty_pictures_are_said_and_not_judged() -> None:
     """Dark pictures give one notice when they begin and one when they end, never a verdict, and break an N-of-M run."""
-    sink = CollectingSink()
+    consumer = CollectingConsumer()
 
     def check(image: Image, now_s: float) -> PictureCheck:
         is_black = bool(image.mean() < 10)
@@ -211,10 +211,10 @@ def test_faulty_pictures_are_said_and_not_judged() -> None:
     source = ListSource([GOOD, BAD, 0, 0, 0, BAD, GOOD, BAD, BAD])
     one = camera(source)
     one.check_picture = check
-    summary = run_stream([one], scorer(), [sink], OPTIONS, stop=threading.Event())
-    assert [r.frame.index for r in of(sink, "line")] == [0, 1, 5, 6, 7, 8]
-    assert [notice.kind for notice in sink.notices] == ["picture_fault", *["picture"] * 3, "picture_ok"]
-    began, *unjudged, ended = sink.notices
+    summary = run_stream([one], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    assert [r.frame.index for r in of(consumer, "line")] == [0, 1, 5, 6, 7, 8]
+    assert [notice.kind for notice in consumer.notices] == ["picture_fault", *["picture"] * 3, "picture_ok"]
+    began, *unjudged, ended = consumer.notices
     assert isinstance(began, FaultBegan)
     assert (began.message, began.fault) == ("black picture", "black")
     assert isinstance(ended, FaultEnded)
@@ -222,44 +222,44 @@ def test_faulty_pictures_are_said_and_not_judged() -> None:
     assert [notice.frame.index for notice in seen] == [2, 2, 3, 4, 5]
     assert [notice.time_s for notice in seen] == [0.2, 0.2, 0.3, 0.4, 0.5]
     # BAD, fault, BAD would be two of three frames without the interruption
-    assert kinds(of(sink, "line")) == [(7, "opened")]
+    assert kinds(of(consumer, "line")) == [(7, "opened")]
     assert (summary.n_processed, summary.n_unjudged, summary.n_captured) == (6, 3, 9)
 
 
 def test_a_picture_that_only_looks_faulty_is_not_judged_and_nothing_is_said() -> None:
     """Before a fault has lasted long enough to be one, its pictures raise no alert either."""
-    sink = CollectingSink()
+    consumer = CollectingConsumer()
     one = camera(ListSource([GOOD, BAD, 0, BAD, GOOD]))
     one.check_picture = lambda image, now_s: PictureCheck(None, bool(image.mean() > 10))
-    summary = run_stream([one], scorer(), [sink], OPTIONS, stop=threading.Event())
-    assert [r.frame.index for r in of(sink, "line")] == [0, 1, 3, 4]
-    assert [notice.kind for notice in sink.notices] == ["picture"]
+    summary = run_stream([one], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    assert [r.frame.index for r in of(consumer, "line")] == [0, 1, 3, 4]
+    assert [notice.kind for notice in consumer.notices] == ["picture"]
     assert (summary.n_unjudged, summary.n_processed) == (1, 4)
 
 
 def test_a_threshold_is_changed_while_the_stream_runs() -> None:
     """The change takes effect for the frames after it, is announced with who, from and to, and unknown zones are ignored."""
-    control, sink, stop = Control(), CollectingSink(), threading.Event()
+    control, consumer, stop = Control(), CollectingConsumer(), threading.Event()
     source = ListSource([BAD], live=True, endless=True, pace_s=0.01)
 
     def watching(status: StreamStatus) -> None:
-        n = len(sink.results)
-        if n and not sink.notices:
+        n = len(consumer.results)
+        if n and not consumer.notices:
             control.put(SetThreshold("line", "nowhere", 0.1, None, "nobody"))
             control.put(SetThreshold("line", "picture", 0.9, None, "Ada"))
-        if sink.notices and not sink.results[-1].is_anomalous:
+        if consumer.notices and not consumer.results[-1].is_anomalous:
             stop.set()
 
     summary = run_stream(
-        [camera(source)], scorer(), [sink], OPTIONS, stop=stop, control=control, on_status=watching
+        [camera(source)], scorer(), [consumer], OPTIONS, stop=stop, control=control, on_status=watching
     )  # fmt: skip
-    change = sink.notices[0]
+    change = consumer.notices[0]
     assert isinstance(change, ThresholdChanged)
     assert (change.who, change.before, change.after) == ("Ada", THRESHOLD, 0.9)
-    assert sink.results[0].is_anomalous
-    assert not sink.results[-1].is_anomalous
+    assert consumer.results[0].is_anomalous
+    assert not consumer.results[-1].is_anomalous
     assert summary.ended_by == "stop"
-    assert {notice.kind for notice in sink.notices} == {"threshold_changed"}
+    assert {notice.kind for notice in consumer.notices} == {"threshold_changed"}
 
 
 def test_a_rate_gives_the_threshold_of_the_zones_own_good_scores() -> None:
@@ -287,33 +287,33 @@ def test_frames_judged_by_an_old_threshold_open_nothing_under_a_new_one() -> Non
 
 def test_an_acknowledged_latch_closes_without_a_new_frame() -> None:
     """A held alert is closed by its name; the event comes with the last frame, marked as a repeat."""
-    control, sink, stop = Control(), CollectingSink(), threading.Event()
+    control, consumer, stop = Control(), CollectingConsumer(), threading.Event()
     source = ListSource([BAD] * 3 + [GOOD] * 3, live=True, endless=True, pace_s=0.01)
 
     def watching(status: StreamStatus) -> None:
         if status.cameras[0].is_held:
-            (name,) = {zone.alert_id for r in sink.results for zone in r.zones if zone.alert_id}
+            (name,) = {zone.alert_id for r in consumer.results for zone in r.zones if zone.alert_id}
             assert name is not None
             control.put(Acknowledge("another one", "Ada"))
             control.put(Acknowledge(name, "Ada"))
-        if any(r.is_repeat for r in sink.results):
+        if any(r.is_repeat for r in consumer.results):
             stop.set()
 
     latching = camera(source, watch(replace(RULES, latch=True)))
-    run_stream([latching], scorer(), [sink], OPTIONS, stop=stop, control=control, on_status=watching)
-    events = [zone.event for r in sink.results for zone in r.zones if zone.event is not None]
+    run_stream([latching], scorer(), [consumer], OPTIONS, stop=stop, control=control, on_status=watching)
+    events = [zone.event for r in consumer.results for zone in r.zones if zone.event is not None]
     assert [event.kind for event in events] == ["opened", "held", "closed"]
     assert events[-1].alert.ended_by == "acknowledged"
-    (repeat,) = [r for r in sink.results if r.is_repeat]
+    (repeat,) = [r for r in consumer.results if r.is_repeat]
     assert repeat.zones[0].alert is None
 
 
 def test_a_stream_that_ends_leaves_a_latched_alert_held_and_a_new_one_goes_on_with_it() -> None:
     """Nobody has seen it yet: the next process restores it, and can acknowledge it."""
-    sink = CollectingSink()
+    consumer = CollectingConsumer()
     latch = replace(RULES, latch=True)
-    run_stream([camera(ListSource([BAD] * 3), watch(latch))], scorer(), [sink], OPTIONS, stop=threading.Event())
-    last = sink.results[-1].zones[0]
+    run_stream([camera(ListSource([BAD] * 3), watch(latch))], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    last = consumer.results[-1].zones[0]
     assert last.event is not None
     assert (last.event.kind, last.event.alert.closed_s) == ("held", None)
     assert last.alert_id is not None
@@ -330,21 +330,21 @@ def test_a_stream_that_ends_leaves_a_latched_alert_held_and_a_new_one_goes_on_wi
 @pytest.mark.parametrize("latch", [False, True])
 def test_a_camera_that_is_over_ends_its_alerts_though_others_go_on(latch: bool, error: SourceError | None) -> None:
     """At once and once: it closes, or is held where it latches and closes when somebody acknowledges it."""
-    control, sink, stop, seen = Control(), CollectingSink(), threading.Event(), []
+    control, consumer, stop, seen = Control(), CollectingConsumer(), threading.Event(), []
     over = camera(ListSource([BAD] * 3, error=error), watch(replace(RULES, latch=latch)), name="over")
     other = camera(ListSource([GOOD], live=True, endless=True, pace_s=0.01), name="other")
 
     def watching(status: StreamStatus) -> None:
         seen.append((status.cameras[0].is_alert_open, status.cameras[0].is_held))
-        events = [zone for r in sink.results for zone in r.zones if zone.event is not None]
+        events = [zone for r in consumer.results for zone in r.zones if zone.event is not None]
         if len(events) == 2 and latch:
             assert events[-1].alert_id is not None
             control.put(Acknowledge(events[-1].alert_id, "Ada"))
         if (len(events) == 2 + latch and seen[-1] == (False, False)) or len(seen) > 50:
             stop.set()
 
-    run_stream([over, other], scorer(), [sink], OPTIONS, stop=stop, control=control, on_status=watching)
-    events = [zone.event for r in sink.results for zone in r.zones if zone.event is not None]
+    run_stream([over, other], scorer(), [consumer], OPTIONS, stop=stop, control=control, on_status=watching)
+    events = [zone.event for r in consumer.results for zone in r.zones if zone.event is not None]
     assert [event.kind for event in events] == ["opened", *["held"] * latch, "closed"]
     assert events[-1].alert.ended_by == ("acknowledged" if latch else "end_of_stream")
     assert events[1].alert.closed_s == (None if latch else 0.2)
@@ -382,11 +382,11 @@ class OutageSource(ListSource):
 
 def test_frames_before_and_after_an_outage_count_for_nothing_together() -> None:
     """Two of three frames open and two quiet ones in a row close: one before and one after are not two."""
-    sink = CollectingSink()
+    consumer = CollectingConsumer()
     values = [BAD, BAD, GOOD, GOOD, BAD, BAD, GOOD, GOOD, GOOD]
-    run_stream([camera(OutageSource(values, [1, 7]))], scorer(), [sink], OPTIONS, stop=threading.Event())
-    assert [r.frame.index for r in of(sink, "line")] == list(range(9))
-    assert kinds(of(sink, "line")) == [(5, "opened"), (8, "closed")]
+    run_stream([camera(OutageSource(values, [1, 7]))], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    assert [r.frame.index for r in of(consumer, "line")] == list(range(9))
+    assert kinds(of(consumer, "line")) == [(5, "opened"), (8, "closed")]
 
 
 def test_frames_before_and_after_a_capture_that_hung_open_nothing_together() -> None:
@@ -396,13 +396,13 @@ def test_frames_before_and_after_a_capture_that_hung_open_nothing_together() -> 
         def lose(self, index: int) -> None:
             time.sleep(0.5)
 
-    sink = CollectingSink()
-    source = HangingSource([BAD, BAD, GOOD, GOOD, BAD, BAD], [1], live=True, n_seen=lambda: len(of(sink, "line")))
+    consumer = CollectingConsumer()
+    source = HangingSource([BAD, BAD, GOOD, GOOD, BAD, BAD], [1], live=True, n_seen=lambda: len(of(consumer, "line")))
     other = camera(ListSource([GOOD], live=True), name="other")
     run_stream(
-        [camera(source), other], scorer(), [sink], replace(OPTIONS, capture_timeout_s=0.3), stop=threading.Event()
+        [camera(source), other], scorer(), [consumer], replace(OPTIONS, capture_timeout_s=0.3), stop=threading.Event()
     )  # fmt: skip
-    assert kinds(of(sink, "line")) == [(5, "opened")]
+    assert kinds(of(consumer, "line")) == [(5, "opened")]
 
 
 def test_an_outage_is_known_though_its_first_frame_is_dropped() -> None:
@@ -474,7 +474,7 @@ class LosableSource(ListSource):
 
 def test_lost_and_found_cameras_are_said_once_each() -> None:
     """Lost, resting and back are one notice each, with the reason; the status shows where the camera stands."""
-    sink, stop, source = CollectingSink(), threading.Event(), LosableSource()
+    consumer, stop, source = CollectingConsumer(), threading.Event(), LosableSource()
     plan: list[tuple[Phase, str]] = [
         ("running", ""), ("reconnecting", "no answer"), ("resting", "no answer"), ("reconnecting", "no answer"),
         ("running", ""),
@@ -490,32 +490,32 @@ def test_lost_and_found_cameras_are_said_once_each() -> None:
 
     other = ListSource([GOOD], endless=True, live=True, pace_s=0.01)
     run_stream(
-        [camera(source), camera(other, name="other")], scorer(), [sink], OPTIONS, stop=stop, on_status=watching
+        [camera(source), camera(other, name="other")], scorer(), [consumer], OPTIONS, stop=stop, on_status=watching
     )  # fmt: skip
-    assert [(notice.camera, notice.kind) for notice in sink.notices] == [
+    assert [(notice.camera, notice.kind) for notice in consumer.notices] == [
         ("line", "camera_lost"), ("line", "camera_failed"), ("line", "camera_back")
     ]  # fmt: skip
-    assert "no answer" in sentence(sink.notices[0])
+    assert "no answer" in sentence(consumer.notices[0])
     assert states[1:] == ["running", "lost", "resting", "lost", "running"]
 
 
 def test_a_hung_capture_is_said_and_alone_ends_the_stream() -> None:
     """Neither frame nor error: one of several is reported and the other goes on; the only one is an error."""
     options, gate = replace(OPTIONS, capture_timeout_s=0.3, grace_s=0.2), threading.Event()
-    sink, stop = CollectingSink(), threading.Event()
+    consumer, stop = CollectingConsumer(), threading.Event()
     hanging = ListSource([GOOD], before_frame=gate, live=True)
     other = ListSource([GOOD], endless=True, live=True, pace_s=0.01)
 
     def watching(status: StreamStatus) -> None:
-        if sink.notices:
+        if consumer.notices:
             stop.set()
 
     try:
         run_stream(
-            [camera(hanging), camera(other, name="other")], scorer(), [sink], options, stop=stop, on_status=watching
+            [camera(hanging), camera(other, name="other")], scorer(), [consumer], options, stop=stop, on_status=watching
         )  # fmt: skip
-        assert [(notice.camera, notice.kind) for notice in sink.notices] == [("line", "camera_failed")]
-        assert "hangs" in sentence(sink.notices[0])
+        assert [(notice.camera, notice.kind) for notice in consumer.notices] == [("line", "camera_failed")]
+        assert "hangs" in sentence(consumer.notices[0])
         alone = ListSource([GOOD], before_frame=gate, live=True)
         with pytest.raises(SourceError, match="list hangs"):
             run_stream([camera(alone)], scorer(), [], options, stop=threading.Event())

@@ -21,7 +21,7 @@ from .fakes import (
     INPUT_SIZE,
     OPTIONS,
     RULES,
-    CollectingSink,
+    CollectingConsumer,
     GatedRunner,
     ListSource,
     RaisingRunner,
@@ -42,16 +42,16 @@ def _no_thread_survives() -> Iterator[None]:
 
 def test_every_frame_of_a_file_is_judged_in_order() -> None:
     """A source that can wait loses nothing, with queues shorter than itself, and its alerts follow the scores."""
-    sink = CollectingSink()
+    consumer = CollectingConsumer()
     source = ListSource([GOOD] * 5 + [BAD] * 4 + [GOOD] * 6 + [BAD] * 3)
-    summary = run_stream([camera(source)], scorer(), [sink], OPTIONS, stop=threading.Event())
-    fresh = [result for result in sink.results if not result.is_repeat]
+    summary = run_stream([camera(source)], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    fresh = [result for result in consumer.results if not result.is_repeat]
     assert [result.frame.index for result in fresh] == list(range(18))
     assert [result.time_s for result in fresh] == [index / 10 for index in range(18)]
     assert (summary.n_captured, summary.n_processed, summary.n_dropped, summary.n_anomalous) == (18, 18, 0, 7)
     events = [
         (result.frame.index, zone.event.kind)
-        for result in sink.results
+        for result in consumer.results
         for zone in result.zones
         if zone.event is not None
     ]
@@ -62,20 +62,20 @@ def test_every_frame_of_a_file_is_judged_in_order() -> None:
     assert summary.end_to_end_ms is not None
     assert summary.engine_ms.p50 <= summary.end_to_end_ms.p50
     assert source.is_closed
-    assert sink.is_closed
+    assert consumer.is_closed
 
 
 def test_end_of_stream_closes_an_open_alert_without_a_second_frame() -> None:
     """The last frame comes once as a frame and once, marked as a repeat, with the closing event."""
-    sink = CollectingSink()
-    run_stream([camera(ListSource([BAD] * 3))], scorer(), [sink], OPTIONS, stop=threading.Event())
-    assert [(result.frame.index, result.is_repeat) for result in sink.results] == [
+    consumer = CollectingConsumer()
+    run_stream([camera(ListSource([BAD] * 3))], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    assert [(result.frame.index, result.is_repeat) for result in consumer.results] == [
         (0, False),
         (1, False),
         (2, False),
         (2, True),
     ]
-    last = sink.results[-1].zones[0].event
+    last = consumer.results[-1].zones[0].event
     assert last is not None
     assert last.alert.ended_by == "end_of_stream"
 
@@ -97,11 +97,11 @@ def test_live_source_drops_old_frames_and_counts_them() -> None:
     assert summary.n_dropped >= 27
 
 
-def test_live_alerts_survive_slow_sinks() -> None:
-    """A blocked recorder of a live source misses pictures, which are counted; a slow alert sink gets every event."""
+def test_live_alerts_survive_slow_consumers() -> None:
+    """A blocked recorder of a live source misses pictures, which are counted; a slow alert consumer gets every event."""
     gate = threading.Event()
-    pictures = CollectingSink(lossless=False, gate=gate)
-    alerts = CollectingSink(gate=threading.Event(), gate_s=0.02)
+    pictures = CollectingConsumer(lossless=False, gate=gate)
+    alerts = CollectingConsumer(gate=threading.Event(), gate_s=0.02)
     source = ListSource([GOOD, BAD] * 30, live=True, pace_s=0.004, closed=gate)
     rules = replace(RULES, open_frames=1, window_frames=1, close_frames=1)
     summary = run_stream([camera(source, watch(rules))], scorer(), [pictures, alerts], OPTIONS, stop=threading.Event())
@@ -114,10 +114,10 @@ def test_live_alerts_survive_slow_sinks() -> None:
 
 def test_time_of_a_live_source_is_the_time_of_capture() -> None:
     """Alert times and recordings of a camera follow its clock, not a nominal frame rate."""
-    sink = CollectingSink()
-    run_stream([camera(ListSource([GOOD] * 5, live=True))], scorer(), [sink], OPTIONS, stop=threading.Event())
-    first = sink.results[0]
-    for result in sink.results:
+    consumer = CollectingConsumer()
+    run_stream([camera(ListSource([GOOD] * 5, live=True))], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    first = consumer.results[0]
+    for result in consumer.results:
         assert result.time_s == result.frame.captured_at_s - first.frame.captured_at_s
 
 
@@ -127,34 +127,34 @@ def test_failing_runner_ends_the_stream_with_its_own_error(at_call: int, live: b
     """A runner that raises at any position, with full queues around it, is reported once and stops the rest."""
     error = EngineError("the engine broke")
     source = ListSource([BAD], endless=True, live=live)
-    sink = CollectingSink()
+    consumer = CollectingConsumer()
     stop = threading.Event()
     with pytest.raises(EngineError) as caught:
-        run_stream([camera(source)], scorer(RaisingRunner(at_call, error)), [sink], OPTIONS, stop=stop)
+        run_stream([camera(source)], scorer(RaisingRunner(at_call, error)), [consumer], OPTIONS, stop=stop)
     assert caught.value is error
     assert stop.is_set()
     assert source.is_closed
-    assert sink.is_closed
+    assert consumer.is_closed
     if at_call == 10 and not live:
-        last = sink.results[-1].zones[0].event
+        last = consumer.results[-1].zones[0].event
         assert last is not None
         assert last.kind == "closed"
 
 
 def test_dying_source_ends_the_stream_with_its_own_error() -> None:
-    """A source that raises after some frames is reported, and the sinks are closed."""
-    sink = CollectingSink()
+    """A source that raises after some frames is reported, and the consumers are closed."""
+    consumer = CollectingConsumer()
     source = ListSource([GOOD] * 5, error=SourceError("the camera died"))
     with pytest.raises(SourceError, match="the camera died"):
-        run_stream([camera(source)], scorer(), [sink], OPTIONS, stop=threading.Event())
-    assert sink.is_closed
+        run_stream([camera(source)], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    assert consumer.is_closed
 
 
 @pytest.mark.parametrize("at", [0, 1])
-def test_failing_sink_stops_everything(at: int) -> None:
-    """A sink that raises while the engine waits for room in its queue ends the stream with its error."""
-    failing = CollectingSink(gate=threading.Event(), gate_s=0.2, error=OSError("no disk"), at=at)
-    other = CollectingSink()
+def test_failing_consumer_stops_everything(at: int) -> None:
+    """A consumer that raises while the engine waits for room in its queue ends the stream with its error."""
+    failing = CollectingConsumer(gate=threading.Event(), gate_s=0.2, error=OSError("no disk"), at=at)
+    other = CollectingConsumer()
     source = ListSource([GOOD], endless=True)
     with pytest.raises(OSError, match="no disk"):
         run_stream(
@@ -168,39 +168,39 @@ def test_failing_sink_stops_everything(at: int) -> None:
     assert other.is_closed
 
 
-def test_slow_sink_of_a_file_gets_everything_before_the_stream_ends() -> None:
-    """Back-pressure reaches the source, and the end waits until the sink has written what it was given."""
+def test_slow_consumer_of_a_file_gets_everything_before_the_stream_ends() -> None:
+    """Back-pressure reaches the source, and the end waits until the consumer has written what it was given."""
     gate = threading.Event()
-    sink = CollectingSink(gate=gate, gate_s=0.02)
-    summary = run_stream([camera(ListSource([GOOD] * 12))], scorer(), [sink], OPTIONS, stop=threading.Event())
-    assert len(sink.results) == summary.n_processed == 12
+    consumer = CollectingConsumer(gate=gate, gate_s=0.02)
+    summary = run_stream([camera(ListSource([GOOD] * 12))], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    assert len(consumer.results) == summary.n_processed == 12
 
 
-@pytest.mark.parametrize("where", ["engine", "sink", "source"])
+@pytest.mark.parametrize("where", ["engine", "consumer", "source"])
 def test_stop_while_blocked(where: str) -> None:
-    """A stop while the engine, the sink or the source blocks ends the stream as soon as that one moves."""
+    """A stop while the engine, the consumer or the source blocks ends the stream as soon as that one moves."""
     gate, stop = threading.Event(), threading.Event()
     runner = GatedRunner(gate) if where == "engine" else FakeRunner(INPUT_SIZE)
-    sink = CollectingSink(gate=gate if where == "sink" else None)
+    consumer = CollectingConsumer(gate=gate if where == "consumer" else None)
     source = ListSource([GOOD], endless=True, before_frame=gate if where == "source" else None)
     threading.Timer(0.2, stop.set).start()
     threading.Timer(0.5, gate.set).start()
-    summary = run_stream([camera(source)], scorer(runner), [sink], OPTIONS, stop=stop)
+    summary = run_stream([camera(source)], scorer(runner), [consumer], OPTIONS, stop=stop)
     assert source.is_closed
-    assert sink.is_closed
-    assert len(sink.results) == summary.n_processed
+    assert consumer.is_closed
+    assert len(consumer.results) == summary.n_processed
     assert summary.ended_by == "stop"
 
 
 def test_stop_does_not_wait_for_a_source_that_blocks() -> None:
     """A camera driver that never returns cannot hold up results: everything else ends, without an error."""
     gate, stop = threading.Event(), threading.Event()
-    sink = CollectingSink()
+    consumer = CollectingConsumer()
     threading.Timer(0.1, stop.set).start()
     source = ListSource([GOOD], before_frame=gate)
-    summary = run_stream([camera(source)], scorer(), [sink], replace(OPTIONS, grace_s=0.3), stop=stop)
+    summary = run_stream([camera(source)], scorer(), [consumer], replace(OPTIONS, grace_s=0.3), stop=stop)
     assert summary.ended_by == "stop"
-    assert sink.is_closed
+    assert consumer.is_closed
     assert not source.is_closed
     gate.set()
     for thread in threading.enumerate():
@@ -208,15 +208,15 @@ def test_stop_does_not_wait_for_a_source_that_blocks() -> None:
             thread.join(5)
 
 
-def test_hanging_sink_is_given_up_and_named() -> None:
-    """A sink that never comes back cannot keep the stream from ending: the error names it."""
+def test_hanging_consumer_is_given_up_and_named() -> None:
+    """A consumer that never comes back cannot keep the stream from ending: the error names it."""
     gate, stop = threading.Event(), threading.Event()
-    sink = CollectingSink(gate=gate)
+    consumer = CollectingConsumer(gate=gate)
     source = ListSource([GOOD], endless=True)
     threading.Timer(0.1, stop.set).start()
     try:
         with pytest.raises(EdgeadError, match="hangs"):
-            run_stream([camera(source)], scorer(), [sink], replace(OPTIONS, grace_s=0.3), stop=stop)
+            run_stream([camera(source)], scorer(), [consumer], replace(OPTIONS, grace_s=0.3), stop=stop)
     finally:
         gate.set()
         for thread in threading.enumerate():

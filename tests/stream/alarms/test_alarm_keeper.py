@@ -19,7 +19,7 @@ from edgead.stream.notices import ThresholdChanged, sentence
 from edgead.stream.pipeline import run_stream
 from edgead.stream.result import FrameResult, ZoneVerdict
 
-from ..fakes import GOOD, OPTIONS, CollectingSink, ListSource, camera, plain, scorer, watch
+from ..fakes import GOOD, OPTIONS, CollectingConsumer, ListSource, camera, plain, scorer, watch
 
 SCORES = tuple(np.random.default_rng(3).gumbel(size=300).tolist())
 PLACE = ("line", "picture")
@@ -37,14 +37,14 @@ def keeper(one: Camera, control: Control, *, basis: AlarmBasis = "images", wante
     return AlarmKeeper([one], control, assumed_fps=25.0, per_hour={PLACE: wanted}, basis=basis)
 
 
-def show(sink: AlarmKeeper, *, fps: float, seconds: float, seed: int = 0, begin_s: float = 0.0) -> None:
+def show(consumer: AlarmKeeper, *, fps: float, seconds: float, seed: int = 0, begin_s: float = 0.0) -> None:
     """Good frames at a rate."""
     scores = np.random.default_rng(seed).gumbel(size=round(fps * seconds))
     picture = Prediction(np.zeros((2, 2), np.float32), 0.0, 1.0, 1.0)
     for index, score in enumerate(scores):
         frame = Frame(plain(GOOD, (2, 2)), index, 0.0, "x")
         verdict = ZoneVerdict("picture", float(score), 9.0, 1.0, False)
-        sink.accept(FrameResult("line", frame, picture, begin_s + index / fps, fps, fps, (verdict,)))
+        consumer.accept(FrameResult("line", frame, picture, begin_s + index / fps, fps, fps, (verdict,)))
 
 
 def told(
@@ -86,52 +86,52 @@ def test_what_a_person_sets_is_left_alone(one: Camera) -> None:
     """After a change by somebody else nothing is asked for; what edgead itself changed does not count as that."""
     for who, n_requests in (("Ada", 0), (OWN_NAME, 1)):
         control = Control()
-        sink = keeper(one, control)
-        sink.accept(told(one, who))
-        show(sink, fps=5.0, seconds=RENEW_S + 1)
+        consumer = keeper(one, control)
+        consumer.accept(told(one, who))
+        show(consumer, fps=5.0, seconds=RENEW_S + 1)
         assert len(asked(control)) == n_requests
 
 
 def test_a_wish_at_run_time_is_answered_and_kept(one: Camera) -> None:
     """`promise` says what can be promised; once the stream has changed it, it is kept; unknown zones are nobody's."""
     control = Control()
-    sink = keeper(one, control)
-    promise = sink.promise(*PLACE, 100.0)
+    consumer = keeper(one, control)
+    promise = consumer.promise(*PLACE, 100.0)
     assert promise is not None
     assert "100 false alarms per hour" in promise.sentence
-    assert sink.promise("nowhere", "picture", 1.0) is None
-    before = sink.alarms(*PLACE)
+    assert consumer.promise("nowhere", "picture", 1.0) is None
+    before = consumer.alarms(*PLACE)
     assert before is not None
     assert before.wanted_per_hour == 1.0
-    sink.accept(told(one, "Ada", alarms_per_hour=100.0))
-    sink.accept(told(one, "Ada", place=("nowhere", "picture"), alarms_per_hour=100.0))
-    show(sink, fps=25.0, seconds=RENEW_S + 1)
+    consumer.accept(told(one, "Ada", alarms_per_hour=100.0))
+    consumer.accept(told(one, "Ada", place=("nowhere", "picture"), alarms_per_hour=100.0))
+    show(consumer, fps=25.0, seconds=RENEW_S + 1)
     (request,) = asked(control)
     assert request.record is not None
     assert request.record.value < one.zones[0].threshold.value
     assert request.alarms_per_hour == 100.0
     with pytest.raises(ValueError, match="above 0"):
-        sink.promise(*PLACE, 0.0)
-    known = sink.alarms(*PLACE)
+        consumer.promise(*PLACE, 0.0)
+    known = consumer.alarms(*PLACE)
     assert known is not None
     assert known.wanted_per_hour == 100.0
     assert known.implied is not None
     assert known.report.fps == pytest.approx(25.0, rel=0.01)
-    assert sink.alarms("nowhere", "picture") is None
+    assert consumer.alarms("nowhere", "picture") is None
 
 
 def test_watched_hours_take_over_when_they_certify(one: Camera) -> None:
     """Fewer stretches than the promise needs are not used; enough of them give their own threshold."""
     control = Control()
-    sink = keeper(one, control, basis="watched", wanted=18.0)
-    show(sink, fps=25.0, seconds=RENEW_S + 1)
+    consumer = keeper(one, control, basis="watched", wanted=18.0)
+    show(consumer, fps=25.0, seconds=RENEW_S + 1)
     early = asked(control)
     assert all("watching" not in request.why for request in early)
-    show(sink, fps=25.0, seconds=4 * RENEW_S, seed=1, begin_s=RENEW_S + 2)
+    show(consumer, fps=25.0, seconds=4 * RENEW_S, seed=1, begin_s=RENEW_S + 2)
     late = asked(control)
     assert late
     assert "watching" in late[-1].why
-    levels = sink._meters[PLACE].stretch_levels()
+    levels = consumer._meters[PLACE].stretch_levels()
     assert late[-1].record is not None
     # the last look was up to a minute before the end
     n = late[-1].record.n_images
@@ -141,22 +141,22 @@ def test_watched_hours_take_over_when_they_certify(one: Camera) -> None:
 def test_a_zone_without_good_scores_has_no_promise(one: Camera) -> None:
     """Too few scores are an error of who asks; the meter keeps out of the way."""
     one.zones[0].good_scores = ()
-    sink = keeper(one, Control())
-    show(sink, fps=5.0, seconds=1.0)
-    assert sink.alarms(*PLACE) is None
+    consumer = keeper(one, Control())
+    show(consumer, fps=5.0, seconds=1.0)
+    assert consumer.alarms(*PLACE) is None
     with pytest.raises(DataError, match="at least 5"):
-        sink.promise(*PLACE, 1.0)
+        consumer.promise(*PLACE, 1.0)
 
 
 def test_the_stream_carries_the_request_out(one: Camera) -> None:
     """From the frames' times to the notice of the change, through the pipeline."""
-    control, sink, stop = Control(), CollectingSink(), threading.Event()
-    sink_of_rate = keeper(one, control)
+    control, consumer, stop = Control(), CollectingConsumer(), threading.Event()
+    alarm_keeper = keeper(one, control)
     source = ListSource([GOOD] * 900, fps=5.0)
     one.source = source
-    run_stream([one], scorer(), [sink_of_rate, sink], OPTIONS, stop=stop, control=control)
-    assert {notice.kind for notice in sink.notices} == {"threshold_changed"}
-    change = sink.notices[0]
+    run_stream([one], scorer(), [alarm_keeper, consumer], OPTIONS, stop=stop, control=control)
+    assert {notice.kind for notice in consumer.notices} == {"threshold_changed"}
+    change = consumer.notices[0]
     assert isinstance(change, ThresholdChanged)
     assert change.who == OWN_NAME
     assert "At 5.0" in sentence(change)
@@ -165,16 +165,16 @@ def test_the_stream_carries_the_request_out(one: Camera) -> None:
 def test_what_a_person_has_set_meanwhile_is_not_undone(one: Camera) -> None:
     """A person's threshold that the keeper has not heard of yet, before or after it asks, stays."""
     for first in (True, False):
-        control, sink, stop = Control(), CollectingSink(), threading.Event()
-        sink_of_rate = keeper(one, control)
+        control, consumer, stop = Control(), CollectingConsumer(), threading.Event()
+        alarm_keeper = keeper(one, control)
         of_person = SetThreshold(*PLACE, 7.0, None, "Ada")
         if first:
             control.put(of_person)
-        show(sink_of_rate, fps=5.0, seconds=RENEW_S + 1)
+        show(alarm_keeper, fps=5.0, seconds=RENEW_S + 1)
         if not first:
             control.put(of_person)
         one.source = ListSource([GOOD] * 5, fps=5.0)
-        run_stream([one], scorer(), [sink], OPTIONS, stop=stop, control=control)
+        run_stream([one], scorer(), [consumer], OPTIONS, stop=stop, control=control)
         assert one.zones[0].threshold.value == 7.0
         one.zones[0].set_threshold(value=9.0)
 
