@@ -20,7 +20,7 @@ _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 class Capture(Protocol):
-    """What a live source reads frames from: the part of `cv2.VideoCapture` that sources use, with frames in RGB."""
+    """Frame capture of a live source: the part of `cv2.VideoCapture` that sources use, with frames in RGB."""
 
     def read(self) -> tuple[bool, MatLike]:
         """Read the next frame, `(H, W, 3)`, uint8, RGB.
@@ -48,7 +48,7 @@ class OpenCvCapture:
         return self._capture.get(property_id)
 
     def set(self, property_id: int, value: float) -> bool:
-        """Ask the driver for a value; False where it has no such property."""
+        """Set a property of the driver; False if it has no such property."""
         return self._capture.set(property_id, value)
 
     def release(self) -> None:

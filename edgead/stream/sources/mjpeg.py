@@ -154,7 +154,7 @@ def open_mjpeg(
 
 
 def _decode(content: bytes) -> MatLike | None:
-    """Decode a complete JPEG to BGR; None for anything else."""
+    """Decode a complete JPEG to RGB; None for anything else."""
     if find_damage(content):
         return None
     try:

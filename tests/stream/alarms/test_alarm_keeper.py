@@ -126,11 +126,11 @@ def test_watched_hours_take_over_when_they_certify(one: Camera) -> None:
     consumer = keeper(one, control, basis="watched", wanted=18.0)
     show(consumer, fps=25.0, seconds=RENEW_S + 1)
     early = asked(control)
-    assert all("watching" not in request.why for request in early)
+    assert all("watched hours" not in request.why for request in early)
     show(consumer, fps=25.0, seconds=4 * RENEW_S, seed=1, begin_s=RENEW_S + 2)
     late = asked(control)
     assert late
-    assert "watching" in late[-1].why
+    assert "watched hours" in late[-1].why
     levels = consumer._meters[PLACE].stretch_levels()
     assert late[-1].record is not None
     # the last look was up to a minute before the end
