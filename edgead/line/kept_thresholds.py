@@ -46,7 +46,7 @@ def restore_thresholds(
         choice = prefer_kept(choices[place], kept)
         if choice.scope != "dashboard":
             memory.forget(*place)
-            progress.note(f"{what} no longer holds: the settings said {kept.settings} then, and say {choice} now.")
+            progress.note(f"{what} no longer holds: the setting was {kept.settings} then and is {choice} now.")
         elif refusal := meant.refusal(kept.value):
             memory.forget(*place)
             progress.note(f"{what} no longer holds. {refusal}")

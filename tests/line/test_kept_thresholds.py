@@ -112,7 +112,7 @@ def test_settings_that_were_changed_since_win(tmp_path: Path) -> None:
         ThresholdMemory(tmp_path, "bundle", "engine", texts(old)).accept(changed(0.3, per_hour))
         one, budget, (note,), _ = restart(tmp_path, new)
         assert (one.zones[0].threshold.value, budget) == (THRESHOLD, {PLACE: 1.0})
-        assert note.endswith("no longer holds: the settings said threshold 0.4 then, and say threshold 0.35 now.")
+        assert note.endswith("no longer holds: the setting was threshold 0.4 then and is threshold 0.35 now.")
         assert restart(tmp_path, old)[0].zones[0].threshold.value == THRESHOLD
 
 

@@ -182,6 +182,6 @@ class LiveSource:
                 hint="Check the camera and its cable or network. stream.max_restarts and "
                 "stream.restart_window_s set how long edgead keeps trying.",
             )
-        _LOG.warning("%s is left alone for %.0f s: the restart window is spent", self.name, rest_s)
+        _LOG.warning("%s: next reconnection in %.0f s, as the budget of the restart window is spent", self.name, rest_s)
         self._enter("resting")
         stop.wait(rest_s)

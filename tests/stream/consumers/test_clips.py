@@ -123,11 +123,11 @@ def test_a_clip_that_is_not_whole_is_none(tmp_path: Path, limit_file_size: None)
         write_clip(io.BytesIO(b"".join(packed(frames, 5.0))), tmp_path / "clip", 5.0)
 
 
-def watch(sink: ClipMaker, values: dict[float, int], camera: str = "line 1") -> None:
+def watch(clip_maker: ClipMaker, values: dict[float, int], camera: str = "line 1") -> None:
     for time_s, value in values.items():
         item = result(verdict(None), value=value, index=round(time_s * 100), time_s=time_s, camera=camera)
-        if sink.wants(item):
-            sink.accept(item)
+        if clip_maker.wants(item):
+            clip_maker.accept(item)
 
 
 def wait_for_clip(target: Spool, number: int = 1) -> Path:
@@ -141,12 +141,12 @@ def wait_for_clip(target: Spool, number: int = 1) -> Path:
 def test_a_clip_shows_before_and_after(tmp_path: Path) -> None:
     """A clip spans a second before and after the opening, for every alert of the frame, while the stream continues."""
     with spool(tmp_path) as target:
-        sink = ClipMaker(target, OPTIONS)
-        watch(sink, {index / 10: 2 * index for index in range(50)})
+        clip_maker = ClipMaker(target, OPTIONS)
+        watch(clip_maker, {index / 10: 2 * index for index in range(50)})
         for number in (1, 2):
             target.append(opened(number))
-        sink.request("line 1", [alert_id(1), alert_id(2)], 4.8)
-        watch(sink, {index / 10: 2 * index for index in range(50, 100)})
+        clip_maker.request("line 1", [alert_id(1), alert_id(2)], 4.8)
+        watch(clip_maker, {index / 10: 2 * index for index in range(50, 100)})
         path = wait_for_clip(target)
         assert path.name == f"{alert_id(1)}-clip.webm"
         values = frames_of(path)
@@ -154,7 +154,7 @@ def test_a_clip_shows_before_and_after(tmp_path: Path) -> None:
         assert values == pytest.approx([76, 80, 84, 88, 92, 96, 100, 104, 108, 112, 116], abs=6)
         assert target.media(alert_id(2), "clip") == path
         assert len(target.events()) == 2, "a finished clip is no event"
-        sink.finish()
+        clip_maker.finish()
         assert not [thread for thread in threading.enumerate() if thread.name == "edgead clip writer"]
         assert not list(tmp_path.glob(".*tmp*"))
 
@@ -164,14 +164,14 @@ def test_a_long_clip_takes_its_time(tmp_path: Path) -> None:
     options = ClipOptions(pre_s=10.0, post_s=0.0, fps=5.0, max_side_px=640, memory_mb=50.0)
     noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     with spool(tmp_path) as target:
-        sink = ClipMaker(target, options)
+        clip_maker = ClipMaker(target, options)
         for index in range(25):
             item = result(verdict(None), index=index, time_s=index / 5)
-            sink.accept(replace(item, frame=replace(item.frame, image=np.roll(noise, index * 8, axis=1))))
+            clip_maker.accept(replace(item, frame=replace(item.frame, image=np.roll(noise, index * 8, axis=1))))
         target.append(opened(1))
-        sink.request("line 1", [alert_id(1)], 4.8)
+        clip_maker.request("line 1", [alert_id(1)], 4.8)
         assert len(frames_of(wait_for_clip(target))) == 25
-        sink.finish()
+        clip_maker.finish()
 
 
 def test_what_takes_too_long_at_the_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,12 +182,12 @@ def test_what_takes_too_long_at_the_end_is_given_up(tmp_path: Path, monkeypatch:
     sleeper.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(sleeper))
     with spool(tmp_path / "alerts") as target:
-        sink = ClipMaker(target, OPTIONS)
-        watch(sink, {0.0: 100})
+        clip_maker = ClipMaker(target, OPTIONS)
+        watch(clip_maker, {0.0: 100})
         target.append(opened(1))
-        sink.request("line 1", [alert_id(1)], 0.0)
+        clip_maker.request("line 1", [alert_id(1)], 0.0)
         start_s = time.monotonic()
-        sink.finish()
+        clip_maker.finish()
         assert time.monotonic() - start_s < 5.0
         (alert,) = target.alerts()
         assert alert.pictures_missing == {"clip": "failed"}
@@ -198,76 +198,76 @@ def test_what_takes_too_long_at_the_end_is_given_up(tmp_path: Path, monkeypatch:
 def test_a_clip_is_cut_short_when_no_frame_follows(tmp_path: Path, how: str) -> None:
     """At the end of the stream, and when the camera is lost."""
     with spool(tmp_path) as target:
-        sink = ClipMaker(target, OPTIONS)
-        watch(sink, {index / 5: 100 for index in range(10)})
+        clip_maker = ClipMaker(target, OPTIONS)
+        watch(clip_maker, {index / 5: 100 for index in range(10)})
         target.append(opened(1))
-        sink.request("line 1", [alert_id(1)], 1.8)
+        clip_maker.request("line 1", [alert_id(1)], 1.8)
         if how == "camera lost":
             notice = CameraLost("line 1", 0.0, "")
-            assert sink.wants(notice)
-            sink.accept(notice)
+            assert clip_maker.wants(notice)
+            clip_maker.accept(notice)
             wait_for_clip(target)
-        sink.finish()
+        clip_maker.finish()
         assert len(frames_of(wait_for_clip(target))) == 6
 
 
 def test_a_pause_after_the_opening_loses_nothing(tmp_path: Path) -> None:
     """The first frame after it is too late for the clip and pushes all the others out of the memory."""
     with spool(tmp_path) as target:
-        sink = ClipMaker(target, OPTIONS)
-        watch(sink, {index / 5: 100 for index in range(10)})
+        clip_maker = ClipMaker(target, OPTIONS)
+        watch(clip_maker, {index / 5: 100 for index in range(10)})
         target.append(opened(1))
-        sink.request("line 1", [alert_id(1)], 1.8)
-        watch(sink, {25.0: 200})
+        clip_maker.request("line 1", [alert_id(1)], 1.8)
+        watch(clip_maker, {25.0: 200})
         assert frames_of(wait_for_clip(target)) == pytest.approx([100] * 6, abs=6)
-        sink.finish()
+        clip_maker.finish()
 
 
 def test_a_clip_shows_pictures_that_were_not_judged(tmp_path: Path) -> None:
     """What made them unfit may be what happened: a lamp that went out, a thing before the camera."""
     with spool(tmp_path) as target:
-        sink = ClipMaker(target, OPTIONS)
-        watch(sink, {index / 5: 100 for index in range(10)})
+        clip_maker = ClipMaker(target, OPTIONS)
+        watch(clip_maker, {index / 5: 100 for index in range(10)})
         target.append(opened(1))
-        sink.request("line 1", [alert_id(1)], 1.8)
+        clip_maker.request("line 1", [alert_id(1)], 1.8)
         black = Frame(np.zeros((48, 64, 3), np.uint8), 0, 0.0, "line")
         begins = FaultBegan("line 1", 0.0, black, 2.0, "black", "black")
-        assert not sink.wants(begins), "the same picture comes once more as one that was not judged"
+        assert not clip_maker.wants(begins), "the same picture comes once more as one that was not judged"
         for index in range(20, 40):
             notice = UnjudgedFrame("line 1", 0.0, black, index / 10, "black", "black")
-            if sink.wants(notice):
-                sink.accept(notice)
+            if clip_maker.wants(notice):
+                clip_maker.accept(notice)
         assert frames_of(wait_for_clip(target)) == pytest.approx([100] * 6 + [0] * 5, abs=6)
-        sink.finish()
+        clip_maker.finish()
 
 
 def test_a_camera_that_falls_silent_gets_its_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A watched folder may be silent for a day and a file for good, without being lost."""
     monkeypatch.setattr("edgead.stream.consumers.clip_maker._LATE_S", 0.1)
     with spool(tmp_path) as target:
-        sink = ClipMaker(target, OPTIONS)
-        watch(sink, {index / 5: 100 for index in range(10)})
+        clip_maker = ClipMaker(target, OPTIONS)
+        watch(clip_maker, {index / 5: 100 for index in range(10)})
         target.append(opened(1))
-        sink.request("line 1", [alert_id(1)], 1.8)
+        clip_maker.request("line 1", [alert_id(1)], 1.8)
         time.sleep(0.5)
-        watch(sink, {2.0: 100})
+        watch(clip_maker, {2.0: 100})
         time.sleep(0.8)
         assert target.media(alert_id(1), "clip") is None, "its last picture is younger than the clip is long"
         assert len(frames_of(wait_for_clip(target))) == 7
-        sink.finish()
+        clip_maker.finish()
 
 
 def test_no_clip_without_frames_or_room(tmp_path: Path) -> None:
     """The record says why there is none."""
     with spool(tmp_path, min_free_mb=1e9) as target:
-        sink = ClipMaker(target, OPTIONS)
+        clip_maker = ClipMaker(target, OPTIONS)
         for number in (1, 2):
             target.append(opened(number))
-        sink.request("other", [alert_id(1)], 0.0)
-        watch(sink, {0.0: 10})
+        clip_maker.request("other", [alert_id(1)], 0.0)
+        watch(clip_maker, {0.0: 10})
         target.write_media("x", b"")
-        sink.request("line 1", [alert_id(2)], 0.0)
-        sink.finish()
+        clip_maker.request("line 1", [alert_id(2)], 0.0)
+        clip_maker.finish()
         found = {alert.id: alert.pictures_missing for alert in target.alerts()}
         assert found == {alert_id(1): {"clip": "failed"}, alert_id(2): {"clip": "disk_full"}}
 
@@ -275,12 +275,12 @@ def test_no_clip_without_frames_or_room(tmp_path: Path) -> None:
 def test_frames_are_shrunk_and_thinned(tmp_path: Path) -> None:
     """At most `fps` frames of at most `max_side_px`; repeated results are not frames."""
     with spool(tmp_path) as target:
-        sink = ClipMaker(target, OPTIONS)
-        wanted = [sink.wants(result(verdict(None), time_s=index / 30)) for index in range(60)]
+        clip_maker = ClipMaker(target, OPTIONS)
+        wanted = [clip_maker.wants(result(verdict(None), time_s=index / 30)) for index in range(60)]
         assert sum(wanted) == 10
-        assert not sink.wants(result(verdict(None), time_s=50.0, is_repeat=True))
-        sink.accept(result(verdict(None), size=(300, 200), time_s=3.0))
-        (frame,) = sink._rings["line 1"].cut(0.0, 10.0)
+        assert not clip_maker.wants(result(verdict(None), time_s=50.0, is_repeat=True))
+        clip_maker.accept(result(verdict(None), size=(300, 200), time_s=3.0))
+        (frame,) = clip_maker._rings["line 1"].cut(0.0, 10.0)
         image = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
         assert image.shape == (64, 43, 3)

@@ -43,9 +43,9 @@ def test_recording_has_every_frame(
 ) -> None:
     """Each frame of a file comes once, at the source's pace, with odd sizes rounded up; no temporary file stays."""
     path = tmp_path / f"out{suffix}"
-    with recorder(path) as sink:
+    with recorder(path) as consumer:
         for index in range(20):
-            sink.accept(result(index * 10, index=index, time_s=index / 10, size=size))
+            consumer.accept(result(index * 10, index=index, time_s=index / 10, size=size))
         assert not path.exists()
     frames = frames_of(path)
     assert len(frames) == 20
@@ -58,9 +58,9 @@ def test_recording_has_every_frame(
 def test_recording_keeps_the_pace_of_a_live_source(tmp_path: Path) -> None:
     """Where frames were dropped the last picture stays, and a long absence is shortened."""
     times = [0.0, 0.1, 0.5, 0.6, 100.0, 100.1]
-    with recorder(tmp_path / "out.mp4") as sink:
+    with recorder(tmp_path / "out.mp4") as consumer:
         for index, time_s in enumerate(times):
-            sink.accept(result(index=index, time_s=time_s))
+            consumer.accept(result(index=index, time_s=time_s))
     assert len(frames_of(tmp_path / "out.mp4")) == 1 + 1 + 4 + 1 + MAX_GAP_S * 10 + 1
 
 
@@ -68,10 +68,10 @@ def test_recording_survives_a_failure_and_a_change_of_size(tmp_path: Path) -> No
     """An exception in the stream still leaves a playable file; a larger frame is fitted into the first one's size."""
     path = tmp_path / "out.mp4"
     error = RuntimeError("broke")
-    sink = recorder(path).__enter__()
-    sink.accept(result(size=(48, 64)))
-    sink.accept(result(BAD, size=(96, 64), time_s=0.1))
-    sink.__exit__(RuntimeError, error, None)
+    consumer = recorder(path).__enter__()
+    consumer.accept(result(size=(48, 64)))
+    consumer.accept(result(BAD, size=(96, 64), time_s=0.1))
+    consumer.__exit__(RuntimeError, error, None)
     frames = frames_of(path)
     assert len(frames) == 2
     assert float(frames[1][:, 32].mean()) == pytest.approx(BAD, abs=8)

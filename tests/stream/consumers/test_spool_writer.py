@@ -47,7 +47,7 @@ def utc(monotonic_s: float) -> datetime:
     return START + timedelta(seconds=monotonic_s - 1000.0)
 
 
-def spool_sink(target: Spool, context: AlertContext = CONTEXT, **changes: Any) -> SpoolWriter:
+def spool_writer(target: Spool, context: AlertContext = CONTEXT, **changes: Any) -> SpoolWriter:
     return SpoolWriter(target, {"line 1": context}, opacity=0.6, utc_from_monotonic=utc, **changes)
 
 
@@ -62,7 +62,7 @@ def kinds(target: Spool) -> list[str]:
 def test_record_is_complete_while_the_alert_is_open(tmp_path: Path) -> None:
     """As soon as an alert opens, record, both pictures and the event are there, whole, with every documented key."""
     with spool(tmp_path) as target:
-        spool_sink(target).accept(result(verdict("opened", severity="high")))
+        spool_writer(target).accept(result(verdict("opened", severity="high")))
         record = read_record(tmp_path)
         (event,) = target.events()
     assert record.keys() == RECORD_KEYS
@@ -95,13 +95,13 @@ def test_record_is_complete_while_the_alert_is_open(tmp_path: Path) -> None:
 def test_closing_completes_the_record(tmp_path: Path) -> None:
     """The closed record keeps what it said when it opened and adds end, duration and peak with its picture."""
     with spool(tmp_path) as target:
-        sink = spool_sink(target)
-        sink.accept(result(verdict("opened")))
+        writer = spool_writer(target)
+        writer.accept(result(verdict("opened")))
         before = read_record(tmp_path)
-        sink.accept(result(verdict("peak", score=0.5, peak_frame=7), value=255, index=7, time_s=0.7))
+        writer.accept(result(verdict("peak", score=0.5, peak_frame=7), value=255, index=7, time_s=0.7))
         assert len(target.events()) == 1, "a peak is no event"
         closed = verdict("closed", score=0.5, peak_frame=7, closed_s=2.0, ended_by="quiet")
-        sink.accept(result(closed, value=100, index=20, time_s=2.0))
+        writer.accept(result(closed, value=100, index=20, time_s=2.0))
         after = read_record(tmp_path)
         assert kinds(target) == ["alert_opened", "alert_closed"]
     changed = {key for key in RECORD_KEYS if before[key] != after[key]}
@@ -116,12 +116,12 @@ def test_closing_completes_the_record(tmp_path: Path) -> None:
 def test_only_the_strongest_picture_is_kept(tmp_path: Path) -> None:
     """Of many peaks the last is written, once, when the alert ends."""
     with spool(tmp_path) as target:
-        sink = spool_sink(target)
-        sink.accept(result(verdict("opened"), value=100))
+        writer = spool_writer(target)
+        writer.accept(result(verdict("opened"), value=100))
         for index, value in ((6, 120), (7, 140), (8, 30)):
-            sink.accept(result(verdict("peak", peak_frame=index), value=value, index=index))
+            writer.accept(result(verdict("peak", peak_frame=index), value=value, index=index))
         assert not list(tmp_path.glob("*peak*"))
-        sink.accept(result(verdict("closed", closed_s=2.0, ended_by="quiet"), value=200))
+        writer.accept(result(verdict("closed", closed_s=2.0, ended_by="quiet"), value=200))
         peak = cv2.imread(str(tmp_path / read_record(tmp_path)["pictures"]["peak"]))
     assert peak is not None
     assert abs(float(peak.mean()) - 30) < 3
@@ -130,9 +130,9 @@ def test_only_the_strongest_picture_is_kept(tmp_path: Path) -> None:
 def test_a_higher_severity_is_told(tmp_path: Path) -> None:
     """`raised` changes record and history, and its frame is the peak."""
     with spool(tmp_path) as target:
-        sink = spool_sink(target)
-        sink.accept(result(verdict("opened", severity="low")))
-        sink.accept(result(verdict("raised", severity="high", score=0.9, peak_frame=6), index=6))
+        writer = spool_writer(target)
+        writer.accept(result(verdict("opened", severity="low")))
+        writer.accept(result(verdict("raised", severity="high", score=0.9, peak_frame=6), index=6))
         record = target.alert(alert_id(1))
         assert record is not None
         assert (record.severity, record.peak_score, record.state) == ("high", 0.9, "open")
@@ -143,22 +143,22 @@ def test_a_latched_alert_is_held_and_resumed(tmp_path: Path) -> None:
     """The record is open, held, open, held, and closed on acknowledgement; each step is one event."""
     context = replace(CONTEXT, latched=frozenset({"picture"}))
     with spool(tmp_path) as target:
-        sink = spool_sink(target, context)
-        sink.accept(result(verdict("opened")))
+        writer = spool_writer(target, context)
+        writer.accept(result(verdict("opened")))
         assert read_record(tmp_path)["latched"] is True
-        sink.accept(result(verdict("held"), time_s=2.0))
+        writer.accept(result(verdict("held"), time_s=2.0))
         assert (read_record(tmp_path)["state"], read_record(tmp_path)["held_at"]) == (
             "held",
             "2026-11-22T10:11:14.000Z",
         )
-        sink.accept(result(verdict("resumed", peak_frame=30), value=180, index=30, time_s=3.0))
+        writer.accept(result(verdict("resumed", peak_frame=30), value=180, index=30, time_s=3.0))
         assert read_record(tmp_path)["state"] == "open"
-        sink.accept(result(verdict("held"), time_s=4.0))
+        writer.accept(result(verdict("held"), time_s=4.0))
         assert set(read_record(tmp_path)["pictures"]) == {"snapshot", "heatmap", "peak"}
         assert target.acknowledge(alert_id(1), "Ada")
         # the state machine hears of it and says so, for a record that is closed already
         closed = verdict("closed", closed_s=5.0, ended_by="acknowledged")
-        sink.accept(result(closed, time_s=4.0, is_repeat=True))
+        writer.accept(result(closed, time_s=4.0, is_repeat=True))
         record = read_record(tmp_path)
         assert (record["state"], record["ended_by"], record["acknowledged_by"]) == ("closed", "acknowledged", "Ada")
         assert kinds(target) == [
@@ -169,13 +169,13 @@ def test_a_latched_alert_is_held_and_resumed(tmp_path: Path) -> None:
 def test_an_acknowledgement_while_the_alert_goes_on(tmp_path: Path) -> None:
     """An acknowledgement is one event, whether the spool or the state machine gets it first, and is kept on closing."""
     with spool(tmp_path) as target:
-        sink = spool_sink(target)
+        writer = spool_writer(target)
         for number in (1, 2):
-            sink.accept(result(verdict("opened", number=number)))
+            writer.accept(result(verdict("opened", number=number)))
         target.acknowledge(alert_id(1), "Ada", "seen")
         for number in (1, 2):
-            sink.accept(result(verdict("acknowledged", number=number), is_repeat=True))
-        sink.accept(result(verdict("closed", closed_s=2.0, ended_by="quiet"), time_s=2.0))
+            writer.accept(result(verdict("acknowledged", number=number), is_repeat=True))
+        writer.accept(result(verdict("closed", closed_s=2.0, ended_by="quiet"), time_s=2.0))
         first, second = target.alert(alert_id(1)), target.alert(alert_id(2))
         assert first is not None
         assert second is not None
@@ -187,11 +187,11 @@ def test_an_acknowledgement_while_the_alert_goes_on(tmp_path: Path) -> None:
 def test_a_restored_alert_of_an_earlier_process_closes(tmp_path: Path) -> None:
     """The duration is by the clock, because the source's time line has restarted."""
     with spool(tmp_path) as target:
-        spool_sink(target).accept(result(verdict("opened")))
+        spool_writer(target).accept(result(verdict("opened")))
         target.update(AlertRecord(id=alert_id(1), state="held"))
-        sink = spool_sink(target)
-        sink.accept(result(verdict("resumed", peak_frame=5), time_s=60.0))
-        sink.accept(result(verdict("closed", closed_s=1.0, ended_by="quiet"), time_s=90.5))
+        writer = spool_writer(target)
+        writer.accept(result(verdict("resumed", peak_frame=5), time_s=60.0))
+        writer.accept(result(verdict("closed", closed_s=1.0, ended_by="quiet"), time_s=90.5))
         record = target.alert(alert_id(1))
         assert record is not None
         assert (record.duration_s, record.ended_by) == (90.0, "quiet")
@@ -203,8 +203,8 @@ def test_zones_of_one_frame_share_their_pictures(tmp_path: Path) -> None:
     left[:, :2] = True
     context = replace(CONTEXT, masks={"left": left})
     with spool(tmp_path) as target:
-        sink = spool_sink(target, context)
-        sink.accept(
+        writer = spool_writer(target, context)
+        writer.accept(
             result(verdict("opened", zone="left"), verdict(None, zone="x"), verdict("opened", zone="all", number=2))
         )
         first, second = target.alert(alert_id(1)), target.alert(alert_id(2))
@@ -225,11 +225,11 @@ def test_an_alert_gets_its_clip(tmp_path: Path) -> None:
     """One clip for the alerts of a frame, there at the latest when the stream has ended."""
     with spool(tmp_path) as target:
         clips = ClipMaker(target, ClipOptions(pre_s=1.0, post_s=1.0, fps=5.0, max_side_px=64, memory_mb=1.0))
-        with spool_sink(target, clips=clips) as sink:
+        with spool_writer(target, clips=clips) as writer:
             for index in range(8):
                 opens: EventKind | None = "opened" if index == 6 else None
                 item = result(verdict(opens), verdict(opens, number=2), index=index, time_s=index / 5)
-                for each in (clips, sink):
+                for each in (clips, writer):
                     if each.wants(item):
                         each.accept(item)
         paths = [target.media(alert_id(number), "clip") for number in (1, 2)]
@@ -249,7 +249,7 @@ def test_regions_of_a_segmentation_of_its_own(tmp_path: Path) -> None:
     item = result(verdict("opened", zone="corner"), verdict("opened", zone="all", number=2))
     item = replace(item, prediction=replace(item.prediction, own_segmentation=Segmentation(values, 1.0)))
     with spool(tmp_path) as target:
-        spool_sink(target, context).accept(item)
+        spool_writer(target, context).accept(item)
         first, second = target.alert(alert_id(1)), target.alert(alert_id(2))
         assert first is not None
         assert second is not None
@@ -259,7 +259,7 @@ def test_regions_of_a_segmentation_of_its_own(tmp_path: Path) -> None:
         own = drawn.read_bytes()
         assert (len(first.regions), len(second.regions)) == (1, 2)
         assert first.regions[0]["x"] >= 30
-        spool_sink(target, context).accept(result(verdict("opened", number=3)))
+        spool_writer(target, context).accept(result(verdict("opened", number=3)))
         plain = target.media(alert_id(3), "heatmap")
         assert plain is not None
         assert plain.read_bytes() != own, "the heatmap outlines the segmentation, else the map"
@@ -268,24 +268,24 @@ def test_regions_of_a_segmentation_of_its_own(tmp_path: Path) -> None:
 def test_a_disk_without_room_does_not_end_the_stream(tmp_path: Path) -> None:
     """No pictures, but a record that says why."""
     with spool(tmp_path, min_free_mb=1e9) as target:
-        sink = spool_sink(target)
-        sink.accept(result(verdict("opened")))
-        sink.accept(result(verdict("peak", peak_frame=6), index=6))
-        sink.accept(result(verdict("closed", closed_s=2.0, ended_by="quiet")))
+        writer = spool_writer(target)
+        writer.accept(result(verdict("opened")))
+        writer.accept(result(verdict("peak", peak_frame=6), index=6))
+        writer.accept(result(verdict("closed", closed_s=2.0, ended_by="quiet")))
         record = read_record(tmp_path)
         assert record["pictures"] == {}
         assert record["pictures_missing"] == dict.fromkeys(("snapshot", "heatmap", "peak"), "disk_full")
         assert record["state"] == "closed"
         target._media._min_free_mb = 0.0
-        sink.accept(result(verdict("opened", number=2)))
+        writer.accept(result(verdict("opened", number=2)))
         assert read_record(tmp_path, 2)["pictures_missing"] == {}
 
 
 def test_a_disk_that_cannot_be_read_does_not_end_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events are still appended, and the record is updated when the disk is back."""
     with spool(tmp_path) as target:
-        sink = spool_sink(target)
-        sink.accept(result(verdict("opened")))
+        writer = spool_writer(target)
+        writer.accept(result(verdict("opened")))
         with monkeypatch.context() as patch:
 
             def fail(*arguments: object) -> None:
@@ -293,10 +293,10 @@ def test_a_disk_that_cannot_be_read_does_not_end_the_stream(tmp_path: Path, monk
 
             patch.setattr(target._archive, "alert", fail)
             patch.setattr(target._archive, "write", fail)
-            sink.accept(result(verdict("raised", severity="high", score=0.9)))
-            sink.accept(result(verdict("closed", severity="high", closed_s=2.0, ended_by="quiet")))
+            writer.accept(result(verdict("raised", severity="high", score=0.9)))
+            writer.accept(result(verdict("closed", severity="high", closed_s=2.0, ended_by="quiet")))
             for kind in _RAISED_CLOSED:
-                sink.accept(result(verdict(kind, number=9, closed_s=2.0, ended_by="quiet")))
+                writer.accept(result(verdict(kind, number=9, closed_s=2.0, ended_by="quiet")))
             assert not target.health().records_ok
             assert target.alerts(camera="line 1", state="open") == target.alerts(state="open")
         target.maintain()
@@ -310,7 +310,7 @@ def test_a_disk_that_cannot_be_read_does_not_end_the_stream(tmp_path: Path, monk
 def test_notices_become_events(tmp_path: Path) -> None:
     """Notices become events with their values; single frames and frames without events do not."""
     with spool(tmp_path) as target:
-        sink = spool_sink(target)
+        writer = spool_writer(target)
         lost = CameraLost("line 1", 1001.0, "no frames for 5 s")
         changed = ThresholdChanged(
             "line 1", 1002.0, zone="left", who="Ada", before=0.1, after=0.2, false_alarm_rate=0.01, why="too many"
@@ -318,13 +318,13 @@ def test_notices_become_events(tmp_path: Path) -> None:
         frame = Frame(np.zeros((2, 2, 3), np.uint8), 0, 1002.0, "x")
         dark = FaultBegan("line 1", 1003.0, frame, 3.0, "The picture is black.", "black")
         picture = UnjudgedFrame("line 1", 1003.0, frame, 3.0, "The picture is black.", "black")
-        assert [sink.wants(item) for item in (lost, changed, dark, picture)] == [True, True, True, False]
-        assert not sink.wants(result(verdict(None)))
-        assert sink.wants(result(verdict("peak")))
-        with sink:
-            sink.accept(lost)
-            sink.accept(changed)
-            sink.accept(dark)
+        assert [writer.wants(item) for item in (lost, changed, dark, picture)] == [True, True, True, False]
+        assert not writer.wants(result(verdict(None)))
+        assert writer.wants(result(verdict("peak")))
+        with writer:
+            writer.accept(lost)
+            writer.accept(changed)
+            writer.accept(dark)
         started, first, second, third, stopped = (event.payload for event in target.events())
         assert (started["kind"], started["values"]["cameras"]) == ("stream_started", ["line 1"])
         assert started["values"]["engine"] == "fake-fp32"
@@ -358,7 +358,7 @@ def test_a_real_state_machine_ends_in_whole_records(tmp_path: Path) -> None:
     rules = AlertRules(0.2, 0.15, 2, 3, 1, 0.0, latch=True, severities=(Severity("low", 0.2), Severity("high", 0.4)))
     random = np.random.default_rng(0)
     with spool(tmp_path) as target:
-        sink = spool_sink(target)
+        writer = spool_writer(target)
         state, number, score_s = AlertState(), 0, random.uniform(0, 0.5, 300)
         judge: Callable[..., Any] = step
         for index, score in enumerate([*score_s, None]):
@@ -372,7 +372,7 @@ def test_a_real_state_machine_ends_in_whole_records(tmp_path: Path) -> None:
                 verdict(None, number=number), event=event, alert=state.alert, alert_id=alert_id(max(number, 1))
             )
             if event is not None:
-                sink.accept(result(item, index=index, time_s=time_s))
+                writer.accept(result(item, index=index, time_s=time_s))
             if event is not None and event.kind == "held" and random.random() < 0.7:
                 target.acknowledge(alert_id(number), "Ada")
                 state = AlertState(n_alerts=state.n_alerts)
