@@ -1,4 +1,4 @@
-"""What the command line's verbs do, as functions: train, build an engine, evaluate, stream.
+"""The verbs of the command line as functions: train, build an engine, evaluate, stream.
 
 Paths may be strings. Settings are those of `edgead config`, by dotted key, on top of a YAML file where one is given.
 """

@@ -34,7 +34,7 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What a model says about one image.
+    """Verdict of a model on one image.
 
     Jupyter shows it as the image with the heatmap and the outlines of its regions.
 

@@ -201,7 +201,7 @@ def _describe(layout: str, classes: tuple[str, ...], train: list[Sample], test: 
 
 
 def _contents(folder: Path) -> str:
-    """What lies in and below a folder, for an error: `3 .txt, 1 .mp4 files`."""
+    """Contents of a folder and of those below it, for an error: `3 .txt, 1 .mp4 files`."""
     if not folder.is_dir():
         return "nothing (the folder is missing)"
     kinds = Counter(path.suffix.lower() or path.name for path in list_files(folder))

@@ -50,7 +50,7 @@ class SecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI calls it."""
+        """Answer a request, as ASGI defines it."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

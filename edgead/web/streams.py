@@ -46,7 +46,7 @@ class Endless:
         self._is_allowed = is_allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI calls it."""
+        """Answer a request, as ASGI defines it."""
         if scope["method"] == "HEAD":
             await self._start(send)
             await send({"type": "http.response.body", "body": b""})

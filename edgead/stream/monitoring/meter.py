@@ -200,7 +200,7 @@ class Meter:
         return self.fps_at(None)
 
     def fps_at(self, now_s: float | None) -> float:
-        """As `current_fps`, but falling once the last frame is over a second old at the monotonic `now_s`."""
+        """Frame rate as `current_fps` gives it, but falling once the last frame is over a second old at the monotonic `now_s`."""
         with self._lock:
             if not self._done_at:
                 return 0.0
