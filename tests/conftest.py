@@ -1,4 +1,4 @@
-"""What every test runs under: one thread per library, a fixed seed, no deadline for slow machines."""
+"""Setup common to all tests: one thread per library, a fixed seed, no Hypothesis deadline."""
 
 from __future__ import annotations
 

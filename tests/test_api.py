@@ -215,7 +215,7 @@ def test_leaving_the_loop_stops_the_stream(model: edgead.Model, images: list[NDA
 
 
 def test_failures_reach_the_loop(model: edgead.Model, images: list[NDArray[np.uint8]], tmp_path: Path) -> None:
-    """What a source raises, a missing file and sinks without a folder are raised where the loop is."""
+    """Errors of a source and a missing file are raised in the loop, errors of sinks and settings by `open_stream`."""
 
     def broken() -> Iterator[NDArray[np.uint8]]:
         yield images[0]

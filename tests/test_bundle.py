@@ -34,7 +34,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    """What is written comes back: manifest, calibration images, reference and digest."""
+    """An opened bundle has the written manifest, calibration images, reference and digest."""
     written = make_bundle(tmp_path / "bundle")
     opened = open_bundle(tmp_path / "bundle")
     assert opened.manifest == written.manifest

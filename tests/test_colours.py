@@ -34,7 +34,7 @@ def orange(size: tuple[int, int] = (48, 64)) -> Image:
 
 
 def decoded(content: bytes) -> Image:
-    """What any viewer shows, read with OpenCV alone."""
+    """Image as any viewer shows it, decoded with OpenCV alone."""
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     return np.asarray(image[:, :, ::-1], np.uint8)
@@ -61,7 +61,7 @@ def test_conversions_undo_each_other() -> None:
 
 
 def test_an_overlay_on_an_image_that_was_read(tmp_path: Path) -> None:
-    """What is ordinary keeps the file's colours, the strongest anomaly is dark red, and its outline is red."""
+    """Normal areas keep the file's colours, the strongest anomaly is dark red, and its outline is red."""
     path = tmp_path / "part.png"
     cv2.imwrite(str(path), orange()[:, :, ::-1])
     image = read_image(path)

@@ -1,4 +1,4 @@
-"""What README and docs/ promise is there: files, headings, verbs and options."""
+"""Files, headings, verbs and options that README and docs/ mention exist."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_the_white_level_does_not_touch_8_bit_pictures() -> None:
 
 @pytest.mark.parametrize("shape", [(5,), (5, 7, 2), (5, 7, 5), (1, 5, 7, 3), (0, 7, 3), (5, 0)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    """What is no picture is a ShapeError."""
+    """An array that is not shaped like an image raises ShapeError."""
     with pytest.raises(ShapeError):
         rgb_from_array(np.zeros(shape, np.uint8))
 

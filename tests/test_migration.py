@@ -92,7 +92,7 @@ def test_settings_keep_their_old_names(tmp_path: Path) -> None:
     ids=str,
 )
 def test_anything_goes_in_and_is_left_to_the_validation(upgrade: Any, content: Any) -> None:
-    """What does not look like a record passes through, so that the validation says what is wrong with it."""
+    """Content that does not look like a record keeps its type, and the validation reports what is wrong."""
     upgraded = upgrade(content)
     assert type(upgraded) is type(content)
 

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not DATA.is_dir(), reason=f"{
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """What default training makes of the solar cells."""
+    """Bundle of a default training on the solar cells."""
     runs = tmp_path_factory.mktemp("runs")
     config = load_config(None, {"data.root": str(DATA)})
     return train(config, Silent(), out=runs / "run", runs=runs, resume=False).bundle

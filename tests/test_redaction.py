@@ -105,7 +105,7 @@ def test_no_password_typed_as_it_is_shows(password: str) -> None:
 
 @given(password=HOSTILE, before=st.sampled_from(["", "Could not open ", "401: "]))
 def test_messages_of_libraries_are_cleaned(password: str, before: str) -> None:
-    """What GStreamer says about an address shows neither its password nor another URL's."""
+    """A redacted GStreamer message shows neither its URL's password nor that of another."""
     uri = f"rtsp://operator:{quote(password, safe='')}@camera.example/live"
     for written in (password, quote(password), quote(password, safe="")):
         assert written not in redact_message(f"{before}{written} for operator", uri).replace("***", "")

@@ -53,7 +53,7 @@ def make_backbone(keys: Sequence[str] = ("8", "16"), size: tuple[int, int] = (SI
 
 
 def make_config(**settings: Any) -> ModelConfig:
-    """Of a small detector on `make_backbone`; `settings` override those of a small uniform flow."""
+    """Settings of a small detector on `make_backbone`; `settings` override those of a small uniform flow."""
     name = settings.get("name", "usf")
     values: dict[str, Any] = {"name": name, "levels": ("8+16:12",), "hidden_ratio": 1.0, "top_fraction": 0.05}
     if name == "usf":

@@ -43,7 +43,7 @@ class Target:
     cuda: int
 
     def options(self) -> list[str]:
-        """What makes pip resolve for it."""
+        """Options that make pip resolve for this target."""
         tag = self.python.replace(".", "")
         platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(self.glibc, 16, -1)] + ["manylinux2014_aarch64"]
         return [
@@ -57,7 +57,7 @@ Pip = Callable[[Sequence[str]], "tuple[int, str]"]
 
 
 def requirements(text: str, extra: str | None) -> tuple[list[str], list[str]]:
-    """What must come as wheels, and what may be compiled, out of a pyproject.toml, with one system's extra, if any."""
+    """Dependencies that must come as wheels, and those that may be compiled, from a pyproject.toml and its `extra`."""
     project = tomllib.loads(text)["project"]
     extras = project["optional-dependencies"]
     jetson = [] if extra is None else extras[extra]
@@ -119,7 +119,7 @@ def check(targets: Sequence[Target], text: str, pip: Pip) -> int:
 
 
 def compiled_text(entry: str, status: int, output: str) -> str:
-    """What is known of a dependency that may be compiled."""
+    """Line about a dependency that may be compiled: its wheel, or the reason why there is none."""
     if status == 0:
         return f"{entry}: {next(iter(resolved(output).values()))}"
     return f"{entry}: no aarch64 wheel; {NEEDS}" if "No matching distribution" in output else f"{entry}: {output}"

@@ -155,7 +155,7 @@ def hour_of(scores: Scores, fps: float) -> AlarmReport:
 
 
 def meter_line(report: AlarmReport) -> str:
-    """What the meter measured, in a sentence."""
+    """The meter's measurements in one sentence."""
     level, bursts = report.levels[0], report.bursts
     likeness = "unlike" if any(level.is_unlike for level in report.levels) else "like"
     grouping = "" if bursts is None else f", at most {bursts.alerts_per_exceedance:.3f} alerts per exceeding frame"

@@ -76,7 +76,7 @@ class PacedSource:
         self._pictures = [np.ascontiguousarray(np.roll(smooth, 40 * shift, 1)) for shift in range(4)]
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
-        """As many as wanted, evenly in time."""
+        """Yield the requested number of frames at even intervals."""
         assert self.fps is not None
         start_s = time.monotonic()
         for index in range(self._n):

@@ -34,7 +34,7 @@ NOISE = 0.4
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is known of one product: `(h, w, 3)`, uint8, RGB each."""
+    """Images of one product, each `(h, w, 3)`, uint8, RGB."""
 
     name: str
     reference: Sequence[Image]
@@ -71,7 +71,7 @@ FAULTS: dict[str, Callable[[Image], Image]] = {
 
 
 def real_pictures(folder: Path) -> Pictures:
-    """Of a data set with train and test images."""
+    """Load images from a data set with train and test images."""
     data = find_dataset(folder)
 
     def load(samples: Sequence[Sample], count: int) -> list[Image]:
@@ -84,7 +84,7 @@ def real_pictures(folder: Path) -> Pictures:
 
 
 def synthetic_pictures(part: str) -> Pictures:
-    """Of one part of the synthetic line: the reference is of the first parts of the video."""
+    """Images of one synthetic part; the reference consists of the first good parts of the video."""
     video = SyntheticVideo(part, n_frames=800)
     numbers = range(0, video.n_frames, video.frames_per_part)
     frames = [(number, *video.frame(number)) for number in numbers]

@@ -85,7 +85,7 @@ def _video_frames(path: Path) -> Iterator[Image]:
 
 
 class Line:
-    """What the camera sees: frames in a loop, by the clock, through the fault that is set."""
+    """Simulated view of the camera: frames in a loop, timed by the clock, altered by the current fault."""
 
     def __init__(self, frames: Sequence[Image], fps: float, *, counter: bool) -> None:
         self.t0_s = time.monotonic()
@@ -102,7 +102,7 @@ class Line:
         return self._frames[0].shape[0], self._frames[0].shape[1]
 
     def number(self) -> int:
-        """Of the frame that is due now."""
+        """Number of the frame that is due now."""
         return int((time.monotonic() - self.t0_s) * self.fps)
 
     def command(self, word: str) -> bool:
@@ -117,7 +117,7 @@ class Line:
         return True
 
     def picture(self, number: int) -> Image:
-        """What the camera sends as frame `number`: `(H, W, 3)`, RGB."""
+        """Image that the camera sends as frame `number`: `(H, W, 3)`, RGB."""
         view = self._view
         if view == "freeze":
             return self._held

@@ -1,4 +1,4 @@
-"""What a build leaves behind when it is stopped, when there is no room, and when another one runs; real processes."""
+"""State left by a build that is stopped, runs out of disk space or meets another build, in real processes."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_size_limit_is_told_as_what_it_is(bundle: Bundle, builds: Builds, prec
 
 
 def test_a_full_disk_is_told_before_the_work(template: Path, small_disk: Path, builds: Builds) -> None:
-    """What is needed, what is free and what to do; the engine from before still runs, and asked for again is kept."""
+    """The error gives the space needed, the free space and a hint; the previous engine still runs and is reused."""
     shutil.copytree(template, small_disk / "bundle")
     bundle = open_bundle(small_disk / "bundle")
     before, fill = installed(bundle), small_disk / "fill"

@@ -155,7 +155,7 @@ def types_of(scene: Scene) -> tuple[set[str], bool]:
 
 
 def assert_precisions(content: dict[str, Any], bundle: Bundle, version: str, precision: str) -> None:
-    """What TensorRT says of its layers is in the result, and those of the score are float32 in every form."""
+    """The result lists the precisions that TensorRT reports, and the layers of the score are always float32."""
     layers = {layer["name"]: layer["precision"] for layer in content["layers"]}
     found = Counter(layers.values())
     assert {layers[name] for name in score_nodes(bundle)} == {"fp32"}
@@ -164,7 +164,7 @@ def assert_precisions(content: dict[str, Any], bundle: Bundle, version: str, pre
 
 
 def assert_own_scores(bundle: Bundle) -> None:
-    """What the engine scores when it is opened again is what its threshold was made from."""
+    """The reopened engine reproduces the scores that its threshold was computed from."""
     held_out = bundle.held_out()
     assert held_out is not None
     opened, own = open_with_thresholds(bundle, None, threads=1)
@@ -182,7 +182,7 @@ def score_nodes(bundle: Bundle) -> set[str]:
 
 
 def test_the_same_request_is_built_once(desk: Desk, bundle_copy: BundleCopy) -> None:
-    """Of every precision; another option or another TensorRT is another request, and --rebuild builds all the same."""
+    """An engine is reused unless an option or the TensorRT version differs or --rebuild is given."""
     bundle = bundle_copy()
     for precision in ("fp32", "fp16"):
         scene = desk.install(TYPED)
@@ -360,7 +360,7 @@ def test_a_cut_or_swapped_engine_is_refused(desk: Desk, bundle_copy: BundleCopy)
 
 
 def test_bench_and_doctor_tell_what_the_gpu_does(desk: Desk, bundle_copy: BundleCopy) -> None:
-    """Its own time beside the wall's and one CUDA graph, as text and as JSON."""
+    """Both report the GPU time and the use of one CUDA graph, as text and as JSON."""
     bundle = bundle_copy()
     desk.install(TYPED)
     desk.build(bundle, "fp16")

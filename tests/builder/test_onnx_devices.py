@@ -56,7 +56,7 @@ class ClaimedSession:
 
 
 class Gpu:
-    """What happens to sessions that ask for the GPU: they have it, get the CPU without a word, or fail."""
+    """Fake outcome for sessions that ask for the GPU: they get it, silently get the CPU, or fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.state = "works"
@@ -208,7 +208,7 @@ def test_onnx_runtime_without_a_gpu_is_refused_for_real() -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_reach_the_session(threads: int, bundle_copy: BundleCopy) -> None:
-    """As many as asked for, one operator after the other, asleep between frames; 0 is one per core."""
+    """The session uses the requested threads, runs operators in sequence and does not spin; 0 = one thread per core."""
     with OnnxRunner(bundle_copy().model_path, threads=threads, engine_name="reference") as runner:
         assert runner._session is not None
         options = runner._session.get_session_options()
@@ -226,7 +226,7 @@ def images(bundle: Bundle) -> Any:
 
 
 def test_the_optimised_file_gives_the_same_scores(bundle_copy: BundleCopy) -> None:
-    """What is kept of ONNX Runtime's optimisation computes bit for bit what optimising at the start computes."""
+    """The stored optimised graph gives bit for bit the outputs of a graph optimised at start-up."""
     bundle = bundle_copy()
     build_engine(bundle, "fp32", "onnxruntime", Notes(), EngineOptions(device="cpu"))
     outputs = []

@@ -60,7 +60,7 @@ def test_the_command_line_has_its_verbs() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_help_states_the_defaults_of_the_settings(family: str) -> None:
-    """What the help of `train` calls a default is the default of the setting, for every model."""
+    """The defaults in the help of `train` equal those of the settings, for every model."""
     config = load_config(None, {"model.name": family})
     helps = {parameter.name: parameter.help for parameter in VERBS["train"].params}
     shown = "6 for usf, 40 for the others"

@@ -62,7 +62,7 @@ def test_abstract_sockets_work() -> None:
 
 @pytest.mark.parametrize("name", ["", "relative", "/nobody/listens/here"])
 def test_without_a_service_manager_nothing_happens(name: str) -> None:
-    """No socket, a strange one, or one that nobody listens on: no error."""
+    """A socket that is missing, malformed or without a listener raises no error."""
     manager = ServiceManager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1"})
     manager.ready()
     manager.alive("ok")

@@ -30,7 +30,7 @@ def help_texts(command: Any, name: str = "edgead") -> Iterator[tuple[str, str]]:
 
 
 def complaint(text: str) -> str | None:
-    """What is wrong with a text; None where nothing is."""
+    """Complaint about a text; None if there is none."""
     if len(text.split()) < SHORTEST:
         return f"under {SHORTEST} words: {text!r}"
     found = BANNED.search(text)

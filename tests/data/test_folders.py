@@ -11,7 +11,7 @@ from edgead.data.folders import is_image, list_images, subfolders
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.JPEG", "a.bmp", "a.tif", "a.Tiff"])
 def test_image_suffixes_are_known_in_any_case(name: str) -> None:
-    """PNG, JPEG, BMP and TIFF count as images whatever the case of their suffix."""
+    """PNG, JPEG, BMP and TIFF count as images with suffixes in any case."""
     assert is_image(Path(name))
 
 

@@ -238,7 +238,7 @@ def test_private_functions_are_claimed_for_their_callers() -> None:
 
 
 def test_objects_are_followed_through_attributes_and_own_functions() -> None:
-    """What `__init__` assigns, a property returns, and an own function gives is known in the other methods."""
+    """Other methods know what `__init__` assigns, a property returns and an own function returns."""
     code = """
     class Runner:
         def __init__(self, trt: ModuleType, plan: bytes) -> None:

@@ -84,7 +84,7 @@ def test_the_threshold_is_the_one_of_the_rate() -> None:
 
 
 def test_certified_sentence() -> None:
-    """For a rate that the images can certify, the sentence names them and the interval, without extrapolation."""
+    """At a rate that the images can certify, the sentence gives their number and the interval, unextrapolated."""
     sentence = promise_from_images(SCORES, 600.0, Pace(25.0, 3)).sentence
     assert sentence == (
         "At 25 frames/s and 3 exceeding frames per alert (worst-case grouping), at most 600 false alarms per hour needs a "
@@ -94,7 +94,7 @@ def test_certified_sentence() -> None:
 
 
 def test_extrapolated_sentence() -> None:
-    """For a rarer rate, the sentence gives the rate that the images reach, the images missing, and the interval."""
+    """At a rarer rate, the sentence gives the rate that the images reach, the images missing, and the interval."""
     promise = promise_from_images(SCORES, 1.0, Pace(25.0, 3))
     for words in (
         "at most 1 false alarm per hour needs",

@@ -34,8 +34,8 @@ def test_within_the_scores_it_is_a_beta_distribution(n: int, n_above: int) -> No
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_certified_interval_covers_the_true_rate(ties: bool) -> None:
-    """Of 500 certified thresholds, the true chance to exceed them lies within the interval for 93 to 97 %, with ties in
-    fewer, but then below it.
+    """The interval covers the true exceedance rate for 93 to 97 % of 500 certified thresholds; with ties for
+    fewer, where the true rate is then mostly below the interval.
     """
     rng = np.random.default_rng(3)
     inside = above = 0
@@ -57,8 +57,8 @@ def test_certified_interval_covers_the_true_rate(ties: bool) -> None:
     [("norm", 0.95), ("gumbel_r", 0.93), ("gamma", 0.93), ("lognorm", 0.9), ("t5", 0.9), ("t3", 0.75)],
 )
 def test_extrapolated_interval_covers_the_true_rate(name: str, least: float) -> None:
-    """Of 150 thresholds for 1 in 30,000 from 100 images, the true chance lies within the interval for most; for a t3 tail
-    in over three quarters only.
+    """The interval covers the true chance for most of 150 thresholds for 1 in 30,000 from 100 images; with a t3 tail
+    for three quarters.
     """
     marginal = {"gamma": stats.gamma(2.0), "lognorm": stats.lognorm(0.5), "t5": stats.t(5), "t3": stats.t(3)}
     distribution = marginal.get(name) or getattr(stats, name)()

@@ -101,7 +101,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_report_is_well_formed_and_accessible(name: str) -> None:
-    """For every kind of test set: balanced tags, no NaN, alt texts on images, names on charts, scoped headers."""
+    """The report of any test set has balanced tags, no NaN, alt texts on images, names on charts, scoped headers."""
     outline = _outline(_report(CASES[name]))
     assert not re.search(r"\b(nan|inf|None)\b", outline.text)
     kinds = [tag for tag, _ in outline.tags]

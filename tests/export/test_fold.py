@@ -114,7 +114,7 @@ def test_folding_changes_no_norm(
     form: FoldForm,
     seed: int,
 ) -> None:
-    """For any flow, every form of folding keeps the norm at every position, borders included."""
+    """Every form of folding keeps any flow's norm at every position, borders included."""
     torch.manual_seed(seed)
     with default_dtype(torch.float64):
         flow = make_flow(
@@ -344,7 +344,7 @@ def test_auto_costs_no_more_than_either_form(
     hidden_ratio: float,
     start: str,
 ) -> None:
-    """For the flows that a level is made of, the choice coupling by coupling never costs more than one form for all."""
+    """Choosing the form per coupling never costs more than one form for all couplings of a level."""
     flow = make_flow(
         channels, coupling=coupling, mix=mix, kernels=tuple(kernels), blocks=blocks, hidden_ratio=hidden_ratio,
         start=start,

@@ -50,13 +50,13 @@ def test_the_exported_graph_is_taken(exported: onnx.ModelProto, version: str) ->
 
 
 def test_the_table_and_the_bindings_speak_of_the_same_versions() -> None:
-    """Whoever adds a version adds it to both."""
+    """The operator table and the bindings' facts cover the same versions."""
     assert versions() == tuple(tensorrt_facts())
     assert not set(table()["operators"]) & set(table()["forbidden"])
 
 
 def test_every_operator_of_the_table_exists() -> None:
-    """In ONNX, under that name: a misspelt row would forbid what it means to allow."""
+    """Every row names an ONNX operator, so that a misspelt one cannot forbid what it means to allow."""
     known = {schema.name for schema in onnx.defs.get_all_schemas()}
     assert set(table()["operators"]) | set(table()["forbidden"]) <= known
 
@@ -277,7 +277,7 @@ def test_float16_scales_pass_from_opset_19_on_and_not_in_8() -> None:
 
 
 def test_an_int64_input_fails() -> None:
-    """Its meaning changed with 9.0: int32 buffers before, int64 after."""
+    """Int64 inputs are refused because TensorRT 9.0 changed their buffers from int32 to int64."""
     x = helper.make_tensor_value_info("x", TensorProto.INT64, [1])
     found = operator_problems(graph_of(node("Cast", to=1), x=x), EVERY[-1])
     assert "input or output x of int64" in found

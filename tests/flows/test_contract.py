@@ -210,7 +210,7 @@ def test_blocks_of_any_shape_hold_the_contract(
     kernels: tuple[int, int],
     seed: int,
 ) -> None:
-    """For any channels, kernels and map size, a block is invertible and reports its log-determinant."""
+    """A block of any channels, kernels and map size is invertible and reports its log-determinant."""
     torch.manual_seed(seed)
     with default_dtype(torch.float64):
         flow = coupling_block(channels, coupling=coupling, mix=mix, kernel_sizes=kernels, hidden_channels=3)

@@ -98,7 +98,7 @@ def test_a_zone_has_the_threshold_of_its_own_scores_on_held_out_images(tiny_resu
 
 
 def test_zones_and_cameras_change_the_shared_alert_settings(tiny_result: TrainResult) -> None:
-    """What a zone says comes before its camera, and that before the rest."""
+    """A zone's alert settings override its camera's, which override the shared ones."""
     config = Config.model_validate({"alerts": {"open_frames": 2, "window_frames": 9, "latch": True}})
     camera = configured(
         alerts={"close_frames": 7, "latch": False}, zones=[{"name": "a", "alerts": {"close_frames": 8}}]

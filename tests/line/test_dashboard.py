@@ -115,7 +115,7 @@ class Device:
         raise AssertionError(self._process.communicate()[1][-2000:])
 
     def stop(self) -> str:
-        """As a service manager does; gives what it had to complain about."""
+        """Stop the process with SIGTERM, as a service manager does; returns its stderr."""
         self._process.send_signal(signal.SIGTERM)
         try:
             errors = self._process.communicate(timeout=20)[1]
@@ -244,7 +244,7 @@ def until(condition: Callable[[], Any], timeout_s: float = 15.0) -> bool:
 
 
 def wait_for(page: Page, expression: str, timeout_s: float = 15.0) -> None:
-    """As `wait_for_function`, which the content security policy does not allow."""
+    """Replacement for `wait_for_function`, which the content security policy blocks."""
     safe = f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"
     assert until(lambda: page.evaluate(safe), timeout_s), f"not within {timeout_s:g} s: {expression}"
 
@@ -304,7 +304,7 @@ def colourfulness(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
 
 
 def test_a_threshold_is_changed(browser: Browser, device: Device) -> None:
-    """What it promises is said in its own units; the change holds for the next frames and is on record."""
+    """The promise is shown in its own units; the change applies to the next frames and is recorded."""
     with page_of(browser, device) as page:
         log_in(page, "Grace")
         page.keyboard.press("1")

@@ -1,4 +1,4 @@
-"""What people set on the dashboard goes on in the next stream, until the settings say something else."""
+"""Thresholds set on the dashboard persist in later streams until the settings change."""
 
 from __future__ import annotations
 

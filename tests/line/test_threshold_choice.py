@@ -57,7 +57,7 @@ def test_the_first_of_the_order_decides(names: set[str]) -> None:
 
 @pytest.mark.parametrize("names", COMBINATIONS, ids=lambda names: ", ".join(sorted(names)) or "nothing")
 def test_without_budgets_the_others_keep_their_order(names: set[str]) -> None:
-    """What a stream starts from before its frame rate is known is the strongest setting that is no alarm budget."""
+    """Until its frame rate is known, a stream uses the strongest setting that is no alarm budget."""
     expected = next((choice for name, choice in ORDER if name in names and "hour" not in name), BUNDLE)
     assert resolve_threshold(*said(names), with_budgets=False) == expected
 

@@ -260,7 +260,7 @@ except MissingDependencyError as error:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (12, 5), (1, 2), (33, 64)])
 def test_static_padding_is_timms_dynamic_one(size: tuple[int, int], stride: int, kernel: int) -> None:
-    """For odd and even sizes, strides and kernels the precomputed padding gives what Conv2dSame computes."""
+    """The precomputed padding gives Conv2dSame's outputs for odd and even sizes, strides and kernels."""
     conv = Conv2dSame(3, 4, kernel, stride=stride, bias=True)
     x = torch.randn(2, 3, *size)
     torch.testing.assert_close(StaticSameConv(conv, [size])(x), conv(x))

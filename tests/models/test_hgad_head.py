@@ -109,7 +109,7 @@ def test_a_given_class_is_that_class_alone_and_none_is_all() -> None:
 
 @torch.no_grad()
 def test_the_class_score_is_the_mean_log_softmax() -> None:
-    """It equals torch's, averaged over positions and then levels; its argmax is the class, whatever the bias."""
+    """The class score is torch's, averaged over positions and then levels; its argmax is the class under any bias."""
     head = make_head(channels=20)
     latents = make_latents(6, head)
     expected = torch.stack(

@@ -87,7 +87,7 @@ def test_at_least_one_position_is_pooled() -> None:
 
 @pytest.mark.parametrize("name", ["usf", "fastflow", "cflow", "uflow"])
 def test_the_norm_ranks_as_the_likelihood_does(name: str) -> None:
-    """For a uniform flow, NLL and half the squared latent norm differ by one constant; for an affine one they do not."""
+    """NLL and half the squared latent norm differ by one constant in a uniform flow, but not in an affine one."""
     images = torch.from_numpy(make_images(5))
     for coupling, alike in (("uniform", True), ("affine", False)):
         model = make_model(("8:8", "16:12"), name=name, coupling=coupling, mix="lu").double()

@@ -100,7 +100,7 @@ def test_a_new_family_trains_exports_and_streams(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("registered")
 def test_a_new_family_refuses_what_it_does_not_read(tmp_path: Path) -> None:
-    """Its refused settings are named with their reasons, and its name is among those that an error lists."""
+    """Errors give the reason for each refused setting and list the new family's name among the known ones."""
     with pytest.raises(ConfigError, match=r"gaussian has no use for base=altub \(it has no base of its own\), blocks"):
         settings_of(tmp_path, model__base="altub", model__blocks=2)
     with pytest.raises(ConfigError, match=r"'vae-usf' or 'gaussian' \(got 'gauss'\)"):

@@ -137,6 +137,6 @@ def test_tensorrts_form_rounds_to_half_the_step() -> None:
 
 
 def test_onnx_runtimes_form_has_no_need_of_it() -> None:
-    """Its integers have a zero point."""
+    """Centring changes nothing for ONNX Runtime, whose integers have a zero point."""
     with_it, without = (quantiser("onnxruntime", Recipe(centre=value)) for value in (True, False))
     assert with_it.graph().SerializeToString() == without.graph().SerializeToString()

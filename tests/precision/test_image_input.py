@@ -25,7 +25,7 @@ def with_scale(value: float) -> onnx.ModelProto:
 
 
 def with_first(scale: float, shift: float, **attributes: object) -> onnx.ModelProto:
-    """Of another shift; attributes replace those of the first convolution; `stem.out` is an output."""
+    """Model with this scale and shift, first-convolution `attributes` replaced and `stem.out` as an output."""
     graph = Graph(make_graph())
     graph.set_constant("scale", np.full((1, 3, 1, 1), scale, np.float32))
     graph.set_constant("shift", np.full((1, 3, 1, 1), shift, np.float32))

@@ -58,7 +58,7 @@ def test_statistics_are_those_of_the_tensors() -> None:
 def test_a_range_lies_within_what_was_seen_and_holds_zero(
     seed: int, method: RangeMethod, symmetric: bool, shape: str
 ) -> None:
-    """Whatever the values, no range is wider than they are or leaves 0 out."""
+    """Every range contains 0 and is no wider than the values."""
     random = np.random.default_rng(seed)
     values = {
         "relu": np.maximum(random.normal(size=5000), 0),

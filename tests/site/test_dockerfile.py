@@ -18,7 +18,7 @@ def test_lines_are_joined_and_unknown_steps_refused() -> None:
 
 
 def test_variables_are_replaced() -> None:
-    """Both spellings; a name that nobody set is empty."""
+    """Both spellings of a variable are replaced; an unset one is empty."""
     assert expanded("${A}/$B/$NONE", {"A": "1", "B": "2"}) == "1/2/"
 
 

@@ -24,7 +24,7 @@ def add_wheel(folder: Path, name: str, version: str, *requires: str) -> None:
 
 
 def test_conditions_are_those_of_the_target(tmp_path: Path) -> None:
-    """What only Python 3.10 or only aarch64 needs is missed on JetPack 6 whatever Python asks; 3.12 does not need it."""
+    """Dependencies only for Python below 3.11 count as lacking on JetPack 6, those only for aarch64 on both targets."""
     conditions = ("back; python_version < '3.11'", "arm; platform_machine == 'aarch64'", "win; sys_platform == 'win32'")
     add_wheel(tmp_path, "top", "1.0", *conditions, "more; extra == 'x'")
     assert lacking(tmp_path, ["top"], environment_of(JETPACKS["6"])) == ["arm", "back"]

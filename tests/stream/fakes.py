@@ -118,7 +118,7 @@ class _Context:
 
 
 class ListSource(_Context):
-    """Frames of given brightness; `error` comes after them, `endless` repeats the last one for ever."""
+    """Frames of given brightness; `error` comes after them, `endless` repeats the last one without end."""
 
     name = "list"
 

@@ -47,7 +47,7 @@ def rules(draw: st.DrawFn, *, latch: bool | None = None) -> AlertRules:
 
 
 frames = st.builds(Observation, st.sampled_from([0.1, 0.5, 0.7, 1.2, 2.5, 3.0]), st.sampled_from([0.0, 0.3, 1.0]))
-# None is somebody who acknowledges
+# None is an acknowledgement
 inputs = st.lists(st.one_of(frames, frames, frames, st.none()), max_size=60)
 
 
@@ -81,7 +81,7 @@ def test_opens_and_resumes_only_on_n_of_m(rules: AlertRules, values: list[Observ
 @settings(max_examples=300)
 @given(rules(latch=True), inputs)
 def test_a_latch_holds_until_acknowledged(rules: AlertRules, values: list[Observation | None]) -> None:
-    """However quiet it gets, and if the stream ends: no latched alert closes before somebody acknowledged it."""
+    """No latched alert closes before it is acknowledged, neither after quiet frames nor at the end of the stream."""
     state, events = play(rules, values)
     state, last = finish(rules, state, time_s=1e3)
     for _, event in [*events, *([(0, last)] if last else [])]:
@@ -106,7 +106,7 @@ def test_always_closes(rules: AlertRules, values: list[Observation | None]) -> N
 @settings(max_examples=300)
 @given(rules(), inputs)
 def test_events_come_in_order(rules: AlertRules, values: list[Observation | None]) -> None:
-    """What may follow what is a grammar; numbers rise, and nothing of a closed alert comes later."""
+    """The order of events follows a grammar; alert numbers rise, and no event follows its alert's closing."""
     state, events = play(rules, values)
     word = "".join(LETTERS[event.kind] for _, event in events)
     assert GRAMMAR.fullmatch(word), word
@@ -163,7 +163,7 @@ def test_bands_are_multiples_of_the_way_to_the_threshold() -> None:
 
 
 def test_a_lower_threshold_does_not_use_frames_judged_by_the_old_one() -> None:
-    """After a change the window starts anew."""
+    """A change of threshold empties the window."""
     rules = AlertRules(THRESHOLD, CLOSING, 2, 3, 1, cooldown_s=0.0)
     state, _ = step(rules, AlertState(), Observation(2.0), frame_index=0, time_s=0.0)
     state, event = step(rules, state.forget_recent(), Observation(2.0), frame_index=1, time_s=1.0)
@@ -173,7 +173,7 @@ def test_a_lower_threshold_does_not_use_frames_judged_by_the_old_one() -> None:
 
 
 def test_quiet_frames_before_a_gap_do_not_close_with_those_after_it() -> None:
-    """Nobody knows what was between them."""
+    """The count of quiet frames restarts after a gap, whose content is unknown."""
     rules = AlertRules(THRESHOLD, CLOSING, 1, 1, 2, cooldown_s=0.0)
     state, _ = play(rules, [Observation(2.0), Observation(0.1)])
     state, event = step(rules, state.interrupt(), Observation(0.1), frame_index=2, time_s=2.0)

@@ -1,4 +1,4 @@
-"""Several cameras on one engine: frames keep apart, and one camera's failure is nobody else's."""
+"""Several cameras on one engine: frames stay separate, and one camera's failure leaves the others running."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ def test_an_acknowledged_latch_closes_without_a_new_frame() -> None:
 
 
 def test_a_stream_that_ends_leaves_a_latched_alert_held_and_a_new_one_goes_on_with_it() -> None:
-    """Nobody has seen it yet: the next process restores it, and can acknowledge it."""
+    """The next process restores the unacknowledged alert and can acknowledge it."""
     consumer = CollectingConsumer()
     latch = replace(RULES, latch=True)
     run_stream([camera(ListSource([BAD] * 3), watch(latch))], scorer(), [consumer], OPTIONS, stop=threading.Event())
@@ -329,7 +329,7 @@ def test_a_stream_that_ends_leaves_a_latched_alert_held_and_a_new_one_goes_on_wi
 @pytest.mark.parametrize("error", [None, SourceError("the camera died")])
 @pytest.mark.parametrize("latch", [False, True])
 def test_a_camera_that_is_over_ends_its_alerts_though_others_go_on(latch: bool, error: SourceError | None) -> None:
-    """At once and once: it closes, or is held where it latches and closes when somebody acknowledges it."""
+    """The alert ends once, immediately: it closes, or if it latches is held until acknowledged."""
     control, consumer, stop, seen = Control(), CollectingConsumer(), threading.Event(), []
     over = camera(ListSource([BAD] * 3, error=error), watch(replace(RULES, latch=latch)), name="over")
     other = camera(ListSource([GOOD], live=True, endless=True, pace_s=0.01), name="other")
@@ -390,7 +390,7 @@ def test_frames_before_and_after_an_outage_count_for_nothing_together() -> None:
 
 
 def test_frames_before_and_after_a_capture_that_hung_open_nothing_together() -> None:
-    """Its driver says nothing of it: what tells is the time without a frame."""
+    """A hang that the driver does not report is recognised by the time without a frame."""
 
     class HangingSource(OutageSource):
         def lose(self, index: int) -> None:
@@ -419,7 +419,7 @@ def test_an_outage_is_known_though_its_first_frame_is_dropped() -> None:
 
 
 def test_an_engine_that_hangs_ends_the_stream() -> None:
-    """One call that does not come back is an error that names the engine, so that a service manager can start anew."""
+    """A call that does not return raises an error that names the engine, so that a service manager can restart it."""
     gate = threading.Event()
     source = ListSource([GOOD], live=True, endless=True, pace_s=0.01)
     started = time.monotonic()
@@ -438,7 +438,7 @@ def test_an_engine_that_hangs_ends_the_stream() -> None:
 
 
 def test_max_frames_counts_all_cameras() -> None:
-    """Exactly so many frames are judged, also where the last batch could have held more."""
+    """Exactly `max_frames` frames are judged, also where the last batch could have held more."""
 
     class Runner(BatchRunner):
         def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:

@@ -35,13 +35,13 @@ FPS = 10.0
 
 @pytest.fixture(scope="module")
 def pictures() -> Pictures:
-    """Of the synthetic disc."""
+    """Images of the synthetic disc."""
     return synthetic_pictures("disc")
 
 
 @pytest.fixture
 def monitor(pictures: Pictures) -> PictureMonitor:
-    """Of a camera that looks at discs."""
+    """Monitor of a camera that films discs."""
     return PictureMonitor(PictureReference.from_images(pictures.reference), OPTIONS)
 
 
@@ -54,7 +54,7 @@ def lively(image: Image, index: int) -> Image:
 def watch(
     monitor: PictureMonitor, spoil: Callable[[Image], Image], images: list[Image], *, start: int = 0
 ) -> list[PictureFault | None]:
-    """What the monitor says of spoilt pictures at `FPS`, numbered from `start`."""
+    """Faults that the monitor reports for spoilt images at `FPS`, numbered from `start`."""
     return [monitor.observe(spoil(lively(image, start + i)), (start + i) / FPS) for i, image in enumerate(images)]
 
 
@@ -149,7 +149,7 @@ def test_something_small_that_moves_is_enough(monitor: PictureMonitor, pictures:
 
 
 def test_files_are_never_frozen(pictures: Pictures) -> None:
-    """With `frozen_s` 0 the same picture may come for ever."""
+    """With `frozen_s` 0 the same image may repeat without end."""
     monitor = PictureMonitor(PictureReference.from_images(pictures.reference), replace(OPTIONS, frozen_s=0))
     assert [monitor.observe(pictures.good[0], float(i)) for i in range(100)] == [None] * 100
 

@@ -226,7 +226,7 @@ def test_hanging_consumer_is_given_up_and_named() -> None:
 
 @pytest.mark.parametrize("live", [False, True])
 def test_max_frames_ends_the_stream(live: bool) -> None:
-    """Exactly so many frames are judged, from an endless source."""
+    """Exactly `max_frames` frames of an endless source are judged."""
     summary = run_stream(
         [camera(ListSource([GOOD], endless=True, live=live))],
         scorer(),

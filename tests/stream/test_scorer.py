@@ -1,4 +1,4 @@
-"""What reaches the engine and what comes back."""
+"""Inputs of the engine and predictions from its outputs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_camera_judges_by_its_thresholds(value: int, is_anomalous: bool) -> No
 
 
 def test_a_segmentation_of_the_bundle_makes_the_mask() -> None:
-    """What the segmenter says of the engine's outputs for this frame is the prediction's mask."""
+    """The predicted mask is the segmenter's for this frame's outputs."""
     segmentation = Segmentation(np.array([[1.0, 0.0], [0.0, 0.0]], np.float32), 0.5)
     seen: list[int] = []
 

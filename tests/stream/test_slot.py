@@ -1,4 +1,4 @@
-"""Hand-over between threads: nothing lost in silence, nobody left waiting."""
+"""Hand-over between threads: no silent loss and no thread left waiting."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_what_is_above_the_limit_goes_to_the_disk() -> None:
 
 
 def test_it_agrees_with_what_is_stored(tmp_path: Path) -> None:
-    """For a real backbone, the estimate's place and size are those of the features and of the allocated inputs."""
+    """The estimated place and size match a real backbone's features and the allocated inputs."""
     backbone = Backbone("test_efficientnet", None, ["16", "32/8"], (64, 64))
     image = np.zeros((64, 64, 3), np.uint8)
     shape = (40, 4, 4)

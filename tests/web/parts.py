@@ -285,7 +285,7 @@ class Browser:
             connection.close()
 
     def ask(self, method: str, path: str, *, headers: Mapping[str, str] = {}, body: Any = None) -> Reply:
-        """As a stranger, with exactly these headers."""
+        """Send a request with exactly these headers."""
         with self.open(method, path, headers=headers, body=body) as response:
             found = {name.lower(): value for name, value in response.getheaders()}
             return Reply(response.status, found, response.read())

@@ -188,7 +188,7 @@ def test_bodies_have_a_limit(stream: RunningStream, browser: Browser) -> None:
 
 
 def test_garbage(browser: Browser) -> None:
-    """What is no HTTP, smuggled lengths and endless headers end the connection and not the server."""
+    """Bytes that are not HTTP, smuggled lengths and endless headers end the connection, not the server."""
     both = (
         f"PUT {PATH} HTTP/1.1\r\n{BEARER}Content-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )

@@ -66,7 +66,7 @@ def property_facts(member: property) -> str:
 
 
 def class_facts(cls: type) -> dict[str, Any]:
-    """What `cls` itself adds to its bases."""
+    """Facts that `cls` itself adds to its bases."""
     facts: dict[str, Any] = {
         "bases": [public_name(base) for base in cls.__bases__ if base.__module__.startswith("tensorrt_bindings")],
         "callbacks": shown_callbacks(cls.__doc__),

@@ -33,7 +33,7 @@ class _Part(BaseModel):
 
 
 class ModelPart(_Part):
-    """What one model adds: settings its architecture dictates, seeds of its own, label modes it is evaluated in."""
+    """Additions of one model: settings that its architecture dictates, its own seeds, its label modes."""
 
     settings: Settings = {}
     seeds: tuple[int, ...] | None = None
@@ -115,7 +115,7 @@ class Cell:
         return f"{COMMAND} DATA_ROOT --only {self.id} --again"
 
     def config(self, folder: Path, cache: Path | None = None) -> Config:
-        """Its validated configuration.
+        """Return the validated configuration of the cell.
 
         Args:
             folder: Training images.
@@ -253,7 +253,7 @@ def check_data(root: Path, table: Table, cells: Sequence[Cell]) -> None:
 
 
 def data_digest(folder: Path) -> str:
-    """What is in the sub-folders of a folder of images, linked ones too, whatever their time stamps."""
+    """Digest of names and contents in the sub-folders of an image folder, links followed, time stamps ignored."""
     digest = hashlib.sha256()
     walk = os.walk(folder, followlinks=True)
     files = (Path(place) / name for place, _, names in walk if Path(place) != folder for name in names)

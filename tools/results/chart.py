@@ -68,7 +68,7 @@ def draw_chart(results: Results) -> str:
 
 
 def _title(results: Results) -> str:
-    """What is shown, and of how much of the table while that is not all."""
+    """Title of the chart, with the number of finished cells while some are missing."""
     groups = results.per_class()
     n_done, n_all = sum(len(group.records) for group in groups), sum(group.n_seeds for group in groups)
     return "Image AUROC on test images, in percent" + (f" ({n_done} of {n_all} cells)" if n_done < n_all else "")

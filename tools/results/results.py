@@ -63,7 +63,7 @@ class Group:
         return 0 < len(self.records) < self.n_seeds
 
     def by_seed(self, metric: str, mode: str = PLAIN, data: str | None = None) -> dict[int, float]:
-        """As `values`, with the seeds."""
+        """The same as `values`, keyed by seed."""
         found = {}
         for record in self.records:
             part = record["evaluations"].get(mode)
@@ -75,7 +75,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Results:
-    """What the page shows.
+    """Content of the results page.
 
     Attributes:
         table: Table of all cells.

@@ -61,7 +61,7 @@ class Workplace:
 
 
 def read_records(work: Path) -> dict[str, Record]:
-    """What earlier starts wrote, by cell id; a file that cannot be read counts as not there."""
+    """Records of earlier runs, by cell id; unreadable files are skipped."""
     records = {}
     for path in sorted((work / "cells").glob("*.json")):
         try:
@@ -81,7 +81,7 @@ def is_record(value: Any) -> bool:
 def known_records(
     cells: Iterable[Cell], published: Mapping[str, Record], local: Mapping[str, Record]
 ) -> dict[str, Record]:
-    """What is known of each cell, by id: a finished result before any other, that of the working folder first."""
+    """Best record of each cell, by id: finished before unfinished, then working folder before published."""
     known = {}
     for cell in cells:
         candidates = [records[cell.id] for records in (local, published) if cell.id in records]

@@ -42,7 +42,7 @@ LONG_MINUTES = 20.0
 
 @dataclass(frozen=True)
 class SoakReport:
-    """What a soak showed."""
+    """Results of a soak test."""
 
     minutes: float
     fps: float

@@ -94,7 +94,7 @@ def fill(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a fault did.
+    """Effect of one injected fault.
 
     Attributes:
         fault: Name of the fault.

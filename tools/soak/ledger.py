@@ -10,7 +10,7 @@ from tools.soak.parts import Received
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one sink got of what was written.
+    """Comparison of the events that one sink received with those written.
 
     Attributes:
         n_written: Events in the spool.

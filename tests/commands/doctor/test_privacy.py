@@ -123,7 +123,7 @@ def test_no_mac_address_survives(octets: list[int], mark: str) -> None:
 
 @given(st.text(string.ascii_letters + string.digits, min_size=24, max_size=64).filter(lambda t: re.search(r"\d", t) and re.search(r"[A-Za-z]", t)))  # fmt: skip
 def test_no_long_token_survives(token: str) -> None:
-    """What looks like a token is hidden even where no word says so."""
+    """A string that looks like a token is hidden even without a keyword beside it."""
     assert token not in anonymise(f"got {token}, went on", {})
 
 

@@ -54,7 +54,7 @@ class Signature:
 
     @classmethod
     def parse(cls, text: str) -> Signature:
-        """Of `(name: type = default, ...) -> type`."""
+        """Parse `(name: type = default, ...) -> type`."""
         body, is_typed, returns = text.rpartition(" -> ")
         parts = split_arguments((body if is_typed else text).strip()[1:-1])
         parameters = []
@@ -81,7 +81,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Attribute:
-    """What a name of a class or a module is: `kind` is method, property, member, value, class or function."""
+    """Attribute of a class or module; `kind` is method, property, member, value, class or function."""
 
     kind: str
     type: str = "object"
@@ -112,7 +112,7 @@ class Release:
                 yield from self.bases(base)
 
     def attribute(self, owner: str, name: str) -> Attribute | None:
-        """What `owner.name` is, own or inherited; None where it does not exist."""
+        """Attribute `owner.name`, own or inherited; None if it does not exist."""
         for cls in self.bases(owner):
             found = self._own_attribute(cls, name)
             if found:
@@ -137,7 +137,7 @@ class Release:
         return Attribute("property", "object") if "members" in facts and name in ("name", "value") else None
 
     def module_attribute(self, name: str) -> Attribute | None:
-        """What the module's own `name` is."""
+        """Attribute `name` of the module itself; None if it does not exist."""
         found = self.class_name(name)
         if name in self.raw["functions"]:
             return Attribute("function", signatures=parse_all(tuple(self.raw["functions"][name])))

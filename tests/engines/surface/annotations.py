@@ -1,4 +1,4 @@
-"""What an annotation says that something is."""
+"""Values that annotations stand for."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class Calls:
         return Maybe(found, guard.true) if isinstance(rest[1], Literal) else join(found, rest[1])
 
     def result_of(self, function: Function) -> Value:
-        """What a call of our own function gives: its annotation, or the guard that it returns."""
+        """Result of a call of our own function: its annotation, or the guard that it returns."""
         if isinstance(function.result, Guard | Maybe):
             return function.result
         declared = self.at.program.evaluator(function.module).annotation(function.node.returns, State(function.names))

@@ -1,4 +1,4 @@
-"""What an expression is, and whether the bindings agree."""
+"""Evaluation of expressions, checked against the bindings."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Evaluator:
         return value if isinstance(value, Guard) else Guard(EVERY, EVERY)
 
     def value(self, node: ast.expr | None, state: State, *, called: bool = False) -> Value:
-        """What `node` is; `called` is for the function part of a call."""
+        """Value of `node`; `called` marks the function part of a call."""
         if node is None:
             return PLAIN
         handler = getattr(self, f"_{type(node).__name__.lower()}", None)
@@ -171,7 +171,7 @@ class Evaluator:
         return Gives(results.get(name, PLAIN))
 
     def imported(self, path: str, node: ast.AST) -> Value:
-        """What `import path`, or an attribute chain of that name, is."""
+        """Value of `import path`, or of an attribute chain of that name."""
         if path in IMPORTS:
             return ApiModule(IMPORTS[path])
         api, _, name = path.rpartition(".")
@@ -300,7 +300,7 @@ class Evaluator:
         return Gives(self.value(node.body, inner))
 
     def element(self, value: Value, state: State, node: ast.AST) -> Value:
-        """What iteration or an index gives."""
+        """Result of iterating over or indexing `value`."""
         if isinstance(value, Many):
             return value.element
         if isinstance(value, Row):

@@ -101,7 +101,7 @@ def guard_of(value: ApiModule | ApiClass | ApiObject | Members, name: str, compl
 def attribute(
     value: ApiModule | ApiClass | ApiObject, name: str, claims: Claims, complain: Complain, *, store: bool = False
 ) -> Value:
-    """What `value.name` is; complains of every claimed version that lacks it, or where it cannot be written."""
+    """Value of `value.name`; complains of every claimed version that lacks it, or where it cannot be written."""
     if name in ("__doc__", "__name__", "__class__", "__version__"):
         return PLAIN
     if name == "__members__" and isinstance(value, ApiClass):
@@ -162,7 +162,7 @@ def call(
     *,
     starred: bool = False,
 ) -> Value:
-    """What a call gives; complains of every claimed version of whose overloads none takes these arguments."""
+    """Result of a call; complains of every claimed version without an overload that takes these arguments."""
     owner, name = (function.name, "__init__") if isinstance(function, ApiClass) else (function.owner, function.name)
     if isinstance(function, ApiFunction) and not function.bound:
         positional = positional[1:]

@@ -30,7 +30,7 @@ ROUNDS = 12  # of following calls from one private function into the next
 
 @dataclass
 class Report:
-    """What the walk found: problems, and how many uses of the bindings it did resolve in each module."""
+    """Result of the walk: problems, and the number of resolved uses of the bindings per module."""
 
     problems: list[Problem] = field(default_factory=list)
     uses: dict[str, int] = field(default_factory=dict)
@@ -186,7 +186,7 @@ class Program:
 
 
 def _common(values: list[Value]) -> Value:
-    """Of several results: guards say nothing together, the rest is joined."""
+    """Join several results; unknown if only guards are among them."""
     joined = values[0]
     for value in values[1:]:
         joined = join(joined, value)

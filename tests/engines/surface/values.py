@@ -1,4 +1,4 @@
-"""What an expression can be, as far as the walk needs to know."""
+"""Values of expressions, as far as the walk needs them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Guard(Value):
 
 @dataclass(frozen=True)
 class Maybe(Value):
-    """What `getattr(x, "name", None)` gives: `value` in the versions of `claims`, the default in the others."""
+    """Result of `getattr(x, "name", None)`: `value` in the versions of `claims`, the default in the others."""
 
     value: Value
     claims: Claims
@@ -209,7 +209,7 @@ PLAIN, UNKNOWN = Plain(), Unknown()
 
 @dataclass
 class State:
-    """What is known at one place: names, versions that may get here, and whose code it is."""
+    """Knowledge at one point of the code: names, versions that may reach it, and the enclosing function and class."""
 
     names: dict[str, Value] = field(default_factory=dict)
     claims: Claims = EVERY
@@ -222,7 +222,7 @@ class State:
 
 
 def join(a: Value, b: Value) -> Value:
-    """What is known where control comes from two places. A bindings' object on one side is taken to be there."""
+    """Value where two control paths meet; if either side is an object of the bindings, so is the result."""
     if a == b:
         return a
     for one, other in ((a, b), (b, a)):

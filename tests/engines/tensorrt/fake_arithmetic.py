@@ -1,4 +1,4 @@
-"""What a fake engine computes where a test wants real scores: the graph that it was built from, in ONNX Runtime.
+"""Real scores from a fake engine: the graph that it was built from, run in ONNX Runtime.
 
 Q/DQ nodes are computed as they stand: rounded to integers, then multiplied in floats. With precision flags on a weakly
 typed network without them, every layer that is not pinned to float32 is computed in float16, the worst that the flags

@@ -121,7 +121,7 @@ class IExecutionContext(Strict):
 
 
 def expected_outputs(images: np.ndarray[Any, Any], bias: np.ndarray[Any, Any] | None = None) -> dict[str, Any]:
-    """What a fake engine computes: means of 4×4 blocks and the sum of the bias; and their maximum."""
+    """Outputs of a fake engine: means of 4×4 blocks plus the sum of the bias, and their maximum."""
     n, height, width, _ = images.shape
     maps = images.reshape(n, height // 4, 4, width // 4, 4, 3).astype(np.float32).mean(axis=(2, 4, 5))
     if bias is not None:

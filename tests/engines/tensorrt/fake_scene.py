@@ -28,7 +28,7 @@ class Scene:
         images: What the engine was given last.
         fail: Method of the execution context -> the number of the call that fails, from 1.
         distort: Changes what an engine that computes gives: `(types of its layers, outputs) -> outputs`.
-        computes: Whether an engine computes its graph, in ONNX Runtime; else block means, whatever the graph says.
+        computes: Whether an engine computes its graph, in ONNX Runtime; otherwise block means, for any graph.
     """
 
     gpu: FakeGpu

@@ -72,7 +72,7 @@ def test_a_launch_that_fails_is_an_error_of_that_batch(world: World) -> None:
 
 
 def test_without_the_package_there_is_no_graph(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its absence is a note with the command; the old name of the module is tried too."""
+    """Without cuda-bindings the note gives the pip command; the module's old name works too."""
     runtime = sys.modules["cuda.bindings.runtime"]
     for name in ("cuda.bindings.runtime", "cuda.bindings"):
         monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def test_without_the_package_there_is_no_graph(world: World, monkeypatch: pytest
 
 
 def test_graphs_can_be_switched_off(world: World) -> None:
-    """For comparing."""
+    """With `use_graph=False` nothing is captured, and the note says why."""
     with world.runner(use_graph=False) as runner:
         for _ in range(3):
             runner.infer(make_images(1))

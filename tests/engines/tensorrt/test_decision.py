@@ -1,4 +1,4 @@
-"""What is installed decides on graph, flags and pins."""
+"""Choice of graph, flags and pins by the installed TensorRT version."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_each_name_of_the_fake_is_real_somewhere() -> None:
 
 
 def test_the_versions_differ_where_it_matters() -> None:
-    """What the builder branches on is there in some versions and not in others."""
+    """Each API that the builder branches on exists in some fake versions only."""
     modules = {version: tensorrt_module(FakeGpu(integrated=True), version)[0] for version in VERSIONS}
     has_flags = [hasattr(module.BuilderFlag, "FP16") for module in modules.values()]
     has_typing = [hasattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") for module in modules.values()]

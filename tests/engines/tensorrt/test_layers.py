@@ -59,7 +59,7 @@ def test_anything_else_gives_no_rows(text: str) -> None:
 
 
 def test_the_power_mode_is_read_from_nvpmodels_file(tmp_path: Path) -> None:
-    """Its number without zeros in front; unknown where there is none."""
+    """The power mode is a number without leading zeros, or "unknown"."""
     status = tmp_path / "status"
     assert power_mode(status) == "unknown"
     for text, expected in (("pmode:0002 fmode:fanNull", "2"), ("", "unknown"), ("pmode:x", "unknown")):

@@ -167,7 +167,7 @@ def test_versions_name_what_is_there(world: World, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_plan_can_be_run_before_it_is_installed(world: World) -> None:
-    """For the gate."""
+    """The gate can run a plan straight from memory."""
     options = BuildOptions()
     built = build_tensorrt_plan(make_graph(), decide("fp16"), options, kept=(), progress=world.progress)
     with runner_of(built.plan, engine_name=NAME, record=record_of(options)) as runner:

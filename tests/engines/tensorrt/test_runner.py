@@ -57,7 +57,7 @@ def test_any_number_of_images_is_taken(world: World, batch: tuple[int, int, int]
 
 
 def test_padding_is_black(world: World) -> None:
-    """What an earlier batch left in the buffer is not computed again."""
+    """Images that an earlier batch left in the buffer are overwritten with zeros."""
     with world.runner((4, 4, 4)) as runner:
         runner.infer(make_images(4))
         runner.infer(make_images(1))
@@ -67,7 +67,7 @@ def test_padding_is_black(world: World) -> None:
 
 @ALL
 def test_the_class_bias_reaches_the_engine(world: World) -> None:
-    """Its own input, split along with the images; zeros where none is given."""
+    """The bias is a separate input that is split along with the images; zeros by default."""
     images = make_images(6)
     bias = np.arange(12, dtype=np.float32).reshape(6, 2)
     with world.runner(classes=2) as runner:
@@ -78,7 +78,7 @@ def test_the_class_bias_reaches_the_engine(world: World) -> None:
 
 
 def test_a_model_without_classes_ignores_the_bias(world: World) -> None:
-    """As the contract of a runner requires."""
+    """A bias changes nothing, as the contract of a runner requires."""
     with world.runner() as runner:
         assert_right(runner.infer(make_images(1), np.full((1, 3), 9, np.float32)), make_images(1))
 
@@ -238,7 +238,7 @@ def test_an_error_in_one_part_does_not_block_the_next_batch(world: World) -> Non
 
 @ALL
 def test_a_foreign_plan_is_a_mismatch_with_tensorrts_words(world: World, version: str) -> None:
-    """Of another version, or no plan at all."""
+    """A plan of another version, or bytes that are no plan, raise with TensorRT's message and a hint."""
     for plan in (world.build().plan.replace(version.encode(), b"9.9"), b"something else"):
         with pytest.raises(EngineMismatchError, match="Version tag does not match") as caught:
             world.runner_of(plan)

@@ -83,7 +83,7 @@ def test_the_threshold_stays_where_the_rate_is_as_assumed(one: Camera) -> None:
 
 
 def test_what_a_person_sets_is_left_alone(one: Camera) -> None:
-    """After a change by somebody else nothing is asked for; what edgead itself changed does not count as that."""
+    """After a person changes the threshold edgead requests no change; edgead's own changes do not count."""
     for who, n_requests in (("Ada", 0), (OWN_NAME, 1)):
         control = Control()
         consumer = keeper(one, control)
@@ -93,7 +93,7 @@ def test_what_a_person_sets_is_left_alone(one: Camera) -> None:
 
 
 def test_a_wish_at_run_time_is_answered_and_kept(one: Camera) -> None:
-    """`promise` says what can be promised; once the stream has changed it, it is kept; unknown zones are nobody's."""
+    """A rate set at run time gets a promise and is kept; unknown zones give None."""
     control = Control()
     consumer = keeper(one, control)
     promise = consumer.promise(*PLACE, 100.0)

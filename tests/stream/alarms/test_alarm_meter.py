@@ -1,4 +1,4 @@
-"""What the meter says about streams whose frame rate, correlation and bursts are known."""
+"""Reports of the meter on streams with known frame rate, correlation and bursts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_no_report_before_there_is_something_to_say() -> None:
 
 @pytest.mark.parametrize("phi", [-0.9, 0.0, 0.5, 0.9])
 def test_rank_correlation_is_spearmans(phi: float) -> None:
-    """For a Gaussian AR(1) the rank correlation is 6/pi asin(phi/2)."""
+    """The rank correlation of a Gaussian AR(1) is 6/pi asin(phi/2)."""
     expected = 6.0 / np.pi * np.arcsin(phi / 2.0)
     assert report_on(autoregressive(phi)).rank_correlation == pytest.approx(expected, abs=0.05)
 

@@ -29,7 +29,7 @@ def test_from_the_smallest_good_score_to_ten_times_the_scale() -> None:
 
 
 def test_without_good_scores_the_scale_alone_tells() -> None:
-    """Its low end is what ordinary places show."""
+    """Without good scores the range starts at the low end of the heatmap scale."""
     meant = threshold_range((), SCALE, 2.0)
     assert (meant.low, meant.high) == (1.0, 21.0)
     assert meant.warning(record(1.5, 0.5, n_images=4)) == "", "with so few the rate is a guess"

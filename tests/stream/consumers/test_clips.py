@@ -105,7 +105,7 @@ def test_a_change_of_size_within_a_clip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"".join(packed([ClipFrame(0.0, jpeg(50))], 5.0))[:-5], b"\1\0\0\0\1\0\0\0x"])
 def test_a_torn_stream_makes_no_clip(tmp_path: Path, content: bytes) -> None:
-    """As when the stream's process was killed while it sent the frames."""
+    """A stream cut short, as by a killed process, raises and leaves no file."""
     with pytest.raises(ValueError, match=r"frame|JPEG"):
         write_clip(io.BytesIO(content), tmp_path / "clip", 5.0)
     assert list(tmp_path.iterdir()) == []
@@ -224,7 +224,7 @@ def test_a_pause_after_the_opening_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_clip_shows_pictures_that_were_not_judged(tmp_path: Path) -> None:
-    """What made them unfit may be what happened: a lamp that went out, a thing before the camera."""
+    """Unjudged frames are kept, as they may show the cause: a failed lamp, an object before the camera."""
     with spool(tmp_path) as target:
         clip_maker = ClipMaker(target, OPTIONS)
         watch(clip_maker, {index / 5: 100 for index in range(10)})

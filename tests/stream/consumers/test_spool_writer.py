@@ -60,7 +60,7 @@ def kinds(target: Spool) -> list[str]:
 
 
 def test_record_is_complete_while_the_alert_is_open(tmp_path: Path) -> None:
-    """As soon as an alert opens, record, both pictures and the event are there, whole, with every documented key."""
+    """The record, both images and the event are complete, with every documented key, as soon as an alert opens."""
     with spool(tmp_path) as target:
         spool_writer(target).accept(result(verdict("opened", severity="high")))
         record = read_record(tmp_path)
@@ -114,7 +114,7 @@ def test_closing_completes_the_record(tmp_path: Path) -> None:
 
 
 def test_only_the_strongest_picture_is_kept(tmp_path: Path) -> None:
-    """Of many peaks the last is written, once, when the alert ends."""
+    """Only the last of several peaks is written, once, when the alert ends."""
     with spool(tmp_path) as target:
         writer = spool_writer(target)
         writer.accept(result(verdict("opened"), value=100))
@@ -240,7 +240,7 @@ def test_an_alert_gets_its_clip(tmp_path: Path) -> None:
 
 
 def test_regions_of_a_segmentation_of_its_own(tmp_path: Path) -> None:
-    """What the bundle's segmentation marks counts, not the pixel threshold, also inside a zone."""
+    """Regions come from the bundle's segmentation, not from the pixel threshold, also inside a zone."""
     values = np.zeros((8, 8), np.float32)
     values[1:3, 1:3] = values[5:7, 5:7] = 9.0
     mask = np.zeros((4, 4), np.bool_)

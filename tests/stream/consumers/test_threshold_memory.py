@@ -69,7 +69,7 @@ def test_an_alarm_budget_of_the_settings_is_not_stored(tmp_path: Path) -> None:
 
 
 def test_forgotten_for_good(tmp_path: Path) -> None:
-    """What does not hold any more does not come back with the next stream."""
+    """A forgotten threshold does not come back with the next stream."""
     memory = ThresholdMemory(tmp_path, "bundle", "engine", SETTINGS)
     memory.accept(changed(2.0))
     memory.accept(changed(9.0, zone="cap"))

@@ -55,7 +55,7 @@ class Broker:
         wait_until(self._answers)
 
     def kill(self) -> None:
-        """As `kill -9` does."""
+        """Kill the broker with SIGKILL."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -130,7 +130,7 @@ class Listener:
 
 
 def retained(port: int) -> dict[str, str]:
-    """What the broker keeps per topic."""
+    """Retained message of each topic."""
     with Listener(port) as listener:
         time.sleep(0.1)
         return {topic: text for topic, text, is_retained in listener.messages if is_retained}

@@ -79,7 +79,7 @@ class ListSink:
 
 @dataclass
 class Request:
-    """What an HTTP server was sent."""
+    """Request that an HTTP server received."""
 
     path: str
     headers: dict[str, str]

@@ -54,7 +54,7 @@ def test_what_a_receiver_gets() -> None:
 
 
 def is_genuine_as_documented(secret: str, body: bytes, value: str, now_s: float) -> bool:
-    """What a receiver does that copied its code from the documentation."""
+    """Run the signature check printed in the documentation."""
     (code,) = re.findall(r"```python\n(.*?)```", EVENTS_PAGE.read_text(encoding="utf-8"), re.DOTALL)
     receiver: dict[str, Any] = {}
     exec(code, receiver)

@@ -47,7 +47,7 @@ def test_a_history_keeps_every_extreme(steps: list[tuple[float, float]], recent:
 
 
 def test_a_history_forgets_after_a_day() -> None:
-    """What is older than a day is gone, what is younger is there, and memory stays what it was."""
+    """Scores older than a day are dropped, newer ones are kept, and memory stays constant."""
     history = ScoreHistory(recent=100)
     before = history.nbytes
     for second in range(0, 100_000, 5):
@@ -147,7 +147,7 @@ def test_faults_and_errors_come_and_go() -> None:
 
 
 def test_strangers_are_ignored() -> None:
-    """Cameras and zones that nobody announced take no memory."""
+    """Unannounced cameras and zones are not stored."""
     monitor = Monitor({LINE: ["other"]})
     monitor.accept(judged())
     monitor.accept(judged("side"))
@@ -212,7 +212,7 @@ def test_pictures_show_what_they_should() -> None:
 
 
 def test_cached_pictures_are_bounded() -> None:
-    """Somebody who asks for every width does not fill the memory."""
+    """Requests for every width leave at most 32 images in the cache."""
     monitor, clock = watched()
     pictures = LivePictures(monitor, {LINE: SCALE}, opacity=0.6, clock=clock)
     monitor.accept(judged())

@@ -44,7 +44,7 @@ print("done")
 
 
 def forms() -> set[str]:
-    """What a password looks like in texts, whole and in part."""
+    """Forms that the password could take in a text, whole and in part."""
     whole = {PASSWORD, quote(PASSWORD), quote(PASSWORD, safe=""), repr(PASSWORD)[1:-1]}
     return whole | {"Hunter2", "hunter2", "ss%20w", base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
 
@@ -65,7 +65,7 @@ def assert_silent(text: str) -> None:
 @needs_gstreamer
 @pytest.mark.parametrize("decoder", ["ffmpeg", "gstreamer"])
 def test_rtsp_shows_no_password(decoder: str) -> None:
-    """With the right password, with a wrong one and with nobody there: frames, errors and logs show none of them."""
+    """Frames, errors and logs show no password, whether it is right, wrong or the camera is unreachable."""
     with rtsp_camera("--user", USER, "--password", PASSWORD) as camera:
         place = camera.url.removeprefix("rtsp://")
         right = f"rtsp://{USER}:{quote(PASSWORD, safe='')}@{place}"

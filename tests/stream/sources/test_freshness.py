@@ -57,7 +57,7 @@ def test_delay_is_measured_by_the_stream_and_wears_off() -> None:
 def test_a_pause_of_the_camera_is_no_delay() -> None:
     """A camera that was silent for two seconds, and whose times say so, is not late afterwards.
 
-    Only the first frame is doubted: a library that starts counting anew after a gap says the same.
+    Only the first frame is in doubt: a library that restarts its clock after a gap gives the same times.
     """
     arrivals = paced(20) + paced(20, 0.8 + 2.0)
     found = ages(arrivals, arrivals)

@@ -80,7 +80,7 @@ def test_a_csi_camera_is_asked_for_its_format() -> None:
 
 
 def test_latency_and_transport_reach_the_camera_element() -> None:
-    """What the options say stands in the properties; a URL without credentials sets none."""
+    """The options become properties of the element; a URL without credentials sets none."""
     found = rtsp_source("rtsp://cam/live", replace(SOURCE_OPTIONS, rtsp_latency_ms=50, rtsp_transport="udp")).properties
     assert (found["latency"], found["protocols"], found["location"]) == (50, "udp", "rtsp://cam/live")
     assert "user-id" not in found

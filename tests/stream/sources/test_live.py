@@ -20,7 +20,7 @@ from ..fakes import SOURCE_OPTIONS, ManualClock, plain
 
 pytestmark = pytest.mark.timeout(30)
 INTERVAL_S = 0.04
-# of each connection the first frames are not shown: nobody knows yet whether they were waiting in a buffer
+# the first frames of each connection are not shown: they may have waited in a buffer
 N_UNSURE = 2
 
 
@@ -136,7 +136,7 @@ def test_one_camera_of_several_rests_and_comes_back() -> None:
 
 @pytest.mark.parametrize("give_up", [True, False])
 def test_a_budget_of_none_ends_the_source(give_up: bool) -> None:
-    """Who allows no reconnection gets none, also with several cameras: waiting would be for ever."""
+    """With `max_restarts` 0 the source ends at the first loss, also with several cameras."""
     clock = ManualClock()
     options = replace(SOURCE_OPTIONS, max_restarts=0, give_up=give_up)
     source = live_source([ScriptedCapture(4, clock)], clock, options)

@@ -72,7 +72,7 @@ def test_stream_is_taken_up_again_after_a_disconnect(
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
 def test_unreachable_url_says_what_to_check(scheme: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """Nobody listening: the redacted address, a retryable error and a hint."""
+    """An unreachable URL raises a retryable error with the redacted address and a hint."""
     source = source_from_uri(f"{scheme}://operator:secret@127.0.0.1:9/live", SOURCE_OPTIONS)
     with pytest.raises(SourceError, match=r"\*\*\*@127\.0\.0\.1:9/live cannot be opened") as caught:
         source.__enter__()
@@ -148,7 +148,7 @@ def noisy(number: int) -> Image:
 @pytest.mark.parametrize("says_length", [True, False])
 @pytest.mark.parametrize("kept", [0.3, 0.9, 0.98])
 def test_half_a_picture_is_not_shown(kept: float, says_length: bool) -> None:
-    """Of pictures that are cut off none is shown, filled up or not, and the whole ones between them all are."""
+    """Truncated images are dropped and counted, with or without a length header; all whole ones are delivered."""
 
     def serve(request: MjpegRequest, connection: int) -> None:
         request.begin()
@@ -216,7 +216,7 @@ def test_any_password_reaches_the_server(password: str) -> None:
 
 
 def test_a_video_file_behind_a_url_is_played_to_its_end(tmp_path: Path) -> None:
-    """What is no MJPEG is FFmpeg's: every frame of a file comes, and then the source ends."""
+    """A URL that is not MJPEG goes to FFmpeg, which delivers every frame of a file before the source ends."""
     silence_opencv()
     writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 48))
     for number in range(30):

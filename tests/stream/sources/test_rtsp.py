@@ -55,7 +55,7 @@ class Watcher:
         self.seen.append((now_s, number, now_s - captured_s, now_s - frame.captured_at_s))
 
     def wait_for(self, n_more: int, limit_s: float = 15.0) -> None:
-        """Until so many more frames have come."""
+        """Wait for `n_more` further frames."""
         target, deadline_s = len(self.seen) + n_more, time.monotonic() + limit_s
         while len(self.seen) < target and self.error is None and time.monotonic() < deadline_s:
             time.sleep(0.02)

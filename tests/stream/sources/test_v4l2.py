@@ -167,7 +167,7 @@ def test_ranges_of_sizes_and_rates_are_understood(node: Path) -> None:
     ],
 )
 def test_metadata_devices_are_told_from_cameras(node: Path, device: FakeDevice, expected: bool) -> None:
-    """What the device itself can counts, where it says so, and not what its driver can."""
+    """The device's own capabilities count, if it reports them, and not those of its driver."""
     facts = device_facts(node, device)
     assert facts is not None
     assert facts.gives_pictures is expected
@@ -175,7 +175,7 @@ def test_metadata_devices_are_told_from_cameras(node: Path, device: FakeDevice, 
 
 @pytest.mark.parametrize("number", [errno.ENOTTY, errno.EACCES, errno.EIO, errno.ENODEV])
 def test_a_device_that_does_not_answer_is_unknown(node: Path, number: int) -> None:
-    """Whatever the device refuses, nothing is claimed about it, and no file stays open."""
+    """A device that fails to answer gives no facts and leaves no file open."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     assert device_facts(node, FakeDevice(refuses=number)) is None
     assert device_facts(node.with_name("video9"), FakeDevice()) is None
@@ -184,7 +184,7 @@ def test_a_device_that_does_not_answer_is_unknown(node: Path, number: int) -> No
 
 
 def test_a_list_without_end_is_cut(node: Path) -> None:
-    """A driver that repeats its entries for ever does not hang us."""
+    """Enumeration stops at a limit when a driver repeats its entries without end."""
     facts = device_facts(node, FakeDevice(endless=True, formats=("MJPG",), sizes=((640, 480),), intervals=((1, 30),)))
     assert facts is not None
     assert 0 < len(facts.modes) <= 64 * 64
@@ -215,7 +215,7 @@ MODES = (
     ],
 )
 def test_the_best_mode_is_chosen(wanted: str, chosen: str) -> None:
-    """What is asked for is kept, and completed by what the camera offers with it."""
+    """The requested values are kept and completed from the camera's modes."""
     assert str(choose_mode(parse_camera_format(wanted), MODES, "Camera 0")) == chosen
 
 
@@ -275,7 +275,7 @@ class GivenCapture:
     ],
 )  # fmt: skip
 def test_what_the_camera_gives_is_compared_with_what_was_asked(asked: str, is_other: bool) -> None:
-    """Only what somebody asked for can differ."""
+    """Only requested values can differ."""
     given_format = camera_format_of(GivenCapture("MJPG", (720, 1280), 30.0))
     assert str(given_format) == "MJPG 1280x720@30"
     assert differs(given_format, parse_camera_format(asked)) is is_other

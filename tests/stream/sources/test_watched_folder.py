@@ -1,4 +1,4 @@
-"""Watched folders: each new, completely written picture once, whoever writes it how."""
+"""Watched folders: each new, completely written image comes once, however it is written."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Watched:
 
 
 def test_a_file_must_rest_before_it_is_taken(tmp_path: Path) -> None:
-    """Each change starts the wait anew, and a file that was taken does not come again."""
+    """Each change restarts the wait, and a file that was taken does not come again."""
     watched = Watched(tmp_path)
     assert watched.after(0) == []
     (tmp_path / "a.png").write_bytes(b"1")
@@ -215,7 +215,7 @@ def test_what_cannot_be_read_gets_time_to_become_whole(tmp_path: Path) -> None:
 
 
 def test_a_broken_picture_is_named_once(tmp_path: Path) -> None:
-    """What stays unreadable is reported, and does not hold up what comes after it."""
+    """An image that stays unreadable is reported once and does not hold up later ones."""
     source = WatchedFolder(tmp_path, settle_s=0.15, take_existing=False, white_level=255, patience_s=0.5)
     with being_read(source) as reader:
         (tmp_path / "broken.png").write_bytes(png(5)[:-20])
@@ -239,7 +239,7 @@ def test_a_broken_picture_is_named_once(tmp_path: Path) -> None:
 def test_nothing_comes_twice_and_nothing_is_missed(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, float]]
 ) -> None:
-    """However files appear, grow, move and vanish: whoever stays comes exactly once for each time that it appeared."""
+    """However files appear, grow, move and vanish, one that stays comes exactly once per appearance."""
     folder = tmp_path_factory.mktemp("watch")
     watched = Watched(folder)
     n_appeared: dict[str, int] = {}

@@ -15,7 +15,7 @@ YEAR_S = 365 * DAY_S
 
 @given(st.lists(st.tuples(st.floats(0, 1000), st.floats(-30 * YEAR_S, 30 * YEAR_S)), max_size=10))
 def test_setting_the_wall_clock_changes_nothing_while_running(steps: list[tuple[float, float]]) -> None:
-    """Age is the time that passed, whatever the wall clock was set to meanwhile."""
+    """Age is the time that passed, even if the wall clock was set meanwhile."""
     clock = Clock()
     age = AgeClock(100.0, clock.wall(), clock.wall, clock.monotonic)
     for passed_s, jump_s in steps:

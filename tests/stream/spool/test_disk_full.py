@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @contextmanager
 def no_file_may_grow(folder: Path) -> Iterator[None]:
-    """What a full disk does to SQLite, without root: no file may be larger than the log is now."""
+    """Imitate a full disk for SQLite without root: no file may grow beyond the log's current size."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / f"{DATABASE}-wal").stat().st_size, hard))
     try:

@@ -1,4 +1,4 @@
-"""What a kill, a power cut or a damaged file leaves behind is put right at the next opening."""
+"""Repair at the next opening after a kill, a power cut or a damaged file."""
 
 from __future__ import annotations
 

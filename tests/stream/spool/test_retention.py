@@ -48,7 +48,7 @@ def test_evidence_goes_for_space_oldest_first(tmp_path: Path) -> None:
 
 
 def test_what_a_sink_has_not_got_goes_last(tmp_path: Path) -> None:
-    """For space, delivered alerts lose images first, then undelivered ones; age removes only those of delivered alerts."""
+    """The space limit removes images of delivered alerts first, the age limit only images of delivered alerts."""
     clock = Clock()
     with timed(tmp_path, clock, evidence_mb=0.0035, evidence_days=1.0) as target:
         for number in range(1, 4):
@@ -116,7 +116,7 @@ def test_evidence_and_events_go_for_their_age(tmp_path: Path) -> None:
 
 
 def test_a_sink_that_comes_back_after_long(tmp_path: Path) -> None:
-    """Its events are gone for their age: it waits for new ones, and gets those."""
+    """A sink whose pending events have expired waits for new ones and gets those."""
     clock = Clock()
     with timed(tmp_path, clock, event_days=1.0) as target:
         target.begin("sink", from_beginning=True)

@@ -1,4 +1,4 @@
-"""What is appended is there, in order, for every reader, every thread and the next process."""
+"""Appended events are visible in order to every reader, every thread and the next process."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_evidence_is_found_by_kind(tmp_path: Path) -> None:
 
 
 def test_an_update_changes_the_record_without_an_event(tmp_path: Path) -> None:
-    """As a clip that is finished later; an alert whose record is gone stays gone."""
+    """An update adds a late clip to its record without an event and does not bring back a removed record."""
     with spool(tmp_path) as target:
         target.append(opened(pictures={"snapshot": f"{alert_id(1)}-snapshot.jpg"}))
         target.update(AlertRecord(id=alert_id(1), pictures={"clip": f"{alert_id(1)}-clip.webm"}))
