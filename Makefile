@@ -20,8 +20,8 @@ export PYTHONUNBUFFERED = 1
 demo: $(STAMP)  ## generated parts: train, engine, report, annotated video, alerts
 	$(BIN)/edgead demo --out $(OUT)
 
-test: $(STAMP) $(TEST_STAMP)  ## the default tests
-	$(BIN)/python -m pytest
+test: $(STAMP) $(TEST_STAMP)  ## the default tests, a process for each core
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP) $(TEST_STAMP)  ## real data and kill tests; needs ../shared/data for some
 	$(BIN)/python -m pytest -m slow --timeout 1800

@@ -13,6 +13,8 @@ import pytest
 from edgead.data.synthetic.make import write_dataset
 from tools.score_digest import compare, differences, json_keys, main, table
 
+pytestmark = pytest.mark.slow  # a training and four verbs, each in a process of its own
+
 CASE = "pcb-fastflow-uniform-altub"
 TINY = (
     "model.levels=['16:8']",
