@@ -51,13 +51,11 @@ def test_false_alarms_per_hour_on_solar_cells(bundle: Bundle) -> None:
     """
     with open_engine(bundle, "reference", threads=0) as runner:
         like, unlike = (score_images(bundle, runner, DATA, 4, noise) for noise in (0.5, 4.0))
-    calibrations = {
-        (name, wanted): calibrate for name, calibrate, wanted in alarm_rate.calibrations({"any stream": Pace(25.0, 3)})
-    }
+    rules = {(name, wanted): rule for name, rule, wanted in alarm_rate.threshold_rules({"any stream": Pace(25.0, 3)})}
     for key in (("any stream", 1000.0), ("any stream", 500.0), ("watched line", 500.0)):
-        row = replay(like, calibrations[key], 25.0, 60)
+        row = replay(like, rules[key], 25.0, 60)
         assert row.n_certified == 60
         assert 0.02 * key[1] < row.alarms_per_hour <= key[1] + 3 * row.error
     assert any(level.is_unlike for level in hour_of(unlike, 25.0).levels)
-    row = replay(unlike, calibrations["watched line", 500.0], 25.0, 60)
+    row = replay(unlike, rules["watched line", 500.0], 25.0, 60)
     assert row.alarms_per_hour <= 500.0 + 3 * row.error
