@@ -161,7 +161,7 @@ def _pictures(
     camera: Camera, thresholds: ClassThresholds, outputs: StreamOutputs, config: Config, stop: threading.Event
 ) -> list[Consumer]:
     """Consumers that record and show the only camera."""
-    zones = [polygon for watch in camera.zones for polygon in (*watch.shape.include, *watch.shape.exclude)]
+    zones = [polygon for zone in camera.zones for polygon in (*zone.shape.include, *zone.shape.exclude)]
     annotator = Annotator(thresholds.heatmap_scale, opacity=config.stream.opacity, zones=zones)
     consumers: list[Consumer] = []
     if outputs.record is not None:

@@ -75,7 +75,7 @@ class AlertStation:
         with ExitStack() as stack:
             stack.enter_context(self.spool)
             self._revive()
-            zones = {camera.name: [watch.name for watch in camera.zones] for camera in self._cameras}
+            zones = {camera.name: [monitor.name for monitor in camera.zones] for camera in self._cameras}
             sinks = [event_sink(settings, self.spool, zones) for settings in self._config.sinks]
             sinks += custom_sinks(self._event_sinks)
             self.delivery = stack.enter_context(Delivery(self.spool, sinks, drain_s=_DRAIN_S))
@@ -115,8 +115,8 @@ class AlertStation:
     def _revive(self) -> None:
         for record in self.spool.held_alerts():
             for camera in self._cameras:
-                if camera.name == record.camera and record.zone and (watch := camera.zone(record.zone)):
-                    watch.restore(record.id, restored_alert(record))
+                if camera.name == record.camera and record.zone and (monitor := camera.zone(record.zone)):
+                    monitor.restore(record.id, restored_alert(record))
 
 
 def _context(camera: Camera, class_name: str | None, bundle: Bundle, engine_name: str) -> AlertContext:
@@ -127,6 +127,6 @@ def _context(camera: Camera, class_name: str | None, bundle: Bundle, engine_name
         class_name=class_name,
         scale=bundle.thresholds(class_name).heatmap_scale,
         segmentation="threshold" if camera.segmenter is None else "nfa",
-        latched=frozenset(watch.name for watch in camera.zones if watch.rules.latch),
-        masks={watch.name: watch.mask for watch in camera.zones if watch.mask is not None},
+        latched=frozenset(monitor.name for monitor in camera.zones if monitor.rules.latch),
+        masks={monitor.name: monitor.mask for monitor in camera.zones if monitor.mask is not None},
     )

@@ -16,7 +16,7 @@ from edgead.config.stream import AlertConfig, CameraConfig, StreamConfig, ZoneCo
 from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import segmenter_of
 from edgead.evaluation.threshold import at_rate, threshold_from_scores
-from edgead.line.picture_check import picture_check
+from edgead.line.frame_check import frame_check
 from edgead.line.threshold_choice import LineThresholds, resolve_threshold
 from edgead.progress import Progress
 from edgead.runner import Runner
@@ -25,7 +25,7 @@ from edgead.stream.camera import Camera
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source, SourceOptions
 from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
-from edgead.stream.zones import PICTURE, ZoneShape, zone_score
+from edgead.stream.zones import WHOLE_IMAGE, ZoneShape, zone_score
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def make_camera(
         thresholds = at_rate(thresholds, rate)
     map_size = _map_size(runner)
     zones = []
-    for zone in camera.zones or (ZoneConfig(name=PICTURE),):
+    for zone in camera.zones or (ZoneConfig(name=WHOLE_IMAGE),):
         shape = ZoneShape(zone.name, zone.include, zone.exclude)
         scores = thresholds.scores
         if not shape.is_whole:
@@ -117,7 +117,7 @@ def make_camera(
         pixel_threshold=thresholds.pixel_threshold.value,
         class_bias=bundle.class_bias([camera.class_name]),
         segmenter=segmenter_of(nfa, camera.class_name, rate) if nfa else None,
-        check_picture=picture_check(bundle, config.stream_of(camera), live=source.live)
+        check_frame=frame_check(bundle, config.stream_of(camera), live=source.live)
         if source.live or source.paced
         else None,
     )
@@ -126,7 +126,7 @@ def make_camera(
 def _threshold_warnings(config: CameraConfig, camera: Camera, bundle: Bundle) -> Iterator[str]:
     """Warnings about thresholds in the settings that the dashboard would refuse, or accept only with a warning."""
     thresholds = bundle.thresholds(config.class_name)
-    for zone in config.zones or (ZoneConfig(name=PICTURE),):
+    for zone in config.zones or (ZoneConfig(name=WHOLE_IMAGE),):
         if zone.threshold is None and config.threshold is None:
             continue
         monitor = camera.zone(zone.name)

@@ -62,7 +62,7 @@ class Dashboard:
         config: Config,
         progress: Progress,
     ) -> None:
-        self.monitor = Monitor({camera.name: [watch.name for watch in camera.zones] for camera in cameras})
+        self.monitor = Monitor({camera.name: [zone.name for zone in camera.zones] for camera in cameras})
         self._address = parse_address(address)
         self._alerts = alerts
         self._keeper = keeper
@@ -154,7 +154,7 @@ def _facts(
                 source=camera.source.name,
                 class_name=one.class_name,
                 scale=bundle.thresholds(one.class_name).heatmap_scale,
-                zones=tuple(ZoneFacts(watch.shape, watch.threshold, watch.good_scores) for watch in camera.zones),
+                zones=tuple(ZoneFacts(zone.shape, zone.threshold, zone.good_scores) for zone in camera.zones),
             )
             for camera, one in zip(cameras, configs, strict=True)
         ),

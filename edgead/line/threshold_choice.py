@@ -9,7 +9,7 @@ from typing import Literal
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig, ZoneConfig
 from edgead.stream.consumers.threshold_memory import KeptThreshold, Place
-from edgead.stream.zones import PICTURE
+from edgead.stream.zones import WHOLE_IMAGE
 
 PER_HOUR = "false_alarms_per_hour"
 Kind = Literal["threshold", "false_alarm_rate", "false_alarms_per_hour"]
@@ -100,7 +100,7 @@ def resolve_thresholds(
     return {
         (camera.name, zone.name): resolve_threshold(zone, camera, line)
         for camera in configs
-        for zone in camera.zones or (ZoneConfig(name=PICTURE),)
+        for zone in camera.zones or (ZoneConfig(name=WHOLE_IMAGE),)
     }
 
 

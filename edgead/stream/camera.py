@@ -25,7 +25,7 @@ class Segmenter(Protocol):
 
 
 @dataclass(frozen=True)
-class PictureCheck:
+class FrameCheck:
     """Result of the check of a frame before the model scores it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Camera:
         pixel_threshold: Map value above which a position is anomalous, raw units.
         class_bias: Class bias `(1, K)`, for an engine with that input.
         segmenter: The bundle's own segmentation; None = pixel threshold.
-        check_picture: Check of a frame `(h, w, 3)`, uint8, RGB, at its monotonic time; None accepts every frame.
+        check_frame: Check of a frame `(h, w, 3)`, uint8, RGB, at its monotonic time; None accepts every frame.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Camera:
     pixel_threshold: float
     class_bias: NDArray[np.float32] | None = None
     segmenter: Segmenter | None = None
-    check_picture: Callable[[Image, float], PictureCheck] | None = None
+    check_frame: Callable[[Image, float], FrameCheck] | None = None
 
     def __post_init__(self) -> None:
         self._seen = union([zone.mask for zone in self.zones])

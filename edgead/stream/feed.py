@@ -214,7 +214,7 @@ class CameraFeed:
             self._n_outages += 1
 
     def _prepare(self, prepared: PreparedFrame) -> PreparedFrame:
-        check = self.camera.check_picture
+        check = self.camera.check_frame
         if check is None:
             return prepared
         start = time.perf_counter()

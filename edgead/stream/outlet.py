@@ -9,7 +9,7 @@ from edgead.stream.consumers.consumer import Consumer, Item
 from edgead.stream.slot import Slot
 
 # Queue length of a live stream's recorder or window; when it is full, the oldest result is dropped.
-PICTURE_QUEUE = 8
+DRAWN_QUEUE = 8
 # Queue length of a live stream's lossless consumer; each result holds a frame. When it is full, the stream waits.
 EVENT_QUEUE = 64
 
@@ -28,7 +28,7 @@ class Outlet:
         self, consumer: Consumer, *, queue_size: int, drops: bool, on_failure: Callable[[Exception], None]
     ) -> None:
         self.consumer = consumer
-        self.slot: Slot[Item] = Slot(PICTURE_QUEUE if drops else queue_size, newest_wins=drops)
+        self.slot: Slot[Item] = Slot(DRAWN_QUEUE if drops else queue_size, newest_wins=drops)
         self.n_delivered = 0
         self._on_failure = on_failure
         # Daemon: a thread that hangs in a driver must not keep the process alive after the stream has given up on it.

@@ -221,7 +221,7 @@ class _Run:
             n_unjudged=sum(camera.n_unjudged for camera in cameras),
             n_anomalous=sum(camera.n_anomalous for camera in cameras),
             n_alerts=sum(camera.n_alerts for camera in cameras),
-            n_pictures_dropped=sum(outlet.slot.dropped for outlet in self._outlets),
+            n_frames_undrawn=sum(outlet.slot.dropped for outlet in self._outlets),
             broken=tuple(name for camera in cameras for name in camera.broken),
             missing_frames=sum(camera.missing_frames for camera in cameras),
             restarts=sum(camera.restarts for camera in cameras),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgead.errors import ConfigError
 
-PICTURE = "picture"
+WHOLE_IMAGE = "picture"
 # Share of a zone's positions that its score averages over; the default model's image score uses the same share.
 TOP_FRACTION = 0.02
 
@@ -29,7 +29,7 @@ class ZoneShape:
         exclude: Polygons that are cut out.
     """
 
-    name: str = PICTURE
+    name: str = WHOLE_IMAGE
     include: tuple[Polygon, ...] = ()
     exclude: tuple[Polygon, ...] = ()
 

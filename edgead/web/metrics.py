@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
+from edgead.stream.frame_faults import FaultKind
 from edgead.stream.monitoring.histogram import HistogramView
 from edgead.stream.monitoring.monitor import CameraView
-from edgead.stream.picture_faults import FaultKind
 from edgead.web.camera_answers import threshold_now
 from edgead.web.running_stream import RunningStream
 

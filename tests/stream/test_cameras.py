@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgead.errors import EngineError, SourceError
 from edgead.imaging import Image
 from edgead.runner import FakeRunner, Outputs
-from edgead.stream.camera import PictureCheck
+from edgead.stream.camera import FrameCheck
 from edgead.stream.control import Acknowledge, Control, SetThreshold
 from edgead.stream.feed import CameraFeed
 from edgead.stream.frame import Frame
@@ -204,13 +204,13 @@ def test_faulty_pictures_are_said_and_not_judged() -> None:
     """Dark pictures give one notice when they begin and one when they end, never a verdict, and break an N-of-M run."""
     consumer = CollectingConsumer()
 
-    def check(image: Image, now_s: float) -> PictureCheck:
+    def check(image: Image, now_s: float) -> FrameCheck:
         is_black = bool(image.mean() < 10)
-        return PictureCheck("black picture", False, "black") if is_black else PictureCheck(None, True)
+        return FrameCheck("black picture", False, "black") if is_black else FrameCheck(None, True)
 
     source = ListSource([GOOD, BAD, 0, 0, 0, BAD, GOOD, BAD, BAD])
     one = camera(source)
-    one.check_picture = check
+    one.check_frame = check
     summary = run_stream([one], scorer(), [consumer], OPTIONS, stop=threading.Event())
     assert [r.frame.index for r in of(consumer, "line")] == [0, 1, 5, 6, 7, 8]
     assert [notice.kind for notice in consumer.notices] == ["picture_fault", *["picture"] * 3, "picture_ok"]
@@ -230,7 +230,7 @@ def test_a_picture_that_only_looks_faulty_is_not_judged_and_nothing_is_said() ->
     """Before a fault has lasted long enough to be one, its pictures raise no alert either."""
     consumer = CollectingConsumer()
     one = camera(ListSource([GOOD, BAD, 0, BAD, GOOD]))
-    one.check_picture = lambda image, now_s: PictureCheck(None, bool(image.mean() > 10))
+    one.check_frame = lambda image, now_s: FrameCheck(None, bool(image.mean() > 10))
     summary = run_stream([one], scorer(), [consumer], OPTIONS, stop=threading.Event())
     assert [r.frame.index for r in of(consumer, "line")] == [0, 1, 3, 4]
     assert [notice.kind for notice in consumer.notices] == ["picture"]

@@ -108,7 +108,7 @@ def camera_text(camera: CameraDevice) -> str:
     """Camera with its name for `edgead stream --source` and its modes."""
     from edgead.stream.sources.camera_format import describe_modes
 
-    if not camera.gives_pictures:
+    if not camera.captures_video:
         return f"{camera.path.name} delivers no frames ({camera.name})"
     return f"camera:{camera.index} is {camera.name}{f' ({describe_modes(camera.modes)})' if camera.modes else ''}"
 

@@ -80,13 +80,13 @@ class AlarmKeeper(OwnsNothing):
         self._basis = basis
         self._lock = threading.Lock()
         self._wanted = dict(per_hour)
-        self._zones = {(camera.name, watch.name): watch for camera in cameras for watch in camera.zones}
+        self._zones = {(camera.name, monitor.name): monitor for camera in cameras for monitor in camera.zones}
         # thresholds known from notices: a person's change whose notice has not arrived yet must not be undone
-        self._known = {place: watch.threshold.value for place, watch in self._zones.items()}
+        self._known = {place: monitor.threshold.value for place, monitor in self._zones.items()}
         self._meters = {
-            place: AlarmMeter(watch.good_scores, watch.rules)
-            for place, watch in self._zones.items()
-            if watch.good_scores
+            place: AlarmMeter(monitor.good_scores, monitor.rules)
+            for place, monitor in self._zones.items()
+            if monitor.good_scores
         }
         self._looked_s: dict[str, float] = {}
 
@@ -121,18 +121,18 @@ class AlarmKeeper(OwnsNothing):
     def implied(self, camera: str, zone: str, threshold: float) -> AlarmRate | None:
         """False alarms per hour of a threshold on this stream; None if there are too few good scores."""
         place = (camera, zone)
-        watch, meter = self._zones.get(place), self._meters.get(place)
-        if watch is None or meter is None or len(watch.good_scores) < MIN_IMAGES:
+        monitor, meter = self._zones.get(place), self._meters.get(place)
+        if monitor is None or meter is None or len(monitor.good_scores) < MIN_IMAGES:
             return None
-        return implied_alarm_rate(watch.good_scores, threshold, self._pace(watch, meter.report()))
+        return implied_alarm_rate(monitor.good_scores, threshold, self._pace(monitor, meter.report()))
 
     def alarms(self, camera: str, zone: str) -> ZoneAlarms | None:
         """Alarm rates of a zone; None if it has no good scores or is unknown."""
         place = (camera, zone)
-        meter, watch = self._meters.get(place), self._zones.get(place)
-        if meter is None or watch is None:
+        meter, monitor = self._meters.get(place), self._zones.get(place)
+        if meter is None or monitor is None:
             return None
-        implied = self.implied(camera, zone, watch.threshold.value)
+        implied = self.implied(camera, zone, monitor.threshold.value)
         with self._lock:
             return ZoneAlarms(implied, meter.report(), self._wanted.get(place))
 
@@ -163,17 +163,17 @@ class AlarmKeeper(OwnsNothing):
                 self._control.put(request)
 
     def _promise(self, place: tuple[str, str], per_hour: float) -> AlarmPromise:
-        watch, meter = self._zones[place], self._meters.get(place)
+        monitor, meter = self._zones[place], self._meters.get(place)
         report = None if meter is None else meter.report()
         if meter is not None and self._basis == "watched":
             levels = meter.stretch_levels()
             promise = promise_from_watch(levels, meter.stretch_s, per_hour) if len(levels) >= MIN_IMAGES else None
-            # after too short a watch the good images give the better promise
+            # after too short a time the good images give the better promise
             if promise is not None and promise.threshold.certified:
                 return promise
-        return promise_from_images(watch.good_scores, per_hour, self._pace(watch, report))
+        return promise_from_images(monitor.good_scores, per_hour, self._pace(monitor, report))
 
-    def _pace(self, watch: ZoneMonitor, report: AlarmReport | None) -> Pace:
+    def _pace(self, monitor: ZoneMonitor, report: AlarmReport | None) -> Pace:
         fps = self._assumed_fps if report is None or report.fps is None else report.fps
         bursts = None
         if self._basis == "measured" and report is not None and report.bursts is not None:
@@ -181,4 +181,4 @@ class AlarmKeeper(OwnsNothing):
             # the measured bursts hold only if the frames resemble the good images
             if level.alerts_per_exceedance and not any(one.is_unlike for one in report.levels):
                 bursts = MeasuredBursts(level.alerts_per_exceedance, level.share)
-        return Pace(fps, watch.rules.open_frames, bursts)
+        return Pace(fps, monitor.rules.open_frames, bursts)

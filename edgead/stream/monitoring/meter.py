@@ -112,7 +112,7 @@ class StreamSummary:
         n_unjudged: Number of frames not judged because of a camera fault: frozen, black, over-exposed or blurred.
         n_anomalous: Number of judged frames over the threshold.
         n_alerts: Number of alerts opened.
-        n_pictures_dropped: Number of frames that a slow recorder or window missed.
+        n_frames_undrawn: Number of frames that a slow recorder or window missed.
         broken: Image files of a folder that could not be read.
         missing_frames: Number of frames that a video's header announces but the file lacks.
         restarts: Number of reconnections of live sources.
@@ -132,7 +132,7 @@ class StreamSummary:
     n_unjudged: int
     n_anomalous: int
     n_alerts: int
-    n_pictures_dropped: int
+    n_frames_undrawn: int
     broken: tuple[str, ...]
     missing_frames: int
     restarts: int

@@ -92,8 +92,8 @@ def summary_text(summary: StreamSummary) -> str:
         parts.append(f"{summary.restarts} reconnections")
     if summary.n_unjudged:
         parts.append(f"{summary.n_unjudged} not judged because of a camera fault")
-    if summary.n_pictures_dropped:
-        parts.append(f"{summary.n_pictures_dropped} pictures missing in the recording or window")
+    if summary.n_frames_undrawn:
+        parts.append(f"{summary.n_frames_undrawn} pictures missing in the recording or window")
     lines = [", ".join(parts) + "."]
     if summary.engine_ms and summary.end_to_end_ms:
         lines.append(

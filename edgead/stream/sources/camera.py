@@ -36,17 +36,17 @@ class CameraDevice:
         path: Path of the device.
         name: Name reported by the driver.
         modes: Supported modes; empty if they could not be queried.
-        gives_pictures: Whether it captures video; many cameras have a second device that delivers metadata only.
+        captures_video: Whether it captures video; many cameras have a second device that delivers metadata only.
     """
 
     index: int
     path: Path
     name: str
     modes: tuple[CameraMode, ...] = ()
-    gives_pictures: bool = True
+    captures_video: bool = True
 
     def __str__(self) -> str:
-        if not self.gives_pictures:
+        if not self.captures_video:
             return f"{self.path} ({self.name}; gives no pictures)"
         return f"{self.path} ({self.name}{': ' + describe_modes(self.modes) if self.modes else ''})"
 
@@ -62,8 +62,8 @@ def list_cameras(devices: Path = DEVICES, sysfs: Path = SYSFS) -> list[CameraDev
         except OSError:
             name = "unknown"
         facts = device_facts(path)
-        modes, gives_pictures = (facts.modes, facts.gives_pictures) if facts else ((), True)
-        cameras.append(CameraDevice(int(match[1]), path, name, modes, gives_pictures))
+        modes, captures_video = (facts.modes, facts.captures_video) if facts else ((), True)
+        cameras.append(CameraDevice(int(match[1]), path, name, modes, captures_video))
     return sorted(cameras, key=lambda camera: camera.index)
 
 
@@ -118,7 +118,7 @@ def differs(given: CameraFormat, asked: CameraFormat) -> bool:
 def camera_missing(index: int, cameras: list[CameraDevice]) -> SourceError:
     """Error for a camera that does not open, with a list of the cameras of this machine."""
     found = ", ".join(map(str, cameras))
-    if any(camera.index == index and not camera.gives_pictures for camera in cameras):
+    if any(camera.index == index and not camera.captures_video for camera in cameras):
         message = f"/dev/video{index} is no camera but the metadata device of one. This machine has: {found}."
         hint = "Take the number of a device that gives pictures, mostly the one before."
     elif any(camera.index == index for camera in cameras):
@@ -128,7 +128,7 @@ def camera_missing(index: int, cameras: list[CameraDevice]) -> SourceError:
             "the metadata device of a camera: try the next number."
         )
     elif cameras:
-        first = next((camera for camera in cameras if camera.gives_pictures), cameras[0])
+        first = next((camera for camera in cameras if camera.captures_video), cameras[0])
         message = f"There is no camera {index} (/dev/video{index}). This machine has: {found}."
         hint = f"Use for example --camera {first.index}. `v4l2-ctl --list-devices` lists every camera."
     else:

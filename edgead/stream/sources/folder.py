@@ -74,6 +74,6 @@ class FolderSource:
             )
 
 
-def is_picture(path: Path) -> bool:
+def is_image_file(path: Path) -> bool:
     """Whether a file is a single image rather than a video, by its name."""
     return is_image(path)

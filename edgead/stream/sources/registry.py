@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from edgead.errors import SourceError
 from edgead.redaction import redact
 from edgead.stream.sources.camera import camera_source
-from edgead.stream.sources.folder import FolderSource, is_picture
+from edgead.stream.sources.folder import FolderSource, is_image_file
 from edgead.stream.sources.gstreamer import csi_source, launch_source
 from edgead.stream.sources.network import network_source
 from edgead.stream.sources.source import Source, SourceOptions
@@ -60,7 +60,7 @@ def _file(uri: str, options: SourceOptions) -> Source:
             f"There is no file or folder {path}.",
             hint="Give a video, a folder of pictures, a URL, camera:N or synthetic.",
         )
-    if path.is_dir() or is_picture(path):
+    if path.is_dir() or is_image_file(path):
         return FolderSource(path, fps=options.folder_fps, white_level=options.white_level)
     return VideoSource(path)
 

@@ -77,11 +77,11 @@ class DeviceFacts:
     """Capabilities of a device.
 
     Attributes:
-        gives_pictures: Whether it captures video; many cameras have a second device that delivers metadata only.
+        captures_video: Whether it captures video; many cameras have a second device that delivers metadata only.
         modes: Supported modes, in the driver's order; empty if the driver does not list them.
     """
 
-    gives_pictures: bool
+    captures_video: bool
     modes: tuple[CameraMode, ...]
 
 

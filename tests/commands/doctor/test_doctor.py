@@ -232,7 +232,7 @@ def test_cameras_show_what_they_offer() -> None:
     modes = (CameraMode("MJPG", SizeRange((720, 1280), (720, 1280)), (30.0,)),)
     camera = CameraDevice(0, Path("/dev/video0"), "Line camera", modes)
     assert camera_text(camera) == "camera:0 is Line camera (MJPG 1280x720@30)"
-    second = CameraDevice(1, Path("/dev/video1"), "Line camera", gives_pictures=False)
+    second = CameraDevice(1, Path("/dev/video1"), "Line camera", captures_video=False)
     assert camera_text(second) == "video1 delivers no frames (Line camera)"
 
 

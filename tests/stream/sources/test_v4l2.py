@@ -141,7 +141,7 @@ def test_a_camera_tells_what_it_offers(node: Path) -> None:
     """Formats, sizes and rates come in the camera's order, the highest rate first."""
     facts = device_facts(node, FakeDevice())
     assert facts is not None
-    assert facts.gives_pictures
+    assert facts.captures_video
     assert describe_modes(facts.modes) == "MJPG 1280x720@30, 640x480@30; YUYV 1280x720@30, 640x480@30"
     assert facts.modes[0] == CameraMode("MJPG", SizeRange((720, 1280), (720, 1280)), (30.0, 15.0))
 
@@ -170,7 +170,7 @@ def test_metadata_devices_are_told_from_cameras(node: Path, device: FakeDevice, 
     """The device's own capabilities count, if it reports them, and not those of its driver."""
     facts = device_facts(node, device)
     assert facts is not None
-    assert facts.gives_pictures is expected
+    assert facts.captures_video is expected
 
 
 @pytest.mark.parametrize("number", [errno.ENOTTY, errno.EACCES, errno.EIO, errno.ENODEV])
@@ -297,7 +297,7 @@ def test_cameras_are_listed_with_their_names(tmp_path: Path) -> None:
 def test_error_for_a_missing_camera_lists_the_others() -> None:
     """The error names the other cameras with what they offer, and says why one that is there may be mute."""
     camera = CameraDevice(2, Path("/dev/video2"), "USB Camera", MODES[1:2])
-    metadata = CameraDevice(1, Path("/dev/video1"), "USB Camera", gives_pictures=False)
+    metadata = CameraDevice(1, Path("/dev/video1"), "USB Camera", captures_video=False)
     missing = camera_missing(0, [metadata, camera])
     assert "/dev/video2 (USB Camera: YUYV 640x480@30)" in missing.message
     assert "/dev/video1 (USB Camera; gives no pictures)" in missing.message

@@ -7,26 +7,26 @@ from collections.abc import Callable
 from edgead.bundle import Bundle
 from edgead.config.stream import StreamConfig
 from edgead.imaging import Image
-from edgead.stream.camera import PictureCheck
-from edgead.stream.picture_faults import PictureFaultOptions, PictureMonitor, PictureReference
+from edgead.stream.camera import FrameCheck
+from edgead.stream.frame_faults import FrameFaultMonitor, FrameFaultOptions, FrameReference
 
 
-def picture_check(bundle: Bundle, config: StreamConfig, *, live: bool) -> Callable[[Image, float], PictureCheck] | None:
+def frame_check(bundle: Bundle, config: StreamConfig, *, live: bool) -> Callable[[Image, float], FrameCheck] | None:
     """Make the check of one camera; None if disabled. Only live ones are checked for freezing: files may be alike."""
     if not config.check_pictures:
         return None
-    options = PictureFaultOptions(
+    options = FrameFaultOptions(
         black_ratio=config.black_ratio,
         white_margin=config.white_margin,
         blur_ratio=config.blur_ratio,
         frozen_s=config.frozen_s if live else 0.0,
     )
-    monitor = PictureMonitor(PictureReference.from_images(bundle.calibration_images()), options)
+    monitor = FrameFaultMonitor(FrameReference.from_images(bundle.calibration_images()), options)
 
-    def check(image: Image, time_s: float) -> PictureCheck:
+    def check(image: Image, time_s: float) -> FrameCheck:
         fault = monitor.observe(image, time_s)
         if fault is None:
-            return PictureCheck(None, is_usable=not monitor.is_suspect)
-        return PictureCheck(fault.message, is_usable=False, kind=fault.kind)
+            return FrameCheck(None, is_usable=not monitor.is_suspect)
+        return FrameCheck(fault.message, is_usable=False, kind=fault.kind)
 
     return check

@@ -14,22 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.imaging import Image, resize
-from edgead.stream.picture_faults import (
-    PictureFault,
-    PictureFaultOptions,
-    PictureMonitor,
-    PictureReference,
+from edgead.stream.frame_faults import (
+    FrameFault,
+    FrameFaultMonitor,
+    FrameFaultOptions,
+    FrameReference,
+    frame_facts,
     grey_of,
-    picture_facts,
 )
 from edgead.stream.sources.registry import source_from_uri
-from tools.picture_faults import FAULTS, Pictures, black, blurred, exposed, real_pictures, synthetic_pictures, verdicts
+from tools.frame_faults import FAULTS, Pictures, black, blurred, exposed, real_pictures, synthetic_pictures, verdicts
 
 from .fakes import SOURCE_OPTIONS, plain
 from .servers import needs_gstreamer, rtsp_camera
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-OPTIONS = PictureFaultOptions(frozen_s=2.0, open_s=1.0, close_s=0.5)
+OPTIONS = FrameFaultOptions(frozen_s=2.0, open_s=1.0, close_s=0.5)
 FPS = 10.0
 
 
@@ -40,9 +40,9 @@ def pictures() -> Pictures:
 
 
 @pytest.fixture
-def monitor(pictures: Pictures) -> PictureMonitor:
+def monitor(pictures: Pictures) -> FrameFaultMonitor:
     """Monitor of a camera that films discs."""
-    return PictureMonitor(PictureReference.from_images(pictures.reference), OPTIONS)
+    return FrameFaultMonitor(FrameReference.from_images(pictures.reference), OPTIONS)
 
 
 def lively(image: Image, index: int) -> Image:
@@ -52,8 +52,8 @@ def lively(image: Image, index: int) -> Image:
 
 
 def watch(
-    monitor: PictureMonitor, spoil: Callable[[Image], Image], images: list[Image], *, start: int = 0
-) -> list[PictureFault | None]:
+    monitor: FrameFaultMonitor, spoil: Callable[[Image], Image], images: list[Image], *, start: int = 0
+) -> list[FrameFault | None]:
     """Faults that the monitor reports for spoilt images at `FPS`, numbered from `start`."""
     return [monitor.observe(spoil(lively(image, start + i)), (start + i) / FPS) for i, image in enumerate(images)]
 
@@ -70,7 +70,7 @@ def watch(
     ],
 )
 def test_a_fault_opens_when_it_lasts_and_closes_when_it_is_over(
-    monitor: PictureMonitor, pictures: Pictures, spoil: Callable[[Image], Image], kind: str
+    monitor: FrameFaultMonitor, pictures: Pictures, spoil: Callable[[Image], Image], kind: str
 ) -> None:
     """Each kind counts after `open_s`, says since when, what and how much, and ends after `close_s` of good pictures."""
     good = [pictures.good[0]] * 15
@@ -86,7 +86,7 @@ def test_a_fault_opens_when_it_lasts_and_closes_when_it_is_over(
     assert [one is not None for one in ending] == [True] * 5 + [False] * 10
 
 
-def test_a_moment_is_no_fault(monitor: PictureMonitor, pictures: Pictures) -> None:
+def test_a_moment_is_no_fault(monitor: FrameFaultMonitor, pictures: Pictures) -> None:
     """A flash or a hand before the lens, for less than `open_s`, is none, however often it comes."""
     for number in range(8):
         spoil = FAULTS["8 x the light"] if number % 2 else FAULTS["black"]
@@ -94,13 +94,13 @@ def test_a_moment_is_no_fault(monitor: PictureMonitor, pictures: Pictures) -> No
         assert watch(monitor, lambda image: image, [pictures.good[0]] * 2, start=number * 10 + 8) == [None] * 2
 
 
-def test_a_slow_camera_needs_three_pictures(monitor: PictureMonitor, pictures: Pictures) -> None:
+def test_a_slow_camera_needs_three_pictures(monitor: FrameFaultMonitor, pictures: Pictures) -> None:
     """However long apart pictures come, one or two bad ones are no fault."""
     found = [monitor.observe(black(pictures.good[0]), 100.0 * i) for i in range(4)]
     assert [fault is not None for fault in found] == [False, False, True, True]
 
 
-def test_one_fault_follows_another(monitor: PictureMonitor, pictures: Pictures) -> None:
+def test_one_fault_follows_another(monitor: FrameFaultMonitor, pictures: Pictures) -> None:
     """A camera that goes from blurred to black is black, without a good moment between."""
     watch(monitor, FAULTS["blurred, sigma 8 px"], [pictures.good[0]] * 15)
     found = watch(monitor, black, [pictures.good[0]] * 15, start=15)
@@ -111,7 +111,7 @@ def test_one_fault_follows_another(monitor: PictureMonitor, pictures: Pictures) 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_frozen_is_what_repeats_and_not_what_stands_still(
-    monitor: PictureMonitor, pictures: Pictures, noise: float
+    monitor: FrameFaultMonitor, pictures: Pictures, noise: float
 ) -> None:
     """The same picture for `frozen_s` is frozen at once; a still part before a sensor with noise never is."""
     image = pictures.good[0]
@@ -129,14 +129,14 @@ def test_frozen_is_what_repeats_and_not_what_stands_still(
 
 
 def test_a_line_without_noise_that_moves_now_and_then_is_not_frozen(
-    monitor: PictureMonitor, pictures: Pictures
+    monitor: FrameFaultMonitor, pictures: Pictures
 ) -> None:
     """Pictures that are the same for 1.5 s and then another part are a line that works in steps."""
     found = [monitor.observe(pictures.good[(i // 15) % 2], i / FPS) for i in range(150)]
     assert found == [None] * 150
 
 
-def test_something_small_that_moves_is_enough(monitor: PictureMonitor, pictures: Pictures) -> None:
+def test_something_small_that_moves_is_enough(monitor: FrameFaultMonitor, pictures: Pictures) -> None:
     """A screw that crosses a noiseless picture tells that the camera lives."""
     image = pictures.good[0]
 
@@ -150,7 +150,7 @@ def test_something_small_that_moves_is_enough(monitor: PictureMonitor, pictures:
 
 def test_files_are_never_frozen(pictures: Pictures) -> None:
     """With `frozen_s` 0 the same image may repeat without end."""
-    monitor = PictureMonitor(PictureReference.from_images(pictures.reference), replace(OPTIONS, frozen_s=0))
+    monitor = FrameFaultMonitor(FrameReference.from_images(pictures.reference), replace(OPTIONS, frozen_s=0))
     assert [monitor.observe(pictures.good[0], float(i)) for i in range(100)] == [None] * 100
 
 
@@ -203,7 +203,7 @@ def test_a_real_stream_shows_its_faults() -> None:
             reference = [resize(next(frames).image, (256, 256)) for _ in range(80)]
             for view in ("thaw", "still", "freeze", "black", "over", "blur"):
                 camera.command(view)
-                monitor = PictureMonitor(PictureReference.from_images(reference), replace(OPTIONS, frozen_s=3.0))
+                monitor = FrameFaultMonitor(FrameReference.from_images(reference), replace(OPTIONS, frozen_s=3.0))
                 end_s = time.monotonic() + 5
                 for frame in frames:
                     fault = monitor.observe(resize(frame.image, (256, 256)), frame.captured_at_s)
@@ -217,8 +217,8 @@ def test_a_real_stream_shows_its_faults() -> None:
 
 def test_the_light_does_not_change_the_sharpness(pictures: Pictures) -> None:
     """Half the light, same sharpness within a tenth."""
-    full = picture_facts(grey_of(pictures.good[0])).sharpness
-    half = picture_facts(grey_of(exposed(pictures.good[0], 0.5))).sharpness
+    full = frame_facts(grey_of(pictures.good[0])).sharpness
+    half = frame_facts(grey_of(exposed(pictures.good[0], 0.5))).sharpness
     assert half == pytest.approx(full, rel=0.1)
 
 
@@ -227,14 +227,14 @@ def test_any_size_is_looked_at(size: tuple[int, int]) -> None:
     """Small, long and large pictures are measured."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (*size, 3)).astype(np.uint8)
-    facts = picture_facts(grey_of(image))
+    facts = frame_facts(grey_of(image))
     assert facts.sharpness > 0
     assert max(grey_of(image).shape) <= 256
 
 
 def test_a_picture_takes_less_than_a_millisecond(pictures: Pictures) -> None:
     """The median of many pictures of model size stays far below the time of a frame."""
-    monitor = PictureMonitor(PictureReference.from_images(pictures.reference), PictureFaultOptions())
+    monitor = FrameFaultMonitor(FrameReference.from_images(pictures.reference), FrameFaultOptions())
     times = []
     for i in range(200):
         image = pictures.good[i % len(pictures.good)]
@@ -247,18 +247,18 @@ def test_a_picture_takes_less_than_a_millisecond(pictures: Pictures) -> None:
 def test_a_reference_needs_an_image() -> None:
     """Without a good image nothing is normal."""
     with pytest.raises(ValueError, match="at least one"):
-        PictureReference.from_images([])
+        FrameReference.from_images([])
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 255), st.floats(0, 3)), max_size=60),
     st.builds(
-        PictureFaultOptions, frozen_s=st.sampled_from([0.0, 1.0, 5.0]), open_s=st.floats(0, 2), close_s=st.floats(0, 2)
+        FrameFaultOptions, frozen_s=st.sampled_from([0.0, 1.0, 5.0]), open_s=st.floats(0, 2), close_s=st.floats(0, 2)
     ),
 )
-def test_faults_follow_each_other_in_time(steps: list[tuple[int, float]], options: PictureFaultOptions) -> None:
+def test_faults_follow_each_other_in_time(steps: list[tuple[int, float]], options: FrameFaultOptions) -> None:
     """Whatever is seen when: a fault began before it counts, and the same one keeps its beginning."""
-    monitor = PictureMonitor(PictureReference(100.0, 0.1, 0.0), options)
+    monitor = FrameFaultMonitor(FrameReference(100.0, 0.1, 0.0), options)
     now_s, last = 0.0, None
     for value, wait_s in steps:
         now_s += wait_s

@@ -38,11 +38,11 @@ _WORDS: dict[FaultKind, str] = {
 
 
 @dataclass(frozen=True)
-class PictureFaultOptions:
+class FrameFaultOptions:
     """Limits beyond which a frame counts as a camera fault.
 
     Attributes:
-        black_ratio: Black below this share of the darkest good image's peak (`PictureFacts.peak`).
+        black_ratio: Black below this share of the darkest good image's peak (`FrameFacts.peak`).
         white_margin: Over-exposed above the whitest good image's white share plus this share of all pixels.
         blur_ratio: Blurred below this share of the least sharp good image's sharpness.
         frozen_s: Frozen after this many seconds without change; 0 turns the check off, as for a folder of files.
@@ -59,12 +59,12 @@ class PictureFaultOptions:
 
 
 @dataclass(frozen=True)
-class PictureFault:
+class FrameFault:
     """A fault of a camera, found in its frames.
 
     Attributes:
         kind: Name of the fault.
-        since_s: Start of the fault, on the time line of `PictureMonitor.observe`.
+        since_s: Start of the fault, on the time line of `FrameFaultMonitor.observe`.
         value: Measured value when the fault was found.
         limit: Limit that good frames keep.
     """
@@ -81,7 +81,7 @@ class PictureFault:
 
 
 @dataclass(frozen=True)
-class PictureFacts:
+class FrameFacts:
     """Measurements of one frame.
 
     Attributes:
@@ -96,8 +96,8 @@ class PictureFacts:
 
 
 @dataclass(frozen=True)
-class PictureReference:
-    """Extremes of the measurements of good images; see `PictureFacts`."""
+class FrameReference:
+    """Extremes of the measurements of good images; see `FrameFacts`."""
 
     least_peak: float
     most_white: float
@@ -110,7 +110,7 @@ class PictureReference:
         Raises:
             ValueError: If there are no images.
         """
-        facts = [picture_facts(grey_of(image)) for image in images]
+        facts = [frame_facts(grey_of(image)) for image in images]
         if not facts:
             raise ValueError("a picture reference needs at least one good image")
         return cls(
@@ -129,21 +129,21 @@ def grey_of(image: Image) -> NDArray[np.uint8]:
     return np.asarray(grey, np.uint8)
 
 
-def picture_facts(grey: NDArray[np.uint8]) -> PictureFacts:
+def frame_facts(grey: NDArray[np.uint8]) -> FrameFacts:
     """Measure one frame, given as grey levels from `grey_of`."""
     counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
     below = np.cumsum(counts) / grey.size
     values = grey.astype(np.float32)
     fine, coarse = (cv2.GaussianBlur(values, (side, side), sigma) for side, sigma in ((5, 1), (9, 2)))
     detail = float(cv2.meanStdDev(fine - coarse)[1][0, 0])
-    return PictureFacts(
+    return FrameFacts(
         peak=float(np.searchsorted(below, _PEAK_SHARE)),
         white=float(counts[_SATURATED:].sum() / grey.size),
         sharpness=detail / (cv2.mean(grey)[0] + 5),
     )
 
 
-class PictureMonitor:
+class FrameFaultMonitor:
     """Watches the frames of one camera for faults.
 
     Args:
@@ -154,24 +154,24 @@ class PictureMonitor:
         is_suspect: Whether the last frame alone looked faulty, even if the fault has not lasted long enough to count.
     """
 
-    def __init__(self, reference: PictureReference, options: PictureFaultOptions) -> None:
+    def __init__(self, reference: FrameReference, options: FrameFaultOptions) -> None:
         self._options = options
         self._least_peak = options.black_ratio * reference.least_peak
         self._most_white = min(reference.most_white + options.white_margin, _ALMOST_ALL)
         self._least_sharpness = options.blur_ratio * reference.least_sharpness
         self._repeats = _Repeats(options.frozen_s)
-        self._fault: PictureFault | None = None
-        self._coming: PictureFault | None = None
+        self._fault: FrameFault | None = None
+        self._coming: FrameFault | None = None
         self._coming_since_s = 0.0
         self._n_coming = 0
         self.is_suspect = False
 
     @property
-    def fault(self) -> PictureFault | None:
+    def fault(self) -> FrameFault | None:
         """The current fault, None while the frames are good."""
         return self._fault
 
-    def observe(self, image: Image, time_s: float) -> PictureFault | None:
+    def observe(self, image: Image, time_s: float) -> FrameFault | None:
         """Check the next frame.
 
         Args:
@@ -182,7 +182,7 @@ class PictureMonitor:
             The current fault, None while the frames are good.
         """
         grey = grey_of(image)
-        seen = self._judge(picture_facts(grey), self._repeats.change(grey, time_s), time_s)
+        seen = self._judge(frame_facts(grey), self._repeats.change(grey, time_s), time_s)
         self.is_suspect = seen is not None
         kind, current = (None if fault is None else fault.kind for fault in (seen, self._fault))
         if kind == current:
@@ -197,16 +197,16 @@ class PictureMonitor:
             self._fault, self._n_coming = self._coming, 0
         return self._fault
 
-    def _judge(self, facts: PictureFacts, change: float | None, time_s: float) -> PictureFault | None:
+    def _judge(self, facts: FrameFacts, change: float | None, time_s: float) -> FrameFault | None:
         """Fault of one frame; a black frame is also blurred and frozen, and is reported as black."""
         if facts.peak < self._least_peak:
-            return PictureFault("black", time_s, facts.peak, self._least_peak)
+            return FrameFault("black", time_s, facts.peak, self._least_peak)
         if facts.white > self._most_white:
-            return PictureFault("over-exposed", time_s, facts.white, self._most_white)
+            return FrameFault("over-exposed", time_s, facts.white, self._most_white)
         if change is not None:
-            return PictureFault("frozen", self._repeats.since_s, change, _FROZEN_CHANGE)
+            return FrameFault("frozen", self._repeats.since_s, change, _FROZEN_CHANGE)
         if facts.sharpness < self._least_sharpness:
-            return PictureFault("blurred", time_s, facts.sharpness, self._least_sharpness)
+            return FrameFault("blurred", time_s, facts.sharpness, self._least_sharpness)
         return None
 
 

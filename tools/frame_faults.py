@@ -1,4 +1,4 @@
-"""Test the detection of camera faults on real images: `python -m tools.picture_faults --data DATA_ROOT`.
+"""Test the detection of camera faults on real images: `python -m tools.frame_faults --data DATA_ROOT`.
 
 Prints the verdicts per data set. The reference is made of training images, as in a bundle. A camera fault reported for any
 test image, good or defective, is a mistake; the same good images made black, over-exposed or blurred should be reported.
@@ -24,7 +24,7 @@ from edgead.data.reader import read_image
 from edgead.data.synthetic.parts import PARTS
 from edgead.data.synthetic.video import SyntheticVideo
 from edgead.imaging import Image, resize
-from edgead.stream.picture_faults import PictureFaultOptions, PictureMonitor, PictureReference
+from edgead.stream.frame_faults import FrameFaultMonitor, FrameFaultOptions, FrameReference
 
 SIZE = (256, 256)
 N_REFERENCE, N_TEST = 100, 400
@@ -93,7 +93,7 @@ def synthetic_pictures(part: str) -> Pictures:
     return Pictures(part, good[:16], good[16:], defective)
 
 
-def verdict(monitor: PictureMonitor, image: Image) -> str:
+def verdict(monitor: FrameFaultMonitor, image: Image) -> str:
     """Verdict of a monitor on a lasting image: a fault, or `good`."""
     for index in range(4):
         monitor.observe(image, index * 1.0)
@@ -102,9 +102,9 @@ def verdict(monitor: PictureMonitor, image: Image) -> str:
 
 def verdicts(pictures: Pictures, images: Sequence[Image]) -> Counter[str]:
     """How often each verdict was given; every image gets a monitor of its own."""
-    reference = PictureReference.from_images(pictures.reference)
-    options = PictureFaultOptions(frozen_s=0)
-    return Counter(verdict(PictureMonitor(reference, options), image) for image in images)
+    reference = FrameReference.from_images(pictures.reference)
+    options = FrameFaultOptions(frozen_s=0)
+    return Counter(verdict(FrameFaultMonitor(reference, options), image) for image in images)
 
 
 def report(pictures: Pictures) -> Iterator[str]:
@@ -121,7 +121,7 @@ def cost_ms(size: int) -> float:
     """Milliseconds for one image of `size` pixels a side."""
     video = SyntheticVideo("disc", n_frames=40)
     images = [np.asarray(cv2.resize(image, (size, size)), np.uint8) for image, _ in video.frames()]
-    monitor = PictureMonitor(PictureReference.from_images(images), PictureFaultOptions())
+    monitor = FrameFaultMonitor(FrameReference.from_images(images), FrameFaultOptions())
     start = time.perf_counter()
     for index in range(400):
         monitor.observe(images[index % len(images)], index / 25)
