@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from edgead.errors import ConfigError
+from edgead.redaction import ESCAPES, address_problem
 
 MQTT_PASSWORD = "EDGEAD_MQTT_PASSWORD"
 WEBHOOK_SECRET = "EDGEAD_WEBHOOK_SECRET"
@@ -139,13 +140,11 @@ class WebhookSettings(_SinkSettings):
     @classmethod
     def _is_http(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value()
-        try:
-            parts = urlsplit(text)
-            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_usable = False
-        if not is_usable or re.search(r"[\x00-\x20\x7f]", text):
+        if text.partition("://")[0].lower() not in ("http", "https") or re.search(r"[\x00-\x20\x7f]", text):
             raise ValueError("must be a http:// or https:// URL without spaces")
+        problem = address_problem(text)
+        if problem is not None or urlsplit(text).port == 0:
+            raise ValueError(f"must be a http:// or https:// URL; {problem or 'its port is 0'}. {ESCAPES}")
         return value
 
     @field_validator("headers")
@@ -223,6 +222,8 @@ def sink_from_url(url: str) -> SinkSettings:
         ConfigError: If it names no sink, or has options that the sink does not take.
     """
     scheme = url.partition(":")[0].lower()
+    if scheme in ("mqtt", "mqtts", "http", "https") and (problem := address_problem(url)):
+        raise ConfigError(f"The {scheme} sink cannot be used: {problem}.", hint=ESCAPES)
     try:
         if scheme in ("mqtt", "mqtts"):
             return _mqtt_from_url(url, scheme == "mqtts")
@@ -236,8 +237,10 @@ def sink_from_url(url: str) -> SinkSettings:
         raise ConfigError(f"The {scheme} sink cannot be used: {what}.") from None
     except ValueError as error:
         raise ConfigError(f"The {scheme} sink cannot be used: {error}.") from None
+    # what stands before the colon of an address without a scheme may be a user
+    begins = f" that begins with {scheme}:" if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", url) else ""
     raise ConfigError(
-        f"A sink cannot be a {scheme!r} address; allowed: mqtt://, mqtts://, http://, https://, file:NAME.jsonl.",
+        f"--sink got an address{begins}, which names no sink; allowed: mqtt://, mqtts://, http://, https://, file:NAME.jsonl.",
         hint="For example mqtt://broker.local or file:alerts.jsonl; a command needs the configuration file.",
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edgead.errors import SourceError
-from edgead.redaction import redact
+from edgead.redaction import ESCAPES, address_problem, is_login, redact
 from edgead.stream.sources.camera import camera_source
 from edgead.stream.sources.folder import FolderSource, is_image_file
 from edgead.stream.sources.gstreamer import csi_source, launch_source
@@ -28,9 +28,14 @@ def source_from_uri(uri: str, options: SourceOptions) -> Source:
         options: Time limits, formats, pace and pixel range.
 
     Raises:
-        SourceError: If no source matches the address.
+        SourceError: If no source matches the address, or a URL has no meaning or several.
     """
-    return SOURCES[_kind(uri)](uri, options)
+    kind = _kind(uri)
+    if kind in _NETWORK:
+        problem = address_problem(uri)
+        if problem is not None:
+            raise SourceError(f"{redact(uri)} is no usable address: {problem}.", hint=ESCAPES)
+    return SOURCES[kind](uri, options)
 
 
 def _kind(uri: str) -> str:
@@ -41,7 +46,7 @@ def _kind(uri: str) -> str:
         return scheme
     if "://" in uri:
         raise SourceError(
-            f"There is no source for {scheme}:// (got {redact(uri)!r}); a URL starts with rtsp, rtsps, http or https.",
+            f"There is no source for {redact(uri)!r}; a URL starts with rtsp, rtsps, http or https.",
             hint="Give a URL, a file, a folder, camera:N, csi:N, gst:LAUNCH LINE, watch:FOLDER or synthetic.",
         )
     return "file"
@@ -56,6 +61,11 @@ def _synthetic(uri: str, options: SourceOptions) -> Source:
 def _file(uri: str, options: SourceOptions) -> Source:
     path = Path(unquote(urlsplit(uri).path)) if uri.startswith("file://") else Path(uri).expanduser()
     if not path.exists():
+        if is_login(uri):
+            raise SourceError(
+                f"There is no source {redact(uri)!r}: it looks like a camera's address without rtsp:// or http:// before it.",
+                hint=f"For example rtsp://user:password@camera/stream. {ESCAPES}",
+            )
         raise SourceError(
             f"There is no file or folder {path}.",
             hint="Give a video, a folder of pictures, a URL, camera:N or synthetic.",
@@ -65,6 +75,7 @@ def _file(uri: str, options: SourceOptions) -> Source:
     return VideoSource(path)
 
 
+_NETWORK = ("rtsp", "rtsps", "http", "https")
 SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
     "camera": camera_source,
     "rtsp": network_source,
