@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import edgead
+from edgead.arrays import DamagedArraysError, load_arrays
 from edgead.errors import BundleError
 from edgead.imaging import Image, resize
 from edgead.manifest import POOLED, SCHEMA_VERSION, ClassThresholds, Manifest, NfaRecord
 from edgead.migration import upgrade_manifest
+from edgead.own_digest import BLANK, has_own_digest, with_own_digest
 from edgead.runner import CLASS_EXCLUDED
-from edgead.storage import atomic_path, replace_folder, storage_error, write_json
+from edgead.storage import atomic_path, json_bytes, replace_folder, storage_error, write_bytes
 
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
@@ -95,23 +97,58 @@ class Bundle:
 
     def calibration_images(self) -> NDArray[np.uint8]:
         """Good images `(N, H, W, 3)`, uint8, RGB, at input size, for INT8 calibration on the device."""
-        with np.load(self.path / CALIBRATION, allow_pickle=False) as arrays:
-            return arrays["images"]  # type: ignore[no-any-return]
+        return self._images(self._arrays(CALIBRATION, ["images"])["images"], CALIBRATION)
 
     def held_out(self) -> tuple[NDArray[np.uint8], list[str]] | None:
         """Held-out good images `(N, H, W, 3)` with their classes; None in an older bundle.
 
         An engine's own thresholds come from its scores of these images.
         """
-        with np.load(self.path / CALIBRATION, allow_pickle=False) as arrays:
-            if "held_out" not in arrays:
-                return None
-            return arrays["held_out"], [self.manifest.classes[index] for index in arrays["held_out_classes"]]
+        arrays = self._arrays(CALIBRATION, [], optional=["held_out", "held_out_classes"])
+        if "held_out" not in arrays:
+            return None
+        images, indices = self._images(arrays["held_out"], CALIBRATION), arrays.get("held_out_classes")
+        n_classes = len(self.manifest.classes)
+        if (
+            indices is None
+            or indices.shape != (len(images),)
+            or indices.dtype.kind != "i"
+            or not ((indices >= 0) & (indices < n_classes)).all()
+        ):
+            raise self._damaged(CALIBRATION, f"held_out_classes must name one of {n_classes} classes for each image")
+        return images, [self.manifest.classes[index] for index in indices]
 
     def reference(self) -> dict[str, NDArray[Any]]:
         """Images `(N, H, W, 3)` with the reference `anomaly_map` `(N, h, w)`, `pred_score` `(N,)` and level norms."""
-        with np.load(self.path / REFERENCE, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("images", *self.reference_outputs)}
+        arrays = self._arrays(REFERENCE, ["images", *self.reference_outputs])
+        n = len(self._images(arrays["images"], REFERENCE))
+        sizes: dict[str, tuple[int, ...]] = {"anomaly_map": self.manifest.graph.map_size, "pred_score": ()}
+        if self.manifest.nfa:
+            sizes |= {level.output: level.size for level in self.manifest.nfa.levels}
+        for name, size in sizes.items():
+            found = arrays[name]
+            if found.shape != (n, *size) or found.dtype != np.float32 or not np.isfinite(found).all():
+                raise self._damaged(
+                    REFERENCE, f"{name} must be finite float32 of shape {(n, *size)}, got {found.dtype} {found.shape}"
+                )
+        return arrays
+
+    def _arrays(self, file: str, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+        try:
+            return load_arrays(self.path / file, names, optional=optional)
+        except DamagedArraysError as error:
+            raise BundleError(error.message, hint="Copy the bundle again from where it was trained.") from error
+
+    def _images(self, images: NDArray[Any], file: str) -> NDArray[np.uint8]:
+        if images.ndim != 4 or not len(images) or images.shape[1:] != (*self.image_size, 3) or images.dtype != np.uint8:
+            expected = f"(N, {self.image_size[0]}, {self.image_size[1]}, 3)"
+            raise self._damaged(file, f"images must be uint8 of shape {expected}, got {images.dtype} {images.shape}")
+        return images
+
+    def _damaged(self, file: str, problem: str) -> BundleError:
+        return BundleError(
+            f"{self.path / file} does not fit the bundle: {problem}.", hint="Do not use this bundle; train it again."
+        )
 
 
 def class_bias(classes: Sequence[str], names: Sequence[str | None]) -> NDArray[np.float32]:
@@ -137,6 +174,8 @@ def class_bias(classes: Sequence[str], names: Sequence[str | None]) -> NDArray[n
 def open_bundle(path: Path) -> Bundle:
     """Read and verify a bundle: schema, file list and every digest, before any other file is used.
 
+    The manifest of an older bundle has no digest of its own; its values are checked against each other alone.
+
     Raises:
         BundleError: If the folder is not a bundle, is incomplete, was changed, has a newer schema, or names files
             outside itself.
@@ -150,6 +189,13 @@ def open_bundle(path: Path) -> Bundle:
     raw = _read_manifest_bytes(path)
     manifest = _parse_manifest(path, raw)
     for name, expected in manifest.sha256.items():
+        if name == MANIFEST:
+            if not has_own_digest(raw, expected):
+                raise BundleError(
+                    f"{path / MANIFEST} was changed after the bundle was made: it does not have the SHA-256 that it states.",
+                    hint="Copy the bundle again from where it was trained, or train it again.",
+                )
+            continue
         actual = file_digest(_member(path, name))
         if actual != expected:
             raise BundleError(
@@ -179,8 +225,10 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bund
             with atomic_path(staging / name) as temporary:
                 shutil.copyfile(source, temporary)
             digests[name] = file_digest(staging / name)
-        complete = manifest.model_copy(update={"sha256": digests})
-        write_json(staging / MANIFEST, complete.model_dump(mode="json"))
+        complete = manifest.model_copy(update={"sha256": {**digests, MANIFEST: BLANK}})
+        raw = with_own_digest(json_bytes(complete.model_dump(mode="json")))
+        _parse_manifest(staging, raw)
+        write_bytes(staging / MANIFEST, raw)
         replace_folder(staging, path)
     except OSError as error:
         raise storage_error(path, error) from error

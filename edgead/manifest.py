@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 import edgead
 from edgead.heatmap import HeatmapScale
 
 SCHEMA_VERSION = 2
 POOLED = "all"
+# Good images that a threshold needs, at least.
+MIN_IMAGES = 5
+
+Pixels = Annotated[int, Field(ge=1, le=16384)]
+Count = Annotated[int, Field(ge=0)]
+# Standardised norms have the mean 1 over good images; beyond these factors a record is damaged, not unusual.
+GoodMean = Annotated[float, Field(gt=0.01, lt=100.0)]
 
 
 class _Record(BaseModel):
@@ -20,8 +29,8 @@ class _Record(BaseModel):
 class Preprocessing(_Record):
     """Conversion of a frame to the graph's input; the code is in `imaging.py`."""
 
-    image_size: tuple[int, int] = Field(description="Input (height, width) in pixels.")
-    white_level: int = Field(description="16-bit value that becomes 255; ignored for 8-bit images.")
+    image_size: tuple[Pixels, Pixels] = Field(description="Input (height, width) in pixels.")
+    white_level: int = Field(ge=1, le=65535, description="16-bit value that becomes 255; ignored for 8-bit images.")
     colour: Literal["RGB"] = "RGB"
     resize: Literal["area-or-bilinear"] = "area-or-bilinear"
 
@@ -33,17 +42,41 @@ class GraphIO(_Record):
     class_bias: str | None = None
     anomaly_map: str = "anomaly_map"
     pred_score: str = "pred_score"
-    map_size: tuple[int, int]
+    map_size: tuple[Pixels, Pixels]
 
 
 class ThresholdRecord(_Record):
     """Threshold with its promised false-alarm rate; made by `evaluation/threshold.py`."""
 
     value: float
-    false_alarm_rate: float
+    false_alarm_rate: float = Field(ge=0.0, le=1.0)
     certified: bool = Field(description="True: split-conformal bound; false: extrapolated by a tail fit.")
     interval: tuple[float, float] | None = Field(description="95 % interval of an extrapolated value.")
-    n_images: int
+    n_images: Count
+
+    @model_validator(mode="after")
+    def _interval_is_ordered(self) -> Self:
+        if self.interval is not None and self.interval[0] > self.interval[1]:
+            raise ValueError(f"the interval {self.interval} must be ordered")
+        return self
+
+    def problem(self, scores: Collection[float]) -> str:
+        """Contradiction between the record and the scores of good images that it was made from; empty if there is none.
+
+        Checks what needs no fit of the tail; `evaluation/stored_thresholds.py` computes the whole record again.
+        """
+        n = len(scores)
+        if n < MIN_IMAGES or self.n_images != n:
+            return f"it states {self.n_images} images beside {n} scores; at least {MIN_IMAGES} are needed"
+        if not 0.0 < self.false_alarm_rate < 1.0:
+            return f"its false-alarm rate {self.false_alarm_rate:g} must be between 0 and 1"
+        if self.certified:
+            return "" if self.value in scores else f"it is certified, but {self.value:g} is none of its scores"
+        if self.interval is None:
+            return "it is extrapolated, but has no interval"
+        return (
+            "" if self.value >= max(scores) else f"it is extrapolated to {self.value:g}, below a score of a good image"
+        )
 
 
 class ClassThresholds(_Record):
@@ -60,6 +93,21 @@ class ClassThresholds(_Record):
     heatmap_low: float
     heatmap_high: float
 
+    @model_validator(mode="after")
+    def _fits_its_scores(self) -> Self:
+        for name, record, scores in (
+            ("threshold", self.threshold, self.scores),
+            ("pixel_threshold", self.pixel_threshold, self.map_maxima),
+        ):
+            if problem := record.problem(scores):
+                raise ValueError(f"{name}: {problem}")
+        if not self.heatmap_low < self.pixel_threshold.value < self.heatmap_high:
+            raise ValueError(
+                f"the heatmap's scale {self.heatmap_low:g} to {self.heatmap_high:g} must contain the pixel threshold "
+                f"{self.pixel_threshold.value:g}"
+            )
+        return self
+
     @property
     def heatmap_scale(self) -> HeatmapScale:
         return HeatmapScale(self.heatmap_low, self.pixel_threshold.value, self.heatmap_high)
@@ -73,9 +121,9 @@ class LevelNorm(_Record):
     """
 
     output: str
-    channels: int
-    size: tuple[int, int]
-    good_mean: float
+    channels: int = Field(ge=1)
+    size: tuple[Pixels, Pixels]
+    good_mean: GoodMean
 
 
 class NfaThreshold(_Record):
@@ -88,31 +136,39 @@ class NfaThreshold(_Record):
     smallest: tuple[float, ...]
     log_epsilon: ThresholdRecord = Field(description="The rate is the share of good images with any marked region.")
 
+    @model_validator(mode="after")
+    def _fits_its_images(self) -> Self:
+        # fewer false detections are more anomalous: the sign makes the values scores
+        record = self.log_epsilon.model_copy(update={"value": -self.log_epsilon.value})
+        if problem := record.problem([-value for value in self.smallest]):
+            raise ValueError(f"log_epsilon: {problem}")
+        return self
+
 
 class NfaRecord(_Record):
     """Segmentation by number of false detections; made and used by `evaluation/segmentation.py`."""
 
     rule: Literal["published", "complete"] = Field(description="Rule that decides which of nested regions is kept.")
-    levels: tuple[LevelNorm, ...]
+    levels: tuple[LevelNorm, ...] = Field(min_length=1)
     thresholds: dict[str, NfaThreshold] = Field(description="Per class, and `all` for an unknown class.")
 
 
 class Parity(_Record):
     """Largest relative difference of anomaly maps between two forms of the model, on the reference images."""
 
-    folded_vs_unfolded: float
-    onnx_vs_unfolded: float
-    n_images: int
-    verdict_flips: int
+    folded_vs_unfolded: float = Field(ge=0.0)
+    onnx_vs_unfolded: float = Field(ge=0.0)
+    n_images: Count
+    verdict_flips: Count
 
 
 class Cost(_Record):
     """Cost of the exported graph: multiply-adds per image and number of weights."""
 
-    multiply_adds: int
-    flow_multiply_adds_unfolded: int
-    flow_multiply_adds_folded: int
-    parameters: int
+    multiply_adds: Count
+    flow_multiply_adds_unfolded: Count
+    flow_multiply_adds_folded: Count
+    parameters: Count
 
 
 class Provenance(_Record):
@@ -144,4 +200,24 @@ class Manifest(_Record):
     parity: Parity
     cost: Cost
     provenance: Provenance
-    sha256: dict[str, str] = Field(description="Digest of every other file of the bundle, by relative path.")
+    sha256: dict[str, str] = Field(
+        description="Digest of every file of the bundle, by relative path; that of `bundle.json` itself is missing in older "
+        "bundles."
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must be distinct and at least one, got {list(self.classes)}")
+        parts = {"thresholds": set(self.thresholds)}
+        if self.nfa is not None:
+            parts["nfa.thresholds"] = set(self.nfa.thresholds)
+        for name, found in parts.items():
+            if found != {POOLED, *self.classes}:
+                expected = ", ".join((POOLED, *self.classes))
+                raise ValueError(f"{name} must be of {expected}, got {', '.join(sorted(found))}")
+        if any(
+            map_side > side for map_side, side in zip(self.graph.map_size, self.preprocessing.image_size, strict=True)
+        ):
+            raise ValueError(f"graph.map_size {self.graph.map_size} is larger than the image")
+        return self

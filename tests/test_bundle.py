@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -22,15 +21,14 @@ from edgead.errors import BundleError, StorageError
 from edgead.manifest import SCHEMA_VERSION, ClassThresholds
 
 pytest.importorskip("torch")
+from .resealing import rewrite
 from .tiny import make_bundle, make_files, make_manifest
 
 FILES = (MODEL, WEIGHTS, CALIBRATION, REFERENCE)
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads((path / MANIFEST).read_text())
-    change(content)
-    (path / MANIFEST).write_text(json.dumps(content))
+    rewrite(path / MANIFEST, change)
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -39,7 +37,7 @@ def test_round_trip(tmp_path: Path) -> None:
     opened = open_bundle(tmp_path / "bundle")
     assert opened.manifest == written.manifest
     assert opened.digest == written.digest == file_digest(tmp_path / "bundle" / MANIFEST)
-    assert set(opened.manifest.sha256) == set(FILES)
+    assert set(opened.manifest.sha256) == {*FILES, MANIFEST}
     assert opened.manifest.model_copy(update={"sha256": {}}) == make_manifest()
     assert opened.calibration_images().shape == (2, 64, 64, 3)
     assert opened.reference().keys() == {"images", "anomaly_map", "pred_score"}
@@ -200,7 +198,7 @@ sys.path.insert(0, sys.argv[3])
 from edgead.bundle import write_bundle
 from edgead.manifest import Manifest
 manifest = Manifest.model_validate_json(Path(sys.argv[1], "bundle.json").read_bytes())
-files = {name: Path(sys.argv[2]) / name for name in manifest.sha256}
+files = {name: Path(sys.argv[2]) / name for name in manifest.sha256 if name != "bundle.json"}
 print("ready", flush=True)
 number = 0
 while True:

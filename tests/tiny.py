@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
 from edgead.config.model import ModelConfig
 from edgead.data.synthetic.make import write_dataset
+from edgead.evaluation.threshold import class_thresholds
 from edgead.manifest import (
     POOLED,
     ClassThresholds,
@@ -25,7 +26,6 @@ from edgead.manifest import (
     Parity,
     Preprocessing,
     Provenance,
-    ThresholdRecord,
 )
 from edgead.models.backbone import Backbone
 from edgead.models.detector import Detector
@@ -108,17 +108,15 @@ def write_parts_and_weights(folder: Path, n_train: int) -> Path:
     return folder
 
 
+def make_thresholds(threshold: float, pixel_threshold: float) -> ClassThresholds:
+    """Thresholds certified at 1 %, with scores of 99 good images that lead up to them."""
+    share = np.arange(1, 100) / 99
+    return class_thresholds(share * threshold, share * pixel_threshold, pixel_threshold / 4, 0.01)
+
+
 def make_manifest(map_size: tuple[int, int] = (4, 4), config: dict[str, Any] | None = None) -> Manifest:
     """A manifest with small, valid values."""
-    threshold = ThresholdRecord(value=1.0, false_alarm_rate=0.01, certified=True, interval=None, n_images=8)
-    thresholds = ClassThresholds(
-        scores=(0.1, 0.2),
-        map_maxima=(0.3, 0.4),
-        threshold=threshold,
-        pixel_threshold=threshold.model_copy(update={"value": 2.0}),
-        heatmap_low=0.5,
-        heatmap_high=8.0,
-    )
+    thresholds = make_thresholds(1.0, 2.0)
     return Manifest(
         model="usf",
         classes=("part",),

@@ -29,11 +29,8 @@ def info(bundle: BundleArgument = None) -> None:
 
 @bundle_app.command()
 def verify(bundle: BundleArgument = None) -> None:
-    """Verify schema, file list and every digest of a bundle."""
-    from edgead.bundle import open_bundle
+    """Verify schema, file list, every digest and the thresholds of a bundle."""
+    from edgead.commands.bundle import verify_bundle
     from edgead.commands.training.runs import default_bundle
 
-    opened = open_bundle(bundle or default_bundle())
-    typer.echo(
-        f"{opened.path}: schema {opened.manifest.schema_version}, {len(opened.manifest.sha256)} files, every digest right."
-    )
+    typer.echo(verify_bundle(bundle or default_bundle()))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgead.bundle import ENGINES, Bundle, open_bundle
+from edgead.bundle import ENGINES, MANIFEST, Bundle, open_bundle
 from edgead.engines.opening import present_engines
+from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.evaluation.threshold import images_to_certify
 from edgead.manifest import NfaThreshold, ThresholdRecord
 
@@ -16,7 +17,7 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
     Raises:
         BundleError: If the bundle does not verify.
     """
-    bundle = open_bundle(path)
+    bundle = _verified(path)
     manifest = bundle.manifest
     height, width = bundle.image_size
     provenance = manifest.provenance
@@ -53,10 +54,33 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
     return facts
 
 
+def verify_bundle(path: Path) -> str:
+    """Verify a bundle and say what was verified, in a sentence or two.
+
+    Raises:
+        BundleError: If the bundle does not verify.
+    """
+    bundle = _verified(path)
+    digests = bundle.manifest.sha256
+    text = (
+        f"{bundle.path}: schema {bundle.manifest.schema_version}, {len(digests)} files, every digest right, thresholds "
+    )
+    text += "follow from the stored scores."
+    if MANIFEST not in digests:
+        text += f" {MANIFEST} itself has no digest, as in older bundles; `edgead export` adds one."
+    return text
+
+
 def folder_mb(path: Path) -> float:
     """Size of a bundle in MB, without engines."""
     files = (file for file in path.rglob("*") if file.is_file() and ENGINES not in file.relative_to(path).parts)
     return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _verified(path: Path) -> Bundle:
+    bundle = open_bundle(path)
+    check_thresholds(bundle.manifest.thresholds, bundle.manifest.nfa, str(bundle.path / MANIFEST))
+    return bundle
 
 
 def _threshold_text(bundle: Bundle, name: str) -> str:

@@ -14,7 +14,8 @@ from edgead.bundle import Bundle, file_digest
 from edgead.errors import EngineMismatchError
 from edgead.manifest import ClassThresholds, NfaRecord
 from edgead.migration import upgrade_engine_record
-from edgead.storage import write_json
+from edgead.own_digest import BLANK, has_own_digest, with_own_digest
+from edgead.storage import json_bytes, write_bytes
 
 RECORD = "engine.json"
 ONNXRUNTIME = "onnxruntime"
@@ -129,7 +130,10 @@ class PrecisionRecord(BaseModel):
 
 
 class EngineRecord(BaseModel):
-    """The content of `engine.json` beside an engine."""
+    """The content of `engine.json` beside an engine.
+
+    `record_sha256` is the digest of the file itself; records of older versions have none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -145,6 +149,7 @@ class EngineRecord(BaseModel):
     request: str = ""
     tensorrt: TensorRTRecord | None = None
     lower: PrecisionRecord | None = None
+    record_sha256: str = ""
 
 
 def machine_id() -> str:
@@ -161,22 +166,29 @@ def machine_id() -> str:
 
 def write_record(folder: Path, record: EngineRecord) -> None:
     """Write the record of the engine in `folder`."""
-    write_json(folder / RECORD, record.model_dump(mode="json"))
+    content = record.model_copy(update={"record_sha256": BLANK}).model_dump(mode="json")
+    write_bytes(folder / RECORD, with_own_digest(json_bytes(content)))
 
 
 def read_record(folder: Path) -> EngineRecord:
     """Read the record of the engine in `folder`.
 
     Raises:
-        EngineMismatchError: If the record is missing, or does not follow the schema.
+        EngineMismatchError: If the record is missing, was changed, or does not follow the schema.
     """
     try:
-        content = json.loads((folder / RECORD).read_bytes())
-        return EngineRecord.model_validate(upgrade_engine_record(content))
+        raw = (folder / RECORD).read_bytes()
+        record = EngineRecord.model_validate(upgrade_engine_record(json.loads(raw)))
     except (OSError, ValidationError, ValueError, RecursionError) as error:
         raise EngineMismatchError(
             f"{folder} does not contain an engine built by edgead.", hint="Build it here: edgead build-engine"
         ) from error
+    if record.record_sha256 and not has_own_digest(raw, record.record_sha256):
+        raise EngineMismatchError(
+            f"{folder / RECORD} was changed after the build: it does not have the SHA-256 that it states.",
+            hint="Rebuild it here: edgead build-engine --rebuild",
+        )
+    return record.model_copy(update={"record_sha256": ""})
 
 
 def verify_engine(folder: Path, bundle: Bundle, backend_version: str, *, gpu: str | None = None) -> Path:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from edgead.bundle import Bundle
+from edgead.bundle import MANIFEST, Bundle
 from edgead.engines.fingerprint import (
     ONNXRUNTIME,
+    RECORD,
     TENSORRT,
     read_record,
     verify_engine,
 )
 from edgead.errors import EngineMismatchError
+from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.runner import Runner
 
 REFERENCE = "reference"
@@ -57,9 +59,15 @@ def open_with_thresholds(
 ) -> tuple[Runner, Bundle]:
     """Open an engine as `open_engine` does, with a view of the bundle that has the engine's thresholds.
 
-    A lower-precision engine has its own thresholds.
+    A lower-precision engine has its own thresholds. Thresholds that do not follow from the scores stored with them are
+    refused.
+
+    Raises:
+        BundleError: If the bundle's thresholds were changed.
     """
     from edgead.engines import onnx_runner
+
+    check_thresholds(bundle.manifest.thresholds, bundle.manifest.nfa, str(bundle.path / MANIFEST))
 
     def reference() -> tuple[Runner, Bundle]:
         if device == "cuda":
@@ -121,7 +129,10 @@ class _Opening:
 
 def _open(bundle: Bundle, folder: Path, opening: _Opening) -> tuple[Runner, Bundle]:
     record = read_record(folder)
-    own = bundle.with_thresholds(record.lower.thresholds, record.lower.nfa) if record.lower else bundle
+    own = bundle
+    if record.lower:
+        check_thresholds(record.lower.thresholds, record.lower.nfa, str(folder / RECORD))
+        own = bundle.with_thresholds(record.lower.thresholds, record.lower.nfa)
     if record.fingerprint.backend == TENSORRT:
         from edgead.engines.tensorrt.opening import open_tensorrt
 

@@ -15,9 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgead.errors import DataError
 from edgead.evaluation.tail import fit_tail
+from edgead.manifest import MIN_IMAGES as MIN_IMAGES
 from edgead.manifest import ClassThresholds, ThresholdRecord
-
-MIN_IMAGES = 5
 
 
 def threshold_from_scores(scores: ArrayLike, false_alarm_rate: float) -> ThresholdRecord:

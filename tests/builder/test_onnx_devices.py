@@ -29,6 +29,7 @@ from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError, EngineBuildError, EngineMismatchError
 
 from ..commands.test_build_engine import ANY, Notes
+from ..resealing import rewrite
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 NAME = "onnxruntime-fp32"
@@ -332,7 +333,6 @@ def test_records_from_before_there_was_a_device_are_of_the_cpu(bundle_copy: Bund
     file = bundle.engines_path / NAME / "engine.json"
     record = json.loads(file.read_text())
     assert Fingerprint(**record["fingerprint"]).device == "cpu"
-    del record["fingerprint"]["device"]
-    file.write_text(json.dumps(record))
+    rewrite(file, lambda record: record["fingerprint"].pop("device"))
     with open_engine(open_bundle(bundle.path), NAME, threads=1) as runner:
         assert runner.device == "cpu"

@@ -29,6 +29,7 @@ from edgead.precision.recipe import Recipe
 from edgead.progress import Silent
 from edgead.storage import exclusive
 from tests.notes import Notes
+from tests.resealing import rewrite
 
 BundleCopy = Callable[[], Bundle]
 QUICK = Recipe(images=4)
@@ -236,9 +237,8 @@ def rehashed(bundle: Bundle, name: str) -> Bundle:
     """The bundle after one of its files was replaced."""
     from edgead.bundle import file_digest
 
-    manifest = json.loads((bundle.path / "bundle.json").read_text())
-    manifest["sha256"][name] = file_digest(bundle.path / name)
-    (bundle.path / "bundle.json").write_text(json.dumps(manifest))
+    digest = file_digest(bundle.path / name)
+    rewrite(bundle.path / "bundle.json", lambda manifest: manifest["sha256"].update({name: digest}))
     return open_bundle(bundle.path)
 
 

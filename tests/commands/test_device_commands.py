@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgead.engines.operator_times import by_operator
 from edgead.errors import BundleError, ConfigError, DataError, EngineBuildError, EngineMismatchError
 from edgead.progress import Silent
 from edgead.terminal import show_bench
+from tests.resealing import rewrite
 
 BundleCopy = Callable[[], Bundle]
 METRICS = {
@@ -62,9 +62,7 @@ def test_engine_of_another_bundle_is_refused(bundle_copy: BundleCopy, tmp_path: 
     """An engine copied beside another bundle does not open; with no engine named the reference is used."""
     bundle = bundle_copy()
     build_engine(bundle, "fp32", "auto", Silent())
-    manifest = json.loads((bundle.path / "bundle.json").read_text())
-    manifest["provenance"]["seed"] += 1
-    (bundle.path / "bundle.json").write_text(json.dumps(manifest))
+    rewrite(bundle.path / "bundle.json", lambda manifest: manifest["provenance"].update(seed=12345))
     changed = open_bundle(bundle.path)
     with pytest.raises(EngineMismatchError, match="another bundle"):
         open_engine(changed, "onnxruntime-fp32", threads=1)

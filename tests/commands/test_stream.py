@@ -23,16 +23,15 @@ from edgead.commands.stream import StreamOutputs, stop_on_signals, stream
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.errors import BundleError, SourceError
+from edgead.evaluation.threshold import class_thresholds
 from edgead.manifest import (
     POOLED,
-    ClassThresholds,
     Cost,
     GraphIO,
     Manifest,
     Parity,
     Preprocessing,
     Provenance,
-    ThresholdRecord,
 )
 from edgead.runner import FakeRunner
 
@@ -45,21 +44,13 @@ FPS = 25.0
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     """A bundle whose thresholds fit `FakeRunner`; its model is never opened."""
-    threshold = ThresholdRecord(value=0.2, false_alarm_rate=0.01, certified=True, interval=None, n_images=3)
-    thresholds = ClassThresholds(
-        scores=(0.0, 0.01, 0.02),
-        map_maxima=(0.0, 0.01, 0.02),
-        threshold=threshold,
-        pixel_threshold=threshold,
-        heatmap_low=0.05,
-        heatmap_high=0.5,
-    )
+    thresholds = class_thresholds(np.linspace(0.0, 0.2, 99), np.linspace(0.0, 0.2, 99), 0.05, 0.01)
     manifest = Manifest(
         model="usf",
         classes=("part",),
         preprocessing=Preprocessing(image_size=(32, 32), white_level=255),
         graph=GraphIO(map_size=(2, 2)),
-        thresholds={POOLED: thresholds},
+        thresholds={POOLED: thresholds, "part": thresholds},
         parity=Parity(folded_vs_unfolded=0, onnx_vs_unfolded=0, n_images=1, verdict_flips=0),
         cost=Cost(multiply_adds=1, flow_multiply_adds_unfolded=1, flow_multiply_adds_folded=1, parameters=1),
         provenance=Provenance(

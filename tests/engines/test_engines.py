@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from edgead.runner import Runner
 pytest.importorskip("torch")
 from edgead.export.onnx_graph import DeployedModel, onnx_from_model
 
+from ..resealing import rewrite
 from ..tiny import SIDE, fit, make_files, make_images, make_manifest, make_model
 
 NAME = "onnxruntime-fp32"
@@ -66,10 +66,7 @@ def with_engine(built: Path, tmp_path: Path) -> Bundle:
 
 
 def edit(bundle: Bundle, change: Callable[[dict[str, Any]], object]) -> None:
-    path = bundle.engines_path / NAME / RECORD
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
+    rewrite(bundle.engines_path / NAME / RECORD, change)
 
 
 def test_the_reference_reproduces_its_own_outputs(bundle: Bundle) -> None:
@@ -113,7 +110,7 @@ def test_a_built_engine_is_opened_first(bundle: Bundle) -> None:
         (lambda r: r["fingerprint"].update(machine="0" * 24), "another machine"),
         (lambda r: r["fingerprint"].update(backend_version="0.1"), "another backend version: 0.1"),
         (lambda r: r["fingerprint"].update(backend="tensorrt"), "tensorrt"),
-        (lambda r: r.update(sha256="0" * 64), "is missing or was changed after the build"),
+        (lambda r: r.update(sha256="1" * 64), "is missing or was changed after the build"),
         (lambda r: r.update(file="../../weights.safetensors"), "was changed|missing"),
         (lambda r: r.update(file=".."), "was changed|missing"),
         (lambda r: r.pop("sha256"), "does not contain an engine"),
@@ -150,8 +147,7 @@ def test_a_changed_engine_file_is_refused(with_engine: Bundle) -> None:
 
 def test_the_engine_of_an_older_bundle_is_not_used(with_engine: Bundle, template: Path) -> None:
     """An engine folder copied into another bundle is refused: the digest of the manifest differs."""
-    manifest = with_engine.path / "bundle.json"
-    manifest.write_text(manifest.read_text() + "\n")
+    rewrite(with_engine.path / "bundle.json", lambda manifest: manifest["provenance"].update(seed=12345))
     with pytest.raises(EngineMismatchError, match="another bundle"):
         open_engine(open_bundle(with_engine.path), NAME, threads=1)
 

@@ -150,8 +150,9 @@ def lines() -> Iterator[tuple[tuple[Line, Line], tuple[str, str]]]:
 def device(tmp_path: Path) -> Iterator[Device]:
     """Two cameras; the threshold is an extrapolated one."""
     record = ThresholdRecord(value=THRESHOLD, false_alarm_rate=0.005, certified=False, interval=INTERVAL, n_images=60)
+    scores = tuple(float(score) for score in np.linspace(0.0, 0.02, 60))
     thresholds = ClassThresholds(
-        scores=tuple(float(score) for score in np.linspace(0.0, 0.02, 60)), map_maxima=(0.0, 0.01, 0.02),
+        scores=scores, map_maxima=scores,
         threshold=record, pixel_threshold=record, heatmap_low=0.02, heatmap_high=0.5,
     )  # fmt: skip
     manifest = make_manifest((16, 16))

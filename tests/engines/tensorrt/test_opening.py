@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -22,8 +21,9 @@ from edgead.engines.tensorrt.decision import decide
 from edgead.engines.tensorrt.opening import build_tensorrt_plan, machine_state, record_of, runner_of, version
 from edgead.engines.tensorrt.options import BuildOptions
 from edgead.errors import EdgeadError, EngineBuildError, EngineMismatchError
-from edgead.manifest import Manifest
 
+from ...resealing import rewrite
+from ...tiny import make_manifest
 from .conftest import World, make_graph, make_images
 from .test_runner import ALL, assert_right
 
@@ -32,8 +32,8 @@ NAME = "tensorrt-fp16"
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """The parts of a bundle that opening an engine uses: folder and digest, no graph."""
-    return Bundle(tmp_path / "bundle", Manifest.model_construct(), "b" * 64)
+    """The parts of a bundle that opening an engine uses: folder, manifest and digest, no graph."""
+    return Bundle(tmp_path / "bundle", make_manifest(), "b" * 64)
 
 
 def install(bundle: Bundle, world: World, name: str = NAME, built_at: str = "2026-01-01T00:00:00+00:00") -> Path:
@@ -96,7 +96,7 @@ def test_the_precision_built_last_comes_first(world: World, bundle: Bundle) -> N
         (lambda r: r["fingerprint"].update(backend_version="8.6.1"), "another backend version: 8.6.1"),
         (lambda r: r["fingerprint"].update(machine="0" * 24), "another machine"),
         (lambda r: r["fingerprint"].update(bundle_digest="0" * 64), "another bundle"),
-        (lambda r: r.update(sha256="0" * 64), "was changed"),
+        (lambda r: r.update(sha256="1" * 64), "was changed"),
         (lambda r: r.update(tensorrt=None), "not by TensorRT"),
         (lambda r: r["fingerprint"].update(backend="onnxruntime"), "another"),
     ],
@@ -106,9 +106,7 @@ def test_a_foreign_engine_is_never_deserialized(
 ) -> None:
     """Named, it is refused with what differs; unnamed, it is passed over."""
     folder = install(bundle, world)
-    content = json.loads((folder / "engine.json").read_text())
-    change(content)
-    (folder / "engine.json").write_text(json.dumps(content))
+    rewrite(folder / "engine.json", change)
     loaded: list[object] = []
     monkey = world.scene.trt.Runtime
     world.scene.trt.Runtime = lambda logger: loaded.append(logger) or monkey(logger)
@@ -122,9 +120,7 @@ def test_a_foreign_engine_is_never_deserialized(
 def test_a_record_from_before_is_still_read(world: World, bundle: Bundle) -> None:
     """Without the fields that TensorRT brought."""
     folder = install(bundle, world)
-    content = json.loads((folder / "engine.json").read_text())
-    del content["tensorrt"], content["fingerprint"]["gpu"]
-    (folder / "engine.json").write_text(json.dumps(content))
+    rewrite(folder / "engine.json", lambda record: (record.pop("tensorrt"), record["fingerprint"].pop("gpu")))
     assert read_record(folder).tensorrt is None
 
 
