@@ -24,5 +24,21 @@ edgead="$root/$base/bin/edgead"
 "$edgead" stream bundle --source data/test --alerts alerts
 "$edgead" stream bundle --source synthetic:disc --max-frames 20 --alerts alerts
 "$edgead" doctor bundle
+# what needs torch names the extra, before any work
+refused() {
+    status=0
+    "$edgead" "$@" 2>refusal.txt || status=$?
+    [ $status -eq 1 ] && grep -q 'edgead\[train,demo\]' refusal.txt || {
+        echo "edgead $*: exit $status: $(cat refusal.txt)" >&2
+        exit 1
+    }
+}
+refused train --data data
+refused train --data data --dry-run
+refused train --resume
+refused demo --out demo
+refused export run
+refused eval bundle --data data --alignment
+[ ! -e demo ]
 "$base/bin/python" --version >/dev/null 2>&1 || true
 echo "The base install evaluates and streams without torch."

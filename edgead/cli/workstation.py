@@ -45,7 +45,7 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Backbone weights: lite0, timm or a .safetensors file; default: lite0 for its own backbone, else timm."
+            help="Backbone weights: lite0, timm or a file (.safetensors, .pth, .bin); default: lite0 for its own backbone, else timm."
         ),
     ] = None,
     image_size: Annotated[
@@ -130,8 +130,11 @@ def evaluate(
 ) -> None:
     """Measure detection, localisation and false alarms on labelled images."""
     from edgead.api import evaluate as run
+    from edgead.commands.training.requirements import require_torch
     from edgead.terminal import TerminalProgress, show_evaluation
 
+    if alignment:
+        require_torch("--alignment")
     settings = load(config, set_, {"data.root": data})
     with open_model(bundle, engine, settings, false_alarm_rate) as model, TerminalProgress() as progress:
         result = run(

@@ -11,6 +11,7 @@ from edgead.commands.build_engine import BuiltEngine, build_engine
 from edgead.commands.evaluate import Evaluation, evaluate_bundle
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
+from edgead.commands.training.requirements import require_torch, require_weights
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.data.synthetic.make import write_dataset
@@ -52,7 +53,10 @@ def demo(config: Config, progress: Progress, *, out: Path, part: str) -> DemoRes
 
     Raises:
         ConfigError: If the part is unknown, or `out` is not empty.
+        MissingDependencyError: If a package that training needs is not installed.
     """
+    require_torch("The demo trains, which")
+    require_weights(config.model)
     from edgead.data.synthetic.parts import PARTS
 
     if part not in PARTS:

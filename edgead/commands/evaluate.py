@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
+from edgead.commands.training.requirements import require_torch
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image, read_mask
@@ -25,6 +26,9 @@ from edgead.manifest import POOLED, ClassThresholds
 from edgead.prediction import Segmentation
 from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
+
+if TYPE_CHECKING:
+    from edgead.models.detector import Detector
 
 ClassMode = Literal["given", "predicted", "none"]
 REPORT_FILE = "report.html"
@@ -98,7 +102,9 @@ def evaluate_bundle(
     Raises:
         ConfigError: If the bundle does not have this segmentation.
         DataError: If no labelled test image can be read.
+        MissingDependencyError: If the alignment is requested and torch is not installed.
     """
+    model = _model_for_alignment(bundle) if alignment else None
     dataset = find_dataset(data, need_train=False)
     progress.note(dataset.description)
     if not dataset.test:
@@ -128,21 +134,19 @@ def evaluate_bundle(
     if report is not None:
         page = report / REPORT_FILE
         write_report(page, _report(bundle, runner, data, result, images, thresholds, kind))
-    aligned = measure_alignment(bundle, data, progress) if alignment else None
+    aligned = measure_alignment(bundle, model, dataset.test, progress) if model is not None else None
     accuracy = scorer.n_right / len(images) if knows_classes else None
     return Evaluation(result, kind, page, tuple(broken), class_mode if knows_classes else None, accuracy, aligned)
 
 
-def measure_alignment(bundle: Bundle, data: Path, progress: Progress) -> Alignment:
-    """Run the unfolded torch model of a bundle on the test images of a data set, in float32.
+def _model_for_alignment(bundle: Bundle) -> Detector:
+    """Load the torch model of a bundle before any image is scored.
 
     Raises:
-        ConfigError: If the model's base distribution is not normal, so that its likelihood has no such norm (hgad).
-        DataError: If fewer than two test images can be read.
+        ConfigError: If its base distribution is not normal, so that its likelihood has no such norm (hgad).
         MissingDependencyError: If torch is not installed.
     """
-    import torch
-
+    require_torch("--alignment")
     from edgead.models.zoo import load_model
 
     model = load_model(bundle)
@@ -151,7 +155,17 @@ def measure_alignment(bundle: Bundle, data: Path, progress: Progress) -> Alignme
             f"{bundle.manifest.model} has a mixture as its base: its likelihood is not a function of a latent norm.",
             hint="Leave out --alignment.",
         )
-    samples = find_dataset(data, need_train=False).test
+    return model
+
+
+def measure_alignment(bundle: Bundle, model: Detector, samples: Sequence[Sample], progress: Progress) -> Alignment:
+    """Run the unfolded torch model of a bundle on test images, in float32.
+
+    Raises:
+        DataError: If fewer than two of them can be read.
+    """
+    import torch
+
     white_level = bundle.manifest.preprocessing.white_level
     pairs: list[NDArray[np.float64]] = []
     for start in range(0, len(samples), ALIGNMENT_BATCH):
@@ -167,7 +181,7 @@ def measure_alignment(bundle: Bundle, data: Path, progress: Progress) -> Alignme
             pairs.append(torch.stack(values).double().numpy())
         progress.update("Alignment", min(start + ALIGNMENT_BATCH, len(samples)), len(samples))
     if sum(pair.shape[1] for pair in pairs) < 2:
-        raise DataError(f"{data} has fewer than two readable labelled test images.")
+        raise DataError("Alignment needs at least two readable labelled test images.")
     nll, norm = np.concatenate(pairs, axis=1)
     dimensions = sum(level.channels * level.size[0] * level.size[1] for level in model.levels)
     return alignment_of(nll, norm, dimensions=dimensions, is_uniform=model.flow.is_uniform)

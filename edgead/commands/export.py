@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, open_bundle, write_bundle
 from edgead.commands.training.bundle_writing import check_parity, parity_text, save_reference, write_graph
+from edgead.commands.training.requirements import require_torch
 from edgead.progress import Progress
 from edgead.storage import scratch_folder
 
@@ -29,7 +30,9 @@ def export(run: Path, progress: Progress) -> ExportResult:
     Raises:
         BundleError: If the run has no usable bundle.
         CheckFailed: If the new graph does not reproduce the model's scores.
+        MissingDependencyError: If torch is not installed.
     """
+    require_torch("Exporting")
     import onnx
 
     from edgead.export.onnx_graph import DeployedModel, operator_counts

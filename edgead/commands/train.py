@@ -17,6 +17,7 @@ from edgead.commands.training.curve import write_curve
 from edgead.commands.training.data import TrainingData, prepare_data
 from edgead.commands.training.device import choose_device, is_launched_with_others
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
+from edgead.commands.training.requirements import require_torch, require_weights
 from edgead.commands.training.runs import BUNDLE, CHECKPOINT, mark_latest, open_run, package_versions
 from edgead.config.root import Config
 from edgead.imaging import Image
@@ -88,7 +89,10 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         DataError: If there are too few usable images.
         ConfigError: If a setting does not fit the model, or a resumed run has other settings or images.
         TrainingError: If numbers are not finite, or a checkpoint does not fit.
+        MissingDependencyError: If a package that training needs is not installed.
     """
+    require_torch("Training")
+    require_weights(config.model)
     clock = _Clock()
     if not is_launched_with_others():
         data = prepare_data(config, progress)

@@ -39,7 +39,7 @@ class ModelConfig(Section):
     backbone: str = Field(defaults.BACKBONE, description="Name of any timm model that offers feature maps.")
     weights: str | None = Field(
         None,
-        description="Backbone weights: lite0 (packaged), timm (hub) or a .safetensors file; unset: lite0 for its backbone, else timm.",
+        description="Backbone weights: lite0 (packaged), timm (hub) or a file (.safetensors, .pth, .bin); unset: lite0 for its backbone, else timm.",
     )
     image_size: int = Field(
         defaults.IMAGE_SIZE, ge=64, le=2048, multiple_of=32, description="Side of the square input, in pixels."

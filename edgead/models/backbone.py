@@ -31,7 +31,7 @@ class Backbone(nn.Module):
     Args:
         name: timm model name of the main backbone.
         weights: Weight source of the main backbone: `lite0` (the packaged ImageNet weights of `tf_efficientnet_lite0`),
-            `timm` (its hub) or the path of a safetensors file with timm's tensor names; other backbones use `lite0` if
+            `timm` (its hub) or the path of a file with timm's tensor names, see `read_weight_file`; other backbones use `lite0` if
             they are that network, else `timm`. None leaves all weights random for a caller that loads a whole model; on
             the meta device nothing is then allocated.
         keys: Keys of the wanted feature maps, see `FeatureKey`.

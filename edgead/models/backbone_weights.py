@@ -1,4 +1,4 @@
-"""Backbone weights from a named source: the packaged file, timm's hub or a safetensors file."""
+"""Backbone weights from a named source: the packaged file, timm's hub or a local file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from edgead.errors import ConfigError, MissingDependencyError
+from edgead.models.hub import cached_file
+from edgead.models.weight_file import read_weight_file
 
 LITE0 = "tf_efficientnet_lite0"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -24,10 +25,10 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
     Args:
         network: Network with timm's tensor names, or those of its feature networks.
         name: Name of the timm model.
-        weights: Source: `lite0`, `timm` or the path of a safetensors file.
+        weights: Source: `lite0`, `timm` or the path of a file, see `read_weight_file`.
 
     Raises:
-        ConfigError: If the weights do not exist or do not fit.
+        ConfigError: If the weights do not exist, do not fit or are not finite.
         MissingDependencyError: If the package of `lite0` is not installed.
     """
     if weights == "lite0":
@@ -35,7 +36,8 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
     elif weights == "timm":
         _load_hub(network, name)
     else:
-        _load_safetensors(network, Path(weights))
+        _copy_named(network, read_weight_file(Path(weights)), weights)
+    _require_finite(network, weights)
 
 
 def digest(network: nn.Module) -> str:
@@ -76,8 +78,10 @@ def _load_lite0(network: nn.Module, name: str) -> None:
 
 def _load_hub(network: nn.Module, name: str) -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry; the error below is enough
+    file = cached_file(name, timm.get_pretrained_cfg(name))
+    overlay = {} if file is None else {"pretrained_cfg_overlay": {"file": str(file)}}
     try:
-        source = timm.create_model(name, pretrained=True)
+        source = timm.create_model(name, pretrained=True, **overlay)
     except Exception as error:  # timm and its hub client raise a different type per cause
         raise ConfigError(
             f"The weights of {name!r} could not be loaded from timm's hub: {type(error).__name__}: {error}".split("\n")[
@@ -86,19 +90,6 @@ def _load_hub(network: nn.Module, name: str) -> None:
             hint="Check the network, or name a local file: --weights FILE.safetensors.",
         ) from error
     _copy_named(network, source.state_dict(), f"timm's {name}")
-
-
-def _load_safetensors(network: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise ConfigError(
-            f"model.weights {str(path)!r} is not a weight source: it is neither 'lite0', 'timm' nor an existing file.",
-            hint="Name a .safetensors file with timm's tensor names.",
-        )
-    try:
-        tensors = load_file(path)
-    except Exception as error:  # the reader raises its own untyped errors
-        raise ConfigError(f"{path} is not a safetensors file: {error}.", hint="Convert the weights first.") from error
-    _copy_named(network, tensors, str(path))
 
 
 def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
@@ -117,6 +108,16 @@ def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str) -> N
             hint="The file must contain a timm state dict of the same model.",
         )
     network.load_state_dict(matched)
+
+
+def _require_finite(network: nn.Module, where: str) -> None:
+    own = network.state_dict()
+    bad = [name for name, tensor in own.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise ConfigError(
+            f"The weights {where} are not finite: {len(bad)} of {len(own)} tensors hold NaN or infinity, first {bad[0]!r}.",
+            hint="Use weights of a training that did not diverge.",
+        )
 
 
 def _resampled(network: nn.Module, code: Tensor, own: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
@@ -56,12 +57,19 @@ def load_weights(model: Detector, path: Path) -> None:
     """Load a whole model, backbone included.
 
     Raises:
-        BundleError: If the file does not fit the model.
+        BundleError: If the file does not fit the model, or holds NaN or infinity.
     """
     try:
-        model.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        model.load_state_dict(tensors)
     except Exception as error:  # safetensors and torch raise untyped errors
         raise BundleError(f"The weights in {path} do not fit the model: {error}.", hint="Train again.") from error
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise BundleError(
+            f"The weights in {path} are not finite: {len(bad)} tensors hold NaN or infinity, first {bad[0]!r}.",
+            hint="Train again.",
+        )
 
 
 def assemble(config: ModelConfig, classes: Sequence[str], weights: str | None) -> Detector:

@@ -8,8 +8,10 @@ import pytest
 
 from edgead.commands.evaluate import evaluate_bundle, measure_alignment
 from edgead.commands.train import train
+from edgead.data.layouts import find_dataset
 from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
+from edgead.models.zoo import load_model
 from edgead.progress import Silent
 from tests.tiny_run import tiny_config
 
@@ -22,7 +24,7 @@ def test_only_a_uniform_flow_ranks_by_its_norm(coupling: str, tiny_data: Path, t
         train__epochs=3, train__learning_rate=0.01,
     )  # fmt: skip
     result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
-    found = measure_alignment(result.bundle, tiny_data, Silent())
+    found = measure_alignment(result.bundle, load_model(result.bundle), find_dataset(tiny_data).test, Silent())
     assert found.is_uniform is (coupling == "uniform")
     assert found.n_images > 10
     if coupling == "uniform":
@@ -40,11 +42,16 @@ def test_only_a_uniform_flow_ranks_by_its_norm(coupling: str, tiny_data: Path, t
 
 
 def test_a_mixture_has_no_such_norm(tiny_data: Path, tmp_path: Path) -> None:
-    """HGAD's likelihood is no function of a norm, and the error says so."""
+    """HGAD's likelihood is no function of a norm, and the error says so before any image is read."""
     config = tiny_config(
         tiny_data, model__name="hgad", model__levels=["16:8"], model__pyramid=[128], model__blocks=1,
         model__position_channels=8, train__epochs=1, train__fibers=0,
     )  # fmt: skip
     result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
-    with pytest.raises(ConfigError, match="mixture as its base"):
-        measure_alignment(result.bundle, tiny_data, Silent())
+    with (
+        open_engine(result.bundle, "reference", threads=1) as runner,
+        pytest.raises(ConfigError, match="mixture as its base"),
+    ):
+        evaluate_bundle(
+            result.bundle, runner, Path("nowhere"), Silent(), false_alarm_rate=None, report=None, alignment=True
+        )

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from edgead.commands.training.data import prepare_data
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
+from edgead.commands.training.requirements import main_source, require_torch, require_weights
 from edgead.config.root import Config
+from edgead.errors import EdgeadError
 from edgead.progress import Progress
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class DryRun:
         n_parameters: Number of parameters, including the frozen backbone's.
         features: Shape `(channels, height, width)` of each feature map of the backbone, by key.
         folders: Folders of features and flow inputs that do not fit in memory.
+        weights: Error that the training would end with because of its backbone weights; None if they are there.
     """
 
     facts: list[tuple[str, str]]
@@ -38,13 +41,18 @@ class DryRun:
     n_parameters: int
     features: dict[str, tuple[int, int, int]]
     folders: tuple[Path, Path]
+    weights: EdgeadError | None
 
     def check(self) -> None:
-        """Check the disk; features that other runs may have left in a shared cache count as missing.
+        """Check weights and disk; features that other runs may have left in a shared cache count as missing.
 
         Raises:
-            StorageError: If it is too small.
+            ConfigError: If the backbone weights are missing or of an unknown format.
+            MissingDependencyError: If they are in a package that is not installed.
+            StorageError: If the disk is too small.
         """
+        if self.weights is not None:
+            raise self.weights
         if self.needs is not None:
             self.needs.check(*self.folders)
 
@@ -61,7 +69,9 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
     Raises:
         DataError: If data exist but do not suffice.
         ConfigError: If a setting does not fit the model or this machine.
+        MissingDependencyError: If torch is not installed.
     """
+    require_torch("A dry run")
     import torch
 
     from edgead.models.zoo import assemble
@@ -101,20 +111,26 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
         ]
     run = out or runs
     features = {key: (model.backbone.channels[key], *model.backbone.sizes[key]) for key in model.backbone.keys}
-    return DryRun(facts, needs, n_learned, n_parameters, features, (feature_folder(config, run), run / CACHE))
+    folders = (feature_folder(config, run), run / CACHE)
+    return DryRun(facts, needs, n_learned, n_parameters, features, folders, _weights_problem(config))
+
+
+def _weights_problem(config: Config) -> EdgeadError | None:
+    try:
+        require_weights(config.model)
+    except EdgeadError as error:
+        return error
+    return None
 
 
 def _model_facts(config: Config, model: Detector) -> list[tuple[str, str]]:
-    from edgead.models.backbone_weights import LITE0
-
     settings, side = config.model, config.model.image_size
-    weights = settings.weights or ("lite0" if settings.backbone == LITE0 else "timm")
     detector = f"{settings.name}, {settings.coupling} coupling, {settings.base} base, {settings.mix} mix"
     kernels = ", ".join("-".join(map(str, pair)) for pair in settings.kernels)
     facts = [
         ("detector", detector),
         ("couplings", f"{settings.blocks} per level, kernels {kernels}, hidden ratio {settings.hidden_ratio:g}"),
-        ("backbone", f"{settings.backbone} on {side} x {side} px, weights: {weights}"),
+        ("backbone", f"{settings.backbone} on {side} x {side} px, weights: {main_source(settings)}"),
     ]
     for key in model.backbone.keys:
         h, w = model.backbone.sizes[key]

