@@ -2,8 +2,8 @@
 
 It sends H.264 of the synthetic line, a video or a folder of images, at a steady rate, to any number of clients. Frames
 follow the clock, so the delay of a client can be measured: with `--counter` each frame carries its number as black and
-white blocks, and frame N was captured at `t0 + N / fps` of the system-wide monotonic clock. The first line of stdout has
-the address and `t0`:
+white blocks, and frame N was captured at `t0 + N / fps` of the system-wide monotonic clock. `--claim` lets its time
+stamps run at another rate than the clock, `--loss` loses packets. The first line of stdout has the address and `t0`:
 
     ready rtsp://127.0.0.1:41234/live t0=5021.250
 
@@ -12,6 +12,7 @@ Commands are read from stdin, one per line, and answered with `ok COMMAND` once 
     freeze, black, blur, over   fault of the image from now on
     still                       the same part all the time, with changing sensor noise
     thaw                        live image again
+    lose SHARE                  lose this share of the packets from now on, 0..1
     stall, resume               stop sending data while connections stay open; send data again
     stop                        end; the end of stdin does the same
 
@@ -156,6 +157,10 @@ class Camera:
         self._gst, self._rtsp, self._server_library = Gst, GstRtsp, GstRtspServer
         self._line = line
         self._sources: list[Any] = []
+        self._loss = options.loss
+        self._claim = options.claim
+        self._n_sent = 0
+        self._packets: Any = None
         self._loop = GLib.MainLoop()
         self._server = self._make_server(options)
         self._server.attach(None)
@@ -165,6 +170,12 @@ class Camera:
     @property
     def port(self) -> int:
         return int(self._server.get_bound_port())
+
+    def lose(self, share: float) -> None:
+        """Lose this share of the packets from now on."""
+        self._loss = share
+        assert self._packets is not None, "losing packets needs --loss at the start, and a viewer"
+        self._packets.set_property("drop-probability", share)
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -180,15 +191,20 @@ class Camera:
     def _make_server(self, options: argparse.Namespace) -> Any:
         library = self._server_library
         height, width = self._line.size
-        caps = f"video/x-raw,format=RGB,width={width},height={height},framerate={round(self._line.fps)}/1"
+        stamping = "do-timestamp=true" if self._claim is None else "do-timestamp=false"
+        caps = (
+            f"video/x-raw,format=RGB,width={width},height={height},framerate={round(self._claim or self._line.fps)}/1"
+        )
         encoder = (
             f"tune=zerolatency speed-preset=ultrafast threads=1 bitrate={options.bitrate} key-int-max={options.gop}"
         )
+        payload = f"rtph264pay pt=96 config-interval=1 mtu={options.mtu}"
+        # without `--loss` the payloader itself is the server's element: `identity` costs a warning
+        payload += " name=pay0" if options.loss is None else " ! identity name=pay0"
         factory = library.RTSPMediaFactory()
         factory.set_launch(
-            f"( appsrc name=line is-live=true do-timestamp=true format=time caps={caps} ! queue leaky=downstream "
-            f"max-size-buffers=2 ! videoconvert ! video/x-raw,format=I420 ! x264enc {encoder} ! rtph264pay name=pay0 pt=96 "
-            "config-interval=1 )"
+            f"( appsrc name=line is-live=true {stamping} format=time caps={caps} ! queue leaky=downstream "
+            f"max-size-buffers=2 ! videoconvert ! video/x-raw,format=I420 ! x264enc {encoder} ! {payload} )"
         )
         factory.set_shared(True)
         factory.connect("media-configure", self._configure)
@@ -217,6 +233,14 @@ class Camera:
 
     def _configure(self, factory: Any, media: Any) -> None:
         source = media.get_element().get_child_by_name("line")
+        if self._loss is not None:
+            self._packets = media.get_element().get_child_by_name("pay0")
+            self._packets.set_property("drop-probability", self._loss)
+        self._n_sent = 0
+        if self._claim is not None:
+            # else the server would send at the pace that the time stamps claim
+            pipeline = media.get_element().get_parent()
+            pipeline.connect("deep-element-added", lambda _, __, element: _play_at_once(element))
         self._sources = [source]
 
     def _feed(self) -> None:
@@ -228,7 +252,17 @@ class Camera:
                 continue
             content = self._line.picture(number).tobytes()
             for source in sources:
-                source.emit("push-buffer", self._gst.Buffer.new_wrapped(content))
+                buffer = self._gst.Buffer.new_wrapped(content)
+                if self._claim is not None:
+                    buffer.pts = round(self._n_sent * 1e9 / self._claim)
+                    buffer.duration = round(1e9 / self._claim)
+                source.emit("push-buffer", buffer)
+            self._n_sent += 1
+
+
+def _play_at_once(element: Any) -> None:
+    if element.find_property("ts-offset") is not None:
+        element.set_property("ts-offset", -(1 << 50))
 
 
 def obey(camera: Camera, line: Line) -> None:
@@ -237,7 +271,11 @@ def obey(camera: Camera, line: Line) -> None:
         word = text.strip()
         if word == "stop":
             break
-        answer = "ok" if line.command(word) else "unknown"
+        if word.startswith("lose "):
+            camera.lose(float(word.removeprefix("lose ")))
+            answer = "ok"
+        else:
+            answer = "ok" if line.command(word) else "unknown"
         print(answer, word, flush=True)
     camera.stop()
 
@@ -250,6 +288,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, help="folder of images, repeated")
     parser.add_argument("--frames", type=int, default=100, help="frames of the loop, which are held in memory")
     parser.add_argument("--fps", type=float, default=25.0, help="frames per second")
+    parser.add_argument("--claim", type=float, help="frames per second that the time stamps claim; default: true times")
+    parser.add_argument(
+        "--loss", type=float, help="share of packets that are lost, 0..1; needed for the command `lose`"
+    )
+    parser.add_argument("--mtu", type=int, default=1400, help="bytes of a packet")
     parser.add_argument("--counter", action="store_true", help="write each frame's number into it")
     parser.add_argument("--bitrate", type=int, default=2000, help="of the video, in kbit/s")
     parser.add_argument("--gop", type=int, default=25, help="frames from one key frame to the next")

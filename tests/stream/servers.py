@@ -46,9 +46,12 @@ needs_gstreamer = pytest.mark.skipif(
 class RtspCamera:
     """`tools/rtsp_server.py` in its own process; `url` leads to it, `t0_s + number / fps` is a frame's time."""
 
-    def __init__(self, *arguments: str, port: int = 0) -> None:
+    def __init__(self, *arguments: str, port: int = 0, fps: float = 25.0) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tools.rtsp_server", "--counter", "--frames", "25", "--port", str(port), *arguments],
+            [
+                sys.executable, "-m", "tools.rtsp_server", "--counter", "--frames", "25", "--port", str(port),
+                "--fps", str(fps), *arguments,
+            ],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
@@ -56,7 +59,7 @@ class RtspCamera:
         assert words[:1] == ["ready"], words
         self.url = words[1]
         self.t0_s = float(words[2].removeprefix("t0="))
-        self.fps = 25.0
+        self.fps = fps
 
     @property
     def port(self) -> int:
@@ -67,7 +70,7 @@ class RtspCamera:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
-        assert self._line().split() == ["ok", word]
+        assert self._line().split() == ["ok", *word.split()]
 
     def hang(self) -> None:
         """The process stands still; its connections stay open."""
@@ -88,9 +91,9 @@ class RtspCamera:
 
 
 @contextmanager
-def rtsp_camera(*arguments: str, port: int = 0) -> Iterator[RtspCamera]:
+def rtsp_camera(*arguments: str, port: int = 0, fps: float = 25.0) -> Iterator[RtspCamera]:
     """A camera that is killed at the end."""
-    camera = RtspCamera(*arguments, port=port)
+    camera = RtspCamera(*arguments, port=port, fps=fps)
     try:
         yield camera
     finally:

@@ -118,7 +118,7 @@ class LiveSource:
             self._late_since_s = None
             return now_s - age_s
         self.report.stale_frames += 1
-        if self._late_since_s is None:
+        if self._late_since_s is None or self._frame_clock.is_awaited:
             self._late_since_s = now_s
         elif math.isfinite(age_s) and now_s - self._late_since_s > self._options.read_timeout_s:
             self._lose(f"its frames come {age_s:.1f} s late and do not catch up")

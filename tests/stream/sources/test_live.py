@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from itertools import islice
 
 import cv2
 import pytest
@@ -195,10 +196,11 @@ def test_stop_while_waiting_for_a_reconnection() -> None:
         assert list(frames) == []
 
 
-def test_frames_that_come_late_are_dropped_and_then_the_connection_is_made_anew() -> None:
-    """A delay above the limit drops frames; if it stays longer than the read limit, the source reconnects."""
+def test_a_backlog_that_does_not_end_is_left_by_reconnecting() -> None:
+    """Frames above the age limit are dropped; a backlog that lasts longer than the read limit ends the connection."""
     clock = ManualClock()
-    delayed = ScriptedCapture(200, clock, late_s=(0.0,) * 10 + (1.5,))
+    # after the stall they come 15 % faster than they were captured
+    delayed = ScriptedCapture(200, clock, late_s=(0.0,) * 10 + (1.9,) + (-0.15 * INTERVAL_S,) * 189)
     options = replace(SOURCE_OPTIONS, read_timeout_s=2.0)
     source = live_source([delayed, ScriptedCapture(1 + N_UNSURE, clock)], clock, options)
     frames = []
@@ -210,8 +212,28 @@ def test_frames_that_come_late_are_dropped_and_then_the_connection_is_made_anew(
     assert len(frames) == 10 - N_UNSURE + 1
     assert source.report.restarts == 1
     assert "late" in source.state.last_error
-    waited = round(options.read_timeout_s / INTERVAL_S)
+    waited = round(options.read_timeout_s / INTERVAL_S / 0.85)
     assert abs(source.report.stale_frames - 2 * N_UNSURE - waited) <= 3
+
+
+@pytest.mark.parametrize("late_s", [0.01, -0.008, 0.001])
+def test_a_camera_that_sends_at_another_rate_than_it_says_is_not_lost(late_s: float) -> None:
+    """While frames have to be waited for, none is dropped as late and the connection stays, at any clock rate."""
+    clock = ManualClock()
+    capture = ScriptedCapture(20_000, clock, late_s=(late_s,) * 20_000)
+    source = live_source([capture], clock, replace(SOURCE_OPTIONS, max_restarts=0))
+    with source:
+        assert len(list(islice(source.frames(threading.Event()), 19_990))) == 19_990
+    assert source.report.stale_frames == N_UNSURE
+
+
+def test_a_camera_that_stood_still_is_not_lost() -> None:
+    """A camera that counts frames and stood still is behind its own times for good, which is no reason to reconnect."""
+    clock = ManualClock()
+    capture = ScriptedCapture(500, clock, late_s=(0.0,) * 10 + (1.9,))
+    source = live_source([capture], clock, replace(SOURCE_OPTIONS, max_restarts=0, read_timeout_s=2.0))
+    with source:
+        assert len(list(islice(source.frames(threading.Event()), 480))) == 480
 
 
 def test_a_frame_after_the_read_limit_is_a_loss() -> None:

@@ -100,6 +100,24 @@ def test_no_frame_is_stale(decoder: Decoder) -> None:
     assert numbers == sorted(numbers)
 
 
+@pytest.mark.parametrize(
+    ("claimed", "decoder"),
+    [("25", "ffmpeg"), pytest.param("25", "gstreamer", marks=pytest.mark.slow), ("16", "gstreamer")],
+)
+def test_a_camera_that_sends_at_another_rate_than_it_says_keeps_its_connection(claimed: str, decoder: Decoder) -> None:
+    """A camera that sends 20 frames a second and stamps them as 25 or 16 a second is neither late nor lost."""
+    options = replace(OPTIONS, decoder=decoder, max_frame_age_s=0.5)
+    with rtsp_camera("--claim", claimed, fps=20.0) as camera:
+        with watching(camera.url, camera, options) as watcher:
+            watcher.wait_for(5)
+            n_stale = watcher.source.report.stale_frames
+            # a delay of 0.25 s a second, if the time stamps were believed
+            watcher.wait_for(80)
+        assert watcher.source.report.stale_frames == n_stale
+        assert watcher.source.report.restarts == 0
+    assert max(abs(age - claimed_age) for _, _, age, claimed_age in watcher.seen) < USUAL_S
+
+
 @pytest.mark.slow
 def test_without_the_limit_the_same_frames_would_be_stale() -> None:
     """The counterpart: with the check switched off, FFmpeg does hand over frames of a second ago as new."""
