@@ -93,7 +93,7 @@ class Bundle:
 
     def preprocess(self, image: Image) -> Image:
         """Resize an RGB image `(H, W, 3)` to the graph's input size."""
-        return resize(image, self.image_size)
+        return resize(image, self.image_size, self.manifest.preprocessing.resize)
 
     def calibration_images(self) -> NDArray[np.uint8]:
         """Good images `(N, H, W, 3)`, uint8, RGB, at input size, for INT8 calibration on the device."""

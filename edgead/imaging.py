@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from edgead.errors import ShapeError
 
 # `(H, W, 3)`, uint8, RGB everywhere in edgead; OpenCV's order, BGR, exists only between these functions and its calls
 Image = NDArray[np.uint8]
+# how files are decoded: turned upright by their EXIF orientation, or as edgead 0.1 did; see `data/decoding.py`
+Decoding = Literal["upright", "as-stored"]
+# how an image is brought to the input size; see `resize`
+ResizeRule = Literal["area-then-bilinear", "area-or-bilinear"]
 _LOG_SILENT = 0
 
 
-def rgb_from_array(array: NDArray[np.uint8] | NDArray[np.uint16], white_level: int = 255) -> Image:
-    """Convert an image decoded by OpenCV to 8-bit RGB.
+class Reading(TypedDict):
+    """Keyword arguments with which a bundle's images are read from files, see `edgead.read_image`."""
+
+    white_level: float
+    float_white_level: float | None
+    decoding: Decoding
+
+
+def rgb_from_array(array: NDArray[Any], white_level: float = 255, float_white_level: float | None = None) -> Image:
+    """Convert an image decoded by OpenCV to 8-bit RGB; in images of more than 8 bits, 0 and less become black.
 
     >>> rgb_from_array(np.array([[[255, 128, 0]]], np.uint8)).tolist()
     [[[0, 128, 255]]]
@@ -25,29 +39,39 @@ def rgb_from_array(array: NDArray[np.uint8] | NDArray[np.uint16], white_level: i
     [[[0, 0, 0], [255, 255, 255]]]
 
     Args:
-        array: Image `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA, uint8 or uint16. An alpha channel is
-            dropped.
-        white_level: uint16 value that becomes 255 (4095 for 12-bit cameras); ignored for uint8.
+        array: Image `(H, W)`, `(H, W, 1)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA, of integers or finite floats. An alpha
+            channel is dropped.
+        white_level: Value that becomes 255 (4095 for 12-bit cameras); ignored for uint8.
+        float_white_level: The same for floats; None = 1 if at most one value in a thousand is larger, else
+            `white_level`.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
 
     Raises:
         ShapeError: If the array does not have the shape of an image with 1, 3 or 4 channels.
-        TypeError: If the values are neither uint8 nor uint16.
+        TypeError: If the values are not numbers.
     """
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise ShapeError("picture", expected="(H, W[, 1|3|4])", actual=array.shape)
+    if array.dtype.kind not in "uif":
+        raise TypeError(f"picture must hold numbers, got {array.dtype}")
+    if array.dtype.kind == "f":
+        within_one = np.count_nonzero(array > 1) <= array.size // 1000
+        white_level = float_white_level or (1 if within_one else white_level)
     if array.dtype == np.uint16:
-        scaled = array.astype(np.float32) * (255.0 / white_level)
-        array = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        array = _scaled(np.arange(1 << 16, dtype=np.uint16), white_level)[array]
     elif array.dtype != np.uint8:
-        raise TypeError(f"picture must be uint8 or uint16, got {array.dtype}")
-    if array.shape[2] == 1:
-        return np.repeat(array, 3, axis=2)
-    return np.ascontiguousarray(array[:, :, 2::-1])
+        array = _scaled(array, white_level)
+    codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
+    return np.asarray(cv2.cvtColor(array, codes[array.shape[2]]), np.uint8)
+
+
+def _scaled(values: NDArray[Any], white_level: float) -> NDArray[np.uint8]:
+    scaled = values.astype(np.float32) * (255.0 / white_level)
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
 def rgb_from_bgr(image: NDArray[np.uint8]) -> Image:
@@ -82,8 +106,10 @@ def _encoded(suffix: str, image: Image, options: list[int]) -> bytes:
     return content.tobytes()
 
 
-def resize(image: Image, size: tuple[int, int]) -> Image:
+def resize(image: Image, size: tuple[int, int], rule: ResizeRule = "area-then-bilinear") -> Image:
     """Resize to the model's input size, ignoring the aspect ratio.
+
+    A side that shrinks is averaged over areas, so that no thin line is lost; then a side that grows is interpolated.
 
     >>> resize(np.array([[[0, 0, 0], [200, 100, 50]]], np.uint8), (1, 1)).tolist()
     [[[100, 50, 25]]]
@@ -91,16 +117,18 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
     Args:
         image: Image `(H, W, 3)`, uint8.
         size: Output `(height, width)` in pixels.
+        rule: `area-or-bilinear` is the rule of bundles until schema 2: bilinear on both sides if either grows, which
+            drops rows or columns of the other one.
 
     Returns:
-        `(height, width, 3)`, uint8: area average if no side grows, otherwise bilinear.
+        `(height, width, 3)`, uint8.
     """
-    height, width = size
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
+    shrunk = (min(size[0], image.shape[0]), min(size[1], image.shape[1]))
+    if shrunk != image.shape[:2] and (rule == "area-then-bilinear" or shrunk == size):
+        image = np.asarray(cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    if size != image.shape[:2]:
+        image = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+    return image
 
 
 def upsample_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

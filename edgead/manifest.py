@@ -10,8 +10,9 @@ from typing_extensions import Self
 
 import edgead
 from edgead.heatmap import HeatmapScale
+from edgead.imaging import Decoding, Reading, ResizeRule
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 POOLED = "all"
 # Good images that a threshold needs, at least.
 MIN_IMAGES = 5
@@ -27,12 +28,45 @@ class _Record(BaseModel):
 
 
 class Preprocessing(_Record):
-    """Conversion of a frame to the graph's input; the code is in `imaging.py`."""
+    """Conversion of a frame to the graph's input; the code is in `imaging.py` and `data/decoding.py`.
+
+    Defaults are the rules of bundles until schema 2; `current` gives those of a new bundle.
+    """
 
     image_size: tuple[Pixels, Pixels] = Field(description="Input (height, width) in pixels.")
-    white_level: int = Field(ge=1, le=65535, description="16-bit value that becomes 255; ignored for 8-bit images.")
+    white_level: int | float = Field(
+        gt=0, lt=2**32, description="Value that becomes 255 in images of more than 8 bits; ignored for 8-bit images."
+    )
+    float_white_level: float | None = Field(
+        None,
+        gt=0,
+        lt=2**32,
+        description="The same for images of floats; none: the training images had none, see `imaging.py`.",
+    )
     colour: Literal["RGB"] = "RGB"
-    resize: Literal["area-or-bilinear"] = "area-or-bilinear"
+    resize: ResizeRule = Field("area-or-bilinear", description="Rule of `imaging.resize`.")
+    decoding: Decoding = Field(
+        "as-stored", description="`upright`: every image is turned by its EXIF orientation, and alpha is ignored."
+    )
+
+    @staticmethod
+    def current(
+        image_size: tuple[int, int], white_level: float = 255, float_white_level: float | None = None
+    ) -> Preprocessing:
+        """Rules for a bundle that is made now."""
+        return Preprocessing(
+            image_size=image_size, white_level=white_level, float_white_level=float_white_level,
+            resize="area-then-bilinear", decoding="upright",
+        )  # fmt: skip
+
+    @property
+    def reading(self) -> Reading:
+        """Keyword arguments of `read_image`."""
+        return {
+            "white_level": self.white_level,
+            "float_white_level": self.float_white_level,
+            "decoding": self.decoding,
+        }
 
 
 class GraphIO(_Record):

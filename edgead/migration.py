@@ -16,12 +16,14 @@ def upgrade_manifest(content: Any) -> Any:
     """Upgrade the content of a `bundle.json` to the current schema.
 
     Schema 1 (until 0.1.0) called the thresholds from held-out images `calibration`; the word now means INT8 ranges
-    only.
+    only. Schema 2 has no new rules of preprocessing: the defaults of the missing keys are the rules of before.
     """
-    if not isinstance(content, dict) or content.get("schema_version") != 1:
+    if not isinstance(content, dict) or content.get("schema_version") not in (1, 2):
         return content
+    if content["schema_version"] == 2:
+        return {**content, "schema_version": 3}
     upgraded = _renamed(content, "calibration", "thresholds")
-    upgraded["schema_version"] = 2
+    upgraded["schema_version"] = 3
     upgraded["nfa"] = _renamed(upgraded.get("nfa"), "calibration", "thresholds")
     provenance = upgraded.get("provenance")
     if isinstance(provenance, dict):

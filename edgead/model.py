@@ -155,7 +155,7 @@ class Model:
         Raises:
             DataError: If the file is missing, damaged or no image.
         """
-        return read_image(Path(path), self.bundle.manifest.preprocessing.white_level)
+        return read_image(Path(path), **self.bundle.manifest.preprocessing.reading)
 
     @overload
     def predict(self, images: NDArray[np.uint8], *, class_name: str | None = None) -> ImageResult: ...

@@ -93,7 +93,7 @@ def test_folders_that_are_no_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema_version=SCHEMA_VERSION + 1), "bundle schema 3.*reads up to 2"),
+        (lambda m: m.update(schema_version=SCHEMA_VERSION + 1), "bundle schema 4.*reads up to 3"),
         (lambda m: m.update(schema_version="1"), "no schema_version"),
         (lambda m: m.pop("schema_version"), "no schema_version"),
         (lambda m: m.pop("graph"), "graph: Field required"),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from edgead.errors import ShapeError
 from edgead.imaging import resize, rgb_from_array, upsample_map
@@ -52,10 +55,11 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
         rgb_from_array(np.zeros(shape, np.uint8))
 
 
-def test_other_types_are_refused() -> None:
-    """Floats have no defined white: a TypeError."""
-    with pytest.raises(TypeError, match="float32"):
-        rgb_from_array(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]
+@pytest.mark.parametrize("dtype", [np.bool_, np.complex64, np.object_])
+def test_other_types_are_refused(dtype: type[np.generic]) -> None:
+    """Values that are not numbers have no brightness: a TypeError."""
+    with pytest.raises(TypeError, match="must hold numbers"):
+        rgb_from_array(np.zeros((4, 4, 3), dtype))
 
 
 def test_results_are_contiguous_and_inputs_unchanged() -> None:
@@ -76,13 +80,64 @@ def test_shrinking_averages_areas() -> None:
     assert np.unique(resize(stripes, (4, 4))).tolist() == [100]
 
 
-@pytest.mark.parametrize("size", [(16, 24), (16, 6), (4, 24)])
-def test_growing_any_side_is_bilinear(size: tuple[int, int]) -> None:
-    """Where at least one side grows the resize is OpenCV's bilinear one, to `(height, width)`."""
+def test_growing_both_sides_is_bilinear() -> None:
+    """Where both sides grow the resize is OpenCV's bilinear one, to `(height, width)`."""
     image = RANDOM.integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    result = resize(image, size)
-    assert result.shape == (*size, 3)
-    np.testing.assert_array_equal(result, cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR))
+    result = resize(image, (16, 24))
+    assert result.shape == (16, 24, 3)
+    np.testing.assert_array_equal(result, cv2.resize(image, (24, 16), interpolation=cv2.INTER_LINEAR))
+
+
+def along(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """The first axis of an array at another size: area average where it shrinks, bilinear where it grows."""
+    before = len(values)
+    weights = np.zeros((size, before))
+    for row in range(size):
+        if size < before:
+            low, high = row * before / size, (row + 1) * before / size
+            for cell in range(before):
+                weights[row, cell] = max(0.0, min(high, cell + 1) - max(low, cell)) * size / before
+        else:
+            centre = min(max((row + 0.5) * before / size - 0.5, 0.0), before - 1.0)
+            left = min(int(centre), before - 2)
+            weights[row, left : left + 2] = [left + 1 - centre, centre - left]
+    return np.tensordot(weights, values, 1)
+
+
+@given(st.tuples(*[st.integers(2, 40)] * 2), st.tuples(*[st.integers(1, 40)] * 2), st.integers(0, 99))
+def test_each_side_has_its_own_filter(before: tuple[int, int], after: tuple[int, int], seed: int) -> None:
+    """In every combination a side that shrinks is averaged over areas and a side that grows is interpolated."""
+    image = np.random.default_rng(seed).integers(0, 256, (*before, 3), np.uint8)
+    expected = np.moveaxis(along(np.moveaxis(along(image.astype(float), after[0]), 1, 0), after[1]), 0, 1)
+    assert float(np.abs(resize(image, after) - expected).max()) <= 1.6  # two roundings, and 11-bit weights
+
+
+@pytest.mark.parametrize(("shape", "size"), [((4, 320), (32, 32)), ((320, 4), (32, 32)), ((31, 900), (32, 32))])
+def test_no_line_of_a_strip_is_lost(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    """A scratch one pixel wide across a long strip is seen wherever it is."""
+    axis = int(shape[1] > shape[0])
+    for place in range(0, max(shape), 7):
+        strip = np.zeros((*shape, 3), np.uint8)
+        strip[(slice(None),) * axis + (place,)] = 255
+        assert resize(strip, size).max() >= 255 * size[axis] / max(shape) / 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((8, 12), (16, 6)), ((8, 12), (4, 24)), ((4, 320), (32, 32)), ((40, 16), (32, 32))]
+)
+def test_old_bundles_keep_their_filter(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    """By the rule of bundles until schema 2, both sides are bilinear where either grows."""
+    image = RANDOM.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    bilinear = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(resize(image, size, "area-or-bilinear"), bilinear)
+    assert (resize(image, size) != bilinear).any()
+
+
+@pytest.mark.parametrize("size", [(3, 3), (8, 5), (16, 24), (8, 24)])
+def test_rules_agree_where_both_sides_shrink_or_grow(size: tuple[int, int]) -> None:
+    """Where both sides shrink, or both grow, an old bundle and a new one see the same pixels."""
+    image = RANDOM.integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(resize(image, size, "area-or-bilinear"), resize(image, size))
 
 
 def test_the_same_size_is_the_same_picture() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -15,8 +16,12 @@ from edgead.config.file import load_config
 from edgead.engines.fingerprint import read_record
 from edgead.engines.opening import REFERENCE, open_engine
 from edgead.errors import ConfigError
-from edgead.manifest import POOLED
+from edgead.imaging import Image, resize
+from edgead.manifest import POOLED, SCHEMA_VERSION, Preprocessing
 from edgead.migration import upgrade_engine_record, upgrade_manifest, upgrade_settings
+from edgead.runner import FakeRunner
+from edgead.stream.frame import Frame
+from edgead.stream.scorer import Scorer
 
 OLD = Path(__file__).parent / "fixtures" / "bundle-schema-1"
 
@@ -104,3 +109,39 @@ def test_todays_records_are_left_alone() -> None:
     upgraded = upgrade_manifest(content)
     assert json.dumps(content) == before
     assert upgrade_manifest(upgraded) == upgraded
+
+
+def strip() -> Image:
+    """A strip `(24, 700, 3)` of which one side grows to the old bundle's input and the other one shrinks."""
+    y, x = np.mgrid[:24, :700]
+    return np.stack([(x * 37 + y * 11) % 256, (x * x // 7 + y) % 256, (x // 3 * y) % 256], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_old_bundles_keep_their_pixels(old: Path, schema: int) -> None:
+    """A strip becomes the input that it was for edgead 0.1, to the last digit, in files as well as in a stream."""
+    content = content_of(old / "bundle.json")
+    if schema == 2:
+        content = {**upgrade_manifest(content), "schema_version": 2}
+        for key in ("float_white_level", "decoding"):
+            content["preprocessing"].pop(key, None)
+        (old / "bundle.json").write_text(json.dumps(content), encoding="utf-8")
+    bundle = open_bundle(old)
+    assert bundle.manifest.schema_version == SCHEMA_VERSION
+    assert bundle.manifest.preprocessing.reading == {
+        "white_level": 255, "float_white_level": None, "decoding": "as-stored"
+    }  # fmt: skip
+    prepared = bundle.preprocess(strip())
+    assert prepared[3, ::9, 0].tolist() == [193, 147, 53, 111, 169, 195, 49, 88]
+    assert hashlib.sha256(prepared.tobytes()).hexdigest().startswith("ceb006c701d384db")
+    rule = bundle.manifest.preprocessing.resize
+    scorer = Scorer(FakeRunner(bundle.image_size), image_size=bundle.image_size, resize_rule=rule)
+    np.testing.assert_array_equal(scorer.prepare(Frame(strip(), 0, 0.0, "x")).image, prepared)
+
+
+def test_a_new_bundle_has_the_new_rules(tmp_path: Path) -> None:
+    """A bundle that is made now averages the side that shrinks, and turns images upright."""
+    preprocessing = Preprocessing.current((64, 64))
+    assert (preprocessing.resize, preprocessing.decoding) == ("area-then-bilinear", "upright")
+    prepared = resize(strip(), (64, 64), preprocessing.resize)
+    assert hashlib.sha256(prepared.tobytes()).hexdigest().startswith("2c1c3ceca4e2f67b")

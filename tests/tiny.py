@@ -120,7 +120,7 @@ def make_manifest(map_size: tuple[int, int] = (4, 4), config: dict[str, Any] | N
     return Manifest(
         model="usf",
         classes=("part",),
-        preprocessing=Preprocessing(image_size=(SIDE, SIDE), white_level=255),
+        preprocessing=Preprocessing.current((SIDE, SIDE)),
         graph=GraphIO(map_size=map_size),
         thresholds={POOLED: thresholds, "part": thresholds},
         parity=Parity(folded_vs_unfolded=1e-7, onnx_vs_unfolded=1e-6, n_images=2, verdict_flips=0),

@@ -20,15 +20,13 @@ from torch import Tensor
 
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.train import train
-from edgead.commands.training.data import prepare_data
+from edgead.commands.training.data import TrainingData, prepare_data
 from edgead.config.file import load_config, parse_override
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
-from edgead.data.reader import read_image
 from edgead.engines.opening import open_engine
 from edgead.evaluation.metrics import auroc
-from edgead.imaging import resize
 from edgead.models.backbone import Backbone
 from edgead.models.backbone_weights import LITE0
 from edgead.models.gaussian import fit_position_gaussians
@@ -113,10 +111,9 @@ def _floors(folder: Path, settings: list[str]) -> dict[str, float]:
     backbone = Backbone(LITE0, "lite0", ("8", "16", "32"), size)
     split = data.split
     test = find_dataset(folder).test
-    white_level = data.scan.white_level
-    fit = _features(backbone, (*split.fit, *split.early_stop), size, white_level)
-    rest = _features(backbone, split.threshold, size, white_level)
-    unseen = _features(backbone, test, size, white_level)
+    fit = _features(backbone, (*split.fit, *split.early_stop), data)
+    rest = _features(backbone, split.threshold, data)
+    unseen = _features(backbone, test, data)
     labels = [sample.gt_label for sample in test]
     every = {stride: torch.cat([fit[stride], rest[stride]]) for stride in fit}
     return {
@@ -127,12 +124,10 @@ def _floors(folder: Path, settings: list[str]) -> dict[str, float]:
     }
 
 
-def _features(
-    backbone: Backbone, samples: tuple[Sample, ...], size: tuple[int, int], white_level: int
-) -> dict[int, Tensor]:
+def _features(backbone: Backbone, samples: tuple[Sample, ...], data: TrainingData) -> dict[int, Tensor]:
     parts: dict[int, list[Tensor]] = {int(key): [] for key in backbone.keys}
     for start in range(0, len(samples), 16):
-        images = np.stack([resize(read_image(s.path, white_level), size) for s in samples[start : start + 16]])
+        images = np.stack([data.read(sample) for sample in samples[start : start + 16]])
         for key, features in backbone(torch.from_numpy(images)).items():
             parts[int(key)].append(features.half())
     return {stride: torch.cat(batches) for stride, batches in parts.items()}

@@ -33,7 +33,7 @@ def main(bundle_path: Path, data: Path) -> int:
     with open_engine(bundle, "reference", threads=0) as runner:
         for start in range(0, len(test), BATCH):
             pictures = [
-                read_image(s.path, bundle.manifest.preprocessing.white_level) for s in test[start : start + BATCH]
+                read_image(s.path, **bundle.manifest.preprocessing.reading) for s in test[start : start + BATCH]
             ]
             batch = np.stack([bundle.preprocess(picture) for picture in pictures])
             truth = unfolded.infer(batch)

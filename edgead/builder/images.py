@@ -119,10 +119,10 @@ def pseudo_defective(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _read(bundle: Bundle, samples: Sequence[Sample], progress: Progress) -> tuple[NDArray[np.uint8], list[str]]:
     images, names = [], []
-    white_level = bundle.manifest.preprocessing.white_level
+    reading = bundle.manifest.preprocessing.reading
     for done, sample in enumerate(samples, start=1):
         try:
-            images.append(bundle.preprocess(read_image(sample.path, white_level)))
+            images.append(bundle.preprocess(read_image(sample.path, **reading)))
             names.append(sample.name)
         except DataError as error:
             progress.note(f"Left out {sample.name}: {error.message}")

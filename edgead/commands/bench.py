@@ -125,7 +125,7 @@ def bench(
         )
     frames = _frames(bundle, frame_size)
     nfa = bundle.manifest.nfa
-    scorer = Scorer(runner, image_size=bundle.image_size)
+    scorer = Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize)
     segmenter = segmenter_of(nfa, None) if nfa else None
     engine_ms, end_to_end_ms, prepare_ms, segment_ms = [], [], [], []
     tensorrt = runner if isinstance(runner, TensorRTRunner) else None

@@ -166,13 +166,13 @@ def measure_alignment(bundle: Bundle, model: Detector, samples: Sequence[Sample]
     """
     import torch
 
-    white_level = bundle.manifest.preprocessing.white_level
+    reading = bundle.manifest.preprocessing.reading
     pairs: list[NDArray[np.float64]] = []
     for start in range(0, len(samples), ALIGNMENT_BATCH):
         images = []
         for sample in samples[start : start + ALIGNMENT_BATCH]:
             try:
-                images.append(bundle.preprocess(read_image(sample.path, white_level)))
+                images.append(bundle.preprocess(read_image(sample.path, **reading)))
             except DataError:
                 continue
         if images:
@@ -248,14 +248,14 @@ def _score(
     scorer: _Scorer, samples: tuple[Sample, ...], progress: Progress
 ) -> tuple[list[ScoredImage], list[tuple[Path, str]]]:
     bundle = scorer.bundle
-    white_level = bundle.manifest.preprocessing.white_level
+    reading = bundle.manifest.preprocessing.reading
     images: list[ScoredImage] = []
     broken: list[tuple[Path, str]] = []
     for start in range(0, len(samples), BATCH):
         read = []
         for sample in samples[start : start + BATCH]:
             try:
-                image = read_image(sample.path, white_level)
+                image = read_image(sample.path, **reading)
             except DataError as error:
                 broken.append((sample.path, error.message))
                 continue
@@ -301,5 +301,5 @@ def _report(
         "Training images": str(manifest.provenance.n_images.get("fit", 0)),
         "edgead": manifest.edgead_version,
     }
-    read = partial(read_image, white_level=manifest.preprocessing.white_level)
+    read = partial(read_image, **manifest.preprocessing.reading)
     return Report(f"Evaluation of {', '.join(result.classes)}", facts, result, images, thresholds, read, read_mask)

@@ -142,7 +142,7 @@ def stream(
         stack.enter_context(stop_on_signals(stop))
         return run_stream(
             made,
-            Scorer(runner, image_size=bundle.image_size),
+            Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize),
             [*all_consumers, *_pictures(made[0], bundle.thresholds(cameras[0].class_name), outputs, config, stop)],
             RunOptions(
                 queue_size=config.stream.queue_size,

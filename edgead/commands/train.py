@@ -219,7 +219,7 @@ def _closed_form_start(
 
     limit, cache = memory_limit(config, world.size), feature_folder(config, run)
     content = f"{data.digest}/{config.train.seed}/{copies}" if copies else data.digest
-    key = feature_key(model.backbone, content, data.image_size, data.scan.white_level)
+    key = feature_key(model.backbone, content, data.preprocessing)
 
     def needs() -> Estimate:
         missing = missing_bytes(model.backbone, n_good + n_pseudo, cache, key)

@@ -15,6 +15,11 @@ class DataConfig(Section):
     """Training data."""
 
     root: Path = Field(Path(defaults.DATA_ROOT), description="Folder of good images, or a data set in a known layout.")
+    white_level: float | None = Field(
+        None,
+        gt=0,
+        description="Value that becomes white in images of more than 8 bits; unset: found from the good images.",
+    )
     early_stop_fraction: float = Field(
         0.08, gt=0, lt=0.5, description="Share of the good images used to decide when training stops."
     )

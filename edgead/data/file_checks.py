@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 
+from edgead.data.image_header import JPEG_MARKER, JPEG_WITHOUT_LENGTH
+
 _JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 _END_OF_IMAGE = 0xD9
-_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
-# Inside a scan, FF is followed by 00 (a literal FF), a restart marker or more FF; anything else is a real marker.
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def find_damage(content: bytes) -> str:
@@ -34,12 +32,12 @@ def find_damage(content: bytes) -> str:
 
 def _is_whole_jpeg(content: bytes) -> bool:
     position = 2
-    while (marker := _MARKER.search(content, position)) is not None:
+    while (marker := JPEG_MARKER.search(content, position)) is not None:
         code = content[marker.start() + 1]
         position = marker.end()
         if code == _END_OF_IMAGE:
             return True
-        if code not in _WITHOUT_LENGTH and position + 2 <= len(content):
+        if code not in JPEG_WITHOUT_LENGTH and position + 2 <= len(content):
             position += int(struct.unpack_from(">H", content, position)[0])
     return False
 

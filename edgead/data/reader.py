@@ -1,39 +1,51 @@
-"""Images and masks from files; damaged, tiny or float images are refused."""
+"""Images and masks from files."""
 
 from __future__ import annotations
 
 import hashlib
+import stat
 from pathlib import Path
+from typing import Literal, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.data.file_checks import find_damage
+from edgead.data.decoding import decode, decode_with_header, image_from_bytes
+from edgead.data.white_level import robust_peak
 from edgead.errors import DataError
-from edgead.imaging import Image, rgb_from_array, silence_opencv
+from edgead.imaging import Decoding, Image
 
-MIN_SIDE_PX = 16
-WHITE_LEVELS = (1023, 4095, 16383, 65535)
+MAX_FILE_BYTES = 1 << 30
 
 
-def read_image(path: Path, white_level: int = 255) -> Image:
+def read_image(
+    path: Path,
+    white_level: float = 255,
+    *,
+    float_white_level: float | None = None,
+    decoding: Decoding = "upright",
+) -> Image:
     """Read an image file as 8-bit RGB.
 
-    Pixels are taken as stored: an EXIF orientation is ignored, because masks carry none and a camera on a line does
-    not turn. Grey becomes RGB, palettes are resolved, an alpha channel is dropped.
+    The image is turned upright by its EXIF orientation. Grey becomes RGB, palettes are resolved, an alpha channel is
+    dropped, and of several pages the first is read.
 
     Args:
-        path: PNG, JPEG, BMP or TIFF with 8 or 16 bits per channel.
-        white_level: 16-bit value that becomes 255; ignored for 8-bit files.
+        path: PNG, JPEG, BMP or TIFF, of at most 134 million pixels.
+        white_level: Value that becomes 255 in files of more than 8 bits per channel; ignored for 8-bit files.
+        float_white_level: The same for files of floats; None = 1 if at most one value in a thousand is larger, else
+            `white_level`.
+        decoding: `as-stored` reads as edgead 0.1 did, for its bundles: the orientation is followed in TIFF files alone.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
 
     Raises:
-        DataError: If the file is missing, not an image, truncated, of another bit depth, or under 16 px on a side.
+        DataError: If the file is missing, not an image, truncated, too large, of another bit depth, or under 16 px on a
+            side.
     """
-    return rgb_from_array(_decode(path, read_content(path)), white_level)
+    content = read_content(path)
+    return image_from_bytes(content, str(path), white_level, float_white_level=float_white_level, decoding=decoding)
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -52,7 +64,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     Raises:
         DataError: If the file cannot be read or its size is not that of the image.
     """
-    decoded = _decode(path, read_content(path))
+    decoded = decode(read_content(path), str(path))
     values = decoded if decoded.ndim == 2 else decoded[:, :, :3].max(axis=2)
     if values.shape != size:
         raise DataError(
@@ -64,12 +76,20 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def read_content(path: Path) -> bytes:
-    """Read the bytes of a file.
+    """Read the bytes of a regular file of at most 1 GB.
 
     Raises:
         DataError: If the file cannot be read.
     """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{path} is no regular file.", hint="Remove it from the folder of images.")
+        if status.st_size > MAX_FILE_BYTES:
+            raise DataError(
+                f"The image {path} has {status.st_size / 1e6:,.0f} MB; at most {MAX_FILE_BYTES / 1e6:,.0f} MB are read.",
+                hint="Save it smaller or compressed.",
+            )
         return path.read_bytes()
     except OSError as error:
         raise DataError(
@@ -77,51 +97,39 @@ def read_content(path: Path) -> bytes:
         ) from error
 
 
-def inspect_image(path: Path) -> tuple[tuple[int, int], int, str]:
-    """Decode an image to learn its size, largest value and digest.
+class Inspection(NamedTuple):
+    """Facts about an image file.
 
-    Returns:
-        `(height, width)` in pixels; the largest value, or 255 for every 8-bit image; SHA-256 of the file's bytes.
+    Attributes:
+        size: `(height, width)` in pixels, upright.
+        peak: Brightness that at most one pixel in a thousand exceeds, see `robust_peak`; 255 for every 8-bit image.
+        digest: SHA-256 of the file's bytes.
+        largest: Largest value; 255 for every 8-bit image.
+        depth: 8 bits, `deep` for integers of more, or `float`.
+        is_turned: Whether the file has an EXIF orientation other than upright.
+        has_more: Whether the file has more pages, which are not read.
+    """
+
+    size: tuple[int, int]
+    peak: float
+    digest: str
+    largest: float
+    depth: Literal["8", "deep", "float"]
+    is_turned: bool
+    has_more: bool
+
+
+def inspect_image(path: Path) -> Inspection:
+    """Decode an image to learn its size, brightness and digest.
 
     Raises:
         DataError: See `read_image`.
     """
     content = read_content(path)
-    decoded = _decode(path, content)
-    peak = int(decoded.max()) if decoded.dtype == np.uint16 else 255
-    return (decoded.shape[0], decoded.shape[1]), peak, hashlib.sha256(content).hexdigest()
-
-
-def white_level_for(peak: int) -> int:
-    """Smallest white level, of 8, 10, 12, 14 or 16 bits, that holds the largest value `peak`."""
-    return next(level for level in (255, *WHITE_LEVELS) if peak <= level)
-
-
-def _decode(path: Path, content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    damage = find_damage(content)
-    if damage:
-        raise DataError(f"The image {path} cannot be used: {damage}.", hint="Copy the file again or remove it.")
-    silence_opencv()
-    try:
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        reason = " ".join(str(error.err or error).split())
-        raise DataError(f"The image {path} cannot be decoded: {reason}.", hint="Save it again or remove it.") from error
-    if decoded is None:
-        raise DataError(
-            f"The image {path} cannot be decoded: it is damaged or not PNG, JPEG, BMP or TIFF.",
-            hint="Save it again or remove it.",
-        )
-    height, width = decoded.shape[:2]
-    if decoded.dtype not in (np.uint8, np.uint16) or (decoded.ndim == 3 and decoded.shape[2] not in (1, 3, 4)):
-        channels = 1 if decoded.ndim == 2 else decoded.shape[2]
-        raise DataError(
-            f"The image {path} has {channels} channels of {decoded.dtype}; allowed: 1, 3 or 4 channels of uint8 or uint16.",
-            hint="Save it with 8 or 16 bits per channel.",
-        )
-    if min(height, width) < MIN_SIDE_PX:
-        raise DataError(
-            f"The image {path} is {width} x {height} px; each side needs at least {MIN_SIDE_PX} px.",
-            hint="Remove it, or use the original image.",
-        )
-    return np.asarray(decoded)  # type: ignore[return-value]
+    header, decoded = decode_with_header(content, str(path))
+    size, digest = (decoded.shape[0], decoded.shape[1]), hashlib.sha256(content).hexdigest()
+    if decoded.dtype == np.uint8:
+        return Inspection(size, 255, digest, 255, "8", header.orientation != 1, header.has_more)
+    depth: Literal["deep", "float"] = "float" if decoded.dtype.kind == "f" else "deep"
+    largest = float(decoded.max() if decoded.ndim == 2 else decoded[:, :, :3].max())
+    return Inspection(size, robust_peak(decoded), digest, largest, depth, header.orientation != 1, header.has_more)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgead.data.dataset import Sample
-from edgead.data.reader import inspect_image, read_content, white_level_for
+from edgead.data.reader import Inspection, inspect_image, read_content
+from edgead.data.white_level import Depth, find_white_levels
 from edgead.errors import DataError
 
 _MAX_THREADS = 4
@@ -25,26 +26,35 @@ class Scan:
     Attributes:
         readable: Samples that can be read, in the given order.
         broken: Samples that cannot be read, each with the reason.
-        white_level: Argument for `read_image`: 255 if all images are 8-bit, else that of 10, 12, 14 or 16 bits.
+        white_level: Argument for `read_image`, see `find_white_levels`; 255 if all images are 8-bit.
         sizes: Number of readable images per `(height, width)` in pixels.
         digests: SHA-256 of each readable file.
+        float_white_level: Argument for `read_image`; None if no image holds floats.
+        notes: Sentences about bit depths, orientations and pages.
     """
 
     readable: tuple[Sample, ...]
     broken: tuple[tuple[Sample, str], ...]
-    white_level: int
+    white_level: float
     sizes: Counter[tuple[int, int]]
     digests: dict[Path, str]
+    float_white_level: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def scan_images(
-    samples: Sequence[Sample], *, min_good: int, progress: Callable[[int, int], None] | None = None
+    samples: Sequence[Sample],
+    *,
+    min_good: int,
+    white_level: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Scan:
     """Decode every image once, on a few threads (OpenCV decodes in parallel).
 
     Args:
         samples: Images to check.
         min_good: Number of readable good images that each class needs; beyond it, broken images are not an error.
+        white_level: White level that the user chose; None = found from the images.
         progress: Called with the number of images done and the total.
 
     Raises:
@@ -54,19 +64,26 @@ def scan_images(
     broken: list[tuple[Sample, str]] = []
     digests: dict[Path, str] = {}
     sizes: Counter[tuple[int, int]] = Counter()
-    peak = 0
+    depths: list[Depth] = []
+    facts: Counter[str] = Counter()
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         for done, (sample, result) in enumerate(zip(samples, pool.map(_inspect, samples), strict=True), start=1):
             if isinstance(result, DataError):
                 broken.append((sample, result.message))
             else:
-                size, image_peak, digests[sample.path] = result
+                digests[sample.path] = result.digest
                 readable.append(sample)
-                sizes[size] += 1
-                peak = max(peak, image_peak)
+                sizes[result.size] += 1
+                facts.update(turned=result.is_turned, paged=result.has_more)
+                if result.depth != "8":
+                    depths.append(
+                        Depth(sample.name, sample.class_name, result.depth == "float", result.peak, result.largest)
+                    )
             if progress is not None:
                 progress(done, len(samples))
-    scan = Scan(tuple(readable), tuple(broken), white_level_for(peak), sizes, digests)
+    white = find_white_levels(depths, white_level)
+    notes = (*white.notes, *_container_notes(facts, len(readable)))
+    scan = Scan(tuple(readable), tuple(broken), white.integer, sizes, digests, white.floating, notes)
     _require_good(samples, scan, min_good)
     return scan
 
@@ -86,7 +103,14 @@ def data_digest(samples: Sequence[Sample], digests: Mapping[Path, str] | None = 
     return total.hexdigest()
 
 
-def _inspect(sample: Sample) -> tuple[tuple[int, int], int, str] | DataError:
+def _container_notes(facts: Mapping[str, int], total: int) -> Iterator[str]:
+    if turned := facts["turned"]:
+        yield f"{turned} of {total} images are turned upright by their EXIF orientation."
+    if paged := facts["paged"]:
+        yield f"{paged} of {total} images are files of several pages: the first page of each is read."
+
+
+def _inspect(sample: Sample) -> Inspection | DataError:
     try:
         return inspect_image(sample.path)
     except DataError as error:

@@ -16,6 +16,7 @@ from edgead.config.stream import AlertConfig, CameraConfig, StreamConfig, ZoneCo
 from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import segmenter_of
 from edgead.evaluation.threshold import at_rate, threshold_from_scores
+from edgead.imaging import Reading
 from edgead.line.frame_check import frame_check
 from edgead.line.threshold_choice import LineThresholds, resolve_threshold
 from edgead.progress import Progress
@@ -64,11 +65,11 @@ def make_cameras(
         EdgeadError: If a source, class or zone does not exist, or a zone has no images for its threshold.
     """
     good = _good_maps(bundle, runner, progress) if any(zone for one in configs for zone in one.zones) else None
-    white_level = bundle.manifest.preprocessing.white_level
+    reading = bundle.manifest.preprocessing.reading
     cameras = []
     for one in configs:
         # one of several cameras never stops reconnecting: the others need the stream
-        options = _source_options(config.stream_of(one), white_level, give_up=len(configs) == 1)
+        options = _source_options(config.stream_of(one), reading, give_up=len(configs) == 1)
         source = sources.get(one.name) or source_from_uri(one.source, options)
         camera = make_camera(one, source, bundle, runner, config, good=good, false_alarm_rate=false_alarm_rate)
         for warning in _threshold_warnings(one, camera, bundle):
@@ -183,6 +184,6 @@ def _rule_options(alerts: AlertConfig) -> RuleOptions:
     )
 
 
-def _source_options(config: StreamConfig, white_level: int, *, give_up: bool) -> SourceOptions:
-    names = {field.name for field in dataclasses.fields(SourceOptions)} - {"white_level", "give_up"}
-    return SourceOptions(white_level=white_level, give_up=give_up, **config.model_dump(include=names))
+def _source_options(config: StreamConfig, reading: Reading, *, give_up: bool) -> SourceOptions:
+    names = {field.name for field in dataclasses.fields(SourceOptions)} - {*reading, "give_up"}
+    return SourceOptions(**reading, give_up=give_up, **config.model_dump(include=names))

@@ -94,7 +94,7 @@ def bench_cameras(
 
 
 def _engine_fps(bundle: Bundle, runner: Runner, images: Sequence[Image], n_cameras: int, n_frames: int) -> float:
-    scorer = Scorer(runner, image_size=bundle.image_size)
+    scorer = Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize)
     small = [scorer.prepare(Frame(image, 0, 0.0, "bench")).image for image in images]
     batch = np.stack([small[i % len(small)] for i in range(n_cameras)])
     bias = bundle.class_bias([None] * n_cameras)
@@ -110,7 +110,7 @@ def _run(bundle: Bundle, runner: Runner, sources: Sequence[MemorySource]) -> Str
         make_camera(CameraConfig(name=f"camera{index}", source="memory"), source, bundle, runner, Config())
         for index, source in enumerate(sources)
     ]
-    scorer = Scorer(runner, image_size=bundle.image_size)
+    scorer = Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize)
     return run_stream(
         cameras, scorer, [], RunOptions(queue_size=4, fallback_fps=25.0), stop=threading.Event()
     )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.errors import EngineError
-from edgead.imaging import Image, resize
+from edgead.imaging import Image, ResizeRule, resize
 from edgead.runner import Outputs, Runner
 from edgead.stream.frame import Frame
 
@@ -47,11 +47,15 @@ class Scorer:
     Args:
         runner: An open engine.
         image_size: Input size of the engine, `(height, width)`.
+        resize_rule: Rule by which frames get that size, from the bundle.
     """
 
-    def __init__(self, runner: Runner, *, image_size: tuple[int, int]) -> None:
+    def __init__(
+        self, runner: Runner, *, image_size: tuple[int, int], resize_rule: ResizeRule = "area-then-bilinear"
+    ) -> None:
         self._runner = runner
         self._image_size = image_size
+        self._resize_rule = resize_rule
 
     @property
     def engine_name(self) -> str:
@@ -63,7 +67,7 @@ class Scorer:
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         start = time.perf_counter()
-        image = resize(frame.image, self._image_size)
+        image = resize(frame.image, self._image_size, self._resize_rule)
         return PreparedFrame(frame, image, (time.perf_counter() - start) * 1e3)
 
     def score(self, batch: Sequence[PreparedFrame], class_bias: NDArray[np.float32] | None = None) -> Outputs:

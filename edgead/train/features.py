@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgead.imaging import Image
+from edgead.manifest import Preprocessing
 from edgead.models.backbone import Backbone
 from edgead.storage import atomic_path, require_free_space, storage_error, write_json
 
@@ -125,9 +126,10 @@ def feature_bytes(backbone: Backbone, n_images: int) -> int:
     return 2 * values * n_images
 
 
-def feature_key(backbone: Backbone, data_digest: str, image_size: tuple[int, int], white_level: int) -> str:
+def feature_key(backbone: Backbone, data_digest: str, preprocessing: Preprocessing) -> str:
     """Digest of everything that the features depend on."""
-    parts = [data_digest, backbone.weights_digest, list(backbone.keys), list(image_size), white_level]
+    rules = preprocessing.model_dump(mode="json")
+    parts = [data_digest, backbone.weights_digest, list(backbone.keys), rules]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 

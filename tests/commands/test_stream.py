@@ -48,7 +48,7 @@ def bundle(tmp_path: Path) -> Bundle:
     manifest = Manifest(
         model="usf",
         classes=("part",),
-        preprocessing=Preprocessing(image_size=(32, 32), white_level=255),
+        preprocessing=Preprocessing.current((32, 32)),
         graph=GraphIO(map_size=(2, 2)),
         thresholds={POOLED: thresholds, "part": thresholds},
         parity=Parity(folded_vs_unfolded=0, onnx_vs_unfolded=0, n_images=1, verdict_flips=0),

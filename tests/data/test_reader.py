@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgead.data.reader import read_image, read_mask, white_level_for
+from edgead.data.reader import read_image, read_mask
 from edgead.errors import DataError
 
 FORMATS = (".png", ".jpg", ".bmp", ".tiff")
@@ -77,19 +77,6 @@ def test_palette_is_resolved(tmp_path: Path) -> None:
     assert (image[:, 8:] == (200, 100, 50)).all()
 
 
-def test_exif_orientation_is_ignored(tmp_path: Path) -> None:
-    """A JPEG that asks to be turned is read as it is stored, so that it fits its mask."""
-    path = _write(tmp_path / "a.jpg", _picture(20, 40, 3))
-    content = path.read_bytes()
-    turned = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
-    segment = b"Exif\x00\x00" + turned
-    path.write_bytes(content[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + content[2:])
-    turned_by_opencv = cv2.imread(str(path))
-    assert turned_by_opencv is not None
-    assert turned_by_opencv.shape == (40, 20, 3)
-    assert read_image(path).shape == (20, 40, 3)
-
-
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.97])
 def test_truncated_files_are_refused(
@@ -142,14 +129,6 @@ def test_tiny_images_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None
         read_image(path)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_float_images_are_refused(tmp_path: Path, dtype: type[np.generic]) -> None:
-    """A float TIFF is refused with its type: its white level is unknown."""
-    path = _write(tmp_path / "a.tiff", _picture(20, 20, dtype=dtype))
-    with pytest.raises(DataError, match="1 channels of float"):
-        read_image(path)
-
-
 @pytest.mark.parametrize("mark", [255, 1])
 def test_mask_of_full_scale_or_of_labels(tmp_path: Path, mark: int) -> None:
     """255 marks a defect, and so does any number in a mask that holds small numbers only."""
@@ -180,11 +159,3 @@ def test_mask_of_another_size(tmp_path: Path) -> None:
     path = _write(tmp_path / "m.png", np.zeros((20, 30), np.uint8))
     with pytest.raises(DataError, match="is 30 x 20 px, but its image is 40 x 20 px"):
         read_mask(path, (20, 40))
-
-
-@pytest.mark.parametrize(
-    ("peak", "level"), [(0, 255), (255, 255), (256, 1023), (1023, 1023), (1024, 4095), (4096, 16383), (16384, 65535)]
-)
-def test_white_level_is_that_of_the_smallest_camera(peak: int, level: int) -> None:
-    """The white level is the full scale of the smallest bit depth that holds the largest value."""
-    assert white_level_for(peak) == level

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from edgead.errors import DataError, StorageError
 from edgead.imaging import Image
+from edgead.manifest import Preprocessing
 from edgead.models.backbone import Backbone
 from edgead.train.features import (
     EXTRACTION_BATCH,
@@ -139,19 +140,23 @@ def test_the_cache_is_used_again_by_its_key(tmp_path: Path) -> None:
 
 
 def test_the_key_depends_on_everything_that_the_features_do() -> None:
-    """Data, weights, keys, size and white level each change the key; nothing else does."""
+    """Data, weights, keys and every rule of preprocessing each change the key; nothing else does."""
+    rules = Preprocessing.current((64, 64))
     keys = [
-        feature_key(make_backbone(), "data", (64, 64), 255),
-        feature_key(make_backbone(), "data2", (64, 64), 255),
-        feature_key(make_backbone(("8",)), "data", (64, 64), 255),
-        feature_key(make_backbone(), "data", (96, 64), 255),
-        feature_key(make_backbone(), "data", (64, 64), 4095),
+        feature_key(make_backbone(), "data", rules),
+        feature_key(make_backbone(), "data2", rules),
+        feature_key(make_backbone(("8",)), "data", rules),
+        feature_key(make_backbone(), "data", Preprocessing.current((96, 64))),
+        feature_key(make_backbone(), "data", Preprocessing.current((64, 64), 4095)),
+        feature_key(make_backbone(), "data", Preprocessing.current((64, 64), 255, 1.0)),
+        feature_key(make_backbone(), "data", rules.model_copy(update={"resize": "area-or-bilinear"})),
+        feature_key(make_backbone(), "data", rules.model_copy(update={"decoding": "as-stored"})),
     ]
-    assert len(set(keys)) == 5
-    assert feature_key(make_backbone(), "data", (64, 64), 255) == keys[0]
+    assert len(set(keys)) == len(keys)
+    assert feature_key(make_backbone(), "data", rules) == keys[0]
     changed = make_backbone()
     changed.weights_digest = "other"
-    assert feature_key(changed, "data", (64, 64), 255) != keys[0]
+    assert feature_key(changed, "data", rules) != keys[0]
 
 
 KILLED = """

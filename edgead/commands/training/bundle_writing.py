@@ -14,7 +14,7 @@ from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_
 from edgead.data.dataset import evenly_spaced
 from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
-from edgead.manifest import POOLED, Cost, GraphIO, Manifest, Parity, Preprocessing, Provenance
+from edgead.manifest import POOLED, Cost, GraphIO, Manifest, Parity, Provenance
 from edgead.progress import Progress
 from edgead.storage import scratch_folder
 
@@ -77,7 +77,7 @@ def write_trained_bundle(
         manifest = Manifest(
             model=config.model.name,
             classes=data.classes,
-            preprocessing=Preprocessing(image_size=data.image_size, white_level=data.scan.white_level),
+            preprocessing=data.preprocessing,
             graph=GraphIO(map_size=model.head.size, class_bias="class_bias" if model.n_classes else None),
             thresholds=thresholds,
             nfa=nfa,

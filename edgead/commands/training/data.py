@@ -13,8 +13,10 @@ from edgead.data.layouts import find_dataset
 from edgead.data.pseudo_defects import make_pseudo_defect
 from edgead.data.reader import read_image
 from edgead.data.scan import Scan, data_digest, scan_images
+from edgead.data.size_report import size_warnings
 from edgead.data.split import Split, split_good
 from edgead.imaging import Image, resize
+from edgead.manifest import Preprocessing
 from edgead.progress import Progress
 
 
@@ -30,15 +32,23 @@ class TrainingData:
     classes: tuple[str, ...]
     digest: str
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Rules by which every image becomes an input."""
+        return Preprocessing.current(self.image_size, self.scan.white_level, self.scan.float_white_level)
+
     def read(self, sample: Sample) -> Image:
         """Read an image at input size, RGB."""
-        return resize(read_image(sample.path, self.scan.white_level), self.image_size)
+        return self._resized(read_image(sample.path, **self.preprocessing.reading))
 
     def read_pseudo(self, sample: Sample, donor: Sample, key: tuple[int, ...]) -> Image:
         """Make a pseudo-defective copy of an image at input size; `key` determines the change."""
-        image, other = (read_image(s.path, self.scan.white_level) for s in (sample, donor))
+        image, other = (read_image(s.path, **self.preprocessing.reading) for s in (sample, donor))
         changed, _ = make_pseudo_defect(image, other, np.random.default_rng(key))
-        return resize(changed, self.image_size)
+        return self._resized(changed)
+
+    def _resized(self, image: Image) -> Image:
+        return resize(image, self.image_size, self.preprocessing.resize)
 
 
 def prepare_data(config: Config, progress: Progress) -> TrainingData:
@@ -52,12 +62,16 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     scan = scan_images(
         dataset.train,
         min_good=config.train.min_images,
+        white_level=config.data.white_level,
         progress=lambda done, total: progress.update("Reading images", done, total),
     )
     for sample, reason in scan.broken[:5]:
         progress.note(f"Left out {sample.name}: {reason}")
     if scan.broken:
         progress.note(f"{len(scan.broken)} of {len(dataset.train)} images were left out; {len(scan.readable)} remain.")
+    side = config.model.image_size
+    for note in (*scan.notes, *size_warnings(scan.sizes, (side, side))):
+        progress.note(note)
     split = split_good(
         scan.readable, config.data.early_stop_fraction, config.data.threshold_fraction, digests=scan.digests
     )
@@ -65,6 +79,5 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
         f"Good images: {len(split.fit)} to learn from, {len(split.early_stop)} to stop by, "
         f"{len(split.threshold)} for the threshold."
     )
-    side = config.model.image_size
     digest = data_digest(scan.readable, scan.digests)
     return TrainingData(config.data.root, dataset.description, scan, split, (side, side), dataset.classes, digest)

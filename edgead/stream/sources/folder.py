@@ -14,6 +14,7 @@ from typing_extensions import Self
 from edgead.data.folders import is_image, list_images
 from edgead.data.reader import read_image
 from edgead.errors import DataError, SourceError
+from edgead.imaging import Reading
 from edgead.stream.frame import Frame
 from edgead.stream.sources.source import SourceReport
 
@@ -26,18 +27,18 @@ class FolderSource:
     Args:
         path: Folder or image file.
         fps: Frame rate of the images in a recording and on the time line of alerts.
-        white_level: 16-bit value that is mapped to 255.
+        reading: Rules for reading image files.
     """
 
     live = False
     paced = False
 
-    def __init__(self, path: Path, *, fps: float, white_level: int) -> None:
+    def __init__(self, path: Path, *, fps: float, reading: Reading) -> None:
         self.name = str(path)
         self.fps: float | None = fps
         self.report = SourceReport()
         self._path = path
-        self._white_level = white_level
+        self._reading = reading
         self._files: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -60,7 +61,7 @@ class FolderSource:
             if stop.is_set():
                 return
             try:
-                image = read_image(path, self._white_level)
+                image = read_image(path, **self._reading)
             except DataError as error:
                 self.report.broken.append(str(path))
                 _LOG.warning("skipped: %s", error.message)

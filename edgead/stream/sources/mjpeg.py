@@ -9,13 +9,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 
-import cv2
 import numpy as np
 from cv2.typing import MatLike
 
-from edgead.data.file_checks import find_damage
-from edgead.errors import SourceError
-from edgead.imaging import rgb_from_bgr, silence_opencv
+from edgead.data.decoding import image_from_bytes
+from edgead.errors import DataError, SourceError
+from edgead.imaging import silence_opencv
 from edgead.redaction import redact, redact_message, split_credentials
 
 _CHUNK = 1 << 16
@@ -154,11 +153,8 @@ def open_mjpeg(
 
 
 def _decode(content: bytes) -> MatLike | None:
-    """Decode a complete JPEG to RGB; None for anything else."""
-    if find_damage(content):
-        return None
+    """Decode a complete image to RGB; None for anything else."""
     try:
-        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
+        return image_from_bytes(content, "frame")
+    except DataError:
         return None
-    return None if bgr is None else rgb_from_bgr(bgr)  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ def _file(uri: str, options: SourceOptions) -> Source:
             hint="Give a video, a folder of pictures, a URL, camera:N or synthetic.",
         )
     if path.is_dir() or is_image_file(path):
-        return FolderSource(path, fps=options.folder_fps, white_level=options.white_level)
+        return FolderSource(path, fps=options.folder_fps, reading=options.reading)
     return VideoSource(path)
 
 

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from typing_extensions import Self
 
+from edgead.imaging import Decoding, Reading
 from edgead.stream.frame import Frame
 
 Decoder = Literal["auto", "ffmpeg", "gstreamer"]
@@ -27,7 +28,9 @@ class SourceOptions:
         max_restarts: Maximum number of reconnections in any restart window.
         restart_window_s: Length of the restart window.
         folder_fps: Frame rate at which a folder of images is shown and timed.
-        white_level: 16-bit value that is mapped to 255, from the bundle.
+        white_level: Value that becomes 255 in images of more than 8 bits, from the bundle.
+        float_white_level: The same for images of floats, from the bundle.
+        decoding: How image files are decoded, from the bundle.
         give_up: Whether a spent retry budget or a failed first connection ends the source with an error; otherwise it
             keeps trying, as one camera of several must.
         max_frame_age_s: Maximum age of a live frame; older ones are dropped; 0 drops none.
@@ -45,7 +48,9 @@ class SourceOptions:
     max_restarts: int
     restart_window_s: float
     folder_fps: float
-    white_level: int = 255
+    white_level: float = 255
+    float_white_level: float | None = None
+    decoding: Decoding = "upright"
     give_up: bool = True
     max_frame_age_s: float = 1.0
     camera_format: str = ""
@@ -55,6 +60,15 @@ class SourceOptions:
     rtsp_latency_ms: int = 200
     watch_settle_s: float = 0.5
     watch_existing: bool = False
+
+    @property
+    def reading(self) -> Reading:
+        """Keyword arguments of `read_image`."""
+        return {
+            "white_level": self.white_level,
+            "float_white_level": self.float_white_level,
+            "decoding": self.decoding,
+        }
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from edgead.data.reader import read_image
 from edgead.errors import DataError, SourceError
-from edgead.imaging import Image
+from edgead.imaging import Image, Reading
 from edgead.stream.frame import Frame
 from edgead.stream.sources.new_files import PATIENCE_S, FolderListing
 from edgead.stream.sources.source import Phase, SourceOptions, SourceReport, SourceState
@@ -34,7 +34,7 @@ class WatchedFolder:
         folder: Folder to watch, without its subfolders.
         settle_s: Time for which a file must stay unchanged to count as written.
         take_existing: Whether the images present at the start are read too.
-        white_level: 16-bit value that is mapped to 255.
+        reading: Rules for reading image files.
         patience_s: Time that an unreadable file is given to change before it is reported as broken.
     """
 
@@ -48,7 +48,7 @@ class WatchedFolder:
         *,
         settle_s: float,
         take_existing: bool,
-        white_level: int,
+        reading: Reading,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.name = f"watch:{folder}"
@@ -56,7 +56,7 @@ class WatchedFolder:
         self._folder = folder
         self._settle_s = settle_s
         self._take_existing = take_existing
-        self._white_level = white_level
+        self._reading = reading
         self._patience_s = patience_s
         self._listing: FolderListing | None = None
 
@@ -113,7 +113,7 @@ class WatchedFolder:
         assert self._listing is not None, "frames() needs an opened source"
         path = self._folder / name
         try:
-            image = read_image(path, self._white_level)
+            image = read_image(path, **self._reading)
         except DataError as error:
             if path.exists() and not self._listing.put_back(name):
                 self._listing.take(name)
@@ -146,5 +146,5 @@ def watched_folder(uri: str, options: SourceOptions) -> WatchedFolder:
         folder,
         settle_s=options.watch_settle_s,
         take_existing=options.watch_existing,
-        white_level=options.white_level,
+        reading=options.reading,
     )

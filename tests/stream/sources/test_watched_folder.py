@@ -216,7 +216,7 @@ def test_what_cannot_be_read_gets_time_to_become_whole(tmp_path: Path) -> None:
 
 def test_a_broken_picture_is_named_once(tmp_path: Path) -> None:
     """An image that stays unreadable is reported once and does not hold up later ones."""
-    source = WatchedFolder(tmp_path, settle_s=0.15, take_existing=False, white_level=255, patience_s=0.5)
+    source = WatchedFolder(tmp_path, settle_s=0.15, take_existing=False, reading=OPTIONS.reading, patience_s=0.5)
     with being_read(source) as reader:
         (tmp_path / "broken.png").write_bytes(png(5)[:-20])
         (tmp_path / "text.png").write_text("no picture")
