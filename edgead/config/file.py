@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgead.config.root import Config
+from edgead.config.safe_yaml import parse_yaml, read_yaml_text, shown
 from edgead.config.section import Section
 from edgead.errors import ConfigError
 from edgead.migration import upgrade_settings
 
 DEFAULT_CONFIG = Path("edgead.yaml")
 INCLUDE = "include"
+_MAX_INCLUDES = 50
+_MAX_PROBLEMS = 20
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
@@ -40,19 +42,22 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
     except ValidationError as error:
         where = str(path) if path is not None else "the options"
         lines = [f"{_dotted(item['loc'])}: {item['msg']}{_given(item)}" for item in error.errors()]
+        more = [f"and {len(lines) - _MAX_PROBLEMS} more"] if len(lines) > _MAX_PROBLEMS else []
         raise ConfigError(
-            f"{len(lines)} setting(s) in {where} cannot be used:\n  " + "\n  ".join(lines),
+            f"{len(lines)} setting(s) in {where} cannot be used:\n  " + "\n  ".join([*lines[:_MAX_PROBLEMS], *more]),
             hint="`edgead config` lists every key with its meaning, range and default.",
         ) from error
 
 
 def _given(item: Mapping[str, Any]) -> str:
-    # sinks and sources may contain passwords
+    # sinks and sources may contain passwords, and unknown keys are lines of another file
     section, *rest = item["loc"] or ("",)
     is_whole = isinstance(item["input"], (dict, list))
     if section in ("", "sinks") or (section == "cameras" and (is_whole or "source" in rest)):
         return ""
-    return f" (got {item['input']!r})"
+    if item["type"] == "extra_forbidden":
+        return ""
+    return f" (got {shown(item['input'])})"
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -63,11 +68,11 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     key, separator, value = text.partition("=")
     if not separator or "." not in key:
-        raise ConfigError(f"--set takes section.key=value, got {text!r}.", hint="For example: --set train.epochs=20")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The value of --set {key} is not valid YAML: {value!r}.", hint="Quote it.") from error
+        raise ConfigError(
+            f"--set takes section.key=value, got one that begins with {shown(key)}.",
+            hint="For example: --set train.epochs=20",
+        )
+    return key.strip(), parse_yaml(value, f"The value of --set {key.strip()}")
 
 
 def describe_config() -> list[tuple[str, str, str]]:
@@ -96,28 +101,31 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
-def _read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Sections of a file, merged over those of the files that it includes; `chain`: the files that include it."""
+def _read_yaml(path: Path, chain: tuple[Path, ...] = (), read: list[Path] | None = None) -> dict[str, Any]:
+    """Sections of a file, merged over those of the files that it includes.
+
+    Args:
+        path: Path of the file.
+        chain: Files that include it.
+        read: All files read so far, which is extended.
+    """
+    read = [] if read is None else read
+    read.append(path)
+    if len(read) > _MAX_INCLUDES:
+        raise ConfigError(f"The configuration {read[0]} includes more than {_MAX_INCLUDES - 1} files.")
+    source = f"{path}, included by {chain[-1]}," if chain else str(path)
+    text = read_yaml_text(path, source)
     if path.resolve() in [before.resolve() for before in chain]:
         raise ConfigError(f"The configuration includes itself: {' -> '.join(map(str, (*chain, path)))}.")
-    source = f"{path}, included by {chain[-1]}," if chain else str(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"The configuration {source} cannot be read: {error.strerror}.",
-            hint="Its path is relative to the current folder, that of an included file to the file that names it. Examples "
-            "are in `configs/`, and `edgead config` lists every key.",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}.") from error
+    content = parse_yaml(text, str(path))
     if content is None:
         return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must contain sections with keys, got a {type(content).__name__}.")
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        kind = "keys that are no text" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise ConfigError(f"{path} must contain sections with keys, got {kind}.")
     values: dict[str, Any] = {}
     for name in _includes(path, content.pop(INCLUDE, [])):
-        _merge_into(values, _read_yaml(path.parent / name, (*chain, path)))
+        _merge_into(values, _read_yaml(path.parent / name, (*chain, path), read))
     # a section whose keys are all commented out is read as None
     own = {key: {} if value is None and key in Config.model_fields else value for key, value in content.items()}
     _merge_into(values, own)
@@ -128,7 +136,7 @@ def _includes(path: Path, value: Any) -> list[str]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(
-            f"{path} must name in `{INCLUDE}` one file or a list of files, got {value!r}.",
+            f"{path} must name in `{INCLUDE}` one file or a list of files, got {shown(value)}.",
             hint="Their paths are relative to the file that names them.",
         )
     return names
@@ -151,4 +159,4 @@ def _set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
+    return ".".join(str(part) if len(str(part)) <= 60 and str(part).isprintable() else shown(part) for part in location)

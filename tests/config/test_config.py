@@ -44,11 +44,12 @@ def test_every_mistake_is_listed_with_its_key_and_value() -> None:
         load_config(path, {"stream.opacity": 3})
     message = caught.value.message
     for key, value in (
-        ("train.epochs", "-1"), ("train.speling", "2"), ("model.image_size", "100"), ("nothing", "{'a': 1}"),
+        ("train.epochs", "-1"), ("train.speling", None), ("model.image_size", "100"), ("nothing", None),
         ("stream.opacity", "3"), ("alerts.close_ratio", "7"),
     ):  # fmt: skip
         (line,) = [line for line in message.splitlines() if line.strip().startswith(f"{key}:")]
-        assert f"(got {value})" in line
+        # the value of an unknown key may be a line of another file
+        assert line.endswith("are not permitted" if value is None else f"(got {value})")
     assert message.startswith("6 setting(s) in c.yaml")
     assert caught.value.exit_code == 2
 
@@ -130,7 +131,7 @@ def test_level_weights_are_finite_and_positive(value: float) -> None:
         ("- 1\n- 2\n", "must contain sections with keys, got a list"),
         ("just text", "got a str"),
         ("train: 3\n", "train"),
-        ("1: {a: 2}\n", "setting"),
+        ("1: {a: 2}\n", "keys that are no text"),
     ],
 )
 def test_files_that_are_no_configuration(text: str, message: str) -> None:
