@@ -23,6 +23,8 @@ _LOGIN = re.compile(r"[^/\s]*:.*@")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 _VALUE = re.compile(r"=\s*(\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|[^\s!]+)")
 _SHORTEST_VALUE = 3
+_SHORTEST_KNOWN = 4
+_known: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def redact(uri: str) -> str:
             return network[0] + MASK
         return f"{MASK}@{uri.rpartition('@')[2]}" if is_login(uri) else uri
     if not _SCHEME.fullmatch(scheme):
-        return MASK
+        return redact_message(uri) if " " in scheme else MASK
     if address_problem(uri) is None:
         typed, place, tail = _parts(rest)
         login = "" if typed is None else f"{MASK}@"
@@ -77,11 +79,29 @@ def redact(uri: str) -> str:
     return f"{scheme}://{MASK}@{redact(f'x://{after}').removeprefix('x://')}"
 
 
-def redact_message(message: str, uri: str) -> str:
-    """Mask the secrets of an address, and those of any other URL, in a library's message about it."""
+def redact_message(message: str, uri: str = "") -> str:
+    """Mask the secrets of an address, and those of any other URL, in a message about it."""
     for secret in sorted(_secrets(uri), key=len, reverse=True):
         message = message.replace(secret, MASK)
     return _URL.sub(lambda match: redact(match[0]), message)
+
+
+def remember_secrets(text: str) -> None:
+    """Remember a password or a secret address of the settings, so that `forget_secrets` finds it in any text."""
+    _known.update(secret for secret in (text, *_secrets(text)) if len(secret) >= _SHORTEST_KNOWN)
+
+
+def remember_login(uri: str) -> None:
+    """Remember the secrets of a source's address; most addresses have none."""
+    if uri.lower().startswith(_LAUNCH) or "://" in uri:
+        _known.update(secret for secret in _secrets(uri) if len(secret) >= _SHORTEST_KNOWN)
+
+
+def forget_secrets(text: str) -> str:
+    """Mask all remembered secrets in a text, such as a traceback."""
+    for secret in sorted(_known, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
 
 
 def is_login(text: str) -> bool:

@@ -7,12 +7,13 @@ from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich import box
+from rich import box, markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typing_extensions import Self
+
+from edgead.printable import printable
 
 if TYPE_CHECKING:
     from edgead.commands.bench import BenchResult
@@ -41,7 +42,7 @@ class TerminalProgress:
         self._live = err.is_terminal
 
     def note(self, text: str) -> None:
-        self._bars.console.print(text, markup=False)
+        self._bars.console.print(printable(text, lines=True), markup=False)
 
     def update(self, task: str, done: int, total: int, detail: str = "") -> None:
         if not self._live:
@@ -172,13 +173,13 @@ def show_alerts(records: list[dict[str, Any]]) -> None:
     for name in ("where", "state", "severity", "peak"):
         table.add_column(name)
     for record in records:
-        seen = f", seen by {record['acknowledged_by']}" if record["acknowledged_by"] else ""
+        by = record.get("acknowledged_by")
         table.add_row(
-            str(record["id"]),
-            escape(f"{record['camera']}, {record['zone']}"),
-            escape(f"{record['state']}{seen}"),
-            escape(str(record["severity"] or "-")),
-            f"{record['peak_score']:.3g} / {record['threshold']:.3g}",
+            escape(str(record.get("id"))),
+            escape(f"{record.get('camera')}, {record.get('zone')}"),
+            escape(f"{record.get('state')}{f', seen by {by}' if by else ''}"),
+            escape(str(record.get("severity") or "-")),
+            escape(f"{_number(record.get('peak_score'))} / {_number(record.get('threshold'))}"),
         )
     out.print(table)
 
@@ -232,6 +233,15 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
         out.print(f"[yellow]Nothing failed; {warned}.[/]")
     else:
         out.print("[green]Everything that could be checked is right.[/]")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, (int, float)) else "-"
+
+
+def escape(text: str) -> str:
+    """Text of others that changes neither style nor terminal."""
+    return markup.escape(printable(text))
 
 
 def _table(first: str, *others: str) -> Table:

@@ -11,6 +11,8 @@ import typer
 from edgead import __version__
 from edgead.cli.alerts import alerts_app
 from edgead.cli.bundles import bundle_app
+from edgead.cli.console import echo, prepare_streams, report_stdout, stdout_error
+from edgead.cli.crash import report_bug
 from edgead.cli.engines import bench, build_engine, doctor
 from edgead.cli.line import service, stream
 from edgead.cli.workstation import demo, evaluate, export, train
@@ -67,30 +69,35 @@ app.add_typer(bundle_app, name="bundle")
 
 def main() -> None:
     """Run the command line; the only place that turns errors into text and exit codes."""
+    prepare_streams()
     debug = "--debug" in sys.argv
+    code = 0
     try:
         app()
     except SystemExit as end:
         if end.code in (None, 0) and is_launched_with_others():
             _end_at_once()
-        raise
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except EdgeadError as error:
         if debug:
             raise
-        typer.echo(f"error: {error.message}", err=True)
+        echo(f"error: {error.message}", err=True)
         if error.hint:
-            typer.echo(f"hint: {error.hint}", err=True)
-        sys.exit(error.exit_code)
+            echo(f"hint: {error.hint}", err=True)
+        code = error.exit_code
     except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        code = 130
     except Exception as error:
-        if debug:
+        is_output = isinstance(error, OSError) and stdout_error() is not None
+        if debug and not is_output:
             raise
-        _report_bug(error)
-        sys.exit(3)
+        if not is_output:
+            report_bug(error, sys.argv[1:])
+            code = 3
+    problem = stdout_error()
+    if problem is not None:
+        report_stdout(problem)
+    sys.exit(code or int(problem is not None))
 
 
 def _end_at_once() -> None:
@@ -103,15 +110,3 @@ def _end_at_once() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _report_bug(error: Exception) -> None:
-    import platform
-    import tempfile
-    import traceback
-
-    with tempfile.NamedTemporaryFile("w", prefix="edgead-", suffix=".log", delete=False, encoding="utf-8") as log:
-        log.write(f"edgead {__version__}, Python {platform.python_version()}, {platform.platform()}\n{sys.argv}\n")
-        traceback.print_exception(error, file=log)
-    typer.echo(f"error: This is a bug in edgead: {type(error).__name__}: {error}", err=True)
-    typer.echo(f"hint: Please report it with {log.name}", err=True)

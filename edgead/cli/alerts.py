@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from edgead.cli.console import echo
 from edgead.cli.options import JsonOption, write_json
+from edgead.printable import printable
 
 alerts_app = typer.Typer(help="List, show, acknowledge and export alerts.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -64,7 +66,7 @@ def ack(
     from edgead.commands.alerts import acknowledge
 
     record = acknowledge(alerts, alert, note=note, who=who)
-    typer.echo(f"{record['id']} was acknowledged by {record['acknowledged_by']} and is {record['state']}.")
+    echo(f"{record['id']} was acknowledged by {printable(record['acknowledged_by'])} and is {record['state']}.")
 
 
 @alerts_app.command()
@@ -83,4 +85,4 @@ def export(
         return
     with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
         n = export_alerts(alerts, file.write, state=state, camera=camera)
-    typer.echo(f"Wrote {n} alert{'' if n == 1 else 's'} to {out}.")
+    echo(f"Wrote {n} alert{'' if n == 1 else 's'} to {out}.")

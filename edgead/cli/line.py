@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgead.cli.console import echo
 from edgead.cli.options import (
     BundleArgument,
     ConfigOption,
@@ -105,10 +106,10 @@ def stream(
     else:
         from edgead.stream.monitoring.status import summary_text
 
-        typer.echo(summary_text(summary))
-        typer.echo(f"Alerts: {alerts}/" if summary.n_alerts else "No alert was raised.")
+        echo(summary_text(summary))
+        echo(f"Alerts: {alerts}/" if summary.n_alerts else "No alert was raised.")
         if record is not None:
-            typer.echo(f"Video: {record}")
+            echo(f"Video: {record}")
     if any(one.failure for one in summary.cameras):
         raise typer.Exit(1)
 
@@ -145,12 +146,12 @@ def service(
     settings = _with_sinks(load(config, words.get("set_"), {}), words.get("sink"))
     _cameras(settings, words.get("camera"), words.get("source"), words.get("class_name"))
     for sentence in advice(options, settings):
-        typer.echo(f"Warning: {sentence}", err=True)
+        echo(f"Warning: {sentence}", err=True)
     if out is None:
         typer.echo(text, nl=False)
         return
     write_service(out, text)
-    typer.echo(f"Wrote {out}. Its first lines say how to install it.")
+    echo(f"Wrote {out}. Its first lines say how to install it.")
 
 
 def _words_of_stream(words: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgead.cli.console import echo
+
 if TYPE_CHECKING:
     from edgead.config.root import Config
     from edgead.model import Model
@@ -53,7 +55,7 @@ def open_model(path: Path | None, engine: str | None, settings: Config, false_al
 
     return load(
         path or default_bundle(), engine=engine, threads=settings.engine.threads, device=settings.engine.device,
-        false_alarm_rate=false_alarm_rate, on_note=lambda text: typer.echo(f"note: {text}", err=True),
+        false_alarm_rate=false_alarm_rate, on_note=lambda text: echo(f"note: {text}", err=True),
     )  # fmt: skip
 
 
@@ -61,7 +63,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     import json
 
     if str(path) == "-":
-        typer.echo(json.dumps(content, indent=2, allow_nan=False))
+        typer.echo(json.dumps(content, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
         return
     from edgead.storage import write_json
 

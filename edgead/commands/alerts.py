@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.errors import ConfigError, EdgeadError
+from edgead.printable import printable, printable_json
 from edgead.stream.spool.alert_record import STATES, AlertRecord
 from edgead.stream.spool.archive import Archive, open_archive
 
@@ -88,7 +89,7 @@ def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None 
         record = _alert(archive, alert_id)
         if not archive.acknowledge(alert_id, who or _user(), note):
             raise EdgeadError(
-                f"{alert_id} is already acknowledged, at {record.acknowledged_at} by {record.acknowledged_by}."
+                f"{alert_id} is already acknowledged, at {record.acknowledged_at} by {printable(str(record.acknowledged_by))}."
             )
         archive.export(alert_id)
         return _alert(archive, alert_id).as_json()
@@ -100,7 +101,7 @@ def export_alerts(
     """Write every record as a line of JSON, oldest first; returns the number of records."""
     records = list_alerts(folder, state=state, camera=camera)
     for record in reversed(records):
-        write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        write(printable_json(json.dumps(record, ensure_ascii=False, allow_nan=False)) + "\n")
     return len(records)
 
 

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from typing_extensions import Self
 
 from edgead.errors import ConfigError
-from edgead.redaction import ESCAPES, address_problem
+from edgead.redaction import ESCAPES, address_problem, remember_secrets
 
 MQTT_PASSWORD = "EDGEAD_MQTT_PASSWORD"
 WEBHOOK_SECRET = "EDGEAD_WEBHOOK_SECRET"
@@ -39,6 +40,14 @@ class _SinkSettings(BaseModel):
         le=30 * 86400,
         description="Time after which an event that the receiver permanently rejects is set aside, in seconds; never before 3 attempts.",
     )
+
+    @model_validator(mode="after")
+    def _remember_secrets(self) -> Self:
+        for _, value in self:
+            for secret in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(secret, SecretStr):
+                    remember_secrets(secret.get_secret_value())
+        return self
 
     @property
     def address(self) -> str:
@@ -191,6 +200,11 @@ class CommandSettings(_SinkSettings):
 
     kind: Literal["command"] = Field("command", description="Kind of sink: command.")
     argv: tuple[str, ...] = Field(min_length=1, description="Program and arguments, run without a shell.")
+    environment: tuple[str, ...] = Field(
+        (),
+        description="Names of environment variables that the program gets too; without it, it gets those of user, paths, "
+        "language and time zone alone.",
+    )
     timeout_s: float = Field(
         30.0, gt=0, le=86400, description="Timeout of a run, in seconds; the program and its children are then killed."
     )
@@ -284,4 +298,5 @@ def secret_of(what: str, value: SecretStr | None, file: Path | None, variable: s
         return None if value is None else value.get_secret_value()
     if not text:
         raise ConfigError(f"The {what} is empty: {source} holds nothing.")
+    remember_secrets(text)
     return text

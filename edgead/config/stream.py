@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from edgead.config.section import Section
+from edgead.redaction import remember_login
 
 # Names end up in topics, file names and addresses of pages.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -243,6 +244,12 @@ class CameraConfig(Section):
     stream: dict[str, Any] = Field({}, description="Keys of `stream` that differ for this camera.")
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @field_validator("source")
+    @classmethod
+    def _remember_login(cls, source: str) -> str:
+        remember_login(source)
+        return source
 
     @field_validator("zones")
     @classmethod

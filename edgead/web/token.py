@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgead.errors import ConfigError, StorageError
+from edgead.redaction import remember_secrets
 from edgead.storage import storage_error
 
 TOKEN_FILE = ".web-token.json"
@@ -116,6 +117,7 @@ def _write(path: Path, check: TokenCheck) -> None:
 
 
 def _check_of(token: str) -> TokenCheck:
+    remember_secrets(token)
     salt = secrets.token_bytes(16)
     return TokenCheck(salt, _scrypt(token, salt))
 

@@ -78,7 +78,7 @@ def test_what_is_no_regular_small_text_is_not_read(name: str, is_included: bool,
         path = tmp_path / "line.yaml"
         path.write_text(f"include: {name}\n")
     with pytest.raises(
-        ConfigError, match="not a regular file|larger than|not UTF-8|symbolic links|Is a directory"
+        ConfigError, match=r"not a regular file|larger than|not UTF-8|symbolic links|Is a directory"
     ) as caught:
         load_config(path, {})
     assert Path(name).name in caught.value.message

@@ -18,7 +18,7 @@ from typing import IO
 from edgead.config.sinks import CommandSettings
 from edgead.contexts import OwnsNothing
 from edgead.errors import ConfigError
-from edgead.redaction import redact
+from edgead.redaction import redact_message
 from edgead.stream.delivery.sink import DeliveryError, RefusedError
 from edgead.stream.spool.events import StoredEvent
 
@@ -27,15 +27,22 @@ REFUSED = 65
 _TAIL_CHARACTERS = 300
 _POLL_S = 0.05
 _KILLED_S = 5.0
+# a program gets these alone from edgead's environment, which also holds the dashboard's token and the broker's password
+_PASSED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "DISPLAY",
+    "WAYLAND_DISPLAY", "XAUTHORITY", "DBUS_SESSION_BUS_ADDRESS", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV",
+    "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
 
 
 class CommandSink(OwnsNothing):
     """Runs a program without a shell, in its own process group, with the event's JSON on standard input.
 
     The environment has `EDGEAD_KEY`, `EDGEAD_SEQUENCE`, `EDGEAD_KIND`, `EDGEAD_AT`, `EDGEAD_CAMERA`, `EDGEAD_ZONE`,
-    `EDGEAD_ALERT`, `EDGEAD_SEVERITY` and `EDGEAD_SNAPSHOT` (path of the image); absent values are empty. Exit code 0 means
-    delivered, 65 permanently rejected; after any other code the event is retried. When the program ends or times out,
-    all processes left in its group are killed.
+    `EDGEAD_ALERT`, `EDGEAD_SEVERITY` and `EDGEAD_SNAPSHOT` (path of the image); absent values are empty. Of edgead's own
+    environment it has user, paths, language and time zone, and what `environment` names. Exit code 0 means delivered, 65
+    permanently rejected; after any other code the event is retried. When the program ends or times out, all processes
+    left in its group are killed.
 
     Raises:
         ConfigError: If the program does not exist or is not executable.
@@ -70,7 +77,7 @@ class CommandSink(OwnsNothing):
             try:
                 process = subprocess.Popen(
                     self._settings.argv, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                    env={**os.environ, **self._environment(event)}, start_new_session=True,
+                    env=self._environment(event), start_new_session=True,
                 )  # fmt: skip
             except OSError as error:
                 raise DeliveryError(f"{name} could not be started: {error}") from error
@@ -84,7 +91,7 @@ class CommandSink(OwnsNothing):
             code = process.wait(_KILLED_S)
         except subprocess.TimeoutExpired:
             raise DeliveryError(f"{name} cannot be killed") from None
-        said = redact(tail.text())
+        said = redact_message(tail.text())
         if not is_over:
             raise DeliveryError(f"{name} was killed after {self._settings.timeout_s:g} s: {said}")
         if code == REFUSED:
@@ -100,7 +107,9 @@ class CommandSink(OwnsNothing):
             "CAMERA": payload["camera"], "ZONE": payload["zone"], "ALERT": event.alert_id,
             "SEVERITY": alert.get("severity"), "SNAPSHOT": snapshot,
         }  # fmt: skip
-        return {
+        passed = {*_PASSED, *self._settings.environment}
+        own = {name: value for name, value in os.environ.items() if name in passed or name.startswith("LC_")}
+        return own | {
             f"EDGEAD_{key}": "" if value is None else str(value).replace("\0", " ") for key, value in values.items()
         }
 

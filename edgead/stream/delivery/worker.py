@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from edgead.errors import StorageError
-from edgead.redaction import redact
+from edgead.redaction import redact_message
 from edgead.stream.delivery.back_off import BackOff
 from edgead.stream.delivery.sink import DeliveryError, RefusedError, Sink
 from edgead.stream.spool.events import StoredEvent, iso
@@ -188,7 +188,7 @@ class Worker:
         if self._n_refusals < MIN_REFUSALS or now_s - self._refused_since_s < self._options.give_up_s:
             self._pause(error)
             return
-        reason = redact(error.message)
+        reason = redact_message(error.message)
         try:
             self._spool.cursors.set_aside(self._options.name, event, reason)
         except StorageError as failure:
@@ -213,7 +213,7 @@ class Worker:
 
     def _pause(self, error: DeliveryError) -> bool:
         """Record a failure and wait; whether the worker should end."""
-        message = redact(error.message)
+        message = redact_message(error.message)
         pause_s = self._back_off.next_s(error.retry_after_s)
         with self._lock:
             was_ok, self._is_ok = self._is_ok, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -55,6 +56,29 @@ def test_what_a_program_gets(tmp_path: Path) -> None:
     sink.deliver([event(8, "camera_lost", zone=None)])
     _, given, environment = json.loads(out.read_text())
     assert (environment["EDGEAD_ZONE"], environment["EDGEAD_ALERT"], environment["EDGEAD_SNAPSHOT"]) == ("", "", "")
+
+
+def test_a_program_gets_no_secret_of_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the stream's environment it has user, paths, language and what the settings name; no token and no password."""
+    for name in (
+        "EDGEAD_WEB_TOKEN",
+        "EDGEAD_MQTT_PASSWORD",
+        "BROKER_PASSWORD",
+        "NOTIFY_SOCKET",
+        "LC_TIME",
+        "TZ",
+        "LAMP",
+    ):
+        monkeypatch.setenv(name, f"of {name}")
+    out = tmp_path / "out.json"
+    script = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+    settings = CommandSettings(argv=(sys.executable, "-c", script, str(out)), environment=("LAMP", "NOT_THERE"))
+    CommandSink(settings, media=lambda alert, kind: None).deliver([event(7)])
+    environment = json.loads(out.read_text())
+    given = {name for name, value in environment.items() if value == f"of {name}"}
+    assert given == {"LC_TIME", "TZ", "LAMP"}
+    assert environment["PATH"] == os.environ["PATH"]
+    assert not {"EDGEAD_WEB_TOKEN", "EDGEAD_MQTT_PASSWORD", "NOT_THERE"} & environment.keys()
 
 
 def test_a_program_need_not_read(tmp_path: Path) -> None:
