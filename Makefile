@@ -15,7 +15,7 @@ SITE_PACKAGES := debootstrap
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: demo test test-slow test-base test-aarch64 dist-check test-site bindings docs lint format types clean
+.PHONY: demo test test-slow test-base test-aarch64 test-aarch64-run dist-check test-site gpu-check bindings docs lint format types clean
 
 demo: $(STAMP)  ## generated parts: train, engine, report, annotated video, alerts
 	$(BIN)/edgead demo --out $(OUT)
@@ -30,7 +30,19 @@ test-base: $(STAMP)  ## the device side in an environment without torch
 	VENV=$(VENV)-base sh tools/test_base_install.sh $(PYTHON)
 
 test-aarch64: $(STAMP)  ## the device side resolves from wheels on a Jetson; needs the network, installs nothing
-	$(BIN)/python tools/aarch64_wheels.py
+	$(BIN)/python -m tools.aarch64.wheels
+
+test-aarch64-run: $(STAMP) $(TEST_STAMP)  ## the device side runs on emulated 64-bit Arm: JetPack 6's versions, then Debian 13; needs the network
+	$(BIN)/python -m tools.aarch64 jetpack6
+	$(BIN)/python -m tools.aarch64 --no-int8 trixie
+
+# an environment of its own: onnxruntime and onnxruntime-gpu are the same module
+gpu-check: $(STAMP)  ## what an NVIDIA GPU without TensorRT can show; on other machines its CPU parts; needs the network
+	[ -e $(VENV)-gpu/.installed ] || { $(PYTHON) -m venv $(VENV)-gpu && $(VENV)-gpu/bin/python -m pip install --progress-bar off '.[train,demo]'; }
+	! command -v nvidia-smi >/dev/null || [ -e $(VENV)-gpu/.installed ] || { $(VENV)-gpu/bin/python -m pip uninstall --quiet --yes onnxruntime && \
+		$(VENV)-gpu/bin/python -m pip install --progress-bar off onnxruntime-gpu; }
+	touch $(VENV)-gpu/.installed
+	$(VENV)-gpu/bin/python -m tools.gpu_check
 
 dist-check:  ## wheel and source distribution build, and install with the base dependencies; needs the network
 	sh tools/dist_check.sh $(PYTHON)
@@ -60,7 +72,7 @@ types: $(STAMP)
 	$(BIN)/mypy edgead tools
 
 clean:
-	rm -rf $(VENV) $(VENV)-base build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-base $(VENV)-gpu build .pytest_cache .mypy_cache .ruff_cache
 
 $(STAMP): pyproject.toml tools/system_packages.sh
 	sh tools/system_packages.sh $(PYTHON)

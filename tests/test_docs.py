@@ -17,6 +17,7 @@ from edgead.cli import app
 from edgead.commands.doctor.jetson import JETPACKS
 from edgead.commands.train import TrainResult
 
+from .english import PHRASES
 from .test_imports import ALLOWED
 
 ROOT = Path(__file__).parents[1]
@@ -79,13 +80,6 @@ def refusal(command: str) -> str:
     except Exception as error:  # Typer's own click classes are private
         return f"{command!r}: {error}"
     return ""
-
-
-PHRASES = re.compile(
-    r"\b(?:so (?:many|long|few)\b(?! as)|somebody|nobody|whoever|everybody|for ever|anew|dear|is told|has to say|goes on|laid over"
-    r"|looks? after)\b",
-    re.IGNORECASE,
-)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in WITHOUT_COMMANDS[:2]])

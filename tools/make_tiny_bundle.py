@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,14 +12,15 @@ from edgead.data.synthetic.make import write_dataset
 from edgead.progress import Silent
 
 
-def main(folder: Path) -> None:
-    """Write `folder/data` and `folder/bundle`."""
-    write_dataset(folder / "data", "disc", n_train=40, n_test_good=4, n_test_per_defect=1, seed=1, size=(128, 128))
+def make_tiny_bundle(folder: Path, *, image_size: int = 128) -> Path:
+    """Write `folder/data` and `folder/bundle`, a link to the bundle that is returned."""
+    size = (image_size, image_size)
+    write_dataset(folder / "data", "disc", n_train=40, n_test_good=4, n_test_per_defect=1, seed=1, size=size)
     config = load_config(
         None,
         {
             "data.root": str(folder / "data"),
-            "model.image_size": 128,
+            "model.image_size": image_size,
             "model.levels": ["16:16"],
             "train.epochs": 1,
             "train.device": "cpu",
@@ -27,9 +29,10 @@ def main(folder: Path) -> None:
         },
     )
     result = train(config, Silent(), out=folder / "run", runs=folder, resume=False)
-    (folder / "bundle").symlink_to(result.bundle.path, target_is_directory=True)
-    print(result.bundle.path)
+    # relative, so that the folder can be moved and mounted
+    (folder / "bundle").symlink_to(os.path.relpath(result.bundle.path, folder), target_is_directory=True)
+    return result.bundle.path
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    print(make_tiny_bundle(Path(sys.argv[1])))

@@ -25,7 +25,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from tools.aarch64_wheels import PYPROJECT, TARGETS, Target, requirements
+from tools.aarch64.wheels import PYPROJECT, TARGETS, Target, requirements
 
 # beside the source of pycuda: what it is built with and what it imports
 COMPILED_NEEDS = ("setuptools", "wheel", "pytools", "platformdirs", "mako")

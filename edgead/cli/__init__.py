@@ -54,16 +54,16 @@ def show_config() -> None:
 
 
 app.command()(train)
-app.command(name="eval")(evaluate)
-app.command()(export)
-app.command(name="build-engine")(build_engine)
-app.command()(stream)
+app.command(name="eval", short_help="Measure detection, localisation and false alarms.")(evaluate)
+app.command(short_help="Export the ONNX graph of a bundle again.")(export)
+app.command(name="build-engine", short_help="Build and check an engine for this machine.")(build_engine)
+app.command(short_help="Watch cameras, videos or folders and raise alerts.")(stream)
 app.add_typer(alerts_app, name="alerts")
-app.command()(service)
-app.command()(bench)
-app.command()(doctor)
-app.command()(demo)
-app.command(name="config")(show_config)
+app.command(short_help="Make a systemd unit that starts the stream at boot.")(service)
+app.command(short_help="Measure the latency of a frame on this machine.")(bench)
+app.command(short_help="Check this machine and the scores of a bundle here.")(doctor)
+app.command(short_help="Run every step on generated parts.")(demo)
+app.command(name="config", short_help="List every setting with its default and meaning.")(show_config)
 app.add_typer(bundle_app, name="bundle")
 
 

@@ -1,4 +1,4 @@
-"""Check that the device side installs on a Jetson from wheels alone: `python tools/aarch64_wheels.py`.
+"""Check that the device side installs on a Jetson from wheels alone: `python -m tools.aarch64.wheels`.
 
 pip resolves the base dependencies and the `web`, `mqtt` and `jetson6` or `jetson7` extras for aarch64 and the Pythons of
 JetPack 6 and 7, without installing anything. A dependency without an aarch64 wheel fails, and so does a cuda-bindings for
@@ -24,7 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     from pip._vendor import tomli as tomllib
 
-PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 EXTRAS = ("web", "mqtt")
 FROM_SOURCE = "pycuda"
 NEEDS = "compiled on the device: CUDA's nvcc and headers (cuda.h), g++ and Python's headers must be there"

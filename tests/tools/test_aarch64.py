@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from packaging.requirements import Requirement
 
-from tools.aarch64_wheels import PYPROJECT, TARGETS, Target, check, requirements, tomllib
+from tools.aarch64.wheels import PYPROJECT, TARGETS, Target, check, requirements, tomllib
 
 REPORT = json.dumps(
     {
