@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import threading
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -18,6 +21,9 @@ from edgead.cli.line import service, stream
 from edgead.cli.workstation import demo, evaluate, export, train
 from edgead.commands.training.device import is_launched_with_others
 from edgead.errors import EdgeadError
+
+# The stream names the threads that read cameras so; importing that module here would slow down every verb.
+CAPTURE_THREAD = "edgead capture"
 
 app = typer.Typer(
     name="edgead",
@@ -76,7 +82,7 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code in (None, 0) and is_launched_with_others():
-            _end_at_once()
+            _end_at_once(0)
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except EdgeadError as error:
         if debug:
@@ -97,16 +103,21 @@ def main() -> None:
     problem = stdout_error()
     if problem is not None:
         report_stdout(problem)
-    sys.exit(code or int(problem is not None))
+    # closing the terminal is a way to stop a stream, and no failure
+    code = code or int(problem is not None and problem.errno != errno.EIO)
+    if any(thread.name.startswith(CAPTURE_THREAD) for thread in threading.enumerate()):
+        _end_at_once(code)
+    sys.exit(code)
 
 
-def _end_at_once() -> None:
-    """Exit without the interpreter's clean-up.
+def _end_at_once(code: int) -> None:
+    """Exit without the interpreter's clean-up, after everything was written.
 
-    A thread of torch.distributed that needs the interpreter during its shutdown aborts the process ("terminate called
-    without an active exception"; seen once, after everything was written), and the launcher would report the whole
-    training as failed.
+    A thread inside a library of C++ that needs the interpreter during its shutdown aborts the process ("terminate called
+    without an active exception"). A thread of torch.distributed was seen to do that, and a launcher reports the whole
+    training as failed then; a thread that OpenCV keeps waiting for a camera could do the same.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    for output in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            output.flush()
+    os._exit(code)

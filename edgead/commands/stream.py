@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ from edgead.stream.pipeline import RunOptions, run_stream
 from edgead.stream.scorer import Scorer
 from edgead.stream.sources.source import Source
 
+# Signals that arrive within this time are one request to stop.
+_SAME_STOP_S = 0.2
+
 
 @dataclass(frozen=True)
 class StreamOutputs:
@@ -65,7 +69,7 @@ def stream(
     consumers: Sequence[Consumer] = (),
     event_sinks: Mapping[str, Sink] | None = None,
 ) -> StreamSummary:
-    """Judge every frame of one or more cameras until they end, `max_frames` are judged or SIGINT or SIGTERM comes.
+    """Judge every frame of one or more cameras until they end, `max_frames` are judged or a signal comes.
 
     Args:
         bundle: Bundle with input size, thresholds and colour scale.
@@ -111,12 +115,22 @@ def stream(
         made, control, assumed_fps=config.stream.record_fps, per_hour=budget, basis=config.alerts.false_alarm_basis
     )
     with ExitStack() as stack:
+        # first, so that a signal at the end cannot interrupt the last deliveries and the closing of the records
+        stack.enter_context(stop_on_signals(stop))
         all_consumers: list[Consumer] = [keeper, *consumers]
         station = None
         if outputs.alerts_dir is not None:
             station = stack.enter_context(
                 AlertStation(
-                    outputs.alerts_dir, made, cameras, bundle, runner.engine_name, config, control, event_sinks or {}
+                    outputs.alerts_dir,
+                    made,
+                    cameras,
+                    bundle,
+                    runner.engine_name,
+                    config,
+                    control,
+                    event_sinks or {},
+                    stop,
                 )
             )
             all_consumers += station.consumers
@@ -139,7 +153,6 @@ def stream(
             if on_status is not None:
                 on_status(status)
 
-        stack.enter_context(stop_on_signals(stop))
         return run_stream(
             made,
             Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize),
@@ -173,23 +186,30 @@ def _pictures(
 
 @contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`; a second one raises KeyboardInterrupt. The old handlers come back at the end.
+    """SIGINT, SIGTERM and SIGHUP set `stop`; a second SIGINT or SIGTERM raises KeyboardInterrupt.
 
-    Outside the main thread, where Python allows no handlers, nothing changes.
+    Copies of one stop count once: `timeout` and a closed terminal send several signals at the same moment. Under `nohup`
+    SIGHUP stays ignored. The old handlers come back at the end. Outside the main thread, where Python allows no handlers,
+    nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals_seen = 0
+    stopped_s: float | None = None
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal signals_seen
-        signals_seen += 1
-        stop.set()
-        if signals_seen > 1:
+        nonlocal stopped_s
+        now_s = time.monotonic()
+        if stopped_s is None:
+            stopped_s = now_s
+            stop.set()
+        elif number != signal.SIGHUP and now_s - stopped_s > _SAME_STOP_S:
             raise KeyboardInterrupt
 
-    old_handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    old_handlers = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -46,6 +47,7 @@ class AlertStation:
         config: Settings of the spool, the clips and the sinks.
         control: Mailbox for the acknowledgements.
         event_sinks: Further receivers of events by name, beside those of `config`.
+        stop: Event that ends the stream from outside.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class AlertStation:
         config: Config,
         control: Control,
         event_sinks: Mapping[str, Sink] = MappingProxyType({}),
+        stop: threading.Event | None = None,
     ) -> None:
         self.spool = Spool(folder, SpoolOptions(**config.spool.model_dump()))
         self.contexts = {
@@ -68,6 +71,7 @@ class AlertStation:
         self._config = config
         self._control = control
         self._event_sinks = event_sinks
+        self._stop = stop
         self._stack = ExitStack()
         self._listened_s = 0.0
 
@@ -94,7 +98,14 @@ class AlertStation:
         if clips.seconds_before + clips.seconds_after == 0:
             return [SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity)]
         options = ClipOptions(clips.seconds_before, clips.seconds_after, clips.fps, clips.max_side_px, clips.memory_mb)
-        clip_maker = ClipMaker(self.spool, options)
+        sources = {camera.name: camera.source for camera in self._cameras}
+        clip_maker = ClipMaker(
+            self.spool,
+            options,
+            waiting={name for name, source in sources.items() if not source.live},
+            untimed={name for name, source in sources.items() if not source.live and not source.paced},
+            stop=self._stop,
+        )
         return [
             clip_maker,
             SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity, clips=clip_maker),

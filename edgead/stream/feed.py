@@ -197,6 +197,10 @@ class CameraFeed:
                     if not self.slot.put(self._prepare(prepared)):
                         return
         except Exception as error:
+            if self._stop.is_set():
+                # a connection that the stop interrupts is no failure of the camera
+                _LOG.debug("the capture of %s ended with: %s", self.camera.name, error)
+                return
             self.failure = error
             if not isinstance(error, EdgeadError):
                 _LOG.exception("the capture of %s failed", self.camera.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from edgead.stream.consumers.consumer import Consumer, Item
+from edgead.stream.consumers.consumer import Consumer, Item, WaitsForOthers
 from edgead.stream.slot import Slot
 
 # Queue length of a live stream's recorder or window; when it is full, the oldest result is dropped.
@@ -33,6 +33,11 @@ class Outlet:
         self._on_failure = on_failure
         # Daemon: a thread that hangs in a driver must not keep the process alive after the stream has given up on it.
         self.thread = threading.Thread(target=self._deliver, name=f"edgead {consumer.name}", daemon=True)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the consumer waits for work with a time limit of its own."""
+        return isinstance(self.consumer, WaitsForOthers) and self.consumer.is_busy
 
     def offer(self, item: Item) -> None:
         """Queue an item if the consumer wants it; waits while a lossless consumer's queue is full."""

@@ -21,6 +21,8 @@ from edgead.stream.scorer import Scorer
 
 _LOG = logging.getLogger(__name__)
 _WATCH_S = 0.1
+# Time for captures to end after the stop; one that blocks in a driver or socket can lose no more frames.
+_CAPTURE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -184,12 +186,16 @@ class _Run:
         for outlet in self._outlets:
             outlet.slot.close()
         for outlet in self._outlets:
-            self._join(outlet.thread, outlet.consumer.name, lambda outlet=outlet: outlet.n_delivered)  # type: ignore[misc]
+            self._join(
+                outlet.thread,
+                outlet.consumer.name,
+                lambda outlet=outlet: outlet.n_delivered,  # type: ignore[misc]
+                lambda outlet=outlet: outlet.is_busy,  # type: ignore[misc]
+            )
         self._stop.set()
         for feed in self._feeds:
             feed.slot.abandon()
-        # A driver or socket that still blocks can lose no more frames: its own time limit ends it.
-        until_s = time.monotonic() + self._options.grace_s
+        until_s = time.monotonic() + min(self._options.grace_s, _CAPTURE_S)
         for feed in self._feeds:
             feed.thread.join(max(0.0, until_s - time.monotonic()))
 
@@ -233,11 +239,17 @@ class _Run:
             cameras=cameras,
         )
 
-    def _join(self, thread: threading.Thread, name: str, progress: Callable[[], int]) -> None:
+    def _join(
+        self,
+        thread: threading.Thread,
+        name: str,
+        progress: Callable[[], int],
+        is_busy: Callable[[], bool] | None = None,
+    ) -> None:
         seen, since_s = progress(), time.monotonic()
         while thread.is_alive():
             thread.join(_WATCH_S)
-            if progress() != seen:
+            if progress() != seen or (is_busy is not None and is_busy()):
                 seen, since_s = progress(), time.monotonic()
             elif time.monotonic() - since_s > self._options.grace_s:
                 self._fail(

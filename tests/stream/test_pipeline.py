@@ -224,6 +224,30 @@ def test_hanging_consumer_is_given_up_and_named() -> None:
                 thread.join(5)
 
 
+def test_a_consumer_that_waits_for_others_does_not_hang() -> None:
+    """A consumer that waits for work with its own time limit may take longer than the grace of the stream."""
+
+    class WaitingConsumer(CollectingConsumer):
+        is_busy = True
+
+    consumer = WaitingConsumer(gate=threading.Event(), gate_s=0.8)
+    run_stream(
+        [camera(ListSource([GOOD]))], scorer(), [consumer], replace(OPTIONS, grace_s=0.2), stop=threading.Event()
+    )
+    assert len(consumer.results) == 1
+
+
+def test_an_error_of_a_camera_after_the_stop_is_no_failure() -> None:
+    """A connection that the stop interrupts may end with an error; the stream still ends as it was asked to."""
+    gate, stop = threading.Event(), threading.Event()
+    source = ListSource([GOOD], error=SourceError("the connection timed out"), before_frame=gate)
+    threading.Timer(0.1, stop.set).start()
+    threading.Timer(0.3, gate.set).start()
+    summary = run_stream([camera(source)], scorer(), [], OPTIONS, stop=stop)
+    assert summary.ended_by == "stop"
+    assert summary.cameras[0].failure is None
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_max_frames_ends_the_stream(live: bool) -> None:
     """Exactly `max_frames` frames of an endless source are judged."""

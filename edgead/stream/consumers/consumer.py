@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from typing_extensions import Self
 
@@ -34,3 +34,13 @@ class Consumer(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class WaitsForOthers(Protocol):
+    """A consumer that may wait for work with a time limit of its own, such as the encoder of a clip."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it waits for such work now, so that its silence is no hang."""
+        ...

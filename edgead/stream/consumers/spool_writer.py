@@ -76,6 +76,11 @@ class SpoolWriter:
             self._clips.finish()
         self._spool.append(Event("stream_stopped", self._now()))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it waits for clips."""
+        return self._clips is not None and self._clips.is_busy
+
     def wants(self, item: Item) -> bool:
         return item.has_event if isinstance(item, FrameResult) else not isinstance(item, UnjudgedFrame)
 

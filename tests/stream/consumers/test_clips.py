@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -174,24 +175,128 @@ def test_a_long_clip_takes_its_time(tmp_path: Path) -> None:
         clip_maker.finish()
 
 
-def test_what_takes_too_long_at_the_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of the stream does not wait for an encoder that hangs: it is killed, and the record says so."""
+def python_that(folder: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """Run a line of shell in place of Python; `$PYTHON` is the real one."""
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\nPYTHON={sys.executable}\n{line}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(script))
+
+
+def test_a_hanging_encoder_is_given_up_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a stop from outside an encoder that hangs is killed, and record and log say so in words."""
     monkeypatch.setattr("edgead.stream.consumers.clip_maker._FINISH_S", 0.5)
-    sleeper = tmp_path / "sleeper"
-    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
-    sleeper.chmod(0o755)
-    monkeypatch.setattr("sys.executable", str(sleeper))
+    python_that(tmp_path, monkeypatch, "exec sleep 60")
+    stop = threading.Event()
     with spool(tmp_path / "alerts") as target:
-        clip_maker = ClipMaker(target, OPTIONS)
+        clip_maker = ClipMaker(target, OPTIONS, stop=stop)
         watch(clip_maker, {0.0: 100})
         target.append(opened(1))
         clip_maker.request("line 1", [alert_id(1)], 0.0)
+        stop.set()
         start_s = time.monotonic()
         clip_maker.finish()
         assert time.monotonic() - start_s < 5.0
         (alert,) = target.alerts()
         assert alert.pictures_missing == {"clip": "failed"}
     assert not [thread for thread in threading.enumerate() if thread.name == "edgead clip writer"]
+    (said,) = [record.message for record in caplog.records if "clip" in record.message]
+    assert said.endswith("could not be written: the stream was stopped, and its encoder did not finish in time")
+
+
+def test_the_end_of_a_file_waits_for_a_slow_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a stop from outside nothing is in a hurry: the last clip is written, however slow the machine."""
+    monkeypatch.setattr("edgead.stream.consumers.clip_maker._FINISH_S", 0.1)
+    python_that(tmp_path, monkeypatch, 'sleep 1; exec $PYTHON "$@"')
+    with spool(tmp_path / "alerts") as target:
+        clip_maker = ClipMaker(target, OPTIONS)
+        watch(clip_maker, {0.0: 100})
+        target.append(opened(1))
+        clip_maker.request("line 1", [alert_id(1)], 0.0)
+        clip_maker.finish()
+        assert target.media(alert_id(1), "clip") is not None
+
+
+def test_an_encoder_that_is_killed_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the signal, as after a shortage of memory, and shows no exception."""
+    python_that(tmp_path, monkeypatch, "kill -9 $$")
+    with spool(tmp_path / "alerts") as target:
+        clip_maker = ClipMaker(target, OPTIONS)
+        watch(clip_maker, {0.0: 100})
+        target.append(opened(1))
+        clip_maker.request("line 1", [alert_id(1)], 0.0)
+        clip_maker.finish()
+    (said,) = [record for record in caplog.records if "clip" in record.message]
+    assert said.message.endswith("could not be written: its encoder was ended by SIGKILL")
+    assert said.exc_info is None
+
+
+def test_a_file_with_many_alerts_gets_every_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that can wait does so while the encoder is behind, instead of losing clips."""
+    monkeypatch.setattr("edgead.stream.consumers.clip_maker._MAX_WAITING", 1)
+    with spool(tmp_path) as target:
+        clip_maker = ClipMaker(target, OPTIONS, waiting={"line 1"}, untimed={"line 1"})
+        for number in range(1, 6):
+            watch(clip_maker, {3.0 * number: 100})
+            target.append(opened(number))
+            clip_maker.request("line 1", [alert_id(number)], 3.0 * number)
+        clip_maker.finish()
+        assert [target.media(alert_id(number), "clip") is not None for number in range(1, 6)] == [True] * 5
+
+
+def test_a_fast_file_waits_until_its_clip_is_asked_for(tmp_path: Path) -> None:
+    """Frames that follow the opening do not push it out of the memory while the record of the alert is written."""
+    with spool(tmp_path) as target:
+        clip_maker = ClipMaker(target, OPTIONS, waiting={"line 1"}, untimed={"line 1"})
+        watch(clip_maker, {index / 5: 100 for index in range(10)})
+
+        def follow() -> None:
+            clip_maker.accept(result(verdict("opened"), index=10, time_s=2.0))
+            watch(clip_maker, {index / 5: 200 for index in range(11, 300)})
+
+        frames = threading.Thread(target=follow)
+        frames.start()
+        time.sleep(0.3)
+        target.append(opened(1))
+        clip_maker.request("line 1", [alert_id(1)], 2.0)
+        frames.join(20)
+        clip_maker.finish()
+        assert len(frames_of(wait_for_clip(target))) == 11
+
+
+def test_a_slow_file_is_not_taken_for_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of a file may take longer to judge than a clip is long; the clip still gets all of its own."""
+    monkeypatch.setattr("edgead.stream.consumers.clip_maker._LATE_S", -0.9)
+    with spool(tmp_path) as target:
+        clip_maker = ClipMaker(target, OPTIONS, waiting={"line 1"}, untimed={"line 1"})
+        watch(clip_maker, {index / 5: 100 for index in range(10)})
+        target.append(opened(1))
+        clip_maker.request("line 1", [alert_id(1)], 1.8)
+        time.sleep(0.6)
+        watch(clip_maker, {index / 5: 100 for index in range(10, 20)})
+        clip_maker.finish()
+        assert len(frames_of(wait_for_clip(target))) == 11
+
+
+def test_the_last_frames_are_in_the_last_clip(tmp_path: Path) -> None:
+    """The end waits until the frames that are still on their way have arrived."""
+    with spool(tmp_path) as target, ClipMaker(target, OPTIONS) as clip_maker:
+        watch(clip_maker, {index / 5: 100 for index in range(10)})
+        target.append(opened(1))
+        clip_maker.request("line 1", [alert_id(1)], 1.8)
+        ending = threading.Thread(target=clip_maker.finish)
+        ending.start()
+        time.sleep(0.3)
+        assert clip_maker.is_busy
+        watch(clip_maker, {2.0: 100, 2.2: 100})
+        clip_maker.__exit__(None, None, None)
+        ending.join(20)
+        assert not clip_maker.is_busy
+        assert len(frames_of(wait_for_clip(target))) == 8
 
 
 @pytest.mark.parametrize("how", ["end", "camera lost"])
