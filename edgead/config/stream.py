@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -204,10 +205,27 @@ class WebConfig(Section):
     )
     certificate: Path | None = Field(None, description="TLS certificate, PEM; requires the key.")
     key: Path | None = Field(None, description="TLS private key, PEM; requires the certificate.")
-    hosts: tuple[str, ...] = Field((), description="Host names of a reverse proxy in front of a loopback address.")
+    hosts: tuple[str, ...] = Field(
+        (), description="Host names under which a reverse proxy shows the dashboard, on any port."
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Addresses or networks of reverse proxies whose X-Forwarded-For, -Proto and -Prefix are believed, e.g. "
+        "127.0.0.1.",
+    )
     session_h: float = Field(12.0, gt=0, le=8760, description="Maximum session lifetime, in hours.")
     idle_h: float = Field(2.0, gt=0, le=8760, description="Time without requests after which a session ends, in hours.")
     max_viewers: int = Field(8, ge=1, le=1000, description="Maximum number of simultaneous live views.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            try:
+                ipaddress.ip_network(one)
+            except ValueError as error:
+                raise ValueError(f"must be addresses or networks: {error}") from None
+        return value
 
 
 class ZoneConfig(Section):

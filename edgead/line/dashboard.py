@@ -87,7 +87,12 @@ class Dashboard:
         if (web.certificate is None) != (web.key is None):
             raise ConfigError("web.certificate and web.key go together.", hint="Give both, or none.")
         options = WebOptions(
-            auth=AuthOptions(session_s=web.session_h * 3600.0, session_idle_s=web.idle_h * 3600.0, hosts=web.hosts),
+            auth=AuthOptions(
+                session_s=web.session_h * 3600.0,
+                session_idle_s=web.idle_h * 3600.0,
+                hosts=web.hosts,
+                trusted_proxies=web.trusted_proxies,
+            ),
             certificate=web.certificate,
             key=web.key,
             max_viewers=web.max_viewers,

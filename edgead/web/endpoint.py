@@ -71,6 +71,11 @@ class Call:
         return self.server.stream
 
     @property
+    def is_https(self) -> bool:
+        """Whether the browser uses HTTPS, with this server or with a proxy in front of it."""
+        return self.server.is_secure or self.server.auth.is_https(self.request)
+
+    @property
     def who(self) -> str:
         assert self.person is not None
         return self.person.name

@@ -17,7 +17,8 @@ class AuthOptions:
             sent the right one.
         requests_per_s, request_burst: Requests per address without login, in the long run and at once.
         session_requests_per_s, session_burst: Requests per session, in the long run and at once.
-        hosts: Further host names of a server on loopback, such as that of a proxy.
+        hosts: Host names under which proxies show this server, on any port.
+        trusted_proxies: Addresses or networks of proxies whose `X-Forwarded-` headers are believed.
     """
 
     session_s: float = 12 * 3600.0
@@ -28,6 +29,7 @@ class AuthOptions:
     session_requests_per_s: float = 200.0
     session_burst: int = 400
     hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ class WebServer:
 
         hosts = None
         if is_loopback(self._address.host):
-            hosts = frozenset({"localhost", "127.0.0.1", "::1", *(name.lower() for name in self._options.auth.hosts)})
+            hosts = frozenset({"localhost", "127.0.0.1", "::1"})
         return ServerContext(
             stream=self._stream,
             options=self._options,

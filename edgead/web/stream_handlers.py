@@ -23,8 +23,8 @@ def log_in(call: Call) -> Response:
         max_age=round(call.server.auth.sessions.max_s),
         httponly=True,
         samesite="strict",
-        secure=call.server.is_secure,
-        path="/",
+        secure=call.is_https,
+        path=call.server.auth.proxies.prefix(call.request),
     )
     return response
 
@@ -34,7 +34,11 @@ def log_out(call: Call) -> Response:
         call.server.auth.sessions.end(call.person.session)
     response = Response(status_code=204)
     response.delete_cookie(
-        call.server.auth.cookie, httponly=True, samesite="strict", secure=call.server.is_secure, path="/"
+        call.server.auth.cookie,
+        httponly=True,
+        samesite="strict",
+        secure=call.is_https,
+        path=call.server.auth.proxies.prefix(call.request),
     )
     return response
 

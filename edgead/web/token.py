@@ -8,7 +8,8 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from edgead.errors import ConfigError, StorageError
@@ -23,30 +24,43 @@ _N, _R, _P = 2**14, 8, 1
 
 
 class TokenCheck:
-    """Token check: slow for wrong tokens, fast for the right one after its first use.
+    """Token check: slow for wrong tokens, fast for the right one.
 
     Args:
         salt, digest: Salt and scrypt hash of the token.
+        quick: Salted SHA-256 of the token, by which the right one is known at once; None: from its first use on. Only
+            random tokens are stored with it, which cannot be guessed from it.
+        on_quick: Receives `quick` when it becomes known.
     """
 
-    def __init__(self, salt: bytes, digest: bytes) -> None:
-        self._salt = salt
-        self._digest = digest
-        self._key = secrets.token_bytes(32)
-        self._seen: bytes | None = None
+    def __init__(
+        self,
+        salt: bytes,
+        digest: bytes,
+        quick: bytes | None = None,
+        on_quick: Callable[[bytes], None] = lambda quick: None,
+    ) -> None:
+        self.salt = salt
+        self.digest = digest
+        self.quick = quick
+        self._on_quick = on_quick
         # one attempt at a time, which bounds memory
         self._lock = threading.Lock()
 
+    def is_known(self, given: str) -> bool:
+        """Whether a token is known to be right, at once; False may also mean that it was not used yet."""
+        quick = self.quick
+        return quick is not None and hmac.compare_digest(_sha256(given, self.salt), quick)
+
     def is_right(self, given: str) -> bool:
-        """Whether a token is right; takes about 50 ms the first time and for wrong tokens."""
-        tag = hmac.digest(self._key, given.encode("utf-8", "replace"), "sha256")
-        seen = self._seen
-        if seen is not None and hmac.compare_digest(tag, seen):
+        """Whether a token is right; takes about 50 ms for wrong tokens."""
+        if self.is_known(given):
             return True
         with self._lock:
-            right = hmac.compare_digest(_scrypt(given, self._salt), self._digest)
+            right = hmac.compare_digest(_scrypt(given, self.salt), self.digest)
         if right:
-            self._seen = tag
+            self.quick = _sha256(given, self.salt)
+            self._on_quick(self.quick)
         return right
 
 
@@ -93,15 +107,23 @@ def _read(path: Path) -> TokenCheck:
     try:
         content = json.loads(text)
         salt, digest = bytes.fromhex(content["salt"]), bytes.fromhex(content["scrypt"])
+        quick = bytes.fromhex(content["sha256"]) if "sha256" in content else None
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path} contains no token hash.", hint=hint) from error
-    if len(salt) < 16 or len(digest) != 32:
+    if len(salt) < 16 or len(digest) != 32 or len(quick or digest) != 32:
         raise StorageError(f"{path} contains no token hash.", hint=hint)
-    return TokenCheck(salt, digest)
+
+    def keep(quick: bytes) -> None:
+        # a file of an earlier version; on a full disk the token stays as slow as it was
+        with suppress(StorageError):
+            _write(path, TokenCheck(salt, digest, quick))
+
+    return TokenCheck(salt, digest, quick, keep)
 
 
 def _write(path: Path, check: TokenCheck) -> None:
-    content = json.dumps({"salt": check._salt.hex(), "scrypt": check._digest.hex()}) + "\n"
+    values = {"salt": check.salt, "scrypt": check.digest, "sha256": check.quick}
+    content = json.dumps({name: value.hex() for name, value in values.items() if value is not None}) + "\n"
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +141,11 @@ def _write(path: Path, check: TokenCheck) -> None:
 def _check_of(token: str) -> TokenCheck:
     remember_secrets(token)
     salt = secrets.token_bytes(16)
-    return TokenCheck(salt, _scrypt(token, salt))
+    return TokenCheck(salt, _scrypt(token, salt), _sha256(token, salt))
+
+
+def _sha256(token: str, salt: bytes) -> bytes:
+    return hmac.digest(salt, token.encode("utf-8", "replace"), "sha256")
 
 
 def _scrypt(token: str, salt: bytes) -> bytes:

@@ -18,7 +18,8 @@ export const link = Object.assign(new EventTarget(), { isUp: true, heardAt: Date
 
 const TIMEOUT_MS = 8000;
 
-export const path = (...parts) => `/api/v1/${parts.map(encodeURIComponent).join("/")}`;
+/** Relative to the page, so that a proxy may show it under any path. */
+export const path = (...parts) => `api/v1/${parts.map(encodeURIComponent).join("/")}`;
 
 /** Send a request; the response, or an `ApiError`. */
 export async function request(url, { method = "GET", body, signal } = {}) {
