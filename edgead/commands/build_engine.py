@@ -14,7 +14,7 @@ from edgead.builder.lower_precision import LowerOptions, build_lower, request_of
 from edgead.bundle import Bundle
 from edgead.engines.fingerprint import ONNXRUNTIME, EngineRecord, Precision, read_record, verify_engine
 from edgead.engines.installing import build_onnxruntime, fingerprint_of, install_engine
-from edgead.engines.opening import DeviceChoice
+from edgead.engines.opening import REFERENCE, DeviceChoice, open_engine
 from edgead.engines.parity import GPU_LIMIT, compare_to_reference
 from edgead.errors import CheckFailed, ConfigError, EngineMismatchError
 from edgead.precision.recipe import read_recipe
@@ -162,6 +162,9 @@ def build_engine(
         if text:
             progress.note(text)
     with exclusive(bundle.engines_path / LOCK, "builds an engine of this bundle"):
+        # refuses a graph that no backend should see
+        with open_engine(bundle, REFERENCE, threads=0):
+            pass
         if chosen.is_plain:
             _require_room(bundle)
             return BuiltEngine(f"{ONNXRUNTIME}-fp32", build_onnxruntime(bundle), precision, reason)

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from edgead.engines.fingerprint import Device
-from edgead.engines.onnx_session import CudaProviderError, first_line, open_session
+from edgead.engines.graph_check import check_graph
+from edgead.engines.onnx_session import FIRST_LIMIT_S, CudaProviderError, first_line, open_session, run_first
 from edgead.errors import EngineError, ShapeError
 from edgead.runner import Outputs, TensorSpec
 
+REFERENCE = "reference"
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
@@ -29,7 +31,7 @@ class OnnxRunner:
 
     Raises:
         CudaProviderError: If `device` is `cuda` and the GPU cannot be used.
-        EngineError: If ONNX Runtime refuses the file.
+        EngineError: If the file is not a graph of edgead's (see `check_graph`), or ONNX Runtime refuses it.
     """
 
     def __init__(self, path: Path, *, threads: int, engine_name: str, device: Device = "cpu") -> None:
@@ -37,6 +39,8 @@ class OnnxRunner:
         self.threads = threads
         self.engine_name = engine_name
         self.device: Device = device
+        self._has_run = False
+        check_graph(path, optimised=engine_name != REFERENCE)
         try:
             self._session: onnxruntime.InferenceSession | None = open_session(str(path), threads, device)
         except CudaProviderError:
@@ -57,7 +61,7 @@ class OnnxRunner:
 
         Raises:
             ShapeError: If the images do not have the graph's size.
-            EngineError: If ONNX Runtime fails, or the runner was closed.
+            EngineError: If ONNX Runtime fails, does not finish its first batch in time, or the runner was closed.
         """
         if self._session is None:
             raise EngineError("This engine was closed.")
@@ -73,7 +77,13 @@ class OnnxRunner:
                 raise ShapeError("class_bias", expected=f"({len(batch)}, {classes})", actual=class_bias.shape)
             feed[self._class_bias.name] = class_bias
         try:
-            values = self._session.run(self._names, feed)
+            if self._has_run:
+                values = self._session.run(self._names, feed)
+            else:
+                values = run_first(self._session, self._names, feed, FIRST_LIMIT_S[self.device])
+                self._has_run = True
+        except EngineError:
+            raise
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime failed on a batch of {len(batch)}: {first_line(error)}") from error
         return dict(zip(self._names, values, strict=True))

@@ -6,7 +6,10 @@ import contextlib
 import io
 import os
 import tempfile
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -22,6 +25,10 @@ DISABLED_OPTIMIZERS = ("WeightBiasQuantization",)
 CUDA_PROVIDER, CPU_PROVIDER = "CUDAExecutionProvider", "CPUExecutionProvider"
 # The default search, EXHAUSTIVE, times every algorithm on the first image and may choose another one on the next start.
 CUDA_OPTIONS = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+# A large backbone on an emulated processor takes a minute; a GPU may compile its kernels first.
+FIRST_LIMIT_S: dict[Device, float] = {"cpu": 180.0, "cuda": 900.0}
+_GRACE_S = 5.0
 
 
 class CudaProviderError(EngineError):
@@ -123,6 +130,43 @@ def feed_of(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) ->
     for other in others:
         feed[other.name] = np.zeros((len(images), other.shape[1]), np.float32)
     return feed
+
+
+def run_first(
+    session: onnxruntime.InferenceSession, names: Sequence[str], feed: Mapping[str, NDArray[Any]], limit_s: float
+) -> list[NDArray[Any]]:
+    """Run a batch; give up after `limit_s` seconds.
+
+    ONNX Runtime is asked to stop, which it does between two operators; a single operator that does not end is left
+    behind on its thread, which does not keep the process alive.
+
+    Raises:
+        EngineError: After the limit.
+        Exception: The exceptions of ONNX Runtime.
+    """
+    options = onnxruntime.RunOptions()
+    found: list[list[NDArray[Any]]] = []
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            found.append(session.run(list(names), dict(feed), options))
+        except Exception as error:  # ONNX Runtime's exceptions have no common public type
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="edgead first image", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if thread.is_alive():
+        options.terminate = True
+        thread.join(_GRACE_S)
+        raise EngineError(
+            f"The graph did not finish its first image within {limit_s:g} s.",
+            hint="If this machine is slow, build an engine for it (edgead build-engine); otherwise do not use this bundle.",
+        )
+    if failed:
+        raise failed[0]
+    return found[0]
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:

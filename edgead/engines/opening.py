@@ -12,9 +12,11 @@ from edgead.engines.fingerprint import (
     ONNXRUNTIME,
     RECORD,
     TENSORRT,
+    EngineRecord,
     read_record,
     verify_engine,
 )
+from edgead.engines.first_image import check_first_image
 from edgead.errors import EngineMismatchError
 from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.runner import Runner
@@ -60,10 +62,11 @@ def open_with_thresholds(
     """Open an engine as `open_engine` does, with a view of the bundle that has the engine's thresholds.
 
     A lower-precision engine has its own thresholds. Thresholds that do not follow from the scores stored with them are
-    refused.
+    refused, and so is an engine that does not give the stored result of a reference image.
 
     Raises:
-        BundleError: If the bundle's thresholds were changed.
+        BundleError: If the bundle's thresholds were changed, or its reference is damaged.
+        EngineError: If the engine is not of this bundle's model.
     """
     from edgead.engines import onnx_runner
 
@@ -75,7 +78,8 @@ def open_with_thresholds(
                 "engine.device is cuda, but the reference runs on the CPU.",
                 hint="Build an engine for the GPU (edgead build-engine --device cuda), or set engine.device=auto.",
             )
-        return onnx_runner.OnnxRunner(bundle.model_path, threads=threads, engine_name=REFERENCE), bundle
+        runner = onnx_runner.OnnxRunner(bundle.model_path, threads=threads, engine_name=REFERENCE)
+        return _proven(bundle, bundle, runner, None)
 
     if name == REFERENCE:
         return reference()
@@ -138,8 +142,18 @@ def _open(bundle: Bundle, folder: Path, opening: _Opening) -> tuple[Runner, Bund
 
         if opening.device == "cpu":
             raise _other_device(folder, "cuda", "cpu")
-        return open_tensorrt(bundle, folder), own
-    return _open_onnxruntime(bundle, folder, opening), own
+        return _proven(bundle, own, open_tensorrt(bundle, folder), record)
+    return _proven(bundle, own, _open_onnxruntime(bundle, folder, opening), record)
+
+
+def _proven(bundle: Bundle, own: Bundle, runner: Runner, record: EngineRecord | None) -> tuple[Runner, Bundle]:
+    """The engine with its bundle, after it has judged a reference image; closed if it fails."""
+    try:
+        check_first_image(bundle, own, runner, record)
+    except BaseException as error:
+        runner.__exit__(type(error), error, error.__traceback__)
+        raise
+    return runner, own
 
 
 def _open_onnxruntime(bundle: Bundle, folder: Path, opening: _Opening) -> Runner:

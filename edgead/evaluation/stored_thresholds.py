@@ -40,6 +40,9 @@ def check_thresholds(thresholds: Mapping[str, ClassThresholds], nfa: NfaRecord |
 def _require(where: str, what: str, stored: ThresholdRecord, again: ThresholdRecord) -> None:
     if stored.certified != again.certified or not _is_close(stored.value, again.value):
         raise _changed(where, what, stored.value, again.value)
+    for end, end_again in zip(stored.interval or (), again.interval or (), strict=True):
+        if not _is_close(end, end_again):
+            raise _changed(where, f"interval of the {what}", end, end_again)
 
 
 def _is_close(stored: float, again: float) -> bool:

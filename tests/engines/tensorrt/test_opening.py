@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgead.bundle import Bundle, file_digest
+from edgead.bundle import REFERENCE, Bundle, file_digest
 from edgead.engines.fingerprint import EngineRecord, Fingerprint, TensorRTRecord, machine_id, read_record, write_record
 from edgead.engines.opening import open_engine, preferred_engines
 from edgead.engines.tensorrt import available, versions
@@ -24,7 +24,8 @@ from edgead.errors import EdgeadError, EngineBuildError, EngineMismatchError
 
 from ...resealing import rewrite
 from ...tiny import make_manifest
-from .conftest import World, make_graph, make_images
+from .conftest import SIDE, World, make_graph, make_images
+from .fake_engine import expected_outputs
 from .test_runner import ALL, assert_right
 
 NAME = "tensorrt-fp16"
@@ -32,8 +33,14 @@ NAME = "tensorrt-fp16"
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """The parts of a bundle that opening an engine uses: folder, manifest and digest, no graph."""
-    return Bundle(tmp_path / "bundle", make_manifest(), "b" * 64)
+    """The parts of a bundle that opening an engine uses: folder, manifest, reference and digest, no graph."""
+    manifest = make_manifest()
+    preprocessing = manifest.preprocessing.model_copy(update={"image_size": (SIDE, SIDE)})
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    images = make_images(2)
+    np.savez_compressed(folder / REFERENCE, images=images, **expected_outputs(images))
+    return Bundle(folder, manifest.model_copy(update={"preprocessing": preprocessing}), "b" * 64)
 
 
 def install(bundle: Bundle, world: World, name: str = NAME, built_at: str = "2026-01-01T00:00:00+00:00") -> Path:
