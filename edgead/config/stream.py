@@ -129,6 +129,13 @@ class AlertConfig(Section):
         0.0, ge=0, le=1, description="Minimum marked share of the zone for a frame to count as anomalous."
     )
     latch: bool = Field(False, description="Keep an alert open until it is acknowledged.")
+    resume_s: float = Field(
+        60.0,
+        ge=0,
+        le=86400,
+        description="Minimum time that a held alert which resumes stays open, in seconds: its resumption is reported at "
+        "most once in this time.",
+    )
     false_alarms_per_hour: float | None = Field(
         None,
         gt=0,

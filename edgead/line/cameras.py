@@ -180,6 +180,7 @@ def _rule_options(alerts: AlertConfig) -> RuleOptions:
         cooldown_s=alerts.cooldown_s,
         min_area=alerts.min_area,
         latch=alerts.latch,
+        resume_s=alerts.resume_s,
         severities=alerts.severities,
     )
 

@@ -6,6 +6,7 @@ One machine watches one zone of one camera::
                                  open --quiet--> held --acknowledged--> closed          (latch)
                                  open <--N of M anomalous-- held
 
+A resumed alert stays open for at least `resume_s`, so that one that comes and goes is not reported at every change.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class AlertRules:
         cooldown_s: Minimum time between the end of an alert and the next, in seconds of the source's own time.
         min_area: Minimum marked share of the zone, 0..1, of an anomalous frame; a frame with less is quiet.
         latch: Whether an alert is held until it is acknowledged.
+        resume_s: Minimum time from the resumption of a held alert until it is held again, in seconds of the source's own
+            time.
         severities: Bands by rising level; an alert has the highest one that its peak exceeds, None below the first.
     """
 
@@ -51,6 +54,7 @@ class AlertRules:
     cooldown_s: float
     min_area: float = 0.0
     latch: bool = False
+    resume_s: float = 0.0
     severities: tuple[Severity, ...] = ()
 
     def __post_init__(self) -> None:
@@ -100,6 +104,7 @@ class Alert:
         peak_score, peak_frame: Score and index of the strongest frame so far.
         severity: Band of the peak.
         held_s: Time at which a latched alert became quiet; None while it is active.
+        resumed_s: Time at which a held alert last became active again.
         acknowledged_s: Time of the acknowledgement.
         closed_s, ended_by: Time and cause of the end.
     """
@@ -111,6 +116,7 @@ class Alert:
     peak_frame: int
     severity: str | None = None
     held_s: float | None = None
+    resumed_s: float | None = None
     acknowledged_s: float | None = None
     closed_s: float | None = None
     ended_by: Ending | None = None
@@ -182,7 +188,7 @@ def step(rules: AlertRules, state: AlertState, seen: Observation, *, frame_index
     if state.alert is None:
         return _step_closed(rules, state, seen, frame_index, time_s)
     if state.alert.held_s is not None:
-        return _step_held(rules, state, state.alert, seen, frame_index)
+        return _step_held(rules, state, state.alert, seen, frame_index, time_s)
     return _step_open(rules, state, state.alert, seen, frame_index, time_s)
 
 
@@ -216,11 +222,13 @@ def _step_closed(rules: AlertRules, state: AlertState, seen: Observation, frame_
     return AlertState(alert=alert, closed_s=state.closed_s, n_alerts=number), AlertEvent("opened", alert)
 
 
-def _step_held(rules: AlertRules, state: AlertState, alert: Alert, seen: Observation, frame_index: int) -> Step:
+def _step_held(
+    rules: AlertRules, state: AlertState, alert: Alert, seen: Observation, frame_index: int, time_s: float
+) -> Step:
     recent = _look_back(rules, state, seen)
     if not _opens(rules, recent):
         return replace(state, recent=recent), None
-    alert = _with_peak(rules, replace(alert, held_s=None), seen, frame_index)
+    alert = _with_peak(rules, replace(alert, held_s=None, resumed_s=time_s), seen, frame_index)
     return replace(state, alert=alert, recent=(), quiet_frames=0), AlertEvent("resumed", alert)
 
 
@@ -229,9 +237,10 @@ def _step_open(
 ) -> Step:
     quiet_frames = state.quiet_frames + 1 if rules.is_quiet(seen) else 0
     if quiet_frames >= rules.close_frames:
-        if rules.latch and alert.acknowledged_s is None:
+        if not rules.latch or alert.acknowledged_s is not None:
+            return _close(state, alert, time_s, "quiet")
+        if alert.resumed_s is None or time_s - alert.resumed_s >= rules.resume_s:
             return _hold(state, alert, time_s)
-        return _close(state, alert, time_s, "quiet")
     grown = _with_peak(rules, alert, seen, frame_index)
     state = replace(state, alert=grown, quiet_frames=quiet_frames)
     if grown is alert:

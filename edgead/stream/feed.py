@@ -76,6 +76,8 @@ class CameraFeed:
         self._state_since_s: float | None = None
         self._n_outages = 0
         self._phase = "waiting"
+        self._failed_as = ""
+        self._has_run = False
         self.thread = threading.Thread(target=self._capture, name=f"edgead capture {camera.name}", daemon=True)
 
     @property
@@ -152,32 +154,46 @@ class CameraFeed:
 
     def poll(self) -> list[Notice]:
         """Notices of connection changes since the last call; called from one thread, a few times a second."""
-        notices: list[Notice] = []
+        state = self.camera.source.report.state
+        self._has_run = self._has_run or (state is not None and state.phase == "running")
         before, self._phase = self._phase, self.phase
+        if self._phase == before:
+            return []
         name, now_s, report = self.camera.name, time.monotonic(), self.camera.source.report
-        reason = "" if report.state is None else report.state.last_error
-        if self._phase == "running" and before in ("lost", "resting", "hung"):
-            notices.append(CameraBack(name, now_s, report.restarts))
-        elif self._phase == "lost" and before in ("waiting", "running"):
-            notices.append(CameraLost(name, now_s, reason))
-        elif self._phase == "resting" and before != "resting":
-            notices.append(CameraFailed(name, now_s, f"it rests until the next attempts: {reason}"))
-        elif self._phase == "hung" and before != "hung":
-            notices.append(CameraFailed(name, now_s, self._hang()))
-        return notices
+        reason = self.by_name("" if report.state is None else report.state.last_error)
+        if self._phase == "running":
+            failed_as, self._failed_as = self._failed_as, ""
+            is_back = failed_as or before != "waiting"
+            return [CameraBack(name, now_s, report.restarts, is_first=failed_as == "missing")] if is_back else []
+        if self._phase == "lost":
+            return [CameraLost(name, now_s, reason)] if before in ("waiting", "running") else []
+        if self._phase not in ("missing", "resting", "hung") or self._phase == self._failed_as:
+            return []
+        # later rests of the same outage are no news
+        self._failed_as = self._phase
+        why = {
+            "missing": f"it has not answered since the start, and is tried until it does: {reason}",
+            "resting": f"it rests until the next attempts: {reason}",
+            "hung": self._hang(),
+        }
+        return [CameraFailed(name, now_s, why[self._phase])]
+
+    def by_name(self, message: str) -> str:
+        """A message about the source as one about the camera, whose name stands beside it."""
+        return message.replace(self.camera.source.name, "it").rstrip(".")
 
     @property
     def phase(self) -> str:
-        """`waiting` before the first frame, `running`, `lost`, `resting`, `hung`, `failed` or `ended`."""
+        """`waiting` before the first frame, `running`, `missing`, `lost`, `resting`, `hung`, `failed` or `ended`."""
         if self.failure is not None:
             return "failed"
         if not self.thread.is_alive() and self.thread.ident is not None:
             return "ended"
         state = self.camera.source.report.state
-        if state is not None and state.phase == "resting":
-            return "resting"
-        if state is not None and state.phase == "reconnecting":
-            return "lost"
+        if state is not None and state.phase in ("resting", "reconnecting"):
+            if not (self.n_captured or self._has_run):
+                return "missing"
+            return "resting" if state.phase == "resting" else "lost"
         # a source has its own timeouts for connecting and reading; one that exceeds them hangs in its driver
         if self.camera.source.live and time.monotonic() - self._heard_s > self._hang_s:
             return "hung"

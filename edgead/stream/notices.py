@@ -23,7 +23,7 @@ class _Notice:
 
 @dataclass(frozen=True)
 class CameraLost(_Notice):
-    """A live source gives no frames.
+    """A live source that gave frames gives no more.
 
     Attributes:
         reason: Last error of the connection, without secrets.
@@ -35,19 +35,21 @@ class CameraLost(_Notice):
 
 @dataclass(frozen=True)
 class CameraBack(_Notice):
-    """A lost source gives frames again.
+    """A source gives frames again, or its first ones after it had not answered.
 
     Attributes:
         restarts: Number of reconnections since the start of the stream.
+        is_first: Whether these are its first frames.
     """
 
     kind: ClassVar[Literal["camera_back"]] = "camera_back"
     restarts: int
+    is_first: bool = False
 
 
 @dataclass(frozen=True)
 class CameraFailed(_Notice):
-    """A source has spent its restart budget, hangs, or cannot be used at all.
+    """A source has not answered since the start, has spent its restart budget, hangs, or cannot be used at all.
 
     Attributes:
         reason: One sentence, without secrets.
@@ -138,7 +140,8 @@ def sentence(notice: Notice) -> str:
         case CameraLost() | CameraFailed():
             return notice.reason
         case CameraBack():
-            return f"after {notice.restarts} reconnections"
+            attempts = f"{notice.restarts} reconnection{'' if notice.restarts == 1 else 's'}"
+            return f"its first frames come, after {attempts}" if notice.is_first else f"after {attempts}"
         case FaultBegan():
             return notice.message
         case UnjudgedFrame():

@@ -15,7 +15,7 @@ from edgead.stream.control import Control
 from edgead.stream.feed import CameraFeed
 from edgead.stream.inference import Inference
 from edgead.stream.monitoring.meter import StreamStatus, StreamSummary, latency_of, rate
-from edgead.stream.notices import CameraFailed
+from edgead.stream.notices import CameraBack, CameraFailed, CameraLost, Notice, sentence
 from edgead.stream.outlet import EVENT_QUEUE, Outlet
 from edgead.stream.scorer import Scorer
 
@@ -167,11 +167,12 @@ class _Run:
         """Send notices of lost and recovered cameras; a hung single camera ends the stream."""
         for feed in self._feeds:
             for notice in feed.poll():
+                _LOG.warning("%s", _line(notice))
                 self._hand_out(notice)
             if feed.phase == "hung" and len(self._feeds) == 1:
                 self._fail(
                     SourceError(
-                        f"{feed.camera.source.name} hangs: its capture gave neither frame nor error for "
+                        f"{feed.camera.name} hangs: its capture gave neither frame nor error for "
                         f"{self._options.capture_timeout_s:g} s.",
                         hint="Its driver does not answer: plug the camera in again or restart the machine.",
                     )
@@ -272,7 +273,7 @@ class _Run:
         if len(self._feeds) == 1:
             self._fail(error)
             return
-        message = error.message if isinstance(error, EdgeadError) else str(error)
+        message = feed.by_name(error.message if isinstance(error, EdgeadError) else str(error))
         _LOG.error("%s is given up: %s", feed.camera.name, message)
         self._hand_out(CameraFailed(feed.camera.name, time.monotonic(), message))
 
@@ -288,3 +289,14 @@ class _Run:
     def _hand_out(self, item: Item) -> None:
         for outlet in self._outlets:
             outlet.offer(item)
+
+
+def _line(notice: Notice) -> str:
+    """Line of the log about a connection."""
+    match notice:
+        case CameraLost():
+            return f"{notice.camera} is lost: {sentence(notice)}"
+        case CameraBack():
+            return f"{notice.camera} is back: {sentence(notice)}"
+        case _:
+            return f"{notice.camera}: {sentence(notice)}"

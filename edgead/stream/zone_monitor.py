@@ -49,6 +49,7 @@ class RuleOptions:
     cooldown_s: float = 0.0
     min_area: float = 0.0
     latch: bool = False
+    resume_s: float = 0.0
     severities: tuple[tuple[str, float], ...] = ()
 
     def rules(self, good_scores: tuple[float, ...], threshold: float) -> AlertRules:
@@ -62,6 +63,7 @@ class RuleOptions:
             cooldown_s=self.cooldown_s,
             min_area=self.min_area,
             latch=self.latch,
+            resume_s=self.resume_s,
             severities=severity_bands(good_scores, threshold, dict(self.severities)),
         )
 

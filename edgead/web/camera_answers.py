@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from edgead.evaluation.threshold import MIN_IMAGES
 from edgead.manifest import ThresholdRecord
 from edgead.stream.monitoring.meter import CameraStatus
@@ -12,7 +14,7 @@ from edgead.stream.zones import Polygon, ZoneShape
 from edgead.web import camera_models
 from edgead.web.running_stream import CameraFacts, RunningStream, ZoneFacts
 
-_FAILED = ("hung", "failed")
+_FAILED = ("missing", "hung", "failed")
 _LOST = ("lost", "resting")
 
 
@@ -127,7 +129,7 @@ def _alert(verdict: ZoneVerdict | None) -> camera_models.ZoneAlert | None:
 
 
 def _state(status: CameraStatus | None) -> camera_models.State:
-    states: tuple[camera_models.State, ...] = ("waiting", "running", "lost", "resting", "hung", "failed", "ended")
+    states: tuple[camera_models.State, ...] = get_args(camera_models.State)
     return next((state for state in states if status is not None and state == status.state), "waiting")
 
 

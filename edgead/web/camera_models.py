@@ -63,7 +63,7 @@ class Zone(Answer):
     alert: ZoneAlert | None
 
 
-State = Literal["waiting", "running", "lost", "resting", "hung", "failed", "ended"]
+State = Literal["waiting", "running", "missing", "lost", "resting", "hung", "failed", "ended"]
 Verdict = Literal["ok", "anomaly", "alert", "held", "fault", "lost", "failed", "waiting"]
 
 

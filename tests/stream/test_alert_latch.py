@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -42,6 +43,7 @@ def rules(draw: st.DrawFn, *, latch: bool | None = None) -> AlertRules:
         cooldown_s=draw(st.sampled_from([0.0, 2.5])),
         min_area=draw(st.sampled_from([0.0, 0.3])),
         latch=draw(st.booleans()) if latch is None else latch,
+        resume_s=draw(st.sampled_from([0.0, 7.0])),
         severities=BANDS,
     )
 
@@ -101,6 +103,30 @@ def test_always_closes(rules: AlertRules, values: list[Observation | None]) -> N
     for ending in ([*quiet, None], [None, *quiet], *([] if rules.latch else [quiet])):
         state, _ = play(rules, [*values, *ending])
         assert state.alert is None
+
+
+@settings(max_examples=300)
+@given(rules(latch=True), inputs)
+def test_resumptions_are_apart(rules: AlertRules, values: list[Observation | None]) -> None:
+    """No alert resumes twice within `resume_s`, however it comes and goes."""
+    _, events = play(rules, values)
+    for number in {event.alert.number for _, event in events}:
+        at = [index for index, event in events if event.kind == "resumed" and event.alert.number == number]
+        assert all(later - earlier >= rules.resume_s for earlier, later in itertools.pairwise(at))
+
+
+def test_a_flickering_latched_alert_is_reported_once_a_minute() -> None:
+    """Ten minutes of a defect every ten frames, at ten frames a second: a report of each change twice a minute at most."""
+    rules = AlertRules(
+        THRESHOLD, CLOSING, open_frames=1, window_frames=1, close_frames=2, cooldown_s=0.0, latch=True, resume_s=60.0
+    )
+    state, kinds = AlertState(), []
+    for index in range(6000):
+        seen = Observation(2.0 if index % 10 == 0 else 0.1)
+        state, event = step(rules, state, seen, frame_index=index, time_s=index / 10)
+        kinds += [] if event is None else [event.kind]
+    assert kinds.count("resumed") == 10
+    assert len(kinds) == 2 + 2 * 10 - 1
 
 
 @settings(max_examples=300)

@@ -464,8 +464,8 @@ def test_a_full_mailbox_takes_no_more() -> None:
 class LosableSource(ListSource):
     """A live camera whose connection the test sets."""
 
-    def __init__(self) -> None:
-        super().__init__([GOOD], endless=True, live=True, pace_s=0.01)
+    def __init__(self, before_frame: threading.Event | None = None) -> None:
+        super().__init__([GOOD], endless=True, live=True, pace_s=0.01, before_frame=before_frame)
         self.to("connecting")
 
     def to(self, phase: Phase, error: str = "") -> None:
@@ -476,7 +476,7 @@ def test_lost_and_found_cameras_are_said_once_each() -> None:
     """Lost, resting and back are one notice each, with the reason; the status shows where the camera stands."""
     consumer, stop, source = CollectingConsumer(), threading.Event(), LosableSource()
     plan: list[tuple[Phase, str]] = [
-        ("running", ""), ("reconnecting", "no answer"), ("resting", "no answer"), ("reconnecting", "no answer"),
+        ("running", ""), *[("reconnecting", "no answer"), ("resting", "no answer")] * 3, ("reconnecting", "no answer"),
         ("running", ""),
     ]  # fmt: skip
     states: list[str] = []
@@ -496,7 +496,46 @@ def test_lost_and_found_cameras_are_said_once_each() -> None:
         ("line", "camera_lost"), ("line", "camera_failed"), ("line", "camera_back")
     ]  # fmt: skip
     assert "no answer" in sentence(consumer.notices[0])
-    assert states[1:] == ["running", "lost", "resting", "lost", "running"]
+    assert states[1:] == ["running", *["lost", "resting"] * 3, "lost", "running"]
+
+
+def test_a_camera_that_never_answered_was_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """It is reported once as failed, however often it is tried, and once more with its first frames; the log has a line each."""
+    consumer, stop = CollectingConsumer(), threading.Event()
+    gate = threading.Event()
+    source = LosableSource(gate)
+    source.name = "rtsp://10.0.0.5/live"
+    plan: list[tuple[Phase, str]] = [
+        *[("reconnecting", "rtsp://10.0.0.5/live cannot be opened: no answer."), ("resting", "no answer")] * 3,
+        ("running", ""),
+    ]
+    states: list[str] = []
+
+    def watching(status: StreamStatus) -> None:
+        states.append(status.cameras[0].state)
+        if plan:
+            source.to(*plan.pop(0))
+        elif gate.is_set() and states[-1] == "running":
+            stop.set()
+        else:
+            gate.set()
+
+    other = ListSource([GOOD], endless=True, live=True, pace_s=0.01)
+    run_stream(
+        [camera(source), camera(other, name="other")], scorer(), [consumer], OPTIONS, stop=stop, on_status=watching
+    )  # fmt: skip
+    said = [(notice.kind, sentence(notice)) for notice in consumer.notices]
+    assert said == [
+        (
+            "camera_failed",
+            "it has not answered since the start, and is tried until it does: it cannot be opened: no answer",
+        ),
+        ("camera_back", "its first frames come, after 0 reconnections"),
+    ]
+    assert [record.message for record in caplog.records] == [
+        f"line: {said[0][1]}", f"line is back: {said[1][1]}"
+    ]  # fmt: skip
+    assert set(states) == {"waiting", "missing", "running"}
 
 
 def test_a_hung_capture_is_said_and_alone_ends_the_stream() -> None:
@@ -517,7 +556,7 @@ def test_a_hung_capture_is_said_and_alone_ends_the_stream() -> None:
         assert [(notice.camera, notice.kind) for notice in consumer.notices] == [("line", "camera_failed")]
         assert "hangs" in sentence(consumer.notices[0])
         alone = ListSource([GOOD], before_frame=gate, live=True)
-        with pytest.raises(SourceError, match="list hangs"):
+        with pytest.raises(SourceError, match="line hangs"):
             run_stream([camera(alone)], scorer(), [], options, stop=threading.Event())
     finally:
         gate.set()

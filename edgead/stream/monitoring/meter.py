@@ -30,7 +30,8 @@ class CameraStatus:
     Attributes:
         name: Name of the camera.
         source: Redacted name of the source.
-        state: State of the source: `waiting` before the first frame, `running`, `lost`, `failed` or `ended`.
+        state: State of the source: `waiting` before the first frame, `running`, `missing` (it has not answered yet), `lost`,
+            `resting`, `hung`, `failed` or `ended`.
         fault: Current camera fault, because of which frames are not judged; None if there is none.
         n_captured, n_processed, n_dropped, n_unjudged: Number of frames taken, judged, replaced by newer ones, and not
             judged because of a fault.

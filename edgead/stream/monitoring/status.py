@@ -17,9 +17,11 @@ _CLEAR_TO_END = "\x1b[K"
 def status_line(status: StreamStatus) -> str:
     """Status as one line of plain text, the most important first, because narrow terminals cut off the end."""
     if status.n_frames == 0 or status.engine_ms is None:
-        faults = [camera for camera in status.cameras if camera.fault is not None]
-        if faults:
-            return " · ".join([_notable(camera) for camera in faults] + [f"{status.elapsed_s:.0f} s, no frame judged"])
+        troubled = [camera for camera in status.cameras if _trouble(camera)]
+        if troubled:
+            return " · ".join(
+                [_notable(camera) for camera in troubled] + [f"{status.elapsed_s:.0f} s, no frame judged"]
+            )
         return f"waiting for the first frame of {_waiting_for(status.cameras)} ({status.elapsed_s:.0f} s)"
     n_alerts = sum(camera.n_alerts for camera in status.cameras)
     n_dropped = sum(camera.n_dropped for camera in status.cameras)
@@ -36,7 +38,7 @@ def status_line(status: StreamStatus) -> str:
 
 
 def _waiting_for(cameras: Sequence[CameraStatus]) -> str:
-    return cameras[0].source if len(cameras) == 1 else f"{len(cameras)} cameras"
+    return cameras[0].name if len(cameras) == 1 else f"{len(cameras)} cameras"
 
 
 def _verdicts(cameras: Sequence[CameraStatus]) -> list[str]:

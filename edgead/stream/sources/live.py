@@ -138,7 +138,7 @@ class LiveSource:
         self._late_since_s = None
 
     def _lose(self, reason: str) -> None:
-        _LOG.warning("%s was lost: %s", self.name, reason)
+        _LOG.debug("%s was lost: %s", self.name, reason)
         self._release()
         self._enter("reconnecting", reason)
 
@@ -169,9 +169,9 @@ class LiveSource:
             if not error.retryable:
                 raise
             self._enter("reconnecting", error.message)
-            _LOG.warning("%s does not answer (attempt %d)", self.name, self.report.restarts)
+            _LOG.debug("%s does not answer (attempt %d)", self.name, self.report.restarts)
         else:
-            _LOG.warning("%s is back after %d reconnection(s)", self.name, self.report.restarts)
+            _LOG.debug("%s is back after %d reconnection(s)", self.name, self.report.restarts)
 
     def _rest(self, stop: threading.Event) -> None:
         rest_s = self._budget.rest_s(self._clock())
@@ -182,6 +182,6 @@ class LiveSource:
                 hint="Check the camera and its cable or network. stream.max_restarts and "
                 "stream.restart_window_s set how long edgead keeps trying.",
             )
-        _LOG.warning("%s: next reconnection in %.0f s, as the budget of the restart window is spent", self.name, rest_s)
+        _LOG.debug("%s: next reconnection in %.0f s, as the budget of the restart window is spent", self.name, rest_s)
         self._enter("resting")
         stop.wait(rest_s)

@@ -103,7 +103,7 @@ class WatchedFolder:
         except OSError as error:
             reason = str(error.strerror or error)
             if self.report.state is not None and self.report.state.phase == "running":
-                _LOG.warning("%s is away: %s", self.name, reason)
+                _LOG.debug("%s is away: %s", self.name, reason)
             self._enter("reconnecting", reason)
             return []
         self._enter("running")

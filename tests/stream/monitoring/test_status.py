@@ -31,7 +31,7 @@ def test_line_says_what_matters() -> None:
     assert line_of(is_held=True).startswith("HELD")
     assert line_of(fault="The picture is black: it is.").startswith("FAULT line (The picture is black) · 25.0 fps")
     assert line_of(state="lost", is_alert_open=True).startswith("LOST line with an open ALERT · 25.0 fps")
-    assert line_of(n_processed=0) == "waiting for the first frame of camera:0 (3 s)"
+    assert line_of(n_processed=0) == "waiting for the first frame of line (3 s)"
     assert line_of(n_processed=0, fault="It is black.") == "FAULT line (It is black) · 3 s, no frame judged"
 
 
