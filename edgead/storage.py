@@ -23,24 +23,46 @@ _FORMATS = (".mp4", ".avi", ".webm", ".jpg", ".png", ".onnx", ".npz", ".npy", ".
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, keep_suffix: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, otherwise removed.
 
     The temporary name keeps only suffixes by which writers choose a format: a `*.json` left behind by a kill would be
     taken for a finished file.
 
+    Args:
+        path: Final path.
+        keep_suffix: Whether the temporary name keeps the suffix, whatever it is.
+
     Raises:
         StorageError: If the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(
-        f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix if path.suffix in _FORMATS else ''}"
-    )
+    kept = path.suffix if keep_suffix or path.suffix in _FORMATS else ""
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{kept}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def trial_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, with its suffix, that is removed at the end; `path` itself stays as it is.
+
+    Raises:
+        StorageError: For any OSError inside, such as a folder that cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        yield temporary
     except OSError as error:
         raise storage_error(path, error) from error
     finally:

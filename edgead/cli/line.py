@@ -29,9 +29,22 @@ if TYPE_CHECKING:
     from edgead.stream.monitoring.meter import StreamStatus
 
 
+def _checked_camera(value: str | None) -> str | None:
+    if value is not None and not value.startswith("/") and not (value.isascii() and value.isdigit()):
+        raise typer.BadParameter(f"a camera is a number, as 0, or a path, as /dev/v4l/by-id/NAME (got {value!r})")
+    return value
+
+
 def stream(
     bundle: BundleArgument = None,
-    camera: Annotated[int | None, typer.Option(help="Index of a camera on this machine, e.g. 0.")] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|PATH",
+            callback=_checked_camera,
+            help="A camera of this machine: its index, e.g. 0, or its path, e.g. /dev/v4l/by-id/NAME.",
+        ),
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -169,7 +182,7 @@ def _words_of_stream(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _cameras(
-    settings: Config, camera: int | None, source: str | None, class_name: str | None
+    settings: Config, camera: str | None, source: str | None, class_name: str | None
 ) -> Sequence[CameraConfig]:
     """The camera given by options, else the cameras of the configuration."""
     from edgead.config.stream import CameraConfig

@@ -28,9 +28,9 @@ from edgead.stream.alarms.alarm_keeper import AlarmKeeper
 from edgead.stream.annotation import Annotator
 from edgead.stream.camera import Camera
 from edgead.stream.consumers.consumer import Consumer
-from edgead.stream.consumers.recorder import Recorder
+from edgead.stream.consumers.recorder import Recorder, check_recording
 from edgead.stream.consumers.threshold_memory import ThresholdMemory
-from edgead.stream.consumers.window import Window
+from edgead.stream.consumers.window import Window, require_screen
 from edgead.stream.control import Control
 from edgead.stream.delivery.sink import Sink
 from edgead.stream.malloc_arenas import limit_malloc_arenas
@@ -88,13 +88,18 @@ def stream(
         event_sinks: Further receivers of events by name, beside those of the settings; they need an alert folder.
 
     Raises:
-        ConfigError: If a recording or a window is asked of several cameras.
+        ConfigError: If a recording or a window is asked of several cameras, or the recording has an unknown suffix.
+        StorageError: If the recording cannot be written.
         EdgeadError: The first failure; outputs are complete up to that point.
     """
     if len(cameras) > 1 and (outputs.record or outputs.display):
         raise ConfigError(
             f"--record and --display show one camera, and there are {len(cameras)}.", hint="--web shows all of them."
         )
+    if outputs.record is not None:
+        check_recording(outputs.record)
+    if outputs.display:
+        require_screen()
     limit_malloc_arenas()
     stop = threading.Event() if stop is None else stop
     progress = progress or Silent()

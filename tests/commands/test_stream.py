@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from edgead.bundle import Bundle
 from edgead.commands.stream import StreamOutputs, stop_on_signals, stream
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
-from edgead.errors import BundleError, SourceError
+from edgead.errors import BundleError, ConfigError, EdgeadError, SourceError, StorageError
 from edgead.runner import FakeRunner
 
 from .stream_runs import BAD, GOOD, make_bundle, running, wait_until, write_video
@@ -56,6 +57,33 @@ def test_video_to_alerts_and_recording(bundle: Bundle, tmp_path: Path) -> None:
     assert {record["bundle"] for record in records} == {bundle.digest}
     assert {record["engine"] for record in records} == {"fake-fp32"}
     assert n_frames_of(tmp_path / "out.mp4") == 90
+
+
+class Unused(FakeRunner):
+    """An engine that must not be asked."""
+
+    def infer(self, batch: np.ndarray[Any, Any], class_bias: np.ndarray[Any, Any] | None = None) -> Any:
+        raise AssertionError("a frame was judged before the outputs were checked")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "error"),
+    [
+        ({"record": "out.webm"}, ConfigError),
+        ({"record": "in.mp4/out.mp4"}, StorageError),
+        ({"display": True}, EdgeadError),
+    ],
+)
+def test_outputs_are_checked_before_the_first_frame(
+    bundle: Bundle, tmp_path: Path, outputs: dict[str, Any], error: type[EdgeadError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording that cannot be written and a screen that does not answer end the stream before the engine runs."""
+    monkeypatch.setenv("DISPLAY", ":77")
+    video = write_video(tmp_path / "in.mp4", [GOOD] * 5)
+    if "record" in outputs:
+        outputs = {"record": tmp_path / outputs["record"]}
+    with pytest.raises(error):
+        stream(bundle, Unused((32, 32)), watching(video), StreamOutputs(**outputs), config=Config())
 
 
 def test_an_alert_that_is_open_at_the_end_is_closed(bundle: Bundle, tmp_path: Path) -> None:

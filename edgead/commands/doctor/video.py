@@ -110,7 +110,8 @@ def camera_text(camera: CameraDevice) -> str:
 
     if not camera.captures_video:
         return f"{camera.path.name} delivers no frames ({camera.name})"
-    return f"camera:{camera.index} is {camera.name}{f' ({describe_modes(camera.modes)})' if camera.modes else ''}"
+    place = f"camera:{camera.index}, {camera.link}," if camera.link else f"camera:{camera.index}"
+    return f"{place} is {camera.name}{f' ({describe_modes(camera.modes)})' if camera.modes else ''}"
 
 
 def _binding(machine: Machine, board: Board | None) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import threading
 from types import TracebackType
@@ -19,22 +20,25 @@ from edgead.stream.notices import UnjudgedFrame
 from edgead.stream.result import FrameResult
 
 _ESCAPE = 27
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
+_TRIAL_S = 20.0
+_TRIAL = """
+import resource
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+import cv2
+cv2.namedWindow("edgead", cv2.WINDOW_NORMAL)
+cv2.destroyAllWindows()
+"""
 _HOW_TO_GO_ON = "Omit --display; --record FILE writes the same view to a video."
 
 
 class Window:
-    """Shows annotated frames; `q`, Esc or closing the window stops the stream.
-
-    Raises:
-        MissingDependencyError: If OpenCV was built without window support.
-        EdgeadError: If there is no screen.
-    """
+    """Shows annotated frames; `q`, Esc or closing the window stops the stream. Call `require_screen` before."""
 
     name = "window"
     lossless = False
 
     def __init__(self, annotator: Annotator, stop: threading.Event, *, title: str = "edgead") -> None:
-        require_screen()
         self._annotator = annotator
         self._stop = stop
         self._title = title
@@ -63,7 +67,12 @@ class Window:
 
 
 def require_screen() -> None:
-    """Check that a window can be opened; without a screen Qt would end the whole process."""
+    """Check that a window can be opened, in a process of its own: without a working screen Qt ends the whole process.
+
+    Raises:
+        MissingDependencyError: If OpenCV was built without window support.
+        EdgeadError: If there is no screen, or no window can be opened on it.
+    """
     if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
         raise MissingDependencyError(
             "opencv-python",
@@ -75,3 +84,28 @@ def require_screen() -> None:
             "--display needs a screen, but neither DISPLAY nor WAYLAND_DISPLAY is set (an SSH session?).",
             hint=f"{_HOW_TO_GO_ON} On the device's own screen: DISPLAY=:0 edgead stream ...",
         )
+    problem = _window_problem()
+    if problem:
+        screen = ", ".join(f"{name}={os.environ[name]}" for name in _SCREENS if os.environ.get(name))
+        raise EdgeadError(
+            f"--display cannot open a window on this screen ({screen or 'no DISPLAY'}): {problem}.",
+            hint=f"{_HOW_TO_GO_ON} A session of tmux, cron or sudo may carry the DISPLAY of a screen that is gone; "
+            "`xset q` says whether it answers.",
+        )
+
+
+def _window_problem() -> str:
+    """Reason why a window cannot be opened; empty if one was opened and closed."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _TRIAL],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TRIAL_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"it did not answer within {_TRIAL_S:g} s"
+    except OSError as error:
+        return str(error.strerror or error)
+    if done.returncode == 0:
+        return ""
+    lines = [line.strip().rstrip(".") for line in done.stderr.splitlines() if line.strip()]
+    return lines[0] if lines else f"the trial ended with status {done.returncode}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from edgead.stream.sources.v4l2 import device_facts
 
 DEVICES = Path("/dev")
 SYSFS = Path("/sys/class/video4linux")
+# links that name a camera by its maker and serial number, or by the port that it is plugged into
+_LINKS = ("v4l/by-id", "v4l/by-path")
 _LOG = logging.getLogger(__name__)
 
 
@@ -37,6 +40,7 @@ class CameraDevice:
         name: Name reported by the driver.
         modes: Supported modes; empty if they could not be queried.
         captures_video: Whether it captures video; many cameras have a second device that delivers metadata only.
+        link: Path that leads to the same camera after a restart, `/dev/v4l/by-id/...` if there is one, else by-path.
     """
 
     index: int
@@ -44,16 +48,18 @@ class CameraDevice:
     name: str
     modes: tuple[CameraMode, ...] = ()
     captures_video: bool = True
+    link: Path | None = None
 
     def __str__(self) -> str:
         if not self.captures_video:
             return f"{self.path} ({self.name}; gives no pictures)"
-        return f"{self.path} ({self.name}{': ' + describe_modes(self.modes) if self.modes else ''})"
+        place = f"{self.path} = {self.link}" if self.link else str(self.path)
+        return f"{place} ({self.name}{': ' + describe_modes(self.modes) if self.modes else ''})"
 
 
 def list_cameras(devices: Path = DEVICES, sysfs: Path = SYSFS) -> list[CameraDevice]:
     """Every `/dev/videoN` with its driver's name and its modes, by number."""
-    cameras = []
+    cameras, links = [], _links(devices)
     for path in devices.glob("video*"):
         if not (match := re.fullmatch(r"video(\d+)", path.name)):
             continue
@@ -63,37 +69,71 @@ def list_cameras(devices: Path = DEVICES, sysfs: Path = SYSFS) -> list[CameraDev
             name = "unknown"
         facts = device_facts(path)
         modes, captures_video = (facts.modes, facts.captures_video) if facts else ((), True)
-        cameras.append(CameraDevice(int(match[1]), path, name, modes, captures_video))
+        cameras.append(CameraDevice(int(match[1]), path, name, modes, captures_video, links.get(path.name)))
     return sorted(cameras, key=lambda camera: camera.index)
 
 
+def _links(devices: Path) -> dict[str, Path]:
+    """The most lasting link to each device, by the device's name."""
+    found: dict[str, Path] = {}
+    for folder in _LINKS:
+        for link in sorted(devices.glob(f"{folder}/*")):
+            found.setdefault(os.path.basename(os.path.realpath(link)), link)
+    return found
+
+
+def names_camera(text: str) -> bool:
+    """Whether a source without a scheme is a V4L2 camera: a number, a device, or a path that leads to one.
+
+    A path below `/dev/v4l` is one even while the camera is unplugged.
+    """
+    if re.fullmatch(r"\d+|/dev/video\d+|/dev/v4l/by-(id|path)/[^/]+", text):
+        return True
+    return text.startswith("/") and _index_of(Path(text)) is not None
+
+
+def _index_of(path: Path) -> int | None:
+    """N of the `/dev/videoN` that a path leads to now; None if it leads to no such device."""
+    match = re.fullmatch(r"/dev/video(\d+)", os.path.realpath(path))
+    return int(match[1]) if match else None
+
+
 def camera_source(uri: str, options: SourceOptions) -> LiveSource:
-    """A camera by `camera:N`, `N` or `/dev/videoN`.
+    """A camera by `camera:N`, `N`, `/dev/videoN`, or a path that leads to one, such as `/dev/v4l/by-id/...`.
+
+    A path is resolved at every connection: a camera that was plugged in again may have another number.
 
     Raises:
         SourceError: If the text names no camera, or `options.camera_format` no format.
     """
-    match = re.fullmatch(r"(?:camera:|/dev/video)?(\d+)", uri)
-    if match is None:
-        raise SourceError(f"{uri!r} names no camera.", hint="Give its number, for example camera:0.")
-    index = int(match[1])
+    place = uri.removeprefix("camera:")
+    match = re.fullmatch(r"(?:/dev/video)?(\d+)", place)
+    if match is None and not place.startswith("/"):
+        raise SourceError(
+            f"{uri!r} names no camera.",
+            hint="Give its number, for example camera:0, or its path, for example /dev/v4l/by-id/NAME.",
+        )
+    name = f"camera:{match[1]}" if match else place
     wanted = parse_camera_format(options.camera_format)
 
     def connect() -> Capture:
+        index = int(match[1]) if match else _index_of(Path(place))
+        if index is None:
+            raise link_missing(place, list_cameras())
         asked = CameraFormat()
         if options.camera_format:
             facts = device_facts(DEVICES / f"video{index}")
-            asked = choose_mode(wanted, facts.modes if facts else (), f"Camera {index}")
+            asked = choose_mode(wanted, facts.modes if facts else (), f"Camera {place if match is None else index}")
         capture = open_camera_capture(index, asked, read_timeout_s=options.read_timeout_s)
         if capture is None:
             raise camera_missing(index, list_cameras())
         given = camera_format_of(capture)
         source.report.format = str(given)
         if differs(given, asked):
-            _LOG.warning("camera:%d gives %s where %s was asked for", index, given, asked)
+            _LOG.warning("%s gives %s where %s was asked for", name, given, asked)
         return capture
 
-    source = LiveSource(f"camera:{index}", connect, options, has_times=True)
+    source = LiveSource(name, connect, options, has_times=True)
     return source
 
 
@@ -112,6 +152,18 @@ def differs(given: CameraFormat, asked: CameraFormat) -> bool:
         asked.fourcc not in (None, given.fourcc)
         or asked.size not in (None, given.size)
         or (asked.fps is not None and abs((given.fps or 0.0) - asked.fps) > 0.05 * asked.fps)
+    )
+
+
+def link_missing(place: str, cameras: list[CameraDevice]) -> SourceError:
+    """Error for a path that leads to no camera now, with a list of the cameras of this machine."""
+    found = ", ".join(map(str, cameras))
+    lead = "is there, but leads to no /dev/videoN" if os.path.lexists(place) else "is not there"
+    return SourceError(
+        f"There is no camera {place}: that path {lead}. This machine has: {found or 'no camera'}.",
+        hint="Plug the camera in. `ls -l /dev/v4l/by-id /dev/v4l/by-path` and `edgead doctor` show what each is called; "
+        "/dev/v4l/by-path names the port, and also tells two cameras without serial numbers apart.",
+        retryable=True,
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edgead.errors import SourceError
 from edgead.redaction import ESCAPES, address_problem, is_login, redact
-from edgead.stream.sources.camera import camera_source
+from edgead.stream.sources.camera import camera_source, names_camera
 from edgead.stream.sources.folder import FolderSource, is_image_file
 from edgead.stream.sources.gstreamer import csi_source, launch_source
 from edgead.stream.sources.network import network_source
@@ -22,7 +21,7 @@ def source_from_uri(uri: str, options: SourceOptions) -> Source:
     """Make, but do not open, the source that an address names.
 
     Args:
-        uri: `camera:N`, `N` or `/dev/videoN`; `csi:N`; `rtsp://`, `rtsps://`, `http://`, `https://`; `gst:LAUNCH LINE`;
+        uri: `camera:N`, `N`, `/dev/videoN`, or a path that leads to one, as `/dev/v4l/by-id/...`; `csi:N`; `rtsp://`, `rtsps://`, `http://`, `https://`; `gst:LAUNCH LINE`;
             `watch:FOLDER`; `synthetic[:PART]`; otherwise (also as `file://`) a video file, a folder of images or a
             single image.
         options: Time limits, formats, pace and pixel range.
@@ -39,7 +38,7 @@ def source_from_uri(uri: str, options: SourceOptions) -> Source:
 
 
 def _kind(uri: str) -> str:
-    if re.fullmatch(r"\d+|/dev/video\d+", uri):
+    if names_camera(uri):
         return "camera"
     scheme = uri.split(":", 1)[0].lower()
     if scheme in SOURCES and (":" in uri or scheme == "synthetic"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from edgead.errors import ConfigError, EdgeadError, StorageError
 from edgead.prediction import Segmentation
 from edgead.stream.annotation import Annotator
-from edgead.stream.consumers.recorder import MAX_GAP_S, Recorder
+from edgead.stream.consumers.recorder import CODECS, MAX_GAP_S, Recorder, check_recording
 from edgead.stream.consumers.window import require_screen
 
 from ..fakes import BAD, GOOD, SCALE, result
@@ -37,7 +38,7 @@ def frames_of(path: Path) -> list[np.ndarray[Any, Any]]:
 
 
 @pytest.mark.parametrize(("size", "expected"), [((48, 64), (48, 64)), ((47, 63), (48, 64))])
-@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+@pytest.mark.parametrize("suffix", [*CODECS, ".MP4", ".Mkv"])
 def test_recording_has_every_frame(
     tmp_path: Path, suffix: str, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
@@ -105,6 +106,47 @@ def test_a_recording_into_a_file_instead_of_a_folder_is_named(tmp_path: Path) ->
     with pytest.raises(StorageError, match=r"out\.mp4"):
         recorder(tmp_path / "folder" / "out.mp4").__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_recording_is_tried_before_it_is_needed(tmp_path: Path, suffix: str) -> None:
+    """The trial passes for every suffix that the recorder takes, and leaves folder and existing recording as they are."""
+    path = tmp_path / "new" / f"out{suffix}"
+    check_recording(path)
+    assert list(path.parent.iterdir()) == []
+    path.write_bytes(b"yesterday")
+    check_recording(path)
+    assert path.read_bytes() == b"yesterday"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_trial_of_a_recording_finds_what_would_fail_later(tmp_path: Path) -> None:
+    """Unknown suffixes, folders, folders that cannot be made or written, and a full disk are named before the stream."""
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "folder.mp4").mkdir()
+    for name, error, said in [
+        ("out.webm", ConfigError, r"allowed: \.mp4"),
+        ("out", ConfigError, "file without suffix"),
+        ("folder.mp4", ConfigError, "is a folder"),
+        ("file/out.mp4", StorageError, r"out\.mp4"),
+    ]:
+        with pytest.raises(error, match=said):
+            check_recording(tmp_path / name)
+    with pytest.raises(StorageError, match=r"out\.mp4"):
+        check_recording(Path("/proc/out.mp4"))
+    if os.path.exists("/dev/full"):
+        (tmp_path / "full.avi").symlink_to("/dev/full")  # an existing target is not opened by the trial
+        check_recording(tmp_path / "full.avi")
+
+
+def test_a_screen_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DISPLAY left over from a screen that is gone ends in an error with its name; the process lives on."""
+    monkeypatch.setenv("DISPLAY", ":77")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(EdgeadError, match="--display") as caught:
+        require_screen()
+    assert "DISPLAY=:77" in caught.value.message or "opencv-python" in caught.value.message
+    assert "--record" in caught.value.hint
 
 
 def test_display_without_a_screen_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

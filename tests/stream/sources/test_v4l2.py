@@ -10,10 +10,12 @@ import errno
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,10 @@ from edgead.stream.sources.camera_format import (
     describe_modes,
     parse_camera_format,
 )
+from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.v4l2 import device_facts
+
+from ..fakes import SOURCE_OPTIONS
 
 STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "v4l2_capability": v4l2.Capability,
@@ -304,3 +309,73 @@ def test_error_for_a_missing_camera_lists_the_others() -> None:
     assert "--camera 2" in missing.hint
     assert "does not give pictures" in camera_missing(2, [camera]).message
     assert "metadata" in camera_missing(1, [metadata, camera]).message
+
+
+class _OneFrame:
+    """An open camera that fails after three frames."""
+
+    def __init__(self) -> None:
+        self._n_left = 5
+
+    def read(self) -> tuple[bool, Any]:
+        self._n_left -= 1
+        return self._n_left >= 0, np.zeros((4, 4, 3), np.uint8)
+
+    def get(self, property_id: int, /) -> float:
+        return 0.0
+
+    def release(self) -> None:
+        return
+
+
+def test_a_camera_by_its_link_is_looked_up_at_each_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that is plugged in again under another number is found by the link that names it."""
+    link, opened = tmp_path / "usb-Maker_Cam_1234-video-index0", list[int]()
+    link.symlink_to("/dev/video7")
+
+    def open_camera(index: int, asked: CameraFormat, *, read_timeout_s: float) -> _OneFrame:
+        opened.append(index)
+        link.unlink()
+        if len(opened) < 3:
+            link.symlink_to(f"/dev/video{7 + len(opened)}")
+        return _OneFrame()
+
+    monkeypatch.setattr("edgead.stream.sources.camera.open_camera_capture", open_camera)
+    monkeypatch.setattr("edgead.stream.sources.restart.FIRST_DELAY_S", 0.0)
+    source = source_from_uri(str(link), replace(SOURCE_OPTIONS, max_restarts=3, max_frame_age_s=0))
+    assert source.name == str(link)
+    with source, pytest.raises(SourceError, match="that path is not there"):
+        list(source.frames(threading.Event()))
+    assert opened == [7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/dev/v4l/by-id/usb-Maker_Cam-video-index0",
+        "/dev/v4l/by-path/pci-0-usb-0:2:1.0-video-index0",
+        "camera:/dev/line-cam",
+    ],
+)
+def test_a_camera_that_is_not_plugged_in_is_named_by_its_link(place: str) -> None:
+    """Links below /dev/v4l are cameras, also while nothing is there, and the error is one that a retry can mend."""
+    with pytest.raises(SourceError, match="that path is not there") as caught:
+        source_from_uri(place, SOURCE_OPTIONS).__enter__()
+    assert caught.value.retryable
+    assert place.removeprefix("camera:") in caught.value.message
+
+
+def test_cameras_are_listed_with_a_lasting_link(tmp_path: Path) -> None:
+    """A camera is listed with its link by serial number, one that has none with the link of its port."""
+    devices = tmp_path / "dev"
+    for folder in ("v4l/by-id", "v4l/by-path"):
+        (devices / folder).mkdir(parents=True)
+    for number in (0, 2, 4):
+        (devices / f"video{number}").touch()
+    (devices / "v4l/by-id/usb-A").symlink_to("../../video0")
+    (devices / "v4l/by-path/port-1").symlink_to("../../video0")
+    (devices / "v4l/by-path/port-2").symlink_to("../../video2")
+    cameras = list_cameras(devices, tmp_path / "sys")
+    links = [camera.link and camera.link.relative_to(devices) for camera in cameras]
+    assert links == [Path("v4l/by-id/usb-A"), Path("v4l/by-path/port-2"), None]
+    assert f"= {devices}/v4l/by-id/usb-A" in str(cameras[0])
