@@ -206,7 +206,11 @@ class Cost(_Record):
 
 
 class Provenance(_Record):
-    """Origin of the bundle: time, data, seed, versions, settings and training metrics."""
+    """Origin of the bundle: time, data, seed, versions, settings and training metrics.
+
+    `image_digests` are the first 16 hexadecimal digits of the SHA-256 of each image file that training used, for
+    whatever purpose; empty in bundles until schema 2.
+    """
 
     created_at: str
     data_root: str
@@ -216,6 +220,7 @@ class Provenance(_Record):
     versions: dict[str, str]
     config: dict[str, Any]
     metrics: dict[str, float]
+    image_digests: tuple[str, ...] = ()
 
 
 class Manifest(_Record):

@@ -115,7 +115,7 @@ def show_evaluation(result: EvaluationResult) -> None:
         table.add_row(
             escape(name),
             *("-" if value is None else f"{value:.4f}" for value in values),
-            _share(m.false_alarm_rate, m.n_good),
+            _share(m.false_alarm_rate, m.n_good - m.n_trained_on),
             _share(m.detection_rate, m.n_defective),
         )
     out.print(f"engine {result.engine}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
 from edgead.commands.training.requirements import require_torch
+from edgead.data.copies import stored_digest
 from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import read_image, read_mask
@@ -127,6 +128,7 @@ def evaluate_bundle(
         progress.note(f"Left out {path}: {reason}")
     if not images:
         raise DataError(f"None of the {len(dataset.test)} test images in {data} can be read.")
+    _note_trained_on(images, progress)
     if knows_classes and class_mode == "none":
         values = {POOLED: values[POOLED]}
     result = evaluate(images, values, read_mask, engine=runner.engine_name)
@@ -185,6 +187,25 @@ def measure_alignment(bundle: Bundle, model: Detector, samples: Sequence[Sample]
     nll, norm = np.concatenate(pairs, axis=1)
     dimensions = sum(level.channels * level.size[0] * level.size[1] for level in model.levels)
     return alignment_of(nll, norm, dimensions=dimensions, is_uniform=model.flow.is_uniform)
+
+
+def _note_trained_on(images: Sequence[ScoredImage], progress: Progress) -> None:
+    """Tell which test images the bundle was trained on."""
+    good, defective = (
+        sum(image.was_trained_on and image.gt_label is label for image in images) for label in (False, True)
+    )
+    if good:
+        n_good = sum(not image.gt_label for image in images)
+        progress.note(
+            f"Warning: the bundle was trained on {good} of the {n_good} good test images. They are left out of the "
+            f"false-alarm rate, which is from {n_good - good}; AUROC and the other metrics have them and are too high. "
+            "Evaluate on good images that training has not seen."
+        )
+    if defective:
+        progress.note(
+            f"Warning: the bundle was trained on {defective} of the test images that are labelled defective, as if they "
+            "were good."
+        )
 
 
 @dataclass
@@ -249,6 +270,7 @@ def _score(
 ) -> tuple[list[ScoredImage], list[tuple[Path, str]]]:
     bundle = scorer.bundle
     reading = bundle.manifest.preprocessing.reading
+    trained_on = frozenset(bundle.manifest.provenance.image_digests)
     images: list[ScoredImage] = []
     broken: list[tuple[Path, str]] = []
     for start in range(0, len(samples), BATCH):
@@ -276,6 +298,7 @@ def _score(
                         mask_path=sample.mask_path,
                         own_threshold=scorer.own_threshold(judged_by[i]),
                         segmentation=scorer.segmentation(outputs, i, judged_by[i]),
+                        was_trained_on=bool(trained_on) and stored_digest(sample.path) in trained_on,
                     )
                 )
         progress.update("Scoring", min(start + BATCH, len(samples)), len(samples))

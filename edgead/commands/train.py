@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,12 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.commands.training.curve import write_curve
 from edgead.commands.training.data import TrainingData, prepare_data
 from edgead.commands.training.device import choose_device, is_launched_with_others
+from edgead.commands.training.near_copies import independent_images, whitened_features
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
 from edgead.commands.training.requirements import require_torch, require_weights
 from edgead.commands.training.runs import BUNDLE, CHECKPOINT, mark_latest, open_run, package_versions
 from edgead.config.root import Config
+from edgead.data.copies import STORED_DIGITS
 from edgead.imaging import Image
 from edgead.manifest import Provenance
 from edgead.progress import Progress, Silent
@@ -126,6 +128,7 @@ def _train(
     progress.note(f"Run folder: {run}")
     prepared = _closed_form_start(config, data, model, run, progress, clock, world)
     arrays, labels, indices = prepared.arrays, prepared.labels, prepared.indices
+    data = _without_near_copies(config, data, model, prepared, progress, world)
 
     def judge() -> float | None:
         return pseudo_defect_auroc(model, arrays, labels, indices) if indices.pseudo else None
@@ -271,6 +274,22 @@ def _closed_form_start(
     return _Prepared(arrays, np.array(labels, np.int64), parts, starts)
 
 
+def _without_near_copies(
+    config: Config, data: TrainingData, model: Detector, prepared: _Prepared, progress: Progress, world: World
+) -> TrainingData:
+    """Data whose threshold images are independent, as far as whitened features and pictures tell."""
+    if not config.model.positions:  # only whitened features tell images apart
+        return data
+    own = data.split.threshold
+    others = [array[: len(data.split.fit) + len(data.split.early_stop)] for array in prepared.arrays]
+    found = world.from_main(
+        lambda: independent_images(data.split, data.read, whitened_features(model, own, data.read), others)
+    )
+    for note in found.notes():
+        progress.note(note)
+    return replace(data, split=replace(data.split, threshold=found.kept), n_near_copies=len(own) - len(found.kept))
+
+
 def _shared_arrays(
     model: Detector, store: FeatureStore, rows: tuple[int, ...], limit: int, folder: Path, world: World
 ) -> list[NDArray[np.float16]]:
@@ -319,12 +338,13 @@ def _provenance(config: Config, data: TrainingData, metrics: dict[str, float]) -
             "fit": len(split.fit),
             "early_stop": len(split.early_stop),
             "threshold": len(split.threshold),
-            "left_out": len(data.scan.broken),
+            "left_out": len(data.scan.broken) + len(data.scan.copies) + data.n_near_copies,
         },
         seed=config.train.seed,
         versions=package_versions(),
         config=config.model_dump(mode="json"),
         metrics=metrics,
+        image_digests=tuple(sorted(digest[:STORED_DIGITS] for digest in set(data.scan.digests.values()))),
     )
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgead.data.copies import Copy, drop_copies
 from edgead.data.dataset import Sample
 from edgead.data.reader import Inspection, inspect_image, read_content
 from edgead.data.white_level import Depth, find_white_levels
@@ -24,13 +25,14 @@ class Scan:
     """Result of checking every image.
 
     Attributes:
-        readable: Samples that can be read, in the given order.
+        readable: Samples that can be read, in the given order; of several files with the same bytes one is kept.
         broken: Samples that cannot be read, each with the reason.
         white_level: Argument for `read_image`, see `find_white_levels`; 255 if all images are 8-bit.
         sizes: Number of readable images per `(height, width)` in pixels.
-        digests: SHA-256 of each readable file.
+        digests: SHA-256 of each file that can be read, copies included.
         float_white_level: Argument for `read_image`; None if no image holds floats.
         notes: Sentences about bit depths, orientations and pages.
+        copies: Left-out samples with the same bytes as another one, each with that other one.
     """
 
     readable: tuple[Sample, ...]
@@ -40,6 +42,7 @@ class Scan:
     digests: dict[Path, str]
     float_white_level: float | None = None
     notes: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
 
 def scan_images(
@@ -58,7 +61,8 @@ def scan_images(
         progress: Called with the number of images done and the total.
 
     Raises:
-        DataError: If a class has fewer readable good images than `min_good`; the message lists the first broken files.
+        DataError: If a class has fewer different readable good images than `min_good`; the message lists the first
+            broken files and counts the copies.
     """
     readable: list[Sample] = []
     broken: list[tuple[Sample, str]] = []
@@ -83,7 +87,8 @@ def scan_images(
                 progress(done, len(samples))
     white = find_white_levels(depths, white_level)
     notes = (*white.notes, *_container_notes(facts, len(readable)))
-    scan = Scan(tuple(readable), tuple(broken), white.integer, sizes, digests, white.floating, notes)
+    kept, copies = drop_copies(readable, digests)
+    scan = Scan(tuple(kept), tuple(broken), white.integer, sizes, digests, white.floating, notes, tuple(copies))
     _require_good(samples, scan, min_good)
     return scan
 
@@ -126,7 +131,10 @@ def _require_good(samples: Sequence[Sample], scan: Scan, min_good: int) -> None:
         lines = "".join(f"\n  {reason}" for reason in reasons[:_NAMED_IN_ERRORS])
         more = f"\n  and {len(reasons) - _NAMED_IN_ERRORS} more" if len(reasons) > _NAMED_IN_ERRORS else ""
         listing = f" {len(reasons)} cannot be read:{lines}{more}" if reasons else ""
+        n_copies = sum(copy.class_name == class_name and not copy.gt_label for copy, _ in scan.copies)
+        also = f" that differ ({n_copies} more are exact copies)" if n_copies else ""
         raise DataError(
-            f"Class {class_name} has {good[class_name]} readable good images; at least {min_good} are needed.{listing}",
+            f"Class {class_name} has {good[class_name]} readable good images{also}; at least {min_good} are needed."
+            f"{listing}",
             hint="Add images of good parts" + (" or repair the broken files." if reasons else "."),
         )

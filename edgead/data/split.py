@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgead.data.dataset import Sample
 from edgead.errors import DataError
@@ -30,26 +29,21 @@ class Split:
 
 
 def split_good(
-    samples: Sequence[Sample],
-    early_stop_fraction: float,
-    threshold_fraction: float,
-    seed: int = 0,
-    digests: Mapping[Path, str] | None = None,
+    samples: Sequence[Sample], early_stop_fraction: float, threshold_fraction: float, seed: int = 0
 ) -> Split:
     """Split each class by a hash of the image names: the same split on every machine and for any order of samples.
 
-    Counts are exact: the fractions, rounded, of the *distinct* images of a class. Copies of one image stay together;
-    near-duplicates, such as frames of one video, are not recognised.
+    Counts are exact: the fractions of the images of a class, rounded. Near-duplicates, such as frames of one video, are
+    not recognised here.
 
     Args:
-        samples: Good images.
+        samples: Good images without exact copies, see `drop_copies`.
         early_stop_fraction: Share in 0..1; at least 1 image per class is taken.
         threshold_fraction: Share in 0..1; at least 5 images per class are taken, the minimum for a threshold.
         seed: Another seed gives another split.
-        digests: SHA-256 per file, from a scan; without it every file counts as a distinct image.
 
     Raises:
-        DataError: If a class has fewer than 7 distinct images.
+        DataError: If a class has fewer than 7 images.
     """
     by_class: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -58,37 +52,25 @@ def split_good(
     early_stop: list[Sample] = []
     threshold: list[Sample] = []
     for class_name, members in by_class.items():
-        images = _ranked_groups(members, seed, digests or {})
+        images = sorted(members, key=lambda sample: _rank(sample, seed))
         n = len(images)
         if n < MIN_THRESHOLD_IMAGES + MIN_EARLY_STOP + 1:
             raise DataError(
-                f"Class {class_name} has {n} distinct good images ({len(members)} files); "
-                f"at least {MIN_THRESHOLD_IMAGES + MIN_EARLY_STOP + 1} are needed to split them.",
+                f"Class {class_name} has {n} different good images; at least "
+                f"{MIN_THRESHOLD_IMAGES + MIN_EARLY_STOP + 1} are needed to split them.",
                 hint="Add images of good parts.",
             )
         n_threshold = min(max(MIN_THRESHOLD_IMAGES, round(n * threshold_fraction)), n - MIN_EARLY_STOP - 1)
         n_held = n_threshold + min(max(MIN_EARLY_STOP, round(n * early_stop_fraction)), n - n_threshold - 1)
-        threshold += _flat(images[:n_threshold])
-        early_stop += _flat(images[n_threshold:n_held])
-        fit += _flat(images[n_held:])
+        threshold += images[:n_threshold]
+        early_stop += images[n_threshold:n_held]
+        fit += images[n_held:]
     return Split(_sorted(fit), _sorted(early_stop), _sorted(threshold))
-
-
-def _ranked_groups(samples: Sequence[Sample], seed: int, digests: Mapping[Path, str]) -> list[list[Sample]]:
-    """Group samples by content; order the groups by the smallest hash of their names."""
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[digests.get(sample.path, str(sample.path))].append(sample)
-    return sorted(groups.values(), key=lambda group: min(_rank(sample, seed) for sample in group))
 
 
 def _rank(sample: Sample, seed: int) -> str:
     # The relative name, not the class: a single class is named after its folder, which may be renamed.
     return hashlib.sha256(f"{seed}\0{sample.name}".encode()).hexdigest()
-
-
-def _flat(groups: Sequence[Sequence[Sample]]) -> list[Sample]:
-    return [sample for group in groups for sample in group]
 
 
 def _sorted(samples: Sequence[Sample]) -> tuple[Sample, ...]:

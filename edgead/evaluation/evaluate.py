@@ -36,6 +36,7 @@ class ScoredImage:
         mask_path: Ground truth of a defective image; None if there is none.
         own_threshold: Image threshold for this image, if it differs from that of its class.
         segmentation: Automatic segmentation; without it, mask IoU is undefined.
+        was_trained_on: Whether the bundle's training used this file; such a good image is no evidence of false alarms.
     """
 
     image_path: Path
@@ -48,6 +49,7 @@ class ScoredImage:
     mask_path: Path | None
     own_threshold: float | None = None
     segmentation: Segmentation | None = None
+    was_trained_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class Metrics:
 
     Pixel metrics are over the images with known ground truth: all good images, and defective images with a mask that
     is not empty. Maps are upsampled to the original image; masks are never resized. `mask_iou` is the intersection over
-    union of the automatic segmentation and the masks. In the mean, each class counts once, classes with an undefined
+    union of the automatic segmentation and the masks. The false-alarm rate leaves out good images that the bundle was
+    trained on (`n_trained_on`); every other metric has them. In the mean, each class counts once, classes with an undefined
     metric are left out, the threshold is given only for a single class, and counts are sums.
     """
 
@@ -91,6 +94,7 @@ class Metrics:
     n_good: int
     n_defective: int
     n_without_mask: int
+    n_trained_on: int
 
     def to_json(self) -> dict[str, float | int | None]:
         """Metrics under the stable keys of `eval --json`."""
@@ -204,7 +208,8 @@ def _evaluate_class(images: list[ScoredImage], threshold: float, read_mask: Mask
     f1 = counts.f1_max()
     pixels, overlap, n_without_mask = _count_pixels(good, defective, read_mask)
     pixel_counts = pixels.counts() if pixels else None
-    false_alarms, detections = _alarms(good, threshold), _alarms(defective, threshold)
+    unseen = [image for image in good if not image.was_trained_on]
+    false_alarms, detections = _alarms(unseen, threshold), _alarms(defective, threshold)
     metrics = Metrics(
         image_auroc=counts.auroc(),
         image_ap=counts.average_precision(),
@@ -220,6 +225,7 @@ def _evaluate_class(images: list[ScoredImage], threshold: float, read_mask: Mask
         n_good=len(good),
         n_defective=len(defective),
         n_without_mask=n_without_mask,
+        n_trained_on=len(good) - len(unseen),
     )
     kinds = sorted({image.defect for image in defective})
     defects = {kind: _defect_result(kind, good, defective, threshold) for kind in kinds}

@@ -129,6 +129,11 @@ def _metrics_table(result: EvaluationResult) -> str:
         rows.append(f'<tr class="mean"><th scope="row">mean</th>{_metric_cells(result.mean)}</tr>')
     blind = result.mean.n_without_mask
     note = f" Pixel metrics leave out {blind} defective images without a mask." if blind else ""
+    if seen := result.mean.n_trained_on:
+        note += (
+            f" The false-alarm rate leaves out {seen} good images that the bundle was trained on; the other metrics have "
+            "them, and are too high."
+        )
     return (
         '<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2><p class="soft">Pixel metrics and AUPRO are '
         "computed at the original image resolution; AUPRO up to a false-positive rate of 0.3 and 0.05; mask IoU is for the "

@@ -23,6 +23,7 @@ from edgead.engines.operator_times import by_operator
 from edgead.errors import BundleError, ConfigError, DataError, EngineBuildError, EngineMismatchError
 from edgead.progress import Silent
 from edgead.terminal import show_bench
+from tests.notes import Notes
 from tests.resealing import rewrite
 
 BundleCopy = Callable[[], Bundle]
@@ -84,6 +85,44 @@ def test_evaluation_has_the_documented_keys(tiny_result: TrainResult, tiny_data:
     assert 0.5 < content["mean"]["image_auroc"] <= 1.0
     assert result.report is not None
     assert "data:image/" in result.report.read_text()
+
+
+def test_training_images_are_left_out_of_the_false_alarm_rate(
+    tiny_result: TrainResult, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Of a folder good/ with training images, renamed, and one new image, only the new one counts for false alarms."""
+    data = tmp_path / "parts"
+    shutil.copytree(tiny_data / "test", data)
+    for path in sorted((data / "good").iterdir())[1:]:
+        path.unlink()
+    for path in (tiny_data / "train" / "good").iterdir():
+        shutil.copy(path, data / "good" / f"renamed-{path.name}")
+    wrong = next(path for path in data.iterdir() if path.name != "good")
+    shutil.copy(tiny_data / "train" / "good" / "000.png", wrong / "labelled.png")
+    notes = Notes()
+    with open_engine(tiny_result.bundle, None, threads=1) as runner:
+        found = evaluate_bundle(
+            tiny_result.bundle, runner, data, notes, false_alarm_rate=None, report=tmp_path / "report"
+        )
+    (part,) = found.result.classes.values()
+    assert (part.metrics.n_good, part.metrics.n_trained_on, part.false_alarms.n) == (41, 40, 1)
+    said = " ".join(notes.texts)
+    assert "trained on 40 of the 41 good test images" in said
+    assert "trained on 1 of the test images that are labelled defective" in said
+    assert found.report is not None
+    assert "leaves out 40 good images" in found.report.read_text()
+
+
+def test_a_bundle_without_digests_says_nothing_of_its_training(bundle_copy: BundleCopy, tiny_data: Path) -> None:
+    """Bundles of before do not know their training images: every image counts, as it did."""
+    bundle = bundle_copy()
+    assert len(bundle.manifest.provenance.image_digests) == 40
+    rewrite(bundle.path / "bundle.json", lambda manifest: manifest["provenance"].pop("image_digests"))
+    notes = Notes()
+    with open_engine(open_bundle(bundle.path), None, threads=1) as runner:
+        found = evaluate_bundle(open_bundle(bundle.path), runner, tiny_data, notes, false_alarm_rate=None, report=None)
+    assert found.result.mean.n_trained_on == 0
+    assert not [text for text in notes.texts if "trained on" in text]
 
 
 def test_rate_changes_the_threshold_without_images(tiny_result: TrainResult, tiny_data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def write_images() -> WriteImages:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / name for name in names]
         for path in paths:
-            seed = int.from_bytes(path.as_posix().encode(), "big") % 2**32
+            seed = zlib.crc32(path.as_posix().encode())
             image = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
             path.write_bytes(cv2.imencode(path.suffix.lower(), image)[1].tobytes())
         return paths

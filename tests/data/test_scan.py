@@ -93,3 +93,27 @@ def test_digest_depends_on_names_and_contents_only(tmp_path: Path, write_images:
     assert data_digest(find_dataset(tmp_path / "b").train) != digest
     samples[3].path.write_bytes(samples[3].path.read_bytes() + b"\0")
     assert data_digest(samples) != digest
+
+
+def test_one_image_of_each_digest_is_kept(tmp_path: Path, write_images: WriteImages) -> None:
+    """Files with the same bytes count once, whatever their names, folders and order; the rest says whose copies they are."""
+    samples = _samples(tmp_path, write_images, 6)
+    for index, original in ((3, 1), (5, 1), (4, 0)):
+        samples[index].path.write_bytes(samples[original].path.read_bytes())
+    scan = scan_images(samples, min_good=3)
+    assert scan.readable == (samples[0], samples[1], samples[2])
+    assert scan.copies == ((samples[3], samples[1]), (samples[4], samples[0]), (samples[5], samples[1]))
+    turned = scan_images(samples[::-1], min_good=3)
+    assert set(turned.readable) == set(scan.readable)
+    assert set(turned.copies) == set(scan.copies)
+
+
+def test_copies_do_not_make_a_class_large_enough(tmp_path: Path, write_images: WriteImages) -> None:
+    """The number of images that a class needs counts different ones, and the error counts the copies."""
+    samples = _samples(tmp_path, write_images, 8)
+    for sample in samples[4:]:
+        sample.path.write_bytes(samples[0].path.read_bytes())
+    with pytest.raises(
+        DataError, match=r"has 4 readable good images that differ \(4 more are exact copies\); at least 5"
+    ):
+        scan_images(samples, min_good=5)

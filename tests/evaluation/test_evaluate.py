@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from edgead.prediction import Segmentation
 
 KEYS = {
     *("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "aupro_0.3", "aupro_0.05"),
-    *("mask_iou", "threshold", "false_alarm_rate", "detection_rate", "n_good", "n_defective"),
+    *("mask_iou", "threshold", "false_alarm_rate", "detection_rate", "n_good", "n_defective", "n_trained_on"),
 }
 
 
@@ -57,6 +58,17 @@ def test_json_has_the_documented_keys() -> None:
     assert (metrics["false_alarm_rate"], metrics["detection_rate"]) == (0.25, pytest.approx(2 / 3))
     assert (metrics["threshold"], metrics["n_good"], metrics["n_defective"]) == (1.0, 4, 3)
     assert metrics["false_alarm_interval"][0] < 0.25 < metrics["false_alarm_interval"][1]
+
+
+def test_images_of_the_training_are_no_evidence_of_false_alarms() -> None:
+    """The false-alarm rate and its interval are over the good images that the bundle was not trained on."""
+    seen = [dataclasses.replace(image, was_trained_on=image.pred_score <= 1.0) for image in GOOD]
+    metrics = _evaluate(seen + BAD).to_json()["classes"]["nut"]
+    assert (metrics["n_trained_on"], metrics["n_good"], metrics["false_alarm_rate"]) == (3, 4, 1.0)
+    assert metrics["image_auroc"] == pytest.approx(11 / 12), "every other metric has them"
+    assert metrics["false_alarm_interval"] == pytest.approx((0.025, 1.0))
+    nothing = _evaluate([dataclasses.replace(image, was_trained_on=True) for image in GOOD] + BAD)
+    assert nothing.mean.false_alarm_rate is None
 
 
 def test_each_defect_is_ranked_against_all_good_images() -> None:

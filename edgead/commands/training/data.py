@@ -31,6 +31,7 @@ class TrainingData:
     image_size: tuple[int, int]
     classes: tuple[str, ...]
     digest: str
+    n_near_copies: int = 0
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -68,13 +69,17 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     for sample, reason in scan.broken[:5]:
         progress.note(f"Left out {sample.name}: {reason}")
     if scan.broken:
-        progress.note(f"{len(scan.broken)} of {len(dataset.train)} images were left out; {len(scan.readable)} remain.")
+        progress.note(f"{len(scan.broken)} of {len(dataset.train)} images cannot be read and were left out.")
+    if scan.copies:
+        copy, original = scan.copies[0]
+        progress.note(
+            f"{len(scan.copies)} of {len(dataset.train)} images are exact copies of others, such as {copy.name} of "
+            f"{original.name}, and were left out; {len(scan.readable)} different ones remain."
+        )
     side = config.model.image_size
     for note in (*scan.notes, *size_warnings(scan.sizes, (side, side))):
         progress.note(note)
-    split = split_good(
-        scan.readable, config.data.early_stop_fraction, config.data.threshold_fraction, digests=scan.digests
-    )
+    split = split_good(scan.readable, config.data.early_stop_fraction, config.data.threshold_fraction)
     progress.note(
         f"Good images: {len(split.fit)} to learn from, {len(split.early_stop)} to stop by, "
         f"{len(split.threshold)} for the threshold."
