@@ -43,6 +43,7 @@ class WebOptions:
         max_listeners: Concurrent event streams.
         max_connections: Concurrent connections; the last eighth is reserved for this machine's health probes.
         max_per_address: Concurrent connections of one other machine.
+        handshake_s: Seconds that the TLS handshake may take.
         patience_s: Seconds that a client may take to send a request, or stall while receiving an answer.
         ready_s: Maximum age of a ready camera's last verdict, in seconds.
     """
@@ -54,5 +55,6 @@ class WebOptions:
     max_listeners: int = 16
     max_connections: int = 128
     max_per_address: int = 64
+    handshake_s: float = 5.0
     patience_s: float = 15.0
     ready_s: float = 10.0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edgead.web.address import is_loopback
 from edgead.web.options import WebOptions
 
 _GRACE_S = 1.0
@@ -21,20 +21,28 @@ def patient_protocol(options: WebOptions) -> type[H11Protocol]:
     """Make uvicorn's protocol with limits.
 
     Args:
-        options: `patience_s` limits the time to send a request and the time without progress of an answer. Beyond
-            `max_connections` and `max_per_address` new connections are closed at once.
+        options: `patience_s` limits the time to send a request and the time without progress of an answer.
     """
     patience_s = options.patience_s
 
     class PatientProtocol(H11Protocol):
         _reading: asyncio.TimerHandle | None = None
         _writing: asyncio.TimerHandle | None = None
+        waiting_since_s = 0.0
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.waiting_since_s = time.monotonic()
+
+        @property
+        def waits(self) -> int | None:
+            """0 between requests, 1 while a request is arriving, None while it is answered."""
+            if self.cycle is None or self.cycle.response_complete:
+                return 0
+            return 1 if self.cycle.more_body else None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            if self._is_one_too_many():
-                transport.abort()
-                return
             _watch_peer(transport)
             self._expect_request()
 
@@ -44,6 +52,7 @@ def patient_protocol(options: WebOptions) -> type[H11Protocol]:
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
+            self.waiting_since_s = time.monotonic()
             self._expect_request()
 
         def pause_writing(self) -> None:
@@ -63,15 +72,6 @@ def patient_protocol(options: WebOptions) -> type[H11Protocol]:
             # drop what the client has not read by then
             self.loop.call_later(_GRACE_S, self.transport.abort)
 
-        def _is_one_too_many(self) -> bool:
-            n = len(self.connections)
-            address = _address_of(self)
-            if address is None or is_loopback(address):
-                return n > options.max_connections
-            if n > options.max_connections - options.max_connections // 8:
-                return True
-            return sum(_address_of(one) == address for one in self.connections) > options.max_per_address
-
         def _expect_request(self) -> None:
             is_waiting = self.cycle is None or self.cycle.response_complete
             if not is_waiting:
@@ -80,11 +80,6 @@ def patient_protocol(options: WebOptions) -> type[H11Protocol]:
                 self._reading = self.loop.call_later(patience_s, self.transport.abort)
 
     return PatientProtocol
-
-
-def _address_of(connection: Any) -> str | None:
-    client = getattr(connection, "client", None)
-    return None if client is None else str(client[0])
 
 
 def _watch_peer(transport: asyncio.Transport) -> None:

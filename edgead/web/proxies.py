@@ -24,7 +24,7 @@ class Proxies:
     def client(self, request: HTTPConnection) -> str:
         """Address of the client: the last one in `X-Forwarded-For` that is no trusted proxy, or else of the connection."""
         peer = _peer(request)
-        if not self._trusts(peer):
+        if not self.trusts(peer):
             return peer
         client = peer
         for text in reversed(",".join(request.headers.getlist("x-forwarded-for")).split(",")):
@@ -32,21 +32,22 @@ class Proxies:
             if address is None:
                 break
             client = address
-            if not self._trusts(address):
+            if not self.trusts(address):
                 break
         return client
 
     def is_https(self, request: HTTPConnection) -> bool:
         """Whether a trusted proxy says in `X-Forwarded-Proto` that the client uses HTTPS."""
         said = request.headers.get("x-forwarded-proto", "").rpartition(",")[2]
-        return self._trusts(_peer(request)) and said.strip().lower() == "https"
+        return self.trusts(_peer(request)) and said.strip().lower() == "https"
 
     def prefix(self, request: HTTPConnection) -> str:
         """Path under which a trusted proxy shows this server, from `X-Forwarded-Prefix`; `/` without one."""
         said = request.headers.get("x-forwarded-prefix", "").strip().rstrip("/")
-        return said if self._trusts(_peer(request)) and _PREFIX.fullmatch(said) and ".." not in said else "/"
+        return said if self.trusts(_peer(request)) and _PREFIX.fullmatch(said) and ".." not in said else "/"
 
-    def _trusts(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Whether an address is that of a trusted proxy."""
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:

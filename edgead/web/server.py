@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _START_S = 10.0
 _DRAIN_S = 2
 _STOP_S = 6.0
-_BACKLOG = 64
+_BACKLOG = 128
 
 
 class WebServer:
@@ -107,6 +107,7 @@ class WebServer:
     def _start(self, listener: socket.socket) -> None:
         import uvicorn
 
+        from edgead.web.accepting_server import AcceptingServer
         from edgead.web.app import make_app
         from edgead.web.protocol import patient_protocol
 
@@ -116,6 +117,7 @@ class WebServer:
             config = uvicorn.Config(
                 make_app(self._context),
                 http=patient_protocol(options),
+                loop="asyncio",
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -133,7 +135,7 @@ class WebServer:
                 f"The certificate {options.certificate} cannot be used: {error}.",
                 hint="web.certificate and web.key must be a matching pair of PEM files.",
             ) from error
-        self._server = uvicorn.Server(config)
+        self._server = AcceptingServer(config, options)
         self._thread = threading.Thread(
             target=self._serve, args=(listener,), name="edgead web", daemon=True
         )  # fmt: skip

@@ -23,7 +23,7 @@ from edgead.web.options import AuthOptions, WebOptions
 from edgead.web.proxies import Proxies
 from edgead.web.running_stream import RunningStream
 
-from .parts import TOKEN, Browser, Reply, judged, serving, tell
+from .parts import LINE, SIDE, TOKEN, Browser, Reply, judged, serving, tell
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 BEHIND = AuthOptions(hosts=("edge.local", "https://other.local:8443"), trusted_proxies=("127.0.0.1",))
@@ -206,7 +206,8 @@ def test_the_page_works_below_a_path(stream: RunningStream) -> None:
     """In a real browser: page, login, live picture and events below /line7/, with no request outside of it."""
     sync_api: Any = pytest.importorskip("playwright.sync_api")
     tell(stream.monitor)
-    stream.monitor.accept(judged())
+    for camera in (LINE, SIDE):
+        stream.monitor.accept(judged(camera))
     asked: list[tuple[str, int]] = []
     with serving(stream) as server, path_proxy(server.port, "/line7") as port, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
