@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,9 @@ def evaluate(
     class_mode: ClassMode = "none",
     segmentation: SegmentationKind | None = None,
     alignment: bool = False,
+    good: Sequence[str | os.PathLike[str]] = (),
+    bad: Sequence[str | os.PathLike[str]] = (),
+    masks: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure detection, localisation and false alarms on labelled images; what `edgead eval` does.
@@ -123,6 +126,9 @@ def evaluate(
         class_mode: Class information for a model of several classes: `none`, `given` or `predicted`.
         segmentation: Marked regions to measure, `threshold` or `nfa`; None = the bundle's own.
         alignment: Whether to correlate likelihood and latent norm; needs torch.
+        good: Folders of good images, in place of those recognised in `data`.
+        bad: Folders of defective images, also alone, in place of those recognised in `data`.
+        masks: Folders of masks or annotations of the images in `good` and `bad`.
         progress: Receives notes and progress; None = silent.
 
     Raises:
@@ -130,18 +136,20 @@ def evaluate(
         ConfigError: If the bundle has no such segmentation.
     """
     from edgead.commands.evaluate import evaluate_bundle
+    from edgead.data.chosen import FolderRoles
     from edgead.model import Model, load
 
     if not isinstance(model, Model):
         with load(model) as opened:
             return evaluate(
                 opened, data, report=report, class_mode=class_mode, segmentation=segmentation, alignment=alignment,
-                progress=progress,
+                good=good, bad=bad, masks=masks, progress=progress,
             )  # fmt: skip
+    roles = FolderRoles(*(tuple(Path(folder) for folder in folders) for folders in (good, bad, masks)))
     return evaluate_bundle(
         model.bundle, model.runner, Path(data), progress or Silent(), false_alarm_rate=model.false_alarm_rate,
         report=None if report is None else Path(report), class_mode=class_mode, segmentation=segmentation,
-        alignment=alignment,
+        alignment=alignment, roles=roles,
     )  # fmt: skip
 
 

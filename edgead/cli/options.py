@@ -37,6 +37,24 @@ RateOption = Annotated[
         help="Use the threshold for this false-alarm rate, e.g. 0.001; default: the rate set in training.",
     ),
 ]
+GoodOption = Annotated[
+    list[Path] | None,
+    typer.Option("--good", metavar="DIR", help="Folder of good images, whatever its name; repeatable."),
+]
+BadOption = Annotated[
+    list[Path] | None,
+    typer.Option("--bad", metavar="DIR", help="Folder of defective images, whatever its name; repeatable."),
+]
+MasksOption = Annotated[
+    list[Path] | None,
+    typer.Option("--masks", metavar="DIR", help="Folder of masks or annotations for --good and --bad; repeatable."),
+]
+
+
+def folder_roles(good: list[Path] | None, bad: list[Path] | None, masks: list[Path] | None) -> dict[str, Any]:
+    """Settings of the folders that were given roles."""
+    folders = {"data.good": good, "data.bad": bad, "data.masks": masks}
+    return {key: [str(path) for path in paths] for key, paths in folders.items() if paths}
 
 
 def load(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgead.cli.options import (
+    BadOption,
     BundleArgument,
     ConfigOption,
     EngineOption,
+    GoodOption,
+    MasksOption,
     RateOption,
     SetOption,
+    folder_roles,
     load,
     open_model,
     write_json,
@@ -31,6 +35,9 @@ def train(
         Path | None,
         typer.Option(help=f"Folder of good images, or a data set in a known layout; default: ./{defaults.DATA_ROOT}."),
     ] = None,
+    good: GoodOption = None,
+    bad: BadOption = None,
+    masks: MasksOption = None,
     model: Annotated[str | None, typer.Option(help=f"Detector: {names_text(note=' (default)')}.")] = None,
     coupling: Annotated[
         str | None, typer.Option(help="Coupling of the flow: uniform or affine; default: that of the model.")
@@ -81,7 +88,7 @@ def train(
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
-        "train.seed": seed,
+        "train.seed": seed, **folder_roles(good, bad, masks),
     }  # fmt: skip
     settings = load(config, set_, options)
     if dry_run:
@@ -105,6 +112,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Data set with a test part, or a folder good/ beside folders of defects; default: ./data."),
     ] = None,
+    good: GoodOption = None,
+    bad: BadOption = None,
+    masks: MasksOption = None,
     engine: EngineOption = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report with images into this folder.")] = None,
     false_alarm_rate: RateOption = None,
@@ -135,11 +145,12 @@ def evaluate(
 
     if alignment:
         require_torch("--alignment")
-    settings = load(config, set_, {"data.root": data})
+    settings = load(config, set_, {"data.root": data, **folder_roles(good, bad, masks)})
     with open_model(bundle, engine, settings, false_alarm_rate) as model, TerminalProgress() as progress:
         result = run(
             model, settings.data.root, report=report, class_mode=_class_mode(class_mode), alignment=alignment,
-            segmentation=_segmentation(segmentation), progress=progress,
+            segmentation=_segmentation(segmentation), good=settings.data.good, bad=settings.data.bad,
+            masks=settings.data.masks, progress=progress,
         )  # fmt: skip
     if json_file is not None:
         write_json(json_file, result.to_json())

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
 from edgead.commands.training.requirements import require_torch
+from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.copies import stored_digest
 from edgead.data.dataset import Sample
-from edgead.data.layouts import find_dataset
-from edgead.data.reader import read_image, read_mask
+from edgead.data.mask_check import check_masks
+from edgead.data.masks import read_mask
+from edgead.data.reader import read_image
 from edgead.errors import ConfigError, DataError
 from edgead.evaluation.alignment import Alignment, alignment_of
 from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
@@ -39,6 +41,7 @@ SEGMENTATIONS: dict[SegmentationKind, str] = {
 }
 BATCH = 4
 ALIGNMENT_BATCH = 8
+NO_ROLES = FolderRoles()
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Evaluation:
         segmentation: Automatic segmentation that `mask_iou` measures.
         report: Path of the HTML report.
         broken: Unreadable images, with the reason.
+        bad_masks: Masks that cannot be used, with the reason; their images count as defective without a mask.
         class_mode: Class information given to the model; None for a model without class input.
         class_accuracy: Share of images with a correctly predicted class; None for a model without class input.
         alignment: Correlation of NLL and latent norm, if requested.
@@ -62,12 +66,15 @@ class Evaluation:
     class_mode: ClassMode | None = None
     class_accuracy: float | None = None
     alignment: Alignment | None = None
+    bad_masks: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """`EvaluationResult.to_json` plus the segmentation, and class mode and accuracy for models with class input."""
         values = {**self.result.to_json(), "segmentation": self.segmentation}
         if self.class_mode is not None:
             values |= {"class_mode": self.class_mode, "class_accuracy": self.class_accuracy}
+        if self.bad_masks:
+            values["bad_masks"] = [{"mask": name, "reason": reason} for name, reason in self.bad_masks]
         if self.alignment is not None:
             values["alignment"] = self.alignment.to_json()
         return values
@@ -84,6 +91,7 @@ def evaluate_bundle(
     class_mode: ClassMode = "none",
     alignment: bool = False,
     segmentation: SegmentationKind | None = None,
+    roles: FolderRoles = NO_ROLES,
 ) -> Evaluation:
     """Score every test image of a data set.
 
@@ -99,6 +107,7 @@ def evaluate_bundle(
             models use each class's threshold.
         alignment: Whether to run the torch model too and correlate its likelihood with its latent norm; needs torch.
         segmentation: Segmentation to measure; None = the bundle's.
+        roles: Folders of good and defective images and of masks, in place of those recognised in `data`.
 
     Raises:
         ConfigError: If the bundle does not have this segmentation.
@@ -106,13 +115,15 @@ def evaluate_bundle(
         MissingDependencyError: If the alignment is requested and torch is not installed.
     """
     model = _model_for_alignment(bundle) if alignment else None
-    dataset = find_dataset(data, need_train=False)
+    dataset = choose_dataset(data, roles, need_train=False)
     progress.note(dataset.description)
     if not dataset.test:
         raise DataError(
             f"{data} has no labelled test images (layout: {dataset.layout}).",
-            hint="Use a folder with test/good and test/<defect>, or with good/ and <defect>/.",
+            hint="Use a folder with test/good and test/<defect>, or with good/ and <defect>/, or name folders: --good DIR "
+            "--bad DIR.",
         )
+    samples, bad_masks = _with_usable_masks(bundle, dataset.test, progress)
     thresholds = {
         name: record if false_alarm_rate is None else at_rate(record, false_alarm_rate)
         for name, record in bundle.manifest.thresholds.items()
@@ -123,7 +134,7 @@ def evaluate_bundle(
     nfa = bundle.manifest.nfa if kind == "nfa" else None
     segmenters = {name: segmenter_of(nfa, name, false_alarm_rate) for name in nfa.thresholds} if nfa else {}
     scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, thresholds, segmenters)
-    images, broken = _score(scorer, dataset.test, progress)
+    images, broken = _score(scorer, samples, progress)
     for path, reason in broken[:5]:
         progress.note(f"Left out {path}: {reason}")
     if not images:
@@ -138,7 +149,27 @@ def evaluate_bundle(
         write_report(page, _report(bundle, runner, data, result, images, thresholds, kind))
     aligned = measure_alignment(bundle, model, dataset.test, progress) if model is not None else None
     accuracy = scorer.n_right / len(images) if knows_classes else None
-    return Evaluation(result, kind, page, tuple(broken), class_mode if knows_classes else None, accuracy, aligned)
+    return Evaluation(
+        result, kind, page, tuple(broken), class_mode if knows_classes else None, accuracy, aligned, bad_masks
+    )
+
+
+def _with_usable_masks(
+    bundle: Bundle, samples: tuple[Sample, ...], progress: Progress
+) -> tuple[tuple[Sample, ...], tuple[tuple[str, str], ...]]:
+    """Check all masks before anything is scored, and leave out those that cannot be used."""
+    check = check_masks(
+        samples,
+        lambda done, total: progress.update("Checking masks", done, total),
+        decoding=bundle.manifest.preprocessing.reading["decoding"],
+    )
+    for _, reason in check.bad[:5]:
+        progress.note(f"Left out a mask: {reason}")
+    if check.bad:
+        progress.note(f"{len(check.bad)} masks were left out; their images count as defective without a mask.")
+    for warning in check.warnings:
+        progress.note(warning)
+    return check.samples, check.bad
 
 
 def _model_for_alignment(bundle: Bundle) -> Detector:
@@ -295,7 +326,7 @@ def _score(
                         pred_score=float(outputs["pred_score"][i]),
                         anomaly_map=outputs["anomaly_map"][i].copy(),
                         size=size,
-                        mask_path=sample.mask_path,
+                        mask=sample.mask,
                         own_threshold=scorer.own_threshold(judged_by[i]),
                         segmentation=scorer.segmentation(outputs, i, judged_by[i]),
                         was_trained_on=bool(trained_on) and stored_digest(sample.path) in trained_on,

@@ -15,6 +15,11 @@ class DataConfig(Section):
     """Training data."""
 
     root: Path = Field(Path(defaults.DATA_ROOT), description="Folder of good images, or a data set in a known layout.")
+    good: tuple[Path, ...] = Field((), description="Folders of good images, in place of those recognised in data.root.")
+    bad: tuple[Path, ...] = Field((), description="Folders of defective images, in place of those recognised.")
+    masks: tuple[Path, ...] = Field(
+        (), description="Folders of masks or annotations of the images in data.good and data.bad."
+    )
     white_level: float | None = Field(
         None,
         gt=0,

@@ -5,10 +5,72 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 GOOD = "good"
+_T = TypeVar("_T")
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """Outline of a defect in pixels, `(x, y)` from the image's upper left corner; pixel i spans i to i + 1."""
+
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Open line along a defect, in pixels like those of `Polygon`.
+
+    Attributes:
+        points: Corners `(x, y)`; a single one is a dot.
+        width_px: Width of the line, or diameter of the dot.
+    """
+
+    points: tuple[Point, ...]
+    width_px: float
+
+
+@dataclass(frozen=True)
+class Bitmap:
+    """Rectangular part of a mask: packed bits of `(height, width)` with its upper left corner in pixels."""
+
+    left: int
+    top: int
+    size: tuple[int, int]
+    bits: bytes
+
+
+Shape = Polygon | Line | Bitmap
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Ground truth of one image: the union of mask files and drawn shapes.
+
+    Attributes:
+        files: Mask files.
+        shapes: Outlines and bitmaps from an annotation file.
+        origin: Annotation file of the shapes, for messages.
+        size: `(height, width)` in pixels that the annotation file states for the image; None if it states none.
+        background: RGB colour of pixels without a defect in `files`; None = the rule of `read_mask`.
+    """
+
+    files: tuple[Path, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+    origin: Path | None = None
+    size: tuple[int, int] | None = None
+    background: tuple[int, int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """Path for messages."""
+        if len(self.files) > 1:
+            return f"{self.files[0].parent} ({len(self.files)} files)"
+        return str(self.files[0] if self.files else self.origin)
 
 
 @dataclass(frozen=True)
@@ -21,7 +83,7 @@ class Sample:
         class_name: Kind of part.
         gt_label: True for a defective part.
         defect: `"good"`, or the kind of defect.
-        mask_path: Mask of the defect; None for good parts and for defects without a mask.
+        mask: Ground truth of the defect; None for good parts and for defects without a mask.
     """
 
     path: Path
@@ -29,7 +91,12 @@ class Sample:
     class_name: str
     gt_label: bool = False
     defect: str = GOOD
-    mask_path: Path | None = None
+    mask: Mask | None = None
+
+    @property
+    def mask_path(self) -> Path | None:
+        """First file of the mask; None if there is none."""
+        return next(iter(self.mask.files), None) if self.mask else None
 
 
 @dataclass(frozen=True)
@@ -53,10 +120,10 @@ class Dataset:
     description: str
 
 
-def evenly_spaced(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Pick at most `count` samples at even steps over the sequence."""
+def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:
+    """Pick at most `count` items at even steps over a sequence."""
     if count == 0:
         return []
-    if len(samples) <= count:
-        return list(samples)
-    return [samples[round(i)] for i in np.linspace(0, len(samples) - 1, count)]
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i)] for i in np.linspace(0, len(items) - 1, count)]

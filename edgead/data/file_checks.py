@@ -1,14 +1,52 @@
-"""Detection of truncated or damaged image files, which some decoders pad with grey instead of refusing."""
+"""Bytes of image files, and detection of truncated or damaged ones, which some decoders pad with grey."""
 
 from __future__ import annotations
 
+import stat
 import struct
 import zlib
+from pathlib import Path
 
 from edgead.data.image_header import JPEG_MARKER, JPEG_WITHOUT_LENGTH
+from edgead.errors import DataError
+
+MAX_FILE_BYTES = 1 << 30
 
 _JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 _END_OF_IMAGE = 0xD9
+
+
+def read_content(path: Path) -> bytes:
+    """Read the bytes of a regular file of at most 1 GB.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{path} is no regular file.", hint="Remove it from the folder of images.")
+        if status.st_size > MAX_FILE_BYTES:
+            raise DataError(
+                f"The image {path} has {status.st_size / 1e6:,.0f} MB; at most {MAX_FILE_BYTES / 1e6:,.0f} MB are read.",
+                hint="Save it smaller or compressed.",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"The image {path} cannot be read: {error.strerror or error}.", hint="Check the path and the permissions."
+        ) from error
+
+
+def beginning_of(path: Path, length: int) -> bytes:
+    """First bytes of a file; empty for one that cannot be read or is no regular file, such as a pipe."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(length)
+    except OSError:
+        return b""
 
 
 def find_damage(content: bytes) -> str:

@@ -1,190 +1,216 @@
-"""Recognition of a data folder's layout: MVTec AD, MVTec 3D-AD, BTAD, VisA, labelled or plain folders."""
+"""Recognition of a data folder: published data sets, labelled folders, masks and annotations, or good images alone."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from edgead.data.dataset import GOOD, Dataset, Sample
-from edgead.data.folders import is_image, list_files, list_images, subfolders
-from edgead.data.visa import SPLIT_FILE, read_visa
+from edgead.data.dataset import Dataset, Sample
+from edgead.data.folders import list_files, subfolders
+from edgead.data.formats.lookout import read_lookout
+from edgead.data.formats.real_iad import read_real_iad
+from edgead.data.formats.visa import SPLIT_FILE, read_visa
+from edgead.data.names import are_serial, is_neutral, is_only_split, role_of, split_of
+from edgead.data.parts import LABELLED, Parts, layout_of, parts_of_class
+from edgead.data.roles import Picture, start_of
+from edgead.data.sorting import Sorted, sort_folder
+from edgead.data.unclear import refuse_unclear
 from edgead.errors import DataError
 
-GOOD_FOLDERS = {"good": "MVTec AD", "ok": "BTAD"}
-MASKS = "ground_truth"
-COLOUR, COLOUR_MASKS, POSITIONS = "rgb", "gt", "xyz"
-LABELLED = "labelled folders"
-PLAIN = "plain folder"
-Parts = tuple[list[Sample], list[Sample]]
+Class = tuple[str, ...]
 
 
 def find_dataset(root: Path, *, need_train: bool = True) -> Dataset:
     """Recognise the data set in `root`.
 
-    Layouts are tried in this order:
+    What is tried, in this order:
 
-    1. VisA: `split_csv/1cls.csv` in the root, or beside the folder of one of its classes.
-    2. One class of MVTec AD or BTAD (`train/good|ok`, `test/*`, `ground_truth/*`) or of MVTec 3D-AD, whose colour
-       images are read (`train/good/rgb`, `test/*/rgb`, `test/*/gt`).
-    3. Labelled folders: `good|ok` beside folders of defects.
-    4. Several classes in the layout of MVTec AD or BTAD.
-    5. A plain folder: every image counts as good.
+    1. VisA (`split_csv/1cls.csv`), Real-IAD (its JSON files) and manifests of Lookout for Vision.
+    2. Folders `train` and `test` as in MVTec AD, MVTec LOCO AD, MVTec 3D-AD (colour images), BTAD and KolektorSDD2, of
+       one class or of several.
+    3. Folders, files, masks and annotations that state which images are good and which defective.
+    4. Good images alone, if nothing contradicts that.
 
     Args:
         root: Folder of the data set. A single class is named after it.
-        need_train: Whether a data set without training images is an error.
+        need_train: Whether a data set without training images is an error. If not, good images that belong to neither a
+            training nor a test part are test images, provided that there are defective ones.
 
     Raises:
-        DataError: If the folder or its images are missing, training images are needed and missing, or the layout is
-            broken.
+        DataError: If the folder or its images are missing, training images are needed and missing, it is not clear which
+            images are good, or masks or annotations are ambiguous.
     """
     _require_folder(root)
     for home, only in ((root, None), (root.resolve().parent, root.resolve().name)):
         if (home / SPLIT_FILE).is_file() and (visa := read_visa(home, only)) is not None:
-            return _dataset(root, "VisA", visa, need_train)
-    if _is_class(root):
-        return _dataset(root, _layout_of(root), _read_class(root, root, _name_of(root), need_train), need_train)
-    if _is_labelled(root):
-        return _dataset(root, LABELLED, ([], _read_labelled(root)), need_train)
-    if classes := [folder for folder in subfolders(root) if _is_class(folder)]:
-        return _read_classes(root, classes, need_train)
-    train = [Sample(path, _below(path, root), _name_of(root)) for path in list_images(root)]
-    if not train:
-        raise DataError(f"There are no images in {root}: it holds {_contents(root)}.", hint=_WHAT_TO_GIVE)
-    return _dataset(root, PLAIN, (train, []), need_train)
+            return dataset_of(root, "VisA", visa, [], need_train=need_train)
+    for read in (read_real_iad, read_lookout):
+        if (found := read(root)) is not None:
+            if not need_train and not found.has_parts:
+                return dataset_of(root, found.layout, ([], [*found.train, *found.test]), found.notes, need_train=False)
+            return dataset_of(root, found.layout, (found.train, found.test), found.notes, need_train=need_train)
+    split, role = start_of(root)
+    masks = (
+        [part for part in subfolders(root.resolve().parent) if role_of(part.name) == "mask"] if split == "test" else []
+    )
+    found_here = sort_folder(root.resolve() if masks else root, split, masks)
+    base = root.resolve() if masks else root
+    if not found_here.pictures and not found_here.masks:
+        raise DataError(f"There are no images in {root}: it holds {contents_of(root)}.", hint=WHAT_TO_GIVE)
+    name = root.resolve().parent.name if split else _name_of(root)
+    return _recognised(base, base.parent if masks else base, name, found_here, role, need_train, split == "test")
 
 
-_WHAT_TO_GIVE = (
-    "Put images of good parts there (PNG, JPEG, BMP or TIFF; sub-folders are searched), "
-    "or give a data set in the layout of MVTec AD, VisA or BTAD with --data."
+WHAT_TO_GIVE = (
+    "Put images of good parts there (PNG, JPEG, BMP or TIFF; sub-folders are searched), or give a data set in a known "
+    "layout, such as MVTec AD, with --data."
 )
+
+
+def dataset_of(
+    root: Path, layout: str, parts: tuple[list[Sample], list[Sample]], notes: Sequence[str], *, need_train: bool
+) -> Dataset:
+    """Data set of training and test samples, described in a sentence.
+
+    Args:
+        root: Folder that was searched.
+        layout: Name of the recognised layout.
+        parts: Training and test samples.
+        notes: Further sentences for users.
+        need_train: Whether it is an error that there are no training images.
+
+    Raises:
+        DataError: If there are no images, or no training images where they are needed.
+    """
+    train, test = parts
+    if need_train and not train:
+        defective = sum(sample.gt_label for sample in test)
+        raise DataError(
+            f"{root} holds {len(test)} labelled test images ({layout}; {defective} defective) but no training images.",
+            hint="Put images of good parts into train/good, or name their folder: --good DIR.",
+        )
+    if not train and not test:
+        raise DataError(f"There are no images in the classes of {root} ({layout}).", hint=WHAT_TO_GIVE)
+    classes = tuple(sorted({sample.class_name for sample in (*train, *test)}))
+    sentence = " ".join([_describe(layout, classes, train, test), *notes])
+    return Dataset(root, layout, classes, _sorted(train), _sorted(test), sentence)
+
+
+def _recognised(
+    root: Path, base: Path, name: str, found: Sorted, role_of_root: str | None, need_train: bool, is_test: bool
+) -> Dataset:
+    """Data set of sorted pictures, whose folders are relative to `base`."""
+    if not found.has_evidence and role_of_root is not None:
+        _take_role_of_root(root, found, role_of_root, need_train)
+    classes = _classes(base, found.pictures)
+    notes: list[str] = []
+    parts = Parts()
+    layouts = set()
+    for folder, members in sorted(classes.items()):
+        home = base.joinpath(*folder)
+        refuse_unclear(home, folder, members, found)
+        class_name = folder[-1] if folder else name
+        if sum(other[-1:] == folder[-1:] for other in classes) > 1:
+            class_name = "/".join(folder)
+        one = parts_of_class(root, home, class_name, members, need_train=need_train and not is_test)
+        layouts.add(LABELLED if is_test else layout_of(home, members, found))
+        parts.add(one)
+    outside = [picture for picture in found.pictures if not any(picture in members for members in classes.values())]
+    if outside:
+        names = sorted(
+            {picture.parts[0] if len(picture.parts) > 1 else "files beside the folders" for picture in outside}
+        )
+        notes.append(f"Left out, not a class: {', '.join(names)}.")
+    layout = " and ".join(sorted(layouts))
+    if LABELLED in layout or found.tools or "masks" in layout:
+        notes.insert(0, roles_of(found))
+    return dataset_of(
+        root, layout, (parts.train, parts.test), [*notes, *parts.notes(), *about_masks(found)], need_train=need_train
+    )
+
+
+def _classes(root: Path, pictures: Sequence[Picture]) -> dict[Class, list[Picture]]:
+    """Pictures by the folder of their class; pictures outside any class are left out if there are classes."""
+    with_parts = {picture.lead for picture in pictures if picture.split is not None}
+    with_parts |= {
+        (folder.name,) for folder in subfolders(root) if _has_train(folder) and not is_only_split(folder.name)
+    }
+    stated = {picture.lead for picture in pictures if picture.role is not None and picture.lead not in with_parts}
+    named = {_named_part(lead, stated) for lead in stated}
+    classes: dict[Class, list[Picture]] = {lead: [] for lead in (*with_parts, *named)} or {(): []}
+    for picture in pictures:
+        fitting = [lead for lead in classes if picture.lead[: len(lead)] == lead]
+        if fitting:
+            classes[max(fitting, key=len)].append(picture)
+    return classes
+
+
+def _named_part(lead: Class, leads: set[Class]) -> Class:
+    """Beginning of a path that names a class; dates, cameras and serial numbers at its end name none."""
+    while lead:
+        siblings = sorted(
+            {other[len(lead) - 1] for other in leads if other[: len(lead) - 1] == lead[:-1] and len(other) >= len(lead)}
+        )
+        if not is_neutral(lead[-1]) and not (len(siblings) > 1 and are_serial(siblings)):
+            return lead
+        lead = lead[:-1]
+    return lead
+
+
+def _has_train(folder: Path) -> bool:
+    return any(is_only_split(part.name) and split_of(part.name) == "train" for part in subfolders(folder))
+
+
+def _take_role_of_root(root: Path, found: Sorted, role: str, need_train: bool) -> None:
+    """Apply the name of the root, such as `NG`, to images that nothing else says anything about."""
+    if role == "mask" or need_train:
+        what = "masks" if role == "mask" else "defective"
+        raise DataError(
+            f"The {len(found.pictures)} images in {root} are {what} by the folder's name.",
+            hint=f"Give the folder of the good images, or, if these are good: --good {root}",
+        )
+    for picture in found.pictures:
+        picture.role, picture.source, picture.kind = "defect", f"folder {root.name}", root.resolve().name
+
+
+def roles_of(found: Sorted) -> str:
+    """Sentence that counts the images of each role by what states it."""
+    counts: Counter[tuple[str, str]] = Counter()
+    words = {"good": "good", "defect": "defective"}
+    for picture in found.pictures:
+        if picture.role is not None:
+            counts[(words[picture.role], picture.source)] += 1
+    for mask in found.masks:
+        counts[("masks", mask.source)] += 1
+    return "Recognised: " + ", ".join(f"{n} {what} ({source})" for (what, source), n in sorted(counts.items())) + "."
+
+
+def about_masks(found: Sorted) -> list[str]:
+    """Sentences about masks that fit no image or cannot be read."""
+    notes = []
+    if found.unpaired:
+        notes.append(f"{len(found.unpaired)} masks fit no image, the first: {found.unpaired[0].path}.")
+    if found.unreadable:
+        picture, reason = found.unreadable[0]
+        notes.append(
+            f"{len(found.unreadable)} images were left out because of their masks, the first {picture.path}: {reason}"
+        )
+    return notes
 
 
 def _require_folder(root: Path) -> None:
     if root.is_file():
         raise DataError(f"--data needs a folder, but {root} is a file.", hint=f"Give its folder: --data {root.parent}")
     if not root.is_dir():
-        raise DataError(f"The data folder {root} does not exist.", hint=_WHAT_TO_GIVE)
+        raise DataError(f"The data folder {root} does not exist.", hint=WHAT_TO_GIVE)
     try:
         if not any(root.iterdir()):
-            raise DataError(f"The data folder {root} is empty.", hint=_WHAT_TO_GIVE)
+            raise DataError(f"The data folder {root} is empty.", hint=WHAT_TO_GIVE)
     except PermissionError as error:
         raise DataError(
             f"The data folder {root} cannot be read: {error.strerror}.", hint="Check its permissions."
         ) from error
-
-
-def _is_class(folder: Path) -> bool:
-    """Whether the folder has a train or test part, like a class of MVTec AD or BTAD."""
-    return (folder / "train").is_dir() or bool(list_images(folder / "test"))
-
-
-def _layout_of(folder: Path) -> str:
-    if any(_colour_of(part) for part in (*subfolders(folder / "train"), *subfolders(folder / "test"))):
-        return "MVTec 3D-AD"
-    for part in ("train", "test"):
-        for name, layout in GOOD_FOLDERS.items():
-            if (folder / part / name).is_dir():
-                return layout
-    return "MVTec AD"
-
-
-def _is_labelled(folder: Path) -> bool:
-    with_images = [part.name.lower() for part in subfolders(folder) if part.name != MASKS and list_images(part)]
-    return len(with_images) > 1 and any(name in GOOD_FOLDERS for name in with_images)
-
-
-def _read_class(folder: Path, root: Path, class_name: str, need_train: bool) -> Parts:
-    train = _good_folder(folder / "train")
-    train_paths = list_images(_colour_of(train) or train) if train is not None else []
-    if need_train and not train_paths:
-        where = train or folder / "train"
-        unnamed = "" if train else f", and none of its {len(subfolders(where))} folders is named good or ok"
-        raise DataError(
-            f"There are no training images in {where}: it holds {_contents(where)}{unnamed}.",
-            hint=f"Put images of good parts into {folder / 'train' / 'good'}.",
-        )
-    samples = [Sample(path, _below(path, root), class_name) for path in train_paths]
-    test = _read_test(folder / "test", folder / MASKS, root, class_name)
-    if not test and (folder / "test").is_dir() and (unlabelled := list_images(folder / "test")):
-        raise DataError(
-            f"{folder / 'test'} holds {len(unlabelled)} images outside any sub-folder, so they have no labels.",
-            hint="Move them into test/good and test/<name of the defect>.",
-        )
-    return samples, test
-
-
-def _good_folder(train: Path) -> Path | None:
-    """Folder of good images in `train`; `train` itself if the images lie directly in it."""
-    for part in subfolders(train):
-        if part.name.lower() in GOOD_FOLDERS:
-            return part
-    has_images = train.is_dir() and any(is_image(path) for path in train.iterdir())
-    return train if has_images and not subfolders(train) else None
-
-
-def _read_labelled(root: Path) -> list[Sample]:
-    """Read `good` beside folders of defects; for `X/test`, masks may also lie in `X/ground_truth`."""
-    resolved = root.resolve()
-    if resolved.name == "test":
-        class_folder = resolved.parent
-        masks = next((path for path in (root / MASKS, class_folder / MASKS) if path.is_dir()), root / MASKS)
-        return _read_test(root, masks, root, _name_of(class_folder))
-    return _read_test(root, root / MASKS, root, _name_of(root))
-
-
-def _read_test(test: Path, masks: Path, root: Path, class_name: str) -> list[Sample]:
-    samples = []
-    for folder in subfolders(test):
-        if folder.name == MASKS:
-            continue
-        good = folder.name.lower() in GOOD_FOLDERS
-        colour = _colour_of(folder)
-        mask_of = {} if good else _masks_by_stem(folder / COLOUR_MASKS if colour else masks / folder.name)
-        for path in list_images(colour or folder):
-            mask = mask_of.get(path.stem + "_mask", mask_of.get(path.stem))
-            samples.append(Sample(path, _below(path, root), class_name, not good, GOOD if good else folder.name, mask))
-    return samples
-
-
-def _colour_of(folder: Path) -> Path | None:
-    """Folder of the colour images in a folder of MVTec 3D-AD, which has positions or masks beside it."""
-    colour = folder / COLOUR
-    others = (folder / COLOUR_MASKS, folder / POSITIONS)
-    return colour if colour.is_dir() and any(other.is_dir() for other in others) else None
-
-
-def _masks_by_stem(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in list_images(folder)}
-
-
-def _read_classes(root: Path, folders: list[Path], need_train: bool) -> Dataset:
-    train: list[Sample] = []
-    test: list[Sample] = []
-    for folder in folders:
-        class_train, class_test = _read_class(folder, root, folder.name, need_train)
-        train += class_train
-        test += class_test
-    ignored = [part.name for part in subfolders(root) if part not in folders and list_images(part)]
-    note = f" Left out, not a class: {', '.join(ignored)}." if ignored else ""
-    return _dataset(
-        root, " and ".join(sorted({_layout_of(folder) for folder in folders})), (train, test), need_train, note
-    )
-
-
-def _dataset(root: Path, layout: str, parts: Parts, need_train: bool, note: str = "") -> Dataset:
-    train, test = parts
-    if need_train and not train:
-        good = next((part for part in subfolders(root) if part.name.lower() in GOOD_FOLDERS), None)
-        raise DataError(
-            f"{root} holds {len(test)} labelled test images ({layout}) but no training images.",
-            hint=f"To train on its good images: --data {good}" if good else "Put images of good parts into train/good.",
-        )
-    if not train and not test:
-        raise DataError(f"There are no images in the classes of {root} ({layout}).", hint=_WHAT_TO_GIVE)
-    classes = tuple(sorted({sample.class_name for sample in (*train, *test)}))
-    sentence = _describe(layout, classes, train, test) + note
-    return Dataset(root, layout, classes, _sorted(train), _sorted(test), sentence)
 
 
 def _sorted(samples: list[Sample]) -> tuple[Sample, ...]:
@@ -193,14 +219,14 @@ def _sorted(samples: list[Sample]) -> tuple[Sample, ...]:
 
 def _describe(layout: str, classes: tuple[str, ...], train: list[Sample], test: list[Sample]) -> str:
     what = f"class {classes[0]}" if len(classes) == 1 else f"{len(classes)} classes ({', '.join(classes)})"
-    kind = layout if layout in (PLAIN, LABELLED) else f"{layout} layout"
+    kind = layout if layout[:1].islower() else f"{layout} layout"
     defective = sum(sample.gt_label for sample in test)
-    masks = sum(sample.mask_path is not None for sample in test)
+    masks = sum(sample.mask is not None for sample in test)
     tested = f"{len(test)} test images ({defective} defective, {masks} with masks)" if test else "no test images"
     return f"{kind[0].upper()}{kind[1:]}, {what}: {len(train)} good images to train on, {tested}."
 
 
-def _contents(folder: Path) -> str:
+def contents_of(folder: Path) -> str:
     """Contents of a folder and of those below it, for an error: `3 .txt, 1 .mp4 files`."""
     if not folder.is_dir():
         return "nothing (the folder is missing)"
@@ -209,10 +235,6 @@ def _contents(folder: Path) -> str:
         return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) + " files"
     names = [part.name for part in subfolders(folder)]
     return f"empty folders ({', '.join(names[:5])})" if names else "nothing"
-
-
-def _below(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
 
 
 def _name_of(folder: Path) -> str:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import stat
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgead.data.decoding import decode, decode_with_header, image_from_bytes
+from edgead.data.decoding import checked_header, decode_with_header, image_from_bytes
+from edgead.data.file_checks import read_content
+from edgead.data.masks import read_mask as read_mask
 from edgead.data.white_level import robust_peak
-from edgead.errors import DataError
 from edgead.imaging import Decoding, Image
-
-MAX_FILE_BYTES = 1 << 30
 
 
 def read_image(
@@ -48,53 +45,16 @@ def read_image(
     return image_from_bytes(content, str(path), white_level, float_white_level=float_white_level, decoding=decoding)
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Read the mask of a defect.
-
-    Values above half of full scale mark the defect. A mask without any such value holds indices of defect kinds, as
-    in VisA: there every value but 0 marks the defect.
-
-    Args:
-        path: Mask file; in a file of several channels the largest value counts.
-        size: `(height, width)` of the image in pixels.
-
-    Returns:
-        `(height, width)`, True where the part is defective.
+def image_size(path: Path, decoding: Decoding = "upright") -> tuple[int, int]:
+    """Size `(height, width)` in pixels of the image that `read_image` gives, from the header alone.
 
     Raises:
-        DataError: If the file cannot be read or its size is not that of the image.
+        DataError: If the file is missing, no image or truncated; see `read_image`.
     """
-    decoded = decode(read_content(path), str(path))
-    values = decoded if decoded.ndim == 2 else decoded[:, :, :3].max(axis=2)
-    if values.shape != size:
-        raise DataError(
-            f"The mask {path} is {values.shape[1]} x {values.shape[0]} px, but its image is {size[1]} x {size[0]} px.",
-            hint="A mask must have the size of its image; export it again at that size.",
-        )
-    half = np.iinfo(values.dtype).max // 2
-    return np.asarray(values > (half if values.max() > half else 0), np.bool_)
-
-
-def read_content(path: Path) -> bytes:
-    """Read the bytes of a regular file of at most 1 GB.
-
-    Raises:
-        DataError: If the file cannot be read.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path} is no regular file.", hint="Remove it from the folder of images.")
-        if status.st_size > MAX_FILE_BYTES:
-            raise DataError(
-                f"The image {path} has {status.st_size / 1e6:,.0f} MB; at most {MAX_FILE_BYTES / 1e6:,.0f} MB are read.",
-                hint="Save it smaller or compressed.",
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"The image {path} cannot be read: {error.strerror or error}.", hint="Check the path and the permissions."
-        ) from error
+    header = checked_header(read_content(path), str(path))
+    is_turned = header.orientation >= 5 and (decoding == "upright" or header.kind == "TIFF")
+    height, width = header.size
+    return (width, height) if is_turned else (height, width)
 
 
 class Inspection(NamedTuple):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from edgead.data.copies import Copy, drop_copies
 from edgead.data.dataset import Sample
-from edgead.data.reader import Inspection, inspect_image, read_content
+from edgead.data.file_checks import read_content
+from edgead.data.reader import Inspection, inspect_image
 from edgead.data.white_level import Depth, find_white_levels
 from edgead.errors import DataError
 

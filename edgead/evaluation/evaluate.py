@@ -18,7 +18,7 @@ from edgead.imaging import upsample_map
 from edgead.manifest import POOLED
 from edgead.prediction import Segmentation
 
-MaskReader = Callable[[Path, tuple[int, int]], NDArray[np.bool_]]
+MaskReader = Callable[[Any, tuple[int, int]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ScoredImage:
         pred_score: Image score from the engine, raw units.
         anomaly_map: Anomaly map `(h, w)`, float32, at its own resolution, raw units.
         size: Original `(height, width)` of the image in pixels.
-        mask_path: Ground truth of a defective image; None if there is none.
+        mask: Ground truth of a defective image, in the form that the reader of masks takes; None if there is none.
         own_threshold: Image threshold for this image, if it differs from that of its class.
         segmentation: Automatic segmentation; without it, mask IoU is undefined.
         was_trained_on: Whether the bundle's training used this file; such a good image is no evidence of false alarms.
@@ -46,7 +46,7 @@ class ScoredImage:
     pred_score: float
     anomaly_map: NDArray[np.float32]
     size: tuple[int, int]
-    mask_path: Path | None
+    mask: Any | None
     own_threshold: float | None = None
     segmentation: Segmentation | None = None
     was_trained_on: bool = False
@@ -161,7 +161,7 @@ def evaluate(
     Args:
         images: All test images, with low-resolution maps; masks are read one at a time.
         thresholds: Image threshold per class; `all` is the fallback for other classes.
-        read_mask: Function that reads the mask `(H, W)` of a path and an original size.
+        read_mask: Function that reads the mask `(H, W)` of `ScoredImage.mask` and an original size.
         engine: Engine name for the report, `<backend>-<precision>`.
 
     Raises:
@@ -249,18 +249,17 @@ def _count_pixels(
 
     An empty mask of a defective image means that its ground truth is unknown; its pixels do not count as good.
     """
-    masked = [image for image in defective if image.mask_path is not None]
+    masked = [image for image in defective if image.mask is not None]
     if not masked:
         return None, None, len(defective)
     pixels = PixelAccumulator(edges_from_maps(image.anomaly_map for image in [*good, *masked]))
     overlap = MaskOverlap()
     n_empty = 0
     for image in masked:
-        assert image.mask_path is not None
-        mask = read_mask(image.mask_path, image.size)
-        if mask.any():
-            pixels.add(upsample_map(image.anomaly_map, image.size), mask)
-            overlap.add(image.segmentation, mask)
+        marked = read_mask(image.mask, image.size)
+        if marked.any():
+            pixels.add(upsample_map(image.anomaly_map, image.size), marked)
+            overlap.add(image.segmentation, marked)
         else:
             n_empty += 1
     n_without_mask = len(defective) - len(masked) + n_empty

@@ -51,7 +51,7 @@ class Report:
         images: Scored images behind the metrics.
         thresholds: Thresholds and colour scale per class, and `all`, as in the bundle.
         read_image: Function that reads an image `(H, W, 3)`, uint8, RGB.
-        read_mask: Function that reads the mask `(H, W)` of a path and an original size.
+        read_mask: Function that reads the mask `(H, W)` of `ScoredImage.mask` and an original size.
     """
 
     title: str

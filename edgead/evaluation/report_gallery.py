@@ -84,8 +84,8 @@ def card(
             f"Heatmap of {name}",
         ),
     ]
-    if image.gt_label and image.mask_path is not None:
-        marked = _with_contour(panel, read_mask(image.mask_path, image.size))
+    if image.gt_label and image.mask is not None:
+        marked = _with_contour(panel, read_mask(image.mask, image.size))
         panels.append((marked, "ground truth", f"{name} with the true defect outlined"))
     parts = []
     for pixels, label, alt in panels:

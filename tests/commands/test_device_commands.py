@@ -18,11 +18,12 @@ from edgead.commands.doctor import doctor
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.export import export
 from edgead.commands.train import TrainResult
+from edgead.data.chosen import FolderRoles
 from edgead.engines.opening import open_engine
 from edgead.engines.operator_times import by_operator
 from edgead.errors import BundleError, ConfigError, DataError, EngineBuildError, EngineMismatchError
 from edgead.progress import Silent
-from edgead.terminal import show_bench
+from edgead.terminal import show_bench, show_evaluation
 from tests.notes import Notes
 from tests.resealing import rewrite
 
@@ -152,16 +153,39 @@ def test_evaluation_without_masks_or_labels(tiny_result: TrainResult, tiny_data:
             )
 
 
-def test_mask_of_another_size_is_an_error(tiny_result: TrainResult, tiny_data: Path, tmp_path: Path) -> None:
-    """A mask that does not fit its image is named, never resized."""
+def test_a_bad_mask_is_left_out_and_named(tiny_result: TrainResult, tiny_data: Path, tmp_path: Path) -> None:
+    """A mask that does not fit its image is named before anything is scored, and its image counts as without a mask."""
     import cv2
 
     data = tmp_path / "data"
     shutil.copytree(tiny_data, data)
     mask = next((data / "ground_truth").rglob("*.png"))
     assert cv2.imwrite(str(mask), np.full((50, 60), 255, np.uint8))
-    with open_engine(tiny_result.bundle, None, threads=1) as runner, pytest.raises(DataError, match=mask.name):
-        evaluate_bundle(tiny_result.bundle, runner, data, Silent(), false_alarm_rate=None, report=None)
+    notes = Notes()
+    with open_engine(tiny_result.bundle, None, threads=1) as runner:
+        before = evaluate_bundle(tiny_result.bundle, runner, tiny_data, Silent(), false_alarm_rate=None, report=None)
+        result = evaluate_bundle(
+            tiny_result.bundle, runner, data, notes, false_alarm_rate=None, report=tmp_path / "report"
+        )
+    assert [name for name, _ in result.bad_masks] == [str(mask)]
+    assert result.to_json()["bad_masks"][0]["mask"] == str(mask)
+    assert result.result.mean.n_without_mask == before.result.mean.n_without_mask + 1
+    assert result.result.mean.n_defective == before.result.mean.n_defective
+    assert any("Left out a mask" in note and mask.name in note for note in notes.texts)
+
+
+def test_rejects_alone_are_evaluated(tiny_result: TrainResult, tiny_data: Path) -> None:
+    """A folder of rejects alone gives the share that is detected, and null where good images are needed."""
+    kind = next(part for part in sorted((tiny_data / "test").iterdir()) if part.name != "good")
+    with open_engine(tiny_result.bundle, None, threads=1) as runner:
+        result = evaluate_bundle(
+            tiny_result.bundle, runner, tiny_data, Silent(), false_alarm_rate=None, report=None,
+            roles=FolderRoles(bad=(kind,)),
+        )  # fmt: skip
+    mean = result.result.mean
+    assert (mean.n_good, mean.n_defective, mean.image_auroc) == (0, len(list(kind.iterdir())), None)
+    assert mean.detection_rate is not None
+    show_evaluation(result.result)
 
 
 def test_export_again_gives_the_same_scores(bundle_copy: BundleCopy) -> None:

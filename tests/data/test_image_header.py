@@ -6,6 +6,7 @@ import resource
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.data import reader
+from edgead.data import file_checks
 from edgead.data.decoding import MAX_PIXELS, image_from_bytes
+from edgead.data.file_checks import read_content
 from edgead.data.image_header import read_header
-from edgead.data.reader import read_content, read_image, read_mask
+from edgead.data.reader import image_size, read_image, read_mask
 from edgead.errors import DataError
+from edgead.imaging import Decoding
 
 from .image_files import bmp, encoded, jpeg, png, png_chunk, tiff, webp
 
@@ -129,9 +132,21 @@ def test_formats_of_unknown_size_are_refused(content: bytes) -> None:
         image_from_bytes(content, "a")
 
 
+@pytest.mark.parametrize("decoding", ["upright", "as-stored"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("write", [png, jpeg, tiff])
+def test_size_from_the_header_is_that_of_the_image(
+    tmp_path: Path, write: Callable[..., bytes], orientation: int, decoding: Decoding
+) -> None:
+    """The size by the header is that of the image as it is read, whatever its orientation and the policy."""
+    path = tmp_path / "a"
+    path.write_bytes(write(PICTURE, orientation))
+    assert image_size(path, decoding) == read_image(path, decoding=decoding).shape[:2]
+
+
 def test_files_beyond_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is larger than any image is refused before it is read."""
-    monkeypatch.setattr(reader, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(file_checks, "MAX_FILE_BYTES", 1000)
     (tmp_path / "a.png").write_bytes(bytes(1001))
     with pytest.raises(DataError, match="at most"):
         read_content(tmp_path / "a.png")

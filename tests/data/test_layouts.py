@@ -131,13 +131,23 @@ def test_labelled_folders_for_evaluation(tmp_path: Path, write_images: WriteImag
     assert sum(sample.mask_path is not None for sample in dataset.test) == 2
 
 
-def test_labelled_folders_hold_nothing_to_train_on(tmp_path: Path, write_images: WriteImages) -> None:
-    """Training on labelled folders is refused, and the error names the folder of the good ones."""
-    write_images(tmp_path / "good", "a.png")
+def test_good_images_of_labelled_folders_are_for_training(tmp_path: Path, write_images: WriteImages) -> None:
+    """Training on labelled folders takes the good images and counts the others; an evaluation takes all."""
+    write_images(tmp_path / "good", "a.png", "b.png")
     write_images(tmp_path / "scratch", "a.png")
-    with pytest.raises(DataError, match="but no training images") as caught:
-        find_dataset(tmp_path)
-    assert str(tmp_path / "good") in caught.value.hint
+    dataset = find_dataset(tmp_path)
+    assert [sample.name for sample in dataset.train] == ["good/a.png", "good/b.png"]
+    assert [sample.name for sample in dataset.test] == ["scratch/a.png"]
+    assert "Recognised: 1 defective (folder scratch), 2 good (folder good)." in dataset.description
+    assert len(find_dataset(tmp_path, need_train=False).test) == 3
+
+
+def test_a_test_part_is_not_trained_on(tmp_path: Path, write_images: WriteImages) -> None:
+    """The good images of a folder named test are refused for training, and the hint names the option that overrides it."""
+    _mvtec(tmp_path / "bottle", write_images)
+    with pytest.raises(DataError, match=r"4 labelled test images .* but no training images") as caught:
+        find_dataset(tmp_path / "bottle" / "test")
+    assert "--good DIR" in caught.value.hint
 
 
 def test_good_alone_is_a_plain_folder(tmp_path: Path, write_images: WriteImages) -> None:

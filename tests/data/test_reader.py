@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgead.data.reader import read_image, read_mask
+from edgead.data.reader import read_image
 from edgead.errors import DataError
 
 FORMATS = (".png", ".jpg", ".bmp", ".tiff")
@@ -127,35 +127,3 @@ def test_tiny_images_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None
     path = _write(tmp_path / "a.png", _picture(*shape))
     with pytest.raises(DataError, match=f"is {shape[1]} x {shape[0]} px; each side needs at least 16"):
         read_image(path)
-
-
-@pytest.mark.parametrize("mark", [255, 1])
-def test_mask_of_full_scale_or_of_labels(tmp_path: Path, mark: int) -> None:
-    """255 marks a defect, and so does any number in a mask that holds small numbers only."""
-    mask = np.zeros((20, 30), np.uint8)
-    mask[4:9, 5:6] = mark
-    np.testing.assert_array_equal(read_mask(_write(tmp_path / "m.png", mask), (20, 30)), mask > 0)
-
-
-def test_soft_edges_of_a_mask_are_cut_at_half(tmp_path: Path) -> None:
-    """Where a mask reaches 255, values up to 127 are not defect."""
-    mask = np.repeat(np.array([[0, 127, 128, 255]], np.uint8), 20, 0).repeat(8, 1)
-    found = read_mask(_write(tmp_path / "m.png", mask), (20, 32))
-    np.testing.assert_array_equal(found, mask > 127)
-
-
-def test_colour_mask(tmp_path: Path) -> None:
-    """A mask drawn in one colour, with alpha, counts as if it were white."""
-    mask = np.zeros((20, 20, 4), np.uint8)
-    mask[:, :, 3] = 255
-    mask[3, 3, 2] = 255
-    found = read_mask(_write(tmp_path / "m.png", mask), (20, 20))
-    assert found.sum() == 1
-    assert found[3, 3]
-
-
-def test_mask_of_another_size(tmp_path: Path) -> None:
-    """A mask of another size than its image is refused with both sizes, never resized."""
-    path = _write(tmp_path / "m.png", np.zeros((20, 30), np.uint8))
-    with pytest.raises(DataError, match="is 30 x 20 px, but its image is 40 x 20 px"):
-        read_mask(path, (20, 40))

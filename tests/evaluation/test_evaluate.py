@@ -83,7 +83,7 @@ def test_pixel_metrics_are_at_original_resolution() -> None:
     """AUPRO equals that of maps upsampled to the original size with masks as they are."""
     images = GOOD + BAD
     maps = [upsample_map(image.anomaly_map, image.size) for image in images]
-    masks = [_mask(i.mask_path, i.size) if i.mask_path else np.zeros(i.size, bool) for i in images]
+    masks = [_mask(i.mask, i.size) if i.mask else np.zeros(i.size, bool) for i in images]
     metrics = _evaluate(images).classes["nut"].metrics
     for found, limit in ((metrics.aupro_0_3, 0.3), (metrics.aupro_0_05, 0.05)):
         assert found == pytest.approx(aupro(maps, masks, limit), abs=1e-4)
@@ -117,7 +117,7 @@ def test_mask_iou_by_hand() -> None:
     stray = np.zeros((8, 8), np.float32)
     stray[4:, 4:] = 1.0  # 20 x 32 px
     bad = replace(BAD[0], segmentation=Segmentation(marked, 0.5))
-    blind = replace(bad, mask_path=None)
+    blind = replace(bad, mask=None)
     silent = replace(GOOD[0], segmentation=Segmentation(marked, 1.0))
     alarmed = replace(GOOD[1], segmentation=Segmentation(stray, 0.5))
     marks = [np.count_nonzero(Segmentation(m, 0.5).mask_at((40, 64))) for m in (marked, stray)]
@@ -145,7 +145,7 @@ def test_a_score_at_the_threshold_is_no_alarm() -> None:
 
 def test_mean_counts_each_class_once_and_skips_unknown() -> None:
     """The mean is over classes, not images; a class without a number is left out; counts are sums."""
-    other = [replace(image, class_name="bolt", mask_path=None) for image in [*GOOD[:1], *BAD[:2]]]
+    other = [replace(image, class_name="bolt", mask=None) for image in [*GOOD[:1], *BAD[:2]]]
     result = _evaluate(GOOD + BAD + other, nut=1.0, bolt=0.05)
     nut, bolt = result.classes["nut"].metrics, result.classes["bolt"].metrics
     assert result.mean.false_alarm_rate == pytest.approx((nut.false_alarm_rate + bolt.false_alarm_rate) / 2)

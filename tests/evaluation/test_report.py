@@ -172,7 +172,7 @@ def test_ground_truth_is_drawn_where_the_mask_is() -> None:
     report = _report(_mixed())
     scale, readers = report.thresholds["all"].heatmap_scale, (_picture, _mask)
     with_mask = card(report.images[-1], scale, 1.0, readers, ImageBudget(10**6))
-    without = card(replace(report.images[-1], mask_path=None), scale, 1.0, readers, ImageBudget(10**6))
+    without = card(replace(report.images[-1], mask=None), scale, 1.0, readers, ImageBudget(10**6))
     assert (with_mask.count("<img"), without.count("<img")) == (3, 2)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from edgead.config.root import Config
+from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.dataset import Sample
-from edgead.data.layouts import find_dataset
 from edgead.data.pseudo_defects import make_pseudo_defect
 from edgead.data.reader import read_image
 from edgead.data.scan import Scan, data_digest, scan_images
@@ -58,7 +58,8 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     Raises:
         DataError: If there are too few readable ones.
     """
-    dataset = find_dataset(config.data.root)
+    roles = FolderRoles(config.data.good, config.data.bad, config.data.masks)
+    dataset = choose_dataset(config.data.root, roles)
     progress.note(dataset.description)
     scan = scan_images(
         dataset.train,
@@ -85,4 +86,4 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
         f"{len(split.threshold)} for the threshold."
     )
     digest = data_digest(scan.readable, scan.digests)
-    return TrainingData(config.data.root, dataset.description, scan, split, (side, side), dataset.classes, digest)
+    return TrainingData(dataset.root, dataset.description, scan, split, (side, side), dataset.classes, digest)

@@ -76,7 +76,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
 
     from edgead.models.zoo import assemble
 
-    data = prepare_data(config, progress) if config.data.root.exists() else None
+    data = prepare_data(config, progress) if config.data.root.exists() or config.data.good else None
     device = choose_device(config.train.device)
     with torch.device("meta"):
         model = assemble(config.model, data.classes if data else ("part",), None)

@@ -82,7 +82,8 @@ def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, r
     """
     # the device and the location of the data may change, the digest of the data may not
     settings = config.model_dump(mode="json", include={"data", "model", "train"})
-    settings["data"].pop("root")
+    for place in ("root", "good", "bad", "masks"):
+        settings["data"].pop(place)
     settings["train"].pop("device")
     record = {"settings": settings, "data_digest": data.digest}
     if resume:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from edgead.data.dataset import GOOD, Sample
+from edgead.data.dataset import GOOD, Mask, Sample
 from edgead.errors import DataError
 
 SPLIT_FILE = Path("split_csv") / "1cls.csv"
@@ -60,13 +60,13 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
 
 def _sample(root: Path, row: dict[str, str], only: str | None) -> Sample:
     defective = row["label"] != _NORMAL
-    mask = root / row["mask"] if defective and row["mask"] else None
+    mask = Mask((root / row["mask"],)) if defective and row["mask"] else None
     name = row["image"].removeprefix(f"{only}/") if only is not None else row["image"]
     return Sample(root / row["image"], name, row["object"], defective, "anomaly" if defective else GOOD, mask)
 
 
 def _require_files(table: Path, samples: list[Sample]) -> None:
-    files = [path for sample in samples for path in (sample.path, sample.mask_path) if path is not None]
+    files = [path for sample in samples for path in (sample.path, *(sample.mask.files if sample.mask else ()))]
     missing = [path for path in files if not path.is_file()]
     if missing:
         raise DataError(

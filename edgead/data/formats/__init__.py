@@ -1,0 +1,1 @@
+"""Files that say more about images than folders do: annotation exports and the tables of published data sets."""

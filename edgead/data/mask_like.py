@@ -1,0 +1,91 @@
+"""Recognition of masks by their pixels: a photograph of a part has more than a few colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.data.dataset import evenly_spaced
+from edgead.data.decoding import decode
+from edgead.data.file_checks import beginning_of, read_content
+from edgead.data.image_header import read_header
+from edgead.errors import DataError
+
+Look = Literal["blank", "two values", "few values", "photograph", "unreadable"]
+FEW_COLOURS = 16
+_BYTES_PER_PIXEL = 0.4  # no mask takes more as PNG or JPEG, and hardly a photograph takes less
+_ALWAYS_DECODED = 16_384
+_NEAR = 24
+_NAMED_SAMPLE = 6
+
+
+def look_of(path: Path) -> Look:
+    """Kind of picture by its pixels.
+
+    A JPEG counts by what it was before compression: nearly all pixels close to black or white are two values.
+
+    Returns:
+        `blank`: one colour; `two values`; `few values`: 3 to 16 colours; `photograph`: more; `unreadable`.
+    """
+    header = read_header(beginning_of(path, _ALWAYS_DECODED))
+    pixels = header.size[0] * header.size[1] if header and header.kind in ("PNG", "JPEG") else 0
+    try:
+        if pixels and path.stat().st_size > max(_ALWAYS_DECODED, _BYTES_PER_PIXEL * pixels):
+            return "photograph"
+        content = read_content(path)
+        decoded = decode(content, str(path))
+    except (OSError, DataError):
+        return "unreadable"
+    return _look(decoded, is_lossy=content.startswith(b"\xff\xd8"))
+
+
+def are_photographs(paths: Sequence[Path]) -> bool:
+    """Whether a few images of a folder, evenly spaced, are all photographs and not soft masks in black and white."""
+    sample = evenly_spaced(paths, _NAMED_SAMPLE)
+    return bool(sample) and all(_is_photograph(path) for path in sample)
+
+
+def _is_photograph(path: Path) -> bool:
+    try:
+        decoded = decode(read_content(path), str(path))
+    except DataError:
+        return False
+    if _look(decoded, is_lossy=False) != "photograph":
+        return False
+    if decoded.ndim == 3 and decoded.shape[2] == 4 and np.ptp(decoded[:, :, 3]) > 0:
+        return False
+    return _extreme_share(decoded) < 0.6
+
+
+def _look(decoded: NDArray[np.generic], *, is_lossy: bool) -> Look:
+    values = decoded.reshape(decoded.shape[0] * decoded.shape[1], -1)
+    if is_lossy:
+        if np.ptp(values) <= _NEAR // 4:
+            return "blank"
+        return "two values" if _extreme_share(decoded) > 0.97 else "photograph"
+    # most photographs show it in their first pixels
+    if _n_colours(values[:: max(1, len(values) // 4096)]) > FEW_COLOURS:
+        return "photograph"
+    n_colours = _n_colours(values)
+    if n_colours > FEW_COLOURS:
+        return "photograph"
+    return "blank" if n_colours == 1 else "two values" if n_colours == 2 else "few values"
+
+
+def _n_colours(values: NDArray[np.generic]) -> int:
+    if values.shape[1] == 1:
+        return len(np.unique(values))
+    return len(np.unique(values, axis=0))
+
+
+def _extreme_share(decoded: NDArray[np.generic]) -> float:
+    """Share of pixels close to black or to the brightest value, in all channels."""
+    values = decoded[:, :, :3].astype(np.float32) if decoded.ndim == 3 else decoded.astype(np.float32)[:, :, None]
+    peak = max(float(values.max()), 1.0)
+    near = _NEAR * peak / 255
+    low, high = (values <= near).all(axis=2), (values >= peak - near).all(axis=2)
+    return float((low | high).mean())

@@ -1,0 +1,83 @@
+"""Refusal of folders of which it is not clear what in them is good."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgead.data.names import are_serial, is_neutral
+from edgead.data.roles import Picture
+from edgead.data.sorting import Sorted
+from edgead.errors import DataError
+
+
+def refuse_unclear(root: Path, folder: tuple[str, ...], pictures: Sequence[Picture], found: Sorted) -> None:
+    """Raise if images without a stated role could be defective or masks.
+
+    Good by names of folders or files settles it: images without a role are then left out. Otherwise it is in doubt
+    where something else is known to be defective or a mask, where images look like masks, where annotations cannot be
+    read, and where several folders have names that say neither.
+
+    Args:
+        root: Folder of the class.
+        folder: The same folder, relative to the root of the data set.
+        pictures: Images of the class.
+        found: All that is known about the data set.
+
+    Raises:
+        DataError: If it is in doubt; the message counts the images of each kind, and the hint says how to decide.
+    """
+    unknown = [picture for picture in pictures if picture.role is None]
+    stated = [picture for picture in pictures if picture.role == "good"]
+    by_name = [picture for picture in stated if picture.source.startswith(("folder", "file"))]
+    if not unknown or by_name or all(picture.split is not None and picture.split != "train" for picture in unknown):
+        return
+    unknown = [picture for picture in unknown if picture.split in (None, "train")]
+    defective = [picture for picture in pictures if picture.role == "defect"]
+    masks = [mask for mask in found.masks if mask.parts[: len(folder)] == folder]
+    suspects = [picture for picture in found.suspects if picture in unknown]
+    two_values = [picture for picture in suspects if picture.source == "two values"]
+    unread = [path for path in found.unread if root in path.parents]
+    reasons = []
+    if stated or defective:
+        counts = " and ".join(
+            f"{len(some)} are {what}" for some, what in ((stated, "good"), (defective, "defective")) if some
+        )
+        reasons.append(f"{counts} ({_sources([*stated, *defective])})")
+    if masks:
+        reasons.append(f"{len(masks)} are masks ({_sources(masks)})")
+    if two_values or len(suspects) == len(unknown):
+        reasons.append(f"{len(suspects)} have only one or two values, as masks do (the first: {suspects[0].path})")
+    if unread:
+        reasons.append(f"{len(unread)} have annotations in a format that is not read (the first: {unread[0]})")
+    if not reasons and (folders := _unclear_folders(unknown)):
+        reasons.append(f"their folders have names that say neither good nor defective: {folders}")
+    if reasons:
+        raise DataError(
+            f"It is not clear whether {len(unknown)} images in {root} are good: of those beside them, "
+            f"{'; '.join(reasons)}."
+            if stated or defective or masks
+            else f"It is not clear whether the {len(unknown)} images in {root} are good: {'; '.join(reasons)}.",
+            hint="Say which folders hold what: --good DIR --bad DIR --masks DIR (each may be repeated), or name the folders "
+            "good, bad and masks.",
+        )
+
+
+def _sources(pictures: Sequence[Picture]) -> str:
+    counts = Counter(picture.source for picture in pictures)
+    return ", ".join(f"{source}: {count}" for source, count in sorted(counts.items()))
+
+
+def _unclear_folders(pictures: Sequence[Picture]) -> str:
+    """Folders beside others whose names say nothing known, with their counts; empty if there are none."""
+    below: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for picture in pictures:
+        folders = picture.parts[:-1]
+        for length in range(len(folders) + 1):
+            below[folders[:length]][folders[length] if length < len(folders) else ""] += 1
+    for counts in below.values():
+        names = [name for name in counts if name]
+        if len(counts) > 1 and not are_serial(names) and any(not is_neutral(name) for name in names):
+            return ", ".join(f"{name or 'no folder'} ({count})" for name, count in sorted(counts.items())[:8])
+    return ""
