@@ -152,7 +152,7 @@ def stream(
 
         def show(status: StreamStatus) -> None:
             if station is not None:
-                station.poll()
+                station.poll(status)
             if dashboard is not None:
                 dashboard.update(status)
             if on_status is not None:

@@ -94,6 +94,15 @@ class MqttSettings(_SinkSettings):
         min_length=1,
         description="Home Assistant discovery prefix, usually homeassistant; unset: zones are not announced.",
     )
+    commands: bool | None = Field(
+        None, description="Accept acknowledgements by MQTT; unset: if Home Assistant discovery is set."
+    )
+    score_s: float = Field(
+        5.0,
+        gt=0,
+        le=86400,
+        description="Interval of the scores for Home Assistant, in seconds; unchanged ones are left out.",
+    )
     keepalive_s: int = Field(
         30,
         ge=5,
@@ -119,6 +128,11 @@ class MqttSettings(_SinkSettings):
         if self.user is None and (self.password or self.password_file or self.password_env):
             raise ValueError("a password needs a user")
         return self
+
+    @property
+    def takes_commands(self) -> bool:
+        """Whether the sink acknowledges alerts on request."""
+        return self.discovery is not None if self.commands is None else self.commands
 
     @property
     def resolved_port(self) -> int:

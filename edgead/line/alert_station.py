@@ -23,8 +23,10 @@ from edgead.stream.consumers.opening_record import AlertContext
 from edgead.stream.consumers.spool_writer import SpoolWriter
 from edgead.stream.control import Control
 from edgead.stream.delivery.delivery import Delivery
+from edgead.stream.delivery.mqtt_line import CameraNow
 from edgead.stream.delivery.registry import custom_sinks, event_sink
 from edgead.stream.delivery.sink import Sink
+from edgead.stream.monitoring.meter import CameraStatus, StreamStatus
 from edgead.stream.spool.options import SpoolOptions
 from edgead.stream.spool.records import restored_alert
 from edgead.stream.spool.spool import Spool
@@ -74,13 +76,14 @@ class AlertStation:
         self._stop = stop
         self._stack = ExitStack()
         self._listened_s = 0.0
+        self._now: Mapping[str, CameraNow] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.spool)
             self._revive()
             zones = {camera.name: [monitor.name for monitor in camera.zones] for camera in self._cameras}
-            sinks = [event_sink(settings, self.spool, zones) for settings in self._config.sinks]
+            sinks = [event_sink(settings, self.spool, zones, lambda: self._now) for settings in self._config.sinks]
             sinks += custom_sinks(self._event_sinks)
             self.delivery = stack.enter_context(Delivery(self.spool, sinks, drain_s=_DRAIN_S))
             self._stack = stack.pop_all()
@@ -111,8 +114,9 @@ class AlertStation:
             SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity, clips=clip_maker),
         ]
 
-    def poll(self) -> None:
-        """Forward new acknowledgements, also those of other processes; called a few times a second."""
+    def poll(self, status: StreamStatus) -> None:
+        """Show the cameras to the sinks, and forward new acknowledgements; called a few times a second."""
+        self._now = {camera.name: camera_now(camera) for camera in status.cameras}
         now_s = time.monotonic()
         if now_s - self._listened_s < _LISTEN_S:
             return
@@ -128,6 +132,14 @@ class AlertStation:
             for camera in self._cameras:
                 if camera.name == record.camera and record.zone and (monitor := camera.zone(record.zone)):
                     monitor.restore(record.id, restored_alert(record))
+
+
+def camera_now(camera: CameraStatus) -> CameraNow:
+    """A camera as sinks see it."""
+    is_judged = camera.state == "running" and camera.n_processed > 0
+    if camera.fault is not None and camera.state == "running":
+        return CameraNow("fault", dict(camera.scores))
+    return CameraNow("online" if is_judged else "offline", dict(camera.scores))
 
 
 def _context(camera: Camera, class_name: str | None, bundle: Bundle, engine_name: str) -> AlertContext:

@@ -127,6 +127,7 @@ class CameraFeed:
             is_alert_open=any(alert.held_s is None for alert in alerts),
             is_held=any(alert.held_s is not None for alert in alerts),
             is_steady=source.live or source.fps is not None,
+            scores=() if last is None else tuple((zone.zone, zone.score) for zone in last.zones),
         )
 
     def summary(self) -> CameraSummary:

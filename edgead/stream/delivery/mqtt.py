@@ -2,33 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
 import edgead
 from edgead.config.sinks import MqttSettings, secret_of
 from edgead.errors import ConfigError, MissingDependencyError
+from edgead.stream.delivery.home_assistant import config_topics, discovery
+from edgead.stream.delivery.identity import Presence, Rivals
+from edgead.stream.delivery.mqtt_connection import Connection, Message
+from edgead.stream.delivery.mqtt_line import LineView, MqttLine
+from edgead.stream.delivery.retained_topics import RetainedTopics
 from edgead.stream.delivery.sink import DeliveryError
-from edgead.stream.delivery.topics import OFF, OFFLINE, ON, ONLINE, Topics, discovery, state_of
+from edgead.stream.delivery.topics import OFFLINE, ONLINE, PRESS, Topics
 from edgead.stream.spool.events import StoredEvent
-
-if TYPE_CHECKING:
-    from paho.mqtt.client import Client
 
 _LOG = logging.getLogger(__name__)
 
 _GOODBYE_S = 2.0
+# Time for the broker to send this client's own announcement back; without the right to read it never comes.
+_ECHO_S = 1.0
+_ACKNOWLEDGED_BY = "mqtt"
 
-Message = tuple[str, str, bool]
+
+@dataclasses.dataclass(frozen=True)
+class MqttContext:
+    """The device and the line that a sink speaks for.
+
+    Attributes:
+        device: Id of the spool.
+        machine: Digest of the machine; empty if unknown.
+        is_copy: Whether the spool was made on another machine, so that a client there may use its id.
+        folder: Folder in which the sink remembers its retained topics; None remembers nothing.
+        line: Cameras and alerts.
+        acknowledge: Callback that acknowledges alerts of a camera's zone: the one with an id, or all.
+    """
+
+    device: str
+    machine: str = ""
+    is_copy: bool = False
+    folder: Path | None = None
+    line: LineView = dataclasses.field(default_factory=LineView)
+    acknowledge: Callable[[str, str, str | None, str], None] = lambda camera, zone, alert_id, who: None
 
 
 class MqttSink:
@@ -39,34 +63,32 @@ class MqttSink:
 
     Args:
         settings: Settings of the broker.
-        device: Id of the spool.
-        zones: Zone names of every camera.
-        active: Returns camera and zone of every open or held alert.
+        context: The device and its line.
 
     Raises:
         MissingDependencyError: If paho-mqtt is not installed.
         ConfigError: If a certificate or the password cannot be read.
     """
 
-    def __init__(
-        self,
-        settings: MqttSettings,
-        *,
-        device: str,
-        zones: Mapping[str, Sequence[str]],
-        active: Callable[[], set[tuple[str, str]]],
-    ) -> None:
+    def __init__(self, settings: MqttSettings, context: MqttContext) -> None:
         _require_paho()
         self._settings = settings
-        self._topics = Topics(settings.prefix, settings.device or device)
-        self._client_id = settings.client_id or f"edgead-{device}"
-        self._zones = zones
-        self._active = active
+        self._context = context
+        self._topics = Topics(settings.prefix, settings.device or context.device)
+        self._presence = Presence(settings.client_id or _client_id(context), context.machine)
+        self._rivals = Rivals(self._presence, self._topics.root)
+        self._line = MqttLine(self._topics, context.line, score_s=settings.score_s if settings.discovery else None)
+        self._retained = RetainedTopics(context.folder, settings.identity)
+        self._commands = {
+            self._topics.acknowledge(camera, zone): (camera, zone)
+            for camera, zones in context.line.zones.items()
+            for zone in zones
+        }
         self._password = secret_of(
             "password of the broker", settings.password, settings.password_file, settings.password_env
         )
         self._tls = _tls_context(settings) if settings.tls else None
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +99,7 @@ class MqttSink:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(DeliveryError):
-                connection.publish([(self._topics.status, OFFLINE, True)], _GOODBYE_S)
+                connection.publish([Message(self._topics.status, OFFLINE, True)], _GOODBYE_S)
             connection.close()
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
@@ -86,150 +108,129 @@ class MqttSink:
         ends: list[int] = []
         for event in events:
             text = json.dumps(event.payload, ensure_ascii=False, allow_nan=False)
-            messages.append((self._topics.event(event), text, False))
-            if (state := state_of(event)) is not None:
-                messages.append((self._topics.state(state[0], state[1]), state[2], True))
+            messages.append(Message(self._topics.event(event), text))
+            messages += self._line.after(event)
             ends.append(len(messages))
         try:
-            self._connected().publish(messages, self._settings.timeout_s)
+            connection = self._connected()
+            connection.publish(messages, self._settings.timeout_s)
         except DeliveryError as error:
             self._drop()
             error.n_delivered = sum(end <= error.n_delivered for end in ends)
             raise
+        try:
+            self._tend(connection)
+        except DeliveryError as error:
+            self._drop()
+            error.n_delivered = len(events)
+            raise
 
     def keep_alive(self) -> None:
-        self._connected()
+        self._tend(self._connected())
 
-    def _connected(self) -> _Connection:
+    def _tend(self, connection: Connection) -> None:
+        """Carry out what was received, and publish what has changed on the line."""
+        for message in connection.received():
+            self._hear(connection, message)
+        if changes := self._line.changes(time.monotonic()):
+            connection.publish(changes, self._settings.timeout_s)
+
+    def _hear(self, connection: Connection, message: Message) -> None:
+        if message.topic == self._topics.client:
+            other = Presence.parsed(_bytes(message))
+            if other is not None and not message.is_retained and self._rivals.heard(other):
+                connection.publish(
+                    [Message(self._topics.client, self._presence.text(), True)], self._settings.timeout_s
+                )
+        elif message.topic in self._commands and message.content and not message.is_retained:
+            # a retained command would be carried out at every connection; such ones are cleared at the greeting
+            text = _bytes(message).decode("utf-8", "replace").strip()[:100]
+            camera, zone = self._commands[message.topic]
+            _LOG.info("%s, %s: acknowledged by MQTT (%s)", camera, zone, text)
+            self._context.acknowledge(camera, zone, None if text == PRESS else text, _ACKNOWLEDGED_BY)
+
+    def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.is_alive:
             self._drop()
         if self._connection is None:
-            connection = _Connection(self._settings, self._client_id, self._password, self._tls, self._topics.status)
+            connection = Connection(
+                self._settings, self._presence.client_id, self._password, self._tls, self._topics.status
+            )
             try:
                 connection.open()
-                connection.publish(self._greeting(), self._settings.timeout_s)
+                self._greet(connection)
             except DeliveryError as error:
                 connection.close()
                 error.n_delivered = 0
                 raise
             self._connection = connection
+            self._rivals.connected()
         return self._connection
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+            self._rivals.lost()
 
-    def _greeting(self) -> Iterable[Message]:
-        yield (self._topics.status, ONLINE, True)
-        active = self._active()
-        for camera, zones in self._zones.items():
-            for zone in zones:
-                if self._settings.discovery is not None:
-                    topic, content = discovery(self._topics, self._settings.discovery, camera, zone, edgead.__version__)
-                    yield (topic, json.dumps(content, ensure_ascii=False), True)
-                yield (self._topics.state(camera, zone), ON if (camera, zone) in active else OFF, True)
+    def _greet(self, connection: Connection) -> None:
+        """Announce this client, find out what others have left on the broker, and publish every retained topic."""
+        settings, timeout_s = self._settings, self._settings.timeout_s
+        gone_filters = self._topics.retained_of_cameras()
+        if settings.discovery is not None:
+            gone_filters.append(config_topics(self._topics, settings.discovery))
+        filters = [(self._topics.client, 1), (self._topics.status, 1), *((one, 1) for one in gone_filters)]
+        if settings.takes_commands:
+            # QoS 0: a command that was given while this client was away is not carried out later
+            filters += [(topic, 0) for topic in self._commands]
+        can_read = connection.subscribe(filters, timeout_s)
+        own = dataclasses.replace(self._presence, address=connection.local_address)
+        self._presence = own
+        connection.publish([Message(self._topics.client, own.text(), True)], timeout_s)
+        found = []
+        if can_read and connection.wait_for(self._topics.client, own.text(), _ECHO_S):
+            found = connection.received()
+        self._yield_to_rivals(found)
+        current = [Message(self._topics.status, ONLINE, True), *self._discovery(), *self._line.greeting()]
+        kept = {message.topic for message in current} | {self._topics.client, *self._line.lasting()}
+        gone = (self._retained.known | self._left_behind(found)) - kept
+        # before they are published: a kill in between must not leave topics that nobody remembers
+        self._retained.keep(self._retained.known | kept | gone)
+        connection.publish([*current, *(Message(topic, b"", True) for topic in sorted(gone))], timeout_s)
+        self._retained.keep(kept)
+        connection.unsubscribe([self._topics.status, *gone_filters])
 
+    def _yield_to_rivals(self, found: Sequence[Message]) -> None:
+        others = [Presence.parsed(_bytes(one)) for one in found if one.topic == self._topics.client and one.is_retained]
+        if text := self._rivals.takeover(others[0] if others else None):
+            raise DeliveryError(text, retry_after_s=self._rivals.pause_s())
 
-class _Connection:
-    """A client with one connection, used until it breaks."""
+    def _left_behind(self, found: Sequence[Message]) -> set[str]:
+        """Retained topics of this device on the broker; none while another client may be using them."""
+        mine = (self._topics.client, self._topics.status)
+        is_used = any(one.topic == self._topics.status and _bytes(one) == ONLINE.encode() for one in found)
+        if is_used:
+            return set()
+        return {one.topic for one in found if one.is_retained and one.content and one.topic not in mine}
 
-    def __init__(
-        self, settings: MqttSettings, client_id: str, password: str | None, tls: ssl.SSLContext | None, status: str
-    ) -> None:
-        self._settings = settings
-        self._changed = threading.Condition()
-        self._refusal: str | None = None
-        self._is_connected = self._is_lost = False
-        self._acknowledged: set[int] = set()
-        self._client = self._make_client(client_id, password, tls, status)
-
-    def _make_client(self, client_id: str, password: str | None, tls: ssl.SSLContext | None, status: str) -> Client:
-        from paho.mqtt.client import Client, MQTTv311
-        from paho.mqtt.enums import CallbackAPIVersion
-
-        client = Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, protocol=MQTTv311,
-            reconnect_on_failure=False,
-        )  # fmt: skip
-        client.connect_timeout = self._settings.timeout_s
-        if self._settings.user is not None:
-            client.username_pw_set(self._settings.user, password)
-        if tls is not None:
-            client.tls_set_context(tls)
-        client.will_set(status, OFFLINE, qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
-        return client
-
-    @property
-    def is_alive(self) -> bool:
-        return self._is_connected and not self._is_lost
-
-    def open(self) -> None:
-        """Connect and wait for the broker's answer."""
+    def _discovery(self) -> list[Message]:
         settings = self._settings
-        try:
-            self._client.connect(settings.host, settings.resolved_port, settings.keepalive_s)
-        except (OSError, ValueError) as error:
-            raise DeliveryError(f"The broker {settings.address} cannot be reached: {error}") from error
-        self._client.loop_start()
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_connected or self._is_lost, settings.timeout_s)
-        if self._refusal is not None:
-            raise DeliveryError(f"The broker {settings.address} refuses the connection: {self._refusal}")
-        if not self.is_alive:
-            raise DeliveryError(f"The broker {settings.address} does not answer")
+        if settings.discovery is None:
+            return []
+        found = discovery(
+            self._topics, settings.discovery, self._context.line.zones, edgead.__version__,
+            commands=settings.takes_commands,
+        )  # fmt: skip
+        return [Message(topic, json.dumps(content, ensure_ascii=False), True) for topic, content in found.items()]
 
-    def publish(self, messages: Iterable[Message], timeout_s: float) -> None:
-        """Publish in order and wait until all messages are acknowledged.
 
-        Raises:
-            DeliveryError: If some are not; with the number of acknowledged messages, counted from the first.
-        """
-        mids = [self._client.publish(topic, text, qos=1, retain=retain).mid for topic, text, retain in messages]
-        deadline_s = time.monotonic() + timeout_s
-        with self._changed:
-            while not self._acknowledged.issuperset(mids) and not self._is_lost and time.monotonic() < deadline_s:
-                n_before = len(self._acknowledged)
-                self._changed.wait(min(0.5, timeout_s))
-                if len(self._acknowledged) > n_before:
-                    # the time limit restarts with every acknowledgement
-                    deadline_s = time.monotonic() + timeout_s
-            n_done = 0
-            for mid in mids:
-                if mid not in self._acknowledged:
-                    break
-                n_done += 1
-            self._acknowledged.difference_update(mids)
-        if n_done < len(mids):
-            what = "broke the connection" if self._is_lost else f"did not acknowledge within {timeout_s:g} s"
-            raise DeliveryError(f"The broker {self._settings.address} {what}", n_delivered=n_done)
+def _client_id(context: MqttContext) -> str:
+    suffix = f"-{context.machine[:6]}" if context.is_copy else ""
+    return f"edgead-{context.device}{suffix}"
 
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
 
-    # On paho's thread
-
-    def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        with self._changed:
-            if reason.is_failure:
-                self._refusal, self._is_lost = str(reason), True
-            else:
-                self._is_connected = True
-            self._changed.notify_all()
-
-    def _on_disconnect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        with self._changed:
-            self._is_lost = True
-            self._changed.notify_all()
-
-    def _on_publish(self, client: Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
-        with self._changed:
-            self._acknowledged.add(mid)
-            self._changed.notify_all()
+def _bytes(message: Message) -> bytes:
+    return message.content if isinstance(message.content, bytes) else message.content.encode()
 
 
 def _require_paho() -> None:

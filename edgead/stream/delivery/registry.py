@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
 from edgead.config.sinks import (
     CommandSettings,
@@ -13,27 +14,37 @@ from edgead.config.sinks import (
     WebhookSettings,
 )
 from edgead.stream.delivery.command import CommandSink
+from edgead.stream.delivery.identity import machine_digest
 from edgead.stream.delivery.jsonl import JsonlSink
-from edgead.stream.delivery.mqtt import MqttSink
+from edgead.stream.delivery.mqtt import MqttContext, MqttSink
+from edgead.stream.delivery.mqtt_line import CameraNow, LineView, Place
 from edgead.stream.delivery.sink import Sink
 from edgead.stream.delivery.webhook import WebhookSink
 from edgead.stream.delivery.worker import SinkOptions
 from edgead.stream.spool.spool import Spool
 
+_LOG = logging.getLogger(__name__)
 
-def event_sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]) -> tuple[SinkOptions, Sink]:
+
+def event_sink(
+    settings: SinkSettings,
+    spool: Spool,
+    zones: Mapping[str, Sequence[str]],
+    now: Callable[[], Mapping[str, CameraNow]] = dict,
+) -> tuple[SinkOptions, Sink]:
     """Make a sink, not yet entered, and its delivery options.
 
     Args:
         settings: Settings of the sink.
         spool: Open spool.
         zones: Names of the zones of every camera.
+        now: Returns the cameras at this moment, by name.
 
     Raises:
         ConfigError: If a file, a secret or a program that the settings name is not there.
         MissingDependencyError: If the sink needs a package that is not installed.
     """
-    return _options(settings), _sink(settings, spool, zones)
+    return _options(settings), _sink(settings, spool, zones, now)
 
 
 def custom_sinks(sinks: Mapping[str, Sink]) -> list[tuple[SinkOptions, Sink]]:
@@ -51,10 +62,16 @@ def _options(settings: SinkSettings | CustomSettings) -> SinkOptions:
     )
 
 
-def _sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str]]) -> Sink:
+def _sink(
+    settings: SinkSettings,
+    spool: Spool,
+    zones: Mapping[str, Sequence[str]],
+    now: Callable[[], Mapping[str, CameraNow]],
+) -> Sink:
     match settings:
         case MqttSettings():
-            return MqttSink(settings, device=spool.device, zones=zones, active=lambda: _active(spool))
+            line = LineView(zones, lambda: set(_active(spool)), now, spool.media)
+            return MqttSink(settings, _mqtt_context(settings, spool, line))
         case WebhookSettings():
             return WebhookSink(settings, media=spool.media)
         case JsonlSettings():
@@ -63,6 +80,30 @@ def _sink(settings: SinkSettings, spool: Spool, zones: Mapping[str, Sequence[str
             return CommandSink(settings, media=spool.media)
 
 
-def _active(spool: Spool) -> set[tuple[str, str]]:
-    alerts = [*spool.alerts(state="open", limit=10000), *spool.alerts(state="held", limit=10000)]
-    return {(str(alert.camera), str(alert.zone)) for alert in alerts}
+def _mqtt_context(settings: MqttSettings, spool: Spool, line: LineView) -> MqttContext:
+    machine = machine_digest()
+    is_copy = spool.is_from_another_machine(machine)
+    if is_copy:
+        _LOG.warning(
+            "%s was made on another machine: a copied disk image, or a backup. The MQTT client id %s. Receivers cannot tell "
+            "events of this device from those of the other one, if it still runs: delete this folder then, and set `device`.",
+            spool.folder,
+            "is changed for this machine"
+            if settings.client_id is None
+            else f"{settings.client_id} is that of the settings",
+        )
+
+    def acknowledge(camera: str, zone: str, alert_id: str | None, who: str) -> None:
+        for one in _active(spool).get((camera, zone), []):
+            if alert_id in (None, one):
+                spool.acknowledge(one, who)
+
+    return MqttContext(spool.device, machine, is_copy, spool.folder, line, acknowledge)
+
+
+def _active(spool: Spool) -> dict[Place, list[str]]:
+    """Open and held alerts of each zone that has any."""
+    found: dict[Place, list[str]] = {}
+    for alert in [*spool.alerts(state="open", limit=10000), *spool.alerts(state="held", limit=10000)]:
+        found.setdefault((str(alert.camera), str(alert.zone)), []).append(alert.id)
+    return found

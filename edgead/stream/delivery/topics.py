@@ -3,10 +3,18 @@
 Topics start with the prefix (`edgead`) and the device (its name in the configuration, or the spool's id):
 
 - `edgead/DEVICE/status`: `online` or, as the last will, `offline`; retained
+- `edgead/DEVICE/client`: the client that publishes here, as JSON; retained
 - `edgead/DEVICE/events`: `stream_started` and `stream_stopped`
+- `edgead/DEVICE/CAMERA/status`: `online` while its frames are judged, `fault` while they are not because of a camera fault,
+  otherwise `offline`; retained
+- `edgead/DEVICE/CAMERA/image`: image of its last alert, JPEG; retained
 - `edgead/DEVICE/CAMERA/alerts`: events about alerts (`alert_…`)
 - `edgead/DEVICE/CAMERA/events`: all other events of a camera
 - `edgead/DEVICE/CAMERA/ZONE/state`: `ON` while an alert is open or held, otherwise `OFF`; retained
+- `edgead/DEVICE/CAMERA/ZONE/status`: `online` while the state holds: the camera is judged, or there is an alert; otherwise
+  `offline`; retained
+- `edgead/DEVICE/CAMERA/ZONE/score`: last score, raw units; retained
+- `edgead/DEVICE/CAMERA/ZONE/acknowledge`: command: `PRESS` for the alerts of the zone, or the id of one of them
 
 Events are the JSON payloads of `spool.events`. Each name is one level: `%`, `+`, `#`, `/` and control characters are
 written as `%` and two hexadecimal digits per byte, as in URLs, so that no camera's name reaches another's topics.
@@ -22,6 +30,7 @@ from edgead.stream.spool.events import StoredEvent
 
 ONLINE, OFFLINE = "online", "offline"
 ON, OFF = "ON", "OFF"
+PRESS = "PRESS"
 
 _UNSAFE = re.compile(r"[%+#/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 # A topic has at most 65535 bytes; longer levels would be unreadable.
@@ -50,8 +59,38 @@ class Topics:
             return f"{self.root}/events"
         return f"{self.root}/{level(camera)}/{'alerts' if event.kind.startswith('alert_') else 'events'}"
 
+    @property
+    def client(self) -> str:
+        return f"{self.root}/client"
+
+    def camera_status(self, camera: str) -> str:
+        return f"{self.root}/{level(camera)}/status"
+
+    def image(self, camera: str) -> str:
+        return f"{self.root}/{level(camera)}/image"
+
     def state(self, camera: str, zone: str) -> str:
-        return f"{self.root}/{level(camera)}/{level(zone)}/state"
+        return self._of_zone(camera, zone, "state")
+
+    def zone_status(self, camera: str, zone: str) -> str:
+        return self._of_zone(camera, zone, "status")
+
+    def score(self, camera: str, zone: str) -> str:
+        return self._of_zone(camera, zone, "score")
+
+    def acknowledge(self, camera: str, zone: str) -> str:
+        return self._of_zone(camera, zone, "acknowledge")
+
+    def retained_of_cameras(self) -> list[str]:
+        """Filters of the retained topics of cameras and zones, also of those that are gone."""
+        ends = [
+            *(f"+/{name}" for name in ("status", "image")),
+            *(f"+/+/{name}" for name in ("state", "status", "score")),
+        ]
+        return [f"{self.root}/{end}" for end in ends]
+
+    def _of_zone(self, camera: str, zone: str, name: str) -> str:
+        return f"{self.root}/{level(camera)}/{level(zone)}/{name}"
 
 
 def level(name: str) -> str:
@@ -73,35 +112,6 @@ def state_of(event: StoredEvent) -> tuple[str, str, str] | None:
     if camera is None or zone is None:
         return None
     return str(camera), str(zone), OFF if event.kind == "alert_closed" else ON
-
-
-def discovery(topics: Topics, prefix: str, camera: str, zone: str, version: str) -> tuple[str, dict[str, object]]:
-    """Topic and content that make a zone a binary sensor of class `problem` in Home Assistant."""
-    device_id = f"edgead_{_slug(topics.device)}"
-    sensor_id = f"{_slug(camera)}_{_slug(zone)}"
-    content: dict[str, object] = {
-        "name": f"{camera} {zone}",
-        "unique_id": f"{device_id}_{sensor_id}",
-        "device_class": "problem",
-        "state_topic": topics.state(camera, zone),
-        "payload_on": ON,
-        "payload_off": OFF,
-        "availability_topic": topics.status,
-        "payload_available": ONLINE,
-        "payload_not_available": OFFLINE,
-        "device": {
-            "identifiers": [device_id], "name": f"edgead {topics.device}", "manufacturer": "edgead",
-            "sw_version": version,
-        },
-        "origin": {"name": "edgead", "sw_version": version},
-    }  # fmt: skip
-    return f"{prefix.rstrip('/')}/binary_sensor/{device_id}/{sensor_id}/config", content
-
-
-def _slug(name: str) -> str:
-    """A name as a Home Assistant id: letters, digits, `_` and `-`; different names stay different."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:40]
-    return plain if plain == name else f"{plain}_{_digest(name)}"
 
 
 def _digest(name: str) -> str:

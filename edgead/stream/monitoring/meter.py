@@ -43,6 +43,7 @@ class CameraStatus:
         is_anomalous: Whether the last frame was anomalous.
         is_alert_open: Whether an alert is active.
         is_held: Whether an alert waits to be acknowledged.
+        scores: Last score of each zone, raw units; empty before the first frame.
         is_steady: Whether frames come at a steady rate, so that silence is a symptom; False for a watched folder.
     """
 
@@ -64,6 +65,7 @@ class CameraStatus:
     is_alert_open: bool
     is_held: bool
     is_steady: bool = True
+    scores: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

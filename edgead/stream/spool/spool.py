@@ -110,6 +110,17 @@ class Spool:
         """Random id of this spool; a new database has a new one, because its sequence numbers restart."""
         return self._archive.device
 
+    def is_from_another_machine(self, machine: str) -> bool:
+        """Whether this spool was made on another machine than this one; False while one of them is unknown.
+
+        Args:
+            machine: Digest of this machine, stored in a spool that has none; empty if unknown.
+        """
+        made_on = self._archive.meta("machine")
+        if not made_on and machine:
+            self._archive.set_meta(machine=machine)
+        return bool(machine and made_on and made_on != machine)
+
     # History
 
     def append(self, event: Event) -> int:

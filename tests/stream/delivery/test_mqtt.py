@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ import pytest
 from edgead.config.sinks import MqttSettings
 from edgead.errors import ConfigError, MissingDependencyError
 from edgead.stream.delivery.delivery import Delivery
-from edgead.stream.delivery.mqtt import MqttSink
+from edgead.stream.delivery.mqtt import MqttContext, MqttSink
+from edgead.stream.delivery.mqtt_line import CameraNow, LineView
 from edgead.stream.delivery.sink import DeliveryError
 from edgead.stream.delivery.topics import level
 
@@ -27,6 +29,7 @@ from .receivers import Door, event, first_of_each, free_port, options, wait_unti
 pytestmark = pytest.mark.timeout(60)
 
 DEVICE = "0123456789ab"
+ZONES = {"line 1": ["picture", "left/upper"], "line 2": ["picture"]}
 
 
 @pytest.fixture
@@ -36,10 +39,18 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
         yield running
 
 
-def mqtt(port: int, *, active: set[tuple[str, str]] | None = None, **changes: Any) -> MqttSink:
+def mqtt(
+    port: int,
+    *,
+    active: set[tuple[str, str]] | None = None,
+    zones: Mapping[str, Sequence[str]] = ZONES,
+    now: Mapping[str, CameraNow] = MappingProxyType({}),
+    context: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
+) -> MqttSink:
     settings = MqttSettings(**{"host": "127.0.0.1", "port": port, "timeout_s": 2.0, **changes})
-    zones = {"line 1": ["picture", "left/upper"], "line 2": ["picture"]}
-    return MqttSink(settings, device=DEVICE, zones=zones, active=lambda: active or set())
+    line = LineView(zones, lambda: active or set(), lambda: now)
+    return MqttSink(settings, MqttContext(**{"device": DEVICE, "line": line, **context}))
 
 
 def test_topics_and_payloads(broker: Broker) -> None:
@@ -72,12 +83,14 @@ def test_states_follow_the_alerts(broker: Broker) -> None:
     root = f"edgead/{DEVICE}"
     with mqtt(broker.port, active={("line 2", "picture")}) as sink:
         sink.keep_alive()
-        assert retained(broker.port) == {
-            f"{root}/status": "online",
+        found = retained(broker.port)
+        assert json.loads(found.pop(f"{root}/client"))["client_id"] == f"edgead-{DEVICE}"
+        assert {topic: text for topic, text in found.items() if topic.count("/") == 4 and topic.endswith("state")} == {
             f"{root}/line 1/picture/state": "OFF",
             f"{root}/line 1/left%2Fupper/state": "OFF",
             f"{root}/line 2/picture/state": "ON",
         }
+        assert found[f"{root}/status"] == "online"
         for kind, state in [
             ("alert_opened", "ON"), ("alert_held", "ON"), ("alert_acknowledged", "ON"), ("alert_closed", "OFF"),
             ("camera_lost", "OFF"),
@@ -85,26 +98,6 @@ def test_states_follow_the_alerts(broker: Broker) -> None:
             sink.deliver([event(1, kind)])
             assert retained(broker.port)[f"{root}/line 1/picture/state"] == state
     assert retained(broker.port)[f"{root}/status"] == "offline"
-
-
-def test_home_assistant_finds_every_zone(broker: Broker) -> None:
-    """One retained announcement per zone, with ids of letters and digits and the topics of its state."""
-    with mqtt(broker.port, discovery="homeassistant", prefix="plant/hall 3", device="press 7") as sink:
-        sink.keep_alive()
-        found = {topic: text for topic, text in retained(broker.port).items() if topic.startswith("homeassistant/")}
-    assert len(found) == 3
-    ids = set()
-    for topic, text in found.items():
-        content = json.loads(text)
-        prefix, component, node, zone, last = topic.split("/")
-        assert (prefix, component, last) == ("homeassistant", "binary_sensor", "config")
-        assert all(char.isalnum() or char in "_-" for char in node + zone)
-        assert content["availability_topic"] == "plant/hall 3/press 7/status"
-        assert content["device_class"] == "problem"
-        ids.add(content["unique_id"])
-    states = {json.loads(text)["state_topic"] for text in found.values()}
-    assert "plant/hall 3/press 7/line 1/left%2Fupper/state" in states
-    assert len(ids) == len(states) == 3
 
 
 def test_a_broker_that_is_not_there() -> None:
@@ -297,9 +290,9 @@ import sys
 sys.modules["paho"] = None
 from edgead.config.sinks import MqttSettings
 from edgead.stream.delivery.registry import event_sink
-from edgead.stream.delivery.mqtt import MqttSink
+from edgead.stream.delivery.mqtt import MqttContext, MqttSink
 try:
-    MqttSink(MqttSettings(host="x"), device="d", zones={}, active=set)
+    MqttSink(MqttSettings(host="x"), MqttContext("d"))
 except Exception as error:
     print(type(error).__name__, error, error.hint)
 """
