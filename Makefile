@@ -24,7 +24,7 @@ test: $(STAMP) $(TEST_STAMP)  ## the default tests, a process for each core
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP) $(TEST_STAMP)  ## real data and kill tests; needs ../shared/data for some
-	$(BIN)/python -m pytest -m slow --timeout 1800
+	$(BIN)/python -m pytest -m slow --timeout 1800 --numprocesses auto --maxprocesses 2 --dist loadfile
 
 test-base: $(STAMP)  ## the device side in an environment without torch
 	VENV=$(VENV)-base sh tools/test_base_install.sh $(PYTHON)

@@ -190,6 +190,16 @@ def open_stream(
         ConfigError: If sinks are given without an alert folder, or a setting is wrong.
         SourceError: If the source cannot be opened or fails.
         EngineError: If the engine fails.
+
+    Examples:
+        >>> import edgead
+        >>> with edgead.load("runs/latest/bundle", engine="reference") as model:
+        ...     images = [model.read_image("good.png"), model.read_image("cracked.png")]
+        ...     frames = list(edgead.open_stream(model, images, settings={"alerts.open_frames": 1}))
+        >>> [frame.is_anomalous for frame in frames if not frame.is_repeat]
+        [False, True]
+        >>> frames[1].worst.score > frames[1].worst.threshold
+        True
     """
     if sinks and alerts is None:
         raise ConfigError("Sinks deliver the events of an alert folder, and none was given.", hint="Add alerts=FOLDER.")

@@ -251,6 +251,17 @@ def load(
         BundleError: If the folder is not a bundle, or was changed.
         EngineMismatchError: If the engine is missing, stale or of another machine.
         ConfigError: If the rate is out of range.
+
+    Examples:
+        >>> import edgead
+        >>> with edgead.load("runs/latest/bundle", engine="reference") as model:
+        ...     images = [model.read_image("good.png"), model.read_image("cracked.png")]
+        ...     good, cracked = model.predict(images)
+        ...     picture = model.heatmap(images[1], cracked)
+        >>> good.is_anomalous, cracked.is_anomalous
+        (False, True)
+        >>> picture.shape == images[1].shape
+        True
     """
     verified = open_bundle(Path(bundle))
     if false_alarm_rate is not None and not 0 < false_alarm_rate < 0.5:

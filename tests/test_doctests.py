@@ -6,8 +6,12 @@ import doctest
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from edgead.data.synthetic.make import make_part
+from edgead.imaging import png_from_rgb
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
@@ -22,9 +26,23 @@ ILLUSTRATED = [
     "edgead.evaluation.pixel_metrics",
     "edgead.evaluation.threshold",
     "edgead.imaging",
+    "edgead.model",
+    "edgead.api",
 ]
 
 
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory of a user: a bundle in runs/latest, an image of a good part and one of a cracked part."""
+    (tmp_path / "runs" / "latest").mkdir(parents=True)
+    (tmp_path / "runs" / "latest" / "bundle").symlink_to(ROOT / "tests" / "fixtures" / "bundle-schema-1")
+    for name, seed, defect in (("good", 1, None), ("cracked", 2, "crack")):
+        image, _ = make_part("disc", np.random.default_rng(seed), (64, 64), defect)
+        (tmp_path / f"{name}.png").write_bytes(png_from_rgb(image))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("workshop")
 @pytest.mark.parametrize("module", sorted({*MODULES, *ILLUSTRATED}))
 def test_examples_run(module: str) -> None:
     """Every example of the module gives the output written below it."""

@@ -107,7 +107,7 @@ class Checks:
         command = self._system.command(
             *("/usr/bin/python3", "-m", "edgead", "stream", "bundle", "--source", "parts.mp4", "--engine", "onnxruntime-fp32"),
             *("--alerts", "alerts", "--sink", f"mqtt://127.0.0.1:{self._broker}/arm", "--web", f"127.0.0.1:{web}"),
-            *("--set", "alerts.open_frames=1", "--set", "alerts.close_frames=2", "--set", "clips.after_s=0.3"),
+            *("--set", "alerts.open_frames=1", "--set", "alerts.close_frames=2", "--set", "clips.seconds_after=0.3"),
         )  # fmt: skip
         answered = False
         with Listener(self._broker) as listener:
