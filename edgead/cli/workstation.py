@@ -57,7 +57,9 @@ def train(
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(help=f"Side of the square input in px, a multiple of 32; default: {defaults.IMAGE_SIZE}."),
+        typer.Option(
+            help=f"Side of the square input in px, made a multiple of the backbone's strides; default: {defaults.IMAGE_SIZE}."
+        ),
     ] = None,
     epochs: Annotated[
         int | None,

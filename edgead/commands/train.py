@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.training.curve import write_curve
-from edgead.commands.training.data import TrainingData, prepare_data
+from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device, is_launched_with_others
 from edgead.commands.training.near_copies import independent_images, whitened_features
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
@@ -122,6 +122,8 @@ def _train(
     from edgead.train.start import fit_head, pseudo_defect_auroc
 
     device = choose_device(config.train.device)
+    config = fit_backbone(config, progress)
+    data = replace(data, image_size=(config.model.image_size, config.model.image_size))
     _seed(config.train.seed)
     model = build_model(config.model, data.classes).to(device)
     run = world.from_main(lambda: open_run(config, data, out, runs, resume))

@@ -42,10 +42,15 @@ class ModelConfig(Section):
         description="Backbone weights: lite0 (packaged), timm (hub) or a file (.safetensors, .pth, .bin); unset: lite0 for its backbone, else timm.",
     )
     image_size: int = Field(
-        defaults.IMAGE_SIZE, ge=64, le=2048, multiple_of=32, description="Side of the square input, in pixels."
+        defaults.IMAGE_SIZE,
+        ge=64,
+        le=2048,
+        description="Side of the square input, in pixels; training takes the nearest multiple of the backbone's strides.",
     )
     levels: tuple[str, ...] = Field(
-        ("16+32:64",), min_length=1, description="Feature levels: STRIDE[:CHANNELS], joined by + to share one grid."
+        ("16+32:64",),
+        min_length=1,
+        description="Feature levels: STRIDE[@BLOCK][:CHANNELS], joined by + to share one grid; a transformer has a default of its own.",
     )
     pyramid: tuple[int, ...] = Field(
         (), description="Image sizes at which every level is computed, in pixels; empty: image_size alone."

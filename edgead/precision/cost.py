@@ -13,7 +13,7 @@ def node_multiply_adds(proto: onnx.ModelProto) -> dict[str, int]:
 
     A transposed convolution counts every tap of every input position, including those cut off by the padding.
     """
-    shapes = shapes_of(proto, is_strict=True)
+    shapes = shapes_of(_for_one_image(proto), is_strict=True)
     weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     costs = {}
     for node in proto.graph.node:
@@ -22,6 +22,21 @@ def node_multiply_adds(proto: onnx.ModelProto) -> dict[str, int]:
             costs[node.name] = int(np.prod(weights[node.input[1]])) * out_height * out_width
         elif node.op_type == "ConvTranspose":
             costs[node.name] = int(np.prod(weights[node.input[1]])) * int(np.prod(shapes[node.input[0]][2:]))
-        elif node.op_type in ("MatMul", "Gemm"):
+        elif node.op_type == "Gemm":
             costs[node.name] = int(np.prod(weights[node.input[1]]))
+        elif node.op_type == "MatMul":
+            # the second factor of a transformer's attention is no weight
+            second = weights.get(node.input[1]) or shapes[node.input[1]]
+            costs[node.name] = int(np.prod(shapes[node.output[0]])) * second[-2 if len(second) > 1 else -1]
     return costs
+
+
+def _for_one_image(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy of a graph with a batch of one, so that the shapes of a transformer's reshaped tensors can be inferred."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(proto)
+    for tensor in (*fixed.graph.input, *fixed.graph.output):
+        size = tensor.type.tensor_type.shape.dim
+        if size and not size[0].dim_value:
+            size[0].dim_value = 1
+    return fixed

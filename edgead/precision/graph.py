@@ -156,6 +156,6 @@ def shapes_of(model: onnx.ModelProto, *, is_strict: bool = False) -> dict[str, l
         model: Model of any opset.
         is_strict: Whether to raise `onnx.shape_inference.InferenceError` if a node's shapes do not fit.
     """
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=is_strict).graph
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=is_strict, data_prop=is_strict).graph
     infos = [*graph.value_info, *graph.input, *graph.output]
     return {info.name: [size.dim_value for size in info.type.tensor_type.shape.dim] for info in infos}

@@ -38,13 +38,13 @@ def test_defaults_are_valid_and_frozen() -> None:
 def test_every_mistake_is_listed_with_its_key_and_value() -> None:
     """Unknown keys and values out of range, in a file and in overrides, come in one error with dotted keys."""
     path = write(
-        "train: {epochs: -1, speling: 2}\nmodel: {image_size: 100}\nnothing: {a: 1}\nalerts: {close_ratio: 7}\n"
+        "train: {epochs: -1, speling: 2}\nmodel: {image_size: 50}\nnothing: {a: 1}\nalerts: {close_ratio: 7}\n"
     )
     with pytest.raises(ConfigError) as caught:
         load_config(path, {"stream.opacity": 3})
     message = caught.value.message
     for key, value in (
-        ("train.epochs", "-1"), ("train.speling", None), ("model.image_size", "100"), ("nothing", None),
+        ("train.epochs", "-1"), ("train.speling", None), ("model.image_size", "50"), ("nothing", None),
         ("stream.opacity", "3"), ("alerts.close_ratio", "7"),
     ):  # fmt: skip
         (line,) = [line for line in message.splitlines() if line.strip().startswith(f"{key}:")]

@@ -52,6 +52,16 @@ class TrainingData:
         return resize(image, self.image_size, self.preprocessing.resize)
 
 
+def fit_backbone(config: Config, progress: Progress) -> Config:
+    """Settings with levels and an image size that fit the backbone, with a note for each change."""
+    from edgead.models.backbone_fit import fit_to_backbone
+
+    model, notes = fit_to_backbone(config.model)
+    for note in notes:
+        progress.note(note)
+    return config.model_copy(update={"model": model})
+
+
 def prepare_data(config: Config, progress: Progress) -> TrainingData:
     """Find, check and split the good images.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.commands.training.data import prepare_data
+from edgead.commands.training.data import fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
 from edgead.commands.training.requirements import main_source, require_torch, require_weights
@@ -78,6 +78,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
 
     data = prepare_data(config, progress) if config.data.root.exists() or config.data.good else None
     device = choose_device(config.train.device)
+    config = fit_backbone(config, progress)
     with torch.device("meta"):
         model = assemble(config.model, data.classes if data else ("part",), None)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
