@@ -119,7 +119,7 @@ class Checks:
         _hold(stream.returncode == 0, f"`edgead stream` ended with {stream.returncode}")
         _hold(answered, "/healthz never answered")
         _hold(bool(events), "no event reached the broker")
-        clips = sorted((self._run / "alerts").rglob("*.mp4"))
+        clips = sorted((self._run / "alerts").rglob("*-clip.*"))
         frames = [_frames(clip) for clip in clips]
         _hold(bool(frames) and min(frames) > 1, f"clips of {frames} frames")
         print(f"  stream: {len(events)} alerts at the broker, {len(clips)} clips of {min(frames)} frames or more")
