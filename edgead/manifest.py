@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from typing_extensions import Self
 
 import edgead
@@ -87,6 +87,21 @@ class ThresholdRecord(_Record):
     certified: bool = Field(description="True: split-conformal bound; false: extrapolated by a tail fit.")
     interval: tuple[float, float] | None = Field(description="95 % interval of an extrapolated value.")
     n_images: Count
+    confidence: float | None = Field(
+        None,
+        ge=0.5,
+        lt=1.0,
+        description="Probability, over the choice of held-out images, that this threshold keeps its rate; none: the rate is "
+        "kept on average over such choices.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the confidence where there is none, as in bundles of before."""
+        values: dict[str, Any] = dump(self)
+        if self.confidence is None:
+            values.pop("confidence", None)
+        return values
 
     @model_validator(mode="after")
     def _interval_is_ordered(self) -> Self:

@@ -19,8 +19,8 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.data.reader import read_image
 from edgead.engines.opening import DeviceChoice, open_with_thresholds
 from edgead.errors import ConfigError, ShapeError
-from edgead.evaluation.segmentation import NfaSegmenter, segmenter_of
-from edgead.evaluation.threshold import at_rate
+from edgead.evaluation.segmentation import NfaSegmenter, nfa_at_confidence, segmenter_of
+from edgead.evaluation.threshold import at_confidence, at_rate
 from edgead.heatmap import HeatmapScale, Region, find_regions, overlay
 from edgead.imaging import Image, png_from_rgb, upsample_map
 from edgead.manifest import ClassThresholds
@@ -234,6 +234,7 @@ def load(
     threads: int = 0,
     device: DeviceChoice = "auto",
     false_alarm_rate: float | None = None,
+    confidence: float | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Model:
     """Verify a bundle and open an engine of it.
@@ -245,12 +246,14 @@ def load(
         threads: CPU threads of ONNX Runtime; 0 = one per core.
         device: `auto` runs where the engine was built for; `cpu`; `cuda` refuses an engine of the CPU.
         false_alarm_rate: Share of good images that may alarm, above 0 and below 0.5; None = as trained.
+        confidence: Probability that the thresholds keep that rate, at least 0.5 and below 1; None = as trained, which is
+            on average over trainings unless `train.confidence` was set.
         on_note: Receives notes, such as an engine for the GPU that runs on the CPU; None logs them as warnings.
 
     Raises:
         BundleError: If the folder is not a bundle, or was changed.
         EngineMismatchError: If the engine is missing, stale or of another machine.
-        ConfigError: If the rate is out of range.
+        ConfigError: If the rate or the confidence is out of range.
 
     Examples:
         >>> import edgead
@@ -268,9 +271,17 @@ def load(
         raise ConfigError(
             f"The false-alarm rate must be above 0 and below 0.5, got {false_alarm_rate}.", hint="0.005 is 0.5 %."
         )
+    if confidence is not None and not 0.5 <= confidence < 1:
+        raise ConfigError(f"The confidence must be at least 0.5 and below 1, got {confidence}.", hint="0.95 is 95 %.")
     runner, own = open_with_thresholds(
         verified, engine, threads=threads, device=device, on_note=on_note or _LOG.warning
     )
+    if confidence is not None:
+        nfa = own.manifest.nfa
+        own = own.with_thresholds(
+            {name: at_confidence(one, confidence) for name, one in own.manifest.thresholds.items()},
+            None if nfa is None else nfa_at_confidence(nfa, confidence),
+        )
     return Model(own, runner, false_alarm_rate=false_alarm_rate)
 
 

@@ -331,6 +331,7 @@ def _judge(
         knows_classes=manifest.graph.class_bias is not None,
         norms=[(level.output, level.channels) for level in manifest.nfa.levels] if manifest.nfa else [],
         false_alarm_rate=bundle.thresholds().threshold.false_alarm_rate,
+        confidence=bundle.thresholds().threshold.confidence,
         progress=Silent(),
     )
     gate = judge(truth, scores, bundle, thresholds, max_drop, is_labelled=images.is_labelled)

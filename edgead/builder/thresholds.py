@@ -27,6 +27,7 @@ def thresholds_from_runner(
     knows_classes: bool,
     norms: Sequence[tuple[str, int]],
     false_alarm_rate: float,
+    confidence: float | None,
     progress: Progress,
 ) -> tuple[dict[str, ClassThresholds], NfaRecord | None]:
     """Thresholds per class and pooled, and the segmentation of a model that returns level norms.
@@ -41,6 +42,7 @@ def thresholds_from_runner(
         knows_classes: Whether the graph takes `class_bias`.
         norms: Output name and number of channels of each level norm; empty for most models.
         false_alarm_rate: Promised false-alarm rate, in (0, 1).
+        confidence: Probability that each threshold keeps it; see `threshold_from_scores`.
         progress: Receives progress.
 
     Raises:
@@ -62,13 +64,16 @@ def thresholds_from_runner(
         progress.update("Threshold", len(names), n_images)
 
     def thresholds_of(values: NDArray[np.float64]) -> ClassThresholds:
-        return class_thresholds(values[:, 0], values[:, 1], float(np.median(values[:, 2])), false_alarm_rate)
+        return class_thresholds(
+            values[:, 0], values[:, 1], float(np.median(values[:, 2])), false_alarm_rate, confidence
+        )
 
     of_class = np.array(names)
     thresholds = {POOLED: thresholds_of(unknown), **{name: thresholds_of(known[of_class == name]) for name in classes}}
     if not norms:
         return thresholds, None
-    return thresholds, nfa_thresholds([np.concatenate(found) for found in maps], list(norms), names, false_alarm_rate)
+    joined = [np.concatenate(found) for found in maps]
+    return thresholds, nfa_thresholds(joined, list(norms), names, false_alarm_rate, confidence=confidence)
 
 
 def _summaries(outputs: Outputs) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import typer
 from edgead.cli.console import echo
 from edgead.cli.options import (
     BundleArgument,
+    ConfidenceOption,
     ConfigOption,
     EngineOption,
     JsonOption,
@@ -73,6 +74,7 @@ def stream(
         str | None, typer.Option("--class", help="Class of the parts, for a bundle of several classes.")
     ] = None,
     false_alarm_rate: RateOption = None,
+    confidence: ConfidenceOption = None,
     false_alarms_per_hour: Annotated[
         float | None,
         typer.Option(
@@ -97,7 +99,7 @@ def stream(
     settings = _with_sinks(load(config, set_, {"web.address": web}), sink)
     cameras = _cameras(settings, camera, source, class_name)
     status = StatusLine(sys.stderr.write, is_terminal=sys.stderr.isatty())
-    with open_model(bundle, engine, settings, false_alarm_rate) as model, TerminalProgress() as progress:
+    with open_model(bundle, engine, settings, false_alarm_rate, confidence) as model, TerminalProgress() as progress:
 
         def show(state: StreamStatus) -> None:
             progress.finish()

@@ -37,6 +37,14 @@ RateOption = Annotated[
         help="Use the threshold for this false-alarm rate, e.g. 0.001; default: the rate set in training.",
     ),
 ]
+ConfidenceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--confidence",
+        help="Use the threshold that keeps its false-alarm rate with this probability, e.g. 0.95; default: that set in "
+        "training, or else the rate is kept on average over trainings.",
+    ),
+]
 GoodOption = Annotated[
     list[Path] | None,
     typer.Option("--good", metavar="DIR", help="Folder of good images, whatever its name; repeatable."),
@@ -67,13 +75,19 @@ def load(path: Path | None, assignments: list[str] | None, options: dict[str, An
     return load_config(path, overrides)
 
 
-def open_model(path: Path | None, engine: str | None, settings: Config, false_alarm_rate: float | None = None) -> Model:
+def open_model(
+    path: Path | None,
+    engine: str | None,
+    settings: Config,
+    false_alarm_rate: float | None = None,
+    confidence: float | None = None,
+) -> Model:
     from edgead.commands.training.runs import default_bundle
     from edgead.model import load
 
     return load(
         path or default_bundle(), engine=engine, threads=settings.engine.threads, device=settings.engine.device,
-        false_alarm_rate=false_alarm_rate, on_note=lambda text: echo(f"note: {text}", err=True),
+        false_alarm_rate=false_alarm_rate, confidence=confidence, on_note=lambda text: echo(f"note: {text}", err=True),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import typer
 from edgead.cli.options import (
     BadOption,
     BundleArgument,
+    ConfidenceOption,
     ConfigOption,
     EngineOption,
     GoodOption,
@@ -120,6 +121,7 @@ def evaluate(
     engine: EngineOption = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report with images into this folder.")] = None,
     false_alarm_rate: RateOption = None,
+    confidence: ConfidenceOption = None,
     class_mode: Annotated[
         str,
         typer.Option(help="Class information for a model of several classes: none, given or predicted."),
@@ -148,7 +150,7 @@ def evaluate(
     if alignment:
         require_torch("--alignment")
     settings = load(config, set_, {"data.root": data, **folder_roles(good, bad, masks)})
-    with open_model(bundle, engine, settings, false_alarm_rate) as model, TerminalProgress() as progress:
+    with open_model(bundle, engine, settings, false_alarm_rate, confidence) as model, TerminalProgress() as progress:
         result = run(
             model, settings.data.root, report=report, class_mode=_class_mode(class_mode), alignment=alignment,
             segmentation=_segmentation(segmentation), good=settings.data.good, bad=settings.data.bad,

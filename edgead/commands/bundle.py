@@ -7,7 +7,7 @@ from pathlib import Path
 from edgead.bundle import ENGINES, MANIFEST, Bundle, open_bundle
 from edgead.engines.opening import present_engines
 from edgead.evaluation.stored_thresholds import check_thresholds
-from edgead.evaluation.threshold import images_to_certify
+from edgead.evaluation.threshold import ASSUMPTION, images_to_certify, rate_interval
 from edgead.manifest import NfaThreshold, ThresholdRecord
 
 
@@ -94,9 +94,13 @@ def _nfa_text(threshold: NfaThreshold) -> str:
 
 def _promise_text(record: ThresholdRecord, of_what: str) -> str:
     promise = f"{record.value:.3f} for {record.false_alarm_rate:.2%} {of_what}, from {record.n_images} good images"
-    if record.certified:
-        return f"{promise}, certified"
+    rates = rate_interval(record)
+    if rates is not None:
+        how = "on average over trainings"
+        if record.confidence is not None:
+            how = f"with {record.confidence:.0%} confidence"
+        return f"{promise}, certified {how} (95 % interval of the rate {rates[0]:.2%} to {rates[1]:.2%})"
     assert record.interval is not None
     low, high = record.interval
-    needed = images_to_certify(record.false_alarm_rate)
-    return f"{promise}, extrapolated (95 % interval {low:.3f} to {high:.3f}; {needed} images would certify it)"
+    needed = images_to_certify(record.false_alarm_rate, record.confidence)
+    return f"{promise}, extrapolated (95 % interval {low:.3f} to {high:.3f}, {ASSUMPTION}; {needed} images would certify it)"

@@ -94,6 +94,13 @@ class TrainConfig(Section):
     false_alarm_rate: float = Field(
         0.005, gt=0, lt=0.5, description="False-alarm rate of the thresholds, as a share of good images."
     )
+    confidence: float | None = Field(
+        None,
+        ge=0.5,
+        lt=1,
+        description="Probability with which the thresholds keep that rate, e.g. 0.95: they are higher, and need more held-out "
+        "images to be certified. Unset: the rate is kept on average over trainings.",
+    )
     calibration_images: int = Field(
         64, ge=1, le=4096, description="Number of good images stored in the bundle for INT8 calibration."
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgead.evaluation.tail import Floats, fit_tail
-from edgead.evaluation.threshold import binomial_interval, checked_scores
+from edgead.evaluation.threshold import checked_scores, exceedance_interval
 from edgead.manifest import ThresholdRecord
 
 
@@ -63,9 +63,7 @@ def exceedance_of(scores: ArrayLike, threshold: ThresholdRecord) -> Exceedance:
 def _certified(ordered: Floats, level: float) -> Exceedance:
     n = ordered.size
     n_above = int(n - np.searchsorted(ordered, level, side="right"))
-    # The Clopper-Pearson ends are quantiles of Beta distributions; these two belong to Beta(n_above + 1, n - n_above).
-    interval = (binomial_interval(min(n_above + 1, n), n)[0], binomial_interval(n_above, n)[1])
-    return Exceedance((n_above + 1) / (n + 1), interval, certified=True, n_images=n)
+    return Exceedance((n_above + 1) / (n + 1), exceedance_interval(n_above, n), certified=True, n_images=n)
 
 
 def _extrapolated(ordered: Floats, level: float) -> Exceedance:

@@ -155,7 +155,9 @@ def log_number_of_tests(shapes: Sequence[tuple[int, ...]]) -> float:
     return _log_number_of_tests(tuple(math.prod(shape) for shape in shapes))
 
 
-def epsilon_from_good_images(smallest_log_nfa: ArrayLike, false_alarm_rate: float) -> ThresholdRecord:
+def epsilon_from_good_images(
+    smallest_log_nfa: ArrayLike, false_alarm_rate: float, confidence: float | None = None
+) -> ThresholdRecord:
     """Choose log10 epsilon so that at most `false_alarm_rate` of good images show any detection.
 
     A certified record holds for any distribution of the latents, also if the nominal number of false detections is
@@ -166,6 +168,7 @@ def epsilon_from_good_images(smallest_log_nfa: ArrayLike, false_alarm_rate: floa
         smallest_log_nfa: Smallest `log_nfa` of each held-out good image, `(n,)`, n >= 5, from `log_nfa_map` with the
             `size`, `rule` and `good_mean` that will be used.
         false_alarm_rate: Wanted share of good images with a detection, in (0, 1).
+        confidence: See `threshold_from_scores`.
 
     Returns:
         Threshold record whose value is log10 epsilon, for `log_nfa_map(..., log_epsilon=record.value)`.
@@ -174,7 +177,7 @@ def epsilon_from_good_images(smallest_log_nfa: ArrayLike, false_alarm_rate: floa
         DataError: If there are fewer than 5 images or a value is not finite.
         ValueError: If the rate is not between 0 and 1.
     """
-    record = threshold_from_scores(-np.asarray(smallest_log_nfa, np.float64), false_alarm_rate)
+    record = threshold_from_scores(-np.asarray(smallest_log_nfa, np.float64), false_alarm_rate, confidence)
     interval = None if record.interval is None else (-record.interval[1], -record.interval[0])
     return record.model_copy(update={"value": -record.value, "interval": interval})
 

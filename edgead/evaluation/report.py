@@ -21,6 +21,7 @@ from edgead.evaluation.evaluate import (
 from edgead.evaluation.report_charts import histogram, number, rate_chart
 from edgead.evaluation.report_gallery import ImageBudget, ImageReader, card, choose_images, legend
 from edgead.evaluation.report_style import STYLE
+from edgead.evaluation.threshold import ASSUMPTION, rate_interval
 from edgead.manifest import POOLED, ClassThresholds
 from edgead.storage import write_bytes
 
@@ -165,11 +166,18 @@ def _promise(part: ClassResult, thresholds: ClassThresholds) -> str:
     record, measured = thresholds.threshold, part.false_alarms
     rate, n = _percent(record.false_alarm_rate), f"{record.n_images} held-out good images"
     if record.certified:
-        promise = f"A new good image raises an alarm with a probability of at most {rate} (certified from {n})."
+        promise = f"A new good image raises an alarm with a probability of at most {rate}, "
+        promise += (
+            "on average over trainings" if record.confidence is None else f"with {record.confidence:.0%} confidence"
+        )
+        promise += f" (certified from {n}"
+        if rates := rate_interval(record):
+            promise += f"; 95 % interval for this threshold {_percent(rates[0])} to {_percent(rates[1])}"
+        promise += ")."
     else:
         promise = f"A new good image raises an alarm with a probability of about {rate} (extrapolated from {n}, too few to certify it"
         if record.interval is not None:
-            promise += f"; 95 % interval of the threshold {number(record.interval[0])} to {number(record.interval[1])}"
+            promise += f"; 95 % interval of the threshold {number(record.interval[0])} to {number(record.interval[1])}, {ASSUMPTION}"
         promise += ")."
     seen = f" Measured here: {_percent(measured.value)}{_interval(measured)}." if measured.n else ""
     return f"<p>{promise}{seen}</p>"

@@ -82,8 +82,26 @@ def segmenter_of(record: NfaRecord, class_name: str | None, false_alarm_rate: fl
     threshold = record.thresholds[name]
     limit = threshold.log_epsilon
     if false_alarm_rate is not None:
-        limit = epsilon_from_good_images(threshold.smallest, false_alarm_rate)
+        limit = epsilon_from_good_images(threshold.smallest, false_alarm_rate, limit.confidence)
     return NfaSegmenter(record.levels, record.rule, limit.value)
+
+
+def nfa_at_confidence(record: NfaRecord, confidence: float) -> NfaRecord:
+    """The same segmentation with limits at another confidence, from the recorded images."""
+    return record.model_copy(
+        update={
+            "thresholds": {
+                name: one.model_copy(
+                    update={
+                        "log_epsilon": epsilon_from_good_images(
+                            one.smallest, one.log_epsilon.false_alarm_rate, confidence
+                        )
+                    }
+                )
+                for name, one in record.thresholds.items()
+            }
+        }
+    )
 
 
 def nfa_thresholds(
@@ -92,6 +110,7 @@ def nfa_thresholds(
     class_names: Sequence[str],
     false_alarm_rate: float,
     rule: MergeRule = RULE,
+    confidence: float | None = None,
 ) -> NfaRecord:
     """Fit the segmentation on held-out good images.
 
@@ -104,6 +123,7 @@ def nfa_thresholds(
         class_names: Class of each image.
         false_alarm_rate: Promised share of good images with any marked region.
         rule: Choice between nested regions; see `log_nfa_map`.
+        confidence: See `threshold_from_scores`.
 
     Raises:
         DataError: If a class has fewer than 5 images or a norm is not finite.
@@ -127,7 +147,7 @@ def nfa_thresholds(
 
     def threshold_of(values: NDArray[np.float32]) -> NfaThreshold:
         return NfaThreshold(
-            smallest=tuple(values.tolist()), log_epsilon=epsilon_from_good_images(values, false_alarm_rate)
+            smallest=tuple(values.tolist()), log_epsilon=epsilon_from_good_images(values, false_alarm_rate, confidence)
         )
 
     return NfaRecord(

@@ -27,13 +27,15 @@ def check_thresholds(thresholds: Mapping[str, ClassThresholds], nfa: NfaRecord |
     """
     for name, stored in thresholds.items():
         again = at_rate(stored, stored.pixel_threshold.false_alarm_rate)
-        image = threshold_from_scores(stored.scores, stored.threshold.false_alarm_rate)
+        image = threshold_from_scores(stored.scores, stored.threshold.false_alarm_rate, stored.threshold.confidence)
         _require(where, f"threshold of {name}", stored.threshold, image)
         _require(where, f"pixel threshold of {name}", stored.pixel_threshold, again.pixel_threshold)
         if not _is_close(stored.heatmap_high, again.heatmap_high):
             raise _changed(where, f"heatmap scale of {name}", stored.heatmap_high, again.heatmap_high)
     for name, part in nfa.thresholds.items() if nfa is not None else ():
-        again_nfa = epsilon_from_good_images(part.smallest, part.log_epsilon.false_alarm_rate)
+        again_nfa = epsilon_from_good_images(
+            part.smallest, part.log_epsilon.false_alarm_rate, part.log_epsilon.confidence
+        )
         _require(where, f"limit of regions of {name}", part.log_epsilon, again_nfa)
 
 

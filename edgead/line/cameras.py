@@ -105,7 +105,8 @@ def make_camera(
         threshold = thresholds.threshold
         if choice.kind == "false_alarm_rate" or not shape.is_whole:
             at = choice.value if choice.kind == "false_alarm_rate" else None
-            threshold = threshold_from_scores(scores, at or zone.false_alarm_rate or threshold.false_alarm_rate)
+            rate_of_zone = at or zone.false_alarm_rate or threshold.false_alarm_rate
+            threshold = threshold_from_scores(scores, rate_of_zone, threshold.confidence)
         monitor = ZoneMonitor(shape, map_size, scores, threshold, _rule_options(config.alerts_of(camera, zone)))
         if choice.kind == "threshold" and choice.value is not None:
             monitor.set_threshold(value=choice.value, false_alarm_rate=None)

@@ -109,6 +109,7 @@ class ZoneMonitor:
         self.mask: NDArray[np.bool_] | None = None if shape.is_whole else shape.mask(map_size)
         self.good_scores = good_scores
         self.threshold = threshold
+        self._confidence = threshold.confidence
         self.alert_id: str | None = None
         self._options = options
         self._rules = options.rules(good_scores, threshold.value)
@@ -200,7 +201,7 @@ class ZoneMonitor:
         if record is not None:
             after = record
         elif false_alarm_rate is not None:
-            after = threshold_from_scores(self.good_scores, false_alarm_rate)
+            after = threshold_from_scores(self.good_scores, false_alarm_rate, self._confidence)
         else:
             assert value is not None
             after = ThresholdRecord(

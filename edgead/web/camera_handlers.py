@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from edgead.evaluation.threshold import rate_interval
 from edgead.manifest import ThresholdRecord
 from edgead.stream.alarms.threshold_range import ThresholdRange, threshold_range
 from edgead.stream.control import SetThreshold
@@ -109,10 +110,16 @@ def threshold_text(threshold: ThresholdRecord) -> str:
     if threshold.n_images == 0:
         return f"The threshold is {threshold.value:.4g}; there are no good images to estimate how many exceed it."
     if threshold.certified:
-        return (
-            f"At most {share} of good frames score above {threshold.value:.4g}; "
-            f"{threshold.n_images} held-out good images certify that."
+        how = (
+            "on average over trainings"
+            if threshold.confidence is None
+            else f"with {threshold.confidence:.0%} confidence"
         )
+        text = f"At most {share} of good frames score above {threshold.value:.4g}; {threshold.n_images} held-out good images "
+        text += f"certify that {how}"
+        if rates := rate_interval(threshold):
+            text += f" (95 % interval {100 * rates[0]:.2g} to {100 * rates[1]:.2g} %)"
+        return f"{text}."
     return (
         f"About {share} of good frames score above {threshold.value:.4g}; this is an estimate from {threshold.n_images} "
         "held-out good images, not certified."

@@ -67,6 +67,7 @@ def write_trained_bundle(
                 knows_classes=model.n_classes > 0,
                 norms=list(zip(names, model.flow.latent_channels, strict=True)) if (names := model.norm_names) else [],
                 false_alarm_rate=config.train.false_alarm_rate,
+                confidence=config.train.confidence,
                 progress=progress,
             )
         images = _reference_images(data, config)
