@@ -16,14 +16,19 @@ from edgead.stream.consumers.consumer import Item
 from edgead.stream.control import Acknowledge, Control, Request, SetThreshold
 from edgead.stream.feed import CameraFeed, events_of
 from edgead.stream.frame import Frame
+from edgead.stream.likeness import LikenessCheck
 from edgead.stream.monitoring.meter import Series
-from edgead.stream.notices import FaultBegan, FaultEnded, ThresholdChanged, UnjudgedFrame, sentence
+from edgead.stream.notices import FaultBegan, FaultEnded, FramesUnlike, ThresholdChanged, UnjudgedFrame, sentence
 from edgead.stream.result import FrameResult
 from edgead.stream.scorer import PreparedFrame, Scorer
 from edgead.stream.slot import take_each
 from edgead.stream.zone_monitor import ThresholdChange
 
 _LOG = logging.getLogger(__name__)
+
+# A part with a defect may stay before a camera for a while; images of a folder come at `folder_fps`.
+_LIVE_STRETCH_S = 30.0
+_STRETCH_S = 5.0
 
 
 class Inference:
@@ -57,6 +62,13 @@ class Inference:
         self._hand_out = hand_out
         self._stop = stop
         self._max_frames = max_frames
+        self._likeness = {
+            (feed.camera.name, zone.name): LikenessCheck(
+                zone.good_scores, stretch_s=_LIVE_STRETCH_S if feed.camera.source.live else _STRETCH_S
+            )
+            for feed in feeds
+            for zone in feed.camera.zones
+        }
 
     def run(self) -> None:
         """Run until the sources end, `max_frames` are judged or `stop` is set.
@@ -146,6 +158,16 @@ class Inference:
                 now_s=now_s,
             )
             self.n_processed += 1
+            self._check_likeness(result)
+
+    def _check_likeness(self, result: FrameResult) -> None:
+        for verdict in result.zones:
+            check = self._likeness.get((result.camera, verdict.zone))
+            found = None if check is None else check.add(verdict.score, result.time_s)
+            if found is not None:
+                notice = FramesUnlike(result.camera, time.monotonic(), verdict.zone, found)
+                _LOG.warning("%s, %s.", notice.camera, sentence(notice))
+                self._hand_out(notice)
 
     def _fault_changed(self, feed: CameraFeed, prepared: PreparedFrame) -> None:
         feed.fault = prepared.fault

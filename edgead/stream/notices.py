@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from edgead.stream.frame import Frame
+from edgead.stream.likeness import Unlikeness
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,24 @@ class ThresholdChanged(_Notice):
     why: str = ""
 
 
+@dataclass(frozen=True)
+class FramesUnlike(_Notice):
+    """The frames of a zone are unlike the training images; reported once in a stream.
+
+    Attributes:
+        zone: Name of the zone.
+        found: Scores that show it.
+    """
+
+    kind: ClassVar[Literal["frames_unlike"]] = "frames_unlike"
+    zone: str
+    found: Unlikeness
+
+
 NotJudged = FaultBegan | UnjudgedFrame
-Notice = CameraLost | CameraBack | CameraFailed | FaultBegan | FaultEnded | UnjudgedFrame | ThresholdChanged
+Notice = (
+    CameraLost | CameraBack | CameraFailed | FaultBegan | FaultEnded | UnjudgedFrame | ThresholdChanged | FramesUnlike
+)
 
 
 def sentence(notice: Notice) -> str:
@@ -151,3 +168,5 @@ def sentence(notice: Notice) -> str:
         case ThresholdChanged(zone=zone, who=who, before=before, after=after, why=why):
             change = f"{who} changed the threshold of {zone} from {before:.4g} to {after:.4g}"
             return f"{change}: {why}" if why else change
+        case FramesUnlike(zone=zone, found=found):
+            return f"{zone}: {found.sentence}"

@@ -41,6 +41,7 @@ def camera_answer(stream: RunningStream, facts: CameraFacts) -> camera_models.Ca
         n_alerts=0 if status is None else status.n_alerts,
         restarts=0 if status is None else status.restarts,
         last_error=view.last_error,
+        unlike=view.unlike,
         delay_ms=None
         if view.delay_ms is None
         else camera_models.Percentiles(p50=view.delay_ms.p50, p95=view.delay_ms.p95),

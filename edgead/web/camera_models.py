@@ -84,6 +84,9 @@ class CameraAnswer(Answer):
     n_alerts: int
     restarts: int
     last_error: str | None
+    unlike: str | None = Field(
+        description="Warning, once found, that the frames are unlike the training images; thresholds do not hold then."
+    )
     delay_ms: Percentiles | None
     size: tuple[int, int] | None = Field(description="Height and width in pixels.")
     scale: Scale

@@ -99,6 +99,7 @@ class FakeCamera:
             "state": "running" if running else self.verdict, "fault": None, "verdict": self.verdict,
             "fps": 24.9 if running else 0.0, "n_captured": 41250, "n_judged": 41003, "n_dropped": 240, "n_unjudged": 7,
             "n_alerts": 3, "restarts": 0 if running else 4, "last_error": None if running else "no route to host",
+            "unlike": None,
             "delay_ms": {"p50": 41.0, "p95": 63.0}, "size": list(SIZE), "zones": zones,
             "scale": {"low": SCALE.low, "threshold": SCALE.threshold, "high": SCALE.high},
         }  # fmt: skip

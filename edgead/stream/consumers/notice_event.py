@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from edgead.stream.notices import FaultBegan, Notice, ThresholdChanged, UnjudgedFrame, sentence
+from edgead.stream.notices import FaultBegan, FramesUnlike, Notice, ThresholdChanged, UnjudgedFrame, sentence
 from edgead.stream.spool.events import Event
 
 
@@ -17,7 +18,7 @@ def notice_event(notice: Notice, at: str) -> Event | None:
     """
     if isinstance(notice, UnjudgedFrame):
         return None
-    zone = notice.zone if isinstance(notice, ThresholdChanged) else None
+    zone = notice.zone if isinstance(notice, ThresholdChanged | FramesUnlike) else None
     return Event(notice.kind, at, notice.camera, zone, detail=sentence(notice), values=_values(notice))
 
 
@@ -25,6 +26,8 @@ def _values(notice: Notice) -> dict[str, Any]:
     match notice:
         case FaultBegan(fault=str(fault)):
             return {"fault": fault}
+        case FramesUnlike(found=found):
+            return dataclasses.asdict(found)
         case ThresholdChanged():
             return {
                 "who": notice.who,

@@ -16,6 +16,7 @@ from edgead.stream.notices import (
     CameraLost,
     FaultBegan,
     FaultEnded,
+    FramesUnlike,
     Notice,
     NotJudged,
     ThresholdChanged,
@@ -67,6 +68,7 @@ class WatchedCamera:
         self.fault: str | None = None
         self.fault_kind: str | None = None
         self.last_error: str | None = None
+        self.unlike: str | None = None
         self.judged_s: float | None = None
         self.scores = {zone: ScoreHistory() for zone in zones}
         self.levels = {zone: Histogram(LEVEL_BOUNDS) for zone in zones}
@@ -102,6 +104,8 @@ class WatchedCamera:
                 self.fault = self.fault_kind = None
             case CameraLost() | CameraFailed():
                 self.last_error = sentence(notice)
+            case FramesUnlike():
+                self.unlike = sentence(notice)
             case ThresholdChanged(zone=zone) if zone in self.scores:
                 self.changes[zone] = ChangedThreshold(notice.after, notice.false_alarm_rate)
 

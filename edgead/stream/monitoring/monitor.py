@@ -30,6 +30,7 @@ class CameraView:
         unjudged: Last frame that was not judged, if it is newer than `result`.
         fault, fault_kind: Current camera fault, as a sentence for people and a name for machines.
         last_error: Last error message of the source.
+        unlike: Sentence about frames that are unlike the training images, since that was found.
         delay_ms: Latency from capture to verdict over the last 600 judged frames; None before the first.
         judged_age_s: Seconds since the last verdict.
         n_zone_alerts: Number of alerts opened, by zone.
@@ -45,6 +46,7 @@ class CameraView:
     fault: str | None
     fault_kind: str | None
     last_error: str | None
+    unlike: str | None
     delay_ms: Latency | None
     judged_age_s: float | None
     n_zone_alerts: Mapping[str, int]
@@ -137,6 +139,7 @@ class Monitor(OwnsNothing):
                 fault=camera.fault,
                 fault_kind=camera.fault_kind,
                 last_error=camera.last_error,
+                unlike=camera.unlike,
                 delay_ms=delays(),
                 judged_age_s=None if camera.judged_s is None else max(0.0, self._clock() - camera.judged_s),
                 n_zone_alerts=dict(camera.n_zone_alerts),

@@ -26,6 +26,7 @@ EventKind = Literal[
     "camera_failed",
     "picture_fault",
     "picture_ok",
+    "frames_unlike",  # the training images no longer stand for what the camera shows
     "threshold_changed",
     "stream_started",
     "stream_stopped",

@@ -208,6 +208,7 @@ export function healthFacts(camera) {
     ["Frame size", camera.size ? `${camera.size[1]} × ${camera.size[0]} px` : "–"],
     ["Source", camera.source],
     ["Class", camera.class ?? "common threshold"],
+    camera.unlike ? ["Warning", camera.unlike] : null,
     camera.last_error ? ["Last error", camera.last_error] : null,
   ].filter(Boolean));
 }
