@@ -17,7 +17,7 @@ from edgead.errors import DataError
 
 Look = Literal["blank", "two values", "few values", "photograph", "unreadable"]
 FEW_COLOURS = 16
-_BYTES_PER_PIXEL = 0.4  # no mask takes more as PNG or JPEG, and hardly a photograph takes less
+_BYTES_PER_PIXEL = {"PNG": 0.4, "JPEG": 0.1}  # no mask takes more, and few photographs take less
 _ALWAYS_DECODED = 16_384
 _NEAR = 24
 _NAMED_SAMPLE = 6
@@ -32,10 +32,11 @@ def look_of(path: Path) -> Look:
         `blank`: one colour; `two values`; `few values`: 3 to 16 colours; `photograph`: more; `unreadable`.
     """
     header = read_header(beginning_of(path, _ALWAYS_DECODED))
-    pixels = header.size[0] * header.size[1] if header and header.kind in ("PNG", "JPEG") else 0
     try:
-        if pixels and path.stat().st_size > max(_ALWAYS_DECODED, _BYTES_PER_PIXEL * pixels):
-            return "photograph"
+        if header is not None and header.kind in _BYTES_PER_PIXEL:
+            most = _BYTES_PER_PIXEL[header.kind] * header.size[0] * header.size[1]
+            if path.stat().st_size > max(_ALWAYS_DECODED, most):
+                return "photograph"
         content = read_content(path)
         decoded = decode(content, str(path))
     except (OSError, DataError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgead.data.dataset import Mask
+from edgead.data.folders import is_image
 from edgead.data.names import stem_of_image, stem_without_role
 from edgead.data.roles import Picture
 from edgead.errors import DataError
@@ -27,8 +28,9 @@ class _MaskFolder:
 
     def add(self, mask: Picture, folder: Key) -> None:
         below = tuple(part.casefold() for part in mask.parts[len(folder) : -1])
-        stem = mask.path.stem
-        for name in dict.fromkeys((stem.casefold(), stem_without_role(stem)[0].casefold())):
+        # some tools name the mask of 7.jpg 7.jpg.png
+        stem = mask.path.with_suffix("").stem if is_image(mask.path.with_suffix("")) else mask.path.stem
+        for name in dict.fromkeys((stem.casefold(), _without_suffix(stem_without_role(stem)[0]).casefold())):
             key = (*below, name)
             self.files[key].append(mask)
         for length in range(1, len(below) + 1):
@@ -149,6 +151,10 @@ def _add_by_kind(found: dict[int, list[Picture]], near: dict[int, Picture], anch
                 raise _two_masks(near[indices[0]], [mask.path for mask in fitting])
             found[indices[0]] = fitting
             used.update(mask.path for mask in fitting)
+
+
+def _without_suffix(stem: str) -> str:
+    return Path(stem).stem if is_image(Path(stem)) else stem
 
 
 def _two_masks(picture: Picture, paths: Sequence[Path]) -> DataError:

@@ -61,7 +61,12 @@ def parts_of_class(root: Path, home: Path, class_name: str, pictures: Sequence[P
     if splits <= {None} and folders["train"] is None:
         return _without_split(root, class_name, pictures, need_train)
     parts = Parts()
-    _add_train(parts, root, class_name, [picture for picture in pictures if picture.split == "train"])
+    train = [picture for picture in pictures if picture.split == "train"]
+    beside = [picture for picture in pictures if picture.split is None]
+    if not train and folders["train"] is None:  # good/ beside test/
+        train = [picture for picture in beside if picture.role == "good"]
+        beside = [picture for picture in beside if picture.role != "good"]
+    _add_train(parts, root, class_name, train)
     if need_train and not parts.train:
         raise _no_training_images(home, folders["train"])
     tests = [picture for picture in pictures if picture.split == "test"]
@@ -74,7 +79,7 @@ def parts_of_class(root: Path, home: Path, class_name: str, pictures: Sequence[P
     parts.test = [sample_of(root, class_name, picture) for picture in labelled]
     parts.left_out["test images without a label"] += len(tests) - len(labelled)
     parts.left_out["validation images"] += sum(picture.split == "validation" for picture in pictures)
-    parts.left_out["images beside the training and test parts"] += sum(picture.split is None for picture in pictures)
+    parts.left_out["images beside the training and test parts"] += len(beside)
     parts.left_out = +parts.left_out
     return parts
 

@@ -21,6 +21,7 @@ from edgead.data.names import (
     role_of,
     role_of_file,
     split_of,
+    stem_of_image,
     stem_without_role,
 )
 
@@ -119,9 +120,17 @@ class FolderNames:
         return folder[:length]
 
     def role_of(self, folder: tuple[str, ...]) -> Role | None:
-        """Role by the folder's own name."""
+        """Role by the folder's own name; a name such as `anomaly_dataset` says nothing about a folder with good ones."""
         role = role_of(folder[-1])
-        return None if role == "mask" and folder in self.not_masks else role
+        if role == "mask":
+            return None if folder in self.not_masks else role
+        if role is None or is_only(folder[-1], role) or role == "good":
+            return role
+        return None if any(self._is_good_below(folder, other) for other in self.folders) else role
+
+    @staticmethod
+    def _is_good_below(folder: tuple[str, ...], other: tuple[str, ...]) -> bool:
+        return len(other) > len(folder) and other[: len(folder)] == folder and role_of(other[-1]) == "good"
 
     def _state(self, folder: tuple[str, ...]) -> _State:
         above, name = self.state(folder[:-1]), folder[-1]
@@ -187,7 +196,7 @@ def pictures_of(root: Path, images: Iterable[Path], names: FolderNames) -> list[
     paths = list(images)
     for path in paths:
         parts = path.relative_to(root).parts
-        stems[parts[:-1]].add(path.stem.casefold())
+        stems[parts[:-1]].update(_stems(path))
     for path in paths:
         parts = path.relative_to(root).parts
         state = names.state(parts[:-1])
@@ -205,6 +214,11 @@ def pictures_of(root: Path, images: Iterable[Path], names: FolderNames) -> list[
             picture.kind = "defect" if role == "defect" else None
         pictures.append(picture)
     return pictures
+
+
+def _stems(path: Path) -> set[str]:
+    """Names under which a mask may belong to an image."""
+    return {path.stem.casefold(), stem_of_image(path.stem).casefold(), path.name.casefold()}
 
 
 def start_of(root: Path) -> tuple[Literal["train", "test"] | None, Role | None]:

@@ -14,7 +14,7 @@ from edgead.data.formats.sidecars import Annotations, read_annotations
 from edgead.data.mask_like import are_photographs, look_of
 from edgead.data.mask_pairs import pair_masks
 from edgead.data.masks import is_empty
-from edgead.data.names import Split, may_be_product, role_of
+from edgead.data.names import Split, is_only, may_be_product, role_of
 from edgead.data.roles import FolderNames, Picture, pictures_of, start_state
 from edgead.errors import DataError
 
@@ -112,7 +112,11 @@ def _folder_names(root: Path, images: list[Path], split: Split | None) -> Folder
     for path in images:
         by_folder[path.relative_to(root).parts[:-1]].append(path)
     folders = {folder[:length] for folder in by_folder for length in range(len(folder) + 1)}
-    named = [folder for folder in folders if folder and role_of(folder[-1]) == "mask" and may_be_product(folder[-1])]
+    named = [
+        folder
+        for folder in folders
+        if folder and role_of(folder[-1]) == "mask" and (may_be_product(folder[-1]) or not is_only(folder[-1], "mask"))
+    ]
     not_masks = frozenset(
         folder
         for folder in named

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgead.data.mask_like import look_of
 from edgead.data.names import are_serial, is_neutral
 from edgead.data.roles import Picture
 from edgead.data.sorting import Sorted
@@ -28,17 +29,22 @@ def refuse_unclear(root: Path, folder: tuple[str, ...], pictures: Sequence[Pictu
     Raises:
         DataError: If it is in doubt; the message counts the images of each kind, and the hint says how to decide.
     """
-    unknown = [picture for picture in pictures if picture.role is None]
+    _refuse_masks_among_good(root, pictures)
+    unknown = [picture for picture in pictures if picture.role is None and picture.split in (None, "train")]
+    if unknown and all(picture.split == "train" for picture in unknown):
+        # what else is in the data set says nothing about its training part
+        pictures = [picture for picture in pictures if picture.split == "train"]
+        masks = [mask for mask in found.masks if mask.split == "train" and mask.parts[: len(folder)] == folder]
+    else:
+        masks = [mask for mask in found.masks if mask.parts[: len(folder)] == folder]
     stated = [picture for picture in pictures if picture.role == "good"]
     by_name = [picture for picture in stated if picture.source.startswith(("folder", "file"))]
-    if not unknown or by_name or all(picture.split is not None and picture.split != "train" for picture in unknown):
+    if not unknown or by_name:
         return
-    unknown = [picture for picture in unknown if picture.split in (None, "train")]
     defective = [picture for picture in pictures if picture.role == "defect"]
-    masks = [mask for mask in found.masks if mask.parts[: len(folder)] == folder]
     suspects = [picture for picture in found.suspects if picture in unknown]
     two_values = [picture for picture in suspects if picture.source == "two values"]
-    unread = [path for path in found.unread if root in path.parents]
+    unread = found.unread
     reasons = []
     if stated or defective:
         counts = " and ".join(
@@ -50,7 +56,9 @@ def refuse_unclear(root: Path, folder: tuple[str, ...], pictures: Sequence[Pictu
     if two_values or len(suspects) == len(unknown):
         reasons.append(f"{len(suspects)} have only one or two values, as masks do (the first: {suspects[0].path})")
     if unread:
-        reasons.append(f"{len(unread)} have annotations in a format that is not read (the first: {unread[0]})")
+        reasons.append(
+            f"there are labels or annotations in a format that is not read ({len(unread)} files, the first: {unread[0]})"
+        )
     if not reasons and (folders := _unclear_folders(unknown)):
         reasons.append(f"their folders have names that say neither good nor defective: {folders}")
     if reasons:
@@ -61,6 +69,18 @@ def refuse_unclear(root: Path, folder: tuple[str, ...], pictures: Sequence[Pictu
             else f"It is not clear whether the {len(unknown)} images in {root} are good: {'; '.join(reasons)}.",
             hint="Say which folders hold what: --good DIR --bad DIR --masks DIR (each may be repeated), or name the folders "
             "good, bad and masks.",
+        )
+
+
+def _refuse_masks_among_good(root: Path, pictures: Sequence[Picture]) -> None:
+    """Raise if some good images have two values only and most have many: masks got among photographs."""
+    good = [picture for picture in pictures if picture.role == "good" and picture.split in (None, "train")]
+    masks = [picture for picture in good if look_of(picture.path) == "two values"]
+    if masks and len(masks) < len(good) / 2:
+        raise DataError(
+            f"{len(masks)} of the {len(good)} good images in {root} have only two values, as masks do, the first: "
+            f"{masks[0].path}.",
+            hint="Move masks to a folder of their own, named masks, or, if these are images of parts, say it: --good DIR.",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ RECOGNISED = {
     "labels are the product": ("labels/OK/{}.png *4\nlabels/NG/{}.png *3", 4, 3, 0),
     "train with defects": ("train/good/{}.png *4\ntrain/bad/{}.png *3\ntest/good/{}.png *1\ntest/bad/{}.png *2", 4, 2, 0),
     "other names of parts": ("Train/normal/{}.png *4\nValidation/normal/{}.png *2\nTest/normal/{}.png\nTest/Riss/{}.png *3", 4, 3, 0),
+    "flat training part": (
+        "train/{}.png *4\ntest/good/{}.png\ntest/dent/{}.png *2\nground_truth/dent/{}.png *2 mask", 4, 2, 2,
+    ),
+    "good beside a test part": ("good/{}.png *4\ntest/good/{}.png\ntest/bad/{}.png *2", 4, 2, 0),
+    "a data set's name": ("anomaly_dataset/good/{}.png *4\nanomaly_dataset/bad/{}.png *3", 4, 3, 0),
+    "masks with two suffixes": ("good/{}.jpg *4\nbad/{}.jpg *2\nmasks/{}.jpg.png *2 mask", 4, 2, 2),
+    "image and mask endings": ("{}_image.png *5\n{}_mask.png *5 empty\n004_mask.png mask", 4, 1, 1),
     "KolektorSDD2": (
         "train/{}.png *5\ntrain/{}_GT.png *5 empty\ntrain/004_GT.png mask\n"
         "test/{}.png *3\ntest/{}_GT.png *3 empty\ntest/002_GT.png mask", 4, 1, 1,
@@ -88,6 +96,7 @@ REFUSED = {
     "masks alone": ("{}.png *6 mask", "6 have only one or two values"),
     "masks among images": ("{}.png *6\nx{}.png *2 mask", "2 have only one or two values"),
     "bad named files among others": ("{}.png *6\nbad_{}.png *2", "6 images .* 2 are defective"),
+    "masks among good images": ("good/{}.png *6\ngood/x{}.png *2 mask", "2 of the 8 good images .* only two values"),
     "defects alone": ("scratch/{}.png *3\ndent/{}.png *2", "5 defective"),
     "defects inside good": ("good/{}.png *3\ngood/bad/{}.png *2", "good by one sign and defective by another"),
     "good with a mask": ("good/{}.png *3\ngood/000_mask.png mask\nbad/{}.png", "good by one sign and defective by another"),
@@ -106,6 +115,10 @@ ACCEPTED = {
 }
 
 
+def _number(path: Path) -> str:
+    return re.sub(r"\D", "", path.name.partition(".")[0])
+
+
 @pytest.mark.parametrize("name", RECOGNISED)
 def test_good_images_are_found(tmp_path: Path, name: str) -> None:
     """Exactly the good images are for training, defects and masks are not, and masks belong to their images."""
@@ -118,7 +131,7 @@ def test_good_images_are_found(tmp_path: Path, name: str) -> None:
     assert not any(sample.gt_label for sample in dataset.train)
     for sample in masked:
         assert sample.mask is not None
-        assert [path.stem.split("_")[0] for path in sample.mask.files] == [sample.path.stem.split("_")[0]]
+        assert [_number(path) for path in sample.mask.files] == [_number(sample.path)]
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -12,6 +12,7 @@ from edgead.data.file_checks import beginning_of
 from edgead.data.formats.annotation import Annotation, ImageNames, load_json
 from edgead.data.formats.coco import is_coco, read_coco
 from edgead.data.formats.cvat import is_cvat, read_cvat
+from edgead.data.formats.label_tables import labels_images
 from edgead.data.formats.labelme import is_labelme, read_labelme
 from edgead.errors import DataError
 
@@ -25,7 +26,7 @@ class Annotations:
 
     Attributes:
         by_image: Annotation of each image that has one.
-        unread: Files of the images' names that look like annotations in a format that is not read, such as YOLO's.
+        unread: Files that look like annotations or labels in a format that is not read, such as YOLO's or `labels.csv`.
         without_image: Annotation files whose image is not in the data set.
     """
 
@@ -55,6 +56,8 @@ def read_annotations(root: Path, files: Iterable[Path], images: list[Path]) -> A
         elif suffix == ".xml" and is_cvat(path):
             _merge(found, read_cvat(path, names))
         elif suffix in (".xml", ".txt") and path.stem.casefold() in stems and _looks_like_annotation(path):
+            found.unread.append(path)
+        elif labels_images(path, stems):
             found.unread.append(path)
     return found
 

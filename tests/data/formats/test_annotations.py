@@ -239,6 +239,34 @@ def test_annotations_in_other_formats_raise_doubt(tmp_path: Path, name: str, tex
         _dataset(tmp_path / "part", write)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.csv", "image,label\n0.png,0\n1.png,0\n2.png,1\n3.png,1\n"),
+        ("data.csv", "0.png;ok\n1.png;scratch\n2.png;ok\n3.png;ok\n4.png;ok\n"),
+        ("labels.txt", "images/0.png  0.0 mono\nimages/1.png  1.0 mono\nimages/2.png  0.0 poly\n"),
+    ],
+)
+def test_tables_of_labels_raise_doubt(tmp_path: Path, name: str, text: str) -> None:
+    """A table that labels the images is not read: whether they are all good is then unclear."""
+
+    def write(root: Path) -> None:
+        (root / name).write_text(text)
+
+    with pytest.raises(DataError, match=rf"labels or annotations in a format that is not read .*{name}"):
+        _dataset(tmp_path / "part", write)
+
+
+@pytest.mark.parametrize("text", ["0.png\n1.png\n2.png\n", "file,exposure_ms\n0.png,3.1\n1.png,3.2\n2.png,2.9\n"])
+def test_tables_without_labels_raise_no_doubt(tmp_path: Path, text: str) -> None:
+    """A list of names and a table of exposures change nothing."""
+
+    def write(root: Path) -> None:
+        (root / "files.csv").write_text(text)
+
+    assert len(_dataset(tmp_path / "part", write).train) == 5
+
+
 def test_notes_beside_images_raise_no_doubt(tmp_path: Path) -> None:
     """Text and JSON beside images that are no annotations change nothing."""
 
