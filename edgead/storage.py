@@ -22,6 +22,16 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _FORMATS = (".mp4", ".avi", ".webm", ".jpg", ".png", ".onnx", ".npz", ".npy", ".safetensors")
 
 
+def keep_files_private() -> None:
+    """Make files and folders of this process readable by its user alone, unless others are kept out already.
+
+    A mask that keeps out all but a group, as a unit's `UMask=0027`, is a decision and stays.
+    """
+    mask = os.umask(0o077)
+    if mask & 0o007 == 0o007:
+        os.umask(mask)
+
+
 @contextmanager
 def atomic_path(path: Path, *, keep_suffix: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, otherwise removed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from datetime import datetime, timezone
 from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -169,15 +170,17 @@ def show_alerts(records: list[dict[str, Any]]) -> None:
         out.print("No alerts.")
         return
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("alert, by UTC time", no_wrap=True)
+    table.add_column("alert, last to arrive first", no_wrap=True)
     for name in ("where", "state", "severity", "peak"):
         table.add_column(name)
+    now = datetime.now(timezone.utc).isoformat()
     for record in records:
         by = record.get("acknowledged_by")
+        future = ", dated in the future" if str(record.get("opened_at") or "") > now else ""
         table.add_row(
             escape(str(record.get("id"))),
             escape(f"{record.get('camera')}, {record.get('zone')}"),
-            escape(f"{record.get('state')}{f', seen by {by}' if by else ''}"),
+            escape(f"{record.get('state')}{f', seen by {by}' if by else ''}{future}"),
             escape(str(record.get("severity") or "-")),
             escape(f"{_number(record.get('peak_score'))} / {_number(record.get('threshold'))}"),
         )

@@ -27,7 +27,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many alerts.")] = 20,
     json_output: JsonOption = False,
 ) -> None:
-    """List the newest alerts."""
+    """List alerts, the last to arrive first, also when the clock was wrong."""
     from edgead.commands.alerts import list_alerts
     from edgead.terminal import show_alerts
 

@@ -92,9 +92,11 @@ def stream(
     from edgead.cli.systemd import ServiceManager
     from edgead.commands.stream import StreamOutputs
     from edgead.commands.stream import stream as run
+    from edgead.storage import keep_files_private
     from edgead.stream.monitoring.status import StatusLine, status_line
     from edgead.terminal import TerminalProgress
 
+    keep_files_private()
     manager = ServiceManager()
     settings = _with_sinks(load(config, set_, {"web.address": web}), sink)
     cameras = _cameras(settings, camera, source, class_name)
@@ -145,6 +147,10 @@ def service(
     environment_file: Annotated[
         Path | None, typer.Option(help="File with secrets as NAME=VALUE lines, readable by root only.")
     ] = None,
+    memory_max: Annotated[
+        str,
+        typer.Option(help="Memory beyond which the kernel ends the stream: a share, bytes such as 3G, or infinity."),
+    ] = "80%",
     watchdog_s: Annotated[
         int, typer.Option(min=10, max=3600, help="Restart after this many seconds without a heartbeat.")
     ] = 60,
@@ -154,7 +160,7 @@ def service(
     from edgead.commands.service import ServiceOptions, advice, service_unit, write_service
 
     options = ServiceOptions(
-        config, folder, user, tuple(option or ()), tuple(writable or ()), watchdog_s, environment_file
+        config, folder, user, tuple(option or ()), tuple(writable or ()), watchdog_s, environment_file, memory_max
     )  # fmt: skip
     text = service_unit(options)
     words = _words_of_stream(options.arguments)

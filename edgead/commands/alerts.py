@@ -35,7 +35,7 @@ def open_alerts(folder: Path) -> Iterator[Archive]:
 def list_alerts(
     folder: Path, *, state: str | None = None, camera: str | None = None, limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """List the records of alerts as JSON values, newest first.
+    """List the records of alerts as JSON values, the last to arrive first.
 
     Args:
         folder: Folder of the stream's alerts.

@@ -11,9 +11,12 @@ from pathlib import Path
 from edgead.config.root import Config
 from edgead.config.sinks import JsonlSettings
 from edgead.errors import ConfigError
+from edgead.redaction import redact
 from edgead.storage import write_bytes
 
 NAME = "edgead.service"
+MEMORY_MAX = "80%"
+_MEMORY = re.compile(r"(?:100|[1-9]?\d)(?:\.\d+)?%|[1-9]\d*[KMGT]?|infinity")
 _USER = re.compile(r"[a-z_][a-z0-9_-]*\$?")
 _HOMES = ("/home/", "/root/", "/run/user/")
 
@@ -25,7 +28,8 @@ HARDENING = (
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",
     "AmbientCapabilities=",
-    "UMask=0027",
+    # evidence is for the service's user alone
+    "UMask=0077",
     "LimitNOFILE=8192",
     "ProtectSystem=strict",
     "PrivateTmp=yes",
@@ -75,6 +79,8 @@ class ServiceOptions:
         writable: Further folders that the service may write to.
         watchdog_s: Time without a heartbeat after which systemd restarts the service, in seconds.
         environment_file: File with secrets, readable by root alone, for example the broker's password.
+        memory_max: Memory beyond which the kernel ends the stream instead of another program: bytes with K, M or G, a share of
+            the machine's memory such as `80%`, or `infinity`.
     """
 
     config: Path
@@ -84,14 +90,15 @@ class ServiceOptions:
     writable: tuple[Path, ...] = ()
     watchdog_s: int = 60
     environment_file: Path | None = None
+    memory_max: str = MEMORY_MAX
 
 
 def service_unit(options: ServiceOptions, *, python: str = sys.executable) -> str:
     """Text of the unit.
 
     Raises:
-        ConfigError: If the settings file or the folder is missing, the user name is invalid, or a path contains
-            characters that a unit cannot hold.
+        ConfigError: If the settings file or the folder is missing, the user name or the memory is invalid, or a path
+            contains characters that a unit cannot hold.
     """
     if not options.config.is_file():
         raise ConfigError(
@@ -101,6 +108,11 @@ def service_unit(options: ServiceOptions, *, python: str = sys.executable) -> st
         raise ConfigError(f"There is no folder {options.folder}.", hint="Name the one that holds runs/ or the bundle.")
     if not _USER.fullmatch(options.user):
         raise ConfigError(f"{options.user!r} is no name of a user.", hint="For example --user edgead")
+    if not _MEMORY.fullmatch(options.memory_max):
+        raise ConfigError(
+            f"--memory-max takes bytes, a share of the memory or infinity, got {options.memory_max!r}.",
+            hint="For example 80%, 3G or infinity.",
+        )
     command = [python, "-m", "edgead", "stream", "--config", str(options.config.resolve()), *options.arguments]
     folders = [options.folder.resolve(), *(path.resolve() for path in options.writable)]
     secrets = (
@@ -130,6 +142,7 @@ def service_unit(options: ServiceOptions, *, python: str = sys.executable) -> st
             "KillSignal=SIGTERM",
             # the stream alone is told to stop: it waits for the encoder of a clip and the command of a sink
             "KillMode=mixed",
+            f"MemoryMax={options.memory_max}",
             f"User={options.user}",
             "SupplementaryGroups=video",
             *secrets,
@@ -167,6 +180,11 @@ def advice(options: ServiceOptions, config: Config) -> list[str]:
             place = (folder / sink.path).resolve().parent
             if not any(place.is_relative_to(one) for one in writable):
                 found.append(f"{sink.path} is outside of what the service may write to: add --writable {place}.")
+    if any(redact(word) != word for word in options.arguments):
+        found.append(
+            "An argument holds a password, and every user of the machine can read units and command lines: write it to the "
+            "settings file, or to a file for --environment-file."
+        )
     for path in options.writable:
         if not path.is_dir():
             found.append(f"The folder {path} is not there, and without it the service does not start: make it.")

@@ -16,7 +16,7 @@ _MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm"
 
 
 def alerts(call: Call) -> alert_models.Alerts:
-    """A page of alerts, newest first."""
+    """A page of alerts, the last to arrive first."""
     query = call.query
     found = call.stream.store.alerts(state=query.state, camera=query.camera, before=query.before, limit=query.limit + 1)
     page = [_answer(record) for record in found[: query.limit]]

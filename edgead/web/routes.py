@@ -30,7 +30,7 @@ ENDPOINTS = (
     Endpoint("PUT", f"{_CAMERA}/zones/{{zone}}/threshold", cameras.set_threshold,
              "Change the threshold, from the next frame on.", camera_models.ThresholdAnswer,
              body=camera_models.ThresholdRequest, errors=(404, 409, 503)),
-    Endpoint("GET", f"{API}/alerts", alerts.alerts, "Alerts, newest first.", alert_models.Alerts, query=alert_models.AlertsQuery),
+    Endpoint("GET", f"{API}/alerts", alerts.alerts, "Alerts, the last to arrive first.", alert_models.Alerts, query=alert_models.AlertsQuery),
     Endpoint("GET", _ALERT, alerts.alert, "One alert.", alert_models.Record, errors=(404,)),
     *(
         Endpoint("GET", f"{_ALERT}/{kind}", alerts.media, f"The {kind} of an alert.",

@@ -47,7 +47,7 @@ def test_more_alerts_than_a_page(tmp_path: Path) -> None:
         target._archive.export_pending = lambda limit=0: 0  # type: ignore[method-assign]  # 1200 synced files take long
     ids = [record["id"] for record in list_alerts(tmp_path)]
     assert len(ids) == len(set(ids)) == 1200
-    assert ids == sorted(ids, reverse=True)
+    assert ids == [alert_id(number) for number in reversed(range(1200))]
 
 
 def test_acknowledging_beside_a_running_stream(tmp_path: Path) -> None:

@@ -63,8 +63,21 @@ def test_the_unit_is_confined(options: ServiceOptions, tmp_path: Path, monkeypat
     text = service_unit(replace(options, user="edgead"), python="/opt/edgead/venv/bin/python3")
     write_service(path, text)
     assert exposure(path) <= EXPOSURE_LIMIT
-    for line in ("NoNewPrivileges=yes", "SystemCallFilter=@system-service", "DevicePolicy=closed"):
+    for line in (
+        "NoNewPrivileges=yes", "SystemCallFilter=@system-service", "DevicePolicy=closed", "UMask=0077", "MemoryMax=80%",
+        "LimitNOFILE=8192", "CapabilityBoundingSet=", "ProtectSystem=strict", "RestrictSUIDSGID=yes",
+    ):  # fmt: skip
         assert f"\n{line}\n" in text
+
+
+@pytest.mark.parametrize("memory", ["3G", "512M", "1000000000", "12.5%", "infinity"])
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_memory_has_a_limit_of_choice(options: ServiceOptions, memory: str, tmp_path: Path) -> None:
+    """Bytes, a share and no limit are taken as systemd takes them."""
+    path = tmp_path / "edgead.service"
+    write_service(path, service_unit(replace(options, memory_max=memory)))
+    assert f"\nMemoryMax={memory}\n" in path.read_text()
+    assert verify(path) == ""
 
 
 def exposure(path: Path) -> float:
@@ -107,6 +120,14 @@ def test_homes_are_hidden_unless_the_service_needs_one(
     assert f"ProtectHome={'yes' if place == 'none' else 'read-only'}" in lines
 
 
+def test_a_password_on_the_command_line_is_found(options: ServiceOptions) -> None:
+    """A unit is readable by everyone, so that a password in an argument deserves a warning; the warning does not hold it."""
+    for words, n in ((("--sink", "mqtt://ada:QZX@broker"), 1), (("--source", "rtsp://cam/live"), 0)):
+        found = advice(replace(options, arguments=words), Config())
+        assert len(found) == n
+        assert "QZX" not in "".join(found)
+
+
 def verify(path: Path) -> str:
     done = subprocess.run(
         ["systemd-analyze", "verify", "--recursive-errors=no", str(path)], capture_output=True, text=True, check=False
@@ -121,6 +142,7 @@ def test_what_cannot_work_is_refused(options: ServiceOptions, tmp_path: Path) ->
         ({"folder": tmp_path / "none"}, "no folder"),
         ({"user": "root\nExecStart=/bin/sh"}, "no name of a user"),
         ({"arguments": ("--alerts", "a\nExecStartPre=/bin/sh")}, "cannot be printed"),
+        *(({"memory_max": text}, "memory-max takes") for text in ("much", "0", "-1G", "110%", "3G\nUser=root", "")),
     ):
         with pytest.raises(ConfigError, match=said):
             service_unit(replace(options, **change))  # type: ignore[arg-type]

@@ -114,23 +114,43 @@ class Archive:
     def alerts(
         self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
     ) -> list[AlertRecord]:
-        """Records, newest first by id.
+        """Records, the last to arrive first.
+
+        Their ids do not say this: a clock that was wrong for an hour has dated alerts years ahead, and these would stay on
+        top for as long.
 
         Args:
             state: Only alerts that are `open`, `held` or `closed`.
             camera: Only alerts of this camera.
-            before: Only ids below this one, for the next page.
+            before: Only alerts that arrived before this one, for the next page; when it is gone, those with a lower id.
             limit: Maximum number of records.
         """
         if state is not None and state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)} (got {state!r})")
-        wanted = {"state = ?": state, "camera = ?": camera, "id < ?": before}
+        end = None if before is None else self._arrival_of(before)
+        wanted = {"state = ?": state, "camera = ?": camera, "rowid < ?": end}
         conditions = {term: value for term, value in wanted.items() if value is not None}
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._database.read() as connection:
-            query = f"SELECT record FROM alerts {where} ORDER BY id DESC LIMIT ?"
+            # numbers first, because sorting the records themselves would read all of them
+            numbers = f"SELECT rowid FROM alerts {where} ORDER BY rowid DESC LIMIT ?"
+            query = f"SELECT record FROM alerts WHERE rowid IN ({numbers}) ORDER BY rowid DESC"
             rows = connection.execute(query, (*conditions.values(), limit)).fetchall()
         return [_read(record) for (record,) in rows]
+
+    def _arrival_of(self, alert_id: str) -> int:
+        known = self.arrivals([alert_id])
+        if known:
+            return known[alert_id]
+        with self._database.read() as connection:
+            (last,) = connection.execute("SELECT MAX(rowid) FROM alerts WHERE id < ?", (alert_id,)).fetchone()
+        return int(last or 0) + 1
+
+    def arrivals(self, alert_ids: Sequence[str]) -> dict[str, int]:
+        """Numbers in the order of arrival of those alerts that are on disk."""
+        marks = ", ".join("?" * len(alert_ids))
+        with self._database.read() as connection:
+            return dict(connection.execute(f"SELECT id, rowid FROM alerts WHERE id IN ({marks})", list(alert_ids)))
 
     def alert(self, alert_id: str) -> AlertRecord | None:
         with self._database.read() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -75,7 +76,8 @@ class Spool:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             try:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                self._folder.parent.mkdir(parents=True, exist_ok=True)
+                self._folder.mkdir(mode=0o700, exist_ok=True)
             except OSError as error:
                 raise storage_error(self._folder, error) from error
             hint = "Stop it, or give this stream another folder: --alerts DIR."
@@ -158,17 +160,28 @@ class Spool:
     def alerts(
         self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
     ) -> list[AlertRecord]:
-        """Records, newest first by id; filters as in `Archive.alerts`."""
+        """Records, the last to arrive first; filters as in `Archive.alerts`."""
         found = {
             record.id: record for record in self._archive.alerts(state=state, camera=camera, before=before, limit=limit)
         }
         with self._changed:
             waiting = dict(self._backlog.records)
+        if not waiting:
+            return list(found.values())
+        stored = self._archive.arrivals([*found, *waiting, *([before] if before else [])])
+        # what waits for the disk arrived after everything that is on it
+        place = {alert_id: stored.get(alert_id, math.inf) for alert_id in (*found, *waiting)}
+        order = {alert_id: number for number, alert_id in enumerate(waiting)}
+        limit_place = (
+            (math.inf, math.inf) if before is None else (stored.get(before, math.inf), order.get(before, math.inf))
+        )
         for alert_id, record in waiting.items():
             found.pop(alert_id, None)
-            if state in (None, record.state) and camera in (None, record.camera) and (not before or alert_id < before):
+            is_before = before is None or (place[alert_id], order[alert_id]) < limit_place
+            if state in (None, record.state) and camera in (None, record.camera) and is_before:
                 found[alert_id] = record
-        return [found[alert_id] for alert_id in sorted(found, reverse=True)][:limit]
+        newest = sorted(found, key=lambda alert_id: (place[alert_id], order.get(alert_id, 0)), reverse=True)
+        return [found[alert_id] for alert_id in newest][:limit]
 
     def alert(self, alert_id: str) -> AlertRecord | None:
         with self._changed:

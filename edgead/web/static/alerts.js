@@ -98,9 +98,10 @@ class AlertsView {
       const answer = await get(`${path("alerts")}?${query}`);
       if (turn !== this.#turn) return;
       const fresh = answer.alerts;
-      const oldest = fresh.length ? fresh[fresh.length - 1].id : "";
-      // alerts loaded by "Older alerts" stay when newer ones arrive
-      const older = fresh.length === LIMIT ? this.#records.filter((record) => record.id < oldest) : [];
+      // alerts loaded by "Older alerts" stay when newer ones arrive; the order is that of arrival, not of the ids
+      const ids = new Set(fresh.map((record) => record.id));
+      const last = this.#records.findLastIndex((record) => ids.has(record.id));
+      const older = fresh.length === LIMIT && last >= 0 ? this.#records.slice(last + 1) : [];
       const isRefresh = !isOlder && older.length > 0;
       this.#records = isOlder ? [...this.#records, ...fresh] : [...fresh, ...older];
       if (!isRefresh) this.#next = answer.next;
