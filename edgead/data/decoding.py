@@ -56,7 +56,7 @@ def image_from_bytes(
     return rgb_from_array(decode(content, name, decoding), white_level, float_white_level)
 
 
-def decode(content: bytes, name: str, decoding: Decoding = "upright") -> NDArray[Any]:
+def decode(content: bytes, name: str, decoding: Decoding = "upright", *, smallest: int = MIN_SIDE_PX) -> NDArray[Any]:
     """Decode an image file to the values that it stores.
 
     Args:
@@ -64,6 +64,7 @@ def decode(content: bytes, name: str, decoding: Decoding = "upright") -> NDArray
         name: Name of the image for errors.
         decoding: `upright` for the policy of this module. `as-stored` is that of edgead 0.1: the orientation is followed
             in TIFF files alone, and the colours of a TIFF file with alpha are multiplied by it.
+        smallest: Smallest side that is allowed, in pixels.
 
     Returns:
         `(H, W)`, `(H, W, 3)` BGR or `(H, W, 4)` BGRA; uint8, uint16, int16, int32, float32 or float64.
@@ -71,12 +72,14 @@ def decode(content: bytes, name: str, decoding: Decoding = "upright") -> NDArray
     Raises:
         DataError: See `image_from_bytes`.
     """
-    return decode_with_header(content, name, decoding)[1]
+    return decode_with_header(content, name, decoding, smallest=smallest)[1]
 
 
-def decode_with_header(content: bytes, name: str, decoding: Decoding = "upright") -> tuple[ImageHeader, NDArray[Any]]:
+def decode_with_header(
+    content: bytes, name: str, decoding: Decoding = "upright", *, smallest: int = MIN_SIDE_PX
+) -> tuple[ImageHeader, NDArray[Any]]:
     """Same as `decode`, with the header of the file."""
-    header = checked_header(content, name)
+    header = checked_header(content, name, smallest)
     if decoding == "as-stored":
         if header.orientation != 1 and header.kind != "TIFF":
             _warn_of_orientation(name)
@@ -87,7 +90,7 @@ def decode_with_header(content: bytes, name: str, decoding: Decoding = "upright"
     return header, _upright(array, header.orientation)
 
 
-def checked_header(content: bytes, name: str) -> ImageHeader:
+def checked_header(content: bytes, name: str, smallest: int = MIN_SIDE_PX) -> ImageHeader:
     """Read the header of an image file, and check the file's structure and its size.
 
     Raises:
@@ -111,9 +114,9 @@ def checked_header(content: bytes, name: str) -> ImageHeader:
             hint="Crop it or save it smaller; remove it if nobody made such an image.",
         )
     height, width = header.size
-    if min(height, width) < MIN_SIDE_PX:
+    if min(height, width) < smallest:
         raise DataError(
-            f"The image {name} is {width} x {height} px; each side needs at least {MIN_SIDE_PX} px.",
+            f"The image {name} is {width} x {height} px; each side needs at least {smallest} px.",
             hint="Remove it, or use the original image.",
         )
     return header

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.data.dataset import Bitmap, Line, Point, Polygon, Shape
+from edgead.data.decoding import MAX_PIXELS
 
 LINE_WIDTH_PX = 10.0
 _FINE = 4  # pixels are divided, so that outlines between them round to the nearest instead of growing
@@ -72,8 +73,10 @@ def from_run_lengths(counts: Sequence[int], size: tuple[int, int], *, by_column:
         by_column: Whether the runs go down the columns, as in COCO, or along the rows, as in CVAT.
 
     Raises:
-        ValueError: If a length is negative or the runs are longer than the mask.
+        ValueError: If a length is negative, the runs are longer than the mask, or the mask is larger than any image.
     """
+    if min(size) < 0 or size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"a mask of {size[1]} x {size[0]} px is larger than any image that is read")
     if any(count < 0 for count in counts) or sum(counts) > size[0] * size[1]:
         raise ValueError(f"the run lengths do not fit a mask of {size[1]} x {size[0]} px")
     flat = np.zeros(size[0] * size[1], np.bool_)

@@ -37,6 +37,16 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def png_bomb(width: int, height: int) -> bytes:
+    """A small PNG that decodes to a very large grey image."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    packer = zlib.compressobj(1)
+    row = bytes(width + 1)
+    data = b"".join(packer.compress(row) for _ in range(64)) + packer.flush()
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*each) for each in chunks)
+
+
 def webp(bgr: NDArray[np.uint8], orientation: int = 0) -> bytes:
     """A lossless WebP."""
     content = encoded(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 101])

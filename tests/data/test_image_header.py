@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import struct
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,23 +21,13 @@ from edgead.data.reader import image_size, read_image, read_mask
 from edgead.errors import DataError
 from edgead.imaging import Decoding
 
-from .image_files import bmp, encoded, jpeg, png, png_chunk, tiff, webp
+from .image_files import bmp, encoded, jpeg, png, png_bomb, tiff, webp
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 72, 3), np.uint8)
 FILES = {
     "PNG": png(PICTURE), "JPEG": jpeg(PICTURE), "BMP": bmp(PICTURE), "TIFF": tiff(PICTURE),
     "WebP": webp(PICTURE), "JPEG 2000": encoded(".jp2", PICTURE),
 }  # fmt: skip
-
-
-def png_bomb(width: int, height: int) -> bytes:
-    """A small PNG that decodes to a very large grey image."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    packer = zlib.compressobj(1)
-    row = bytes(width + 1)
-    data = b"".join(packer.compress(row) for _ in range(64)) + packer.flush()
-    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*each) for each in chunks)
 
 
 def claims(kind: str, width: int, height: int) -> bytes:

@@ -266,6 +266,8 @@ def test_compressed_run_lengths() -> None:
 
 
 def test_run_lengths_that_do_not_fit() -> None:
-    """Runs longer than the mask are refused."""
+    """Runs longer than the mask are refused, and masks larger than any image, before they are made."""
     with pytest.raises(ValueError, match="do not fit"):
         from_run_lengths([5, 8], (3, 4), by_column=True)
+    with pytest.raises(ValueError, match="larger than any image"):
+        from_run_lengths([1], (60_000, 50_000), by_column=True)

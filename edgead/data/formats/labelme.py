@@ -7,13 +7,14 @@ import binascii
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from edgead.data.dataset import Line, Polygon, Shape
+from edgead.data.decoding import decode
 from edgead.data.formats.annotation import Annotation, ImageNames, broken, kind_of, marks_defect
 from edgead.data.names import role_of
 from edgead.data.shapes import LINE_WIDTH_PX, bitmap, circle, rectangle
+from edgead.errors import DataError
 
 TOOL = "labelme"
 
@@ -81,11 +82,13 @@ def _mask(points: tuple[tuple[float, float], ...], text: str) -> Shape:
         content = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError(f"a mask is not base64: {error}") from error
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if decoded is None:
-        raise ValueError("a mask is not an image")
+    try:
+        decoded = decode(content, "of the shape", smallest=1)
+    except DataError as error:
+        raise ValueError(f"a mask is not an image: {error.message}") from error
+    marked = decoded if decoded.ndim == 2 else decoded[:, :, :3].max(axis=2)
     left, top = points[0]
-    return bitmap(round(left), round(top), np.asarray(decoded > 0, np.bool_))
+    return bitmap(round(left), round(top), np.asarray(marked > 0, np.bool_))
 
 
 def _size(content: dict[str, Any]) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from edgead.data.layouts import find_dataset
 from edgead.data.masks import read_mask
 from edgead.errors import DataError
 
+from ..image_files import png_bomb
 from ..pictures import SIZE, write_photo
 
 BOX = [[6, 4], [20, 4], [20, 12], [6, 12]]
@@ -187,6 +188,10 @@ def test_tags_of_cvat_label_images(tmp_path: Path) -> None:
         ({"label": "x", "shape_type": "polygon"}, "'points'"),
         (_polygon(kind="star"), "unknown type 'star'"),
         ({**_polygon(kind="mask"), "mask": "???"}, "not base64"),
+        (
+            {**_polygon(kind="mask"), "mask": base64.b64encode(png_bomb(60_000, 50_000)).decode()},
+            "at most 134 million pixels",
+        ),
     ],
 )
 def test_damaged_annotations_are_named(tmp_path: Path, shape: dict[str, Any], why: str) -> None:

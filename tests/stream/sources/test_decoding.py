@@ -1,0 +1,86 @@
+"""A frame is the same picture whichever source delivers the file."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgead.data.reader import read_image
+from edgead.imaging import Image
+from edgead.stream.sources.mjpeg import MjpegCapture
+from edgead.stream.sources.registry import source_from_uri
+from edgead.stream.sources.source import SourceOptions
+
+from ...data.image_files import STRAIGHT, jpeg, png, png_bomb, tiff
+from ..fakes import SOURCE_OPTIONS
+
+OPTIONS = replace(SOURCE_OPTIONS, watch_existing=True, watch_settle_s=0.01)
+STORED = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
+RGBA = np.dstack([STORED, STORED[:, :, 0]])
+FILES = {
+    "jpg": jpeg(STORED, 6),
+    "png": png(STORED, 6),
+    "png with alpha": png(RGBA, 8),
+    "tif": tiff(STORED, 6),
+    "tif with alpha": tiff(RGBA, 5, extra=STRAIGHT),
+    "tif of 16 bits": tiff(STORED.astype(np.uint16) * 16, 3),
+    "tif of floats": tiff((STORED / 255).astype(np.float32), 7),
+}
+
+
+def from_source(uri: str, options: SourceOptions) -> Image:
+    with source_from_uri(uri, options) as source:
+        return next(iter(source.frames(threading.Event()))).image
+
+
+def from_mjpeg(content: bytes) -> Image | None:
+    """Frame of an MJPEG stream of one frame; None if it counts as damaged."""
+    damaged: list[None] = []
+    head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    answer = io.BytesIO(head + content + b"\r\n--x\r\n")
+    capture = MjpegCapture(answer, "x", read_timeout_s=5, on_damage=lambda: damaged.append(None))  # type: ignore[arg-type]
+    found, image = capture.read()
+    assert found == (not damaged)
+    return np.asarray(image, np.uint8) if found else None
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("address", [str, lambda folder: f"{folder}/a.png", lambda folder: f"watch:{folder}"])
+def test_files_are_read_as_in_training(tmp_path: Path, kind: str, address: Callable[[Path], str]) -> None:
+    """A folder, a single file and a watched folder give the pixels that training reads, upright and without alpha."""
+    (tmp_path / "a.png").write_bytes(FILES[kind])
+    options = replace(OPTIONS, white_level=4095)
+    found = from_source(address(tmp_path), options)
+    np.testing.assert_array_equal(found, read_image(tmp_path / "a.png", 4095))
+    assert found.shape == ((40, 64, 3) if kind == "tif of 16 bits" else (64, 40, 3))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FILES if "16" not in kind])
+def test_mjpeg_frames_are_read_as_in_training(tmp_path: Path, kind: str) -> None:
+    """A frame of an MJPEG stream has the pixels that training reads from the same file."""
+    (tmp_path / "a.png").write_bytes(FILES[kind])
+    found = from_mjpeg(FILES[kind])
+    assert found is not None
+    np.testing.assert_array_equal(found, read_image(tmp_path / "a.png"))
+
+
+def test_gigapixels_delay_nothing(tmp_path: Path) -> None:
+    """A small file of three gigapixels in a folder is skipped, and the picture behind it is judged; in MJPEG it is damaged."""
+    (tmp_path / "a.png").write_bytes(png_bomb(60_000, 50_000))
+    (tmp_path / "b.png").write_bytes(FILES["png"])
+    assert from_source(str(tmp_path), OPTIONS).shape == (64, 40, 3)
+    assert from_source(f"watch:{tmp_path}", OPTIONS).shape == (64, 40, 3)
+    assert from_mjpeg(png_bomb(60_000, 50_000)) is None
+
+
+@pytest.mark.parametrize("address", [str, lambda folder: f"watch:{folder}"])
+def test_an_old_bundle_gets_its_own_pixels(tmp_path: Path, address: Callable[[Path], str]) -> None:
+    """With the rules of a bundle of edgead 0.1 the orientation of a JPEG is ignored, as in its training."""
+    (tmp_path / "a.jpg").write_bytes(FILES["jpg"])
+    assert from_source(address(tmp_path), replace(OPTIONS, decoding="as-stored")).shape == (40, 64, 3)
