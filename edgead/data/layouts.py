@@ -101,6 +101,11 @@ def _recognised(
     root: Path, base: Path, name: str, found: Sorted, role_of_root: str | None, need_train: bool, is_test: bool
 ) -> Dataset:
     """Data set of sorted pictures, whose folders are relative to `base`."""
+    if not found.pictures:
+        raise DataError(
+            f"The {len(found.masks)} images in {root} are masks ({found.masks[0].source}); there are no images of parts.",
+            hint="Give the folder above, which has the images too, or, if these are images of parts: --good DIR.",
+        )
     if not found.has_evidence and role_of_root is not None:
         _take_role_of_root(root, found, role_of_root, need_train)
     classes = _classes(base, found.pictures)
@@ -110,7 +115,7 @@ def _recognised(
     for folder, members in sorted(classes.items()):
         home = base.joinpath(*folder)
         refuse_unclear(home, folder, members, found)
-        class_name = folder[-1] if folder else name
+        class_name = name if _says_no_class(folder) and len(classes) == 1 else folder[-1]
         if sum(other[-1:] == folder[-1:] for other in classes) > 1:
             class_name = "/".join(folder)
         one = parts_of_class(root, home, class_name, members, need_train=need_train and not is_test)
@@ -158,6 +163,11 @@ def _named_part(lead: Class, leads: set[Class]) -> Class:
     return lead
 
 
+def _says_no_class(folder: Class) -> bool:
+    """Whether a path is empty or consists of words such as `images`; numbers may be classes, as in BTAD."""
+    return all(is_neutral(part) and any(character.isalpha() for character in part) for part in folder)
+
+
 def _has_train(folder: Path) -> bool:
     return any(is_only_split(part.name) and split_of(part.name) == "train" for part in subfolders(folder))
 
@@ -189,7 +199,7 @@ def roles_of(found: Sorted) -> str:
 def about_masks(found: Sorted) -> list[str]:
     """Sentences about masks that fit no image or cannot be read."""
     notes = []
-    if found.unpaired:
+    if found.unpaired and any(picture.role == "defect" for picture in found.pictures):
         notes.append(f"{len(found.unpaired)} masks fit no image, the first: {found.unpaired[0].path}.")
     if found.unreadable:
         picture, reason = found.unreadable[0]

@@ -101,9 +101,14 @@ def _fitting(picture: Picture, anchor: int, masks: _MaskFolder, shortest: int) -
     """Masks of an image: those at the longest end of its path, of at least `shortest` names."""
     folders = tuple(part.casefold() for part in picture.parts[anchor:-1])
     stems = dict.fromkeys((picture.path.stem.casefold(), stem_of_image(picture.path.stem).casefold()))
-    for start in range(len(folders) + 2 - shortest):
+    ways = [folders[start:] for start in range(len(folders) + 2 - shortest)]
+    if picture.role != "good" and anchor < picture.depth:  # masks/bolt/7.png of bolt/bad/7.png
+        index = picture.depth - 1 - anchor
+        without = (*folders[:index], *folders[index + 1 :])
+        ways += [without[start:] for start in range(index)]
+    for way in sorted(ways, key=len, reverse=True):
         for stem in stems:
-            key = (*folders[start:], stem)
+            key = (*way, stem)
             files, inside = masks.files.get(key, []), masks.folders.get(key, [])
             if files and (inside or (len(files) > 1 and not all(_NUMBERED.fullmatch(f.path.stem) for f in files))):
                 raise _two_masks(picture, [mask.path for mask in [*files, *inside]])

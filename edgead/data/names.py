@@ -14,12 +14,12 @@ _GOOD = """
 good ok okay okey normal nominal pass passed accept accepted acceptable conform conforming healthy intact golden flawless
 gut gute guter gutes io iO einwandfrei ordnung bon bonne conforme normale sain saine
 buono buona buoni buone sano conformi bueno buena conformes correcto correctos bom boa bons boas
-goed goede goedgekeurd dobre dobry dobra dobrze poprawne zgodne dobré vyhovující god gode godt bra hyva hyvät kunnossa
-iyi saglam sağlam uygun jo jó megfelelo bun buna bune dobro ispravno хорошие хорошо хороший годные годный годен норма нормальные исправные
+goed goede goedgekeurd dobre dobry dobra dobrze poprawne zgodne dobré vyhovující gode godt godkand godkänd hyva hyvät kunnossa
+iyi saglam sağlam uygun jo jó megfelelo dobro ispravno хорошие хорошо хороший годные годный годен норма нормальные исправные
 добре придатні καλα 良品 良 良好 合格 合格品 正常 正常品 正品 好品 양품 정상 합격 良品画像 ดี tốt
 """
 _DEFECT = """
-bad ng nok ko defect defective def fault faulty fail failed failure faulted wrong damage damaged broken scrap reject rejected rejection
+bad ng nok ko defect defective def error errors fault faulty fail failed failure faulted wrong damage damaged broken scrap reject rejected rejection
 anomaly anomalous anomal abnormal abnormality outlier flaw flawed imperfect nonconforming nonconform nonconformity nogood notgood notok
 notnormal unacceptable unhealthy ungood badparts poor rework
 schlecht schlechte schlechter nio niO fehler fehlerhaft fehlerbild fehlerteil defekt defekte ausschuss anomalie anomalien abweichung mangel
@@ -28,7 +28,7 @@ nonconforme anormal anormale anormaux difetto difetti difettoso difettosi difett
 malo mala malos malas defecto defectos defectuoso defectuosa defectuosos rechazo rechazado rechazados anomalia anomalía anomalías fallo
 fallos ruim ruins defeito defeitos defeituoso defeituosos defeituosa rejeitado rejeitados rejeito falha falhas fout fouten slecht
 slechte afkeur afgekeurd gebrek zle złe zły wada wady wadliwe wadliwy uszkodzone uszkodzony braki niezgodne vada vady vadné vadny spatne
-špatné zmetek zmetky chyba chyby dålig daarlig dårlig fejl feil fel felaktig kassation kasserad viallinen vika virhe huono hylätty kotu kötü
+špatné zmetek zmetky chyba chyby underkänd dålig daarlig dårlig fejl feil fel felaktig kassation kasserad viallinen vika virhe huono hylätty kotu kötü
 hatali hatalı hata kusurlu kusur arizali bozuk hibas hibás hiba selejt rossz greseala defecte rau neispravno greška
 брак бракованные дефект дефекты дефектные плохие плохой аномалия аномалии неисправные негодные брак дефектний ελαττωμα
 不良 不良品 不合格 不合格品 异常 異常 異常品 缺陷 缺陷品 欠陥 欠陥品 瑕疵 次品 坏 불량 불량품 결함 이상 비정상 불합격 lỗi ข้อบกพร่อง
@@ -103,6 +103,7 @@ SPLIT = {name: _words(text) for name, text in _SPLIT.items()}
 MASK_ENDING, IMAGE_ENDING = _words(_MASK_ENDING), _words(_IMAGE_ENDING)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W\d_]+")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 @cache
@@ -111,8 +112,8 @@ def role_of(name: str) -> Role | None:
 
     >>> [role_of(name) for name in ("OK", "Fehlerteile", "défauts", "ground_truth", "monday")]
     ['good', 'defect', 'defect', 'mask', None]
-    >>> [role_of(name) for name in ("not_good", "defect-free", "ohne Fehler", "n.i.O.", "不良品")]
-    ['defect', 'good', 'good', 'defect', 'defect']
+    >>> [role_of(name) for name in ("not_good", "defect-free", "ohne Fehler", "nicht in Ordnung", "n.i.O.", "不良品")]
+    ['defect', 'good', 'good', 'defect', 'defect', 'defect']
     """
     tokens = [_plain(word) for word in _WORD.findall(name)]
     joined = "".join(tokens)
@@ -209,15 +210,21 @@ def stem_of_image(stem: str) -> str:
 def role_of_file(stem: str) -> Role | None:
     """Role that a file's name states by a word beside a number or another word: good or defective.
 
-    >>> [role_of_file(stem) for stem in ("NG_012", "12-scratch", "ok_left", "broken", "7")]
-    ['defect', 'defect', 'good', None, None]
+    Letters inside longer codes are no words: identifiers in hexadecimal digits contain `bad` now and then.
+
+    >>> [role_of_file(stem) for stem in ("NG_012", "bad12", "12-scratch", "ok_left", "broken", "7")]
+    ['defect', 'defect', 'defect', 'good', None, None]
+    >>> [role_of_file(stem) for stem in ("9f3bad41c7", "a3c1b2d4-3bad-4def-91aa-0123456789ab")]
+    [None, None]
     """
     if len(re.findall(r"[^\W\d_]+|\d+", stem)) < 2:
         return None
-    found = role_of(stem)
+    one_word = r"[^\W\d_]+" if _UUID.search(stem) else r"\d*[^\W\d_]+\d*"
+    name = "_".join(piece for piece in re.split(r"[\W_]+", stem) if re.fullmatch(one_word, piece))
+    found = role_of(name)
     if found in ("good", "defect"):
         return found
-    return "defect" if names_kind(stem) else None
+    return "defect" if names_kind(name) else None
 
 
 def _role_of_words(tokens: list[str]) -> Role | None:
@@ -228,7 +235,7 @@ def _role_of_words(tokens: list[str]) -> Role | None:
             if token == _FREE_ALONE and len(tokens) > 1 and not any(_known(other) for other in tokens):
                 found.add("good")
             continue
-        negated = index > 0 and tokens[index - 1] in NEGATION
+        negated = any(before in NEGATION for before in tokens[max(0, index - 2) : index])
         negated ^= index + 1 < len(tokens) and tokens[index + 1] in FREE
         if negated and role != "mask":
             role = "good" if role == "defect" else "defect"

@@ -41,8 +41,8 @@ class Parts:
 def parts_of_class(root: Path, home: Path, class_name: str, pictures: Sequence[Picture], *, need_train: bool) -> Parts:
     """Training and test samples of one class.
 
-    Good images of a training part are for training, and labelled ones of a test part for the test; validation images and
-    defective training images are left out. Without parts, good images are for training if that is needed or there are
+    Good images of a training part are for training, and labelled ones of a test part for the test; validation images are the
+    test where there is no other and some are defective, and otherwise left out, as defective training images are. Without parts, good images are for training if that is needed or there are
     no defective ones, and test images otherwise.
 
     Args:
@@ -70,6 +70,9 @@ def parts_of_class(root: Path, home: Path, class_name: str, pictures: Sequence[P
     if need_train and not parts.train:
         raise _no_training_images(home, folders["train"])
     tests = [picture for picture in pictures if picture.split == "test"]
+    validation = [picture for picture in pictures if picture.split == "validation"]
+    if not tests and any(picture.role == "defect" for picture in validation):
+        tests, validation = validation, []
     labelled = [picture for picture in tests if picture.role is not None]
     if tests and not labelled:
         raise DataError(
@@ -78,7 +81,7 @@ def parts_of_class(root: Path, home: Path, class_name: str, pictures: Sequence[P
         )
     parts.test = [sample_of(root, class_name, picture) for picture in labelled]
     parts.left_out["test images without a label"] += len(tests) - len(labelled)
-    parts.left_out["validation images"] += sum(picture.split == "validation" for picture in pictures)
+    parts.left_out["validation images"] += len(validation)
     parts.left_out["images beside the training and test parts"] += len(beside)
     parts.left_out = +parts.left_out
     return parts
@@ -115,7 +118,8 @@ def layout_of(home: Path, pictures: Sequence[Picture], found: Sorted) -> str:
     if found.tools:
         return f"{' and '.join(found.tools)} annotations"
     if any(picture.source == "masks" for picture in pictures):
-        return "KolektorSDD2"
+        beside = any(mask.source == "file names" for mask in found.masks)
+        return "KolektorSDD2" if beside else "training and test images with masks"
     if GOOD not in folders and "ok" in folders:
         return "BTAD"
     return "MVTec AD"

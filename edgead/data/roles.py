@@ -170,9 +170,9 @@ class FolderNames:
         return names_kind(name) or bool(in_test and not is_neutral(name))
 
     def _leads_to_role(self, folder: tuple[str, ...]) -> bool:
-        """Whether a folder without a role has a good folder in it: it is then a class or a day, not a kind of defect."""
+        """Whether a folder without a role has good or defective ones in it: it is a class or a day, no kind of defect."""
         return self.role_of(folder) is None and any(
-            other[: len(folder)] == folder and len(other) > len(folder) and self.role_of(other) == "good"
+            other[: len(folder)] == folder and len(other) > len(folder) and self.role_of(other) in ("good", "defect")
             for other in self.folders
         )
 

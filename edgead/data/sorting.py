@@ -117,14 +117,18 @@ def _folder_names(root: Path, images: list[Path], split: Split | None) -> Folder
         for folder in folders
         if folder and role_of(folder[-1]) == "mask" and (may_be_product(folder[-1]) or not is_only(folder[-1], "mask"))
     ]
-    not_masks = frozenset(
-        folder
-        for folder in named
-        if are_photographs(
-            [path for other, paths in sorted(by_folder.items()) if other[: len(folder)] == folder for path in paths]
-        )
-    )
+    not_masks = frozenset(folder for folder in named if are_photographs(_directly_below(folder, by_folder)))
     return FolderNames(folders, set(by_folder), not_masks, start_state(split))
+
+
+def _directly_below(folder: tuple[str, ...], by_folder: dict[tuple[str, ...], list[Path]]) -> list[Path]:
+    """Images below a folder that are in no further folder named like masks."""
+    return [
+        path
+        for other, paths in sorted(by_folder.items())
+        if other[: len(folder)] == folder and not any(role_of(name) == "mask" for name in other[len(folder) :])
+        for path in paths
+    ]
 
 
 def _find_masks_beside(pictures: list[Picture]) -> None:

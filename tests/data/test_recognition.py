@@ -43,6 +43,7 @@ RECOGNISED = {
     "Japanese": ("正常/{}.png *4\n異常/{}.png *3\nマスク/{}.png *3 mask", 4, 3, 3),
     "Korean": ("양품/{}.png *4\n불량/{}.png *3", 4, 3, 0),
     "negations": ("defect_free/{}.png *4\nnot_good/{}.png *3", 4, 3, 0),
+    "a negation further away": ("in~Ordnung/{}.png *4\nnicht~in~Ordnung/{}.png *3", 4, 3, 0),
     "pass and fail": ("PASS/{}.png *4\nFAIL/{}.png *3", 4, 3, 0),
     "ok_front and def_front": ("ok_front/{}.jpeg *4\ndef_front/{}.jpeg *3", 4, 3, 0),
     "kinds inside NG": ("OK/{}.png *4\nNG/scratch/{}.png *2\nNG/dent/{}.png *2", 4, 4, 0),
@@ -69,11 +70,24 @@ RECOGNISED = {
     "file names": ("ok_{}.png *4\nng_{}.png *3", 4, 3, 0),
     "file names at the end": ("{}_good.png *4\n{}_defect.png *3", 4, 3, 0),
     "leftovers beside good": ("good/{}.png *4\nbad/{}.png *2\nunsorted/{}.png *7", 4, 2, 0),
+    "masks of two classes in one tree": (
+        "bolt/good/{}.png *2\nbolt/bad/{}.png *2\nnut/good/{}.png *2\nnut/bad/{}.png *2\nmasks/bolt/{}.png *2 mask\n"
+        "masks/nut/{}.png *2 mask", 4, 4, 4,
+    ),
+    "masks in both parts": (
+        "train/images/{}.png *3\ntrain/masks/{}.png *3 empty\ntest/images/{}.png *3\ntest/masks/{}.png *3 mask", 3, 3, 3,
+    ),
+    "labels are the product, with masks": ("labels/OK/{}.png *4\nlabels/NG/{}.png *3\nlabels/masks/{}.png *3 mask", 4, 3, 3),
     "labels are the product": ("labels/OK/{}.png *4\nlabels/NG/{}.png *3", 4, 3, 0),
     "train with defects": ("train/good/{}.png *4\ntrain/bad/{}.png *3\ntest/good/{}.png *1\ntest/bad/{}.png *2", 4, 2, 0),
     "other names of parts": ("Train/normal/{}.png *4\nValidation/normal/{}.png *2\nTest/normal/{}.png\nTest/Riss/{}.png *3", 4, 3, 0),
     "flat training part": (
         "train/{}.png *4\ntest/good/{}.png\ntest/dent/{}.png *2\nground_truth/dent/{}.png *2 mask", 4, 2, 2,
+    ),
+    "validation as the test": ("train/normal/{}.png *4\nval/normal/{}.png *2\nval/abnormal/{}.png *3", 4, 3, 0),
+    "classes below the parts": (
+        "train/bolt/good/{}.png *3\ntrain/nut/good/{}.png\ntest/bolt/good/{}.png\ntest/bolt/bad/{}.png\ntest/nut/bad/{}.png *2",
+        4, 3, 0,
     ),
     "good beside a test part": ("good/{}.png *4\ntest/good/{}.png\ntest/bad/{}.png *2", 4, 2, 0),
     "a data set's name": ("anomaly_dataset/good/{}.png *4\nanomaly_dataset/bad/{}.png *3", 4, 3, 0),
@@ -94,6 +108,7 @@ REFUSED = {
     "letters": ("A/{}.png *3\nB/{}.png *5", r"A \(3\), B \(5\)"),
     "images of which some have masks": ("images/{}.png *6\nmasks/{}.png *2 mask", "4 images .* 2 are defective .* 2 are masks"),
     "masks alone": ("{}.png *6 mask", "6 have only one or two values"),
+    "a folder of masks alone": ("masks/{}.png *4 mask", "The 4 images in .* are masks"),
     "masks among images": ("{}.png *6\nx{}.png *2 mask", "2 have only one or two values"),
     "bad named files among others": ("{}.png *6\nbad_{}.png *2", "6 images .* 2 are defective"),
     "masks among good images": ("good/{}.png *6\ngood/x{}.png *2 mask", "2 of the 8 good images .* only two values"),
@@ -106,6 +121,7 @@ REFUSED = {
 }  # fmt: skip
 
 ACCEPTED = {
+    "identifiers": "9f3bad41c7.png\na3c1b2d4-3bad-4def-91aa-0123456789ab.png\n{}.png *3",
     "flat": "{}.png *5",
     "days and shifts": "2024-05-01/shift 1/{}.png *3\n2024-05-02/shift 2/{}.png *2".replace("shift ", "shift~"),
     "cameras": "cam1/{}.png *3\ncam2/{}.png *2",
