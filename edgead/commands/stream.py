@@ -20,6 +20,7 @@ from edgead.line.alert_station import AlertStation
 from edgead.line.cameras import make_cameras
 from edgead.line.dashboard import Dashboard
 from edgead.line.kept_thresholds import restore_thresholds
+from edgead.line.start_report import Judge, last_start, note_start, start_report
 from edgead.line.threshold_choice import resolve_thresholds
 from edgead.manifest import ClassThresholds
 from edgead.progress import Progress, Silent
@@ -109,12 +110,17 @@ def stream(
     choices = resolve_thresholds(cameras, config, false_alarm_rate=false_alarm_rate, per_hour=false_alarms_per_hour)
     budget = alarm_budget(choices)
     start_within_budget(budget, made, assumed_fps=config.stream.record_fps, progress=progress)
-    memory = None
+    memory, forgotten, previous = None, [], None
     if outputs.alerts_dir is not None:
         settings = {place: str(choice) for place, choice in choices.items()}
         memory = ThresholdMemory(outputs.alerts_dir, bundle.digest, runner.engine_name, settings)
         scales = {one.name: bundle.thresholds(one.class_name).heatmap_scale for one in cameras}
-        restore_thresholds(memory, choices, made, scales, budget, progress)
+        forgotten = restore_thresholds(memory, choices, made, scales, budget, progress)
+        previous = last_start(outputs.alerts_dir)
+    kept = [] if memory is None else memory.kept
+    report = start_report(bundle, runner, made, choices, kept, forgotten, previous)
+    for sentence in report.sentences:
+        progress.note(sentence)
     control = Control()
     keeper = AlarmKeeper(
         made, control, assumed_fps=config.stream.record_fps, per_hour=budget, basis=config.alerts.false_alarm_basis
@@ -136,10 +142,13 @@ def stream(
                     control,
                     event_sinks or {},
                     stop,
+                    report.values,
                 )
             )
+            note_start(outputs.alerts_dir, Judge.of(bundle, runner))
             all_consumers += station.consumers
         if memory is not None:
+            memory.settle()
             all_consumers.append(memory)
         dashboard = None
         if config.web.address is not None:

@@ -96,8 +96,8 @@ def open_with_thresholds(
     for folder in preferred_engines(bundle):
         try:
             return _open(bundle, folder, opening)
-        except EngineMismatchError:
-            continue
+        except EngineMismatchError as error:
+            opening.on_note(f"The engine {folder.name} is not used. {error.message} {error.hint}".rstrip())
     return reference()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from typing import Any
 
 from typing_extensions import Self
 
@@ -50,6 +51,7 @@ class AlertStation:
         control: Mailbox for the acknowledgements.
         event_sinks: Further receivers of events by name, beside those of `config`.
         stop: Event that ends the stream from outside.
+        start: Further values of the event `stream_started`.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class AlertStation:
         control: Control,
         event_sinks: Mapping[str, Sink] = MappingProxyType({}),
         stop: threading.Event | None = None,
+        start: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.spool = Spool(folder, SpoolOptions(**config.spool.model_dump()))
         self.contexts = {
@@ -74,6 +77,7 @@ class AlertStation:
         self._control = control
         self._event_sinks = event_sinks
         self._stop = stop
+        self._start = start
         self._stack = ExitStack()
         self._listened_s = 0.0
         self._now: Mapping[str, CameraNow] = {}
@@ -99,7 +103,7 @@ class AlertStation:
         """Consumers that write the alerts of the stream to the spool."""
         clips = self._config.clips
         if clips.seconds_before + clips.seconds_after == 0:
-            return [SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity)]
+            return [self._writer(None)]
         options = ClipOptions(clips.seconds_before, clips.seconds_after, clips.fps, clips.max_side_px, clips.memory_mb)
         sources = {camera.name: camera.source for camera in self._cameras}
         clip_maker = ClipMaker(
@@ -109,10 +113,11 @@ class AlertStation:
             untimed={name for name, source in sources.items() if not source.live and not source.paced},
             stop=self._stop,
         )
-        return [
-            clip_maker,
-            SpoolWriter(self.spool, self.contexts, opacity=self._config.stream.opacity, clips=clip_maker),
-        ]
+        return [clip_maker, self._writer(clip_maker)]
+
+    def _writer(self, clips: ClipMaker | None) -> SpoolWriter:
+        opacity = self._config.stream.opacity
+        return SpoolWriter(self.spool, self.contexts, opacity=opacity, clips=clips, start=self._start)
 
     def poll(self, status: StreamStatus) -> None:
         """Show the cameras to the sinks, and forward new acknowledgements; called a few times a second."""

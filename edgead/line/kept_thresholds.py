@@ -21,7 +21,7 @@ def restore_thresholds(
     scales: Mapping[str, HeatmapScale],
     budget: AlarmBudget,
     progress: Progress,
-) -> None:
+) -> list[str]:
     """Restore the thresholds and alarm budgets that people set in an earlier stream.
 
     They take precedence over the settings, unless those have changed since.
@@ -33,7 +33,16 @@ def restore_thresholds(
         scales: Colour scale by camera.
         budget: Alarm budgets of the settings; changed in place.
         progress: Receives a note on each kept threshold.
+
+    Returns:
+        Sentences about thresholds that no longer hold, also those of another bundle or engine.
     """
+    forgotten = list(memory.forgotten)
+
+    def forget(place: Place, sentence: str) -> None:
+        memory.forget(*place)
+        forgotten.append(sentence)
+
     for kept in memory.kept:
         place = (kept.camera, kept.zone)
         zone = next((one.zone(kept.zone) for one in cameras if one.name == kept.camera), None)
@@ -45,14 +54,15 @@ def restore_thresholds(
         meant = threshold_range(zone.good_scores, scales[kept.camera], zone.threshold.value)
         choice = prefer_kept(choices[place], kept)
         if choice.scope != "dashboard":
-            memory.forget(*place)
-            progress.note(f"{what} no longer holds: the setting was {kept.settings} then and is {choice} now.")
+            forget(place, f"{what} no longer holds: the setting was {kept.settings} then and is {choice} now.")
         elif refusal := meant.refusal(kept.value):
-            memory.forget(*place)
-            progress.note(f"{what} no longer holds. {refusal}")
+            forget(place, f"{what} no longer holds. {refusal}")
         else:
             zone.set_threshold(value=kept.value)
             budget.pop(place, None)
             if kept.alarms_per_hour is not None and len(zone.good_scores) >= MIN_IMAGES:
                 budget[place] = kept.alarms_per_hour
             progress.note(f"{what} still holds.")
+    for sentence in forgotten:
+        progress.note(sentence)
+    return forgotten

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
-from types import TracebackType
+from types import MappingProxyType, TracebackType
+from typing import Any
 
 from typing_extensions import Self
 
@@ -38,6 +39,7 @@ class SpoolWriter:
         opacity: Opacity of the heatmap, 0..1.
         clips: Writer of clips; None for no clips.
         utc_from_monotonic: Converts a monotonic time to UTC.
+        start: Further values of the event `stream_started`.
     """
 
     name = "alert spool"
@@ -51,12 +53,14 @@ class SpoolWriter:
         opacity: float,
         clips: ClipMaker | None = None,
         utc_from_monotonic: Callable[[float], datetime] | None = None,
+        start: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._spool = spool
         self._contexts = contexts
         self._opacity = opacity
         self._clips = clips
         self._utc = utc_from_monotonic or utc_from_monotonic_now
+        self._start = start
         self._own: dict[str, AlertRecord] = {}
         self._peaks: dict[str, FrameResult] = {}
 
@@ -65,6 +69,7 @@ class SpoolWriter:
         values = {
             "cameras": list(self._contexts), "edgead_version": edgead.__version__,
             "bundle": context.bundle if context else None, "engine": context.engine if context else None,
+            **self._start,
         }  # fmt: skip
         self._spool.append(Event("stream_started", self._now(), values=values))
         return self

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgead.contexts import OwnsNothing
 from edgead.errors import StorageError
@@ -45,8 +47,9 @@ class KeptThreshold:
 class ThresholdMemory(OwnsNothing):
     """Consumer that stores the last threshold that a person set for each zone, for one bundle on one engine.
 
-    Thresholds for another bundle or engine are discarded, because their scores differ. A threshold that edgead renews
-    within a person's alarm budget still counts as that person's; any other threshold chosen by edgead replaces it.
+    Thresholds for another bundle or engine are set aside, because their scores differ; they hold again when that bundle and
+    engine are back. A threshold that edgead renews within a person's alarm budget still counts as that person's; any other
+    threshold chosen by edgead replaces it.
 
     Args:
         folder: Alert folder.
@@ -62,7 +65,37 @@ class ThresholdMemory(OwnsNothing):
         self._path = folder / FILE
         self._judge = {"bundle": bundle, "engine": engine}
         self._settings = settings
-        self._kept = _read(self._path, self._judge)
+        self._own_aside = _aside(folder, self._judge)
+        self._others_aside: Path | None = None
+        self._kept: dict[Place, KeptThreshold] = {}
+        self.forgotten: list[str] = []
+        found, judge = _read(self._path)
+        if judge == self._judge:
+            self._kept = found
+            return
+        if found and judge is not None:
+            self._others_aside = _aside(folder, judge)
+            self.forgotten = [
+                f"{one.camera}, {one.zone}: the threshold {one.value:.4g} that {one.who} set on the dashboard is not used: it is "
+                f"for bundle {judge['bundle'][:12]} with the engine {judge['engine']}, whose scores differ. It is kept in "
+                f"{self._others_aside.name} and holds again with these; set it again for the new ones."
+                for one in found.values()
+            ]
+        kept, judge = _read(self._own_aside)
+        if judge == self._judge:
+            self._kept = kept
+
+    def settle(self) -> None:
+        """Set thresholds of another bundle or engine aside in the folder, once the stream owns it."""
+        try:
+            if self._others_aside is not None:
+                self._path.replace(self._others_aside)
+                self._others_aside = None
+            if self._own_aside.exists():
+                write_json(self._path, self._content())
+                self._own_aside.unlink()
+        except (OSError, StorageError) as error:
+            _LOG.error("%s cannot be set aside: %s", self._path, error)
 
     @property
     def kept(self) -> list[KeptThreshold]:
@@ -89,25 +122,34 @@ class ThresholdMemory(OwnsNothing):
             return
         self._write(item.camera)
 
+    def _content(self) -> dict[str, Any]:
+        return {**self._judge, "thresholds": [asdict(one) for one in self._kept.values()]}
+
     def _write(self, camera: str) -> None:
+        self.settle()
         try:
-            write_json(self._path, {**self._judge, "thresholds": [asdict(one) for one in self._kept.values()]})
+            write_json(self._path, self._content())
         except StorageError as error:
             _LOG.error("%s The threshold set for %s is lost when the stream ends.", error, camera)
 
 
-def _read(path: Path, judge: dict[str, str]) -> dict[Place, KeptThreshold]:
+def _aside(folder: Path, judge: Mapping[str, str]) -> Path:
+    engine = re.sub(r"[^A-Za-z0-9_-]", "_", judge["engine"])
+    return folder / f".thresholds-{judge['bundle'][:12]}-{engine}.json"
+
+
+def _read(path: Path) -> tuple[dict[Place, KeptThreshold], dict[str, str] | None]:
+    """Thresholds of a file, with the bundle and engine that they are for; None if there is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if {key: content[key] for key in judge} != judge:
-            return {}
+        judge = {key: str(content[key]) for key in ("bundle", "engine")}
         found = [KeptThreshold(**one) for one in content["thresholds"]]
-        return {(one.camera, one.zone): one for one in found if _is_sound(one)}
+        return {(one.camera, one.zone): one for one in found if _is_sound(one)}, judge
     except FileNotFoundError:
-        return {}
+        return {}, None
     except (OSError, ValueError, KeyError, TypeError):
         _LOG.warning("%s cannot be read: thresholds set in earlier streams are discarded", path)
-        return {}
+        return {}, None
 
 
 def _is_sound(one: KeptThreshold) -> bool:

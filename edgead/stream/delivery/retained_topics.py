@@ -23,7 +23,7 @@ class RetainedTopics:
     """
 
     def __init__(self, folder: Path | None, sink: str) -> None:
-        name = f".mqtt-{hashlib.sha256(sink.encode()).hexdigest()[:12]}.json"
+        name = f".mqtt-{hashlib.sha256(sink.encode()).hexdigest()[:12]}"
         self._path = None if folder is None else folder / name
         self.known = self._read()
 

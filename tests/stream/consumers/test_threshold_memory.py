@@ -40,6 +40,32 @@ def test_another_bundle_or_engine_forgets(tmp_path: Path) -> None:
     assert len(ThresholdMemory(tmp_path, "bundle", "engine", SETTINGS).kept) == 1
 
 
+def test_thresholds_of_another_bundle_are_set_aside_with_a_word(tmp_path: Path) -> None:
+    """The start says which, for what and where; they hold again when the bundle is back, and no change in between loses them."""
+    ThresholdMemory(tmp_path, "old" * 22, "onnxruntime-int8", SETTINGS).accept(changed(2.0))
+    new = ThresholdMemory(tmp_path, "new" * 22, "reference", SETTINGS)
+    (sentence,) = new.forgotten
+    assert sentence.startswith("line, picture: the threshold 2 that Ada set on the dashboard is not used")
+    assert "bundle oldoldoldold with the engine onnxruntime-int8" in sentence
+    assert ".thresholds-oldoldoldold-onnxruntime-int8.json" in sentence
+    new.settle()
+    new.accept(changed(7.0))
+    back = ThresholdMemory(tmp_path, "old" * 22, "onnxruntime-int8", SETTINGS)
+    assert [one.value for one in back.kept] == [2.0]
+    back.forget("line", "cap")
+    assert [one.value for one in ThresholdMemory(tmp_path, "old" * 22, "onnxruntime-int8", SETTINGS).kept] == [2.0]
+    assert [one.value for one in ThresholdMemory(tmp_path, "new" * 22, "reference", SETTINGS).kept] == [7.0]
+
+
+def test_a_stream_that_is_refused_moves_nothing(tmp_path: Path) -> None:
+    """Another process may own the folder until `settle`."""
+    ThresholdMemory(tmp_path, "old", "engine", SETTINGS).accept(changed(2.0))
+    before = (tmp_path / FILE).read_text()
+    ThresholdMemory(tmp_path, "new", "engine", SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / FILE).read_text() == before
+
+
 def test_what_edgead_chose_later_takes_its_place(tmp_path: Path) -> None:
     """A threshold of its own, for a wish that is not this person's."""
     memory = ThresholdMemory(tmp_path, "bundle", "engine", SETTINGS)
