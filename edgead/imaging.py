@@ -20,6 +20,7 @@ Decoding = Literal["upright", "as-stored"]
 # how an image is brought to the input size; see `resize`
 ResizeRule = Literal["area-then-bilinear", "area-or-bilinear"]
 _LOG_SILENT = 0
+_BAND_VALUES = 1 << 18
 
 
 class Reading(TypedDict):
@@ -61,17 +62,20 @@ def rgb_from_array(array: NDArray[Any], white_level: float = 255, float_white_le
     if array.dtype.kind == "f":
         within_one = np.count_nonzero(array > 1) <= array.size // 1000
         white_level = float_white_level or (1 if within_one else white_level)
-    if array.dtype == np.uint16:
-        array = _scaled(np.arange(1 << 16, dtype=np.uint16), white_level)[array]
-    elif array.dtype != np.uint8:
+    if array.dtype != np.uint8:
         array = _scaled(array, white_level)
     codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
     return np.asarray(cv2.cvtColor(array, codes[array.shape[2]]), np.uint8)
 
 
-def _scaled(values: NDArray[Any], white_level: float) -> NDArray[np.uint8]:
-    scaled = values.astype(np.float32) * (255.0 / white_level)
-    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
+def _scaled(array: NDArray[Any], white_level: float) -> NDArray[np.uint8]:
+    """Values `(H, W, C)` from 0 to `white_level` as 0 to 255; in bands of rows, so that no whole copy of floats is made."""
+    scaled = np.empty(array.shape, np.uint8)
+    rows = max(1, _BAND_VALUES // (array.shape[1] * array.shape[2]))
+    for start in range(0, len(array), rows):
+        band = array[start : start + rows].astype(np.float32) * (255.0 / white_level)
+        scaled[start : start + rows] = np.clip(np.rint(band), 0, 255)
+    return scaled
 
 
 def rgb_from_bgr(image: NDArray[np.uint8]) -> Image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -41,6 +43,18 @@ def test_sixteen_bits_are_scaled_by_the_white_level(white: int, values: list[int
     rgb = rgb_from_array(np.array([values], np.uint16), white)
     assert rgb.dtype == np.uint8
     assert rgb[0, :, 0].tolist() == expected
+
+
+def test_deep_pictures_are_scaled_without_a_copy_of_floats() -> None:
+    """Scaling a large 16-bit picture takes little more memory than the results, and bands leave no seams."""
+    deep = np.arange(1500 * 1000 * 4, dtype=np.uint32).astype(np.uint16).reshape(1500, 1000, 4)
+    tracemalloc.start()
+    rgb = rgb_from_array(deep, 4095)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * deep.size
+    expected = np.clip(np.rint(deep.astype(np.float32) * (255.0 / 4095)), 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(rgb, expected[:, :, 2::-1])
 
 
 def test_the_white_level_does_not_touch_8_bit_pictures() -> None:

@@ -23,6 +23,9 @@ from edgead.imaging import Decoding, Image, rgb_from_array, silence_opencv
 MIN_SIDE_PX = 16
 MAX_PIXELS = 1 << 27  # 16,384 x 8,192; a decoded image and its copy then fit into the memory of a small board
 _MAX_BYTES = 1 << 30
+# A progressive JPEG has about ten; each scan takes as long as a decoding.
+_MAX_SCANS = 100
+_SCAN = b"\xff\xda"
 _STRAIGHT_ALPHA, _PREMULTIPLIED = 2, 1
 _DEPTHS = (np.uint8, np.uint16, np.int16, np.int32, np.float32, np.float64)
 _HINT = "Save it again or remove it."
@@ -105,6 +108,9 @@ def checked_header(content: bytes, name: str, smallest: int = MIN_SIDE_PX) -> Im
             f"The image {name} cannot be decoded: it is damaged or not PNG, JPEG, BMP, TIFF, WebP, GIF or JPEG 2000.",
             hint=_HINT,
         )
+    scans = content.count(_SCAN) if header.kind == "JPEG" else 0
+    if scans > _MAX_SCANS:
+        raise DataError(f"The image {name} has {scans} scans; at most {_MAX_SCANS} are decoded.", hint=_HINT)
     height, width = header.largest_part or header.size
     pixels = height * width
     if pixels > MAX_PIXELS or pixels * header.bytes_per_pixel > _MAX_BYTES:

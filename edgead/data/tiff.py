@@ -10,6 +10,7 @@ TILE_WIDTH, TILE_LENGTH, EXTRA_SAMPLES = 322, 323, 338
 # number of bytes and format of one value by the type of an entry; signed and fractional types are not read
 _INTEGERS = {1: (1, "B"), 3: (2, "H"), 4: (4, "I"), 16: (8, "Q")}
 _MOST_VALUES = 16
+_MOST_ENTRIES = 65535
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def read_directory(content: bytes) -> Directory | None:
         (start,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", content, 8 if big else 4)
         (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", content, start)
         first, length = start + (8 if big else 2), 20 if big else 12
-        count = min(count, max(0, len(content) - first) // length)
+        count = min(count, _MOST_ENTRIES, max(0, len(content) - first) // length)
         entries: dict[int, list[Entry]] = {}
         for place in range(first, first + count * length, length):
             tag, entry = _entry(content, order, place, big)

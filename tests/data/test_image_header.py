@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,6 +86,15 @@ def test_masks_are_bounded_too(tmp_path: Path) -> None:
     (tmp_path / "m.png").write_bytes(png_bomb(60_000, 50_000))
     with pytest.raises(DataError, match="60000 x 50000 px"):
         read_mask(tmp_path / "m.png", (60_000, 50_000))
+
+
+def test_scans_of_a_jpeg_are_bounded() -> None:
+    """A progressive JPEG with its last scan repeated a thousand times, which takes hours at a large size, is refused."""
+    content = encoded(".jpg", PICTURE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    assert image_from_bytes(content, "a").shape == (40, 72, 3)
+    last = content.rindex(b"\xff\xda")
+    with pytest.raises(DataError, match=r"a has 10\d\d scans; at most 100"):
+        image_from_bytes(content[:last] + content[last:-2] * 1000 + b"\xff\xd9", "a")
 
 
 def test_an_embedded_thumbnail_is_not_the_picture() -> None:
