@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
+from edgead.errors import SourceError
+
 MASK = "***"
 ESCAPES = "In user and password write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25; in a path or query, @ as %40."
 _SECRET_KEY = re.compile(
@@ -51,6 +53,18 @@ def address_problem(url: str) -> str | None:
     if at and not _is_ip(place) and (typed is not None or ":" in place + before):
         return "it has an @ after its first / ? or #, so it can be read in two ways"
     return None
+
+
+def check_address(uri: str) -> None:
+    """Refuse a network address of a source that has no meaning or several, before anything is opened.
+
+    Raises:
+        SourceError: With the escapes to write, and without any piece of the address that may be secret.
+    """
+    network = _NETWORK.match(uri)
+    problem = None if network is None else address_problem(uri)
+    if problem is not None:
+        raise SourceError(f"{redact(uri)} is no usable address: {problem}.", hint=ESCAPES)
 
 
 def redact(uri: str) -> str:

@@ -192,6 +192,18 @@ def _words_of_stream(words: Sequence[str]) -> dict[str, Any]:
 def _cameras(
     settings: Config, camera: str | None, source: str | None, class_name: str | None
 ) -> Sequence[CameraConfig]:
+    """The cameras to watch; ambiguous addresses are refused before a model is loaded or anything is opened."""
+    from edgead.redaction import check_address
+
+    chosen = _chosen_cameras(settings, camera, source, class_name)
+    for one in chosen:
+        check_address(one.source)
+    return chosen
+
+
+def _chosen_cameras(
+    settings: Config, camera: str | None, source: str | None, class_name: str | None
+) -> Sequence[CameraConfig]:
     """The camera given by options, else the cameras of the configuration."""
     from edgead.config.stream import CameraConfig
     from edgead.errors import ConfigError

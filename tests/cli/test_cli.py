@@ -108,6 +108,7 @@ def test_help_is_quick_and_light(tmp_path: Path) -> None:
         (["build-engine", "--fp16", "--int8"], 2, "one precision"),
         (["build-engine", "--backend", "vulkan"], 2, "vulkan"),
         (["stream"], 2, "--camera"),
+        (["stream", "--source", "http://ad:x@y:PART/z@127.0.0.1:8701/a.mjpg"], 1, "%40, : as %3A, / as %2F"),
         (["bench", "--frame-size", "big"], 2, "HEIGHTxWIDTH"),
         (["doctor", "nowhere"], 4, "nowhere"),
         (["bundle", "verify", "nowhere"], 1, "nowhere"),
@@ -122,6 +123,7 @@ def test_errors_have_their_exit_code_and_say_what_was_seen(
     done = edgead(*arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert said in done.stderr + done.stdout
+    assert "PART" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edgead.errors import SourceError
-from edgead.redaction import ESCAPES, address_problem, is_login, redact
+from edgead.redaction import ESCAPES, check_address, is_login, redact
 from edgead.stream.sources.camera import camera_source, names_camera
 from edgead.stream.sources.folder import FolderSource, is_image_file
 from edgead.stream.sources.gstreamer import csi_source, launch_source
@@ -29,12 +29,8 @@ def source_from_uri(uri: str, options: SourceOptions) -> Source:
     Raises:
         SourceError: If no source matches the address, or a URL has no meaning or several.
     """
-    kind = _kind(uri)
-    if kind in _NETWORK:
-        problem = address_problem(uri)
-        if problem is not None:
-            raise SourceError(f"{redact(uri)} is no usable address: {problem}.", hint=ESCAPES)
-    return SOURCES[kind](uri, options)
+    check_address(uri)
+    return SOURCES[_kind(uri)](uri, options)
 
 
 def _kind(uri: str) -> str:
@@ -74,7 +70,6 @@ def _file(uri: str, options: SourceOptions) -> Source:
     return VideoSource(path)
 
 
-_NETWORK = ("rtsp", "rtsps", "http", "https")
 SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
     "camera": camera_source,
     "rtsp": network_source,
