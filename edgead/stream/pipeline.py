@@ -271,6 +271,9 @@ class _Run:
 
     def _camera_failed(self, feed: CameraFeed, error: Exception) -> None:
         if len(self._feeds) == 1:
+            if isinstance(error, EdgeadError):
+                source = feed.camera.source.name
+                error.message = error.message.replace(source, f"{feed.camera.name} ({source})", 1)
             self._fail(error)
             return
         message = feed.by_name(error.message if isinstance(error, EdgeadError) else str(error))

@@ -214,3 +214,14 @@ def test_the_machine_id_is_stable_and_says_nothing() -> None:
     assert len(machine_id()) == 24
     assert platform.node() not in machine_id()
     assert available_cores() >= 1
+
+
+def test_an_engine_that_is_skipped_is_named() -> None:
+    """Without a named engine the reference takes over, and a note says which engine is not used, why and what to do."""
+    notes: list[str] = []
+    path = Path(__file__).parents[1] / "fixtures" / "bundle-schema-1"
+    with open_engine(open_bundle(path), None, threads=1, on_note=notes.append) as runner:
+        assert runner.engine_name == "reference"
+    (note,) = notes
+    assert note.startswith("The engine onnxruntime-int8 is not used. ")
+    assert note.endswith("Rebuild it here: edgead build-engine")

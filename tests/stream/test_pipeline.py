@@ -150,6 +150,14 @@ def test_dying_source_ends_the_stream_with_its_own_error() -> None:
     assert consumer.is_closed
 
 
+def test_the_error_of_the_only_camera_names_it() -> None:
+    """A person who has configured it knows it by its name; the address stays beside it."""
+    source = ListSource([GOOD], error=SourceError("list was lost and did not come back"))
+    with pytest.raises(SourceError) as caught:
+        run_stream([camera(source)], scorer(), [], OPTIONS, stop=threading.Event())
+    assert caught.value.message == "line (list) was lost and did not come back"
+
+
 @pytest.mark.parametrize("at", [0, 1])
 def test_failing_consumer_stops_everything(at: int) -> None:
     """A consumer that raises while the engine waits for room in its queue ends the stream with its error."""

@@ -98,13 +98,14 @@ class MqttLine:
     def changes(self, now_s: float) -> list[Message]:
         """Messages about everything that has changed since the last call; scores at their interval."""
         messages = self._statuses()
-        if self._score_s is not None and (self._scored_s is None or now_s - self._scored_s >= self._score_s):
-            self._scored_s = now_s
-            now = self._line.now()
-            for camera, zone in sorted(self._places):
-                score = now[camera].scores.get(zone) if camera in now else None
-                if score is not None:
-                    messages += self._changed(self._topics.score(camera, zone), f"{score:.6g}")
+        if self._score_s is None or (self._scored_s is not None and now_s - self._scored_s < self._score_s):
+            return messages
+        now = self._line.now()
+        for camera, zone in sorted(self._places):
+            score = now[camera].scores.get(zone) if camera in now else None
+            if score is not None:
+                self._scored_s = now_s
+                messages += self._changed(self._topics.score(camera, zone), f"{score:.6g}")
         return messages
 
     def _statuses(self) -> list[Message]:

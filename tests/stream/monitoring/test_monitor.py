@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.stream.alerts import Alert
+from edgead.stream.likeness import Unlikeness
 from edgead.stream.monitoring.histogram import Histogram
 from edgead.stream.monitoring.live_pictures import LivePictures
 from edgead.stream.monitoring.monitor import POINTS, Monitor
 from edgead.stream.monitoring.score_history import BUCKET_S, ScoreHistory, points
+from edgead.stream.notices import FramesUnlike
 from edgead.stream.pipeline import run_stream
 
 from ...web.parts import LEFT, LINE, fault_began, fault_ended, judged, lost, tell, unjudged
@@ -237,3 +239,20 @@ def test_a_stream_is_monitored() -> None:
     assert sum(point.high > 0.4 for point in history.points) == 4
     assert view.result is not None
     assert view.result.frame.index == len(values) - 1
+
+
+def test_frames_that_are_unlike_stay_on_the_page() -> None:
+    """The warning is shown from then on, although it is reported once."""
+    monitor, _ = watched()
+    view = monitor.camera(LINE)
+    assert view is not None
+    assert view.unlike is None
+    notice = FramesUnlike(LINE, 0.0, "picture", Unlikeness(30, 30, 12.5, 99, 1))
+    assert monitor.wants(notice)
+    monitor.accept(notice)
+    view = monitor.camera(LINE)
+    assert view is not None
+    assert view.unlike is not None
+    assert view.unlike.startswith(
+        "picture: the frames are unlike the training images: 30 of the last 30 score above 12.5"
+    )
