@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,11 @@ from edgead.errors import ConfigError, EdgeadError
 from edgead.printable import printable, printable_json
 from edgead.stream.spool.alert_record import STATES, AlertRecord
 from edgead.stream.spool.archive import Archive, open_archive
+from edgead.stream.spool.database import DATABASE, DamagedError, Database
+from edgead.stream.spool.media import recorded_alerts
+from edgead.stream.spool.records import Change
 
+_LOG = logging.getLogger(__name__)
 _PAGE = 500
 
 
@@ -30,6 +36,26 @@ def open_alerts(folder: Path) -> Iterator[Archive]:
         archive.save_exported()
     finally:
         database.close()
+
+
+@contextmanager
+def open_alerts_for_reading(folder: Path) -> Iterator[Archive]:
+    """Open the alerts of a folder; those of a damaged database come from the record files beside it.
+
+    Raises:
+        StorageError: If the folder has no alerts, or they cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(open_alerts(folder))
+        except DamagedError as error:
+            _LOG.warning("%s Alerts are read from the record files beside it. %s", error.message, error.hint)
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgead-"))
+            database = Database(Path(scratch) / DATABASE)
+            stack.callback(database.close)
+            archive = Archive(folder, database)
+            archive.write([Change(patch=record) for record in recorded_alerts(folder)])
+        yield archive
 
 
 def list_alerts(
@@ -49,7 +75,7 @@ def list_alerts(
     """
     if state is not None and state not in STATES:
         raise ConfigError(f"An alert's state is one of {', '.join(STATES)}, got {state!r}.")
-    with open_alerts(folder) as archive:
+    with open_alerts_for_reading(folder) as archive:
         found: list[dict[str, Any]] = []
         for record in _all(archive, state, camera):
             if limit is not None and len(found) >= limit:
@@ -64,7 +90,7 @@ def show_alert(folder: Path, alert_id: str) -> dict[str, Any]:
     Raises:
         EdgeadError: If the alert does not exist.
     """
-    with open_alerts(folder) as archive:
+    with open_alerts_for_reading(folder) as archive:
         record = _alert(archive, alert_id)
         files = {kind: archive.media(alert_id, kind) for kind in record.pictures}
         return {**record.as_json(), "files": {kind: str(path) for kind, path in files.items() if path is not None}}

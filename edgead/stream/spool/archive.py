@@ -15,8 +15,9 @@ from edgead.stream.spool.age import AgeClock
 from edgead.stream.spool.alert_record import STATES, AlertRecord
 from edgead.stream.spool.database import DATABASE, Database
 from edgead.stream.spool.events import Event, StoredEvent, iso, stored_event
-from edgead.stream.spool.json_values import plain
-from edgead.stream.spool.records import Change, acknowledged
+from edgead.stream.spool.json_values import json_object, plain
+from edgead.stream.spool.media import UNREADABLE, read_record
+from edgead.stream.spool.records import Change, acknowledged, remains
 
 
 class Archive:
@@ -51,7 +52,12 @@ class Archive:
     @property
     def age_s(self) -> float:
         """Age of the spool, in seconds."""
-        return self._age() if self._age is not None else float(self.meta("lived_s") or 0.0)
+        if self._age is not None:
+            return self._age()
+        try:
+            return float(self.meta("lived_s") or 0.0)
+        except ValueError:  # a damaged row; the stream's process saves it again
+            return 0.0
 
     def save_age(self, every_s: float) -> None:
         """Save the age for the next process, unless that was done less than `every_s` seconds ago."""
@@ -75,7 +81,7 @@ class Archive:
         """Acknowledge an alert; False if it is unknown or already acknowledged."""
         age_s = self.age_s
         with self._database.write() as connection:
-            record = _record(connection, alert_id)
+            record = _record(connection, self._folder, alert_id)
             if record is None or record.acknowledged_at is not None:
                 return False
             for change in acknowledged(record, who, note, iso(now or datetime.now(timezone.utc))):
@@ -94,10 +100,18 @@ class Archive:
 
     def events(self, after: int = 0, limit: int = 100) -> list[StoredEvent]:
         """Events with a sequence number above `after`, ascending."""
-        with self._database.read() as connection:
-            query = "SELECT sequence, content FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
-            rows = connection.execute(query, (after, limit)).fetchall()
-        return [stored_event(self.device, sequence, json.loads(content)) for sequence, content in rows]
+        found: list[StoredEvent] = []
+        while len(found) < limit:
+            with self._database.read() as connection:
+                query = "SELECT sequence, content FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+                rows = connection.execute(query, (after, limit - len(found))).fetchall()
+            if not rows:
+                break
+            after = int(rows[-1][0])
+            # a damaged event is left out: `recover` reports it at the next start
+            contents = ((sequence, json_object(content)) for sequence, content in rows)
+            found += [stored_event(self.device, sequence, one) for sequence, one in contents if one is not None]
+        return found
 
     def has_events(self, after: int) -> bool:
         """Whether there is an event with a sequence number above `after`."""
@@ -134,9 +148,9 @@ class Archive:
         with self._database.read() as connection:
             # numbers first, because sorting the records themselves would read all of them
             numbers = f"SELECT rowid FROM alerts {where} ORDER BY rowid DESC LIMIT ?"
-            query = f"SELECT record FROM alerts WHERE rowid IN ({numbers}) ORDER BY rowid DESC"
+            query = f"SELECT id, record, state, camera FROM alerts WHERE rowid IN ({numbers}) ORDER BY rowid DESC"
             rows = connection.execute(query, (*conditions.values(), limit)).fetchall()
-        return [_read(record) for (record,) in rows]
+        return [_read(self._folder, *row) for row in rows]
 
     def _arrival_of(self, alert_id: str) -> int:
         known = self.arrivals([alert_id])
@@ -154,7 +168,7 @@ class Archive:
 
     def alert(self, alert_id: str) -> AlertRecord | None:
         with self._database.read() as connection:
-            return _record(connection, alert_id)
+            return _record(connection, self._folder, alert_id)
 
     def media(self, alert_id: str, kind: str) -> Path | None:
         """Path of an alert's image or clip, if it exists."""
@@ -171,7 +185,9 @@ class Archive:
         # another process may change the record meanwhile: the last writer must have read last
         while current is not None and current != text:
             text = current
-            write_json(self._folder / f"{alert_id}.json", json.loads(text))
+            if (content := json_object(text)) is None:
+                return  # the file may be what is left of the record
+            write_json(self._folder / f"{alert_id}.json", content)
             current = self._record_text(alert_id)
         if text is not None:
             self._exported.append((alert_id, text))
@@ -223,19 +239,27 @@ def encode(value: Any) -> str:
     return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
 
 
-def _record(connection: sqlite3.Connection, alert_id: str) -> AlertRecord | None:
-    row = connection.execute("SELECT record FROM alerts WHERE id = ?", (alert_id,)).fetchone()
-    return None if row is None else _read(row[0])
+def _record(connection: sqlite3.Connection, folder: Path, alert_id: str) -> AlertRecord | None:
+    query = "SELECT id, record, state, camera FROM alerts WHERE id = ?"
+    row = connection.execute(query, (alert_id,)).fetchone()
+    return None if row is None else _read(folder, *row)
 
 
-def _read(text: str) -> AlertRecord:
-    return AlertRecord.stored(json.loads(text))
+def _read(folder: Path, alert_id: str, text: str, state: str, camera: str | None) -> AlertRecord:
+    """The record of a row; if it is damaged, that of its file, or else what the row itself says."""
+    content = json_object(text)
+    if content is not None and content.get("id") == alert_id:
+        return AlertRecord.stored(content)
+    try:
+        return read_record(folder / f"{alert_id}.json")
+    except UNREADABLE:
+        return remains(alert_id, state, camera)
 
 
 def _apply(connection: sqlite3.Connection, folder: Path, change: Change, age_s: float) -> Sequence[int]:
     record = None
     if change.alert is not None:
-        known = _record(connection, change.alert.id)
+        known = _record(connection, folder, change.alert.id)
         record = (known or AlertRecord(id=change.alert.id)).merged(change.alert)
         if record.state is not None:  # otherwise the record has been removed meanwhile
             _save_record(connection, folder, record, age_s)

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edgead.errors import StorageError
+from edgead.stream.spool.layout import has_unknown, layout_of, layouts, missing_from, version_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,7 +20,8 @@ DATABASE = "spool.sqlite"
 _BUSY_S = 5.0
 _COMPANIONS = ("", "-wal", "-shm")
 
-# One migration script per schema version, never changed once released: version n needs the scripts after the n-th.
+# One migration script per schema version, never changed once released: version n needs the scripts after the n-th. Each
+# must change a table or a column: the version number in the file's header may be damaged.
 _SCHEMA = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -121,6 +123,9 @@ class Database:
                 return
 
 
+_MOVED = "`edgead stream` moves it aside and creates a new one."
+
+
 class DamagedError(StorageError):
     """A damaged database file."""
 
@@ -165,19 +170,16 @@ def _move_aside(path: Path, now: datetime) -> Path:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = FULL")
+    # a flipped bit makes one text unreadable, not every query of its table
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(_SCHEMA):
-        raise StorageError(
-            f"{path} was written by a newer edgead: its schema is {version}, this version knows up to {len(_SCHEMA)}.",
-            hint="Use that version, or another alert folder.",
-        )
+    version = _version(connection, path)
     problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
-        raise DamagedError(f"{path} is damaged: {problem}.")
+        raise DamagedError(f"{path} is damaged: {problem}.", hint=_MOVED)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         _LOG.warning(
@@ -186,6 +188,33 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_size_limit = 16777216")
     for number, script in enumerate(_SCHEMA[version:], start=version + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """Schema version; a number in the header that contradicts the tables is corrected.
+
+    Raises:
+        StorageError: If the database belongs to a newer edgead.
+        DamagedError: If tables or columns are missing.
+    """
+    (stated,) = connection.execute("PRAGMA user_version").fetchone()
+    found, known = layout_of(connection), layouts(_SCHEMA)
+    if 0 <= stated < len(known) and not missing_from(found, known[stated]) and (stated or not found):
+        return int(stated)
+    version = version_of(found, known)
+    if version:
+        _LOG.warning(
+            "%s states schema %d, but has the tables of schema %d: its header was damaged", path, stated, version
+        )
+        connection.execute(f"PRAGMA user_version = {version}")
+        return version
+    if stated > len(_SCHEMA) and has_unknown(found, known[-1]):
+        raise StorageError(
+            f"{path} was written by a newer edgead: its schema is {stated}, this version knows up to {len(_SCHEMA)}.",
+            hint="Use that version, or another alert folder.",
+        )
+    missing = missing_from(found, known[-1])
+    raise DamagedError(f"{path} is damaged: {missing or 'its tables are of no known version'}.", hint=_MOVED)
 
 
 @contextmanager
@@ -204,6 +233,4 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
             raise StorageError(f"{path} could not be used: {error}.") from error
-        raise DamagedError(
-            f"{path} is damaged: {error}.", hint="`edgead stream` moves it aside and creates a new one."
-        ) from error
+        raise DamagedError(f"{path} is damaged: {error}.", hint=_MOVED) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -25,3 +26,12 @@ def plain(value: Any) -> Any:
     except (TypeError, ValueError):
         return plain(str(value))
     return number if math.isfinite(number) else None
+
+
+def json_object(text: Any) -> dict[str, Any] | None:
+    """The object of a JSON text; None for anything else, such as a text with a flipped bit."""
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

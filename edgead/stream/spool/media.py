@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgead.errors import StorageError
 from edgead.storage import atomic_path, storage_error
-from edgead.stream.spool.alert_record import AlertRecord
+from edgead.stream.spool.alert_record import STATES, AlertRecord
 from edgead.stream.spool.records import (
     alert_of_file,
     alert_of_record_file,
@@ -129,25 +129,38 @@ def clean_up(folder: Path, known: Set[str]) -> list[str]:
     return removed
 
 
-def recorded_alerts(folder: Path) -> list[AlertRecord]:
-    """All records of `.json` files, in order; unreadable files are logged and left unchanged."""
+def recorded_alerts(folder: Path, known: Set[str] = frozenset()) -> list[AlertRecord]:
+    """Records of all `.json` files but those of `known` alerts, in order; unreadable files are logged and left unchanged."""
     records = []
     for path in sorted(folder.iterdir()):
         alert_id = alert_of_record_file(path.name)
-        if alert_id is None:
+        if alert_id is None or alert_id in known:
             continue
         try:
-            record = completed(json.loads(path.read_text(encoding="utf-8")))
-            if record.id != alert_id:
-                raise ValueError(f"its id is {record.id!r}")
-            # files are served and removed by name: accept only names that the spool itself gives
-            names = {kind: name if alert_of_file(str(name)) else None for kind, name in record.pictures.items()}
-            record = record.merged(AlertRecord.stored({"id": alert_id, "pictures": names}))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            records.append(read_record(path))
+        except UNREADABLE as error:
             _LOG.warning("%s is not an alert record (%s) and is left unchanged", path, error)
-            continue
-        records.append(record)
     return records
+
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+def read_record(path: Path) -> AlertRecord:
+    """Read the record of an alert from its file.
+
+    Raises:
+        Exception: One of `UNREADABLE`, if there is no record of that alert in it.
+    """
+    alert_id = alert_of_record_file(path.name)
+    record = completed(json.loads(path.read_text(encoding="utf-8")))
+    if record.id != alert_id:
+        raise ValueError(f"its id is {record.id!r}")
+    if record.state not in STATES:
+        raise ValueError(f"its state is {record.state!r}")
+    # files are served and removed by name: accept only names that the spool itself gives
+    names = {kind: name if alert_of_file(str(name)) else None for kind, name in record.pictures.items()}
+    return record.merged(AlertRecord.stored({"id": alert_id, "pictures": names}))
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from edgead.stream.alerts import Alert
-from edgead.stream.spool.alert_record import ID_PATTERN, AlertRecord
-from edgead.stream.spool.events import Event
+from edgead.stream.spool.alert_record import ID_PATTERN, STATES, AlertRecord
+from edgead.stream.spool.events import Event, iso
 
 FILE_KINDS = ("snapshot", "heatmap", "peak", "clip")
 
@@ -84,6 +84,20 @@ def restored_alert(record: AlertRecord) -> Alert:
         severity=record.severity,
         held_s=0.0,
     )
+
+
+def remains(alert_id: str, state: str, camera: str | None) -> AlertRecord:
+    """An alert of which only id, state and camera can be read."""
+    try:
+        opened_at = iso(datetime.strptime(alert_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc))
+    except ValueError:
+        opened_at = iso(datetime.fromtimestamp(0, timezone.utc))
+    values: dict[str, Any] = {
+        "schema_version": 1, "opened_at": opened_at, "closed_at": None, "duration_s": None, "ended_by": None,
+        "peak_score": None, "pictures": {}, "note": "The record of this alert was damaged; this is what is left of it.",
+    }  # fmt: skip
+    known: Any = state if state in STATES else "closed"
+    return AlertRecord.stored({**_ADDED_LATER, **values, "id": alert_id, "state": known, "camera": camera})
 
 
 def completed(values: dict[str, Any]) -> AlertRecord:

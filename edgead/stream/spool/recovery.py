@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -13,8 +14,9 @@ from edgead.stream.spool.age import AgeClock
 from edgead.stream.spool.archive import Archive
 from edgead.stream.spool.database import Database
 from edgead.stream.spool.events import iso
-from edgead.stream.spool.media import clean_up, recorded_alerts
-from edgead.stream.spool.records import Change, interrupted
+from edgead.stream.spool.media import clean_up
+from edgead.stream.spool.records import interrupted
+from edgead.stream.spool.repair import repair
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,23 +26,26 @@ _EVERY = 10_000
 def open_archive_of_stream(
     folder: Path, database: Database, wall: Callable[[], float], monotonic: Callable[[], float]
 ) -> Archive:
-    """Open the archive; initialise a new database with an id and the records of existing files."""
+    """Open the archive; a new database gets an id."""
     tables = Archive(folder, database)
-    is_new = not tables.device
-    if is_new:
+    if not tables.device:
         tables.set_meta(device_id=uuid.uuid4().hex[:12])
-    seen = tables.meta("seen_s")
-    age = AgeClock(float(tables.meta("lived_s") or 0.0), None if seen is None else float(seen), wall, monotonic)
-    archive = Archive(folder, database, age)
-    files = recorded_alerts(folder) if is_new else []
-    if files:
-        archive.write([Change(patch=record) for record in files])
-        _LOG.warning("%d alert records were imported from %s", len(files), folder)
-    return archive
+    age = AgeClock(_seconds(tables, "lived_s") or 0.0, _seconds(tables, "seen_s"), wall, monotonic)
+    return Archive(folder, database, age)
+
+
+def _seconds(archive: Archive, key: str) -> float | None:
+    """A saved time; None if there is none, or it is damaged."""
+    try:
+        value = float(archive.meta(key) or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def recover(folder: Path, database: Database, archive: Archive, now: datetime) -> None:
-    """Make files, records and states consistent after a process that did not exit normally."""
+    """Make files, records and states consistent after a process that did not exit normally, or damage."""
+    repair(folder, database, archive, iso(now))
     with database.read() as connection:
         known = {alert_id for (alert_id,) in connection.execute("SELECT id FROM alerts")}
     removed = clean_up(folder, known)

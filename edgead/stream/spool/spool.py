@@ -16,7 +16,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 from edgead.errors import StorageError
-from edgead.storage import exclusive, storage_error
+from edgead.storage import exclusive, storage_error, write_json
 from edgead.stream.control import Acknowledge
 from edgead.stream.spool import reserve, retention
 from edgead.stream.spool.alert_record import AlertRecord
@@ -24,6 +24,7 @@ from edgead.stream.spool.backlog import Backlog
 from edgead.stream.spool.cursors import Cursors
 from edgead.stream.spool.database import open_or_replace
 from edgead.stream.spool.events import Event, StoredEvent, iso
+from edgead.stream.spool.json_values import plain
 from edgead.stream.spool.media import MediaFolder, sync_folder
 from edgead.stream.spool.options import SpoolHealth, SpoolOptions
 from edgead.stream.spool.records import Change, acknowledged
@@ -47,7 +48,7 @@ class Spool:
 
     Raises:
         StorageError: From `__enter__`, if another process uses the folder, it cannot be written, or its database belongs
-            to a newer edgead.
+            to a newer edgead. From `__exit__`, if changes were lost.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Spool:
         self._media = MediaFolder(folder, options.min_free_mb)
         self._is_export_late = False
         self._polled = self._last = 0
+        self._unsaved = ""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -102,6 +104,8 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+        if kind is None and self._unsaved:
+            raise StorageError(self._unsaved, hint="Free some space and check the disk; then start the stream again.")
 
     @property
     def folder(self) -> Path:
@@ -353,6 +357,25 @@ class Spool:
             self._archive.save_exported()
         except StorageError as error:
             _LOG.debug("%s", error)
-        if len(self._backlog):
-            text = "%d alert records could not be written and are lost: %s"
-            _LOG.error(text, len(self._backlog), self._backlog.failure)
+        n_lost = self._backlog.lost + len(self._backlog)
+        if n_lost:
+            n_files = self._save_as_files() if len(self._backlog) else 0
+            self._unsaved = f"Changes of alerts and events lost, because they could not be written: {n_lost}."
+            if n_files:
+                self._unsaved += (
+                    f" The records of {n_files} alerts were written as files; the next stream imports them."
+                )
+            if self._backlog.failure:
+                self._unsaved += f" {self._backlog.failure}"
+            _LOG.error("%s", self._unsaved)
+
+    def _save_as_files(self) -> int:
+        """Write the records that the database does not take as files; returns their number."""
+        n_files = 0
+        for alert_id, record in self._backlog.records.items():
+            try:
+                write_json(self._folder / f"{alert_id}.json", plain(record.as_json()))
+                n_files += 1
+            except StorageError as error:
+                _LOG.debug("%s", error)
+        return n_files

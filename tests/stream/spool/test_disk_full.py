@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgead.errors import StorageError
 from edgead.stream.spool.database import DATABASE
 
 from .builders import alert_id, closed, opened, plain_event, spool, with_picture
@@ -109,29 +110,42 @@ def test_records_wait_in_memory_and_follow_in_order(tmp_path: Path, caplog: pyte
 
 
 def test_memory_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Beyond the limit the oldest are lost, counted, and said once."""
-    with caplog.at_level(logging.ERROR), spool(tmp_path, memory_events=5) as target:
-        target.append(plain_event())
-        with no_file_may_grow(tmp_path):
-            for number in range(8):
-                target.append(plain_event(str(number)))
-            assert (target.health().waiting, target.health().lost) == (5, 3)
-        target.maintain()
-        assert [event.payload["detail"] for event in target.events()][1:] == ["3", "4", "5", "6", "7"]
-        assert caplog.text.count("the oldest are lost") == 1
-        assert "3 records lost" in target.health().detail
+    """Beyond the limit the oldest are lost, counted, and said once, and the end of the spool is an error."""
+
+    def stream() -> None:
+        with spool(tmp_path, memory_events=5) as target:
+            target.append(plain_event())
+            with no_file_may_grow(tmp_path):
+                for number in range(8):
+                    target.append(plain_event(str(number)))
+                assert (target.health().waiting, target.health().lost) == (5, 3)
+            target.maintain()
+            assert [event.payload["detail"] for event in target.events()][1:] == ["3", "4", "5", "6", "7"]
+            assert caplog.text.count("the oldest are lost") == 1
+            assert "3 records lost" in target.health().detail
+
+    with caplog.at_level(logging.ERROR), pytest.raises(StorageError, match="because they could not be written: 3"):
+        stream()
 
 
 def test_what_still_waits_at_the_end_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A process that ends on a full disk says how many records it takes with it."""
-    target = spool(tmp_path)
-    with caplog.at_level(logging.ERROR), target:
-        target.append(plain_event())
-        limit = no_file_may_grow(tmp_path)
-        limit.__enter__()
-        target.append(plain_event())
-    limit.__exit__(None, None, None)
-    assert "1 alert records could not be written and are lost" in caplog.text
+    """A process that ends on a full disk says how many changes it takes with it, and fails."""
+    limit = no_file_may_grow(tmp_path)
+    lost = "because they could not be written: 1"
+
+    def stream() -> None:
+        with spool(tmp_path) as target:
+            target.append(plain_event())
+            limit.__enter__()
+            target.append(plain_event())
+
+    try:
+        with caplog.at_level(logging.ERROR), pytest.raises(StorageError, match=lost) as caught:
+            stream()
+    finally:
+        limit.__exit__(None, None, None)
+    assert lost in caplog.text
+    assert caught.value.exit_code == 1
 
 
 def test_a_really_full_disk(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:

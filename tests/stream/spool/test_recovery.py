@@ -230,6 +230,7 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
     with spool(tmp_path) as target:
         target.append(opened())
     connection = sqlite3.connect(tmp_path / DATABASE)
+    connection.execute("CREATE TABLE future (what TEXT)")
     connection.execute("PRAGMA user_version = 2")
     connection.close()
     before = (tmp_path / DATABASE).read_bytes()

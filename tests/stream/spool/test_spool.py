@@ -281,6 +281,7 @@ def test_the_type_is_a_context_manager_that_can_fail_cleanly(tmp_path: Path) -> 
     """An opening that fails leaves no lock and no thread behind."""
     (tmp_path / DATABASE).write_bytes(b"")
     connection = sqlite3.connect(tmp_path / DATABASE)
+    connection.execute("CREATE TABLE future (what TEXT)")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     for _ in range(2):
