@@ -43,6 +43,8 @@ def parse_address(text: str) -> Address:
 def is_loopback(host: str) -> bool:
     """Whether a host is a loopback address or `localhost`."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        # a socket that takes both families gives IPv4 addresses as ::ffff:127.0.0.1
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
         return host == "localhost"

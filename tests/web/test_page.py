@@ -194,6 +194,14 @@ def test_alerts_opened_while_hidden_are_shown(open_page: Any, device: FakeDevice
     sync_api.expect(page.locator(".alert-row")).to_have_count(1)
 
 
+def test_an_alert_of_a_wrong_clock_says_so(open_page: Any, device: FakeDevice) -> None:
+    """One dated years ahead is not shown as if it were new."""
+    device.open_alert("left")["opened_at"] = "2039-01-01T00:00:00.000Z"
+    page = open_page()
+    page.keyboard.press("l")
+    wait_for_text(page, ".alert-row time", "dated in the future")
+
+
 @pytest.mark.parametrize("entry", ["list", "link"])
 def test_a_clip_that_is_made_later_appears(open_page: Any, device: FakeDevice, entry: str) -> None:
     """A clip has no event. Typed text, focus and the displayed picture are kept."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import ConfigError
-from edgead.web.address import Address, parse_address
+from edgead.web.address import Address, is_loopback, parse_address
 from edgead.web.options import WebOptions
 from edgead.web.running_stream import RunningStream
 from edgead.web.server import WebServer
@@ -232,6 +232,18 @@ def test_slow_clients_are_cut_off(stream: RunningStream, no_trace: None) -> None
         assert found[2].startswith(b"HTTP/1.1 200")
         assert found[3].startswith(b"HTTP/1.1 408")
         assert browser.ask("GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        ("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("::ffff:127.0.0.1", True), ("localhost", True),
+        ("::ffff:192.0.2.1", False), ("192.0.2.1", False), ("localhost.evil", False), ("", False),
+    ],
+)  # fmt: skip
+def test_addresses_of_this_machine(host: str, is_here: bool) -> None:
+    """Loopback in every way that a socket gives it, and nothing else."""
+    assert is_loopback(host) is is_here
 
 
 def test_a_full_house_has_room_for_a_health_check(stream: RunningStream, no_trace: None) -> None:

@@ -26,10 +26,14 @@ export function ms(value) {
   return value === null || value === undefined ? "–" : `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`;
 }
 
+// the clocks of device and browser differ by less
+const FUTURE_S = 3600;
+
 /** "3 minutes ago"; `now` in ms. */
 export function ago(iso, now = Date.now()) {
   const seconds = (now - Date.parse(iso)) / 1000;
   if (!Number.isFinite(seconds)) return "–";
+  if (seconds < -FUTURE_S) return "dated in the future, by a wrong clock";
   if (seconds < 5) return "just now";
   if (seconds < 60) return `${Math.floor(seconds)} s ago`;
   const [unit, size] = UNITS.find(([, length]) => seconds >= length);
