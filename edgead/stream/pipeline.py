@@ -22,7 +22,7 @@ from edgead.stream.scorer import Scorer
 _LOG = logging.getLogger(__name__)
 _WATCH_S = 0.1
 # Time for captures to end after the stop; one that blocks in a driver or socket can lose no more frames.
-_CAPTURE_S = 1.0
+_CAPTURE_S = 0.5
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,15 @@ from edgead.stream.delivery.worker import SinkHealth, SinkOptions, Worker
 from edgead.stream.spool.spool import Spool
 
 _JOIN_S = 1.0
+_LOOK_S = 0.05
 
 
 class Delivery:
     """Delivers the spool's events to every sink, at least once, in order, under one key; a context manager.
 
     Sinks are independent: a slow or dead one does not delay the others. Undelivered events stay in the spool, for this
-    process and the next. On exit, working sinks get a little time to deliver the last events.
+    process and the next. On exit, working sinks get a little time to deliver the last events; one that cannot reach its
+    receiver is not waited for.
 
     Args:
         spool: Open spool; it must be closed after this object.
@@ -69,9 +71,13 @@ class Delivery:
     ) -> None:
         for worker in self._workers:
             worker.close(self._drain_s)
-        deadline_s = time.monotonic() + self._drain_s + _JOIN_S
+        began_s = time.monotonic()
         for worker in self._workers:
-            worker.thread.join(max(0.0, deadline_s - time.monotonic()))
+            while worker.thread.is_alive():
+                limit_s = _JOIN_S + (self._drain_s if worker.is_working else 0.0)
+                if time.monotonic() - began_s > limit_s:
+                    break
+                worker.thread.join(_LOOK_S)
 
     def health(self) -> list[SinkHealth]:
         """Health of all sinks, in the order of the configuration."""

@@ -91,6 +91,7 @@ class Worker:
         self._deadline_s = 0.0
         self._lock = threading.Lock()
         self._is_ok, self._since = True, _now()
+        self._has_succeeded = False
         self._last_error = ""
         self._next_try_s: float | None = None
         self._n_delivered = self._n_set_aside = 0
@@ -101,6 +102,11 @@ class Worker:
         """Deliver remaining events for at most `drain_s` more, then end; does not wait."""
         self._deadline_s = time.monotonic() + drain_s
         self._closing.set()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the last attempt succeeded; False before the first has ended."""
+        return self._is_ok and self._has_succeeded
 
     def health(self) -> SinkHealth:
         with self._lock:
@@ -205,6 +211,7 @@ class Worker:
     def _succeeded(self) -> None:
         self._back_off.reset()
         with self._lock:
+            self._has_succeeded = True
             self._next_try_s = None
             if self._is_ok:
                 return

@@ -318,3 +318,24 @@ def test_a_receiver_may_ask_for_time() -> None:
     assert back_off.next_s(30.0) == 30.0
     assert back_off.next_s(1e9) == MAX_ASKED_S
     assert back_off.next_s(0.0) > 0
+
+
+def test_the_end_does_not_wait_for_a_receiver_that_never_answered(tmp_path: Path) -> None:
+    """A sink that hangs in its first attempt loses nothing by it: its events stay in the spool."""
+    release = threading.Event()
+
+    def hang(events: Sequence[StoredEvent]) -> Exception | None:
+        release.wait(20)
+        return None
+
+    with spool(tmp_path) as target:
+        target.append(opened(1))
+        with delivery(target, ListSink(hang), drain_s=10.0):
+            time.sleep(0.1)
+            began_s = time.monotonic()
+        assert time.monotonic() - began_s < 3.0
+        assert target.depths() == {"sink 0": 1}
+        release.set()
+        for thread in threading.enumerate():
+            if thread.name == "edgead sink 0":
+                thread.join(5)
