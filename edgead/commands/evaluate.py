@@ -29,6 +29,7 @@ from edgead.manifest import POOLED, ClassThresholds
 from edgead.prediction import Segmentation
 from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
+from edgead.stream.likeness import LikenessCheck
 
 if TYPE_CHECKING:
     from edgead.models.detector import Detector
@@ -140,6 +141,7 @@ def evaluate_bundle(
     if not images:
         raise DataError(f"None of the {len(dataset.test)} test images in {data} can be read.")
     _note_trained_on(images, progress)
+    note_unlike(images, bundle.manifest.thresholds[POOLED].scores, progress)
     if knows_classes and class_mode == "none":
         values = {POOLED: values[POOLED]}
     result = evaluate(images, values, read_mask, engine=runner.engine_name)
@@ -236,6 +238,27 @@ def _note_trained_on(images: Sequence[ScoredImage], progress: Progress) -> None:
         progress.note(
             f"Warning: the bundle was trained on {defective} of the test images that are labelled defective, as if they "
             "were good."
+        )
+
+
+def note_unlike(images: Sequence[ScoredImage], good_scores: Sequence[float], progress: Progress) -> None:
+    """Warn if the good test images score like none of the held-out ones.
+
+    Args:
+        images: Scored test images; defective ones, and those of the training, do not count.
+        good_scores: Scores of held-out good images.
+        progress: Receives the warning.
+    """
+    check = LikenessCheck(good_scores, stretch_s=0.0)
+    scores = [image.pred_score for image in images if not image.gt_label and not image.was_trained_on]
+    found = next((found for score in scores if (found := check.add(score, 0.0)) is not None), None)
+    if found is not None:
+        n_above = sum(score > found.level for score in scores)
+        progress.note(
+            f"Warning: the good test images are unlike the training images: {n_above} of {len(scores)} score above "
+            f"{found.level:.4g}, as {found.n_good_above} of {found.n_good} held-out good images do. Compression (JPEG), camera, "
+            "light, focus or scale may differ. Thresholds and false-alarm rates do not hold for such images: train with "
+            "images from the same camera."
         )
 
 

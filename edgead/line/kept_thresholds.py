@@ -46,11 +46,13 @@ def restore_thresholds(
     for kept in memory.kept:
         place = (kept.camera, kept.zone)
         zone = next((one.zone(kept.zone) for one in cameras if one.name == kept.camera), None)
-        if zone is None:
-            continue
         what = f"{kept.camera}, {kept.zone}: the threshold {kept.value:.4g} that {kept.who} set"
         if kept.alarms_per_hour is not None:
             what = f"{what} by {kept.alarms_per_hour:g} false alarms per hour"
+        if zone is None:
+            # kept: the camera may be configured again
+            forgotten.append(f"{what} is not used: there is no such camera and zone now.")
+            continue
         meant = threshold_range(zone.good_scores, scales[kept.camera], zone.threshold.value)
         choice = prefer_kept(choices[place], kept)
         if choice.scope != "dashboard":

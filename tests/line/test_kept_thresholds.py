@@ -99,9 +99,12 @@ def test_a_fixed_value_goes_on_after_a_restart(tmp_path: Path) -> None:
     memory = ThresholdMemory(tmp_path, "bundle", "engine", texts(settings))
     memory.accept(changed(0.3))
     memory.accept(changed(0.3, place=("elsewhere", "picture")))
-    one, budget, (note,), memory = restart(tmp_path, settings)
+    one, budget, notes, memory = restart(tmp_path, settings)
     assert (one.zones[0].threshold.value, budget) == (0.3, {})
-    assert note == "line, picture: the threshold 0.3 that Ada set still holds."
+    assert notes == [
+        "line, picture: the threshold 0.3 that Ada set still holds.",
+        "elsewhere, picture: the threshold 0.3 that Ada set is not used: there is no such camera and zone now.",
+    ]
     assert len(memory.kept) == 2
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgead.commands.evaluate import note_unlike
+from edgead.evaluation.evaluate import ScoredImage
 from edgead.stream.consumers.notice_event import notice_event
 from edgead.stream.likeness import MIN_FRAMES, LikenessCheck
 from edgead.stream.notices import FramesUnlike
 from edgead.stream.pipeline import run_stream
+from tests.notes import Notes
 
 from .fakes import BAD, GOOD, OPTIONS, CollectingConsumer, ListSource, camera, scorer
 
@@ -86,3 +90,20 @@ def test_a_stream_of_good_parts_reports_nothing() -> None:
         source = ListSource([GOOD] * 200, live=live)
         run_stream([camera(source)], scorer(), [consumer], replace(OPTIONS), stop=threading.Event())
         assert consumer.notices == []
+
+
+@pytest.mark.parametrize(("shift", "n_notes"), [(0.0, 0), (8.0, 1)])
+def test_an_evaluation_warns_too(shift: float, n_notes: int) -> None:
+    """Good test images that all score far above the held-out ones are named; defective ones do not count."""
+    random, notes = np.random.default_rng(1), Notes()
+    images = [
+        ScoredImage(Path("x.png"), "part", "good", is_defective, score, np.zeros((1, 1), np.float32), (1, 1), None)
+        for is_defective, scores in ((True, [40.0] * 30), (False, random.normal(10.0 + shift, 1.0, 30)))
+        for score in scores
+    ]
+    note_unlike(images, GOOD_SCORES, notes)
+    assert len(notes.texts) == n_notes
+    if notes.texts:
+        assert notes.texts[0].startswith(
+            "Warning: the good test images are unlike the training images: 30 of 30 score above"
+        )
