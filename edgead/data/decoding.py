@@ -86,8 +86,8 @@ def decode_with_header(
     if decoding == "as-stored":
         if header.orientation != 1 and header.kind != "TIFF":
             _warn_of_orientation(name)
-        return header, _decoded(content, name)
-    array = _decoded(_plain_tiff(content, header), name)
+        return header, _decoded(content, name, header.kind)
+    array = _decoded(_plain_tiff(content, header), name, header.kind)
     if header.directory and _PREMULTIPLIED in header.directory.values(content, tiff.EXTRA_SAMPLES):
         array = _without_alpha(array)
     return header, _upright(array, header.orientation)
@@ -139,7 +139,7 @@ def _warn_of_orientation(name: str) -> None:
         )
 
 
-def _decoded(content: bytes, name: str) -> NDArray[Any]:
+def _decoded(content: bytes, name: str, kind: str) -> NDArray[Any]:
     silence_opencv()
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -147,7 +147,11 @@ def _decoded(content: bytes, name: str) -> NDArray[Any]:
         reason = " ".join(str(error.err or error).split())
         raise DataError(f"The image {name} cannot be decoded: {reason}.", hint=_HINT) from error
     if decoded is None:
-        raise DataError(f"The image {name} cannot be decoded: it is damaged.", hint=_HINT)
+        raise DataError(
+            f"The image {name} cannot be decoded: it is damaged, or a {kind} of another kind than 1, 3 or 4 channels of 8, 16 "
+            "or 32 bits.",
+            hint="Save it again as grey or RGB with 8 or 16 bits per channel, or remove it.",
+        )
     if decoded.dtype not in _DEPTHS or (decoded.ndim == 3 and decoded.shape[2] not in (1, 3, 4)):
         channels = 1 if decoded.ndim == 2 else decoded.shape[2]
         raise DataError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from pathlib import Path
 
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 from edgead.errors import ConfigError, MissingDependencyError
@@ -17,6 +18,7 @@ from edgead.models.weight_file import read_weight_file
 
 LITE0 = "tf_efficientnet_lite0"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_BIAS_TABLE = "relative_position_bias_table"
 
 
 def load_weights(network: nn.Module, name: str, weights: str) -> None:
@@ -100,12 +102,16 @@ def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str) -> N
     code = matched.get("pos_embed")
     if code is not None and code.ndim == 3 and code.shape != own["pos_embed"].shape:
         matched["pos_embed"] = _resampled(network, code, own["pos_embed"])
+    for key, table in matched.items():
+        if key.endswith(_BIAS_TABLE) and table is not None and table.shape != own[key].shape:
+            matched[key] = _resampled_table(network, key, table, own[key])
     wrong = [key for key, value in matched.items() if value is None or value.shape != own[key].shape]
     if wrong:
         raise ConfigError(
             f"{where} does not fit the backbone: {len(wrong)} of {len(own)} tensors are missing or of another shape, "
             f"first {wrong[0]!r}.",
-            hint="The file must contain a timm state dict of the same model.",
+            hint="The file must contain a timm state dict of the same model; a network whose position codes cannot be "
+            "resampled needs the image size that it was trained at (--image-size).",
         )
     network.load_state_dict(matched)
 
@@ -122,8 +128,20 @@ def _require_finite(network: nn.Module, where: str) -> None:
 
 def _resampled(network: nn.Module, code: Tensor, own: Tensor) -> Tensor:
     """Resample a learned position code `(1, prefix + n, C)` to the network's grid, bicubic; the source is square."""
-    grid: tuple[int, int] = network.patch_embed.grid_size  # type: ignore[assignment, union-attr]
+    grid: tuple[int, int] | None = getattr(network.patch_embed, "grid_size", None)
+    if grid is None:
+        return code
     prefix = own.shape[1] - grid[0] * grid[1]
     if round((code.shape[1] - prefix) ** 0.5) ** 2 != code.shape[1] - prefix:
         return code
     return resample_abs_pos_embed(code, new_size=list(grid), num_prefix_tokens=prefix)  # type: ignore[no-any-return]
+
+
+def _resampled_table(network: nn.Module, key: str, table: Tensor, own: Tensor) -> Tensor:
+    """Resample a learned bias by relative position to the network's window."""
+    window = getattr(network.get_submodule(key.rpartition(".")[0]), "window_size", None)
+    if window is None:
+        return table
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's note on the speed of timm's interpolation
+        return resize_rel_pos_bias_table(table, new_window_size=window, new_bias_shape=tuple(own.shape))  # type: ignore[no-any-return]

@@ -360,6 +360,22 @@ def test_a_transformers_block_passes_the_final_norm(distilled: bool, tmp_path: P
     assert not torch.allclose(features["16@5"], features["16@2"], atol=0.1)
 
 
+def test_position_biases_fit_another_image_size(tmp_path: Path) -> None:
+    """A learned bias by relative position is resampled with the window: a constant one stays constant."""
+    whole = timm.create_model("test_coatnet", pretrained=False)
+    tables = {name: tensor for name, tensor in whole.state_dict().items() if name.endswith("bias_table")}
+    assert tables
+    for table in tables.values():
+        table.fill_(0.5)
+    backbone = Backbone("test_coatnet", saved(whole, tmp_path / "w.safetensors"), ["16"], (96, 96))
+    own = {name: tensor for name, tensor in backbone.state_dict().items() if name.endswith("bias_table")}
+    assert len(own) > 0
+    assert {tuple(tensor.shape) for tensor in own.values()}.isdisjoint(
+        {tuple(table.shape) for table in tables.values()}
+    )
+    assert all(torch.allclose(tensor, torch.tensor(0.5)) for tensor in own.values())
+
+
 MISSION = {
     "wide_resnet50_2": (256, {"4": (256, 64), "8": (512, 32), "16": (1024, 16)}),
     "resnet18": (256, {"8": (128, 32), "16": (256, 16), "32": (512, 8)}),
