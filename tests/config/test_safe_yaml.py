@@ -59,7 +59,7 @@ def test_what_is_no_settings_file_is_refused(text: str, said: str, tmp_path: Pat
     began_s = time.monotonic()
     with pytest.raises(ConfigError, match=said) as caught:
         load_config(path, {})
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 30
     assert "QZX" not in caught.value.message
     assert "line.yaml" in caught.value.message
     assert len(caught.value.message) < 400
