@@ -51,7 +51,8 @@ def train_bundle(
         config: YAML file that `settings` override, or a finished `Config` alone; None reads `./edgead.yaml` where there is one.
         out: Folder of the run; None makes a new one in `runs`.
         runs: Parent folder of the runs, in which `latest` points at the newest.
-        resume: Continue the interrupted run in `out`, or the newest unfinished one.
+        resume: Continue the interrupted run in `out`, or the newest unfinished one, with the settings of that run; those
+            that are given may repeat them, and a finished `Config` has to agree with them.
         progress: Receives notes and progress; None = silent.
 
     Returns:
@@ -64,12 +65,19 @@ def train_bundle(
         MissingDependencyError: If torch or timm is not installed.
     """
     from edgead.commands.train import train
+    from edgead.commands.training.requirements import require_torch
+    from edgead.commands.training.resume import resumed_config
+    from edgead.config.root import Config
 
+    require_torch("Training")
     values = {**(settings or {}), **({} if data is None else {"data.root": str(data)})}
-    return train(
-        _settings(config, values), progress or Silent(), out=None if out is None else Path(out), runs=Path(runs),
-        resume=resume,
-    )  # fmt: skip
+    run, parent, shown = None if out is None else Path(out), Path(runs), progress or Silent()
+    if resume and not isinstance(config, Config):
+        file = None if config is None else Path(config)
+        chosen = resumed_config(file, values, shown, out=run, runs=parent)
+    else:
+        chosen = _settings(config, values)
+    return train(chosen, shown, out=run, runs=parent, resume=resume)
 
 
 def build_engine(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +21,7 @@ from edgead.manifest import POOLED, SCHEMA_VERSION, ClassThresholds, Manifest, N
 from edgead.migration import upgrade_manifest
 from edgead.own_digest import BLANK, has_own_digest, with_own_digest
 from edgead.runner import CLASS_EXCLUDED
-from edgead.storage import atomic_path, json_bytes, replace_folder, storage_error, write_bytes
+from edgead.storage import atomic_path, json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
 
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
@@ -217,23 +216,20 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bund
     Raises:
         StorageError: If the bundle cannot be written; an older bundle is unchanged.
     """
-    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        staging.mkdir(parents=True)
-        digests = {}
-        for name, source in files.items():
-            with atomic_path(staging / name) as temporary:
-                shutil.copyfile(source, temporary)
-            digests[name] = file_digest(staging / name)
-        complete = manifest.model_copy(update={"sha256": {**digests, MANIFEST: BLANK}})
-        raw = with_own_digest(json_bytes(complete.model_dump(mode="json")))
-        _parse_manifest(staging, raw)
-        write_bytes(staging / MANIFEST, raw)
-        replace_folder(staging, path)
-    except OSError as error:
-        raise storage_error(path, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with scratch_folder(path.parent, path.name) as staging:
+        try:
+            digests = {}
+            for name, source in files.items():
+                with atomic_path(staging / name) as temporary:
+                    shutil.copyfile(source, temporary)
+                digests[name] = file_digest(staging / name)
+            complete = manifest.model_copy(update={"sha256": {**digests, MANIFEST: BLANK}})
+            raw = with_own_digest(json_bytes(complete.model_dump(mode="json")))
+            _parse_manifest(staging, raw)
+            write_bytes(staging / MANIFEST, raw)
+            replace_folder(staging, path)
+        except OSError as error:
+            raise storage_error(path, error) from error
     return open_bundle(path)
 
 

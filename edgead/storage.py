@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import glob
 import json
 import os
+import re
 import shutil
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from edgead.errors import StorageError
 
 _BLOCK = 1 << 20
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.\w+)?")
+_OLD = ".old.tmp"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 _FORMATS = (".mp4", ".avi", ".webm", ".jpg", ".png", ".onnx", ".npz", ".npy", ".safetensors")
 
 
@@ -82,21 +87,74 @@ def trial_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Yield a folder in `parent` that is removed at the end; folders left behind by killed processes are removed first.
+    """Yield a folder in `parent` that is removed at the end; those that killed processes left are removed first.
+
+    A lock on the folder, which ends with the process, tells the folders of living processes from those of killed ones.
 
     Raises:
         StorageError: For any OSError inside, such as a full disk.
     """
-    folder = parent / f".{prefix}.{uuid.uuid4().hex[:8]}.tmp"
+    folder = None
     try:
-        for left_over in parent.glob(f".{prefix}.*.tmp"):
-            shutil.rmtree(left_over, ignore_errors=True)
-        folder.mkdir(parents=True)
-        yield folder
+        parent.mkdir(parents=True, exist_ok=True)
+        for left_over in parent.glob(f".{glob.escape(prefix)}.*.tmp"):
+            # the fallback of `replace_folder` keeps the only copy there until the new folder has its name
+            if not left_over.name.endswith(_OLD) or (parent / prefix).exists():
+                remove_abandoned(left_over)
+        folder, lock = _make_locked(parent, prefix)
+        with lock:
+            yield folder
     except OSError as error:
         raise storage_error(parent, error) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove a scratch folder, unless a living process holds it or this file system has no locks."""
+    try:
+        with _locked_folder(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return
+
+
+def _make_locked(parent: Path, prefix: str) -> tuple[Path, ExitStack]:
+    """Make and lock a scratch folder; one that another process has locked or removed in between is given up."""
+    while True:
+        folder = parent / f".{prefix}.{uuid.uuid4().hex[:8]}.tmp"
+        folder.mkdir()
+        try:
+            lock = _locked_folder(folder)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        except OSError:  # a file system without locks
+            return folder, ExitStack()
+        if folder.exists():
+            return folder, lock
+        lock.close()
+
+
+def _locked_folder(folder: Path) -> ExitStack:
+    """Open and lock a folder without waiting; the lock ends when the stack is closed, or with the process."""
+    with ExitStack() as stack:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        stack.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return stack.pop_all()
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left of unfinished files and folders; the caller holds a lock that its writers hold too."""
+    for path in folder.iterdir():
+        if not _TEMPORARY.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            remove_abandoned(path)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 def replace_folder(new: Path, final: Path) -> None:
@@ -119,7 +177,7 @@ def replace_folder(new: Path, final: Path) -> None:
         shutil.rmtree(new, ignore_errors=True)
         return
     # a name that `scratch_folder` cleans up
-    old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.old.tmp")
+    old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}{_OLD}")
     final.rename(old)
     try:
         new.rename(final)
@@ -137,6 +195,26 @@ def _exchange(first: Path, second: Path) -> bool:
     if rename is None:
         return False
     return bool(rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)
+
+
+@contextmanager
+def exclusive_folder(folder: Path, what: str, *, hint: str) -> Iterator[None]:
+    """Hold a lock on a folder itself, without a file in it; otherwise like `exclusive`.
+
+    Raises:
+        StorageError: If another process holds the lock, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _locked_folder(folder.resolve())
+    except BlockingIOError:
+        raise StorageError(f"Another edgead process {what}.", hint=hint) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise storage_error(folder, error) from error
+        lock = ExitStack()
+    with lock:
+        yield
 
 
 @contextmanager
@@ -177,7 +255,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def json_bytes(value: Any) -> bytes:
     """Give `value` as indented UTF-8 JSON; NaN and infinity are refused."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
 
 
 def require_free_space(folder: Path, needed_bytes: int, *, purpose: str) -> None:

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import StorageError
-from edgead.storage import atomic_path, replace_folder, require_free_space, scratch_folder, write_bytes, write_json
+from edgead.storage import (
+    atomic_path,
+    exclusive_folder,
+    remove_temporaries,
+    replace_folder,
+    require_free_space,
+    scratch_folder,
+    write_bytes,
+    write_json,
+)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -74,6 +83,56 @@ def test_a_scratch_folder_is_gone_afterwards_with_those_of_killed_processes(tmp_
         (folder / "result").rename(tmp_path / "result")
         assert folder.is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+def test_the_scratch_folder_of_a_living_process_stays(tmp_path: Path) -> None:
+    """A second process that begins the same work does not remove the folder of the first one."""
+    with scratch_folder(tmp_path, "export") as first:
+        (first / "model").touch()
+        with scratch_folder(tmp_path, "export") as second:
+            assert first != second
+        assert (first / "model").exists()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_the_only_copy_of_a_folder_is_no_left_over(tmp_path: Path, exists: bool) -> None:
+    """An old folder that a kill left under a hidden name is removed once a folder of its own name exists, not before."""
+    old = tmp_path / ".bundle.01234567.old.tmp"
+    old.mkdir()
+    if exists:
+        (tmp_path / "bundle").mkdir()
+    with scratch_folder(tmp_path, "bundle"):
+        assert old.exists() is not exists
+
+
+def test_a_folder_has_one_holder(tmp_path: Path) -> None:
+    """The lock of a folder is refused while it is held, and free afterwards."""
+    with exclusive_folder(tmp_path / "run", "trains", hint="Wait."):
+        with pytest.raises(StorageError, match="Another edgead process trains") as caught:
+            exclusive_folder(tmp_path / "run", "trains", hint="Wait.").__enter__()
+        assert caught.value.hint == "Wait."
+    with exclusive_folder(tmp_path / "run", "trains", hint="Wait."):
+        assert not list((tmp_path / "run").iterdir()), "the lock is on the folder itself"
+
+
+def test_only_temporaries_are_removed(tmp_path: Path) -> None:
+    """Names that `atomic_path` and `scratch_folder` give are removed, except a folder that is in use."""
+    for name in (
+        ".run.0123abcd.tmp",
+        ".x.png.0123abcd.tmp.png",
+        "run.json",
+        ".hidden",
+        ".a.tmp",
+        ".bundle.0123abcd.old.tmp",
+    ):
+        (tmp_path / name).touch()
+    (tmp_path / ".export.0123abcd.tmp").mkdir()
+    with scratch_folder(tmp_path, "other") as held:
+        remove_temporaries(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "run.json", ".hidden", ".a.tmp", ".bundle.0123abcd.old.tmp", held.name
+        }  # fmt: skip
 
 
 def test_an_error_of_the_disk_in_a_scratch_folder_is_ours(tmp_path: Path) -> None:

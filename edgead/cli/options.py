@@ -65,14 +65,20 @@ def folder_roles(good: list[Path] | None, bad: list[Path] | None, masks: list[Pa
     return {key: [str(path) for path in paths] for key, paths in folders.items() if paths}
 
 
-def load(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:
-    from edgead.config.file import load_config, parse_override
+def overrides_of(assignments: list[str] | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Value per dotted key that the command line asks for: `--set`, and the options that were given."""
+    from edgead.config.file import parse_override
 
     overrides = dict(parse_override(text) for text in assignments or [])
-    overrides |= {
+    return overrides | {
         key: str(value) if isinstance(value, Path) else value for key, value in options.items() if value is not None
     }
-    return load_config(path, overrides)
+
+
+def load(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:
+    from edgead.config.file import load_config
+
+    return load_config(path, overrides_of(assignments, options))
 
 
 def open_model(

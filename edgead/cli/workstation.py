@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from edgead.cli.options import (
     folder_roles,
     load,
     open_model,
+    overrides_of,
     write_json,
 )
 from edgead.config import defaults
@@ -27,7 +28,6 @@ from edgead.config.families import default_text, names_text
 
 if TYPE_CHECKING:
     from edgead.commands.evaluate import ClassMode
-    from edgead.config.root import Config
     from edgead.evaluation.segmentation import SegmentationKind
 
 
@@ -75,7 +75,10 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one in ./runs.")] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Resume an interrupted run: the one in --out, else the newest unfinished one."),
+        typer.Option(
+            "--resume",
+            help="Resume an interrupted run with its own settings: the run in --out, else the newest unfinished one.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report what the training would do and need, without training.")
@@ -93,12 +96,12 @@ def train(
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
         "train.seed": seed, **folder_roles(good, bad, masks),
     }  # fmt: skip
-    settings = load(config, set_, options)
+    asked = overrides_of(set_, options)
     if dry_run:
-        _dry_run(settings, out)
+        _dry_run(config, asked, out, resume)
         return
     with TerminalProgress() as progress:
-        result = train_bundle(config=settings, progress=progress, out=out, resume=resume)
+        result = train_bundle(settings=asked, config=config, progress=progress, out=out, resume=resume)
     if not is_main_process():
         return
     from edgead.commands.bundle import bundle_facts
@@ -216,15 +219,20 @@ def demo(
     )
 
 
-def _dry_run(settings: Config, out: Path | None) -> None:
+def _dry_run(config: Path | None, asked: dict[str, Any], out: Path | None, resume: bool) -> None:
     from edgead.commands.training.device import is_main_process
     from edgead.commands.training.dry_run import dry_run
+    from edgead.commands.training.requirements import require_torch
+    from edgead.commands.training.resume import resumed_config
     from edgead.commands.training.runs import RUNS
+    from edgead.config.file import load_config
     from edgead.terminal import TerminalProgress, show_facts
 
     if not is_main_process():
         return
+    require_torch("A dry run")
     with TerminalProgress() as progress:
+        settings = resumed_config(config, asked, progress, out=out, runs=RUNS) if resume else load_config(config, asked)
         plan = dry_run(settings, progress, out=out, runs=RUNS)
     show_facts(plan.facts)
     plan.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +16,21 @@ from numpy.typing import NDArray
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.training.curve import write_curve
 from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
-from edgead.commands.training.device import choose_device, is_launched_with_others
+from edgead.commands.training.device import choose_device, is_launched_with_others, is_main_process
 from edgead.commands.training.near_copies import independent_images, whitened_features
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
 from edgead.commands.training.requirements import require_torch, require_weights
-from edgead.commands.training.runs import BUNDLE, CHECKPOINT, mark_latest, open_run, package_versions
+from edgead.commands.training.runs import (
+    BUNDLE,
+    CHECKPOINT,
+    locked_run,
+    mark_latest,
+    new_run,
+    open_run,
+    package_versions,
+    read_run,
+    unfinished_run,
+)
 from edgead.config.root import Config
 from edgead.data.copies import STORED_DIGITS
 from edgead.imaging import Image
@@ -85,36 +96,44 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         progress: Receiver of notes and progress.
         out: Folder of the run; None = a new one in `runs`.
         runs: Parent folder of the runs, which contains the link `latest`.
-        resume: Whether to continue from the checkpoint in `out`, with exactly the settings and images of that run.
+        resume: Whether to continue from the checkpoint in `out`, with exactly the settings and images of that run; see
+            `resumed_config`.
 
     Raises:
         DataError: If there are too few usable images.
-        ConfigError: If a setting does not fit the model, or a resumed run has other settings or images.
+        ConfigError: If a setting does not fit the model, or a resumed run has other settings or images; they are named.
+        StorageError: If another process trains in the folder of the run, or the disk is full.
         TrainingError: If numbers are not finite, or a checkpoint does not fit.
         MissingDependencyError: If a package that training needs is not installed.
     """
     require_torch("Training")
     require_weights(config.model)
     clock = _Clock()
-    if not is_launched_with_others():
-        data = prepare_data(config, progress)
-        clock.lap("scan")
-        # importing torch takes seconds: report bad data first
-        from edgead.train.distributed import World
+    with ExitStack() as held:
+        if resume:
+            out = out or unfinished_run(runs)
+            read_run(out)  # a misspelt folder is not made for its lock
+            if is_main_process():
+                held.enter_context(locked_run(out))
+        if not is_launched_with_others():
+            data = prepare_data(config, progress)
+            clock.lap("scan")
+            # importing torch takes seconds: report bad data first
+            from edgead.train.distributed import World
 
-        return _train(config, data, progress, World(), clock, out, runs, resume)
-    from edgead.train.distributed import launched_world
+            return _train(config, data, progress, World(), clock, out, runs, resume, held)
+        from edgead.train.distributed import launched_world
 
-    with launched_world() as world:
+        world = held.enter_context(launched_world())
         progress = progress if world.is_main else Silent()
         data = world.from_main(lambda: prepare_data(config, progress))
         clock.lap("scan")
-        return _train(config, data, progress, world, clock, out, runs, resume)
+        return _train(config, data, progress, world, clock, out, runs, resume, held)
 
 
 def _train(
     config: Config, data: TrainingData, progress: Progress, world: World, clock: _Clock,
-    out: Path | None, runs: Path, resume: bool,
+    out: Path | None, runs: Path, resume: bool, held: ExitStack,
 ) -> TrainResult:  # fmt: skip
     from edgead.commands.training.bundle_writing import write_trained_bundle
     from edgead.models.zoo import build_model
@@ -126,7 +145,15 @@ def _train(
     data = replace(data, image_size=(config.model.image_size, config.model.image_size))
     _seed(config.train.seed)
     model = build_model(config.model, data.classes).to(device)
-    run = world.from_main(lambda: open_run(config, data, out, runs, resume))
+
+    def open_here() -> Path:
+        run = out or new_run(runs, config.model.name)
+        if not resume:
+            held.enter_context(locked_run(run))
+        open_run(config, data, run, resume)
+        return run
+
+    run = world.from_main(open_here)
     progress.note(f"Run folder: {run}")
     prepared = _closed_form_start(config, data, model, run, progress, clock, world)
     arrays, labels, indices = prepared.arrays, prepared.labels, prepared.indices

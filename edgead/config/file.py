@@ -34,13 +34,34 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
     """
     if path is None and DEFAULT_CONFIG.is_file():
         path = DEFAULT_CONFIG
+    return validate(read_values(path, overrides), str(path) if path is not None else "the options")
+
+
+def read_values(path: Path | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the sections of a YAML file, if one is given, with overrides applied; the values are not validated.
+
+    Raises:
+        ConfigError: If a file cannot be read, or an override names no section.
+    """
     values = _read_yaml(path) if path is not None else {}
     for key, value in overrides.items():
         _set_dotted(values, key, value)
+    return values
+
+
+def validate(values: dict[str, Any], where: str) -> Config:
+    """Make a configuration of parsed sections.
+
+    Args:
+        values: Value per key, per section.
+        where: Origin of the values, for the message.
+
+    Raises:
+        ConfigError: If keys are unknown or values out of range; it lists all of them.
+    """
     try:
         return Config.model_validate(upgrade_settings(values))
     except ValidationError as error:
-        where = str(path) if path is not None else "the options"
         lines = [f"{_dotted(item['loc'])}: {item['msg']}{_given(item)}" for item in error.errors()]
         more = [f"and {len(lines) - _MAX_PROBLEMS} more"] if len(lines) > _MAX_PROBLEMS else []
         raise ConfigError(

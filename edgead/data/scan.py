@@ -105,7 +105,7 @@ def data_digest(samples: Sequence[Sample], digests: Mapping[Path, str] | None = 
     total = hashlib.sha256()
     for sample in sorted(samples, key=lambda sample: sample.name):
         content = known.get(sample.path) or hashlib.sha256(read_content(sample.path)).hexdigest()
-        total.update(f"{sample.name}\0{content}\n".encode())
+        total.update(os.fsencode(f"{sample.name}\0{content}\n"))
     return total.hexdigest()
 
 

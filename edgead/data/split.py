@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def split_good(
 
 def _rank(sample: Sample, seed: int) -> str:
     # The relative name, not the class: a single class is named after its folder, which may be renamed.
-    return hashlib.sha256(f"{seed}\0{sample.name}".encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(f"{seed}\0{sample.name}")).hexdigest()
 
 
 def _sorted(samples: Sequence[Sample]) -> tuple[Sample, ...]:

@@ -70,7 +70,7 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         StorageError: If the file cannot be written.
     """
-    write_bytes(path, report_html(report).encode())
+    write_bytes(path, report_html(report).encode("utf-8", "backslashreplace"))
 
 
 def report_html(report: Report) -> str:

@@ -9,13 +9,15 @@ import os
 import platform
 import subprocess
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgead.config.root import Config
 from edgead.errors import ConfigError
 from edgead.migration import upgrade_settings
-from edgead.storage import write_json
+from edgead.storage import exclusive_folder, remove_temporaries, write_json
 
 if TYPE_CHECKING:  # reading images needs OpenCV, and `edgead doctor` must run where OpenCV is broken
     from edgead.commands.training.data import TrainingData
@@ -25,6 +27,10 @@ LATEST = "latest"
 BUNDLE = "bundle"
 CHECKPOINT = "checkpoint.safetensors"
 RUN_FILE = "run.json"
+SHORT_DIGEST = 16
+# sections of the settings that decide the result of a training, and what in them may change when it is resumed
+RECORDED = ("data", "model", "train")
+MOVABLE = {"data": ("root", "good", "bad", "masks"), "train": ("device",)}
 PACKAGES = ("edgead", "torch", "timm", "numpy", "opencv-python", "onnx", "onnxruntime", "safetensors")
 
 
@@ -74,40 +80,102 @@ def default_bundle() -> Path:
     return RUNS / LATEST / BUNDLE
 
 
-def open_run(config: Config, data: TrainingData, out: Path | None, runs: Path, resume: bool) -> Path:
-    """Make the folder of a run, or check that the run to resume had the same settings and images.
+def read_run(run: Path) -> dict[str, Any]:
+    """Read the record of a run.
+
+    Raises:
+        ConfigError: If it is missing or damaged.
+    """
+    try:
+        record = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+        if isinstance(record, dict):
+            return record
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{run} cannot be resumed: {RUN_FILE} is missing or damaged.") from error
+    raise ConfigError(f"{run} cannot be resumed: {RUN_FILE} is damaged.")
+
+
+def open_run(config: Config, data: TrainingData, run: Path, resume: bool) -> None:
+    """Write the record of a new run, or check that the run to resume had the same settings and images.
+
+    The caller holds the lock of the run. What a killed process left unfinished in its folder is removed.
 
     Raises:
         ConfigError: If they differ, or a new run would overwrite one.
     """
-    # the device and the location of the data may change, the digest of the data may not
-    settings = config.model_dump(mode="json", include={"data", "model", "train"})
-    for place in ("root", "good", "bad", "masks"):
-        settings["data"].pop(place)
-    settings["train"].pop("device")
+    settings = config.model_dump(mode="json", include=set(RECORDED))
+    for section, keys in MOVABLE.items():
+        for key in keys:
+            settings[section].pop(key, None)
     record = {"settings": settings, "data_digest": data.digest}
     if resume:
-        run = out or unfinished_run(runs)
-        try:
-            before = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{run} cannot be resumed: {RUN_FILE} is missing or damaged.") from error
-        before["settings"] = upgrade_settings(before.get("settings"))
-        changed = [key for key in record if before.get(key) != record[key]]
-        if changed:
-            raise ConfigError(
-                f"{run} was started with other {' and '.join(changed).replace('_', ' ')}; resuming needs the same.",
-                hint="Use the same options and data, or start a new run without --resume.",
-            )
-        return run
-    if out is not None and (out / RUN_FILE).exists():
+        _check_same(run, record, data)
+        remove_temporaries(run)
+        return
+    if (run / RUN_FILE).exists():
         raise ConfigError(
-            f"{out} already contains a run.", hint="Add --resume to continue it, or choose another --out."
+            f"{run} already contains a run.", hint="Add --resume to continue it, or choose another --out."
         )
-    run = out or new_run(runs, config.model.name)
     description = {"description": data.description, "versions": package_versions(), "git": _git_revision()}
-    write_json(run / RUN_FILE, {**record, "config": config.model_dump(mode="json"), **description})
-    return run
+    images = {"images": _short_digests(data)}
+    write_json(run / RUN_FILE, {**record, "config": config.model_dump(mode="json"), **description, **images})
+
+
+def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Settings by section and key in which `other` differs from a run's own, each as a part of a sentence."""
+    return [
+        f"{section}.{key} is {own[section].get(key)!r}, not {value!r}"
+        for section, values in other.items()
+        for key, value in values.items()
+        if key not in MOVABLE.get(section, ()) and own[section].get(key) != value
+    ]
+
+
+def _check_same(run: Path, record: dict[str, Any], data: TrainingData) -> None:
+    before = read_run(run)
+    settings = upgrade_settings(before.get("settings"))
+    if settings != record["settings"]:
+        # keys that the run does not have were added by a later version: their defaults are the rules of before
+        own = {name: {**record["settings"][name], **values} for name, values in settings.items()}
+        if changed := differences(own, record["settings"]):
+            raise ConfigError(
+                f"{run} was started with other settings: {'; '.join(changed)}.",
+                hint="Use the run's own settings, or start a new run without --resume.",
+            )
+    if before.get("data_digest") != record["data_digest"]:
+        raise ConfigError(
+            f"{run} was started with other images{_other_images(before.get('images'), _short_digests(data))}.",
+            hint="Restore the images of the run, or start a new run without --resume.",
+        )
+
+
+def _short_digests(data: TrainingData) -> dict[str, str]:
+    return {sample.name: data.scan.digests[sample.path][:SHORT_DIGEST] for sample in data.scan.readable}
+
+
+def _other_images(before: Any, now: dict[str, str]) -> str:
+    """Names of some images that were added, removed or changed, for a message; empty if the run did not record them."""
+    if not isinstance(before, dict):
+        return ""
+    parts = {
+        "added": sorted(now.keys() - before.keys()),
+        "removed": sorted(before.keys() - now.keys()),
+        "changed": sorted(name for name in now.keys() & before.keys() if now[name] != before[name]),
+    }
+    said = [f"{len(names)} {what}, such as {names[0]}" for what, names in parts.items() if names]
+    return f": {'; '.join(said)}" if said else ""
+
+
+@contextmanager
+def locked_run(run: Path) -> Iterator[None]:
+    """Hold the lock of a run, so that one process at a time trains in its folder.
+
+    Raises:
+        StorageError: If another process has it.
+    """
+    hint = "Wait until it has finished, or name another run: --out DIR"
+    with exclusive_folder(run, f"trains in {run}", hint=hint):
+        yield
 
 
 def package_versions() -> dict[str, str]:
