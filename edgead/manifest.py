@@ -203,12 +203,18 @@ class NfaRecord(_Record):
 
 
 class Parity(_Record):
-    """Largest relative difference of anomaly maps between two forms of the model, on the reference images."""
+    """Largest relative difference of anomaly maps between two forms of the model, on the reference images.
+
+    `scores` and `peaks`, the largest relative difference of scores and the largest of maps relative to their peaks, are
+    what the limit is for; 0 in bundles until schema 2, whose limit was for the other two.
+    """
 
     folded_vs_unfolded: float = Field(ge=0.0)
     onnx_vs_unfolded: float = Field(ge=0.0)
     n_images: Count
     verdict_flips: Count
+    scores: float = Field(0.0, ge=0.0)
+    peaks: float = Field(0.0, ge=0.0)
 
 
 class Cost(_Record):

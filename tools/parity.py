@@ -42,6 +42,8 @@ def main(bundle_path: Path, data: Path) -> int:
     one, two = merge(against_folded), merge(against_onnx)
     print(
         f"| {data.name} | {one.n_images} | {one.max_relative_difference:.1e} | {two.max_relative_difference:.1e} "
+        f"| {max(one.score_relative_difference, two.score_relative_difference):.1e} "
+        f"| {max(one.peak_relative_difference, two.peak_relative_difference):.1e} "
         f"| {one.verdict_flips + two.verdict_flips} |"
     )
     return 0 if one.is_parity and two.is_parity else 1

@@ -20,7 +20,7 @@ from edgead.cli.options import (
 
 if TYPE_CHECKING:
     from edgead.builder.choice import BackendName
-    from edgead.engines.fingerprint import Precision
+    from edgead.engines.fingerprint import EngineRecord, Precision
 
 
 def build_engine(
@@ -92,9 +92,15 @@ def build_engine(
     record = built.record
     typer.echo(
         f"{'Kept' if built.reused else 'Built'} {built.name} for {record.fingerprint.device} in {record.build_s:.1f} s ({record.size_mb:.1f} MB): "
-        f"{record.n_images} reference images, largest relative difference {record.max_relative_difference:.1e}, "
-        f"{record.verdict_flips} verdicts flip."
+        f"{record.n_images} reference images, {_differences(record)}, {record.verdict_flips} verdicts flip."
     )
+
+
+def _differences(record: EngineRecord) -> str:
+    scores, peaks = record.score_relative_difference, record.peak_relative_difference
+    if scores is None or peaks is None:
+        return f"largest relative difference {record.max_relative_difference:.1e}"
+    return f"scores differ by up to {scores:.1e} relative and maps by up to {peaks:.1e} of their peaks"
 
 
 def bench(

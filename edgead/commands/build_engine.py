@@ -50,6 +50,8 @@ class BuiltEngine:
         record = self.record
         gate: dict[str, Any] = {
             "max_relative_difference": record.max_relative_difference,
+            "score_relative_difference": record.score_relative_difference,
+            "peak_relative_difference": record.peak_relative_difference,
             "verdict_flips": record.verdict_flips,
             "n_images": record.n_images,
         }

@@ -132,6 +132,7 @@ class PrecisionRecord(BaseModel):
 class EngineRecord(BaseModel):
     """The content of `engine.json` beside an engine.
 
+    The differences are those of a `Comparison` with the reference images; records of older versions lack two of them.
     `record_sha256` is the digest of the file itself; records of older versions have none.
     """
 
@@ -146,6 +147,8 @@ class EngineRecord(BaseModel):
     max_relative_difference: float
     verdict_flips: int
     n_images: int
+    score_relative_difference: float | None = None
+    peak_relative_difference: float | None = None
     request: str = ""
     tensorrt: TensorRTRecord | None = None
     lower: PrecisionRecord | None = None

@@ -31,7 +31,7 @@ def build_onnxruntime(bundle: Bundle) -> EngineRecord:
 
     Raises:
         EngineBuildError: If ONNX Runtime cannot write the engine.
-        CheckFailed: If its maps differ from the reference by more than `PARITY_LIMIT`, or a verdict flips.
+        CheckFailed: If its scores or maps differ from the reference by more than `PARITY_LIMIT`, or a verdict flips.
     """
     from edgead.engines import onnx_runner, onnx_session
 
@@ -42,7 +42,7 @@ def build_onnxruntime(bundle: Bundle) -> EngineRecord:
         onnx_session.write_optimised(bundle.model_path, file)
         with onnx_runner.OnnxRunner(file, threads=0, engine_name=name) as runner:
             comparison = compare_to_reference(bundle, runner)
-        require_parity(comparison, name)
+        require_parity(comparison, bundle, name, onnx_session.version())
         fingerprint = fingerprint_of(bundle, ONNXRUNTIME, onnx_session.version(), "fp32")
         return install_engine(bundle, staging, file, fingerprint, comparison, time.monotonic() - started)
 
@@ -102,6 +102,8 @@ def install_engine(
         max_relative_difference=comparison.max_relative_difference,
         verdict_flips=comparison.verdict_flips,
         n_images=comparison.n_images,
+        score_relative_difference=comparison.score_relative_difference,
+        peak_relative_difference=comparison.peak_relative_difference,
         request=request,
         tensorrt=tensorrt,
         lower=lower,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import platform
 
 from edgead.bundle import Bundle
 from edgead.errors import CheckFailed
-from edgead.evaluation.compare import PARITY_LIMIT, Comparison, compare_outputs, merge
+from edgead.evaluation.compare import Comparison, compare_outputs, merge
 from edgead.runner import Runner
 
 # limit for fp32 engines on a GPU: TF32, on by default in TensorRT and cuDNN, has a 10-bit mantissa. A guess, until measured
@@ -34,16 +36,29 @@ def compare_to_reference(bundle: Bundle, runner: Runner, *, shipped: Bundle | No
     return dataclasses.replace(merge(parts), verdict_flips=flips)
 
 
-def require_parity(comparison: Comparison, name: str) -> None:
-    """Check an fp32 engine against `PARITY_LIMIT`.
+def require_parity(comparison: Comparison, bundle: Bundle, name: str, version: str) -> None:
+    """Check an fp32 engine on the CPU against `PARITY_LIMIT`.
+
+    Args:
+        comparison: Result on the bundle's reference images.
+        bundle: Bundle of the engine.
+        name: Name of the engine.
+        version: Version of the ONNX Runtime that computed it.
 
     Raises:
-        CheckFailed: If the engine differs by more than the limit or a verdict flips.
+        CheckFailed: If scores or maps differ by more than the limit, or a verdict flips; the error says what is known of
+            the cause.
     """
-    if not comparison.is_parity:
+    if comparison.is_parity:
+        return
+    if not math.isfinite(comparison.max_absolute_difference):
         raise CheckFailed(
-            f"{name} does not reproduce the reference: largest relative difference "
-            f"{comparison.max_relative_difference:.2e} (allowed {PARITY_LIMIT:.0e}), "
-            f"{comparison.verdict_flips} of {comparison.n_images} verdicts flip (allowed 0).",
-            hint="Run `edgead doctor` and report its output.",
+            f"{name} gives maps or scores that are not finite.",
+            hint="Reinstall ONNX Runtime; run `edgead doctor` and report its output if that does not help.",
         )
+    made = bundle.manifest.provenance.versions.get("onnxruntime", "of an unknown version")
+    raise CheckFailed(
+        f"{name} does not reproduce the reference: {comparison.describe()}. The reference is from ONNX Runtime {made}, the "
+        f"engine from {version} on {platform.machine()}.",
+        hint="Install the ONNX Runtime that the bundle was made with, or report the output of `edgead doctor`.",
+    )

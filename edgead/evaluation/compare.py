@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ class Comparison:
             counts relative to itself.
         max_absolute_difference: Largest difference of any map element, raw units.
         score_relative_difference: Largest relative difference of any image score, with the s of its anomaly map.
+        peak_relative_difference: Largest difference of any map element, relative to the peak of its reference map. It
+            tells whether marked regions move, and does not grow with the rounding of ordinary elements.
         verdict_flips: Number of images that are anomalous on one side only.
         n_images: Number of images compared.
     """
@@ -35,11 +38,21 @@ class Comparison:
     score_relative_difference: float
     verdict_flips: int
     n_images: int
+    peak_relative_difference: float = 0.0
 
     @property
     def is_parity(self) -> bool:
-        """Whether maps agree within `PARITY_LIMIT` and no verdict flips, as required of fp32 forms."""
-        return self.max_relative_difference <= PARITY_LIMIT and not self.verdict_flips
+        """Whether scores and peaks agree within `PARITY_LIMIT` and no verdict flips, as required of fp32 forms."""
+        seen = max(self.score_relative_difference, self.peak_relative_difference)
+        return seen <= PARITY_LIMIT and not self.verdict_flips
+
+    def describe(self) -> str:
+        """Differences and limits of fp32 forms, as a part of a sentence."""
+        return (
+            f"scores differ by up to {self.score_relative_difference:.1e} relative and maps by up to "
+            f"{self.peak_relative_difference:.1e} of their peaks (allowed {PARITY_LIMIT:.0e} each), "
+            f"{self.verdict_flips} of {self.n_images} verdicts flip (allowed 0)"
+        )
 
 
 def compare_outputs(reference: Outputs, candidate: Outputs, threshold: Thresholds) -> Comparison:
@@ -65,11 +78,12 @@ def compare_outputs(reference: Outputs, candidate: Outputs, threshold: Threshold
     with np.errstate(invalid="ignore", over="ignore"):
         score_relative = np.abs(scores - other_scores) / (np.abs(scores) + scale)
     return Comparison(
-        max(relative for relative, _ in differences),
-        max(absolute for _, absolute in differences),
+        max(found.relative for found in differences),
+        max(found.absolute for found in differences),
         _largest(score_relative),
         int(np.count_nonzero((scores > threshold) != (other_scores > threshold))),
         len(scores),
+        max(found.to_peak for found in differences),
     )
 
 
@@ -82,17 +96,26 @@ def merge(comparisons: Iterable[Comparison]) -> Comparison:
         max((part.score_relative_difference for part in parts), default=0.0),
         sum(part.verdict_flips for part in parts),
         sum(part.n_images for part in parts),
+        max((part.peak_relative_difference for part in parts), default=0.0),
     )
 
 
-def _map_differences(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> tuple[float, float]:
-    """Largest relative and absolute difference of maps `(N, h, w)`."""
+class _MapDifferences(NamedTuple):
+    relative: float
+    absolute: float
+    to_peak: float
+
+
+def _map_differences(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> _MapDifferences:
+    """Largest differences of maps `(N, h, w)`."""
     maps, other = reference.astype(np.float64), candidate.astype(np.float64)
-    scale = _map_scale(np.abs(maps))
+    magnitude = np.abs(maps)
+    peaks = magnitude.max(axis=(1, 2), initial=0.0)[:, None, None]
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.abs(maps - other)
-        relative = difference / (np.abs(maps) + scale[:, None, None])
-    return _largest(relative), _largest(difference)
+        relative = difference / (magnitude + _map_scale(magnitude)[:, None, None])
+        to_peak = difference / np.where(peaks > 0.0, peaks, 1.0)
+    return _MapDifferences(_largest(relative), _largest(difference), _largest(to_peak))
 
 
 def _map_scale(magnitude: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -36,6 +36,40 @@ def test_difference_is_relative_to_the_element_and_the_typical_one() -> None:
     assert comparison.score_relative_difference == 0.0
 
 
+def test_a_map_counts_relative_to_its_peak() -> None:
+    """One changed element d is reported as d / peak of its own image's reference map, wherever it lies."""
+    reference = _outputs()
+    reference["anomaly_map"][2] *= 1000.0
+    candidate = {name: values.copy() for name, values in reference.items()}
+    candidate["anomaly_map"][1, 2, 3] += 0.01
+    comparison = compare_outputs(reference, candidate, 5.0)
+    assert comparison.peak_relative_difference == pytest.approx(
+        0.01 / float(reference["anomaly_map"][1].max()), rel=1e-3
+    )
+    assert comparison.peak_relative_difference < comparison.max_relative_difference
+
+
+def test_parity_is_about_scores_and_peaks() -> None:
+    """Rounding of an ordinary element, large only relative to itself, is no failure; of a peak or a score it is one."""
+    maps = np.full((1, 10, 10), 0.01, np.float32)
+    maps[0, 5, 5] = 100.0
+    reference = {"anomaly_map": maps, "pred_score": np.array([100.0], np.float32)}
+
+    def changed(name: str, index: tuple[int, ...], by: float) -> Comparison:
+        candidate = {key: values.copy() for key, values in reference.items()}
+        candidate[name][index] += np.float32(by)
+        return compare_outputs(reference, candidate, 50.0)
+
+    ordinary = changed("anomaly_map", (0, 0, 0), 0.001)
+    assert ordinary.max_relative_difference > 0.01
+    assert ordinary.is_parity
+    assert not changed("anomaly_map", (0, 5, 5), 0.02).is_parity
+    assert not changed("anomaly_map", (0, 0, 0), 0.02).is_parity
+    assert not changed("pred_score", (0,), 0.02).is_parity
+    assert not changed("pred_score", (0,), -60.0).is_parity
+    assert "1 of 1 verdicts flip" in changed("pred_score", (0,), -60.0).describe()
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_relative_difference_does_not_depend_on_the_unit(scale: float) -> None:
     """Scaling both sides leaves the relative differences as they are."""
@@ -44,6 +78,7 @@ def test_relative_difference_does_not_depend_on_the_unit(scale: float) -> None:
     plain, other = compare_outputs(reference, candidate, 5.0), compare_outputs(scaled[0], scaled[1], 5.0 * scale)
     assert other.max_relative_difference == pytest.approx(plain.max_relative_difference, rel=1e-5)
     assert other.score_relative_difference == pytest.approx(plain.score_relative_difference, rel=1e-5)
+    assert other.peak_relative_difference == pytest.approx(plain.peak_relative_difference, rel=1e-5)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2])
@@ -77,8 +112,8 @@ def test_a_broken_candidate_differs_infinitely(value: float) -> None:
 
 def test_merge_takes_the_worst_and_the_sum() -> None:
     """Merged differences are maxima, merged counts are sums."""
-    merged = merge([Comparison(0.1, 2.0, 0.0, 1, 2), Comparison(0.3, 1.0, 0.2, 0, 4)])
-    assert merged == Comparison(0.3, 2.0, 0.2, 1, 6)
+    merged = merge([Comparison(0.1, 2.0, 0.0, 1, 2, 0.4), Comparison(0.3, 1.0, 0.2, 0, 4, 0.3)])
+    assert merged == Comparison(0.3, 2.0, 0.2, 1, 6, 0.4)
 
 
 def test_other_shapes_are_refused() -> None:

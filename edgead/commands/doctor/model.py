@@ -88,19 +88,22 @@ def _engine(bundle: Bundle, name: str, threads: int) -> Iterator[Check]:
         comparison = compare_to_reference(own, runner, shipped=bundle)
         speed = [_speed(name, runner, bundle)] if isinstance(runner, TensorRTRunner) else []
     record = None if name == REFERENCE else read_record(bundle.engines_path / name)
-    if record is None or (record.lower is None and record.tensorrt is None):
-        on_gpu = record is not None and record.fingerprint.device == "cuda"
-        limit, flips, why = GPU_LIMIT if on_gpu else PARITY_LIMIT, 0, "allowed"
-    else:
+    seen = comparison.max_relative_difference
+    detail = f"largest relative difference {seen:.1e}"
+    if record is not None and (record.lower is not None or record.tensorrt is not None):
         # its gate has judged the difference from float32; here it must reproduce its own results
         limit = record.max_relative_difference * SAME_AGAIN + PARITY_LIMIT
-        flips, why = record.verdict_flips, "at build time, with a margin,"
-    holds = comparison.max_relative_difference <= limit and comparison.verdict_flips <= flips
+        holds = seen <= limit and comparison.verdict_flips <= record.verdict_flips
+        detail += f" (at build time, with a margin, {limit:.0e}), {comparison.verdict_flips} verdicts flip"
+    elif record is not None and record.fingerprint.device == "cuda":
+        holds = seen <= GPU_LIMIT and not comparison.verdict_flips
+        detail += f" (allowed {GPU_LIMIT:.0e}), {comparison.verdict_flips} verdicts flip"
+    else:
+        holds, detail = comparison.is_parity, comparison.describe()
     yield Check(
         f"engine {name}",
         "failed" if not holds else "warning" if notes else "ok",
-        f"on {runner.device}, {comparison.n_images} reference images: largest relative difference {comparison.max_relative_difference:.1e} "
-        f"({why} {limit:.0e}), {comparison.verdict_flips} verdicts flip",
+        f"on {runner.device}, {comparison.n_images} reference images: {detail}",
         " ".join(notes) if holds else "Rebuild it: edgead build-engine --rebuild",
     )
     yield from speed

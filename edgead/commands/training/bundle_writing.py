@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edgead.builder.thresholds import HeldOutBatch, thresholds_from_runner
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
+from edgead.commands.training.parity_failure import parity_failure
 from edgead.data.dataset import evenly_spaced
-from edgead.errors import CheckFailed
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
 from edgead.manifest import POOLED, Cost, GraphIO, Manifest, Parity, Provenance
 from edgead.progress import Progress
@@ -93,9 +93,10 @@ def write_trained_bundle(
 def parity_text(parity: Parity) -> str:
     """Summary of a parity check, one sentence."""
     return (
-        f"Parity on {parity.n_images} reference images: folded {parity.folded_vs_unfolded:.1e}, ONNX Runtime "
-        f"{parity.onnx_vs_unfolded:.1e} relative to unfolded torch (allowed {PARITY_LIMIT:.0e}), "
-        f"{parity.verdict_flips} verdicts flip."
+        f"Parity on {parity.n_images} reference images, relative to unfolded torch: scores differ by up to "
+        f"{parity.scores:.1e} and maps by up to {parity.peaks:.1e} of their peaks (allowed {PARITY_LIMIT:.0e} each), "
+        f"{parity.verdict_flips} verdicts flip; of ordinary map values, folded {parity.folded_vs_unfolded:.1e}, ONNX Runtime "
+        f"{parity.onnx_vs_unfolded:.1e}."
     )
 
 
@@ -132,7 +133,7 @@ def check_parity(
         The record for the manifest, and the outputs of the ONNX graph.
 
     Raises:
-        CheckFailed: If they disagree.
+        CheckFailed: If they disagree; the error says why, as far as it can be told.
     """
     import torch
 
@@ -152,14 +153,16 @@ def check_parity(
                 if bias is None:
                     outputs.append(exported)
     one, two = merge(against_folded), merge(against_onnx)
+    if not (one.is_parity and two.is_parity):
+        raise parity_failure(model, one, two)
     parity = Parity(
         folded_vs_unfolded=one.max_relative_difference,
         onnx_vs_unfolded=two.max_relative_difference,
         n_images=one.n_images,
         verdict_flips=one.verdict_flips + two.verdict_flips,
+        scores=max(one.score_relative_difference, two.score_relative_difference),
+        peaks=max(one.peak_relative_difference, two.peak_relative_difference),
     )
-    if not (one.is_parity and two.is_parity):
-        raise CheckFailed(f"The exported graph does not give the model's scores. {parity_text(parity)}")
     names = ("anomaly_map", "pred_score", *model.norm_names)
     return parity, {name: np.concatenate([part[name] for part in outputs]) for name in names}
 
