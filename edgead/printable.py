@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 # control characters (also of ISO 6429, U+0080 to U+009F), invisible and direction-changing ones, line separators, halves of pairs
 _UNSAFE = re.compile(
@@ -25,6 +27,11 @@ def printable(text: str, *, lines: bool = False) -> str:
 def printable_json(text: str) -> str:
     r"""A line of JSON with unsafe characters as `\uXXXX`, which JSON reads as the same text."""
     return _UNSAFE.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), text)
+
+
+def path_text(path: Path | str) -> str:
+    r"""Text of a path for records and pages: bytes of its name that are not UTF-8 are written as `\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _escape(match: re.Match[str]) -> str:

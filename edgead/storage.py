@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.errors import StorageError
+from edgead.printable import path_text
 
 _BLOCK = 1 << 20
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -240,6 +241,54 @@ def exclusive(path: Path, what: str, *, hint: str = "Wait until it has finished.
         except BlockingIOError:
             raise StorageError(f"Another edgead process {what}.", hint=hint) from None
         yield
+
+
+@contextmanager
+def readable_name(path: Path) -> Iterator[str]:
+    """Yield a name of a file for a library that reads names in UTF-8 alone: its path, or that of a descriptor.
+
+    OpenCV's video reader crashes the process on other names, and ONNX Runtime refuses them.
+
+    Raises:
+        OSError: If such a file cannot be opened.
+    """
+    if _is_text(path):
+        yield str(path)
+        return
+    with path.open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
+
+
+@contextmanager
+def writable_name(path: Path) -> Iterator[str]:
+    """Yield a name of a file that a library which takes names in UTF-8 alone may create.
+
+    Raises:
+        StorageError: If there is none.
+        OSError: If the folder cannot be opened.
+    """
+    if _is_text(path):
+        yield str(path)
+        return
+    descriptors = Path("/proc/self/fd")
+    if not (_is_text(path.name) and descriptors.is_dir()):
+        raise StorageError(
+            f"{path_text(path)} cannot be written: its name is not UTF-8.",
+            hint="Choose a file and folder with other names.",
+        )
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"{descriptors}/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)
+
+
+def _is_text(path: Path | str) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:

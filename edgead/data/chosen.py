@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.data.dataset import Dataset
+from edgead.data.dataset import Dataset, with_text_names
 from edgead.data.folders import is_image, list_files
 from edgead.data.layouts import about_masks, dataset_of, find_dataset, roles_of
 from edgead.data.names import is_neutral, role_of, stem_without_role
@@ -49,7 +49,7 @@ def choose_dataset(root: Path, roles: FolderRoles, *, need_train: bool = True) -
         DataError: If a folder is missing or has no images, masks are ambiguous, or training images are needed and missing.
     """
     if not (roles.good or roles.bad or roles.masks):
-        return find_dataset(root, need_train=need_train)
+        return with_text_names(find_dataset(root, need_train=need_train))
     good, bad, masks = (
         tuple(_existing(root, folder, option) for folder in folders)
         for folders, option in ((roles.good, "--good"), (roles.bad, "--bad"), (roles.masks, "--masks"))
@@ -74,7 +74,8 @@ def choose_dataset(root: Path, roles: FolderRoles, *, need_train: bool = True) -
             f"There are {len(defects)} defective images and no good ones to train on.", hint="Add --good DIR."
         )
     parts = (goods, defects) if need_train else ([], [*goods, *defects])
-    return dataset_of(base, LAYOUT, parts, [roles_of(found), *about_masks(found)], need_train=need_train)
+    notes = [roles_of(found), *about_masks(found)]
+    return with_text_names(dataset_of(base, LAYOUT, parts, notes, need_train=need_train))
 
 
 def _existing(root: Path, folder: Path, option: str) -> Path:

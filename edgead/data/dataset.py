@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+
+from edgead.printable import path_text
 
 GOOD = "good"
 _T = TypeVar("_T")
@@ -118,6 +120,26 @@ class Dataset:
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
     description: str
+
+
+def with_text_names(dataset: Dataset) -> Dataset:
+    r"""Same data set with classes and kinds of defect that are text, which bundles and reports hold.
+
+    They come from names of folders, whose bytes that are not UTF-8 become `\xNN`. Names of images stay as they are.
+    """
+
+    def renamed(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+        return tuple(
+            replace(sample, class_name=path_text(sample.class_name), defect=path_text(sample.defect))
+            for sample in samples
+        )
+
+    return replace(
+        dataset,
+        classes=tuple(map(path_text, dataset.classes)),
+        train=renamed(dataset.train),
+        test=renamed(dataset.test),
+    )
 
 
 def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:

@@ -16,8 +16,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edgead.engines.fingerprint import Device
-from edgead.errors import EngineBuildError, EngineError
-from edgead.storage import require_writable
+from edgead.errors import EngineBuildError, EngineError, StorageError
+from edgead.storage import readable_name, require_writable, writable_name
 
 _ERRORS_ONLY = 3
 # WeightBiasQuantization would quantise, with one scale per tensor, a convolution left in float between integer ones
@@ -42,7 +42,8 @@ def open_session(graph: bytes | str, threads: int, device: Device = "cpu") -> on
         CudaProviderError: If the GPU was asked for and cannot be used.
     """
     options = session_options(threads)
-    return _session(graph, options) if device == "cpu" else _cuda_session(graph, options)
+    with contextlib.nullcontext(graph) if isinstance(graph, bytes) else readable_name(Path(graph)) as given:
+        return _session(given, options) if device == "cpu" else _cuda_session(given, options)
 
 
 def open_profiling_session(path: Path, threads: int, prefix: Path) -> onnxruntime.InferenceSession:
@@ -50,7 +51,8 @@ def open_profiling_session(path: Path, threads: int, prefix: Path) -> onnxruntim
     options = session_options(threads)
     options.enable_profiling = True
     options.profile_file_prefix = str(prefix)
-    return _session(str(path), options)
+    with readable_name(path) as name:
+        return _session(name, options)
 
 
 def _session(graph: bytes | str, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
@@ -200,9 +202,12 @@ def write_optimised(source: Path | bytes, target: Path) -> None:
     """
     options = session_options(0)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.optimized_model_filepath = str(target)
     try:
-        _session(source if isinstance(source, bytes) else str(source), options)
+        with contextlib.ExitStack() as names:
+            options.optimized_model_filepath = names.enter_context(writable_name(target))
+            _session(source if isinstance(source, bytes) else names.enter_context(readable_name(source)), options)
+    except StorageError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common public type
         # on a full disk ONNX Runtime only says "Protobuf serialization failed"
         require_writable(target, len(source) if isinstance(source, bytes) else source.stat().st_size)

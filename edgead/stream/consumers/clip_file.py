@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from edgead.imaging import Image
+from edgead.storage import readable_name, writable_name
 from edgead.stream.consumers.clip_ring import ClipFrame
 
 FORMATS = {".webm": "VP80", ".avi": "MJPG"}
@@ -60,7 +61,8 @@ def write_clip(stream: BinaryIO, path: Path, fps: float) -> str:
     height, width = frames[0][0].shape[:2]
     for suffix, codec in FORMATS.items():
         video = path.with_name(path.name + suffix)
-        writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*codec), fps, (width, height))
+        with writable_name(video) as name:
+            writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*codec), fps, (width, height))
         if not writer.isOpened():
             continue
         n_written = 0
@@ -92,7 +94,8 @@ def _unpacked(stream: BinaryIO) -> Iterable[tuple[Image, int]]:
 
 
 def _n_readable(path: Path) -> int:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_ANY)
+    with readable_name(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_ANY)
     n_frames = 0
     while capture.grab():
         n_frames += 1

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from edgead.errors import ConfigError, StorageError
 from edgead.imaging import Image, bgr_from_rgb, silence_opencv
-from edgead.storage import atomic_path, storage_error, trial_path
+from edgead.storage import atomic_path, readable_name, storage_error, trial_path, writable_name
 from edgead.stream.annotation import letterbox
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.result import FrameResult
@@ -143,7 +143,8 @@ def _check_name(path: Path) -> None:
 def _writer(path: Path, temporary: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
     silence_opencv()
     codec = CODECS[path.suffix.lower()]
-    writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), fps, size[::-1])
+    with writable_name(temporary) as name:
+        writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*codec), fps, size[::-1])
     if not writer.isOpened():
         raise StorageError(
             f"{path} cannot be recorded: OpenCV cannot open a {codec} video of {size[1]}×{size[0]} there.",
@@ -154,7 +155,8 @@ def _writer(path: Path, temporary: Path, fps: float, size: tuple[int, int]) -> c
 
 
 def _is_video(path: Path) -> bool:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_ANY)
+    with readable_name(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_ANY)
     opened = capture.isOpened()
     capture.release()
     return opened and os.path.getsize(path) > 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Protocol, get_args
 
 import cv2
 from cv2.typing import MatLike
 
 from edgead.imaging import rgb_from_bgr, silence_opencv
+from edgead.storage import readable_name
 from edgead.stream.sources.camera_format import CameraFormat
 from edgead.stream.sources.source import RtspTransport
 
@@ -58,7 +60,11 @@ class OpenCvCapture:
 def open_file_capture(path: str) -> Capture | None:
     """Open a video file; None if FFmpeg cannot read it."""
     silence_opencv()
-    return _opened(cv2.VideoCapture(path, cv2.CAP_FFMPEG))
+    try:
+        with readable_name(Path(path)) as name:
+            return _opened(cv2.VideoCapture(name, cv2.CAP_FFMPEG))
+    except OSError:
+        return None
 
 
 def open_url_capture(

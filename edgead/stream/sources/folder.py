@@ -15,6 +15,7 @@ from edgead.data.folders import is_image, list_images
 from edgead.data.reader import read_image
 from edgead.errors import DataError, SourceError
 from edgead.imaging import Reading
+from edgead.printable import path_text
 from edgead.stream.frame import Frame
 from edgead.stream.sources.source import SourceReport
 
@@ -34,7 +35,7 @@ class FolderSource:
     paced = False
 
     def __init__(self, path: Path, *, fps: float, reading: Reading) -> None:
-        self.name = str(path)
+        self.name = path_text(path)
         self.fps: float | None = fps
         self.report = SourceReport()
         self._path = path
@@ -63,11 +64,11 @@ class FolderSource:
             try:
                 image = read_image(path, **self._reading)
             except DataError as error:
-                self.report.broken.append(str(path))
+                self.report.broken.append(path_text(path))
                 _LOG.warning("skipped: %s", error.message)
                 continue
             n_read += 1
-            yield Frame(image, index, time.monotonic(), str(path))
+            yield Frame(image, index, time.monotonic(), path_text(path))
         if n_read == 0 and not stop.is_set():
             raise SourceError(
                 f"None of the {len(self._files)} pictures in {self._path} can be read; the first is {self._files[0]}.",

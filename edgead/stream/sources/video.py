@@ -12,6 +12,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 from edgead.errors import SourceError
+from edgead.printable import path_text
 from edgead.stream.frame import Frame
 from edgead.stream.sources.capture import Capture, capture_fps, frame_count, open_file_capture
 from edgead.stream.sources.source import SourceReport
@@ -26,7 +27,7 @@ class VideoSource:
     paced = False
 
     def __init__(self, path: Path) -> None:
-        self.name = str(path)
+        self.name = path_text(path)
         self.fps: float | None = None
         self.report = SourceReport()
         self._path = path

@@ -14,6 +14,7 @@ from typing_extensions import Self
 from edgead.data.reader import read_image
 from edgead.errors import DataError, SourceError
 from edgead.imaging import Image, Reading
+from edgead.printable import path_text
 from edgead.stream.frame import Frame
 from edgead.stream.sources.new_files import PATIENCE_S, FolderListing
 from edgead.stream.sources.source import Phase, SourceOptions, SourceReport, SourceState
@@ -51,7 +52,7 @@ class WatchedFolder:
         reading: Reading,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self.name = f"watch:{folder}"
+        self.name = f"watch:{path_text(folder)}"
         self.report = SourceReport(state=SourceState("connecting", time.monotonic()))
         self._folder = folder
         self._settle_s = settle_s
@@ -91,7 +92,7 @@ class WatchedFolder:
             for name in names:
                 image = self._read(name)
                 if image is not None:
-                    yield Frame(image, index, time.monotonic(), str(self._folder / name))
+                    yield Frame(image, index, time.monotonic(), path_text(self._folder / name))
                     index += 1
                 if stop.is_set():
                     return
@@ -117,7 +118,7 @@ class WatchedFolder:
         except DataError as error:
             if path.exists() and not self._listing.put_back(name):
                 self._listing.take(name)
-                self.report.broken.append(str(path))
+                self.report.broken.append(path_text(path))
                 _LOG.warning("skipped: %s", error.message)
             return None
         self._listing.take(name)
