@@ -111,6 +111,14 @@ class MqttSettings(_SinkSettings):
     )
     timeout_s: float = Field(10.0, gt=0, le=600, description="Timeout for the broker, in seconds.")
 
+    @field_validator("host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        # it is shown in messages, and may be an address with a password by mistake
+        if re.search(r"[\x00-\x20\x7f/@?#\\]", value):
+            raise ValueError("must be a host name or an IP address; port, user and password have keys of their own")
+        return value
+
     @field_validator("prefix", "discovery")
     @classmethod
     def _is_topic(cls, value: str | None) -> str | None:

@@ -73,6 +73,10 @@ def test_urls_that_name_none(url: str) -> None:
         ({"kind": "mqtt", "host": "x", "tls": True, "key": "f"}, "go together"),
         ({"kind": "mqtt", "host": "x", "prefix": "a/#"}, "must be a topic"),
         ({"kind": "mqtt", "host": "x", "prefix": "$SYS"}, "must be a topic"),
+        *(
+            ({"kind": "mqtt", "host": host}, "must be a host name")
+            for host in ("ada:geheim@broker", "mqtt://broker", "broker/geheim", "a b")
+        ),
         ({"kind": "webhook", "url": "x"}, "must be a http"),
         ({"kind": "webhook", "url": "http://x", "secret_env": "A", "secret_file": "b"}, "must be given once"),
         ({"kind": "webhook", "url": "http://x", "headers": {"A B": "c"}}, "no name of a header"),
