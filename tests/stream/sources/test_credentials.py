@@ -28,16 +28,17 @@ from tests.stream.fakes import SOURCE_OPTIONS
 logging.basicConfig(level=logging.DEBUG)
 for uri in sys.argv[2:]:
     options = replace(SOURCE_OPTIONS, open_timeout_s=3.0, max_restarts=1, decoder=sys.argv[1])
-    source = source_from_uri(uri, options)
-    print(source, source.name, source.report)
+    source = None
     try:
+        source = source_from_uri(uri, options)
+        print(source, source.name, source.report)
         with source:
             for number, frame in enumerate(source.frames(threading.Event())):
                 print(frame.source, frame.index)
                 if number == 3 and uri.startswith(("rtsp", "gst")):
                     break
     except SourceError as error:
-        print(error, error.hint, source.report)
+        print(error, error.hint, source and source.report)
         logging.exception("all of it")
 print("done")
 """

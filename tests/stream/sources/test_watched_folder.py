@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -140,7 +141,8 @@ def test_a_folder_that_is_away_is_waited_for(tmp_path: Path, caplog: pytest.LogC
     folder, away = tmp_path / "in", tmp_path / "away"
     folder.mkdir()
     (folder / "old.png").write_bytes(png(1))
-    with reading(folder) as (reader, source):
+    # the stream reports it in its own log, under the camera's name
+    with caplog.at_level(logging.DEBUG), reading(folder) as (reader, source):
         report = source.report
         (folder / "a.png").write_bytes(png(2))
         reader.wait_for(lambda: reader.names == ["a.png"])
