@@ -15,7 +15,7 @@ SITE_PACKAGES := debootstrap
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: demo test test-slow test-base test-aarch64 test-aarch64-run dist-check test-site gpu-check bindings docs lint format types clean
+.PHONY: demo test test-slow test-base test-aarch64 test-aarch64-run dist-check test-site gpu-check locks bindings docs lint format types clean
 
 demo: $(STAMP)  ## generated parts: train, engine, report, annotated video, alerts
 	$(BIN)/edgead demo --out $(OUT)
@@ -53,6 +53,9 @@ test-site: $(STAMP)  ## the Dockerfile's steps in a fresh Debian root, the wheel
 	command -v promtool >/dev/null || { mkdir -p build && cd build && apt-get download -qq -o APT::Sandbox::User=root prometheus && \
 		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool; } || echo "promtool was not found: its test is skipped."
 	PATH=$(CURDIR)/build/usr/bin:$$PATH EDGEAD_SITE_CHECKS=1 $(BIN)/python -m pytest -m '' --timeout 1800 tests/site
+
+locks: $(STAMP)  ## the lock files in locks/ and the licences in docs/dependencies.md; needs the network
+	$(BIN)/python -m tools.locks
 
 bindings: $(STAMP)  ## the tables of TensorRT's, pycuda's and CUDA's names anew; needs the network and a C compiler
 	$(BIN)/python -m tools.bindings

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 from tools.aarch64.wheels import PYPROJECT, TARGETS, Target, requirements
 
@@ -83,22 +84,35 @@ def environment_of(target: Target | None) -> dict[str, str]:
 
 def lacking(wheels: Path, wanted: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     """Requirements, of `wanted` and of every wheel that they lead to, that no wheel of the folder satisfies."""
-    found = {parse_wheel_filename(path.name)[0]: path for path in wheels.glob("*.whl")}
+    paths = {parse_wheel_filename(path.name): path for path in wheels.glob("*.whl")}
+    return unsatisfied({key[0]: (key[1], _requires(path)) for key, path in paths.items()}, wanted, environment)
+
+
+def unsatisfied(
+    found: Mapping[NormalizedName, tuple[Version, Sequence[str]]], wanted: Sequence[str], environment: Mapping[str, str]
+) -> list[str]:
+    """Requirements that no package satisfies.
+
+    Args:
+        found: Version and requirements of each package by name.
+        wanted: Requirements to begin with.
+        environment: Values of the markers.
+    """
     todo = [Requirement(entry) for entry in wanted]
     missing: list[str] = []
     seen: set[tuple[str, str]] = set()
     while todo:
         entry = todo.pop()
         name = canonicalize_name(entry.name)
-        path = found.get(name)
-        if path is None or not entry.specifier.contains(parse_wheel_filename(path.name)[1], prereleases=True):
+        version, requires = found.get(name, (None, ()))
+        if version is None or not entry.specifier.contains(version, prereleases=True):
             missing.append(f"{entry.name}{entry.specifier}")
             continue
         for extra in ("", *entry.extras):
             if (name, extra) in seen:
                 continue
             seen.add((name, extra))
-            for line in _requires(path):
+            for line in requires:
                 needed = Requirement(line)
                 if needed.marker is None:
                     is_needed = not extra

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -56,9 +57,15 @@ TARGETS = (Target("JetPack 6", "jetson6", "3.10", 35, 12), Target("JetPack 7", "
 Pip = Callable[[Sequence[str]], "tuple[int, str]"]
 
 
+def project_of(text: str) -> dict[str, Any]:
+    """The table `project` of a pyproject.toml."""
+    found: dict[str, Any] = tomllib.loads(text)["project"]
+    return found
+
+
 def requirements(text: str, extra: str | None) -> tuple[list[str], list[str]]:
     """Dependencies that must come as wheels, and those that may be compiled, from a pyproject.toml and its `extra`."""
-    project = tomllib.loads(text)["project"]
+    project = project_of(text)
     extras = project["optional-dependencies"]
     jetson = [] if extra is None else extras[extra]
     compiled = [entry for entry in jetson if entry.startswith(FROM_SOURCE)]
