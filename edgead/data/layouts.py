@@ -121,7 +121,8 @@ def _recognised(
         one = parts_of_class(root, home, class_name, members, need_train=need_train and not is_test)
         layouts.add(LABELLED if is_test else layout_of(home, members, found))
         parts.add(one)
-    outside = [picture for picture in found.pictures if not any(picture in members for members in classes.values())]
+    inside = {picture for members in classes.values() for picture in members}
+    outside = [picture for picture in found.pictures if picture not in inside]
     if outside:
         names = sorted(
             {picture.parts[0] if len(picture.parts) > 1 else "files beside the folders" for picture in outside}

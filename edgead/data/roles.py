@@ -29,7 +29,7 @@ POSITIONS = ("xyz", "depth")
 COLOUR = "rgb"
 
 
-@dataclass
+@dataclass(eq=False)
 class Picture:
     """One image file with what is known about it.
 

@@ -11,7 +11,7 @@ from edgead.data.dataset import Mask
 from edgead.data.folders import is_image, list_files
 from edgead.data.formats.annotation import Annotation
 from edgead.data.formats.sidecars import Annotations, read_annotations
-from edgead.data.mask_like import are_photographs, look_of
+from edgead.data.mask_like import are_photographs, look_of, looks_of
 from edgead.data.mask_pairs import pair_masks
 from edgead.data.masks import is_empty
 from edgead.data.names import Split, is_only, may_be_product, role_of
@@ -158,11 +158,11 @@ def _find_mask_folders(pictures: list[Picture]) -> list[Picture]:
     stems = [(picture.key[:-1], picture.key[-1]) for picture in pictures if picture.role != "mask"]
     suspects = []
     for folder, members in by_folder.items():
-        looks = [look_of(picture.path) for picture in members]
+        looks = looks_of([picture.path for picture in members])
         elsewhere = {stem for place, stem in stems if place != tuple(part.casefold() for part in folder)}
         paired = [picture.key[-1] in elsewhere for picture in members]
-        is_mask = [look in ("blank", "two values", "few values") for look in looks]
-        if folder and all(is_mask) and sum(paired) >= _MOST_PAIR * len(members) and set(looks) != {"blank"}:
+        is_mask = [look in ("blank", "two values", "few values") for look in looks if look is not None]
+        if folder and all(is_mask) and sum(paired) >= _MOST_PAIR * len(members) and set(looks) - {None} != {"blank"}:
             for picture in members:
                 picture.role, picture.source, picture.mask_folder = "mask", "pixels", folder
         else:

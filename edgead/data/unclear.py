@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgead.data.mask_like import look_of
+from edgead.data.mask_like import MOST_LOOKED_AT, looks_of
 from edgead.data.names import are_serial, is_neutral
 from edgead.data.roles import Picture
 from edgead.data.sorting import Sorted
@@ -42,7 +42,8 @@ def refuse_unclear(root: Path, folder: tuple[str, ...], pictures: Sequence[Pictu
     if not unknown or by_name:
         return
     defective = [picture for picture in pictures if picture.role == "defect"]
-    suspects = [picture for picture in found.suspects if picture in unknown]
+    of_class = set(unknown)
+    suspects = [picture for picture in found.suspects if picture in of_class]
     two_values = [picture for picture in suspects if picture.source == "two values"]
     unread = found.unread
     reasons = []
@@ -53,7 +54,7 @@ def refuse_unclear(root: Path, folder: tuple[str, ...], pictures: Sequence[Pictu
         reasons.append(f"{counts} ({_sources([*stated, *defective])})")
     if masks:
         reasons.append(f"{len(masks)} are masks ({_sources(masks)})")
-    if two_values or len(suspects) == len(unknown):
+    if two_values or len(suspects) == min(len(unknown), MOST_LOOKED_AT):
         reasons.append(f"{len(suspects)} have only one or two values, as masks do (the first: {suspects[0].path})")
     if unread:
         reasons.append(
@@ -75,10 +76,12 @@ def refuse_unclear(root: Path, folder: tuple[str, ...], pictures: Sequence[Pictu
 def _refuse_masks_among_good(root: Path, pictures: Sequence[Picture]) -> None:
     """Raise if some good images have two values only and most have many: masks got among photographs."""
     good = [picture for picture in pictures if picture.role == "good" and picture.split in (None, "train")]
-    masks = [picture for picture in good if look_of(picture.path) == "two values"]
-    if masks and len(masks) < len(good) / 2:
+    looks = looks_of([picture.path for picture in good])
+    masks = [picture for picture, look in zip(good, looks, strict=True) if look == "two values"]
+    looked_at = sum(look is not None for look in looks)
+    if masks and len(masks) < looked_at / 2:
         raise DataError(
-            f"{len(masks)} of the {len(good)} good images in {root} have only two values, as masks do, the first: "
+            f"{len(masks)} of {looked_at} good images in {root} have only two values, as masks do, the first: "
             f"{masks[0].path}.",
             hint="Move masks to a folder of their own, named masks, or, if these are images of parts, say it: --good DIR.",
         )

@@ -111,7 +111,7 @@ REFUSED = {
     "a folder of masks alone": ("masks/{}.png *4 mask", "The 4 images in .* are masks"),
     "masks among images": ("{}.png *6\nx{}.png *2 mask", "2 have only one or two values"),
     "bad named files among others": ("{}.png *6\nbad_{}.png *2", "6 images .* 2 are defective"),
-    "masks among good images": ("good/{}.png *6\ngood/x{}.png *2 mask", "2 of the 8 good images .* only two values"),
+    "masks among good images": ("good/{}.png *6\ngood/x{}.png *2 mask", "2 of 8 good images .* only two values"),
     "defects alone": ("scratch/{}.png *3\ndent/{}.png *2", "5 defective"),
     "defects inside good": ("good/{}.png *3\ngood/bad/{}.png *2", "good by one sign and defective by another"),
     "good with a mask": ("good/{}.png *3\ngood/000_mask.png mask\nbad/{}.png", "good by one sign and defective by another"),
