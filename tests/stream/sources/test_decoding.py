@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,12 +12,12 @@ import pytest
 
 from edgead.data.reader import read_image
 from edgead.imaging import Image
-from edgead.stream.sources.mjpeg import MjpegCapture
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import SourceOptions
 
 from ...data.image_files import STRAIGHT, jpeg, png, png_bomb, tiff
 from ..fakes import SOURCE_OPTIONS
+from ..servers import MjpegRequest, at_pace, mjpeg_camera, part
 
 OPTIONS = replace(SOURCE_OPTIONS, watch_existing=True, watch_settle_s=0.01)
 STORED = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
@@ -39,15 +38,17 @@ def from_source(uri: str, options: SourceOptions) -> Image:
         return next(iter(source.frames(threading.Event()))).image
 
 
-def from_mjpeg(content: bytes) -> Image | None:
-    """Frame of an MJPEG stream of one frame; None if it counts as damaged."""
-    damaged: list[None] = []
-    head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n".encode()
-    answer = io.BytesIO(head + content + b"\r\n--x\r\n")
-    capture = MjpegCapture(answer, "x", read_timeout_s=5, on_damage=lambda: damaged.append(None))  # type: ignore[arg-type]
-    found, image = capture.read()
-    assert found == (not damaged)
-    return np.asarray(image, np.uint8) if found else None
+def from_mjpeg(*contents: bytes) -> tuple[Image, int]:
+    """First frame of an MJPEG camera that sends some files over and over, and the number of frames that counted as damaged."""
+
+    def serve(request: MjpegRequest, connection: int) -> None:
+        request.begin()
+        for number in at_pace(50.0, 100):
+            request.send(part(contents[number % len(contents)]))
+
+    with mjpeg_camera(serve) as (place, _), source_from_uri(f"http://{place}/", OPTIONS) as source:
+        image = next(iter(source.frames(threading.Event()))).image
+        return image, source.report.damaged_frames
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -65,8 +66,8 @@ def test_files_are_read_as_in_training(tmp_path: Path, kind: str, address: Calla
 def test_mjpeg_frames_are_read_as_in_training(tmp_path: Path, kind: str) -> None:
     """A frame of an MJPEG stream has the pixels that training reads from the same file."""
     (tmp_path / "a.png").write_bytes(FILES[kind])
-    found = from_mjpeg(FILES[kind])
-    assert found is not None
+    found, damaged = from_mjpeg(FILES[kind])
+    assert damaged == 0
     np.testing.assert_array_equal(found, read_image(tmp_path / "a.png"))
 
 
@@ -76,7 +77,8 @@ def test_gigapixels_delay_nothing(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(FILES["png"])
     assert from_source(str(tmp_path), OPTIONS).shape == (64, 40, 3)
     assert from_source(f"watch:{tmp_path}", OPTIONS).shape == (64, 40, 3)
-    assert from_mjpeg(png_bomb(60_000, 50_000)) is None
+    image, damaged = from_mjpeg(png_bomb(60_000, 50_000), FILES["png"])
+    assert (image.shape, damaged > 0) == ((64, 40, 3), True)
 
 
 @pytest.mark.parametrize("address", [str, lambda folder: f"watch:{folder}"])
