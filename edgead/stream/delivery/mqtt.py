@@ -126,7 +126,11 @@ class MqttSink:
             raise
 
     def keep_alive(self) -> None:
-        self._tend(self._connected())
+        try:
+            self._tend(self._connected())
+        except DeliveryError:
+            self._drop()
+            raise
 
     def _tend(self, connection: Connection) -> None:
         """Carry out what was received, and publish what has changed on the line."""
@@ -179,11 +183,13 @@ class MqttSink:
         gone_filters = self._topics.retained_of_cameras()
         if settings.discovery is not None:
             gone_filters.append(config_topics(self._topics, settings.discovery))
-        filters = [(self._topics.client, 1), (self._topics.status, 1), *((one, 1) for one in gone_filters)]
+        filters = [(self._topics.client, 1), (self._topics.status, 1)]
         if settings.takes_commands:
             # QoS 0: a command that was given while this client was away is not carried out later
-            filters += [(topic, 0) for topic in self._commands]
+            filters.append((self._topics.acknowledge_all, 0))
+        # in two parts, because some brokers take at most eight filters at once
         can_read = connection.subscribe(filters, timeout_s)
+        can_read = connection.subscribe([(one, 1) for one in gone_filters], timeout_s) and can_read
         own = dataclasses.replace(self._presence, address=connection.local_address)
         self._presence = own
         connection.publish([Message(self._topics.client, own.text(), True)], timeout_s)

@@ -81,6 +81,11 @@ class Topics:
     def acknowledge(self, camera: str, zone: str) -> str:
         return self._of_zone(camera, zone, "acknowledge")
 
+    @property
+    def acknowledge_all(self) -> str:
+        """Filter of the commands of all zones."""
+        return f"{self.root}/+/+/acknowledge"
+
     def retained_of_cameras(self) -> list[str]:
         """Filters of the retained topics of cameras and zones, also of those that are gone."""
         ends = [
