@@ -59,20 +59,14 @@ MasksOption = Annotated[
 ]
 
 
-def folder_roles(good: list[Path] | None, bad: list[Path] | None, masks: list[Path] | None) -> dict[str, Any]:
-    """Settings of the folders that were given roles."""
+def folder_roles(
+    data: Path | None, good: list[Path] | None, bad: list[Path] | None, masks: list[Path] | None
+) -> dict[str, Any]:
+    """Settings of folders by their content; any of these options replaces all such folders of the settings file."""
     folders = {"data.good": good, "data.bad": bad, "data.masks": masks}
-    return {key: [str(path) for path in paths] for key, paths in folders.items() if paths}
-
-
-def overrides_of(assignments: list[str] | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Value per dotted key that the command line asks for: `--set`, and the options that were given."""
-    from edgead.config.file import parse_override
-
-    overrides = dict(parse_override(text) for text in assignments or [])
-    return overrides | {
-        key: str(value) if isinstance(value, Path) else value for key, value in options.items() if value is not None
-    }
+    if data is None and not any(folders.values()):
+        return {}
+    return {key: [str(path) for path in paths or ()] for key, paths in folders.items()}
 
 
 def load(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:

@@ -94,7 +94,7 @@ def train(
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
-        "train.seed": seed, **folder_roles(good, bad, masks),
+        "train.seed": seed, **folder_roles(data, good, bad, masks),
     }  # fmt: skip
     asked = overrides_of(set_, options)
     if dry_run:
@@ -152,7 +152,7 @@ def evaluate(
 
     if alignment:
         require_torch("--alignment")
-    settings = load(config, set_, {"data.root": data, **folder_roles(good, bad, masks)})
+    settings = load(config, set_, {"data.root": data, **folder_roles(data, good, bad, masks)})
     with open_model(bundle, engine, settings, false_alarm_rate, confidence) as model, TerminalProgress() as progress:
         result = run(
             model, settings.data.root, report=report, class_mode=_class_mode(class_mode), alignment=alignment,

@@ -70,6 +70,17 @@ def test_a_mask_by_kind_and_name(tmp_path: Path) -> None:
         _masks(tmp_path)
 
 
+@pytest.mark.parametrize("images", [("scratch/000", "dent/000"), ("cam1/000", "cam2/000")])
+def test_a_mask_of_two_images_is_ambiguous(tmp_path: Path, images: tuple[str, str]) -> None:
+    """A mask directly in the folder of masks that fits two images is an error that names both."""
+    for name in images:
+        write_photo(tmp_path / f"{name}.png")
+    write_mask(tmp_path / "masks" / "000.png")
+    with pytest.raises(DataError, match=r"The mask .*000\.png fits 2 images: ") as caught:
+        _masks(tmp_path)
+    assert all(name in caught.value.message for name in images)
+
+
 def test_kinds_do_not_share_masks(tmp_path: Path) -> None:
     """Images of one name in several kinds have their own masks only."""
     for kind in ("scratch", "dent", "stain"):
