@@ -69,6 +69,16 @@ def folder_roles(
     return {key: [str(path) for path in paths or ()] for key, paths in folders.items()}
 
 
+def overrides_of(assignments: list[str] | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Value per dotted key that the command line asks for: `--set`, and the options that were given."""
+    from edgead.config.file import parse_override
+
+    overrides = dict(parse_override(text) for text in assignments or [])
+    return overrides | {
+        key: str(value) if isinstance(value, Path) else value for key, value in options.items() if value is not None
+    }
+
+
 def load(path: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Config:
     from edgead.config.file import load_config
 
