@@ -15,7 +15,8 @@ from edgead.imaging import Image
 STORED_DIGITS = 16
 SMALL_PX = 32
 # Root mean square difference of small pictures, in grey levels. Measured on three sets of real parts: JPEG of quality 20 to
-# 95 and sizes from half to 1.3 times give at most 2.0, different images at least 2.3, 4.3 and 32.
+# 95 and sizes from half to 1.3 times give at most 2.0. Of all pairs of good images, 24 of 80,601 are closer among the solar
+# cells (one cell photographed twice), 1 of 292,230 among the magnetic tiles, and none of 116,886 among the boards.
 NEAR = 2.0
 Copy = tuple[Sample, Sample]
 
@@ -44,7 +45,7 @@ def stored_digest(path: Path) -> str:
 
 
 def are_near_copies(first: Image, second: Image) -> bool:
-    """Whether two images `(H, W, 3)` of one size are one picture, encoded or resized in two ways.
+    """Whether two images `(H, W, 3)` of one size are one picture, encoded, resized or taken in two ways.
 
     Parts in front of a fixed camera can look alike too at this size: compare only images whose features are similar.
     """

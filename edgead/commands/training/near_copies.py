@@ -1,4 +1,4 @@
-"""Near-copies among the images held out for the threshold: re-encoded or resized files are no independent images."""
+"""Near-copies among the images held out for the threshold: a picture stored or taken twice is no independent image."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Independent:
         copy, original = self.copies[0]
         n_all = len({*self.kept, *(sample for sample, _ in self.copies)})
         yield (
-            f"{len(self.copies)} of {n_all} images held out for the threshold are near-copies, re-encoded or resized, such "
-            f"as {copy.name} of {original.name}: {n_all - len(self.copies)} independent ones remain."
+            f"{len(self.copies)} of {n_all} images held out for the threshold are near-copies (encoded again, "
+            f"resized or taken twice), such as {copy.name} of {original.name}: {n_all - len(self.copies)} independent ones remain."
         )
         for name, count in self.too_few.items():
             yield (
