@@ -62,7 +62,7 @@ class StreamConfig(Section):
     )
     csi_flip: int = Field(0, ge=0, le=7, description="Rotation of a CSI camera's frames: nvvidconv's flip-method.")
     decoder: Literal["auto", "ffmpeg", "gstreamer"] = Field(
-        "auto", description="Decoder of RTSP streams; auto: GStreamer where it has a hardware decoder, else FFmpeg."
+        "auto", description="Decoder of RTSP streams; auto: GStreamer where it can decode the video, else FFmpeg."
     )
     rtsp_transport: Literal["tcp", "udp"] = Field("tcp", description="Transport protocol of RTSP streams.")
     rtsp_latency_ms: int = Field(

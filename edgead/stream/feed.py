@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edgead.errors import EdgeadError
+from edgead.stream import damage
 from edgead.stream.alerts import AlertEvent
 from edgead.stream.camera import Camera
 from edgead.stream.monitoring.meter import CameraStatus, CameraSummary, Meter
@@ -78,6 +79,7 @@ class CameraFeed:
         self._phase = "waiting"
         self._failed_as = ""
         self._has_run = False
+        self._damage = damage.DamageMonitor()
         self.thread = threading.Thread(target=self._capture, name=f"edgead capture {camera.name}", daemon=True)
 
     @property
@@ -235,12 +237,18 @@ class CameraFeed:
             self._n_outages += 1
 
     def _prepare(self, prepared: PreparedFrame) -> PreparedFrame:
-        check = self.camera.check_frame
-        if check is None:
+        frame, check = prepared.frame, self.camera.check_frame
+        fault = self._damage.observe(frame.captured_at_s, frame.damage)
+        if fault is not None or frame.damage:
+            kind = None if fault is None else damage.KIND
+            prepared = replace(prepared, fault=fault, is_usable=not frame.damage, fault_kind=kind)
+        if check is None or frame.damage:
             return prepared
         start = time.perf_counter()
-        found = check(prepared.image, prepared.frame.captured_at_s)
+        found = check(prepared.image, frame.captured_at_s)
         spent_ms = prepared.prepare_ms + (time.perf_counter() - start) * 1e3
+        if found.fault is None:
+            return replace(prepared, prepare_ms=spent_ms, is_usable=found.is_usable)
         return replace(
             prepared, prepare_ms=spent_ms, fault=found.fault, is_usable=found.is_usable, fault_kind=found.kind
         )  # fmt: skip

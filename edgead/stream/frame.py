@@ -19,12 +19,17 @@ class Frame:
         index: Number of the frame in its source, from 0; gaps are frames that the source skipped.
         captured_at_s: Monotonic time at which the frame was taken from the source, in seconds.
         source: Redacted name of the source; for a folder, the image file.
+        damage: Reason why the frame is not to be judged, for example lost packets; empty for a whole one. The image may
+            then be the last whole one.
+        time_s: Time on the source's own time line, in seconds from an unknown start; None if the source has none.
     """
 
     image: Image
     index: int
     captured_at_s: float
     source: str
+    damage: str = ""
+    time_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or 0 in self.image.shape:

@@ -75,7 +75,7 @@ class _AboutFrame(_Notice):
 
 @dataclass(frozen=True)
 class FaultBegan(_AboutFrame):
-    """Frames are frozen, black, over-exposed or blurred, and not judged from this one on.
+    """Frames are frozen, black, over-exposed or blurred, and not judged from this one on; or many are damaged, and only whole ones are.
 
     Attributes:
         message: Sentence about the fault.

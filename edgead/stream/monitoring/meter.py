@@ -112,7 +112,8 @@ class StreamSummary:
             window).
         n_captured, n_processed: Number of frames taken from the sources, and of frames judged.
         n_dropped: Number of live frames replaced by newer ones before the engine was free.
-        n_unjudged: Number of frames not judged because of a camera fault: frozen, black, over-exposed or blurred.
+        n_unjudged: Number of frames not judged because of a camera fault: frozen, black, over-exposed, blurred or
+            damaged.
         n_anomalous: Number of judged frames over the threshold.
         n_alerts: Number of alerts opened.
         n_frames_undrawn: Number of frames that a slow recorder or window missed.

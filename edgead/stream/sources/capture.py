@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import Protocol
 
 import cv2
 from cv2.typing import MatLike
@@ -12,6 +12,7 @@ from cv2.typing import MatLike
 from edgead.imaging import rgb_from_bgr, silence_opencv
 from edgead.storage import readable_name
 from edgead.stream.sources.camera_format import CameraFormat
+from edgead.stream.sources.ffmpeg_process import FfmpegProcess
 from edgead.stream.sources.source import RtspTransport
 
 # Some drivers and RTSP servers report their clock (90000) or nothing instead of a frame rate.
@@ -22,7 +23,11 @@ _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 class Capture(Protocol):
-    """Frame capture of a live source: the part of `cv2.VideoCapture` that sources use, with frames in RGB."""
+    """Frame capture of a live source: the part of `cv2.VideoCapture` that sources use, with frames in RGB.
+
+    A capture that can tell may have an attribute `damage`: the reason why the last frame is damaged, for example lost
+    packets, empty for a whole one. A damaged frame is never judged, and may be an empty array.
+    """
 
     def read(self) -> tuple[bool, MatLike]:
         """Read the next frame, `(H, W, 3)`, uint8, RGB.
@@ -34,6 +39,10 @@ class Capture(Protocol):
     def get(self, property_id: int, /) -> float: ...
 
     def release(self) -> None: ...
+
+
+class VideoRefused(Exception):
+    """A network stream that cannot be opened; the message is what FFmpeg said last, without secrets, and may be empty."""
 
 
 class OpenCvCapture:
@@ -69,9 +78,12 @@ def open_file_capture(path: str) -> Capture | None:
 
 def open_url_capture(
     url: str, *, open_timeout_s: float, read_timeout_s: float, rtsp_transport: RtspTransport = "tcp"
-) -> Capture | None:
-    """Open a network stream; None if it does not answer in time."""
-    silence_opencv()
+) -> FfmpegProcess:
+    """Open a network stream.
+
+    Raises:
+        VideoRefused: If it does not answer in time or gives no video; says what FFmpeg said.
+    """
     settings = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
         round(open_timeout_s * 1e3),
@@ -80,8 +92,15 @@ def open_url_capture(
     ]
     if hasattr(cv2, "CAP_PROP_N_THREADS"):
         settings += [cv2.CAP_PROP_N_THREADS, _DECODER_THREADS]
-    _choose_transport(rtsp_transport)
-    return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings))
+    capture = FfmpegProcess(url, settings, _transport(rtsp_transport))
+    try:
+        if capture.open(open_timeout_s, read_timeout_s):
+            return capture
+    except BaseException:
+        capture.release()
+        raise
+    capture.release()
+    raise VideoRefused(capture.said)
 
 
 def open_camera_capture(index: int, asked: CameraFormat, *, read_timeout_s: float) -> Capture | None:
@@ -110,6 +129,11 @@ def capture_fps(capture: Capture) -> float | None:
     return fps if low <= fps <= high else None
 
 
+def damage_of_last(capture: Capture) -> str:
+    """Reason why the last frame of a capture is damaged; empty for a whole one, or if the capture cannot tell."""
+    return str(getattr(capture, "damage", ""))
+
+
 def frame_count(capture: Capture) -> int | None:
     """Number of frames according to the header; None if it has none."""
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -121,11 +145,9 @@ def stream_time_s(capture: Capture) -> float:
     return float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
 
 
-def _choose_transport(transport: RtspTransport) -> None:
-    # OpenCV reads FFmpeg's own options only from the environment, at every opening; the user's setting there wins.
-    ours = [f"rtsp_transport;{name}" for name in get_args(RtspTransport)]
-    if os.environ.get(_FFMPEG_OPTIONS, ours[0]) in ours:
-        os.environ[_FFMPEG_OPTIONS] = f"rtsp_transport;{transport}"
+def _transport(transport: RtspTransport) -> dict[str, str]:
+    # OpenCV reads FFmpeg's own options only from the environment; the user's setting there wins.
+    return {} if _FFMPEG_OPTIONS in os.environ else {_FFMPEG_OPTIONS: f"rtsp_transport;{transport}"}
 
 
 def _opened(capture: cv2.VideoCapture) -> OpenCvCapture | None:

@@ -65,6 +65,10 @@ class FrameClock:
         self._suspect(waited_s)
         return max(late_s, self._suspect_s)
 
+    def excuse_pause(self) -> None:
+        """Say that damaged frames came since the last one, so that the pause before the next is no reason for doubt."""
+        self._was_pause = True
+
     @property
     def is_awaited(self) -> bool:
         """Whether frames come no faster than the camera captures them: then no buffer holds any."""

@@ -7,7 +7,7 @@ import importlib.util
 from typing import Any
 
 from edgead.errors import MissingDependencyError, SourceError
-from edgead.stream.sources.gst_pipelines import CONVERTER, HARDWARE_DECODER, Element
+from edgead.stream.sources.gst_pipelines import CONVERTER, HARDWARE_DECODER, RECEIVING, Element, decoding
 
 PACKAGES = (
     "python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav"
@@ -48,6 +48,16 @@ def decodes_in_hardware() -> bool:
         return False
     try:
         return has_element(HARDWARE_DECODER) and has_element(CONVERTER)
+    except MissingDependencyError:
+        return False
+
+
+def decodes_rtsp() -> bool:
+    """Whether GStreamer can receive and decode the usual RTSP cameras on this machine; False without the binding."""
+    if importlib.util.find_spec("gi") is None:
+        return False
+    try:
+        return all(map(has_element, RECEIVING)) and decoding("H264", has_element) is not None
     except MissingDependencyError:
         return False
 

@@ -16,6 +16,8 @@ APPSINK = "frames"
 SENSOR = "nvarguscamerasrc"
 CONVERTER = "nvvidconv"
 HARDWARE_DECODER = "nvv4l2decoder"
+# what receives RTP and hands over frames
+RECEIVING = ("rtspsrc", "rtpjitterbuffer", "queue", "videoconvert", "capsfilter", "appsink")
 NVMM = "video/x-raw(memory:NVMM)"
 
 

@@ -21,6 +21,7 @@ from edgead.stream.sources.gst_binding import (
     set_properties,
 )
 from edgead.stream.sources.gst_capture import GstCapture
+from edgead.stream.sources.gst_damage import RtpDamage
 from edgead.stream.sources.gst_pipelines import (
     CONVERTER,
     SENSOR,
@@ -98,6 +99,8 @@ class _Pipeline:
         """Open a capture of the network camera at the address."""
         tail: list[Any] = []
         source = make_element(rtsp_source(self._uri, self._options))
+        lost = RtpDamage()
+        lost.watch_source(source)
 
         def build() -> None:
             self._pipeline.add(source)
@@ -107,14 +110,19 @@ class _Pipeline:
         def connect(capture: GstCapture) -> None:
             # both callbacks run on threads of GStreamer
             source.connect("select-stream", lambda _, number, caps: _text_of(caps, "media") == "video")
-            source.connect("pad-added", lambda _, pad: self._decode(pad, tail[0], capture))
+            source.connect("pad-added", lambda _, pad: self._decode(pad, tail[0], capture, lost))
 
-        return self._start(build, connect)
+        return self._start(build, connect, lost)
 
-    def _start(self, build: Callable[[], None], prepare: Callable[[GstCapture], None] | None = None) -> Capture:
+    def _start(
+        self,
+        build: Callable[[], None],
+        prepare: Callable[[GstCapture], None] | None = None,
+        lost: RtpDamage | None = None,
+    ) -> Capture:
         try:
             build()
-            capture = GstCapture(self._pipeline, self._name, self._uri, self._options.read_timeout_s)
+            capture = GstCapture(self._pipeline, self._name, self._uri, self._options.read_timeout_s, lost)
             if prepare is not None:
                 prepare(capture)
             capture.start(self._options.open_timeout_s)
@@ -143,17 +151,21 @@ class _Pipeline:
             for made, element in zip(tail, to_frames(in_hardware=False, is_live=True), strict=True):
                 set_properties(made, element)
 
-    def _decode(self, pad: Any, tail: Any, capture: GstCapture) -> None:
+    def _decode(self, pad: Any, tail: Any, capture: GstCapture, lost: RtpDamage) -> None:
         if tail.get_static_pad("sink").is_linked():
             return  # use the first video of a camera that sends several
         encoding = _text_of(pad.get_current_caps() or pad.query_caps(None), "encoding-name")
         elements = decoding(encoding, has_element)
         if elements is None:
-            capture.fail(f"nothing here decodes its {encoding or 'unknown'} video; install {PACKAGES}")
+            capture.fail(
+                f"nothing here decodes its {encoding or 'unknown'} video; install {PACKAGES}", is_undecodable=True
+            )
             return
         try:
             made = self._add(elements)
             self._link([*made, tail])
+            lost.watch_packets(pad)
+            lost.watch_units(made[-1].get_static_pad("sink"))
         except SourceError as error:
             capture.fail(error.message)
             return

@@ -9,16 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from cv2.typing import MatLike
 from typing_extensions import Self
 
 from edgead.errors import SourceError
 from edgead.stream.frame import Frame
-from edgead.stream.sources.capture import Capture, capture_fps, frame_count, stream_time_s
+from edgead.stream.sources.capture import Capture, capture_fps, damage_of_last, frame_count, stream_time_s
 from edgead.stream.sources.freshness import FrameClock
 from edgead.stream.sources.restart import RestartBudget
 from edgead.stream.sources.source import Phase, SourceOptions, SourceReport, SourceState
 
 _LOG = logging.getLogger(__name__)
+_DAMAGE_PACE_S = 0.25
 
 
 class LiveSource:
@@ -56,6 +58,8 @@ class LiveSource:
         self._capture: Capture | None = None
         self._frame_clock: FrameClock | None = None
         self._late_since_s: float | None = None
+        self._whole: MatLike | None = None
+        self._damage_shown_s = -math.inf
 
     def __repr__(self) -> str:
         return f"LiveSource({self.name!r})"
@@ -102,11 +106,33 @@ class LiveSource:
                 self._lose("it gives no more frames")
                 continue
             n_read += 1
+            if reason := damage_of_last(capture):
+                damaged = self._damaged(image, reason, index)
+                if damaged is not None:
+                    yield damaged
+                index += 1
+                continue
             captured_at_s = self._captured_at(capture)
             if captured_at_s is not None:
                 self._enter("running")
+                self._whole = image
                 yield Frame(image, index, captured_at_s, self.name)  # type: ignore[arg-type]
             index += 1
+
+    def _damaged(self, image: MatLike, reason: str, index: int) -> Frame | None:
+        """A frame that says that the camera's frames are damaged, a few times a second; it is not to be judged.
+
+        It shows the last whole frame, as a player does, or the damaged one if there was none.
+        """
+        now_s = self._clock()
+        self.report.damaged_frames += 1
+        if self._frame_clock is not None:
+            self._frame_clock.excuse_pause()
+        shown = self._whole if self._whole is not None else image
+        if shown.size == 0 or now_s - self._damage_shown_s < _DAMAGE_PACE_S:
+            return None
+        self._damage_shown_s = now_s
+        return Frame(shown, index, now_s, self.name, damage=reason)  # type: ignore[arg-type]
 
     def _captured_at(self, capture: Capture) -> float | None:
         """Capture time of the current frame; None if it is too old to be used."""

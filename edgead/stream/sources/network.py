@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from edgead.errors import SourceError
 from edgead.redaction import escape_credentials, redact
-from edgead.stream.sources.capture import Capture, open_url_capture
-from edgead.stream.sources.gst_binding import decodes_in_hardware
+from edgead.stream.sources.capture import Capture, VideoRefused, open_url_capture
+from edgead.stream.sources.gst_binding import decodes_rtsp
+from edgead.stream.sources.gst_capture import UndecodableVideo
 from edgead.stream.sources.gstreamer import open_rtsp_pipeline
 from edgead.stream.sources.live import LiveSource
 from edgead.stream.sources.mjpeg import open_mjpeg
 from edgead.stream.sources.source import SourceOptions
+
+_LOG = logging.getLogger(__name__)
 
 
 def network_source(uri: str, options: SourceOptions) -> LiveSource:
@@ -30,16 +34,22 @@ def network_source(uri: str, options: SourceOptions) -> LiveSource:
             )
             if mjpeg is not None:
                 return mjpeg
-        if is_rtsp and (options.decoder == "gstreamer" or (options.decoder == "auto" and decodes_in_hardware())):
-            return open_rtsp_pipeline(uri, options)
+        if is_rtsp and (options.decoder == "gstreamer" or (options.decoder == "auto" and decodes_rtsp())):
+            try:
+                return open_rtsp_pipeline(uri, options)
+            except UndecodableVideo as error:
+                if options.decoder == "gstreamer":
+                    raise
+                _LOG.warning("%s FFmpeg tries it.", error.message)
         began_s = time.monotonic()
-        capture = open_url_capture(
-            escape_credentials(uri),
-            open_timeout_s=options.open_timeout_s,
-            read_timeout_s=options.read_timeout_s,
-            rtsp_transport=options.rtsp_transport,
-        )
-        if capture is None:
+        try:
+            return open_url_capture(
+                escape_credentials(uri),
+                open_timeout_s=options.open_timeout_s,
+                read_timeout_s=options.read_timeout_s,
+                rtsp_transport=options.rtsp_transport,
+            )
+        except VideoRefused as error:
             spent_s = time.monotonic() - began_s
             why = (
                 f"no video came within {options.open_timeout_s:g} s"
@@ -47,12 +57,11 @@ def network_source(uri: str, options: SourceOptions) -> LiveSource:
                 else f"it refused the connection, the login or the address, or gives no video ({spent_s:.1f} s)"
             )
             raise SourceError(
-                f"{name} cannot be opened: {why}.",
+                f"{name} cannot be opened: {why}{f'; FFmpeg says: {error}' if str(error) else ''}.",
                 hint="Check address, user, password and network (`ffprobe URL` says more); a slow camera may need a "
                 "larger stream.open_timeout_s.",
                 retryable=True,
-            )
-        return capture
+            ) from None
 
     def count_damage() -> None:
         source.report.damaged_frames += 1

@@ -36,7 +36,7 @@ class SourceOptions:
         max_frame_age_s: Maximum age of a live frame; older ones are dropped; 0 drops none.
         camera_format: Requested format of a V4L2 or CSI camera, for example `MJPG 1280x720@30`; empty = any.
         csi_flip: Rotation or mirroring of a CSI camera's frames: `nvvidconv`'s flip-method, 0..7.
-        decoder: RTSP decoder; `auto` selects GStreamer if it has a hardware decoder, else FFmpeg.
+        decoder: RTSP decoder; `auto` selects GStreamer if it can decode the video, else FFmpeg.
         rtsp_transport: Transport protocol of RTSP video.
         rtsp_latency_ms: Maximum wait of GStreamer for late RTP packets.
         watch_settle_s: Time for which a file of a watched folder must stay unchanged before it is read.
@@ -95,7 +95,7 @@ class SourceReport:
         missing_frames: Number of frames that a video's header announces but the file lacks.
         restarts: Number of reconnections.
         stale_frames: Number of live frames dropped because they were too old on arrival.
-        damaged_frames: Number of live frames dropped because they were incomplete.
+        damaged_frames: Number of live frames that were not whole, and are not judged.
         format: Actual camera format, for example `MJPG 1280x720@30`; empty while unknown.
         state: Connection state; None for sources that cannot be lost.
     """

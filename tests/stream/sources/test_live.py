@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 import cv2
+import numpy as np
 import pytest
 from cv2.typing import MatLike
 
@@ -263,3 +264,27 @@ def test_restart_budget_recovers_with_time() -> None:
 def test_implausible_frame_rates_are_unknown() -> None:
     """A stream clock of 90000 is not a frame rate."""
     assert capture_fps(ScriptedCapture(0, ManualClock())) is None
+
+
+def test_damaged_frames_are_marked_and_show_the_last_whole_one() -> None:
+    """Frames that lack packets are handed on a few times a second, marked, and never as an image to judge."""
+    clock = ManualClock()
+
+    class Losing(ScriptedCapture):
+        damage = ""
+
+        def read(self) -> tuple[bool, MatLike]:
+            found, image = super().read()
+            self.damage = "packets are lost" if 20 <= 100 - self.n_left < 70 else ""
+            return found, np.full_like(image, 255) if self.damage else image
+
+    source = live_source([Losing(100, clock)], clock, replace(SOURCE_OPTIONS, max_restarts=0))
+    with source:
+        frames = list(islice(source.frames(threading.Event()), 55))
+    damaged = [frame for frame in frames if frame.damage]
+    assert len(damaged) == round(50 * INTERVAL_S / 0.25)
+    assert source.report.damaged_frames == 50
+    assert {int(frame.image.max()) for frame in frames} == {9}
+    assert source.report.restarts == 0
+    # the first whole frame after them is not taken for one that was held up
+    assert next(frame.index for frame in frames if not frame.damage and frame.index > 60) == 69

@@ -5,19 +5,23 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
 from edgead.errors import SourceError
+from edgead.imaging import Image
 from edgead.stream.frame import Frame
+from edgead.stream.sources import gstreamer as gstreamer_sources
+from edgead.stream.sources.gst_pipelines import Element
 from edgead.stream.sources.live import LiveSource
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Decoder, SourceOptions
-from tools.rtsp_server import read_stamp
+from tools.rtsp_server import load_frames, read_stamp, stamp
 
 from ..fakes import SOURCE_OPTIONS
 from ..servers import RtspCamera, cable, needs_gstreamer, rtsp_camera
@@ -118,6 +122,42 @@ def test_a_camera_that_sends_at_another_rate_than_it_says_keeps_its_connection(c
     assert max(abs(age - claimed_age) for _, _, age, claimed_age in watcher.seen) < USUAL_S
 
 
+def difference(frame: Frame, sent: list[Image]) -> float:
+    """Largest difference of a block of 16 px from what the server sent, in grey levels."""
+    number = read_stamp(frame.image)
+    expected = sent[number % len(sent)].copy()
+    stamp(expected, number)
+    blocks = np.abs(frame.image.astype(np.float32) - expected).mean(axis=2)
+    return float(blocks.reshape(20, 16, 20, 16).mean(axis=(1, 3)).max())
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_frames_that_lack_packets_are_marked(decoder: Decoder) -> None:
+    """With lost packets no damaged frame passes for a whole one, the camera is not lost, and whole frames come again.
+
+    Each frame is compared with what the server sent: without the marks, most frames of a lossy stream are smeared.
+    """
+    sent = load_frames(None, None, 25)
+    frames: list[Frame] = []
+    with rtsp_camera("--loss", "0", "--mtu", "400") as camera:
+        with source_from_uri(camera.url, replace(OPTIONS, decoder=decoder, read_timeout_s=2.0)) as source:
+            for frame in source.frames(threading.Event()):
+                frames.append(frame)
+                n_damaged = sum(bool(each.damage) for each in frames)
+                if len(frames) == 5:
+                    clean = max(difference(each, sent) for each in frames)
+                    camera.command("lose 0.03")
+                elif n_damaged == 8 and frame.damage:
+                    camera.command("lose 0")
+                elif n_damaged >= 8 and not any(each.damage for each in frames[-10:]):
+                    break
+                assert len(frames) < 400
+            assert source.report.restarts == 0
+            assert source.report.damaged_frames >= 8
+    assert max(difference(frame, sent) for frame in frames if not frame.damage) < 1.5 * clean + 5
+    assert all("packets are lost" in frame.damage or decoder == "ffmpeg" for frame in frames if frame.damage)
+
+
 @pytest.mark.slow
 def test_without_the_limit_the_same_frames_would_be_stale() -> None:
     """The counterpart: with the check switched off, FFmpeg does hand over frames of a second ago as new."""
@@ -192,6 +232,23 @@ def opens(url: str, options: SourceOptions) -> bool:
             return next(iter(source.frames(threading.Event()))).image.shape[2] == 3
     except SourceError:
         return False
+
+
+def test_gstreamer_comes_first_and_ffmpeg_takes_what_it_cannot_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RTSP goes through GStreamer where it can decode; an encoding that it cannot decode is left to FFmpeg."""
+    tried: list[bool] = []
+    usual = gstreamer_sources.decoding
+
+    def decoding(encoding: str, has: Callable[[str], bool]) -> tuple[Element, ...] | None:
+        tried.append(True)
+        return None if len(tried) > 1 else usual(encoding, has)
+
+    monkeypatch.setattr(gstreamer_sources, "decoding", decoding)
+    with rtsp_camera() as camera:
+        for n_tried in (1, 2):
+            assert opens(camera.url, OPTIONS)
+            assert len(tried) == n_tried
+        assert not opens(camera.url, replace(OPTIONS, decoder="gstreamer"))
 
 
 @pytest.mark.slow
