@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from edgead.config.root import Config
     from edgead.config.stream import CameraConfig
-    from edgead.stream.monitoring.meter import StreamStatus
+    from edgead.errors import EdgeadError
+    from edgead.stream.monitoring.meter import StreamStatus, StreamSummary
 
 
 def _checked_camera(value: str | None) -> str | None:
@@ -124,11 +125,35 @@ def stream(
         from edgead.stream.monitoring.status import summary_text
 
         echo(summary_text(summary))
-        echo(f"Alerts: {alerts}/" if summary.n_alerts else "No alert was raised.")
-        if record is not None:
+        if summary.n_processed:
+            echo(f"Alerts: {alerts}/" if summary.n_alerts else "No alert was raised.")
+        if record is not None and summary.n_processed:
             echo(f"Video: {record}")
+    if summary.n_processed == 0:
+        raise _nothing_judged(summary)
     if any(one.failure for one in summary.cameras):
         raise typer.Exit(1)
+
+
+def _nothing_judged(summary: StreamSummary) -> EdgeadError:
+    """Error of a stream that ended, for whatever reason, without a judged frame: it says nothing about the parts."""
+    from edgead.errors import SourceError
+
+    if summary.n_unjudged:
+        seen = f"{summary.n_captured} frames came, and {summary.n_unjudged} were left out because of a camera fault"
+        hint = "Look at the camera's picture (--web shows it); stream.check_pictures and the limits beside it decide what a fault is."
+    elif summary.n_captured:
+        seen = f"{summary.n_captured} frames came, and the stream ended before one was judged"
+        hint = "Let it run longer."
+    else:
+        seen = {
+            "source": "the source ended without one",
+            "stop": "it was stopped before the first came",
+            "max_frames": "none came",
+        }[summary.ended_by]
+        hint = "Check the source: a folder or video with frames, a camera that answers. `edgead doctor` lists cameras."
+    failures = [f"{camera.name}: {camera.failure}" for camera in summary.cameras if camera.failure]
+    return SourceError(f"No frame was judged: {'; '.join([seen, *failures])}.", hint=hint)
 
 
 def service(

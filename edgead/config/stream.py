@@ -68,6 +68,9 @@ class StreamConfig(Section):
     rtsp_latency_ms: int = Field(
         200, ge=0, le=10000, description="GStreamer's jitter buffer for late RTP packets, in ms."
     )
+    snapshot_fps: float = Field(
+        2.0, ge=0.2, le=60, description="Requests per second to an HTTP address that answers with a single image."
+    )
     watch_settle_s: float = Field(
         0.5,
         gt=0,

@@ -72,6 +72,7 @@ class CameraFeed:
         self._stop = stop
         self._on_failure = on_failure
         self._first_captured_s: float | None = None
+        self._first_time_s: float | None = None
         self._hang_s = hang_s
         self._heard_s = time.monotonic()
         self._state_since_s: float | None = None
@@ -91,7 +92,11 @@ class CameraFeed:
         # Files are judged as fast as possible; their alerts must not depend on that speed.
         frame = prepared.frame
         if not (self.camera.source.live or self.camera.source.paced):
-            return frame.index / self.source_fps
+            if frame.time_s is None:
+                return frame.index / self.source_fps
+            if self._first_time_s is None:
+                self._first_time_s = frame.time_s
+            return frame.time_s - self._first_time_s
         if self._first_captured_s is None:
             self._first_captured_s = frame.captured_at_s
         return frame.captured_at_s - self._first_captured_s

@@ -140,6 +140,13 @@ def frame_count(capture: Capture) -> int | None:
     return count if count > 0 else None
 
 
+def codec_of(capture: Capture) -> str:
+    """Four-letter code of a video's codec, for example `AV01`; empty if unknown."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC))
+    letters = code.to_bytes(4, "little", signed=code < 0).decode("ascii", "replace").strip("\0 ")
+    return letters if letters.isprintable() else ""
+
+
 def stream_time_s(capture: Capture) -> float:
     """Time of the last frame within its stream, in seconds from an unknown start."""
     return float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3

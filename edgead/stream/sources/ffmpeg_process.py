@@ -74,13 +74,14 @@ class FfmpegProcess:
 
     def read(self) -> tuple[bool, MatLike]:
         self.damage = ""
+        asked_s = time.monotonic()
         self._ask("r")
         answer = self._answer(self._read_timeout_s + _SPARE_S)
         if answer is None:
             return False, np.empty(0, np.uint8)
         if not answer["found"]:
             self._note(answer)
-            if self._n_read == 0 and self.codec:
+            if self._n_read == 0 and self.codec and time.monotonic() - asked_s < 0.9 * self._read_timeout_s:
                 why = f" ({self.said})" if self.said else ""
                 raise SourceError(f"no frame of its {self.codec} video could be decoded{why}", retryable=True)
             return False, np.empty(0, np.uint8)

@@ -59,7 +59,8 @@ class LiveSource:
         self._frame_clock: FrameClock | None = None
         self._late_since_s: float | None = None
         self._whole: MatLike | None = None
-        self._damage_shown_s = -math.inf
+        self._shown_s = -math.inf
+        self._pause_s = 0.0
 
     def __repr__(self) -> str:
         return f"LiveSource({self.name!r})"
@@ -102,7 +103,7 @@ class LiveSource:
             if not ok and self._has_ended(capture, n_read):
                 return
             # after its timeout FFmpeg delivers a frame that it had held back
-            if not ok or self._clock() - asked_s > self._options.read_timeout_s:
+            if not ok or self._clock() - asked_s > self._options.read_timeout_s + self._pause_s:
                 self._lose("it gives no more frames")
                 continue
             n_read += 1
@@ -115,12 +116,12 @@ class LiveSource:
             captured_at_s = self._captured_at(capture)
             if captured_at_s is not None:
                 self._enter("running")
-                self._whole = image
+                self._whole, self._shown_s = image, self._clock()
                 yield Frame(image, index, captured_at_s, self.name)  # type: ignore[arg-type]
             index += 1
 
     def _damaged(self, image: MatLike, reason: str, index: int) -> Frame | None:
-        """A frame that says that the camera's frames are damaged, a few times a second; it is not to be judged.
+        """A frame that says that no whole one came for a while, a few times a second; it is not to be judged.
 
         It shows the last whole frame, as a player does, or the damaged one if there was none.
         """
@@ -129,9 +130,9 @@ class LiveSource:
         if self._frame_clock is not None:
             self._frame_clock.excuse_pause()
         shown = self._whole if self._whole is not None else image
-        if shown.size == 0 or now_s - self._damage_shown_s < _DAMAGE_PACE_S:
+        if shown.size == 0 or now_s - self._shown_s < _DAMAGE_PACE_S:
             return None
-        self._damage_shown_s = now_s
+        self._shown_s = now_s
         return Frame(shown, index, now_s, self.name, damage=reason)  # type: ignore[arg-type]
 
     def _captured_at(self, capture: Capture) -> float | None:
@@ -160,7 +161,10 @@ class LiveSource:
         self.fps = capture_fps(capture)
         is_endless = frame_count(capture) is None
         limit_s = self._options.max_frame_age_s
-        self._frame_clock = FrameClock(self.fps, limit_s) if is_endless and limit_s > 0 else None
+        # a capture that asks for each frame after a pause has none in a buffer
+        self._pause_s = float(getattr(capture, "pause_s", 0.0))
+        is_buffered = is_endless and self._pause_s == 0
+        self._frame_clock = FrameClock(self.fps, limit_s) if is_buffered and limit_s > 0 else None
         self._late_since_s = None
 
     def _lose(self, reason: str) -> None:

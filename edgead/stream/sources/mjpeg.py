@@ -5,22 +5,18 @@ from __future__ import annotations
 import http.client
 import re
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from cv2.typing import MatLike
 
 from edgead.data.decoding import image_from_bytes
-from edgead.errors import DataError, SourceError
+from edgead.errors import DataError
 from edgead.imaging import silence_opencv
-from edgead.redaction import redact, redact_message, split_credentials
 
 _CHUNK = 1 << 16
-_LARGEST = 64 << 20
+LARGEST_IMAGE = 64 << 20
 _LENGTH = re.compile(rb"(?i)content-length:\s*(\d{1,9})")
-_BOUNDARY = re.compile(r"(?i)boundary=\"?-*([^\";,\s]+)")
 
 
 class MjpegCapture:
@@ -30,7 +26,6 @@ class MjpegCapture:
         answer: HTTP response, positioned at the start of its body.
         boundary: Boundary between the frames, without the leading dashes.
         read_timeout_s: Longest wait for a frame.
-        on_damage: Callback for each frame that is incomplete and dropped.
     """
 
     def __init__(
@@ -39,7 +34,6 @@ class MjpegCapture:
         boundary: str,
         *,
         read_timeout_s: float,
-        on_damage: Callable[[], None],
     ) -> None:
         silence_opencv()
         self._answer = answer
@@ -47,16 +41,14 @@ class MjpegCapture:
         self._read_timeout_s = read_timeout_s
         self._deadline_s = 0.0
         self._rest = b""
-        self._on_damage = on_damage
+        self.damage = ""
 
     def read(self) -> tuple[bool, MatLike]:
         self._deadline_s = time.monotonic() + self._read_timeout_s
         try:
-            for content in self._contents():
-                image = _decode(content)
-                if image is not None:
-                    return True, image
-                self._on_damage()
+            image = _decode(next(self._contents()))
+            self.damage = "" if image is not None else "a JPEG is not whole"
+            return True, np.empty(0, np.uint8) if image is None else image
         except (OSError, http.client.HTTPException, ValueError):  # ValueError: closed on another thread
             pass
         return False, np.empty(0, np.uint8)
@@ -99,57 +91,12 @@ class MjpegCapture:
         return content[:length]
 
     def _receive(self) -> bytes:
-        if time.monotonic() > self._deadline_s or len(self._rest) > _LARGEST:
+        if time.monotonic() > self._deadline_s or len(self._rest) > LARGEST_IMAGE:
             raise TimeoutError
         content = self._answer.read1(_CHUNK)
         if not content:
             raise ConnectionError
         return content
-
-
-def open_mjpeg(
-    url: str, *, open_timeout_s: float, read_timeout_s: float, on_damage: Callable[[], None]
-) -> MjpegCapture | None:
-    """Open an MJPEG stream; None if the response is something else, such as a video file.
-
-    Raises:
-        SourceError: If the server does not answer in time or answers with an error.
-    """
-    place, credentials = split_credentials(url)
-    logins = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    if credentials is not None:
-        logins.add_password(None, place, credentials.user, credentials.password)  # type: ignore[arg-type]
-
-    class Connection(http.client.HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            self.sock.settimeout(read_timeout_s)
-
-    class Handler(urllib.request.HTTPHandler):
-        def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(Connection, request)
-
-    opener = urllib.request.build_opener(
-        Handler, urllib.request.HTTPDigestAuthHandler(logins), urllib.request.HTTPBasicAuthHandler(logins)
-    )
-    try:
-        answer = opener.open(place, timeout=open_timeout_s)
-    except urllib.error.HTTPError as error:
-        error.close()
-        problem = f"HTTP status {error.code}"
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        problem = redact_message(str(getattr(error, "reason", error)) or type(error).__name__, url)
-    else:
-        boundary = _BOUNDARY.search(answer.headers.get("Content-Type", ""))
-        if answer.headers.get_content_maintype() == "multipart" and boundary is not None:
-            return MjpegCapture(answer, boundary[1], read_timeout_s=read_timeout_s, on_damage=on_damage)
-        answer.close()
-        return None
-    raise SourceError(
-        f"{redact(url)} cannot be opened: {problem}.",
-        hint="Check address, user, password and network; a slow camera may need a larger stream.open_timeout_s.",
-        retryable=True,
-    )
 
 
 def _decode(content: bytes) -> MatLike | None:

@@ -7,12 +7,13 @@ import time
 
 from edgead.errors import SourceError
 from edgead.redaction import escape_credentials, redact
-from edgead.stream.sources.capture import Capture, VideoRefused, open_url_capture
+from edgead.stream.sources.capture import Capture, VideoRefused, frame_count, open_url_capture
 from edgead.stream.sources.gst_binding import decodes_rtsp
 from edgead.stream.sources.gst_capture import UndecodableVideo
 from edgead.stream.sources.gstreamer import open_rtsp_pipeline
+from edgead.stream.sources.http_camera import SnapshotCapture, open_http_camera
 from edgead.stream.sources.live import LiveSource
-from edgead.stream.sources.mjpeg import open_mjpeg
+from edgead.stream.sources.newest import NewestCapture
 from edgead.stream.sources.source import SourceOptions
 
 _LOG = logging.getLogger(__name__)
@@ -21,19 +22,21 @@ _LOG = logging.getLogger(__name__)
 def network_source(uri: str, options: SourceOptions) -> LiveSource:
     """A network stream by its URL; the source's name is redacted."""
     name = redact(uri)
-    is_plain_http = uri.lower().startswith("http:")
+    is_http = uri.lower().startswith("http")
     is_rtsp = uri.lower().startswith("rtsp")
 
     def connect() -> Capture:
-        if is_plain_http:
-            mjpeg = open_mjpeg(
+        if is_http:
+            camera = open_http_camera(
                 uri,
                 open_timeout_s=options.open_timeout_s,
                 read_timeout_s=options.read_timeout_s,
-                on_damage=count_damage,
+                snapshot_fps=options.snapshot_fps,
             )
-            if mjpeg is not None:
-                return mjpeg
+            if isinstance(camera, SnapshotCapture):
+                return camera
+            if camera is not None:
+                return newest(camera)
         if is_rtsp and (options.decoder == "gstreamer" or (options.decoder == "auto" and decodes_rtsp())):
             try:
                 return open_rtsp_pipeline(uri, options)
@@ -43,7 +46,7 @@ def network_source(uri: str, options: SourceOptions) -> LiveSource:
                 _LOG.warning("%s FFmpeg tries it.", error.message)
         began_s = time.monotonic()
         try:
-            return open_url_capture(
+            capture = open_url_capture(
                 escape_credentials(uri),
                 open_timeout_s=options.open_timeout_s,
                 read_timeout_s=options.read_timeout_s,
@@ -63,8 +66,13 @@ def network_source(uri: str, options: SourceOptions) -> LiveSource:
                 retryable=True,
             ) from None
 
-    def count_damage() -> None:
-        source.report.damaged_frames += 1
+        return newest(capture) if is_http and frame_count(capture) is None else capture
+
+    def newest(capture: Capture) -> Capture:
+        return NewestCapture(capture, count_stale) if options.max_frame_age_s > 0 else capture
+
+    def count_stale() -> None:
+        source.report.stale_frames += 1
 
     # MJPEG frames have no times; FFmpeg numbers them as if they came at 25 a second.
     source = LiveSource(name, connect, options, has_times=is_rtsp)

@@ -9,19 +9,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+import cv2
 from typing_extensions import Self
 
 from edgead.errors import SourceError
 from edgead.printable import path_text
 from edgead.stream.frame import Frame
-from edgead.stream.sources.capture import Capture, capture_fps, frame_count, open_file_capture
+from edgead.stream.sources.capture import (
+    Capture,
+    capture_fps,
+    codec_of,
+    frame_count,
+    open_file_capture,
+    stream_time_s,
+)
 from edgead.stream.sources.source import SourceReport
 
+_USUAL_FPS = 25.0
 _LOG = logging.getLogger(__name__)
 
 
 class VideoSource:
-    """Every frame of a video file; the missing frames of a truncated file are counted and logged."""
+    """Every frame of a video file, at the times that the container says; missing frames of a truncated file are counted."""
 
     live = False
     paced = False
@@ -32,6 +41,7 @@ class VideoSource:
         self.report = SourceReport()
         self._path = path
         self._capture: Capture | None = None
+        self._rate = _USUAL_FPS
 
     def __enter__(self) -> Self:
         self._capture = open_file_capture(str(self._path))
@@ -55,17 +65,39 @@ class VideoSource:
         capture = self._capture
         assert capture is not None, "frames() needs an opened source"
         expected = frame_count(capture)
-        index = 0
+        self._rate = float(capture.get(cv2.CAP_PROP_FPS)) or _USUAL_FPS
+        index, time_s, first_s = 0, 0.0, 0.0
         while not stop.is_set():
             ok, image = capture.read()
             if not ok:
-                self._note_end(index, expected)
+                if index == 0:
+                    raise self._undecodable(capture)
+                self._note_end(index, expected, time_s - first_s + 1 / self._rate)
                 return
-            yield Frame(image, index, time.monotonic(), self.name)  # type: ignore[arg-type]
+            time_s = self._time_s(capture, index, time_s)
+            first_s = first_s if index else time_s
+            yield Frame(image, index, time.monotonic(), self.name, time_s=time_s)  # type: ignore[arg-type]
             index += 1
 
-    def _note_end(self, n_read: int, expected: int | None) -> None:
-        # Without a frame table the count is an estimate from duration and rate, which may be off by one.
-        if expected is not None and n_read < expected - 1:
-            self.report.missing_frames = expected - n_read
-            _LOG.warning("%s ends after %d of %d frames", self.name, n_read, expected)
+    def _time_s(self, capture: Capture, index: int, before_s: float) -> float:
+        """Time of a frame: the container's, which knows variable frame rates, where that goes on; else by the rate."""
+        found_s = stream_time_s(capture)
+        if index == 0 or found_s > before_s:
+            return found_s
+        return before_s + 1 / (self.fps or _USUAL_FPS)
+
+    def _undecodable(self, capture: Capture) -> SourceError:
+        codec = codec_of(capture)
+        return SourceError(
+            f"No frame of {self._path} can be decoded: its video is {codec or 'of an unknown codec'}, and the file is cut "
+            "off or OpenCV's FFmpeg has no decoder for it here.",
+            hint=f"Convert it: ffmpeg -i {self._path.name} -c:v libx264 OUT.mp4. If `ffplay` cannot play it either, copy it "
+            "again.",
+        )
+
+    def _note_end(self, n_read: int, expected: int | None, reached_s: float) -> None:
+        # Without a frame table the count is an estimate from duration and rate: one off, or far off at a variable rate.
+        if expected is None or n_read >= expected - 1 or reached_s >= (expected - 1) / self._rate:
+            return
+        self.report.missing_frames = expected - n_read
+        _LOG.warning("%s ends after %d of %d frames", self.name, n_read, expected)

@@ -282,7 +282,7 @@ def test_damaged_frames_are_marked_and_show_the_last_whole_one() -> None:
     with source:
         frames = list(islice(source.frames(threading.Event()), 55))
     damaged = [frame for frame in frames if frame.damage]
-    assert len(damaged) == round(50 * INTERVAL_S / 0.25)
+    assert len(damaged) == 50 * INTERVAL_S // 0.28
     assert source.report.damaged_frames == 50
     assert {int(frame.image.max()) for frame in frames} == {9}
     assert source.report.restarts == 0

@@ -258,3 +258,82 @@ def test_pictures_of_before_a_pause_are_not_shown_after_it() -> None:
     assert max(ages) > 45
     assert max(ages.values()) < options.max_frame_age_s + 0.15
     assert source.report.restarts == 0
+
+
+@pytest.mark.parametrize("gap_s", [0.0, 0.004])
+def test_of_each_burst_the_newest_frame_is_shown(gap_s: float) -> None:
+    """A network that holds frames back and delivers five at once shows the last of them, and the others count as stale."""
+    sent_s: dict[int, float] = {}
+
+    def serve(request: MjpegRequest, connection: int) -> None:
+        request.begin()
+        for number in at_pace(FPS, 100):
+            sent_s[number] = time.monotonic()
+            if number % 5 == 4:
+                for held in range(number - 4, number + 1):
+                    request.send(picture(held))
+                    time.sleep(gap_s)
+
+    with mjpeg_camera(serve) as (place, _):
+        with source_from_uri(f"http://{place}/", SOURCE_OPTIONS) as source:
+            frames = list(islice(source.frames(threading.Event()), 12))
+    numbers = [number_of(frame) for frame in frames]
+    # a busy machine may tear a burst apart
+    assert sum(number % 5 == 4 for number in numbers[2:]) >= 9
+    assert source.report.stale_frames >= 36
+    assert max(frame.captured_at_s - sent_s[number] for frame, number in zip(frames, numbers, strict=True)) < 0.2
+
+
+def test_an_image_address_is_asked_again_and_again() -> None:
+    """An address that answers with one image is a camera: it is polled at the set rate, with its login, and never ends."""
+    asked_s: list[float] = []
+
+    def serve(request: MjpegRequest, connection: int) -> None:
+        asked_s.append(time.monotonic())
+        content = jpeg(plain(10 + len(asked_s)))
+        request.send_response(200)
+        request.send_header("Content-Type", kinds[len(asked_s) % len(kinds)])
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.send(content)
+
+    kinds = ["image/jpeg"]
+    options = replace(SOURCE_OPTIONS, snapshot_fps=20.0)
+    with mjpeg_camera(serve, user="operator", password="s3cret") as (place, _):
+        with source_from_uri(f"http://operator:s3cret@{place}/snap.jpg", options) as source:
+            frames = list(islice(source.frames(threading.Event()), 8))
+            assert source.fps == 20.0
+    assert [number_of(frame) for frame in frames] == list(range(1, 9))
+    assert np.diff(asked_s[:8]) == pytest.approx([0.05] * 7, abs=0.04)
+    # cheap cameras do not say that it is an image
+    asked_s.clear()
+    kinds = ["application/octet-stream", "text/plain"]
+    with mjpeg_camera(serve) as (place, _), source_from_uri(f"http://{place}/snap", options) as source:
+        assert len(list(islice(source.frames(threading.Event()), 3))) == 3
+
+
+def test_an_image_address_that_fails_is_lost_and_found() -> None:
+    """An error or half an image is a loss with its reason, and the polling goes on afterwards."""
+    n_asked = 0
+
+    def serve(request: MjpegRequest, connection: int) -> None:
+        nonlocal n_asked
+        n_asked += 1
+        if n_asked == 4:
+            request.send_error(503)
+            return
+        content = jpeg(noisy(n_asked))
+        request.send_response(200)
+        request.send_header("Content-Type", "image/jpeg")
+        request.end_headers()
+        request.send(content[: len(content) // 2] if n_asked == 7 else content)
+
+    options = replace(SOURCE_OPTIONS, snapshot_fps=20.0, max_restarts=5)
+    errors = []
+    with mjpeg_camera(serve) as (place, _), source_from_uri(f"http://{place}/snap.jpg", options) as source:
+        for frame in islice(source.frames(threading.Event()), 8):
+            assert frame.image.shape == (480, 640, 3)
+            errors.append(source.state.last_error)  # type: ignore[attr-defined]
+    assert source.report.restarts == 2
+    assert "HTTP status 503" in " ".join(errors)
+    assert "no whole image" in errors[-1]

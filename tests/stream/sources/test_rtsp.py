@@ -140,7 +140,7 @@ def test_frames_that_lack_packets_are_marked(decoder: Decoder) -> None:
     sent = load_frames(None, None, 25)
     frames: list[Frame] = []
     with rtsp_camera("--loss", "0", "--mtu", "400") as camera:
-        with source_from_uri(camera.url, replace(OPTIONS, decoder=decoder, read_timeout_s=2.0)) as source:
+        with source_from_uri(camera.url, replace(OPTIONS, decoder=decoder, read_timeout_s=5.0)) as source:
             for frame in source.frames(threading.Event()):
                 frames.append(frame)
                 n_damaged = sum(bool(each.damage) for each in frames)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,10 +15,13 @@ import pytest
 from edgead.errors import ShapeError, SourceError
 from edgead.imaging import png_from_rgb, silence_opencv
 from edgead.stream.frame import Frame
+from edgead.stream.pipeline import run_stream
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source
+from edgead.stream.sources.video import VideoSource
 
-from ..fakes import SOURCE_OPTIONS, plain
+from ..fakes import OPTIONS, SOURCE_OPTIONS, CollectingConsumer, camera, plain, scorer
+from ..servers import ROOT, needs_gstreamer
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -45,6 +50,75 @@ def test_video_gives_every_frame_in_order(tmp_path: Path) -> None:
     assert source.fps == 12.5
     assert not source.live
     assert source.report.missing_frames == 0
+
+
+def write_uneven_video(path: Path, times_ms: list[int], muxer: str) -> None:
+    """A video whose frames have these times, with GStreamer: OpenCV writes even ones only.
+
+    In a process of its own: encoders bring a second OpenMP into it, which torch does not bear.
+    """
+    code = f"""
+from edgead.stream.sources.gst_binding import gstreamer
+gst = gstreamer()
+pipeline = gst.parse_launch(
+    "appsrc name=frames format=time caps=video/x-raw,format=GRAY8,width=64,height=48,framerate=0/1 ! videoconvert ! "
+    "x264enc tune=zerolatency ! h264parse ! {muxer} ! filesink location={path}"
+)
+pipeline.set_state(gst.State.PLAYING)
+for time_ms in {times_ms}:
+    buffer = gst.Buffer.new_wrapped(bytes([100]) * 64 * 48)
+    buffer.pts, buffer.duration = time_ms * gst.MSECOND, 40 * gst.MSECOND
+    pipeline.get_by_name("frames").emit("push-buffer", buffer)
+pipeline.get_by_name("frames").emit("end-of-stream")
+pipeline.get_bus().timed_pop_filtered(10 * gst.SECOND, gst.MessageType.EOS | gst.MessageType.ERROR)
+pipeline.set_state(gst.State.NULL)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=30)
+
+
+@needs_gstreamer
+@pytest.mark.parametrize(("suffix", "muxer"), [("mkv", "matroskamux"), ("mp4", "mp4mux"), ("ts", "mpegtsmux")])
+def test_times_of_a_video_come_from_its_container(tmp_path: Path, suffix: str, muxer: str) -> None:
+    """Frames of a variable frame rate have the times at which they were taken, and none counts as missing."""
+    times_ms = [0, 40, 80, 1080, 1120, 3120, 3160, 3200]
+    write_uneven_video(tmp_path / f"a.{suffix}", times_ms, muxer)
+    source = source_from_uri(str(tmp_path / f"a.{suffix}"), SOURCE_OPTIONS)
+    consumer = CollectingConsumer()
+    run_stream([camera(source)], scorer(), [consumer], OPTIONS, stop=threading.Event())
+    found = [result.time_s for result in consumer.results]
+    assert len(found) >= 7
+    assert found == pytest.approx([time_ms / 1e3 for time_ms in times_ms[: len(found)]], abs=0.002)
+    assert source.report.missing_frames == 0
+
+
+def test_times_of_a_video_without_times_follow_the_rate(tmp_path: Path) -> None:
+    """Where the container's times stand still, a frame comes one interval after the one before."""
+
+    class NoTimes:
+        def __init__(self) -> None:
+            self.n_left = 4
+
+        def read(self) -> tuple[bool, np.ndarray]:  # type: ignore[type-arg]
+            self.n_left -= 1
+            return self.n_left >= 0, plain(0)
+
+        def get(self, property_id: int, /) -> float:
+            return 10.0 if property_id == cv2.CAP_PROP_FPS else 0.0
+
+        def release(self) -> None:
+            return
+
+    source = VideoSource(tmp_path / "a.h264")
+    source._capture, source.fps = NoTimes(), 10.0
+    times = [frame.time_s for frame in source.frames(threading.Event())]
+    assert times == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+def test_a_video_that_cannot_be_decoded_names_its_codec() -> None:
+    """A file that opens and gives no frame is an error with the codec's name, and not a stream without alerts."""
+    with pytest.raises(SourceError, match="AV01") as caught:
+        read_all(source_from_uri(str(ROOT / "tests" / "fixtures" / "av1.mp4"), SOURCE_OPTIONS))
+    assert "ffmpeg" in caught.value.hint
 
 
 def test_truncated_video_says_how_many_frames_are_missing(tmp_path: Path) -> None:
