@@ -1,6 +1,6 @@
 """Serve an RTSP camera on 127.0.0.1 with faults on command, for tests: `python tools/rtsp_server.py`.
 
-It sends H.264 of the synthetic line, a video or a folder of images, at a steady rate, to any number of clients. Frames
+It sends H.264 or H.265 of the synthetic line, a video or a folder of images, at a steady rate, to any number of clients. Frames
 follow the clock, so the delay of a client can be measured: with `--counter` each frame carries its number as black and
 white blocks, and frame N was captured at `t0 + N / fps` of the system-wide monotonic clock. `--claim` lets its time
 stamps run at another rate than the clock, `--loss` loses packets. The first line of stdout has the address and `t0`:
@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,22 @@ SENSOR_NOISE = 2.0  # grey levels
 OVER_EXPOSURE = 8.0
 VIEWS = ("thaw", "freeze", "still", "black", "blur", "over")
 FLOWS = ("stall", "resume")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Elements of a video codec, and the settings of its encoder that decide in which order frames are sent."""
+
+    encoder: str
+    order: str
+    payloader: str
+
+
+CODECS = {
+    "h264": Codec("x264enc threads=1", "tune=zerolatency", "rtph264pay"),
+    "h264-bframes": Codec("x264enc threads=1", "bframes=2 b-adapt=false ! video/x-h264,profile=main", "rtph264pay"),
+    "h265": Codec("x265enc", "tune=zerolatency", "rtph265pay"),
+}
 
 
 def stamp(image: Image, number: int) -> None:
@@ -195,16 +212,15 @@ class Camera:
         caps = (
             f"video/x-raw,format=RGB,width={width},height={height},framerate={round(self._claim or self._line.fps)}/1"
         )
-        encoder = (
-            f"tune=zerolatency speed-preset=ultrafast threads=1 bitrate={options.bitrate} key-int-max={options.gop}"
-        )
-        payload = f"rtph264pay pt=96 config-interval=1 mtu={options.mtu}"
+        quality = f"speed-preset=ultrafast bitrate={options.bitrate} key-int-max={options.gop}"
+        codec = CODECS[options.codec]
+        payload = f"{codec.payloader} pt=96 config-interval=1 mtu={options.mtu}"
         # without `--loss` the payloader itself is the server's element: `identity` costs a warning
         payload += " name=pay0" if options.loss is None else " ! identity name=pay0"
         factory = library.RTSPMediaFactory()
         factory.set_launch(
             f"( appsrc name=line is-live=true {stamping} format=time caps={caps} ! queue leaky=downstream "
-            f"max-size-buffers=2 ! videoconvert ! video/x-raw,format=I420 ! x264enc {encoder} ! {payload} )"
+            f"max-size-buffers=2 ! videoconvert ! video/x-raw,format=I420 ! {codec.encoder} {quality} {codec.order} ! {payload} )"
         )
         factory.set_shared(True)
         factory.connect("media-configure", self._configure)
@@ -296,6 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--counter", action="store_true", help="write each frame's number into it")
     parser.add_argument("--bitrate", type=int, default=2000, help="of the video, in kbit/s")
     parser.add_argument("--gop", type=int, default=25, help="frames from one key frame to the next")
+    parser.add_argument("--codec", choices=tuple(CODECS), default="h264", help="of the video")
     parser.add_argument("--user", default="", help="ask for this user")
     parser.add_argument("--password", default="", help="and this password")
     parser.add_argument("--auth", choices=("basic", "digest"), default="digest", help="how they are asked for")

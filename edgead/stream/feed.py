@@ -155,6 +155,7 @@ class CameraFeed:
             fps=self.meter.overall_fps,
             end_to_end_ms=self.meter.end_to_end.latency(),
             delay_ms=self.meter.delay.latency(),
+            n_damaged=report.damaged_frames,
         )
 
     def _n_alerts(self) -> int:

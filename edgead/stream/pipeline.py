@@ -238,6 +238,7 @@ class _Run:
             end_to_end_ms=latency_of([meter.end_to_end for meter in meters]),
             delay_ms=latency_of([meter.delay for meter in meters]),
             cameras=cameras,
+            n_damaged=sum(camera.n_damaged for camera in cameras),
         )
 
     def _join(

@@ -101,6 +101,7 @@ class CameraSummary:
     fps: float
     end_to_end_ms: Latency | None
     delay_ms: Latency | None
+    n_damaged: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class StreamSummary:
             waiting; a frame judged together with others counts its share of the engine call.
         delay_ms: Latency from capture to verdict, including the wait for the engine.
         cameras: Totals of each camera.
+        n_damaged: Number of frames that came damaged, for example by lost packets; most are not shown either.
     """
 
     ended_by: Literal["source", "max_frames", "stop"]
@@ -146,6 +148,7 @@ class StreamSummary:
     end_to_end_ms: Latency | None
     delay_ms: Latency | None
     cameras: tuple[CameraSummary, ...]
+    n_damaged: int = 0
 
 
 class Series:

@@ -94,6 +94,8 @@ def summary_text(summary: StreamSummary) -> str:
         parts.append(f"{summary.restarts} reconnections")
     if summary.n_unjudged:
         parts.append(f"{summary.n_unjudged} not judged because of a camera fault")
+    if summary.n_damaged:
+        parts.append(f"{summary.n_damaged} came damaged")
     if summary.n_frames_undrawn:
         parts.append(f"{summary.n_frames_undrawn} pictures missing in the recording or window")
     lines = [", ".join(parts) + "."]

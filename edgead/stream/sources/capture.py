@@ -19,6 +19,7 @@ from edgead.stream.sources.source import RtspTransport
 _PLAUSIBLE_FPS = (0.1, 240.0)
 # With n threads FFmpeg holds back n - 1 frames; its default is one thread per core.
 _DECODER_THREADS = 2
+_SORTED_PACKETS = 3
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
@@ -154,7 +155,11 @@ def stream_time_s(capture: Capture) -> float:
 
 def _transport(transport: RtspTransport) -> dict[str, str]:
     # OpenCV reads FFmpeg's own options only from the environment; the user's setting there wins.
-    return {} if _FFMPEG_OPTIONS in os.environ else {_FFMPEG_OPTIONS: f"rtsp_transport;{transport}"}
+    if _FFMPEG_OPTIONS in os.environ:
+        return {}
+    # FFmpeg reports lost packets only where it sorts them, which it does not do by itself over TCP
+    sorting = f"|reorder_queue_size;{_SORTED_PACKETS}" if transport == "tcp" else ""
+    return {_FFMPEG_OPTIONS: f"rtsp_transport;{transport}{sorting}"}
 
 
 def _opened(capture: cv2.VideoCapture) -> OpenCvCapture | None:

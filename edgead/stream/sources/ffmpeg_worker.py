@@ -40,21 +40,23 @@ def damage_of(lines: list[str]) -> str:
 class DamageWatch:
     """Decides from FFmpeg's lines and the types of frames which frames are whole.
 
-    With two threads FFmpeg decodes a frame while it returns the one before, so that what it says between two frames may
-    be about either.
+    FFmpeg decodes some frames ahead of the one that it returns, on other threads and because frames are sent in another
+    order than they are shown in: what it says may be about any of them.
     """
+
+    N_AHEAD = 5
 
     def __init__(self) -> None:
         self._reason = ""
-        self._was_error = False
+        self._n_quiet = self.N_AHEAD
 
     def see(self, said: str, is_intra: bool) -> str:
         """Reason why a frame is damaged, empty for a whole one, from what FFmpeg said since the one before."""
         if said:
             self._reason = said
-        elif is_intra and not self._was_error:
+        elif is_intra and self._n_quiet >= self.N_AHEAD:
             self._reason = ""
-        self._was_error = bool(said)
+        self._n_quiet = 0 if said else self._n_quiet + 1
         return self._reason
 
 

@@ -26,7 +26,9 @@ class RtpDamage:
         self.n_lost = 0
         self._gst = gstreamer()
         self._buffers: list[Any] = []
-        self._is_broken = False
+        # until the first key frame
+        self._is_broken = True
+        self._is_reported = False
         self._is_packet_awaited = False
         self._torn_pts: int | None = None
         self._healed_pts: int | None = None
@@ -49,7 +51,7 @@ class RtpDamage:
         is_damaged = self._is_broken if pts_ns is None else self._units.get(pts_ns, self._is_broken)
         if not is_damaged:
             return ""
-        return f"packets are lost ({self.n_lost} times so far)"
+        return f"packets are lost ({self.n_lost} times so far)" if self.n_lost else "no key frame has come yet"
 
     def n_packets(self) -> int:
         """Number of packets that have arrived or are known to be lost."""
@@ -67,7 +69,10 @@ class RtpDamage:
         structure = info.get_event().get_structure()
         if structure is not None and structure.get_name() == _LOST:
             self.n_lost += 1
-            self._is_broken = True
+            self._is_broken = self._is_reported = True
+            if self._units:
+                # the loss may be the end of the unit before
+                self._units[next(reversed(self._units))] = True
             if not self._is_packet_awaited:
                 self._is_packet_awaited = True
                 pad.add_probe(self._gst.PadProbeType.BUFFER | self._gst.PadProbeType.BUFFER_LIST, self._see_packet)
@@ -84,6 +89,8 @@ class RtpDamage:
     def _see_unit(self, pad: Any, info: Any) -> Any:
         unit = info.get_buffer()
         is_key = not unit.has_flags(self._gst.BufferFlags.DELTA_UNIT)
+        if unit.has_flags(self._gst.BufferFlags.DISCONT) and self._units:
+            self._see_gap(unit)
         if self._is_broken and is_key and not self._is_packet_awaited and unit.pts != self._torn_pts:
             self._is_broken, self._healed_pts = False, unit.pts
         # pictures that are shown before the key frame but sent after it refer to lost ones
@@ -92,3 +99,10 @@ class RtpDamage:
         while len(self._units) > _N_UNITS:
             self._units.popitem(last=False)
         return self._gst.PadProbeReturn.OK
+
+    def _see_gap(self, unit: Any) -> None:
+        """A gap before this unit: soon after its start the jitter buffer does not report what is lost."""
+        if not self._is_reported:
+            self.n_lost += 1
+            self._is_broken, self._torn_pts = True, unit.pts
+        self._is_reported = False

@@ -56,15 +56,15 @@ def test_other_warnings_are_no_damage(line: str) -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_frames_are_damaged_until_a_key_frame_without_errors(steps: list[tuple[bool, bool]]) -> None:
-    """A frame is whole only if a key frame came after the last error, and neither it nor the read before had one."""
-    watch, is_broken, was_error = DamageWatch(), False, False
+    """A frame is whole only if a key frame came after the last error, and none of the frames decoded ahead had one."""
+    watch, is_broken, errors = DamageWatch(), False, [False] * DamageWatch.N_AHEAD
     for is_error, is_key in steps:
         if is_error:
             is_broken = True
-        elif is_key and not was_error:
+        elif is_key and not any(errors[-DamageWatch.N_AHEAD :]):
             is_broken = False
         assert bool(watch.see("error while decoding MB 1 1" if is_error else "", is_key)) is is_broken
-        was_error = is_error
+        errors.append(is_error)
 
 
 def serve(request: MjpegRequest, connection: int) -> None:

@@ -191,10 +191,10 @@ def test_without_the_binding_the_error_says_how_to_get_it() -> None:
 import sys
 sys.modules["gi"] = None
 from edgead.errors import MissingDependencyError
-from edgead.stream.sources.gst_binding import decodes_in_hardware
+from edgead.stream.sources.gst_binding import decodes_in_hardware, decodes_rtsp
 from edgead.stream.sources.registry import source_from_uri
 from tests.stream.fakes import SOURCE_OPTIONS
-assert not decodes_in_hardware()
+assert not decodes_in_hardware() and not decodes_rtsp()
 for uri in ("csi:0", "gst:videotestsrc"):
     try:
         source_from_uri(uri, SOURCE_OPTIONS).__enter__()
