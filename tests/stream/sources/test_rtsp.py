@@ -54,6 +54,8 @@ class Watcher:
             self.error = error
 
     def _note(self, frame: Frame) -> None:
+        if frame.damage:
+            return  # it shows the last whole frame, and is not judged
         now_s, number = time.monotonic(), read_stamp(frame.image)
         captured_s = self.camera.t0_s + number / self.camera.fps
         self.seen.append((now_s, number, now_s - captured_s, now_s - frame.captured_at_s))
