@@ -14,6 +14,7 @@ from cv2.typing import MatLike
 
 from edgead.data.decoding import image_from_bytes
 from edgead.errors import DataError, SourceError
+from edgead.imaging import Reading
 from edgead.redaction import redact, redact_message, split_credentials
 from edgead.stream.sources.mjpeg import LARGEST_IMAGE, MjpegCapture
 
@@ -90,15 +91,22 @@ class SnapshotCapture:
         fps: Requests per second.
         read_timeout_s: Longest wait for an image.
         first: Answer to a request that was made already.
+        reading: Rules for reading image files; None = those of `image_from_bytes`.
     """
 
     def __init__(
-        self, camera: HttpCamera, fps: float, read_timeout_s: float, first: http.client.HTTPResponse | None = None
+        self,
+        camera: HttpCamera,
+        fps: float,
+        read_timeout_s: float,
+        first: http.client.HTTPResponse | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self._camera = camera
         self._fps = fps
         self._read_timeout_s = read_timeout_s
         self._answer = first
+        self._reading = reading
         self.pause_s = 1 / fps
         self._due_s = time.monotonic()
 
@@ -123,7 +131,11 @@ class SnapshotCapture:
         try:
             with answer:
                 content = _content(answer, self._read_timeout_s)
-            return image_from_bytes(content, "frame")
+            return (
+                image_from_bytes(content, "frame", **self._reading)
+                if self._reading
+                else image_from_bytes(content, "frame")
+            )
         except (OSError, http.client.HTTPException) as error:
             problem = f"the image did not come: {str(error) or type(error).__name__}"
         except DataError as error:
@@ -132,7 +144,7 @@ class SnapshotCapture:
 
 
 def open_http_camera(
-    url: str, *, open_timeout_s: float, read_timeout_s: float, snapshot_fps: float
+    url: str, *, open_timeout_s: float, read_timeout_s: float, snapshot_fps: float, reading: Reading | None = None
 ) -> MjpegCapture | SnapshotCapture | None:
     """Open an MJPEG stream or a single image; None if the answer is something else, such as a video file.
 
@@ -147,7 +159,7 @@ def open_http_camera(
         return MjpegCapture(answer, boundary[1], read_timeout_s=read_timeout_s)
     # cheap cameras send an image as application/octet-stream, or without a type
     if kind == "image" or answer.peek(len(_PNG)).startswith((_JPEG, _PNG)):
-        return SnapshotCapture(camera, snapshot_fps, read_timeout_s, answer)
+        return SnapshotCapture(camera, snapshot_fps, read_timeout_s, answer, reading)
     answer.close()
     return None
 

@@ -32,6 +32,7 @@ def network_source(uri: str, options: SourceOptions) -> LiveSource:
                 open_timeout_s=options.open_timeout_s,
                 read_timeout_s=options.read_timeout_s,
                 snapshot_fps=options.snapshot_fps,
+                reading=options.reading,
             )
             if isinstance(camera, SnapshotCapture):
                 return camera

@@ -71,6 +71,23 @@ def test_mjpeg_frames_are_read_as_in_training(tmp_path: Path, kind: str) -> None
     np.testing.assert_array_equal(found, read_image(tmp_path / "a.png"))
 
 
+@pytest.mark.parametrize("kind", FILES)
+def test_snapshots_are_read_as_in_training(tmp_path: Path, kind: str) -> None:
+    """An image that a camera answers with has the pixels that training reads from the same file, in every depth."""
+    (tmp_path / "a.png").write_bytes(FILES[kind])
+
+    def serve(request: MjpegRequest, connection: int) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "image/png")
+        request.send_header("Content-Length", str(len(FILES[kind])))
+        request.end_headers()
+        request.send(FILES[kind])
+
+    with mjpeg_camera(serve) as (place, _):
+        found = from_source(f"http://{place}/", replace(OPTIONS, white_level=4095))
+    np.testing.assert_array_equal(found, read_image(tmp_path / "a.png", 4095))
+
+
 def test_gigapixels_delay_nothing(tmp_path: Path) -> None:
     """A small file of three gigapixels in a folder is skipped, and the picture behind it is judged; in MJPEG it is damaged."""
     (tmp_path / "a.png").write_bytes(png_bomb(60_000, 50_000))
