@@ -222,10 +222,10 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
         for check in checks:
             status = f"[{STATUS_STYLE[check.status]}]{check.status:<7}[/]"
             detail = textwrap.fill(
-                check.detail, max(out.width, MIN_WIDTH), initial_indent=indent, subsequent_indent=indent,
+                printable(check.detail), max(out.width, MIN_WIDTH), initial_indent=indent, subsequent_indent=indent,
                 break_on_hyphens=False,
             )  # fmt: skip
-            out.print(f"{status}  {escape(check.name):<{width}}  {escape(detail.lstrip())}")
+            out.print(f"{status}  {escape(check.name):<{width}}  {markup.escape(detail.lstrip())}")
             if check.advice:  # not wrapped, so that commands can be copied
                 out.print(f"{' ' * len('warning  ')}[bold]→[/] {escape(check.advice)}")
     failed, warnings = diagnosis.count("failed"), diagnosis.count("warning")

@@ -107,26 +107,29 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         MissingDependencyError: If a package that training needs is not installed.
     """
     require_torch("Training")
-    require_weights(config.model)
     clock = _Clock()
     with ExitStack() as held:
+        world = None
+        if is_launched_with_others():
+            from edgead.train.distributed import launched_world
+
+            # before any check: from here on an error of one process ends all of them
+            world = held.enter_context(launched_world())
+        require_weights(config.model)
         if resume:
             out = out or unfinished_run(runs)
             read_run(out)  # a misspelt folder is not made for its lock
             if is_main_process():
                 held.enter_context(locked_run(out))
-        if not is_launched_with_others():
+        if world is None:
             data = prepare_data(config, progress)
-            clock.lap("scan")
             # importing torch takes seconds: report bad data first
             from edgead.train.distributed import World
 
-            return _train(config, data, progress, World(), clock, out, runs, resume, held)
-        from edgead.train.distributed import launched_world
-
-        world = held.enter_context(launched_world())
-        progress = progress if world.is_main else Silent()
-        data = world.from_main(lambda: prepare_data(config, progress))
+            world = World()
+        else:
+            progress = progress if world.is_main else Silent()
+            data = world.from_main(lambda: prepare_data(config, progress))
         clock.lap("scan")
         return _train(config, data, progress, world, clock, out, runs, resume, held)
 

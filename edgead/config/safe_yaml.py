@@ -33,6 +33,8 @@ def read_yaml_text(path: Path, described: str) -> str:
         "Its path is relative to the current folder, that of an included file to the file that names it. Examples "
         "are in `configs/`, and `edgead config` lists every key."
     )
+    if str(path) == os.devnull:  # the usual way to say: no settings
+        return ""
     try:
         # a pipe would block the opening without O_NONBLOCK
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -149,3 +149,8 @@ def test_values_are_shown_short(value: object) -> None:
     assert len(shown(value)) <= 60
     assert shown(value).isprintable()
     assert shown(SimpleNamespace(a="x" * 100)).endswith("…")
+
+
+def test_the_null_device_is_an_empty_file() -> None:
+    """`--config /dev/null` is the usual way to read no settings of the current folder."""
+    assert load_config(Path("/dev/null"), {}) == load_config(None, {})
