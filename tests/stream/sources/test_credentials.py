@@ -136,7 +136,7 @@ def test_the_command_and_its_records_show_no_password(tmp_path: Path) -> None:
             "-m", "edgead", "stream", str(tmp_path / "bundle"), "--source", url, "--max-frames", "12",
             "--alerts", str(tmp_path / "alerts"), "--set", "alerts.open_frames=1",
         )  # fmt: skip
-    assert "***@127.0.0.1" in text, text
+    assert "12 frames in" in text, text
     assert_silent(text)
     files = [path for path in (tmp_path / "alerts").rglob("*") if path.is_file()]
     assert files, "an alert must have been written"

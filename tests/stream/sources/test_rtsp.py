@@ -231,10 +231,13 @@ def test_a_hostile_password_logs_in(decoder: Decoder, auth: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_a_password_may_be_typed_as_it_is(decoder: Decoder) -> None:
-    """Slashes and the like need not be escaped."""
+def test_a_password_of_any_characters_is_taken_escaped_and_refused_as_typed(decoder: Decoder) -> None:
+    """With its slashes escaped it opens the camera; as it is typed the address is refused."""
+    options = replace(OPTIONS, decoder=decoder)
     with rtsp_camera("--user", "opera", "--password", "sl/ash#1? :@") as camera:
-        assert opens(camera.url.replace("rtsp://", "rtsp://opera:sl/ash#1? :@@"), replace(OPTIONS, decoder=decoder))
+        assert opens(camera.url.replace("rtsp://", "rtsp://opera:sl%2Fash%231%3F%20%3A%40@"), options)
+        with pytest.raises(SourceError, match="no usable address"):
+            source_from_uri(camera.url.replace("rtsp://", "rtsp://opera:sl/ash#1? :@@"), options)
 
 
 def opens(url: str, options: SourceOptions) -> bool:
