@@ -130,13 +130,17 @@ def stream(
         if record is not None and summary.n_processed:
             echo(f"Video: {record}")
     if summary.n_processed == 0:
-        raise _nothing_judged(summary)
+        nothing = _nothing_judged(summary)
+        if summary.ended_by != "stop" or summary.n_captured:
+            raise nothing
+        # a stop that was asked for while a camera is silent is no failure; systemd would call the unit failed
+        echo(nothing.message, err=True)
     if any(one.failure for one in summary.cameras):
         raise typer.Exit(1)
 
 
 def _nothing_judged(summary: StreamSummary) -> EdgeadError:
-    """Error of a stream that ended, for whatever reason, without a judged frame: it says nothing about the parts."""
+    """Error of a stream that ended without a judged frame, which says nothing about the parts."""
     from edgead.errors import SourceError
 
     if summary.n_unjudged:

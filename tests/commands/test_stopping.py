@@ -159,6 +159,7 @@ def test_a_camera_that_never_answers_does_not_hold_up_the_stop(tmp_path: Path) -
                 output, _ = process.communicate(timeout=30)
                 assert time.monotonic() - began_s < 5.0, output
     assert process.returncode == 0, output
+    assert "No frame was judged" in output
 
 
 def wait_for_stream(folder: Path, n_frames: int) -> None:

@@ -62,7 +62,9 @@ def test_without_budgets_the_others_keep_their_order(names: set[str]) -> None:
     assert resolve_threshold(*said(names), with_budgets=False) == expected
 
 
-@pytest.mark.parametrize("names", [set(), {"camera threshold"}, {"line per hour", "line rate"}], ids=["none", "camera", "line"])
+@pytest.mark.parametrize(
+    "names", [set(), {"camera threshold"}, {"line per hour", "line rate"}], ids=["none", "camera", "line"]
+)
 @pytest.mark.parametrize("per_hour", [None, 3.0])
 def test_the_dashboard_comes_before_unchanged_settings(names: set[str], per_hour: float | None) -> None:
     """A kept value decides while the settings say what they said then, or a file of before does not tell."""
