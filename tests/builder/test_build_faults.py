@@ -116,6 +116,7 @@ def test_ctrl_c_leaves_the_old_engine(bundle: Bundle, builds: Builds) -> None:
     assert_runs(bundle)
 
 
+@pytest.mark.slow
 def test_a_killed_build_is_cleaned_up_by_the_next_which_runs_alone(bundle: Bundle, builds: Builds) -> None:
     """After SIGKILL the old engine runs and no lock is held; a second build beside the next one is refused."""
     before, killed = installed(bundle), builds.start(bundle, "int8")

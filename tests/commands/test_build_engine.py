@@ -145,6 +145,7 @@ def test_fp16_without_tensorrt_offers_int8(bundle_copy: BundleCopy, monkeypatch:
     assert "--int8" in built.reason
 
 
+@pytest.mark.slow
 def test_missed_gate_puts_layers_back_then_fails_and_leaves_the_old_engine(
     bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

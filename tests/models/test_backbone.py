@@ -235,6 +235,7 @@ def test_lite0_is_timms_model_with_the_packaged_tensors() -> None:
     assert ours.weights_digest != Backbone(LITE0, None, ["8", "16", "32"], SIZE).weights_digest
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named_with_its_extra() -> None:
     """Without the weights' package the error says what to install."""
     code = """
