@@ -24,6 +24,7 @@ from typing import Any
 
 from edgead.api import build_engine, evaluate, train_bundle
 from edgead.builder.gate import time_in_turns
+from edgead.bundle import Bundle
 from edgead.commands.build_engine import EngineOptions
 from edgead.commands.train import TrainResult
 from edgead.data.synthetic.make import write_dataset
@@ -34,6 +35,10 @@ MODELS = ("usf", "fastflow")
 # scores of two trainings whose sums differ in order; the couplings' gradient steps amplify it
 AUROC_TOLERANCE = 0.01
 THRESHOLD_TOLERANCE = 0.05
+
+
+# exceptions whose text is a sentence
+PLAIN = (AssertionError, EdgeadError, RuntimeError)
 
 
 class NotRun(Exception):
@@ -136,8 +141,8 @@ class Check:
         for model in MODELS:
             found = {}
             for device in ("cpu", "cuda"):
-                with load(self._trained[model, device].bundle.path, engine="reference") as opened:
-                    auroc = evaluate(opened, self._folder / "data").to_json()["image_auroc"]
+                with load(self._bundle(model, device).path, engine="reference") as opened:
+                    auroc = evaluate(opened, self._folder / "data").to_json()["mean"]["image_auroc"]
                     found[device] = (auroc, opened.thresholds().threshold.value)
             (auroc_cpu, threshold_cpu), (auroc_gpu, threshold_gpu) = found["cpu"], found["cuda"]
             figures[f"{model} image AUROC"] = f"{auroc_gpu:.4f} (CPU {auroc_cpu:.4f})"
@@ -154,7 +159,7 @@ class Check:
         from edgead.models.detector import TrainingBatch
         from edgead.models.zoo import load_model
 
-        model = load_model(self._trained[MODELS[1], "cpu"].bundle).to(device).train()
+        model = load_model(self._bundle(MODELS[1], "cpu")).to(device).train()
         side, count = self._size.image_size, 16
         random = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=random).to(device)
@@ -192,7 +197,7 @@ class Check:
         if device == "cuda" and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
             raise NotRun("ONNX Runtime has no CUDA provider here: pip install onnxruntime-gpu in place of onnxruntime")
         _require(device)
-        bundle = self._trained[MODELS[0], "cpu"].bundle.path
+        bundle = self._bundle(MODELS[0], "cpu").path
         figures: dict[str, Any] = {}
         for precision in precisions:
             options = EngineOptions(device=device, rebuild=True)  # type: ignore[arg-type]
@@ -210,8 +215,13 @@ class Check:
             figures[f"{precision} ms"] = f"{own_ms:.2f} on {engine.runner.device} (reference on the CPU {cpu_ms:.2f})"
         return figures
 
+    def _bundle(self, model: str, device: str) -> Bundle:
+        if (model, device) not in self._trained:
+            raise NotRun(f"it needs the training of {model} on {device}, which failed")
+        return self._trained[model, device].bundle
+
     def _doctor(self) -> dict[str, Any]:
-        bundle = self._trained[MODELS[0], "cpu"].bundle.path
+        bundle = self._bundle(MODELS[0], "cpu").path
         command = [sys.executable, "-m", "edgead", "doctor", str(bundle)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"exit code {done.returncode}: {(done.stdout + done.stderr)[-1500:]}"
@@ -251,10 +261,8 @@ def run_steps(check: Check) -> list[Step]:
             step.figures = function()
         except NotRun as error:
             step.outcome, step.reason = "not run", str(error)
-        except KeyError as error:
-            step.outcome, step.reason = "not run", f"it needs the training {error}, which is missing"
-        except (AssertionError, EdgeadError, RuntimeError) as error:
-            step.outcome, step.reason = "failed", str(error)
+        except Exception as error:  # a step that fails, for whatever reason, stops no other and is reported
+            step.outcome, step.reason = "failed", str(error) if isinstance(error, PLAIN) else repr(error)
         step.seconds = round(time.monotonic() - started, 1)
         done.append(step)
         print(f"{step.outcome:8} {name} ({step.seconds:.0f} s){': ' if step.reason else ''}{step.reason}", flush=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tools.gpu_check import QUICK, Check, NotRun, main, run_steps
+from tools.gpu_check import MODELS, QUICK, Check, NotRun, main, run_steps
 
 
 @pytest.mark.slow  # trains two models
@@ -21,6 +21,17 @@ def test_cpu_parts_run_and_missing_parts_are_named(tmp_path: Path, monkeypatch: 
     assert all(step.outcome == "not run" and step.reason for name, step in steps.items() if "GPU" in name)
     assert steps["throughput on the CPU"].figures["backbone bfloat16 images/s"] > 0
     assert steps["engine on the CPU"].figures["fp32 verdict flips"] == 0
+
+
+@pytest.mark.slow  # trains two models
+def test_both_trainings_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison of GPU and CPU runs; here both trainings are the CPU's, so nothing may differ."""
+    check = Check(tmp_path, QUICK)
+    check._train("cpu")
+    check._trained |= {(model, "cuda"): result for (model, _), result in check._trained.items()}
+    monkeypatch.setattr("tools.gpu_check._require", lambda device: None)
+    figures = check._compare()
+    assert {name for name in figures if "AUROC" in name} == {f"{model} image AUROC" for model in MODELS}
 
 
 class Stand(Check):
