@@ -17,22 +17,24 @@ _MAX_VALUES = 30_000
 _MAX_DEPTH = 100
 _SHOWN = 60
 _QUOTED = re.compile(r"'[^'\n]{2,}'")
+_EXAMPLES = (
+    "Its path is relative to the current folder, that of an included file to the file that names it. Examples "
+    "are in `configs/`, and `edgead config` lists every key."
+)
 
 
-def read_yaml_text(path: Path, described: str) -> str:
+def read_yaml_text(path: Path, described: str, *, kind: str = "configuration", hint: str = _EXAMPLES) -> str:
     """Text of a settings file.
 
     Args:
         path: Path of the file.
         described: Name of the file for messages.
+        kind: Kind of file for messages.
+        hint: Advice if it cannot be read.
 
     Raises:
         ConfigError: If it is no regular file of at most 256 KiB of UTF-8, or cannot be read.
     """
-    hint = (
-        "Its path is relative to the current folder, that of an included file to the file that names it. Examples "
-        "are in `configs/`, and `edgead config` lists every key."
-    )
     if str(path) == os.devnull:  # the usual way to say: no settings
         return ""
     try:
@@ -40,14 +42,14 @@ def read_yaml_text(path: Path, described: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"The configuration {described} cannot be read: it is not a regular file.", hint=hint)
+                raise ConfigError(f"The {kind} {described} cannot be read: it is not a regular file.", hint=hint)
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"The configuration {described} cannot be read: {reason}.", hint=hint) from error
+        raise ConfigError(f"The {kind} {described} cannot be read: {reason}.", hint=hint) from error
     if len(content) > MAX_BYTES:
         raise ConfigError(
-            f"The configuration {described} cannot be read: it is larger than {MAX_BYTES // 1024} KiB.",
+            f"The {kind} {described} cannot be read: it is larger than {MAX_BYTES // 1024} KiB.",
             hint="Settings are a few KiB; is this another file?",
         )
     try:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.config.file import load_config, parse_override
-from edgead.config.safe_yaml import MAX_BYTES, parse_yaml, shown
 from edgead.errors import ConfigError
+from edgead.precision.recipe import read_recipe
+from edgead.safe_yaml import MAX_BYTES, parse_yaml, shown
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -154,3 +155,12 @@ def test_values_are_shown_short(value: object) -> None:
 def test_the_null_device_is_an_empty_file() -> None:
     """`--config /dev/null` is the usual way to read no settings of the current folder."""
     assert load_config(Path("/dev/null"), {}) == load_config(None, {})
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "bomb.yaml"])
+def test_a_recipe_is_read_within_the_same_limits(name: str, tmp_path: Path) -> None:
+    """An endless file and aliases that grow without bound end with an error in a recipe too."""
+    levels = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    (tmp_path / "bomb.yaml").write_text("\n".join(levels))
+    with pytest.raises(ConfigError):
+        read_recipe(tmp_path / name)

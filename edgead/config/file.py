@@ -9,10 +9,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from edgead.config.root import Config
-from edgead.config.safe_yaml import parse_yaml, read_yaml_text, shown
 from edgead.config.section import Section
 from edgead.errors import ConfigError
 from edgead.migration import upgrade_settings
+from edgead.safe_yaml import parse_yaml, read_yaml_text, shown
 
 DEFAULT_CONFIG = Path("edgead.yaml")
 INCLUDE = "include"

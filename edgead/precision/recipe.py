@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgead.errors import ConfigError
 from edgead.precision.ranges import RangeMethod
+from edgead.safe_yaml import parse_yaml, read_yaml_text
 
 
 class Recipe(BaseModel):
@@ -55,11 +55,9 @@ def read_recipe(path: Path | None) -> Recipe:
     """
     if path is None:
         return Recipe()
+    text = read_yaml_text(path, str(path), kind="recipe", hint="`calibration/` in the repository has examples.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return Recipe.model_validate(values)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"The recipe {path} cannot be read: {error}.") from error
+        return Recipe.model_validate(parse_yaml(text, f"The recipe {path}") or {})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
