@@ -31,6 +31,11 @@ class Reading(TypedDict):
     decoding: Decoding
 
 
+def usual_reading() -> Reading:
+    """The rules without a bundle: upright, with 8-bit values as they are."""
+    return {"white_level": 255, "float_white_level": None, "decoding": "upright"}
+
+
 def rgb_from_array(array: NDArray[Any], white_level: float = 255, float_white_level: float | None = None) -> Image:
     """Convert an image decoded by OpenCV to 8-bit RGB; in images of more than 8 bits, 0 and less become black.
 

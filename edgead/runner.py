@@ -14,6 +14,8 @@ from edgead.contexts import OwnsNothing
 
 Outputs = dict[str, NDArray[np.float32]]
 CLASS_EXCLUDED = -1e4
+# name of the bundle's own graph where engines are named
+REFERENCE = "reference"
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import pytest
 from edgead.bundle import open_bundle
 from edgead.config.file import load_config
 from edgead.engines.fingerprint import read_record
-from edgead.engines.opening import REFERENCE, open_engine
+from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
 from edgead.imaging import Image, resize
 from edgead.manifest import POOLED, SCHEMA_VERSION, Preprocessing
 from edgead.migration import upgrade_engine_record, upgrade_manifest, upgrade_settings
-from edgead.runner import FakeRunner
+from edgead.runner import REFERENCE, FakeRunner
 from edgead.stream.frame import Frame
 from edgead.stream.scorer import Scorer
 

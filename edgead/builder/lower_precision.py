@@ -23,7 +23,7 @@ from edgead.bundle import Bundle
 from edgead.data.folders import is_image
 from edgead.engines.fingerprint import TENSORRT, EngineRecord, GateRecord, LayerRecord, PrecisionRecord
 from edgead.engines.installing import fingerprint_of, install_engine
-from edgead.engines.opening import REFERENCE, open_engine
+from edgead.engines.opening import open_engine
 from edgead.engines.parity import compare_to_reference
 from edgead.errors import CheckFailed
 from edgead.manifest import ClassThresholds, NfaRecord
@@ -34,7 +34,7 @@ from edgead.precision.quantiser import LayerError, Quantiser
 from edgead.precision.ranges import collect_statistics
 from edgead.precision.recipe import Recipe
 from edgead.progress import Progress, Silent
-from edgead.runner import Runner
+from edgead.runner import REFERENCE, Runner
 from edgead.storage import scratch_folder
 
 if TYPE_CHECKING:

@@ -14,11 +14,12 @@ from edgead.builder.lower_precision import LowerOptions, build_lower, request_of
 from edgead.bundle import Bundle
 from edgead.engines.fingerprint import ONNXRUNTIME, EngineRecord, Precision, read_record, verify_engine
 from edgead.engines.installing import build_onnxruntime, fingerprint_of, install_engine
-from edgead.engines.opening import REFERENCE, DeviceChoice, open_engine
+from edgead.engines.opening import DeviceChoice, open_engine
 from edgead.engines.parity import GPU_LIMIT, compare_to_reference
 from edgead.errors import CheckFailed, ConfigError, EngineMismatchError
 from edgead.precision.recipe import read_recipe
 from edgead.progress import Progress
+from edgead.runner import REFERENCE
 from edgead.storage import exclusive, require_free_space, scratch_folder
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ Copy = tuple[Sample, Sample]
 
 
 def drop_copies(samples: Sequence[Sample], digests: Mapping[Path, str]) -> tuple[list[Sample], list[Copy]]:
-    """Keep one sample of each digest: the first by class and name, whatever the order of the samples.
+    """Keep one sample of each digest: the first by class and name; the order of the samples does not matter.
 
     Args:
         samples: Images.

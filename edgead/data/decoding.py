@@ -117,7 +117,7 @@ def checked_header(content: bytes, name: str, smallest: int = MIN_SIDE_PX) -> Im
         raise DataError(
             f"The image {name} is {width} x {height} px with {header.bytes_per_pixel} bytes each, by its header; at most "
             f"{MAX_PIXELS / 1e6:.0f} million pixels and {_MAX_BYTES / 2**20:.0f} MB are decoded.",
-            hint="Crop it or save it smaller; remove it if nobody made such an image.",
+            hint="Crop it or save it smaller; remove it if no camera of yours makes such images.",
         )
     height, width = header.size
     if min(height, width) < smallest:

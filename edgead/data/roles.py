@@ -69,7 +69,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class _State:
-    """What the names of a folder and those above it state."""
+    """Role stated by the names of a folder and of its parents."""
 
     role: Role | None = None
     named_by: str = ""

@@ -14,9 +14,8 @@ from edgead.engines.fingerprint import Device
 from edgead.engines.graph_check import check_graph
 from edgead.engines.onnx_session import FIRST_LIMIT_S, CudaProviderError, first_line, open_session, run_first
 from edgead.errors import EngineError, ShapeError
-from edgead.runner import Outputs, TensorSpec
+from edgead.runner import REFERENCE, Outputs, TensorSpec
 
-REFERENCE = "reference"
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 

@@ -19,9 +19,8 @@ from edgead.engines.fingerprint import (
 from edgead.engines.first_image import check_first_image
 from edgead.errors import EngineMismatchError
 from edgead.evaluation.stored_thresholds import check_thresholds
-from edgead.runner import Runner
+from edgead.runner import REFERENCE, Runner
 
-REFERENCE = "reference"
 PREFERENCE = (TENSORRT, ONNXRUNTIME)
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 

@@ -187,5 +187,5 @@ def _rule_options(alerts: AlertConfig) -> RuleOptions:
 
 
 def _source_options(config: StreamConfig, reading: Reading, *, give_up: bool) -> SourceOptions:
-    names = {field.name for field in dataclasses.fields(SourceOptions)} - {*reading, "give_up"}
-    return SourceOptions(**reading, give_up=give_up, **config.model_dump(include=names))
+    names = {field.name for field in dataclasses.fields(SourceOptions)} - {"reading", "give_up"}
+    return SourceOptions(reading=reading, give_up=give_up, **config.model_dump(include=names))

@@ -12,7 +12,7 @@ from typing import Any
 from edgead.bundle import Bundle
 from edgead.errors import StorageError
 from edgead.line.threshold_choice import PER_HOUR, ThresholdChoice
-from edgead.runner import Runner
+from edgead.runner import REFERENCE, Runner
 from edgead.storage import write_json
 from edgead.stream.camera import Camera
 from edgead.stream.consumers.threshold_memory import KeptThreshold, Place
@@ -21,7 +21,6 @@ from edgead.stream.zone_monitor import ZoneMonitor
 _LOG = logging.getLogger(__name__)
 
 FILE = ".last-start"
-REFERENCE = "reference"
 _SCOPES = {
     "zone": "the settings of the zone",
     "camera": "the settings of the camera",

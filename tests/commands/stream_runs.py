@@ -28,6 +28,15 @@ GOOD, BAD = 100, 250
 FPS = 25.0
 
 
+def n_frames_of(path: Path) -> int:
+    """Number of frames that can be decoded."""
+    capture, n_frames = cv2.VideoCapture(str(path)), 0
+    while capture.read()[0]:
+        n_frames += 1
+    capture.release()
+    return n_frames
+
+
 def make_bundle(folder: Path) -> Bundle:
     """A bundle whose thresholds fit `FakeRunner`; its model is never opened."""
     thresholds = class_thresholds(np.linspace(0.0, 0.2, 99), np.linspace(0.0, 0.2, 99), 0.05, 0.01)

@@ -19,14 +19,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from edgead.commands.stream import stop_on_signals
 
 from ..stream.servers import MjpegRequest, at_pace, jpeg, mjpeg_camera, part
-from .stream_runs import wait_until
+from .stream_runs import n_frames_of, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -66,14 +65,6 @@ def started(folder: Path, source: str, *options: str, **settings: Any) -> Iterat
 def the_record(folder: Path) -> dict[str, Any]:
     (path,) = (folder / "alerts").glob("2*.json")
     return dict(json.loads(path.read_text()))
-
-
-def n_frames_of(path: Path) -> int:
-    capture, n_frames = cv2.VideoCapture(str(path)), 0
-    while capture.read()[0]:
-        n_frames += 1
-    capture.release()
-    return n_frames
 
 
 def children(pid: int) -> list[int]:

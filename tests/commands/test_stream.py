@@ -21,7 +21,7 @@ from edgead.config.stream import CameraConfig
 from edgead.errors import BundleError, ConfigError, EdgeadError, SourceError, StorageError
 from edgead.runner import FakeRunner
 
-from .stream_runs import BAD, GOOD, make_bundle, running, wait_until, write_video
+from .stream_runs import BAD, GOOD, make_bundle, n_frames_of, running, wait_until, write_video
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -33,14 +33,6 @@ def bundle(tmp_path: Path) -> Bundle:
 
 def watching(source: str | Path, **changes: Any) -> list[CameraConfig]:
     return [CameraConfig.model_validate({"name": "line", "source": str(source), **changes})]
-
-
-def n_frames_of(path: Path) -> int:
-    capture, n_frames = cv2.VideoCapture(str(path)), 0
-    while capture.read()[0]:
-        n_frames += 1
-    capture.release()
-    return n_frames
 
 
 def test_video_to_alerts_and_recording(bundle: Bundle, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from edgead.commands.train import TrainResult, train
-from edgead.engines.opening import REFERENCE, open_engine
+from edgead.engines.opening import open_engine
 from edgead.precision.cost import node_multiply_adds
+from edgead.runner import REFERENCE
 
 from ..notes import Notes
 from ..tiny import write_parts_and_weights

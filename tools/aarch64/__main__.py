@@ -32,6 +32,8 @@ from tools.make_tiny_bundle import make_tiny_bundle
 # FP32 scores of both machines; the order of summation differs between their kernels
 SCORE_TOLERANCE = 1e-5
 RECIPE = "images: 8\n"
+SCORES = Path(__file__).with_name("scores.py")
+Scores = dict[str, tuple[float, float, bool]]
 
 
 class Failed(Exception):
@@ -65,8 +67,9 @@ class Checks:
         if int8:
             self._edgead("build-engine", "bundle", "--int8", "--recipe", "recipe.yaml")
             engines.append("onnxruntime-int8")
+        host = self._host_scores()
         for engine in engines:
-            self._scores(engine)
+            self._compare(engine, host)
         self._edgead("eval", "bundle", "--data", "data", "--engine", "onnxruntime-fp32", "--json", "metrics.json")
         self._edgead("doctor", "bundle")
         self._stream()
@@ -78,16 +81,22 @@ class Checks:
         python, *versions = self._output("/usr/bin/python3", "-c", code).split()
         print(f"  Python {python}; numpy, OpenCV, ONNX Runtime {', '.join(versions)}", flush=True)
 
-    def _scores(self, engine: str) -> None:
-        """Compare the scores of both machines; the engine file is the one built by the emulated program."""
-        script = Path(__file__).with_name("scores.py")
-        self._output("/usr/bin/python3", f"/src/tools/aarch64/{script.name}", "bundle", engine, "data/test", "arm.json")
-        # an engine belongs to the machine that built it; the reference of this one is the graph of the bundle
+    def _host_scores(self) -> Scores:
+        """Scores of this machine with the bundle's graph; an engine belongs to the machine that built it."""
         subprocess.run(
-            [sys.executable, str(script), "bundle", "reference", "data/test", "host.json"],
-            cwd=self._run, check=True, env={**os.environ, "PYTHONPATH": str(script.parents[2])},
+            [sys.executable, str(SCORES), "bundle", "reference", "data/test", "host.json"],
+            cwd=self._run, check=True, env={**os.environ, "PYTHONPATH": str(SCORES.parents[2])},
         )  # fmt: skip
-        arm, host = (json.loads((self._run / name).read_text(encoding="utf-8")) for name in ("arm.json", "host.json"))
+        return self._read("host.json")
+
+    def _read(self, name: str) -> Scores:
+        found: Scores = json.loads((self._run / name).read_text(encoding="utf-8"))
+        return found
+
+    def _compare(self, engine: str, host: Scores) -> None:
+        """Compare the scores of the emulated machine, with an engine built there, with those of this one."""
+        self._output("/usr/bin/python3", f"/src/tools/aarch64/{SCORES.name}", "bundle", engine, "data/test", "arm.json")
+        arm = self._read("arm.json")
         _hold(set(arm) == set(host) and len(host) > 0, "other images were scored")
         difference = max(abs(arm[name][0] - host[name][0]) / abs(host[name][0]) for name in host)
         flips = sum(arm[name][2] != host[name][2] for name in host)

@@ -21,12 +21,12 @@ from edgead.builder.lower_precision import LowerOptions, build_lower
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.config.file import load_config
-from edgead.engines.opening import REFERENCE, open_engine, open_with_thresholds
+from edgead.engines.opening import open_engine, open_with_thresholds
 from edgead.precision.int8 import Int8Options
 from edgead.precision.quantiser import Quantiser
 from edgead.precision.recipe import read_recipe
 from edgead.progress import Progress
-from edgead.runner import Runner
+from edgead.runner import REFERENCE, Runner
 from tools.precision.table import UNIFIED, Job, Table, recipe_path, settings_of
 from tools.results.run import train_or_resume
 

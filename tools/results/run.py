@@ -20,9 +20,10 @@ from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.train import TrainResult, train
 from edgead.commands.training.runs import BUNDLE, RUN_FILE, package_versions
 from edgead.config.root import Config
-from edgead.engines.opening import REFERENCE, open_engine
+from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError, EdgeadError
 from edgead.progress import Progress, Silent
+from edgead.runner import REFERENCE
 from edgead.storage import write_json
 from tools.results.cells import PLAIN, Cell, Mode, data_folder, is_same_work, resolved_settings
 

@@ -43,7 +43,8 @@ def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
         yield from check_backends(threads)
         return
     from edgead.bundle import open_bundle
-    from edgead.engines.opening import REFERENCE, present_engines
+    from edgead.engines.opening import present_engines
+    from edgead.runner import REFERENCE
 
     try:
         bundle = open_bundle(path)
@@ -77,10 +78,11 @@ def _tensorrt() -> Iterator[Check]:
 
 def _engine(bundle: Bundle, name: str, threads: int) -> Iterator[Check]:
     from edgead.engines.fingerprint import read_record
-    from edgead.engines.opening import REFERENCE, open_with_thresholds
+    from edgead.engines.opening import open_with_thresholds
     from edgead.engines.parity import GPU_LIMIT, compare_to_reference
     from edgead.engines.tensorrt.runner import TensorRTRunner
     from edgead.evaluation.compare import PARITY_LIMIT
+    from edgead.runner import REFERENCE
 
     notes: list[str] = []
     opened, own = open_with_thresholds(bundle, name, threads=threads, on_note=notes.append)

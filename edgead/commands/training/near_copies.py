@@ -106,7 +106,7 @@ def whitened_features(
 
 
 def _similar(own: NDArray[np.float16], others: Sequence[NDArray[np.float16]], n_others: int) -> list[list[int]]:
-    """For each row of `own`, the similar rows among the others, and, counted on from there, among the earlier own rows."""
+    """Rows similar to each row of `own`: indices below `n_others` are rows of `others`, the rest earlier rows of `own`."""
     mine = _unit(own)
     found: list[list[int]] = [[] for _ in mine]
     for start in range(0, n_others, BATCH):

@@ -200,7 +200,7 @@ class MqttSink:
         current = [Message(self._topics.status, ONLINE, True), *self._discovery(), *self._line.greeting()]
         kept = {message.topic for message in current} | {self._topics.client, *self._line.lasting()}
         gone = (self._retained.known | self._left_behind(found)) - kept
-        # before they are published: a kill in between must not leave topics that nobody remembers
+        # before they are published: a kill in between must not leave topics that the folder does not know of
         self._retained.keep(self._retained.known | kept | gone)
         connection.publish([*current, *(Message(topic, b"", True) for topic in sorted(gone))], timeout_s)
         self._retained.keep(kept)

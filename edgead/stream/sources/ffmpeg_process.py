@@ -33,7 +33,7 @@ class FfmpegProcess:
     """A `Capture` whose frames are decoded in another process, which can be ended even while it waits for the network.
 
     Args:
-        url: Address with all secrets; it is given to the process on stdin, where nobody else sees it.
+        url: Address with all secrets; the process reads it from stdin, which other users cannot see.
         settings: Properties of `cv2.VideoCapture` and their values, in turn.
         environment: Variables of the process beside our own.
     """

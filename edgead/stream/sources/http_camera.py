@@ -14,7 +14,7 @@ from cv2.typing import MatLike
 
 from edgead.data.decoding import image_from_bytes
 from edgead.errors import DataError, SourceError
-from edgead.imaging import Reading
+from edgead.imaging import Reading, usual_reading
 from edgead.redaction import redact, redact_message, split_credentials
 from edgead.stream.sources.mjpeg import LARGEST_IMAGE, MjpegCapture
 
@@ -91,7 +91,7 @@ class SnapshotCapture:
         fps: Requests per second.
         read_timeout_s: Longest wait for an image.
         first: Answer to a request that was made already.
-        reading: Rules for reading image files; None = those of `image_from_bytes`.
+        reading: Rules for reading image files; None = `usual_reading()`.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class SnapshotCapture:
         self._fps = fps
         self._read_timeout_s = read_timeout_s
         self._answer = first
-        self._reading = reading
+        self._reading = reading or usual_reading()
         self.pause_s = 1 / fps
         self._due_s = time.monotonic()
 
@@ -131,11 +131,7 @@ class SnapshotCapture:
         try:
             with answer:
                 content = _content(answer, self._read_timeout_s)
-            return (
-                image_from_bytes(content, "frame", **self._reading)
-                if self._reading
-                else image_from_bytes(content, "frame")
-            )
+            return image_from_bytes(content, "frame", **self._reading)
         except (OSError, http.client.HTTPException) as error:
             problem = f"the image did not come: {str(error) or type(error).__name__}"
         except DataError as error:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from typing_extensions import Self
 
-from edgead.imaging import Decoding, Reading
+from edgead.imaging import Reading, usual_reading
 from edgead.stream.frame import Frame
 
 Decoder = Literal["auto", "ffmpeg", "gstreamer"]
@@ -28,9 +28,7 @@ class SourceOptions:
         max_restarts: Maximum number of reconnections in any restart window.
         restart_window_s: Length of the restart window.
         folder_fps: Frame rate at which a folder of images is shown and timed.
-        white_level: Value that becomes 255 in images of more than 8 bits, from the bundle.
-        float_white_level: The same for images of floats, from the bundle.
-        decoding: How image files are decoded, from the bundle.
+        reading: Rules by which image files are read, from the bundle.
         give_up: Whether a spent retry budget or a failed first connection ends the source with an error; otherwise it
             keeps trying, as one camera of several must.
         max_frame_age_s: Maximum age of a live frame; older ones are dropped; 0 drops none.
@@ -49,9 +47,7 @@ class SourceOptions:
     max_restarts: int
     restart_window_s: float
     folder_fps: float
-    white_level: float = 255
-    float_white_level: float | None = None
-    decoding: Decoding = "upright"
+    reading: Reading = field(default_factory=usual_reading)
     give_up: bool = True
     max_frame_age_s: float = 1.0
     camera_format: str = ""
@@ -62,15 +58,6 @@ class SourceOptions:
     snapshot_fps: float = 2.0
     watch_settle_s: float = 0.5
     watch_existing: bool = False
-
-    @property
-    def reading(self) -> Reading:
-        """Keyword arguments of `read_image`."""
-        return {
-            "white_level": self.white_level,
-            "float_white_level": self.float_white_level,
-            "decoding": self.decoding,
-        }
 
 
 @dataclass(frozen=True)

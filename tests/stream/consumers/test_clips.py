@@ -206,16 +206,21 @@ def test_a_hanging_encoder_is_given_up_after_a_stop(
     assert said.endswith("could not be written: the stream was stopped, and its encoder did not finish in time")
 
 
+def write_one_clip(target: Spool) -> None:
+    """Ask for the clip of one alert and end the stream, without a stop from outside."""
+    clip_maker = ClipMaker(target, OPTIONS)
+    watch(clip_maker, {0.0: 100})
+    target.append(opened(1))
+    clip_maker.request("line 1", [alert_id(1)], 0.0)
+    clip_maker.finish()
+
+
 def test_the_end_of_a_file_waits_for_a_slow_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a stop from outside nothing is in a hurry: the last clip is written, however slow the machine."""
     monkeypatch.setattr("edgead.stream.consumers.clip_maker._FINISH_S", 0.1)
     python_that(tmp_path, monkeypatch, 'sleep 1; exec $PYTHON "$@"')
     with spool(tmp_path / "alerts") as target:
-        clip_maker = ClipMaker(target, OPTIONS)
-        watch(clip_maker, {0.0: 100})
-        target.append(opened(1))
-        clip_maker.request("line 1", [alert_id(1)], 0.0)
-        clip_maker.finish()
+        write_one_clip(target)
         assert target.media(alert_id(1), "clip") is not None
 
 
@@ -225,11 +230,7 @@ def test_an_encoder_that_is_killed_is_told_in_words(
     """The log names the signal, as after a shortage of memory, and shows no exception."""
     python_that(tmp_path, monkeypatch, "kill -9 $$")
     with spool(tmp_path / "alerts") as target:
-        clip_maker = ClipMaker(target, OPTIONS)
-        watch(clip_maker, {0.0: 100})
-        target.append(opened(1))
-        clip_maker.request("line 1", [alert_id(1)], 0.0)
-        clip_maker.finish()
+        write_one_clip(target)
     (said,) = [record for record in caplog.records if "clip" in record.message]
     assert said.message.endswith("could not be written: its encoder was ended by SIGKILL")
     assert said.exc_info is None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgead.data.reader import read_image
-from edgead.imaging import Image
+from edgead.imaging import Image, usual_reading
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import SourceOptions
 
@@ -56,7 +56,7 @@ def from_mjpeg(*contents: bytes) -> tuple[Image, int]:
 def test_files_are_read_as_in_training(tmp_path: Path, kind: str, address: Callable[[Path], str]) -> None:
     """A folder, a single file and a watched folder give the pixels that training reads, upright and without alpha."""
     (tmp_path / "a.png").write_bytes(FILES[kind])
-    options = replace(OPTIONS, white_level=4095)
+    options = replace(OPTIONS, reading={**usual_reading(), "white_level": 4095})
     found = from_source(address(tmp_path), options)
     np.testing.assert_array_equal(found, read_image(tmp_path / "a.png", 4095))
     assert found.shape == ((40, 64, 3) if kind == "tif of 16 bits" else (64, 40, 3))
@@ -84,7 +84,7 @@ def test_snapshots_are_read_as_in_training(tmp_path: Path, kind: str) -> None:
         request.send(FILES[kind])
 
     with mjpeg_camera(serve) as (place, _):
-        found = from_source(f"http://{place}/", replace(OPTIONS, white_level=4095))
+        found = from_source(f"http://{place}/", replace(OPTIONS, reading={**usual_reading(), "white_level": 4095}))
     np.testing.assert_array_equal(found, read_image(tmp_path / "a.png", 4095))
 
 
@@ -102,4 +102,6 @@ def test_gigapixels_delay_nothing(tmp_path: Path) -> None:
 def test_an_old_bundle_gets_its_own_pixels(tmp_path: Path, address: Callable[[Path], str]) -> None:
     """With the rules of a bundle of edgead 0.1 the orientation of a JPEG is ignored, as in its training."""
     (tmp_path / "a.jpg").write_bytes(FILES["jpg"])
-    assert from_source(address(tmp_path), replace(OPTIONS, decoding="as-stored")).shape == (40, 64, 3)
+    assert from_source(
+        address(tmp_path), replace(OPTIONS, reading={**usual_reading(), "decoding": "as-stored"})
+    ).shape == (40, 64, 3)

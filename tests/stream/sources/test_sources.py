@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgead.errors import ShapeError, SourceError
-from edgead.imaging import png_from_rgb, silence_opencv
+from edgead.imaging import png_from_rgb, silence_opencv, usual_reading
 from edgead.stream.frame import Frame
 from edgead.stream.pipeline import run_stream
 from edgead.stream.sources.registry import source_from_uri
@@ -183,7 +183,9 @@ def test_16_bit_pictures_use_the_white_level(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64), 4095, np.uint16))
     from dataclasses import replace
 
-    frames = read_all(source_from_uri(str(tmp_path), replace(SOURCE_OPTIONS, white_level=4095)))
+    frames = read_all(
+        source_from_uri(str(tmp_path), replace(SOURCE_OPTIONS, reading={**usual_reading(), "white_level": 4095}))
+    )
     assert frames[0].image.min() == 255
 
 
