@@ -57,7 +57,7 @@ def read_recipe(path: Path | None) -> Recipe:
         return Recipe()
     text = read_yaml_text(path, str(path), kind="recipe", hint="`calibration/` in the repository has examples.")
     try:
-        return Recipe.model_validate(parse_yaml(text, f"The recipe {path}") or {})
+        return Recipe.model_validate(parse_yaml(text, f"The recipe {path} cannot be read: it") or {})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"

@@ -411,6 +411,7 @@ def test_bench_and_doctor_say_why_no_graph_is_used(
     assert speed["detail"].endswith(f"no CUDA graph: {INSTALL}")
 
 
+@pytest.mark.slow
 def test_another_power_mode_than_at_the_build_is_told(
     desk: Desk, bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

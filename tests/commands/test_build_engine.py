@@ -171,6 +171,7 @@ def test_missed_gate_puts_layers_back_then_fails_and_leaves_the_old_engine(
     assert not list(bundle.engines_path.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_layers_are_put_back_until_the_gate_holds(bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first try that holds is installed, with the layers that went back in its record."""
     tries = []
@@ -189,6 +190,7 @@ def test_layers_are_put_back_until_the_gate_holds(bundle_copy: BundleCopy, monke
     assert len(higher) >= 2 * round(0.1 * len(built.record.lower.layers))
 
 
+@pytest.mark.slow
 def test_labelled_images_judge(bundle_copy: BundleCopy, tiny_data: Path) -> None:
     options = EngineOptions(LowerOptions(1.0, QUICK, labelled=tiny_data))
     gate = build_engine(bundle_copy(), "int8", "onnxruntime", Silent(), options).to_json()["gate"]
@@ -197,6 +199,7 @@ def test_labelled_images_judge(bundle_copy: BundleCopy, tiny_data: Path) -> None
     assert gate["n_defective"] > 5
 
 
+@pytest.mark.slow
 def test_calibration_folder_with_defects_is_said(bundle_copy: BundleCopy, tiny_data: Path, tmp_path: Path) -> None:
     """One bad image among good ones is named; a folder of something else is refused; so are too few."""
     bundle, notes, folder = bundle_copy(), Notes(), tmp_path / "calib"

@@ -90,6 +90,7 @@ def test_a_normal_base_has_no_steps_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_the_base_alone_converges_to_the_closed_form(name: str, tmp_path: Path) -> None:
     """Behind a frozen flow the alternating steps end within 0.01 of the mean and log deviation of its latents, and 1e-4
     nats per dimension of the best loss.

@@ -98,6 +98,7 @@ BATCHES: dict[str, tuple[int, int, dict[str, Any]]] = {
         if "fibers" in CASES[name][1] or "fibers" not in BATCHES[kind][2]
     ],
 )
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(name: str, batches: str, worlds: Worlds, tmp_path: Path) -> None:
     """Weights, fitted and held-out losses are those of one process, where a process has less of a batch or nothing too."""
     n_fit, n_held_out, settings = BATCHES[batches]

@@ -225,6 +225,7 @@ def test_almost_good_requests(filled: tuple[RunningStream, Browser], operation: 
 
 @given(st.sampled_from([LINE, SIDE]), st.sampled_from(["value", "false_alarm_rate", "alarms_per_hour"]), NUMBERS)
 @settings(max_examples=100)
+@pytest.mark.slow
 def test_any_threshold_is_refused_or_can_be_lived_with(
     filled: tuple[RunningStream, Browser], camera: str, way: str, number: float
 ) -> None:
