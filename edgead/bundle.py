@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,8 +21,10 @@ from edgead.imaging import Image, resize
 from edgead.manifest import POOLED, SCHEMA_VERSION, ClassThresholds, Manifest, NfaRecord
 from edgead.migration import upgrade_manifest
 from edgead.own_digest import BLANK, has_own_digest, with_own_digest
-from edgead.runner import CLASS_EXCLUDED
+from edgead.runner import CLASS_EXCLUDED, Runner
 from edgead.storage import atomic_path, json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
+from edgead.tiled_runner import TiledRunner
+from edgead.views import TileGrid
 
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
@@ -54,6 +57,11 @@ class Bundle:
     @property
     def image_size(self) -> tuple[int, int]:
         return self.manifest.preprocessing.image_size
+
+    @cached_property
+    def grid(self) -> TileGrid | None:
+        """Tiles of a frame; None for a bundle without crop and tiles."""
+        return self.manifest.preprocessing.grid
 
     def with_thresholds(self, thresholds: dict[str, ClassThresholds], nfa: NfaRecord | None) -> Bundle:
         """Copy of the bundle with the thresholds of one of its engines."""
@@ -90,23 +98,38 @@ class Bundle:
         norms = self.manifest.nfa.levels if self.manifest.nfa else ()
         return ("anomaly_map", "pred_score", *(level.output for level in norms))
 
-    def preprocess(self, image: Image) -> Image:
-        """Resize an RGB image `(H, W, 3)` to the graph's input size."""
+    def preprocess(self, image: Image) -> NDArray[np.uint8]:
+        """Input `(h, w, 3)` of an RGB image `(H, W, 3)`; its tiles `(T, h, w, 3)` for a bundle with crop or tiles."""
+        return self.overview(image) if self.grid is None else self.grid.cut(image)
+
+    def overview(self, image: Image) -> Image:
+        """Squeeze an RGB image `(H, W, 3)` as a whole to the graph's input size."""
         return resize(image, self.image_size, self.manifest.preprocessing.resize)
 
+    def frame_runner(self, engine: Runner) -> Runner:
+        """Runner of what `preprocess` gives: the engine itself, or one that joins the tiles of each frame."""
+        return engine if self.grid is None else TiledRunner(engine, self.grid)
+
     def calibration_images(self) -> NDArray[np.uint8]:
-        """Good images `(N, H, W, 3)`, uint8, RGB, at input size, for INT8 calibration on the device."""
+        """Good images `(N, H, W, 3)`, uint8, RGB, at input size, for INT8 calibration on the device; tiles if there are any."""
         return self._images(self._arrays(CALIBRATION, ["images"])["images"], CALIBRATION)
 
+    def overviews(self) -> NDArray[np.uint8]:
+        """Good frames `(N, H, W, 3)`, uint8, RGB, squeezed to the input size: how a good picture looks as a whole."""
+        if self.grid is None:
+            return self.calibration_images()
+        return self._images(self._arrays(CALIBRATION, ["overviews"])["overviews"], CALIBRATION)
+
     def held_out(self) -> tuple[NDArray[np.uint8], list[str]] | None:
-        """Held-out good images `(N, H, W, 3)` with their classes; None in an older bundle.
+        """Held-out good images as `preprocess` gives them, `(N, ...)`, with their classes; None in an older bundle.
 
         An engine's own thresholds come from its scores of these images.
         """
         arrays = self._arrays(CALIBRATION, [], optional=["held_out", "held_out_classes"])
         if "held_out" not in arrays:
             return None
-        images, indices = self._images(arrays["held_out"], CALIBRATION), arrays.get("held_out_classes")
+        images = self._images(arrays["held_out"], CALIBRATION, () if self.grid is None else (self.grid.n_tiles,))
+        indices = arrays.get("held_out_classes")
         n_classes = len(self.manifest.classes)
         if (
             indices is None
@@ -138,9 +161,10 @@ class Bundle:
         except DamagedArraysError as error:
             raise BundleError(error.message, hint="Copy the bundle again from where it was trained.") from error
 
-    def _images(self, images: NDArray[Any], file: str) -> NDArray[np.uint8]:
-        if images.ndim != 4 or not len(images) or images.shape[1:] != (*self.image_size, 3) or images.dtype != np.uint8:
-            expected = f"(N, {self.image_size[0]}, {self.image_size[1]}, 3)"
+    def _images(self, images: NDArray[Any], file: str, tiles: tuple[int, ...] = ()) -> NDArray[np.uint8]:
+        one = (*tiles, *self.image_size, 3)
+        if images.ndim != len(one) + 1 or not len(images) or images.shape[1:] != one or images.dtype != np.uint8:
+            expected = f"(N, {', '.join(map(str, one))})"
             raise self._damaged(file, f"images must be uint8 of shape {expected}, got {images.dtype} {images.shape}")
         return images
 

@@ -11,6 +11,7 @@ from typing_extensions import Self
 import edgead
 from edgead.heatmap import HeatmapScale
 from edgead.imaging import Decoding, Reading, ResizeRule
+from edgead.views import TileGrid, Views
 
 SCHEMA_VERSION = 3
 POOLED = "all"
@@ -48,16 +49,33 @@ class Preprocessing(_Record):
     decoding: Decoding = Field(
         "as-stored", description="`upright`: every image is turned by its EXIF orientation, and alpha is ignored."
     )
+    views: Views | None = Field(
+        None, description="Crop and tiles of a frame; none: the whole frame is squeezed to the input size."
+    )
 
     @staticmethod
     def current(
-        image_size: tuple[int, int], white_level: float = 255, float_white_level: float | None = None
+        image_size: tuple[int, int],
+        white_level: float = 255,
+        float_white_level: float | None = None,
+        views: Views | None = None,
     ) -> Preprocessing:
         """Rules for a bundle that is made now."""
         return Preprocessing(
             image_size=image_size, white_level=white_level, float_white_level=float_white_level,
-            resize="area-then-bilinear", decoding="upright",
+            resize="area-then-bilinear", decoding="upright", views=views,
         )  # fmt: skip
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not used, as in bundles of before."""
+        values: dict[str, Any] = dump(self)
+        return {key: value for key, value in values.items() if key != "views" or value is not None}
+
+    @property
+    def grid(self) -> TileGrid | None:
+        """Tiles of a frame; None without crop and tiles."""
+        return None if self.views is None else TileGrid(self.views, self.image_size, self.resize)
 
     @property
     def reading(self) -> Reading:
@@ -280,4 +298,6 @@ class Manifest(_Record):
             map_side > side for map_side, side in zip(self.graph.map_size, self.preprocessing.image_size, strict=True)
         ):
             raise ValueError(f"graph.map_size {self.graph.map_size} is larger than the image")
+        if self.preprocessing.views is not None and self.nfa is not None:
+            raise ValueError("crop and tiles have no segmentation by number of false detections")
         return self

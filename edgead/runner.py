@@ -34,7 +34,8 @@ class Runner(Protocol):
     `infer` takes `(N, H, W, 3)`, uint8, RGB, and returns `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`, float32. A
     model of several classes also takes `class_bias` `(N, K)`, 0 for a class that the image may have and
     `CLASS_EXCLUDED` for the others (None: any class), and returns `class_score` `(N, K)`; other models ignore it. A
-    model with NFA segmentation also returns `level_norm_<i>` `(N, h_i, w_i)`. The arrays belong to the caller.
+    model with NFA segmentation also returns `level_norm_<i>` `(N, h_i, w_i)`. The arrays belong to the caller. For a bundle
+    with crop or tiles, `infer` also takes frames `(N, T, H, W, 3)` of T tiles, and answers for each frame.
     """
 
     @property

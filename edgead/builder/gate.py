@@ -20,7 +20,7 @@ TIMED_RUNS = 15
 
 @dataclass(frozen=True)
 class GateImages:
-    """Images for the gate, `(N, H, W, 3)` uint8 RGB each.
+    """Images for the gate, uint8 RGB, `(N, h, w, 3)` each, or frames of tiles `(N, T, h, w, 3)`.
 
     Attributes:
         held_out: Held-out good images.
@@ -91,7 +91,7 @@ def judge(
 
 
 def time_in_turns(first: Runner, second: Runner, image: Image, runs: int = TIMED_RUNS) -> tuple[float, float]:
-    """Median milliseconds per image `(H, W, 3)` of two engines, run alternately so that both see the same load."""
+    """Median milliseconds per image `(H, W, 3)` or frame `(T, h, w, 3)` of two engines, run alternately so that both see the same load."""
     batch = image[None]
     times: tuple[list[float], list[float]] = ([], [])
     for runner in (first, second):

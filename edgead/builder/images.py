@@ -22,11 +22,13 @@ from edgead.runner import Runner
 
 MIN_CALIBRATION = 8
 MANY_OUTLIERS = 0.5
+# A prime: pseudo-defects lie in different tiles.
+TILE_STRIDE = 7
 
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """Good images `(N, H, W, 3)` uint8 RGB for the ranges, each with a name and the first digits of its digest."""
+    """Good images or tiles `(N, h, w, 3)` uint8 RGB for the ranges, each with a name and the first digits of its digest."""
 
     images: NDArray[np.uint8]
     names: tuple[str, ...]
@@ -73,6 +75,11 @@ def calibration_images(
         progress.note(f"Warning: {name} scores {score:.3g}, above the threshold {threshold:.3g}: is it a defect?")
     if len(outliers) > 5:
         progress.note(f"Warning: {len(outliers)} calibration images in total score above the threshold.")
+    if bundle.grid is not None:
+        tiles = [(index, tile) for tile in range(bundle.grid.n_tiles) for index in range(len(images))]
+        chosen = evenly_spaced(tiles, limit)
+        names = [f"{names[index]} tile {tile}" for index, tile in chosen]
+        images = np.stack([images[index, tile] for index, tile in chosen])
     return CalibrationImages(images, _named(names, images))
 
 
@@ -109,12 +116,22 @@ def gate_images(bundle: Bundle, labelled: Path | None, progress: Progress) -> Ga
 
 
 def pseudo_defective(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A pseudo-defective copy of each image `(N, H, W, 3)`; deterministic."""
-    changed = []
-    for index, image in enumerate(images):
+    """A pseudo-defective copy of each image `(N, h, w, 3)`, or of each frame of tiles `(N, T, h, w, 3)`; deterministic."""
+    changed: NDArray[np.uint8] = images.copy()
+    for index, image in enumerate(changed):
         donor = images[(index + 1) % len(images)]
-        changed.append(make_pseudo_defect(image, donor, np.random.default_rng(index))[0])
-    return np.stack(changed)
+        if images.ndim == 5:
+            tile = index * TILE_STRIDE % len(image)
+            image, donor = image[tile], donor[tile]
+        image[...] = make_pseudo_defect(image, donor, np.random.default_rng(index))[0]
+    return changed
+
+
+def single_inputs(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One input `(N, h, w, 3)` of each image: itself, or the tile that `pseudo_defective` changes."""
+    if images.ndim == 4:
+        return images
+    return np.stack([tiles[index * TILE_STRIDE % len(tiles)] for index, tiles in enumerate(images)])
 
 
 def _read(bundle: Bundle, samples: Sequence[Sample], progress: Progress) -> tuple[NDArray[np.uint8], list[str]]:
@@ -127,8 +144,8 @@ def _read(bundle: Bundle, samples: Sequence[Sample], progress: Progress) -> tupl
         except DataError as error:
             progress.note(f"Left out {sample.name}: {error.message}")
         progress.update("Reading images", done, len(samples))
-    height, width = bundle.image_size
-    return (np.stack(images) if images else np.empty((0, height, width, 3), np.uint8)), names
+    shape = () if bundle.grid is None else (bundle.grid.n_tiles,)
+    return (np.stack(images) if images else np.empty((0, *shape, *bundle.image_size, 3), np.uint8)), names
 
 
 def _named(names: Sequence[str], images: NDArray[np.uint8]) -> tuple[str, ...]:

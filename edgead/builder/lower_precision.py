@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import edgead
 from edgead.builder.backends import Backend
 from edgead.builder.gate import GateImages, GateScores, judge, score_images, time_in_turns
-from edgead.builder.images import CalibrationImages, calibration_images, gate_images, pseudo_defective
+from edgead.builder.images import CalibrationImages, calibration_images, gate_images, pseudo_defective, single_inputs
 from edgead.builder.thresholds import HeldOutBatch, thresholds_from_runner
 from edgead.bundle import Bundle
 from edgead.data.folders import is_image
@@ -165,7 +165,8 @@ def _first_that_holds(
     """Build one candidate after another until one passes the gate; its engine file is then in `staging`."""
     last: GateRecord | None = None
     for candidate in candidates:
-        with _closing_on_error(backend.build(candidate.graph, candidate.kept, staging)) as runner:
+        engine = backend.build(candidate.graph, candidate.kept, staging)
+        with _closing_on_error(bundle.frame_runner(engine)) as runner:
             judged = judge_runner(runner)
         last = judged.gate
         progress.note(_gate_text(last, candidate.coverage, backend.precision))
@@ -289,7 +290,7 @@ def _int8_layers(
 def _first_of_both(images: GateImages) -> NDArray[np.uint8]:
     """A few good and a few pseudo-defective images; labelled images serve the gate only, never a choice."""
     some = images.held_out[:SENSITIVITY_IMAGES]
-    return np.concatenate([some, pseudo_defective(some)])
+    return np.concatenate([single_inputs(some), single_inputs(pseudo_defective(some))])
 
 
 def _held_out_batches(images: GateImages) -> Iterator[HeldOutBatch]:

@@ -13,6 +13,7 @@ from edgead.evaluation.threshold import class_thresholds
 from edgead.manifest import POOLED, ClassThresholds, NfaRecord
 from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
+from edgead.tiled_runner import TiledRunner
 
 ORDINARY_QUANTILE = 0.95
 HeldOutBatch = tuple[NDArray[np.uint8], Sequence[str]]
@@ -36,7 +37,7 @@ def thresholds_from_runner(
 
     Args:
         runner: Open engine.
-        batches: Held-out good images `(N, H, W, 3)` with the class of each.
+        batches: Held-out good images as the runner takes them, `(N, ...)`, with the class of each.
         n_images: Total number of images.
         classes: Classes of the bundle, in its order.
         knows_classes: Whether the graph takes `class_bias`.
@@ -52,14 +53,15 @@ def thresholds_from_runner(
     unknown = np.empty((n_images, 3))
     known = np.empty((n_images, 3)) if knows_classes else unknown
     names: list[str] = []
+    covered = runner.stitcher.covered if isinstance(runner, TiledRunner) else None
     for images, class_names in batches:
         part = slice(len(names), len(names) + len(images))
         outputs = runner.infer(images)
-        unknown[part] = _summaries(outputs)
+        unknown[part] = _summaries(outputs, covered)
         for found, (name, _) in zip(maps, norms, strict=True):
             found.append(outputs[name])
         if knows_classes:
-            known[part] = _summaries(runner.infer(images, class_bias(classes, class_names)))
+            known[part] = _summaries(runner.infer(images, class_bias(classes, class_names)), covered)
         names += class_names
         progress.update("Threshold", len(names), n_images)
 
@@ -76,8 +78,9 @@ def thresholds_from_runner(
     return thresholds, nfa_thresholds(joined, list(norms), names, false_alarm_rate, confidence=confidence)
 
 
-def _summaries(outputs: Outputs) -> NDArray[np.float32]:
-    """Score, maximum and 95 % quantile of the map per image, `(N, 3)`."""
+def _summaries(outputs: Outputs, covered: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """Score, maximum and 95 % quantile of the map per image, `(N, 3)`; where a crop covers less than the map, inside it."""
     maps = outputs["anomaly_map"]
-    ordinary = np.quantile(maps, ORDINARY_QUANTILE, axis=(1, 2))
-    return np.stack([outputs["pred_score"], maps.max(axis=(1, 2)), ordinary], axis=1)
+    values = maps.reshape(len(maps), -1) if covered is None else maps[:, covered]
+    ordinary = np.quantile(values, ORDINARY_QUANTILE, axis=1)
+    return np.stack([outputs["pred_score"], values.max(axis=1), ordinary], axis=1)

@@ -62,6 +62,28 @@ def train(
             help=f"Side of the square input in px, made a multiple of the backbone's strides; default: {defaults.IMAGE_SIZE}."
         ),
     ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Part of every frame to judge: a box, or corners X,Y,X,Y,... of a polygon; as shares of the frame, or in pixels.",
+        ),
+    ] = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNSxROWS",
+            help="Cut every frame into tiles, each judged at the full input size, or `native`: at the frame's own scale; "
+            "default: 1x1.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Overlap of neighbouring tiles, as a share of a tile's side; default: 0.1.")
+    ] = None,
+    keep_aspect: Annotated[
+        bool | None,
+        typer.Option("--keep-aspect", help="Pad frames or tiles to a square instead of stretching them."),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -94,7 +116,8 @@ def train(
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
-        "train.seed": seed, **folder_roles(data, good, bad, masks),
+        "train.seed": seed, "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles,
+        "data.overlap": overlap, "data.keep_aspect": keep_aspect, **folder_roles(data, good, bad, masks),
     }  # fmt: skip
     asked = overrides_of(set_, options)
     if dry_run:
@@ -139,17 +162,6 @@ def evaluate(
         bool,
         typer.Option("--alignment", help="Also correlate likelihood and latent norm of the model; needs torch."),
     ] = False,
-    robustness: Annotated[
-        bool,
-        typer.Option(
-            "--robustness",
-            help="Also measure copies changed in light, focus, compression and position: 11 changes in 5 strengths.",
-        ),
-    ] = False,
-    robustness_images: Annotated[
-        int,
-        typer.Option(min=0, help="Most good and most defective images that --robustness changes; 0 = all."),
-    ] = defaults.ROBUSTNESS_IMAGES,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the results as JSON to this file; - is stdout.")
     ] = None,
@@ -159,7 +171,7 @@ def evaluate(
     """Measure detection, localisation and false alarms on labelled images."""
     from edgead.api import evaluate as run
     from edgead.commands.training.requirements import require_torch
-    from edgead.terminal import TerminalProgress, show_evaluation, show_robustness
+    from edgead.terminal import TerminalProgress, show_evaluation
 
     if alignment:
         require_torch("--alignment")
@@ -168,7 +180,7 @@ def evaluate(
         result = run(
             model, settings.data.root, report=report, class_mode=_class_mode(class_mode), alignment=alignment,
             segmentation=_segmentation(segmentation), good=settings.data.good, bad=settings.data.bad,
-            masks=settings.data.masks, robustness_images=robustness_images if robustness else None, progress=progress,
+            masks=settings.data.masks, progress=progress,
         )  # fmt: skip
     if json_file is not None:
         write_json(json_file, result.to_json())
@@ -182,8 +194,6 @@ def evaluate(
             )
         if result.alignment is not None:
             typer.echo(result.alignment.describe())
-        if result.robustness is not None:
-            show_robustness(result.robustness)
         if result.report is not None:
             typer.echo(f"Report: {result.report}")
 
@@ -249,6 +259,17 @@ def _dry_run(config: Path | None, asked: dict[str, Any], out: Path | None, resum
         plan = dry_run(settings, progress, out=out, runs=RUNS)
     show_facts(plan.facts)
     plan.check()
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    from edgead.errors import ConfigError
+
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"{option} takes numbers with commas between them, got {text!r}.", hint="For example 0.1,0.2,0.5,0.6."
+        ) from None
 
 
 def _class_mode(value: str) -> ClassMode:

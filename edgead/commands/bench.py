@@ -23,6 +23,7 @@ from edgead.progress import Progress
 from edgead.runner import Runner
 from edgead.stream.frame import Frame
 from edgead.stream.scorer import Scorer
+from edgead.tiled_runner import TiledRunner
 
 WARM_UP = 10
 
@@ -118,7 +119,8 @@ def bench(
     Raises:
         ConfigError: If `operators` is requested for an engine that ONNX Runtime does not run on the CPU.
     """
-    if operators and not (isinstance(runner, OnnxRunner) and runner.device == "cpu"):
+    engine = runner.engine if isinstance(runner, TiledRunner) else runner
+    if operators and not (isinstance(engine, OnnxRunner) and engine.device == "cpu"):
         raise ConfigError(
             f"--operators measures engines of ONNX Runtime on the CPU, not {runner.engine_name} on {runner.device}.",
             hint="Add --engine reference; for TensorRT use `trtexec --loadEngine=... --dumpProfile`.",
@@ -128,7 +130,7 @@ def bench(
     scorer = Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize)
     segmenter = segmenter_of(nfa, None) if nfa else None
     engine_ms, end_to_end_ms, prepare_ms, segment_ms = [], [], [], []
-    tensorrt = runner if isinstance(runner, TensorRTRunner) else None
+    tensorrt = engine if isinstance(engine, TensorRTRunner) else None
     gpu_ms = []
     for i in range(WARM_UP + n_frames):
         frame = Frame(frames[i % len(frames)], i, time.monotonic(), "bench")
@@ -140,7 +142,7 @@ def bench(
         if segmenter is not None:
             segmenter.segment(outputs)
         end = time.perf_counter()
-        batch = prepared.image[None]
+        batch = (prepared.image if prepared.tiles is None else prepared.tiles)[None]
         bare = time.perf_counter()
         runner.infer(batch)
         done = time.perf_counter()
@@ -171,7 +173,7 @@ def bench(
             n_frames=max(10, n_frames // n_cameras),
             frame_size=frame_size,
         ),
-        operators=_operators(runner, bundle, n_frames) if operators else None,
+        operators=_operators(engine, bundle, n_frames) if operators else None,
         gpu=GpuBench(gpu_ms, tensorrt.uses_graph, tensorrt.graph_note, tensorrt.power_note) if tensorrt else None,
     )
 

@@ -242,12 +242,14 @@ def _closed_form_start(
 
     fit, early_stop = data.split.fit, data.split.early_stop
     copies = pseudo_copies(config)
-    n_good = len(fit) + len(early_stop)
+    # one row per input: the tiles of an image follow each other
+    tiles = data.n_tiles
+    n_fit, n_good = len(fit) * tiles, (len(fit) + len(early_stop)) * tiles
     n_pseudo = copies * len(early_stop)
 
     def read(index: int) -> Image:
         if index < n_good:
-            return data.read((*fit, *early_stop)[index])
+            return data.read_tile((*fit, *early_stop)[index // tiles], index % tiles)
         which, copy = divmod(index - n_good, copies)
         donor = fit[(which * copies + copy) % len(fit)]
         return data.read_pseudo(early_stop[which], donor, (config.train.seed, which, copy))
@@ -265,7 +267,8 @@ def _closed_form_start(
     estimate = world.from_main(needs)
     also = f" and {n_pseudo} pseudo-defective" if n_pseudo else ""
     place = f"on disk in {cache}" if estimate.features_disk_mb else "in memory"
-    progress.note(f"Features of {n_good} good{also} images are kept {place}. {estimate.describe()}")
+    what = "images" if tiles == 1 else f"tiles, {tiles} of each image,"
+    progress.note(f"Features of {n_good} good{also} {what} are kept {place}. {estimate.describe()}")
     store = extract_features(
         model.backbone,
         read,
@@ -280,7 +283,7 @@ def _closed_form_start(
         barrier=world.barrier,
     )
     clock.lap("features")
-    parts = Indices(tuple(range(len(fit))), tuple(range(len(fit), n_good)), tuple(range(n_good, n_good + n_pseudo)))
+    parts = Indices(tuple(range(n_fit)), tuple(range(n_fit, n_good)), tuple(range(n_good, n_good + n_pseudo)))
     starts = fit_start(
         model, store, parts, amounts=config.train.shrinkage, ridge=config.train.ridge, noise=config.train.noise
     )
@@ -292,7 +295,7 @@ def _closed_form_start(
     rows = parts.fit + parts.early_stop + parts.pseudo
     arrays = _shared_arrays(model, store, rows, limit, run / CACHE, world)
     # only whitened features separate photographs of one part from those of another
-    alike = resemblance(arrays, parts) if config.model.positions else 0.0
+    alike = resemblance(arrays, parts) if config.model.positions and tiles == 1 else 0.0
     if alike > ALIKE:
         progress.note(
             f"Warning: held-out images closely resemble single training images (median similarity {alike:.2f}, different "
@@ -301,8 +304,8 @@ def _closed_form_start(
         )
     clock.lap("closed form")
     index_of = {name: index for index, name in enumerate(data.classes)}
-    labels = [index_of[sample.class_name] for sample in (*fit, *early_stop)]
-    labels += [label for label in labels[len(fit) :] for _ in range(copies)]
+    labels = [index_of[sample.class_name] for sample in (*fit, *early_stop) for _ in range(tiles)]
+    labels += [index_of[sample.class_name] for sample in early_stop for _ in range(copies)]
     return _Prepared(arrays, np.array(labels, np.int64), parts, starts)
 
 
@@ -310,7 +313,7 @@ def _without_near_copies(
     config: Config, data: TrainingData, model: Detector, prepared: _Prepared, progress: Progress, world: World
 ) -> TrainingData:
     """Data whose threshold images are independent, as far as whitened features and pictures tell."""
-    if not config.model.positions:  # only whitened features tell images apart
+    if not config.model.positions or data.n_tiles > 1:  # only whitened features tell images apart
         return data
     own = data.split.threshold
     others = [array[: len(data.split.fit) + len(data.split.early_stop)] for array in prepared.arrays]

@@ -77,3 +77,10 @@ class Config(Section):
                 f"{self.model.name} learns from whole images: train.fibers must be 0 (got {self.train.fibers})"
             )
         return self
+
+    @model_validator(mode="after")
+    def _views_have_one_map(self) -> Config:
+        data, model = self.data, self.model
+        if (data.crop or data.tiles != "1x1" or data.keep_aspect) and model.segmentation == "nfa":
+            raise ValueError("data.crop, data.tiles and data.keep_aspect need model.segmentation=threshold (got nfa)")
+        return self

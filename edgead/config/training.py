@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgead.config import defaults
 from edgead.config.section import Section
@@ -25,12 +26,50 @@ class DataConfig(Section):
         gt=0,
         description="Value that becomes white in images of more than 8 bits; unset: found from the good images.",
     )
+    crop: tuple[float, ...] = Field(
+        (),
+        description="Part of every frame to judge: x, y, width, height of a box, or the corners x, y, x, y, ... of a polygon; as "
+        "shares of the frame from 0 to 1, or in pixels of the training images. Empty: the whole frame.",
+    )
+    tiles: str = Field(
+        "1x1",
+        pattern=r"^(native|[1-9][0-9]?x[1-9][0-9]?)$",
+        description="Tiles that each frame is cut into, columns x rows, such as 3x2; each is judged at the full input size. "
+        "native: as few as keep the frame's own scale.",
+    )
+    overlap: float = Field(0.1, ge=0, le=0.5, description="Overlap of neighbouring tiles, as a share of a tile's side.")
+    keep_aspect: bool = Field(
+        False, description="Scale both sides of a frame or tile alike and pad it, instead of stretching it to a square."
+    )
     early_stop_fraction: float = Field(
         0.08, gt=0, lt=0.5, description="Share of the good images used to decide when training stops."
     )
     threshold_fraction: float = Field(
         0.12, gt=0, lt=0.5, description="Share of the good images held out for the thresholds."
     )
+
+    @field_validator("crop")
+    @classmethod
+    def _crop_is_an_area(cls, crop: tuple[float, ...]) -> tuple[float, ...]:
+        if crop and (len(crop) < 4 or len(crop) % 2):
+            raise ValueError(
+                f"a crop is 4 numbers x, y, width, height, or 3 corners x, y or more; got {len(crop)} numbers"
+            )
+        if not all(0 <= value < math.inf for value in crop):
+            raise ValueError("the numbers of a crop must be 0 or more")
+        sides = crop[2:] if len(crop) == 4 else [max(axis) - min(axis) for axis in (crop[::2], crop[1::2]) if axis]
+        if not all(side > 0 for side in sides):
+            raise ValueError("a crop must have a width and a height above 0")
+        if len(crop) == 4 and max(crop) <= 1 and max(crop[0] + crop[2], crop[1] + crop[3]) > 1 + 1e-9:
+            raise ValueError("a crop in shares of the frame must end at 1 at most: x + width and y + height")
+        return crop
+
+    @field_validator("tiles")
+    @classmethod
+    def _tiles_are_few(cls, tiles: str) -> str:
+        if tiles != "native" and math.prod(map(int, tiles.split("x"))) > 256:
+            raise ValueError(f"a frame may have 256 tiles at most, got {tiles}")
+        return tiles
 
 
 class TrainConfig(Section):

@@ -152,7 +152,7 @@ def _proven(bundle: Bundle, own: Bundle, runner: Runner, record: EngineRecord | 
     except BaseException as error:
         runner.__exit__(type(error), error, error.__traceback__)
         raise
-    return runner, own
+    return bundle.frame_runner(runner), own
 
 
 def _open_onnxruntime(bundle: Bundle, folder: Path, opening: _Opening) -> Runner:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +52,6 @@ class ScoredImage:
     was_trained_on: bool = False
 
 
-_interval = cache(binomial_interval)
-
-
 @dataclass(frozen=True)
 class Rate:
     """Rate of `k` events in `n` images."""
@@ -70,7 +66,7 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % Clopper-Pearson interval."""
-        return _interval(self.k, self.n) if self.n else None
+        return binomial_interval(self.k, self.n) if self.n else None
 
 
 @dataclass(frozen=True)

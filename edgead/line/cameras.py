@@ -26,15 +26,17 @@ from edgead.stream.camera import Camera
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source, SourceOptions
 from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
-from edgead.stream.zones import WHOLE_IMAGE, ZoneShape, zone_score
+from edgead.stream.zones import WHOLE_IMAGE, ZoneShape, union, zone_score
+from edgead.tiled_runner import TiledRunner
 
 
 @dataclass(frozen=True)
 class GoodMaps:
-    """Anomaly maps `(n, h, w)` of held-out good images, and their classes."""
+    """Anomaly maps `(n, h, w)` of held-out good images, and their classes; `tile_positions`: see `zone_score`."""
 
     maps: NDArray[np.float32]
     classes: list[str]
+    tile_positions: int | None = None
 
 
 def make_cameras(
@@ -94,6 +96,8 @@ def make_camera(
     if rate is not None:
         thresholds = at_rate(thresholds, rate)
     map_size = _map_size(runner)
+    stitcher = runner.stitcher if isinstance(runner, TiledRunner) else None
+    tile_positions = None if stitcher is None else stitcher.tile_positions
     zones = []
     for zone in camera.zones or (ZoneConfig(name=WHOLE_IMAGE),):
         shape = ZoneShape(zone.name, zone.include, zone.exclude)
@@ -107,7 +111,16 @@ def make_camera(
             at = choice.value if choice.kind == "false_alarm_rate" else None
             rate_of_zone = at or zone.false_alarm_rate or threshold.false_alarm_rate
             threshold = threshold_from_scores(scores, rate_of_zone, threshold.confidence)
-        monitor = ZoneMonitor(shape, map_size, scores, threshold, _rule_options(config.alerts_of(camera, zone)))
+        monitor = ZoneMonitor(
+            shape,
+            map_size,
+            scores,
+            threshold,
+            _rule_options(config.alerts_of(camera, zone)),
+            tile_positions=tile_positions,
+        )
+        if stitcher is not None and monitor.mask is not None:
+            _check_covered(zone.name, monitor.mask, stitcher.covered)
         if choice.kind == "threshold" and choice.value is not None:
             monitor.set_threshold(value=choice.value, false_alarm_rate=None)
         zones.append(monitor)
@@ -122,7 +135,17 @@ def make_camera(
         check_frame=frame_check(bundle, config.stream_of(camera), live=source.live)
         if source.live or source.paced
         else None,
+        tiles=None if stitcher is None else stitcher.tiles_of(union([zone.mask for zone in zones])),
     )
+
+
+def _check_covered(name: str, mask: NDArray[np.bool_], covered: NDArray[np.bool_]) -> None:
+    """Refuse a zone that the crop of the bundle leaves out."""
+    if not (mask & covered).any():
+        raise ConfigError(
+            f"The zone {name!r} lies outside the crop that this bundle was trained with.",
+            hint="Move the zone, or train with another --crop.",
+        )
 
 
 def _threshold_warnings(config: CameraConfig, camera: Camera, bundle: Bundle) -> Iterator[str]:
@@ -153,7 +176,8 @@ def _good_maps(bundle: Bundle, runner: Runner, progress: Progress) -> GoodMaps:
         bias = bundle.class_bias(classes[index : index + 1])
         maps.append(runner.infer(images[index : index + 1], bias)["anomaly_map"])
         progress.update("Thresholds of the zones", index + 1, len(images))
-    return GoodMaps(np.concatenate(maps), classes)
+    positions = runner.stitcher.tile_positions if isinstance(runner, TiledRunner) else None
+    return GoodMaps(np.concatenate(maps), classes, positions)
 
 
 def _zone_scores(shape: ZoneShape, good: GoodMaps, class_name: str | None) -> tuple[float, ...]:
@@ -161,7 +185,7 @@ def _zone_scores(shape: ZoneShape, good: GoodMaps, class_name: str | None) -> tu
     chosen: Iterator[NDArray[np.float32]] = (
         one for one, name in zip(good.maps, good.classes, strict=True) if class_name in (None, name)
     )
-    return tuple(zone_score(one, mask) for one in chosen)
+    return tuple(zone_score(one, mask, good.tile_positions) for one in chosen)
 
 
 def _map_size(runner: Runner) -> tuple[int, int]:

@@ -21,7 +21,7 @@ def frame_check(bundle: Bundle, config: StreamConfig, *, live: bool) -> Callable
         blur_ratio=config.blur_ratio,
         frozen_s=config.frozen_s if live else 0.0,
     )
-    monitor = FrameFaultMonitor(FrameReference.from_images(bundle.calibration_images()), options)
+    monitor = FrameFaultMonitor(FrameReference.from_images(bundle.overviews()), options)
 
     def check(image: Image, time_s: float) -> FrameCheck:
         fault = monitor.observe(image, time_s)

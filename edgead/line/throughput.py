@@ -18,7 +18,6 @@ from edgead.imaging import Image
 from edgead.line.cameras import make_camera
 from edgead.progress import Progress
 from edgead.runner import Runner
-from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
 from edgead.stream.scorer import Scorer
@@ -94,8 +93,7 @@ def bench_cameras(
 
 
 def _engine_fps(bundle: Bundle, runner: Runner, images: Sequence[Image], n_cameras: int, n_frames: int) -> float:
-    scorer = Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize)
-    small = [scorer.prepare(Frame(image, 0, 0.0, "bench")).image for image in images]
+    small = [bundle.preprocess(image) for image in images]
     batch = np.stack([small[i % len(small)] for i in range(n_cameras)])
     bias = bundle.class_bias([None] * n_cameras)
     runner.infer(batch, bias)

@@ -51,6 +51,7 @@ class Camera:
         class_bias: Class bias `(1, K)`, for an engine with that input.
         segmenter: The bundle's own segmentation; None = pixel threshold.
         check_frame: Check of a frame `(h, w, 3)`, uint8, RGB, at its monotonic time; None accepts every frame.
+        tiles: Indices of the tiles that its zones need; None = all.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Camera:
     class_bias: NDArray[np.float32] | None = None
     segmenter: Segmenter | None = None
     check_frame: Callable[[Image, float], FrameCheck] | None = None
+    tiles: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         self._seen = union([zone.mask for zone in self.zones])

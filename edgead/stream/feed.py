@@ -218,7 +218,7 @@ class CameraFeed:
                     self._count_outage()
                     self.n_captured += 1
                     self._heard_s = time.monotonic()
-                    prepared = replace(self._scorer.prepare(frame), n_outages=self._n_outages)
+                    prepared = replace(self._scorer.prepare(frame, self.camera.tiles), n_outages=self._n_outages)
                     if not self.slot.put(self._prepare(prepared)):
                         return
         except Exception as error:

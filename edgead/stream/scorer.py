@@ -13,6 +13,7 @@ from edgead.errors import EngineError
 from edgead.imaging import Image, ResizeRule, resize
 from edgead.runner import Outputs, Runner
 from edgead.stream.frame import Frame
+from edgead.tiled_runner import TiledRunner
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class PreparedFrame:
 
     Attributes:
         frame: The frame.
-        image: Image at the engine's input size.
+        image: Frame at the engine's input size.
         prepare_ms: Time of the preparation.
         fault: Fault of the camera, in words.
         is_usable: Whether to judge the frame.
         fault_kind: Machine-readable name of the fault.
         n_outages: Number of reconnections of the source before this frame.
+        tiles: Tiles `(T, h, w, 3)`, uint8, RGB, for an engine of tiles; None = the engine judges `image`.
+        wanted: Indices of these tiles; None = all of the frame.
     """
 
     frame: Frame
@@ -36,6 +39,8 @@ class PreparedFrame:
     is_usable: bool = True
     fault_kind: str | None = None
     n_outages: int = 0
+    tiles: NDArray[np.uint8] | None = None
+    wanted: tuple[int, ...] | None = None
 
 
 class Scorer:
@@ -63,12 +68,22 @@ class Scorer:
 
     def warm_up(self, n: int = 1, class_bias: NDArray[np.float32] | None = None) -> None:
         """Run once on a batch of n black images, so that no frame pays for lazy set-up."""
-        self._runner.infer(np.zeros((n, *self._image_size, 3), np.uint8), class_bias)
+        tiles = (self._runner.grid.n_tiles,) if isinstance(self._runner, TiledRunner) else ()
+        self._runner.infer(np.zeros((n, *tiles, *self._image_size, 3), np.uint8), class_bias)
 
-    def prepare(self, frame: Frame) -> PreparedFrame:
+    def prepare(self, frame: Frame, wanted: tuple[int, ...] | None = None) -> PreparedFrame:
+        """Scale a frame to the input size, and cut its tiles.
+
+        Args:
+            frame: Frame of any size.
+            wanted: Indices of the tiles to cut; None = all. Without effect for an engine without tiles.
+        """
         start = time.perf_counter()
         image = resize(frame.image, self._image_size, self._resize_rule)
-        return PreparedFrame(frame, image, (time.perf_counter() - start) * 1e3)
+        tiles = None
+        if isinstance(self._runner, TiledRunner):
+            tiles = self._runner.grid.cut(frame.image, wanted)
+        return PreparedFrame(frame, image, (time.perf_counter() - start) * 1e3, tiles=tiles, wanted=wanted)
 
     def score(self, batch: Sequence[PreparedFrame], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         """Run the engine on frames of any cameras.
@@ -80,8 +95,7 @@ class Scorer:
         Raises:
             EngineError: If the engine answers with a score that is not a number. Comparing it would always say "good".
         """
-        images = batch[0].image[None] if len(batch) == 1 else np.stack([prepared.image for prepared in batch])
-        outputs = self._runner.infer(images, class_bias)
+        outputs = self._outputs(batch, class_bias)
         scores = outputs["pred_score"]
         if not np.isfinite(scores).all():
             wrong = int(np.flatnonzero(~np.isfinite(scores))[0])
@@ -92,3 +106,10 @@ class Scorer:
                 hint="Run `edgead doctor`; if its reference images fail too, build the engine again.",
             )
         return outputs
+
+    def _outputs(self, batch: Sequence[PreparedFrame], class_bias: NDArray[np.float32] | None) -> Outputs:
+        if isinstance(self._runner, TiledRunner):
+            tiles = [prepared.tiles for prepared in batch if prepared.tiles is not None]
+            return self._runner.infer_tiles(tiles, [prepared.wanted for prepared in batch], class_bias)
+        images = batch[0].image[None] if len(batch) == 1 else np.stack([prepared.image for prepared in batch])
+        return self._runner.infer(images, class_bias)

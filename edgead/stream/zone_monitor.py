@@ -87,6 +87,7 @@ class ZoneMonitor:
         threshold: Initial threshold.
         options: Rules that open and close alerts.
         utc_now: Clock for the names of alerts.
+        tile_positions: See `zone_score`.
 
     Attributes:
         good_scores, shape: Values passed to the constructor.
@@ -104,8 +105,10 @@ class ZoneMonitor:
         threshold: ThresholdRecord,
         options: RuleOptions,
         utc_now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        tile_positions: int | None = None,
     ) -> None:
         self.shape = shape
+        self._tile_positions = tile_positions
         self.mask: NDArray[np.bool_] | None = None if shape.is_whole else shape.mask(map_size)
         self.good_scores = good_scores
         self.threshold = threshold
@@ -154,7 +157,7 @@ class ZoneMonitor:
             frame_index: Number of the frame in its source.
             time_s: Time on the source's own time line, in seconds.
         """
-        score = pred_score if self.mask is None else zone_score(anomaly_map, self.mask)
+        score = pred_score if self.mask is None else zone_score(anomaly_map, self.mask, self._tile_positions)
         area = self._area(marked()) if self._rules.min_area > 0 else 1.0
         self._last = Observation(score, area)
         self._state, event = step(self._rules, self._state, self._last, frame_index=frame_index, time_s=time_s)

@@ -60,10 +60,17 @@ class ZoneShape:
         return mask
 
 
-def zone_score(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """Mean of the largest 2 % (at least one) of the values of a map `(h, w)` inside a mask `(h, w)`."""
+def zone_score(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], tile_positions: int | None = None) -> float:
+    """Mean of the largest 2 % (at least one) of the values of a map `(h, w)` inside a mask `(h, w)`.
+
+    Args:
+        anomaly_map: Anomaly map, raw units.
+        mask: Positions of the zone.
+        tile_positions: Positions of the map of one tile, for a frame of tiles: a larger zone takes 2 % of a tile, as the
+            frame's score does, so that a small defect weighs as much in it.
+    """
     values = anomaly_map[mask]
-    k = max(1, round(TOP_FRACTION * values.size))
+    k = max(1, round(TOP_FRACTION * min(values.size, tile_positions or values.size)))
     return float(np.partition(values, values.size - k)[values.size - k :].mean(dtype=np.float64))
 
 

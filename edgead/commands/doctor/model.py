@@ -83,12 +83,14 @@ def _engine(bundle: Bundle, name: str, threads: int) -> Iterator[Check]:
     from edgead.engines.tensorrt.runner import TensorRTRunner
     from edgead.evaluation.compare import PARITY_LIMIT
     from edgead.runner import REFERENCE
+    from edgead.tiled_runner import TiledRunner
 
     notes: list[str] = []
     opened, own = open_with_thresholds(bundle, name, threads=threads, on_note=notes.append)
     with opened as runner:
         comparison = compare_to_reference(own, runner, shipped=bundle)
-        speed = [_speed(name, runner, bundle)] if isinstance(runner, TensorRTRunner) else []
+        engine = runner.engine if isinstance(runner, TiledRunner) else runner
+        speed = [_speed(name, engine, bundle)] if isinstance(engine, TensorRTRunner) else []
     record = None if name == REFERENCE else read_record(bundle.engines_path / name)
     seen = comparison.max_relative_difference
     detail = f"largest relative difference {seen:.1e}"

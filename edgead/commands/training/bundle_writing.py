@@ -14,9 +14,10 @@ from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_
 from edgead.commands.training.parity_failure import parity_failure
 from edgead.data.dataset import evenly_spaced
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
-from edgead.manifest import POOLED, Cost, GraphIO, Manifest, Parity, Provenance
+from edgead.manifest import MIN_IMAGES, POOLED, Cost, GraphIO, Manifest, Parity, Provenance
 from edgead.progress import Progress
 from edgead.storage import scratch_folder
+from edgead.tiled_runner import TiledRunner
 
 if TYPE_CHECKING:
     from edgead.commands.training.data import TrainingData
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from edgead.runner import Outputs
 
 BATCH = 8
+# Tiles of held-out frames that a bundle stores at most: 630 MB at 320 px before compression.
+HELD_OUT_INPUTS = 2048
+# A prime: the reference images are of different tiles.
+STRIDE = 7
 
 
 def write_trained_bundle(
@@ -58,7 +63,8 @@ def write_trained_bundle(
         save_tensors(files[WEIGHTS], model.state_dict(), {})
         deployed = DeployedModel(model)
         cost = write_graph(files[MODEL], deployed, data.image_size)
-        with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as runner:
+        engine = OnnxRunner(files[MODEL], threads=0, engine_name="reference")
+        with engine if data.grid is None else TiledRunner(engine, data.grid) as runner:
             thresholds, nfa = thresholds_from_runner(
                 runner,
                 _batches(data),
@@ -185,16 +191,23 @@ def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
     samples, donors = evenly_spaced(data.split.early_stop, config.train.reference_images), data.split.fit
     images = []
     for i, sample in enumerate(samples):
-        images.append(data.read_pseudo(sample, donors[i % len(donors)], (i,)) if i % 2 else data.read(sample))
+        if i % 2:
+            images.append(data.read_pseudo(sample, donors[i % len(donors)], (i,)))
+        else:
+            images.append(data.read_tile(sample, i * STRIDE % data.n_tiles))
     return np.stack(images)
 
 
 def _save_good_images(path: Path, data: TrainingData, config: Config) -> None:
-    """Write images for the device: those for INT8 ranges, and held-out ones."""
-    arrays = {
-        "images": np.stack([data.read(s) for s in evenly_spaced(data.split.fit, config.train.calibration_images)])
-    }
-    if held_out := evenly_spaced(data.split.threshold, config.train.held_out_images):
+    """Write images for the device: those for INT8 ranges, held-out ones, and for tiles the whole frames."""
+    fit, count = data.split.fit, config.train.calibration_images
+    # of each image another tile, and several of each where the images are few
+    inputs = evenly_spaced([(sample, tile) for tile in range(data.n_tiles) for sample in fit], count)
+    arrays = {"images": np.stack([data.read_tile(sample, tile) for sample, tile in inputs])}
+    if data.grid is not None:
+        arrays["overviews"] = np.stack([data.overview(sample) for sample in evenly_spaced(fit, count)])
+    kept = max(MIN_IMAGES, min(config.train.held_out_images, HELD_OUT_INPUTS // data.n_tiles))
+    if config.train.held_out_images and (held_out := evenly_spaced(data.split.threshold, kept)):
         arrays["held_out"] = np.stack([data.read(sample) for sample in held_out])
         arrays["held_out_classes"] = np.array([data.classes.index(s.class_name) for s in held_out], np.int32)
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edgead.commands.training.views import ViewOptions, view_options
 from edgead.config.root import Config
 from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.dataset import Sample
@@ -15,14 +18,18 @@ from edgead.data.reader import read_image
 from edgead.data.scan import Scan, data_digest, scan_images
 from edgead.data.size_report import size_warnings
 from edgead.data.split import Split, split_good
-from edgead.imaging import Image, resize
+from edgead.imaging import Decoding, Image, resize
 from edgead.manifest import Preprocessing
 from edgead.progress import Progress
+from edgead.views import TileGrid
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Good images, split by use, and functions that read them."""
+    """Good images, split by use, and functions that read them.
+
+    With crop or tiles, each image gives `n_tiles` inputs.
+    """
 
     root: Path
     description: str
@@ -32,24 +39,63 @@ class TrainingData:
     classes: tuple[str, ...]
     digest: str
     n_near_copies: int = 0
+    view_options: ViewOptions | None = None
 
-    @property
+    @cached_property
     def preprocessing(self) -> Preprocessing:
         """Rules by which every image becomes an input."""
-        return Preprocessing.current(self.image_size, self.scan.white_level, self.scan.float_white_level)
+        views = None if self.view_options is None else self.view_options.views(self.image_size)
+        return Preprocessing.current(self.image_size, self.scan.white_level, self.scan.float_white_level, views)
 
-    def read(self, sample: Sample) -> Image:
-        """Read an image at input size, RGB."""
-        return self._resized(read_image(sample.path, **self.preprocessing.reading))
+    @cached_property
+    def grid(self) -> TileGrid | None:
+        """Tiles of an image; None without crop and tiles."""
+        return self.preprocessing.grid
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of inputs that an image gives."""
+        return 1 if self.grid is None else self.grid.n_tiles
+
+    def read(self, sample: Sample) -> NDArray[np.uint8]:
+        """Read an image as the model's input, RGB: `(h, w, 3)`, or its tiles `(T, h, w, 3)`."""
+        frame = self._frame(sample)
+        return self._resized(frame) if self.grid is None else self.grid.cut(frame)
+
+    def read_tile(self, sample: Sample, index: int) -> Image:
+        """Read one of the `n_tiles` inputs `(h, w, 3)` of an image."""
+        frame = self._frame(sample)
+        return self._resized(frame) if self.grid is None else self.grid.cut(frame, [index])[0]
+
+    def overview(self, sample: Sample) -> Image:
+        """Read an image as a whole, squeezed to input size."""
+        return self._resized(self._frame(sample))
 
     def read_pseudo(self, sample: Sample, donor: Sample, key: tuple[int, ...]) -> Image:
-        """Make a pseudo-defective copy of an image at input size; `key` determines the change."""
-        image, other = (read_image(s.path, **self.preprocessing.reading) for s in (sample, donor))
-        changed, _ = make_pseudo_defect(image, other, np.random.default_rng(key))
-        return self._resized(changed)
+        """Make a pseudo-defective copy of an image, or of one of its tiles, at input size; `key` determines the change."""
+        random = np.random.default_rng(key)
+        image, other = self._frame(sample), self._frame(donor)
+        if self.grid is None:
+            return self._resized(make_pseudo_defect(image, other, random)[0])
+        index = int(random.integers(self.n_tiles))
+        region, donated = self.grid.region(image, index), self.grid.region(other, index)
+        return self.grid.fitted(make_pseudo_defect(region, donated, random)[0])
+
+    def _frame(self, sample: Sample) -> Image:
+        if self.grid is None:
+            return read_image(sample.path, **self.preprocessing.reading)
+        return _kept_frame(sample.path, **self.preprocessing.reading)
 
     def _resized(self, image: Image) -> Image:
         return resize(image, self.image_size, self.preprocessing.resize)
+
+
+@lru_cache(maxsize=3)
+def _kept_frame(path: Path, white_level: float, float_white_level: float | None, decoding: Decoding) -> Image:
+    """Read an image that is asked for once per tile."""
+    frame = read_image(path, white_level, float_white_level=float_white_level, decoding=decoding)
+    frame.flags.writeable = False
+    return frame
 
 
 def fit_backbone(config: Config, progress: Progress) -> Config:
@@ -96,4 +142,7 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
         f"{len(split.threshold)} for the threshold."
     )
     digest = data_digest(scan.readable, scan.digests)
-    return TrainingData(dataset.root, dataset.description, scan, split, (side, side), dataset.classes, digest)
+    views = view_options(config.data, scan.sizes)
+    return TrainingData(
+        dataset.root, dataset.description, scan, split, (side, side), dataset.classes, digest, view_options=views
+    )

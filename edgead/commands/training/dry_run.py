@@ -99,10 +99,10 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
     else:
         fit, early_stop = len(data.split.fit), len(data.split.early_stop)
         n_pseudo = pseudo_copies(config) * early_stop
-        needs = training_needs(config, model, fit + early_stop + n_pseudo, processes=processes)
+        needs = training_needs(config, model, (fit + early_stop) * data.n_tiles + n_pseudo, processes=processes)
         also = f" (and {n_pseudo} pseudo-defective)" if n_pseudo else ""
         rest = f"{early_stop} to stop by{also}, {len(data.split.threshold)} for the threshold"
-        steps = _steps(config, model, fit)
+        steps = _steps(config, model, fit * data.n_tiles)
         total = f"{steps} per epoch, {steps * config.train.epochs:,} in {config.train.epochs} epochs"
         facts += [
             ("classes", ", ".join(data.classes)),

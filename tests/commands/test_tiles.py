@@ -1,0 +1,208 @@
+"""A bundle with crop and tiles, from training to engine, evaluation and stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgead
+from edgead.builder.choice import BackendName
+from edgead.builder.lower_precision import LowerOptions
+from edgead.bundle import open_bundle
+from edgead.commands.build_engine import EngineOptions, build_engine
+from edgead.commands.evaluate import evaluate_bundle
+from edgead.commands.train import TrainResult, train
+from edgead.config.file import load_config
+from edgead.config.root import Config
+from edgead.config.stream import CameraConfig
+from edgead.data.synthetic.make import make_part, write_dataset
+from edgead.engines.opening import open_engine
+from edgead.errors import ConfigError
+from edgead.line.cameras import make_cameras
+from edgead.progress import Silent
+from edgead.stream.frame import Frame
+from edgead.stream.scorer import Scorer
+from edgead.tiled_runner import TiledRunner
+from tests.notes import Notes
+from tests.tiny_run import SIDE, tiny_config
+
+ONNX: BackendName = "onnxruntime"
+TILES = 4
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts at twice the input size, which is small enough to be quick."""
+    folder = tmp_path_factory.mktemp("parts")
+    write_dataset(folder, "disc", n_train=50, n_test_good=3, n_test_per_defect=1, seed=1, size=(2 * SIDE, 2 * SIDE))
+    return folder
+
+
+def settings(parts: Path, **overrides: Any) -> Config:
+    quick = {
+        "train__epochs": 0,
+        "train__shrinkage": [0.2],
+        "train__reference_images": 4,
+        "train__calibration_images": 12,
+    }
+    return tiny_config(parts, **{**quick, "data__tiles": "2x2", **overrides})
+
+
+@pytest.fixture(scope="module")
+def tiled(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A bundle of four tiles inside a crop that leaves out the outer twentieth; do not change its files."""
+    runs = tmp_path_factory.mktemp("runs")
+    config = settings(parts, data__crop=[0.05, 0.05, 0.9, 0.9])
+    return train(config, Silent(), out=None, runs=runs, resume=False)
+
+
+def frame(defect: str | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return make_part("disc", np.random.default_rng(5), (2 * SIDE, 2 * SIDE), defect)[0]
+
+
+def test_a_bundle_states_its_crop_and_tiles_in_shares_of_the_frame(tiled: TrainResult) -> None:
+    """The same rule cuts frames of any size."""
+    views = tiled.bundle.manifest.preprocessing.views
+    assert views is not None
+    assert (views.frame_size, views.tiles, views.overlap) == ((256, 256), (2, 2), 0.1)
+    assert views.box == pytest.approx((0.05, 0.05, 0.95, 0.95))
+
+
+def test_a_bundle_without_views_does_not_name_them(tiny_result: TrainResult) -> None:
+    """Its manifest is that of before, and so is its digest."""
+    assert "views" not in tiny_result.bundle.manifest.preprocessing.model_dump(mode="json")
+    assert tiny_result.bundle.grid is None
+
+
+def test_the_score_of_a_frame_is_the_largest_of_its_tiles(tiled: TrainResult) -> None:
+    """The Python API judges frames, and the threshold is that of whole frames."""
+    image = frame("scratch")
+    with edgead.load(tiled.bundle.path, engine="reference") as model:
+        result = model.predict(image)
+        assert isinstance(model.runner, TiledRunner)
+        scores = model.runner.engine.infer(model.bundle.preprocess(image))["pred_score"]
+        held_out = model.bundle.held_out()
+    assert len(scores) == TILES
+    assert result.score == pytest.approx(float(scores.max()))
+    assert result.anomaly_map.shape == image.shape[:2]
+    assert held_out is not None
+    assert held_out[0].shape == (len(tiled.bundle.thresholds().scores), TILES, SIDE, SIDE, 3)
+
+
+def test_thresholds_of_a_bundle_are_those_of_its_held_out_frames(tiled: TrainResult) -> None:
+    """One score per frame, the largest of its tiles, and none per tile."""
+    held_out = tiled.bundle.held_out()
+    assert held_out is not None
+    with open_engine(tiled.bundle, "reference", threads=1) as runner:
+        scores = runner.infer(held_out[0])["pred_score"]
+    np.testing.assert_allclose(tiled.bundle.thresholds().scores, scores, rtol=1e-5)
+
+
+def test_evaluation_and_stream_give_the_score_of_the_python_api(tiled: TrainResult, parts: Path) -> None:
+    """One preparation serves them all."""
+    with edgead.load(tiled.bundle.path, engine="reference") as model:
+        files = sorted((parts / "test" / "scratch").glob("*.png"))
+        expected = [model.predict(model.read_image(file)).score for file in files]
+        scorer = Scorer(model.runner, image_size=model.bundle.image_size)
+        seen = [scorer.score([scorer.prepare(Frame(model.read_image(file), 0, 0.0, "f"))]) for file in files]
+        result = evaluate_bundle(
+            model.bundle, model.runner, parts, Silent(), false_alarm_rate=None, report=None
+        )  # fmt: skip
+    assert [float(outputs["pred_score"][0]) for outputs in seen] == pytest.approx(expected)
+    assert result.result.mean.n_good == 3
+
+
+def test_a_zone_in_one_corner_needs_one_tile(tiled: TrainResult) -> None:
+    """Tiles outside all zones are not judged, and the zone's score is as if they were."""
+    corner = {"name": "corner", "include": [[[0.1, 0.1], [0.4, 0.1], [0.4, 0.4], [0.1, 0.4]]]}
+    camera = CameraConfig.model_validate({"name": "line", "source": "synthetic", "zones": [corner]})
+    with open_engine(tiled.bundle, "reference", threads=1) as runner:
+        (made,) = make_cameras([camera], tiled.bundle, runner, Config(), Silent())
+        assert made.tiles == (0,)
+        scorer = Scorer(runner, image_size=tiled.bundle.image_size)
+        image = Frame(frame("scratch"), 0, 0.0, "f")
+        verdicts = []
+        for tiles in (made.tiles, None):
+            outputs = scorer.score([scorer.prepare(image, tiles)])
+            verdicts.append(made.judge(outputs, 0, frame_index=0, time_s=0.0)[1][0])
+    assert verdicts[0].score == pytest.approx(verdicts[1].score, rel=1e-5)
+
+
+def test_a_zone_outside_the_crop_is_refused(tiled: TrainResult) -> None:
+    """Nothing there is ever judged."""
+    edge = {"name": "edge", "include": [[[0, 0], [1, 0], [1, 0.05], [0, 0.05]]]}
+    camera = CameraConfig.model_validate({"name": "line", "source": "synthetic", "zones": [edge]})
+    with (
+        open_engine(tiled.bundle, "reference", threads=1) as runner,
+        pytest.raises(ConfigError, match="'edge' lies outside the crop"),
+    ):
+        make_cameras([camera], tiled.bundle, runner, Config(), Silent())
+
+
+def test_an_int8_engine_of_tiles_has_thresholds_of_frames(tiled: TrainResult) -> None:
+    """Ranges come from tiles, gate and thresholds from frames."""
+    bundle = open_bundle(tiled.bundle.path)
+    options = EngineOptions(LowerOptions(max_drop=1.0))
+    built = build_engine(bundle, "int8", ONNX, Silent(), options)
+    assert built.record.lower is not None
+    scores = built.record.lower.thresholds["all"].scores
+    assert len(scores) == len(bundle.thresholds().scores)
+    with edgead.load(bundle.path, engine=built.name) as model:
+        held_out = bundle.held_out()
+        assert held_out is not None
+        np.testing.assert_allclose(model.runner.infer(held_out[0])["pred_score"], scores, rtol=1e-4)
+
+
+def test_native_tiles_keep_the_scale_of_the_frame(parts: Path) -> None:
+    """Parts of twice the input size need three tiles a side where these overlap by a tenth."""
+    from edgead.commands.training.data import prepare_data
+
+    data = prepare_data(settings(parts).model_copy(), Silent())
+    assert data.n_tiles == TILES
+    native = load_config(None, {"data.root": str(parts), "data.tiles": "native", "model.image_size": SIDE})
+    found = prepare_data(native, Silent()).preprocessing.views
+    assert found is not None
+    assert found.tiles == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"data.crop": [0.5, 0.5, 0.6, 0.2]}, "must end at 1"),
+        ({"data.crop": [0, 0, 0, 1]}, "width and a height above 0"),
+        ({"data.crop": [0, 0, 1, 0, 1]}, "3 corners"),
+        ({"data.tiles": "3"}, "tiles"),
+        ({"data.tiles": "40x40"}, "256 tiles at most"),
+        ({"data.tiles": "2x2", "model.name": "uflow", "model.segmentation": "nfa"}, "segmentation=threshold"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any], said: str) -> None:
+    """The message names the setting."""
+    with pytest.raises(ConfigError, match=said):
+        load_config(None, wrong)
+
+
+def test_a_crop_in_pixels_needs_images_of_one_size(parts: Path, tmp_path: Path) -> None:
+    """In shares it fits all sizes; beyond the images it is refused."""
+    from edgead.commands.training.views import view_options
+
+    data = load_config(None, {"data.crop": [64, 0, 128, 256]}).data
+    assert view_options(data, {(256, 256): 9}).crop == ((0.25, 0), (0.75, 0), (0.75, 1), (0.25, 1))
+    with pytest.raises(ConfigError, match="2 sizes"):
+        view_options(data, {(256, 256): 9, (256, 512): 1})
+    with pytest.raises(ConfigError, match="outside the images, which are 100 x 256 px"):
+        view_options(data, {(256, 100): 9})
+
+
+def test_training_tells_how_many_tiles_it_learns_from(parts: Path, tmp_path: Path) -> None:
+    """The size of the features follows from it."""
+    from edgead.commands.training.dry_run import dry_run
+
+    one = dry_run(settings(parts, data__tiles="1x1"), Notes(), out=None, runs=tmp_path)
+    four = dry_run(settings(parts), Notes(), out=None, runs=tmp_path)
+    assert one.needs is not None
+    assert four.needs is not None
+    assert four.needs.features_memory_mb == pytest.approx(4 * one.needs.features_memory_mb, rel=0.01)
