@@ -123,6 +123,7 @@ def evaluate(
     good: Sequence[str | os.PathLike[str]] = (),
     bad: Sequence[str | os.PathLike[str]] = (),
     masks: Sequence[str | os.PathLike[str]] = (),
+    robustness_images: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure detection, localisation and false alarms on labelled images; what `edgead eval` does.
@@ -137,6 +138,8 @@ def evaluate(
         good: Folders of good images, in place of those recognised in `data`.
         bad: Folders of defective images, also alone, in place of those recognised in `data`.
         masks: Folders of masks or annotations of the images in `good` and `bad`.
+        robustness_images: Largest number of good and of defective images that are changed in light, focus, compression and
+            position to measure robustness, 0 = all; None = robustness is not measured.
         progress: Receives notes and progress; None = silent.
 
     Raises:
@@ -151,13 +154,13 @@ def evaluate(
         with load(model) as opened:
             return evaluate(
                 opened, data, report=report, class_mode=class_mode, segmentation=segmentation, alignment=alignment,
-                good=good, bad=bad, masks=masks, progress=progress,
+                good=good, bad=bad, masks=masks, robustness_images=robustness_images, progress=progress,
             )  # fmt: skip
     roles = FolderRoles(*(tuple(Path(folder) for folder in folders) for folders in (good, bad, masks)))
     return evaluate_bundle(
         model.bundle, model.runner, Path(data), progress or Silent(), false_alarm_rate=model.false_alarm_rate,
         report=None if report is None else Path(report), class_mode=class_mode, segmentation=segmentation,
-        alignment=alignment, roles=roles,
+        alignment=alignment, roles=roles, robustness_images=robustness_images,
     )  # fmt: skip
 
 

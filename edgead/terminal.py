@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgead.engines.fingerprint import EngineRecord
     from edgead.engines.operator_times import OperatorTime
     from edgead.evaluation.evaluate import EvaluationResult
+    from edgead.evaluation.robustness import Robustness, RobustnessPoint
     from edgead.line.throughput import CamerasBench
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -129,6 +130,25 @@ def show_evaluation(result: EvaluationResult) -> None:
                 defects.add_row(escape(kind), auroc, _share(defect.detected.value, defect.detected.n))
             out.print(f"{escape(name)}: kinds of defect")
             out.print(defects)
+
+
+def show_robustness(result: Robustness) -> None:
+    """Print each change at the end of its stated range, and the strength at which the promise breaks, in 80 columns."""
+
+    def row(title: str, point: RobustnessPoint, broken: str) -> tuple[str, ...]:
+        auroc = "-" if point.image_auroc is None else f"{point.image_auroc:.4f}"
+        rates = ("-" if rate.value is None else f"{rate.value:.1%}" for rate in (point.found, point.false_alarms))
+        return (title, point.label, auroc, *rates, broken)
+
+    table = _table("change", "strength", "image AUROC", "detected", "false alarms", "promise broken at")
+    table.add_row(*row("none", result.unchanged, "yes" if result.unchanged.breaks(result.promise) else "-"))
+    for change in result.changes:
+        broken = change.broken_at(result.promise)
+        table.add_row(*row(change.title, change.at_mild, "-" if broken is None else broken.label))
+    out.print(f"Robustness at the threshold for {result.promise:.3g} false alarms per image: {result.extent}")
+    out.print(table)
+    for line in (*result.left_out, result.rule):
+        out.print(line)
 
 
 def show_bench(result: BenchResult) -> None:

@@ -162,6 +162,17 @@ def evaluate(
         bool,
         typer.Option("--alignment", help="Also correlate likelihood and latent norm of the model; needs torch."),
     ] = False,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Also measure copies changed in light, focus, compression and position: 11 changes in 5 strengths.",
+        ),
+    ] = False,
+    robustness_images: Annotated[
+        int,
+        typer.Option(min=0, help="Most good and most defective images that --robustness changes; 0 = all."),
+    ] = defaults.ROBUSTNESS_IMAGES,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the results as JSON to this file; - is stdout.")
     ] = None,
@@ -171,7 +182,7 @@ def evaluate(
     """Measure detection, localisation and false alarms on labelled images."""
     from edgead.api import evaluate as run
     from edgead.commands.training.requirements import require_torch
-    from edgead.terminal import TerminalProgress, show_evaluation
+    from edgead.terminal import TerminalProgress, show_evaluation, show_robustness
 
     if alignment:
         require_torch("--alignment")
@@ -180,7 +191,7 @@ def evaluate(
         result = run(
             model, settings.data.root, report=report, class_mode=_class_mode(class_mode), alignment=alignment,
             segmentation=_segmentation(segmentation), good=settings.data.good, bad=settings.data.bad,
-            masks=settings.data.masks, progress=progress,
+            masks=settings.data.masks, robustness_images=robustness_images if robustness else None, progress=progress,
         )  # fmt: skip
     if json_file is not None:
         write_json(json_file, result.to_json())
@@ -194,6 +205,8 @@ def evaluate(
             )
         if result.alignment is not None:
             typer.echo(result.alignment.describe())
+        if result.robustness is not None:
+            show_robustness(result.robustness)
         if result.report is not None:
             typer.echo(f"Report: {result.report}")
 

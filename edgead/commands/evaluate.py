@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
+from edgead.commands.robustness import RobustnessSetting, measure_robustness
 from edgead.commands.training.requirements import require_torch
 from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.copies import stored_digest
@@ -23,6 +24,7 @@ from edgead.errors import ConfigError, DataError
 from edgead.evaluation.alignment import Alignment, alignment_of
 from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
 from edgead.evaluation.report import Report, write_report
+from edgead.evaluation.robustness import Robustness
 from edgead.evaluation.segmentation import NfaSegmenter, SegmentationKind, segmenter_of
 from edgead.evaluation.threshold import at_rate
 from edgead.manifest import POOLED, ClassThresholds
@@ -58,6 +60,7 @@ class Evaluation:
         class_mode: Class information given to the model; None for a model without class input.
         class_accuracy: Share of images with a correctly predicted class; None for a model without class input.
         alignment: Correlation of NLL and latent norm, if requested.
+        robustness: Results on changed copies of the images, if requested.
     """
 
     result: EvaluationResult
@@ -68,6 +71,7 @@ class Evaluation:
     class_accuracy: float | None = None
     alignment: Alignment | None = None
     bad_masks: tuple[tuple[str, str], ...] = ()
+    robustness: Robustness | None = None
 
     def to_json(self) -> dict[str, Any]:
         """`EvaluationResult.to_json` plus the segmentation, and class mode and accuracy for models with class input."""
@@ -78,6 +82,8 @@ class Evaluation:
             values["bad_masks"] = [{"mask": name, "reason": reason} for name, reason in self.bad_masks]
         if self.alignment is not None:
             values["alignment"] = self.alignment.to_json()
+        if self.robustness is not None:
+            values["robustness"] = self.robustness.to_json()
         return values
 
 
@@ -93,6 +99,7 @@ def evaluate_bundle(
     alignment: bool = False,
     segmentation: SegmentationKind | None = None,
     roles: FolderRoles = NO_ROLES,
+    robustness_images: int | None = None,
 ) -> Evaluation:
     """Score every test image of a data set.
 
@@ -109,6 +116,8 @@ def evaluate_bundle(
         alignment: Whether to run the torch model too and correlate its likelihood with its latent norm; needs torch.
         segmentation: Segmentation to measure; None = the bundle's.
         roles: Folders of good and defective images and of masks, in place of those recognised in `data`.
+        robustness_images: Largest number of good and of defective images that are changed to measure robustness, 0 = all;
+            None = robustness is not measured.
 
     Raises:
         ConfigError: If the bundle does not have this segmentation.
@@ -140,20 +149,47 @@ def evaluate_bundle(
         progress.note(f"Left out {path}: {reason}")
     if not images:
         raise DataError(f"None of the {len(dataset.test)} test images in {data} can be read.")
+    accuracy = scorer.n_right / len(images) if knows_classes else None
     _note_trained_on(images, progress)
     note_unlike(images, bundle.manifest.thresholds[POOLED].scores, progress)
     if knows_classes and class_mode == "none":
         values = {POOLED: values[POOLED]}
     result = evaluate(images, values, read_mask, engine=runner.engine_name)
+    robustness = None if robustness_images is None else _robustness(scorer, images, robustness_images, progress)
     page = None
     if report is not None:
         page = report / REPORT_FILE
-        write_report(page, _report(bundle, runner, data, result, images, thresholds, kind))
+        write_report(page, _report(bundle, runner, data, result, images, thresholds, kind, robustness))
     aligned = measure_alignment(bundle, model, dataset.test, progress) if model is not None else None
-    accuracy = scorer.n_right / len(images) if knows_classes else None
     return Evaluation(
-        result, kind, page, tuple(broken), class_mode if knows_classes else None, accuracy, aligned, bad_masks
+        result,
+        kind,
+        page,
+        tuple(broken),
+        class_mode if knows_classes else None,
+        accuracy,
+        aligned,
+        bad_masks,
+        robustness,
     )
+
+
+def _robustness(scorer: _Scorer, images: Sequence[ScoredImage], n_images: int, progress: Progress) -> Robustness:
+    bundle, reading = scorer.bundle, scorer.bundle.manifest.preprocessing.reading
+
+    def score(batch: NDArray[np.uint8], class_name: str) -> tuple[NDArray[np.float64], list[float]]:
+        outputs, judged_by = scorer.score(batch, [class_name] * len(batch))
+        return outputs["pred_score"].astype(np.float64), [scorer.thresholds[name].threshold.value for name in judged_by]
+
+    setting = RobustnessSetting(
+        read=lambda image: read_image(image.image_path, **reading),
+        prepare=bundle.preprocess,
+        score=score,
+        input_size=bundle.image_size,
+        promise=scorer.thresholds[POOLED].threshold.false_alarm_rate,
+        engine=scorer.runner.engine_name,
+    )
+    return measure_robustness(setting, images, n_images, progress)
 
 
 def _with_usable_masks(
@@ -368,6 +404,7 @@ def _report(
     images: list[ScoredImage],
     thresholds: dict[str, ClassThresholds],
     segmentation: SegmentationKind,
+    robustness: Robustness | None,
 ) -> Report:
     manifest = bundle.manifest
     facts = {
@@ -380,4 +417,6 @@ def _report(
         "edgead": manifest.edgead_version,
     }
     read = partial(read_image, **manifest.preprocessing.reading)
-    return Report(f"Evaluation of {', '.join(result.classes)}", facts, result, images, thresholds, read, read_mask)
+    return Report(
+        f"Evaluation of {', '.join(result.classes)}", facts, result, images, thresholds, read, read_mask, robustness
+    )

@@ -12,3 +12,4 @@ IMAGE_SIZE: Final = 320
 EPOCHS: Final = 6
 DEVICE: Final = "auto"
 SEED: Final = 0
+ROBUSTNESS_IMAGES: Final = 100

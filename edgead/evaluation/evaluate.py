@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ class ScoredImage:
     was_trained_on: bool = False
 
 
+_interval = cache(binomial_interval)
+
+
 @dataclass(frozen=True)
 class Rate:
     """Rate of `k` events in `n` images."""
@@ -66,7 +70,7 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % Clopper-Pearson interval."""
-        return binomial_interval(self.k, self.n) if self.n else None
+        return _interval(self.k, self.n) if self.n else None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from edgead.evaluation.evaluate import (
 )
 from edgead.evaluation.report_charts import histogram, number, rate_chart
 from edgead.evaluation.report_gallery import ImageBudget, ImageReader, card, choose_images, legend
+from edgead.evaluation.report_robustness import robustness_section
 from edgead.evaluation.report_style import STYLE
+from edgead.evaluation.robustness import Robustness
 from edgead.evaluation.threshold import ASSUMPTION, rate_interval
 from edgead.manifest import POOLED, ClassThresholds
 from edgead.storage import write_bytes
@@ -53,6 +55,7 @@ class Report:
         thresholds: Thresholds and colour scale per class, and `all`, as in the bundle.
         read_image: Function that reads an image `(H, W, 3)`, uint8, RGB.
         read_mask: Function that reads the mask `(H, W)` of `ScoredImage.mask` and an original size.
+        robustness: Results on changed images; None = not measured.
     """
 
     title: str
@@ -62,6 +65,7 @@ class Report:
     thresholds: Mapping[str, ClassThresholds]
     read_image: ImageReader
     read_mask: MaskReader
+    robustness: Robustness | None = None
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -79,13 +83,14 @@ def report_html(report: Report) -> str:
     names = list(report.result.classes)
     sections = "".join(_class_section(report, name, f"class-{i}", budget) for i, name in enumerate(names))
     left_out = f'<p class="soft">{budget.n_left_out} images were left out to keep this file small.</p>'
+    robustness = robustness_section(report.robustness) if report.robustness else ""
     title = escape(report.title)
     facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in report.facts.items())
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><header><h1>{title}</h1>"
-        f'<dl class="facts">{facts}</dl></header><main>{_tiles(report.result)}{_metrics_table(report.result)}{sections}'
+        f'<dl class="facts">{facts}</dl></header><main>{_tiles(report.result)}{_metrics_table(report.result)}{robustness}{sections}'
         f"{left_out if budget.n_left_out else ''}</main></body></html>\n"
     )
 

@@ -42,6 +42,7 @@ svg .good { fill:var(--good) } svg .bad { fill:var(--bad) }
 svg .good-text { fill:var(--good) } svg .bad-text { fill:var(--bad) }
 svg .threshold { stroke:var(--ink); stroke-width:1.5; stroke-dasharray:5 4 }
 svg .curve { fill:none; stroke:var(--good); stroke-width:2.5; stroke-linejoin:round }
+svg .alarms { stroke:var(--bad) } svg .range { fill:var(--soft); opacity:.16 }
 svg .mark { fill:var(--bad); stroke:var(--panel); stroke-width:2 }
 .cards { display:grid; grid-template-columns:repeat(auto-fill,minmax(min(480px,100%),1fr)); gap:14px }
 .card { margin:0; background:var(--panel); border:1px solid var(--line); border-radius:8px; padding:8px; break-inside:avoid }
