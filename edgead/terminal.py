@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgead.commands.doctor import Diagnosis
     from edgead.engines.fingerprint import EngineRecord
     from edgead.engines.operator_times import OperatorTime
-    from edgead.evaluation.evaluate import EvaluationResult
+    from edgead.evaluation.evaluate import EvaluationResult, Metrics
     from edgead.evaluation.robustness import Robustness, RobustnessPoint
     from edgead.line.throughput import CamerasBench
 
@@ -107,7 +107,7 @@ def show_engine(record: EngineRecord) -> None:
 
 
 def show_evaluation(result: EvaluationResult) -> None:
-    """Print metrics per class and their mean, then each kind of defect, in 80 columns; rates with the number of images."""
+    """Print metrics per class and their mean, marked regions, and each kind of defect; rates with the number of images."""
     table = _table("class", "image AUROC", "pixel AUROC", "AUPRO 0.3", "AUPRO 0.05", "false alarms", "detected")
     rows = [(name, part.metrics) for name, part in result.classes.items()]
     if len(rows) > 1:
@@ -122,6 +122,7 @@ def show_evaluation(result: EvaluationResult) -> None:
         )
     out.print(f"engine {result.engine}")
     out.print(table)
+    _show_marks(rows)
     for name, part in result.classes.items():
         if len(part.defects) > 1:
             defects = _table("defect", "image AUROC", "detected")
@@ -149,6 +150,20 @@ def show_robustness(result: Robustness) -> None:
     out.print(table)
     for line in (*result.left_out, result.rule):
         out.print(line)
+
+
+def _show_marks(rows: list[tuple[str, Metrics]]) -> None:
+    if all(m.seg_f1 is None and m.marked_good_rate is None for _, m in rows):
+        return
+    table = _table("marks", "SegF1", "best", "mask IoU", "regions hit", "good images marked")
+    for name, m in rows:
+        table.add_row(
+            escape(name),
+            *("-" if value is None else f"{value:.4f}" for value in (m.seg_f1, m.seg_f1_best, m.mask_iou)),
+            _share(m.region_recall, m.n_regions),
+            _share(m.marked_good_rate, m.n_good - m.n_trained_on),
+        )
+    out.print(table)
 
 
 def show_bench(result: BenchResult) -> None:

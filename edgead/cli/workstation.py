@@ -197,8 +197,8 @@ def evaluate(
         write_json(json_file, result.to_json())
     if json_file is None or str(json_file) != "-":
         show_evaluation(result.result)
-        if result.result.mean.mask_iou is not None:
-            typer.echo(f"Mask IoU {result.result.mean.mask_iou:.4f} (marked regions: {result.segmentation}).")
+        if result.result.mean.marked_good_rate is not None or result.result.mean.mask_iou is not None:
+            typer.echo(f"Marked regions: {result.segmentation}.")
         if result.class_accuracy is not None:
             typer.echo(
                 f"Class of the part predicted right: {result.class_accuracy:.1%} (class mode: {result.class_mode})."

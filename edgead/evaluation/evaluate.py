@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.errors import DataError, EngineError
+from edgead.evaluation.mask_metrics import MaskCounts
 from edgead.evaluation.metrics import ScoreCounts, counts_from_scores
-from edgead.evaluation.pixel_metrics import MaskOverlap, PixelAccumulator, edges_from_maps
+from edgead.evaluation.pixel_metrics import PixelAccumulator, edges_from_maps
 from edgead.evaluation.threshold import binomial_interval
 from edgead.imaging import upsample_map
 from edgead.manifest import POOLED
@@ -36,7 +37,7 @@ class ScoredImage:
         size: Original `(height, width)` of the image in pixels.
         mask: Ground truth of a defective image, in the form that the reader of masks takes; None if there is none.
         own_threshold: Image threshold for this image, if it differs from that of its class.
-        segmentation: Automatic segmentation; without it, mask IoU is undefined.
+        segmentation: Automatic segmentation; without it, the metrics of marked pixels are undefined.
         was_trained_on: Whether the bundle's training used this file; such a good image is no evidence of false alarms.
     """
 
@@ -78,10 +79,12 @@ class Metrics:
     """Metrics of one class, or the mean over classes; None where undefined.
 
     Pixel metrics are over the images with known ground truth: all good images, and defective images with a mask that
-    is not empty. Maps are upsampled to the original image; masks are never resized. `mask_iou` is the intersection over
-    union of the automatic segmentation and the masks. The false-alarm rate leaves out good images that the bundle was
-    trained on (`n_trained_on`); every other metric has them. In the mean, each class counts once, classes with an undefined
-    metric are left out, the threshold is given only for a single class, and counts are sums.
+    is not empty. Maps are upsampled to the original image; masks are never resized. `mask_iou`, `seg_f1` (pixel F1) and
+    `region_recall` (share of true regions with any marked pixel) compare the automatic segmentation with the masks;
+    `seg_f1_best` is the F1 of the best threshold of the map, chosen with the masks, to compare `seg_f1` with.
+    `marked_good_rate` is the share of good images with any marked pixel. It and the false-alarm rate leave out good images
+    that the bundle was trained on (`n_trained_on`); every other metric has them. In the mean, each class counts once,
+    classes with an undefined metric are left out, the threshold is given only for a single class, and counts are sums.
     """
 
     image_auroc: float | None
@@ -92,6 +95,10 @@ class Metrics:
     aupro_0_3: float | None
     aupro_0_05: float | None
     mask_iou: float | None
+    seg_f1: float | None
+    seg_f1_best: float | None
+    region_recall: float | None
+    marked_good_rate: float | None
     threshold: float | None
     false_alarm_rate: float | None
     detection_rate: float | None
@@ -99,6 +106,7 @@ class Metrics:
     n_defective: int
     n_without_mask: int
     n_trained_on: int
+    n_regions: int
 
     def to_json(self) -> dict[str, float | int | None]:
         """Metrics under the stable keys of `eval --json`."""
@@ -123,6 +131,7 @@ class ClassResult:
     metrics: Metrics
     false_alarms: Rate
     detections: Rate
+    marked_good: Rate | None
     defects: dict[str, DefectResult]
 
     def to_json(self) -> dict[str, Any]:
@@ -131,6 +140,7 @@ class ClassResult:
             **self.metrics.to_json(),
             "false_alarm_interval": self.false_alarms.interval,
             "detection_interval": self.detections.interval,
+            "marked_good_interval": None if self.marked_good is None else self.marked_good.interval,
             "defects": {
                 name: {
                     "n": defect.detected.n,
@@ -210,8 +220,10 @@ def _evaluate_class(images: list[ScoredImage], threshold: float, read_mask: Mask
     defective = [image for image in images if image.gt_label]
     counts = image_counts(images)
     f1 = counts.f1_max()
-    pixels, overlap, n_without_mask = _count_pixels(good, defective, read_mask)
+    pixels, marks, n_without_mask = _count_pixels(good, defective, read_mask)
     pixel_counts = pixels.counts() if pixels else None
+    best = pixel_counts.f1_max() if pixel_counts else None
+    marked_good = None if marks.good_marked is None else Rate(*marks.good_marked)
     unseen = [image for image in good if not image.was_trained_on]
     false_alarms, detections = _alarms(unseen, threshold), _alarms(defective, threshold)
     metrics = Metrics(
@@ -222,7 +234,11 @@ def _evaluate_class(images: list[ScoredImage], threshold: float, read_mask: Mask
         pixel_ap=pixel_counts.average_precision() if pixel_counts else None,
         aupro_0_3=pixels.aupro(0.3) if pixels else None,
         aupro_0_05=pixels.aupro(0.05) if pixels else None,
-        mask_iou=overlap.iou if overlap else None,
+        mask_iou=marks.iou,
+        seg_f1=marks.f1,
+        seg_f1_best=best[0] if best else None,
+        region_recall=marks.region_recall,
+        marked_good_rate=marked_good.value if marked_good else None,
         threshold=threshold,
         false_alarm_rate=false_alarms.value,
         detection_rate=detections.value,
@@ -230,10 +246,11 @@ def _evaluate_class(images: list[ScoredImage], threshold: float, read_mask: Mask
         n_defective=len(defective),
         n_without_mask=n_without_mask,
         n_trained_on=len(good) - len(unseen),
+        n_regions=marks.n_regions,
     )
     kinds = sorted({image.defect for image in defective})
     defects = {kind: _defect_result(kind, good, defective, threshold) for kind in kinds}
-    return ClassResult(metrics, false_alarms, detections, defects)
+    return ClassResult(metrics, false_alarms, detections, marked_good, defects)
 
 
 def _defect_result(kind: str, good: list[ScoredImage], defective: list[ScoredImage], threshold: float) -> DefectResult:
@@ -248,32 +265,30 @@ def _alarms(images: Sequence[ScoredImage], threshold: float) -> Rate:
 
 def _count_pixels(
     good: list[ScoredImage], defective: list[ScoredImage], read_mask: MaskReader
-) -> tuple[PixelAccumulator | None, MaskOverlap | None, int]:
+) -> tuple[PixelAccumulator | None, MaskCounts, int]:
     """Fill the accumulators, and count the defective images whose mask is missing or empty.
 
-    An empty mask of a defective image means that its ground truth is unknown; its pixels do not count as good.
+    An empty mask of a defective image means that its ground truth is unknown; its pixels do not count as good. Without any
+    mask there is no accumulator of scores.
     """
     masked = [image for image in defective if image.mask is not None]
-    if not masked:
-        return None, None, len(defective)
-    pixels = PixelAccumulator(edges_from_maps(image.anomaly_map for image in [*good, *masked]))
-    overlap = MaskOverlap()
-    n_empty = 0
+    pixels = PixelAccumulator(edges_from_maps(image.anomaly_map for image in [*good, *masked])) if masked else None
+    marks = MaskCounts()
+    n_seen = 0
     for image in masked:
-        marked = read_mask(image.mask, image.size)
-        if marked.any():
-            pixels.add(upsample_map(image.anomaly_map, image.size), marked)
-            overlap.add(image.segmentation, marked)
-        else:
-            n_empty += 1
-    n_without_mask = len(defective) - len(masked) + n_empty
-    if n_empty == len(masked):
-        return None, None, n_without_mask
+        mask = read_mask(image.mask, image.size)
+        if mask.any():
+            assert pixels is not None
+            pixels.add(upsample_map(image.anomaly_map, image.size), mask)
+            marks.add_defective(image.segmentation, mask)
+            n_seen += 1
+    if n_seen == 0:
+        pixels = None
     for image in good:
-        nothing = np.zeros(image.size, bool)
-        pixels.add(upsample_map(image.anomaly_map, image.size), nothing)
-        overlap.add(image.segmentation, nothing)
-    return pixels, overlap, n_without_mask
+        if pixels is not None:
+            pixels.add(upsample_map(image.anomaly_map, image.size), np.zeros(image.size, bool))
+        marks.add_good(image.segmentation, image.size, counts_as_good=not image.was_trained_on)
+    return pixels, marks, len(defective) - n_seen
 
 
 def _mean(parts: list[Metrics]) -> Metrics:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from edgead.errors import ShapeError
 from edgead.evaluation.metrics import Floats, ScoreCounts, area
-from edgead.prediction import Segmentation
 
 AnomalyMap = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -138,29 +137,6 @@ class PixelAccumulator:
             raise ValueError("anomaly map must be finite")
         below = np.searchsorted(ordered, self._edges[1:], side="left")
         return np.diff(below, prepend=0, append=ordered.size)
-
-
-class MaskOverlap:
-    """Agreement of the automatic segmentation with the true masks, over images added one by one."""
-
-    def __init__(self) -> None:
-        self._both = 0
-        self._either = 0
-        self._is_whole = True
-
-    def add(self, segmentation: Segmentation | None, mask: Mask) -> None:
-        """Count the pixels of one image; one image without segmentation makes the result undefined."""
-        if segmentation is None:
-            self._is_whole = False
-            return
-        marked = segmentation.mask_at((mask.shape[0], mask.shape[1]))
-        self._both += int(np.count_nonzero(marked & mask))
-        self._either += int(np.count_nonzero(marked | mask))
-
-    @property
-    def iou(self) -> float | None:
-        """Intersection over union of marked and defective pixels; None if undefined."""
-        return self._both / self._either if self._is_whole and self._either else None
 
 
 def accumulate(maps: Sequence[AnomalyMap], masks: Sequence[Mask], n_bins: int = N_BINS) -> PixelAccumulator:

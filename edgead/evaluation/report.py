@@ -40,6 +40,9 @@ COLUMNS = (
     ("AUPRO 0.3", "aupro_0_3"),
     ("AUPRO 0.05", "aupro_0_05"),
     ("mask IoU", "mask_iou"),
+    ("SegF1", "seg_f1"),
+    ("best SegF1", "seg_f1_best"),
+    ("region recall", "region_recall"),
 )
 
 
@@ -111,6 +114,7 @@ def _tiles(result: EvaluationResult) -> str:
         ("False alarms", _percent(false_alarms.value), f"{false_alarms.k} of {false_alarms.n} good images"),
         ("Image AUROC", _score(mean.image_auroc), what),
         ("AUPRO 0.05", _score(mean.aupro_0_05), f"{what}; AUPRO 0.3: {_score(mean.aupro_0_3)}"),
+        ("SegF1", _score(mean.seg_f1), f"{what}; best of any threshold: {_score(mean.seg_f1_best)}"),
     ]
     return (
         '<div class="tiles">'
@@ -125,7 +129,16 @@ def _tiles(result: EvaluationResult) -> str:
 def _metrics_table(result: EvaluationResult) -> str:
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("class", *(name for name, _ in COLUMNS), "found", "false alarms", "threshold", "good", "defective")
+        for name in (
+            "class",
+            *(name for name, _ in COLUMNS),
+            "found",
+            "false alarms",
+            "marked good",
+            "threshold",
+            "good",
+            "defective",
+        )
     )
     rows = [
         f'<tr><th scope="row"><a href="#class-{i}">{escape(name)}</a></th>{_metric_cells(part.metrics)}</tr>'
@@ -137,13 +150,15 @@ def _metrics_table(result: EvaluationResult) -> str:
     note = f" Pixel metrics leave out {blind} defective images without a mask." if blind else ""
     if seen := result.mean.n_trained_on:
         note += (
-            f" The false-alarm rate leaves out {seen} good images that the bundle was trained on; the other metrics have "
-            "them, and are too high."
+            f" The false-alarm rate and marked good leave out {seen} good images that the bundle was trained on; the other "
+            "metrics have them, and are too high."
         )
     return (
         '<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2><p class="soft">Pixel metrics and AUPRO are '
-        "computed at the original image resolution; AUPRO up to a false-positive rate of 0.3 and 0.05; mask IoU is for the "
-        f"marked regions. {DASH} means undefined or without ground truth."
+        "computed at the original image resolution; AUPRO up to a false-positive rate of 0.3 and 0.05. Mask IoU, SegF1 (F1 "
+        "of all pixels) and region recall (share of true regions with a mark) are for the marked regions; best SegF1 is that of the "
+        "best threshold of the map, which only the masks can tell. Marked good is the share of good images with any mark. "
+        f"{DASH} means undefined or without ground truth."
         f'{note}</p><div class="scroll" tabindex="0" role="region" aria-labelledby="metrics">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
@@ -151,7 +166,7 @@ def _metrics_table(result: EvaluationResult) -> str:
 
 def _metric_cells(metrics: Metrics) -> str:
     cells = [_score(getattr(metrics, key)) for _, key in COLUMNS]
-    cells += [_percent(metrics.detection_rate), _percent(metrics.false_alarm_rate)]
+    cells += [_percent(metrics.detection_rate), _percent(metrics.false_alarm_rate), _percent(metrics.marked_good_rate)]
     cells += [DASH if metrics.threshold is None else number(metrics.threshold)]
     cells += [str(metrics.n_good), str(metrics.n_defective)]
     return "".join(f"<td>{cell}</td>" for cell in cells)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_engines_must_reproduce_the_norms(nfa_bundle: Bundle) -> None:
 
 
 def test_evaluation_measures_either_segmentation(nfa_bundle: Bundle, tiny_data: Path, tmp_path: Path) -> None:
-    """The bundle's own by default, the pixel threshold on demand; only the mask IoU differs; without masks it is null."""
+    """The bundle's own by default, the pixel threshold on demand; only the metrics of marked pixels differ."""
     choices: tuple[tuple[SegmentationKind | None, float | None], ...] = (
         (None, None), ("nfa", None), ("threshold", None), (None, 0.4),
     )  # fmt: skip
@@ -104,11 +105,14 @@ def test_evaluation_measures_either_segmentation(nfa_bundle: Bundle, tiny_data: 
     assert own.to_json() == nfa.to_json()
     assert [result.segmentation for result in (own, threshold)] == ["nfa", "threshold"]
     first, second = own.to_json()["mean"], threshold.to_json()["mean"]
-    assert {key for key in first if first[key] != second[key]} == {"mask_iou"}
+    assert "mask_iou" in (differ := {key for key in first if first[key] != second[key]})
+    assert differ <= {"mask_iou", "seg_f1", "region_recall", "marked_good_rate"}
     assert 0.0 <= first["mask_iou"] < 1.0
     assert loose.result.mean.mask_iou != first["mask_iou"]
     assert own.report is not None
-    assert "mask IoU" in own.report.read_text()
+    assert {f'<th scope="col">{name}</th>' for name in ("SegF1", "best SegF1", "region recall", "marked good")} <= set(
+        re.findall("<th scope=.col.>[^<]*</th>", own.report.read_text())
+    )
 
 
 def test_a_bundle_without_nfa_cannot_be_measured_by_it(tiny_result: TrainResult, tiny_data: Path) -> None:
