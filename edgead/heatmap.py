@@ -1,4 +1,4 @@
-"""Heatmaps and overlays of an anomaly map on the bundle's fixed colour scale, the same in reports and in the stream."""
+"""Heatmaps and overlays of an anomaly map on a colour scale set by good images, the same in reports and in the stream."""
 
 from __future__ import annotations
 
@@ -9,31 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.imaging import Image, rgb_from_bgr, upsample_map
+from edgead.prediction import HeatmapScale as HeatmapScale
 from edgead.prediction import Segmentation
-
-
-@dataclass(frozen=True)
-class HeatmapScale:
-    """Map values (raw units) at the ends and in the middle of the colour scale, from good images only.
-
-    Attributes:
-        low: Value of ordinary positions on good images; drawn transparent.
-        threshold: Pixel threshold; the middle of the scale, and the contour.
-        high: Upper end of the scale; all higher values have the same colour.
-    """
-
-    low: float
-    threshold: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not self.low < self.threshold < self.high:
-            raise ValueError(f"heatmap scale must rise: low {self.low}, threshold {self.threshold}, high {self.high}")
-
-    def normalise(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map raw values to 0..1: `low` and below to 0, `threshold` to 0.5, `high` and above to 1."""
-        points = (self.low, self.threshold, self.high)
-        return np.interp(anomaly_map, points, (0.0, 0.5, 1.0)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -103,7 +80,7 @@ def overlay(
     Args:
         image: `(H, W, 3)`, uint8, RGB.
         anomaly_map: Anomaly map `(h, w)`, float32, any resolution.
-        scale: Fixed colour scale of the bundle.
+        scale: Colour scale of the thresholds that apply.
         segmentation: Segmentation to outline; None outlines positions above `scale.threshold`.
         opacity: Opacity of the heatmap at `scale.high`, 0..1; ordinary positions stay clear.
         contours: Whether to outline the anomalous regions.

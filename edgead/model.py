@@ -24,6 +24,7 @@ from edgead.evaluation.threshold import at_confidence, at_rate
 from edgead.heatmap import HeatmapScale, Region, find_regions, overlay
 from edgead.imaging import Image, png_from_rgb, upsample_map
 from edgead.manifest import ClassThresholds
+from edgead.marks import marks
 from edgead.prediction import Prediction
 from edgead.runner import Outputs, Runner
 
@@ -41,7 +42,7 @@ class ImageResult:
     Attributes:
         image: The image, `(H, W, 3)`, uint8, RGB.
         prediction: Score and anomaly map as the engine gave them, with the thresholds that they are judged by.
-        scale: Colour scale of the bundle, the same for every image.
+        scale: Colour scale of the thresholds, the same for every image.
     """
 
     image: Image = field(repr=False)
@@ -70,14 +71,17 @@ class ImageResult:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """Anomalous pixels, `(H, W)`: map above the pixel threshold, or the bundle's own segmentation (NFA)."""
+        """Anomalous pixels, `(H, W)`: map above the pixel threshold, or the bundle's own segmentation (NFA).
+
+        An anomalous image has at least one: where nothing else is marked, the region around the largest value.
+        """
         return self.prediction.segmentation.mask_at(self._size)
 
     @cached_property
     def regions(self) -> list[Region]:
         """Connected anomalous areas of the mask in pixels of the image, strongest first."""
         prediction = self.prediction
-        return find_regions(prediction.anomaly_map, self.scale.threshold, self._size, prediction.own_segmentation)
+        return find_regions(prediction.anomaly_map, prediction.pixel_threshold, self._size, prediction.segmentation)
 
     def heatmap(self, *, opacity: float = 0.6, contours: bool = True) -> Image:
         """Draw the anomaly map over the image, `(H, W, 3)`, uint8, RGB.
@@ -91,7 +95,7 @@ class ImageResult:
             self.image,
             prediction.anomaly_map,
             self.scale,
-            prediction.own_segmentation,
+            prediction.segmentation,
             opacity=opacity,
             contours=contours,
         )
@@ -302,11 +306,9 @@ def _checked(image: NDArray[np.uint8]) -> Image:
 def _result(
     image: Image, outputs: Outputs, index: int, thresholds: ClassThresholds, segmenter: NfaSegmenter | None
 ) -> ImageResult:
-    prediction = Prediction(
-        anomaly_map=outputs["anomaly_map"][index].copy(),
-        pred_score=float(outputs["pred_score"][index]),
-        threshold=thresholds.threshold.value,
-        pixel_threshold=thresholds.pixel_threshold.value,
-        own_segmentation=segmenter.segment(outputs, index) if segmenter else None,
-    )
-    return ImageResult(image, prediction, thresholds.heatmap_scale)
+    anomaly_map, score = outputs["anomaly_map"][index].copy(), float(outputs["pred_score"][index])
+    threshold, level = thresholds.threshold.value, thresholds.pixel_threshold.value
+    own = segmenter.segment(outputs, index) if segmenter else None
+    marked = marks(anomaly_map, level, is_anomalous=score > threshold, own=own)
+    scale = thresholds.heatmap_scale
+    return ImageResult(image, Prediction(anomaly_map, score, threshold, level, marked, scale), scale)

@@ -11,16 +11,43 @@ from edgead.imaging import upsample_map
 
 
 @dataclass(frozen=True)
+class HeatmapScale:
+    """Map values (raw units) at the ends and in the middle of the colour scale, from good images only.
+
+    Attributes:
+        low: Value of ordinary positions on good images; drawn transparent.
+        threshold: Pixel threshold, the middle of the scale.
+        high: Upper end of the scale; all higher values have the same colour.
+    """
+
+    low: float
+    threshold: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low < self.threshold < self.high:
+            raise ValueError(f"heatmap scale must rise: low {self.low}, threshold {self.threshold}, high {self.high}")
+
+    def normalise(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map raw values to 0..1: `low` and below to 0, `threshold` to 0.5, `high` and above to 1."""
+        points = (self.low, self.threshold, self.high)
+        return np.interp(anomaly_map, points, (0.0, 0.5, 1.0)).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Segmentation:
     """Anomalous positions of a frame: those with a value above the limit.
 
     Attributes:
         values: Values `(h, w)`, float32, at the resolution of the anomaly map.
         limit: Limit in the units of `values`.
+        is_never_empty: Whether marks stay visible at any size: interpolation can lower a peak of one position below the
+            limit.
     """
 
     values: NDArray[np.float32]
     limit: float
+    is_never_empty: bool = False
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -29,7 +56,12 @@ class Segmentation:
 
     def mask_at(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Mask on an image of `size` (height, width): the values are interpolated, then compared."""
-        return upsample_map(self.values, size) > self.limit
+        marked: NDArray[np.bool_] = upsample_map(self.values, size) > self.limit
+        if self.is_never_empty and not marked.any():
+            whole = self.mask
+            for row, column in np.argwhere(whole):
+                marked[_span(row, size[0] / whole.shape[0]), _span(column, size[1] / whole.shape[1])] = True
+        return marked
 
 
 @dataclass(frozen=True)
@@ -41,7 +73,8 @@ class Prediction:
         pred_score: Image score.
         threshold: Score above which the image counts as anomalous.
         pixel_threshold: Map value above which a position counts as anomalous, if `own_segmentation` is None.
-        own_segmentation: NFA segmentation, for a bundle that has one; otherwise None.
+        own_segmentation: Marks of the frame, made by `edgead.marks`; None = those of the pixel threshold.
+        scale: Colour scale of these thresholds; None = that of the bundle.
     """
 
     anomaly_map: NDArray[np.float32]
@@ -49,6 +82,7 @@ class Prediction:
     threshold: float
     pixel_threshold: float
     own_segmentation: Segmentation | None = None
+    scale: HeatmapScale | None = None
 
     @property
     def pred_label(self) -> bool:
@@ -57,10 +91,16 @@ class Prediction:
 
     @property
     def segmentation(self) -> Segmentation:
-        """Automatic segmentation: the bundle's own, or the map above the pixel threshold."""
+        """Automatic segmentation: the frame's own, or the map above the pixel threshold."""
         return self.own_segmentation or Segmentation(self.anomaly_map, self.pixel_threshold)
 
     @property
     def pred_mask(self) -> NDArray[np.bool_]:
         """Anomalous positions of the automatic segmentation, `(h, w)`."""
         return self.segmentation.mask
+
+
+def _span(index: int, step: float) -> slice:
+    """Pixels that a position of a map covers, at least one."""
+    start = int(index * step)
+    return slice(start, max(start + 1, int((index + 1) * step)))

@@ -97,6 +97,22 @@ def test_predict_says_what_eval_says(model: edgead.Model, tiny_data: Path) -> No
     assert all(result.is_anomalous == (result.score > model.thresholds().threshold.value) for result in results)
 
 
+def test_an_anomalous_image_has_an_outline_at_any_rate(tiny_result: TrainResult, tiny_data: Path) -> None:
+    """Prediction and evaluation mark something on every anomalous image, and the colour scale moves with the rate."""
+    files = sorted((tiny_data / "test").rglob("*.png"))
+    highs = []
+    for rate in (0.005, 0.05, 0.45):
+        with edgead.load(tiny_result.bundle.path, threads=1, false_alarm_rate=rate) as model:
+            results = [model.predict(model.read_image(file)) for file in files]
+            highs.append(model.thresholds().heatmap_scale.high)
+            assert {result.scale for result in results} == {model.thresholds().heatmap_scale}
+        anomalous = [result for result in results if result.is_anomalous]
+        assert all(result.mask.any() and result.regions for result in anomalous)
+    assert anomalous
+    assert highs == sorted(highs, reverse=True)
+    assert highs[0] > highs[-1]
+
+
 def test_one_image_a_list_and_a_batch(model: edgead.Model, images: list[NDArray[np.uint8]]) -> None:
     """One array gives one result, a list or a batch a list of the same scores; sizes may differ, grey is taken as RGB."""
     single = [model.predict(image).score for image in images]

@@ -28,6 +28,7 @@ from edgead.evaluation.robustness import Robustness
 from edgead.evaluation.segmentation import NfaSegmenter, SegmentationKind, segmenter_of
 from edgead.evaluation.threshold import at_rate
 from edgead.manifest import POOLED, ClassThresholds
+from edgead.marks import marks
 from edgead.prediction import Segmentation
 from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
@@ -339,10 +340,14 @@ class _Scorer:
         return self.thresholds[name].threshold.value if self.class_mode == "predicted" else None
 
     def segmentation(self, outputs: Outputs, index: int, name: str) -> Segmentation:
-        """Automatic segmentation of an image of the batch."""
-        if self.segmenters:
-            return self.segmenters[name].segment(outputs, index)
-        return Segmentation(outputs["anomaly_map"][index].copy(), self.thresholds[name].pixel_threshold.value)
+        """Marks of an image of the batch."""
+        thresholds = self.thresholds[name]
+        return marks(
+            outputs["anomaly_map"][index].copy(),
+            thresholds.pixel_threshold.value,
+            is_anomalous=float(outputs["pred_score"][index]) > thresholds.threshold.value,
+            own=self.segmenters[name].segment(outputs, index) if self.segmenters else None,
+        )
 
 
 def _segmentation_kind(bundle: Bundle, wanted: SegmentationKind | None) -> SegmentationKind:

@@ -25,9 +25,12 @@ from edgead.errors import DataError
 from edgead.evaluation.tail import fit_tail
 from edgead.manifest import MIN_IMAGES as MIN_IMAGES
 from edgead.manifest import ClassThresholds, ThresholdRecord
+from edgead.prediction import HeatmapScale
 
 # Under heavier tails, or with a few defects among the held-out images, the interval contains the truth less often.
 ASSUMPTION = "if the tail continues as fitted and every held-out image is good"
+# A threshold chosen by hand may lie where no good image ever scores; no pixel threshold is sought for rarer ones.
+RAREST = 1e-6
 
 
 def threshold_from_scores(
@@ -173,6 +176,28 @@ def at_rate(thresholds: ClassThresholds, false_alarm_rate: float) -> ClassThresh
         thresholds.scores, thresholds.map_maxima, thresholds.heatmap_low, false_alarm_rate,
         thresholds.threshold.confidence,
     )  # fmt: skip
+
+
+def scale_at(thresholds: ClassThresholds, threshold: ThresholdRecord) -> HeatmapScale:
+    """Colour scale and pixel threshold that belong to any threshold of scores: those of its false-alarm rate.
+
+    Args:
+        thresholds: Thresholds of the class, with the map maxima of its held-out images.
+        threshold: Threshold of the class or of a zone, certified, extrapolated or chosen by hand.
+    """
+    rate = threshold.false_alarm_rate
+    if rate == thresholds.threshold.false_alarm_rate:
+        return thresholds.heatmap_scale
+    maxima = thresholds.map_maxima
+    rate = within_images(rate, len(maxima))
+    value = threshold_from_scores(maxima, rate, thresholds.threshold.confidence).value
+    low, high = _scale_ends(thresholds.heatmap_low, value)
+    return HeatmapScale(low, value, high)
+
+
+def within_images(false_alarm_rate: float, n_images: int) -> float:
+    """Nearest rate that n images can have a threshold for, also to one chosen by hand that all or none of them exceed."""
+    return min(max(false_alarm_rate, RAREST), n_images / (n_images + 1))
 
 
 def at_confidence(thresholds: ClassThresholds, confidence: float) -> ClassThresholds:

@@ -154,7 +154,7 @@ def _context(camera: Camera, class_name: str | None, bundle: Bundle, engine_name
         engine=engine_name,
         class_name=class_name,
         scale=bundle.thresholds(class_name).heatmap_scale,
-        segmentation="threshold" if camera.segmenter is None else "nfa",
+        segmentation="threshold" if bundle.manifest.nfa is None else "nfa",
         latched=frozenset(monitor.name for monitor in camera.zones if monitor.rules.latch),
         masks={monitor.name: monitor.mask for monitor in camera.zones if monitor.mask is not None},
     )

@@ -65,7 +65,11 @@ class Annotator:
         image = fit_to_screen(result.frame.image)
         prediction = result.prediction
         picture = overlay(
-            image, prediction.anomaly_map, self._scale, prediction.own_segmentation, opacity=self._opacity
+            image,
+            prediction.anomaly_map,
+            prediction.scale or self._scale,
+            prediction.segmentation,
+            opacity=self._opacity,
         )
         for polygon in self._zones:
             corners = np.rint(np.asarray(polygon) * (picture.shape[1] - 1, picture.shape[0] - 1)).astype(np.int32)

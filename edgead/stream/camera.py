@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.imaging import Image
-from edgead.prediction import Prediction, Segmentation
+from edgead.manifest import ThresholdRecord
+from edgead.marks import joined, marks
+from edgead.prediction import HeatmapScale, Prediction, Segmentation
 from edgead.runner import Outputs
 from edgead.stream.result import ZoneVerdict
 from edgead.stream.sources.source import Source
 from edgead.stream.zone_monitor import ZoneMonitor
-from edgead.stream.zones import union
 
 
 class Segmenter(Protocol):
@@ -39,6 +40,21 @@ class FrameCheck:
     kind: str | None = None
 
 
+@dataclass(frozen=True)
+class Marking:
+    """Rule of the marks at one threshold.
+
+    Attributes:
+        level: Map value above which a position is marked, raw units.
+        scale: Colour scale; None = that of the bundle.
+        segmenter: The bundle's own segmentation; None = the level decides.
+    """
+
+    level: float
+    scale: HeatmapScale | None = None
+    segmenter: Segmenter | None = None
+
+
 @dataclass
 class Camera:
     """A camera and its zones.
@@ -50,6 +66,7 @@ class Camera:
         pixel_threshold: Map value above which a position is anomalous, raw units.
         class_bias: Class bias `(1, K)`, for an engine with that input.
         segmenter: The bundle's own segmentation; None = pixel threshold.
+        marking_at: Rule of the marks at a zone's threshold; None = `pixel_threshold` and `segmenter` at any threshold.
         check_frame: Check of a frame `(h, w, 3)`, uint8, RGB, at its monotonic time; None accepts every frame.
         tiles: Indices of the tiles that its zones need; None = all.
     """
@@ -62,9 +79,10 @@ class Camera:
     segmenter: Segmenter | None = None
     check_frame: Callable[[Image, float], FrameCheck] | None = None
     tiles: tuple[int, ...] | None = None
+    marking_at: Callable[[ThresholdRecord], Marking] | None = None
 
     def __post_init__(self) -> None:
-        self._seen = union([zone.mask for zone in self.zones])
+        self._markings: dict[str, tuple[ThresholdRecord, Marking]] = {}
 
     def judge(
         self, outputs: Outputs, index: int, *, frame_index: int, time_s: float
@@ -78,13 +96,25 @@ class Camera:
             time_s: Time on the source's own time line, in seconds.
         """
         anomaly_map, score = outputs["anomaly_map"][index], float(outputs["pred_score"][index])
-        segmentation = None if self.segmenter is None else self.segmenter.segment(outputs, index)
-        if self._seen is not None:
-            segmentation = _restricted(
-                segmentation or Segmentation(anomaly_map, self.pixel_threshold), self._seen, anomaly_map.shape
-            )
-        threshold = self.zones[0].threshold.value
-        prediction = Prediction(anomaly_map, score, threshold, self.pixel_threshold, segmentation)
+        markings = [self._marking(zone) for zone in self.zones]
+        segmenters = {marking.segmenter for marking in markings if marking.segmenter is not None}
+        own = {segmenter: segmenter.segment(outputs, index) for segmenter in segmenters}
+        segmentation = joined(
+            [
+                marks(
+                    anomaly_map,
+                    marking.level,
+                    is_anomalous=zone.score(anomaly_map, score) > zone.threshold.value,
+                    own=None if marking.segmenter is None else own[marking.segmenter],
+                    inside=zone.mask,
+                )
+                for zone, marking in zip(self.zones, markings, strict=True)
+            ]
+        )
+        shown = min(markings, key=lambda marking: marking.level)
+        prediction = Prediction(
+            anomaly_map, score, self.zones[0].threshold.value, shown.level, segmentation, shown.scale
+        )
 
         def marked() -> NDArray[np.bool_]:
             return prediction.segmentation.mask_at((anomaly_map.shape[0], anomaly_map.shape[1]))
@@ -94,18 +124,14 @@ class Camera:
         )
         return prediction, verdicts
 
+    def _marking(self, zone: ZoneMonitor) -> Marking:
+        if self.marking_at is None:
+            return Marking(self.pixel_threshold, None, self.segmenter)
+        known = self._markings.get(zone.name)
+        if known is None or known[0] is not zone.threshold:
+            known = self._markings[zone.name] = (zone.threshold, self.marking_at(zone.threshold))
+        return known[1]
+
     def zone(self, name: str) -> ZoneMonitor | None:
         """A zone by its name; None for an unknown one."""
         return next((zone for zone in self.zones if zone.name == name), None)
-
-
-def _restricted(segmentation: Segmentation, seen: NDArray[np.bool_], size: tuple[int, ...]) -> Segmentation:
-    """Remove marks outside the watched zones from a segmentation."""
-    values = segmentation.values
-    if values.shape != size:
-        # a segmentation at another resolution: resample the zones
-        rows = (np.arange(values.shape[0]) * size[0]) // values.shape[0]
-        columns = (np.arange(values.shape[1]) * size[1]) // values.shape[1]
-        seen = seen[np.ix_(rows, columns)]
-    low = min(float(values.min()), segmentation.limit)
-    return Segmentation(np.where(seen, values, np.float32(low)), segmentation.limit)

@@ -157,13 +157,17 @@ class ZoneMonitor:
             frame_index: Number of the frame in its source.
             time_s: Time on the source's own time line, in seconds.
         """
-        score = pred_score if self.mask is None else zone_score(anomaly_map, self.mask, self._tile_positions)
+        score = self.score(anomaly_map, pred_score)
         area = self._area(marked()) if self._rules.min_area > 0 else 1.0
         self._last = Observation(score, area)
         self._state, event = step(self._rules, self._state, self._last, frame_index=frame_index, time_s=time_s)
         if event is not None and event.kind == "opened":
             self.alert_id = alert_name(self._utc_now())
         return self._verdict(event)
+
+    def score(self, anomaly_map: NDArray[np.float32], pred_score: float) -> float:
+        """Score of the zone: the model's own for the whole frame, otherwise from its part of the map."""
+        return pred_score if self.mask is None else zone_score(anomaly_map, self.mask, self._tile_positions)
 
     def acknowledge(self, time_s: float) -> ZoneVerdict | None:
         """Acknowledge the zone's alert; None if that changes nothing."""

@@ -156,7 +156,9 @@ def test_the_stream_marks_by_the_bundles_segmentation(nfa_bundle: Bundle, tiny_d
             for name, segmentation in found.items():
                 regions = find_regions(outputs["anomaly_map"][0], alert["pixel_threshold"], size, segmentation)
                 areas[name].append([region.area_px for region in regions])
-    assert areas["alert"] == areas["nfa"]
+    for shown, marked in zip(areas["alert"], areas["nfa"], strict=True):
+        assert shown == marked if marked else len(shown) == 1, "an alert without a marked region outlines its peak"
+    assert any(areas["nfa"])
     assert areas["alert"] != areas["shipped"]
     assert areas["alert"] != areas["map"]
 

@@ -53,8 +53,8 @@ class AlertPictures:
         return overlay(
             result.frame.image,
             prediction.anomaly_map,
-            self._scale,
-            prediction.own_segmentation,
+            prediction.scale or self._scale,
+            prediction.segmentation,
             opacity=self._opacity,
         )
 

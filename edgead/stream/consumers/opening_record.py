@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 import edgead
 from edgead.heatmap import HeatmapScale, find_regions
-from edgead.prediction import Prediction, Segmentation
+from edgead.marks import restricted
+from edgead.prediction import Prediction
 from edgead.stream.result import FrameResult, ZoneVerdict
 from edgead.stream.spool.alert_record import SCHEMA_VERSION, AlertRecord, RegionRecord
 
@@ -85,15 +85,11 @@ def opening_record(
 
 
 def _regions(prediction: Prediction, mask: NDArray[np.bool_] | None, size: tuple[int, int]) -> list[RegionRecord]:
-    anomaly_map, segmentation = prediction.anomaly_map, prediction.own_segmentation
+    segmentation = prediction.segmentation
     if mask is not None:
-        whole = prediction.segmentation
-        height, width = whole.values.shape
-        inside = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.bool_)
-        low = np.float32(min(float(whole.values.min()), whole.limit))
-        segmentation = Segmentation(np.where(inside, whole.values, low), whole.limit)
+        segmentation = restricted(segmentation, mask)
     regions: list[RegionRecord] = []
-    for region in find_regions(anomaly_map, prediction.pixel_threshold, size, segmentation):
+    for region in find_regions(prediction.anomaly_map, prediction.pixel_threshold, size, segmentation):
         regions.append(
             RegionRecord(
                 x=region.x, y=region.y, width=region.width, height=region.height, area_px=region.area_px,

@@ -104,7 +104,11 @@ class LivePictures:
         if heatmap and isinstance(item, FrameResult):
             prediction = item.prediction
             image = overlay(
-                image, prediction.anomaly_map, self._scales[camera], prediction.own_segmentation, opacity=self._opacity
+                image,
+                prediction.anomaly_map,
+                prediction.scale or self._scales[camera],
+                prediction.segmentation,
+                opacity=self._opacity,
             )
         jpeg = jpeg_from_rgb(image, _QUALITY)
         self.n_drawn += 1

@@ -82,7 +82,8 @@ class AlertRecord(BaseModel):
     segmentation: str | None = Field(
         None,
         description="How regions were marked: `threshold` (map above `pixel_threshold`) or `nfa` (number of false "
-        "alarms; a region's `peak` may be below `pixel_threshold`).",
+        "alarms). Where neither marks anything, the region around the largest value of the map: a region's `peak` may be "
+        "below `pixel_threshold`.",
     )
     image_size: list[int] | None = Field(None, description="Height and width of the opening frame, in pixels.")
     regions: list[RegionRecord] = Field(
