@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from edgead.data.variations import VARIATIONS, change_image, generator_of, is_grey
 from edgead.evaluation.evaluate import ScoredImage
 from edgead.evaluation.robustness import ChangedScores, ChangeResult, Robustness, RobustnessPoint, robustness_point
-from edgead.imaging import Image
+from edgead.imaging import Image, resize
 from edgead.progress import Progress
 
 BATCH = 4
 SEED = 0
+EXAMPLE_PX = 220
 # Change and strength of each copy of an image; the first one is unchanged.
 STEPS = [("", 0.0), *((name, strength) for name, one in VARIATIONS.items() for strength in one.strengths)]
 # Scores of a batch of prepared images of one class, and the threshold of each.
@@ -63,6 +64,7 @@ def measure_robustness(
     bad = _spread([i for i, image in enumerate(images) if image.gt_label], n_images)
     chosen = [*good, *bad]
     scores, limits = (np.zeros((len(STEPS), len(chosen))) for _ in range(2))
+    examples: dict[str, tuple[Image, ...]] = {}
     all_grey = True
     started = time.monotonic()
     for column, number in enumerate(chosen):
@@ -72,6 +74,7 @@ def measure_robustness(
         found = _scores_of(setting, image, images[number].class_name, number, grey)
         scores[:, column], limits[:, column] = found
         if column == 0:
+            examples = {name: _examples(image, name, number, setting.input_size) for name in VARIATIONS}
             passes = len(STEPS) * len(chosen)
             progress.note(
                 f"Robustness: {len(VARIATIONS)} changes in 5 strengths to {len(good)} good and {len(bad)} defective images, "
@@ -94,7 +97,11 @@ def measure_robustness(
             continue
         rows = [row for row, step in enumerate(STEPS) if step[0] == name]
         points = tuple(point(row, variation.text(STEPS[row][1])) for row in rows)
-        changes.append(ChangeResult(name, variation.title, variation.mild, variation.text(variation.mild), points))
+        changes.append(
+            ChangeResult(
+                name, variation.title, variation.unit, variation.mild, variation.text(variation.mild), points, examples[name]
+            )
+        )  # fmt: skip
     left_out = [
         f"{one.title}: the images have no colour." for one in VARIATIONS.values() if all_grey and not one.for_grey
     ]
@@ -119,6 +126,14 @@ def _scores_of(
 
 def _changed(image: Image, name: str, strength: float, number: int, input_size: tuple[int, int]) -> Image:
     return change_image(image, name, strength, generator_of(SEED, name, number), input_size) if name else image
+
+
+def _examples(image: Image, name: str, number: int, input_size: tuple[int, int]) -> tuple[Image, ...]:
+    """The image at the end of the stated range and at the largest strength, small."""
+    factor = min(1.0, EXAMPLE_PX / max(image.shape[:2]))
+    size = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
+    strengths = (VARIATIONS[name].mild, VARIATIONS[name].strengths[-1])
+    return tuple(resize(_changed(image, name, strength, number, input_size), size) for strength in strengths)
 
 
 def _spread(numbers: Sequence[int], count: int) -> list[int]:

@@ -29,6 +29,7 @@ class Variation:
 
     Attributes:
         title: Name for people.
+        unit: Unit of the number.
         label: Format of a strength's number for people, for example `±{0:g} %`.
         strengths: Five strengths to evaluate at, rising.
         mild: Strength up to which a line's ordinary pictures may be changed: the stated range of an evaluation, and the
@@ -40,6 +41,7 @@ class Variation:
     """
 
     title: str
+    unit: str
     label: str
     strengths: tuple[float, ...]
     mild: float
@@ -216,17 +218,27 @@ def _floats(array: ArrayLike) -> Floats:
 
 # In the order of a camera: position of the part, light, lens and motion, sensor, compression.
 VARIATIONS: Mapping[str, Variation] = {
-    "shift": Variation("Shift", "{0:g} input px", (0.25, 0.5, 1, 2, 4), 0.5, _shift),
-    "rotation": Variation("Rotation", "±{0:g}°", (0.25, 0.5, 1, 2, 4), 0.5, _rotation),
-    "scale": Variation("Scale", "±{0:g} %", (0.5, 1, 2, 4, 8), 1, _scale),
-    "shading": Variation("Shading", "{0:g} %", (5, 10, 20, 30, 40), 20, _shading),
-    "colour": Variation("Colour cast", "±{0:g} %", (2, 5, 10, 15, 20), 5, _colour, for_grey=False),
-    "gain": Variation("Gain", "±{0:g} %", (10, 20, 30, 40, 50), 30, _gain),
-    "blur": Variation("Blur", "sigma {0:g} px", (0.5, 1, 1.5, 2, 3), 0.5, _blur),
-    "motion": Variation("Motion blur", "{0:g} px", (1, 2, 3, 5, 8), 1, _motion),
-    "gamma": Variation(
-        "Gamma", "{0:g} or 1/{0:g}", (0.1, 0.25, 0.4, 0.6, 1), 0.25, _gamma, number=lambda strength: 1 + strength
+    "shift": Variation("Shift", "px of the model's input", "{0:g} input px", (0.25, 0.5, 1, 2, 4), 0.5, _shift),
+    "rotation": Variation("Rotation", "degrees, either way", "±{0:g}°", (0.25, 0.5, 1, 2, 4), 0.5, _rotation),
+    "scale": Variation("Scale", "% larger or smaller", "±{0:g} %", (0.5, 1, 2, 4, 8), 1, _scale),
+    "shading": Variation("Shading", "% of the mean, across the image", "{0:g} %", (5, 10, 20, 30, 40), 20, _shading),
+    "colour": Variation(
+        "Colour cast", "% red against blue", "±{0:g} %", (2, 5, 10, 15, 20), 5, _colour, for_grey=False
     ),
-    "noise": Variation("Noise", "{0:g} grey levels", (1, 2, 3, 5, 8), 2, _noise),
-    "jpeg": Variation("JPEG", "quality {0:g}", (5, 15, 25, 35, 50), 25, _jpeg, number=lambda strength: 100 - strength),
+    "gain": Variation("Gain", "% brighter or darker", "±{0:g} %", (10, 20, 30, 40, 50), 30, _gain),
+    "blur": Variation("Blur", "px of the image (sigma)", "sigma {0:g} px", (0.5, 1, 1.5, 2, 3), 0.5, _blur),
+    "motion": Variation("Motion blur", "px of the image", "{0:g} px", (1, 2, 3, 5, 8), 1, _motion),
+    "gamma": Variation(
+        "Gamma",
+        "exponent or its inverse",
+        "{0:g} or 1/{0:g}",
+        (0.1, 0.25, 0.4, 0.6, 1),
+        0.25,
+        _gamma,
+        number=lambda strength: 1 + strength,
+    ),
+    "noise": Variation("Noise", "grey levels", "{0:g} grey levels", (1, 2, 3, 5, 8), 2, _noise),
+    "jpeg": Variation(
+        "JPEG", "quality", "quality {0:g}", (5, 15, 25, 35, 50), 25, _jpeg, number=lambda strength: 100 - strength
+    ),
 }

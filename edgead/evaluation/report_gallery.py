@@ -89,7 +89,7 @@ def card(
         panels.append((marked, "ground truth", f"{name} with the true defect outlined"))
     parts = []
     for pixels, label, alt in panels:
-        source, size = _inline_jpeg(pixels)
+        source, size = inline_jpeg(pixels)
         budget.left_bytes -= size
         height, width = pixels.shape[:2]
         parts.append(
@@ -154,6 +154,7 @@ def _with_contour(panel: Image, mask: NDArray[np.bool_]) -> Image:
     return marked
 
 
-def _inline_jpeg(pixels: Image) -> tuple[str, int]:
+def inline_jpeg(pixels: Image) -> tuple[str, int]:
+    """Address of an image `(h, w, 3)` that holds its JPEG, and its length in characters."""
     source = "data:image/jpeg;base64," + base64.b64encode(jpeg_from_rgb(pixels, JPEG_QUALITY)).decode()
     return source, len(source)

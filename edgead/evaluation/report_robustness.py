@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from edgead.evaluation.evaluate import Rate
+from edgead.evaluation.report_gallery import inline_jpeg
 from edgead.evaluation.robustness import ChangeResult, Robustness, RobustnessPoint
 
 WIDTH = 420
@@ -15,7 +16,7 @@ PANEL, GAP, BOTTOM = 84, 26, 34
 DASH = "–"
 # Value, label and place 0..1 of the ticks of a share; false alarms are spread near 0, where the promise is.
 SHARE_TICKS = (0.0, 0.5, 1.0)
-ALARM_TICKS = (0.0, 0.01, 0.1, 0.5, 1.0)
+ALARM_TICKS = (0.0, 0.1, 0.5, 1.0)
 AUROC_TICKS = (0.5, 0.75, 1.0)
 
 
@@ -23,7 +24,7 @@ def robustness_section(result: Robustness) -> str:
     """Markup of the section, with its heading."""
     figures = "".join(
         f'<figure class="chart"><figcaption>{escape(change.title)}: {_verdict(result, change)}</figcaption>'
-        f"{_chart(result, change)}</figure>"
+        f"{_chart(result, change)}{_examples(change)}</figure>"
         for change in result.changes
     )
     left_out = "".join(f'<p class="soft">Left out: {escape(text)}</p>' for text in result.left_out)
@@ -37,11 +38,11 @@ def robustness_section(result: Robustness) -> str:
 
 def _verdict(result: Robustness, change: ChangeResult) -> str:
     if result.unchanged.breaks(result.promise):
-        return "the promise is broken without it"
+        return "promise broken without it"
     broken = change.broken_at(result.promise)
     if broken is not None:
-        return f"the promise is broken at {escape(broken.label)}"
-    return "the promise holds" if result.n_good else "no good images"
+        return f"promise broken at {escape(broken.label)}"
+    return "promise kept" if result.n_good else "no good images"
 
 
 def _chart(result: Robustness, change: ChangeResult) -> str:
@@ -83,8 +84,18 @@ def _chart(result: Robustness, change: ChangeResult) -> str:
     )
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}"><title>{title}</title>{"".join(parts)}'
-        f"{_text(WIDTH - RIGHT, height - 3, escape(change.points[0].label), 'end')}</svg>"
+        f"{_text(WIDTH / 2 + 16, height - 3, escape(change.unit), 'middle')}</svg>"
     )
+
+
+def _examples(change: ChangeResult) -> str:
+    labels = (change.mild_label, change.points[-1].label)
+    parts = [
+        f'<div><img src="{inline_jpeg(image)[0]}" alt="A good image, changed: {escape(label)}" width="{image.shape[1]}" '
+        f'height="{image.shape[0]}" loading="lazy"><span>{escape(label)}</span></div>'
+        for image, label in zip(change.examples, labels, strict=False)
+    ]
+    return f'<div class="pair">{"".join(parts)}</div>' if parts else ""
 
 
 def _whiskers(points: Sequence[RobustnessPoint], top: float, place: Callable[[float], float]) -> list[str]:

@@ -49,6 +49,8 @@ svg .mark { fill:var(--bad); stroke:var(--panel); stroke-width:2 }
 .panels { display:grid; grid-template-columns:repeat(3,1fr); gap:6px }
 .panels img { width:100%; height:auto; display:block; border-radius:4px }
 .panels span { font-size:.75rem; color:var(--soft) }
+.pair { display:grid; grid-template-columns:1fr 1fr; gap:8px; margin-top:8px; font-size:.78rem; color:var(--soft) }
+.pair img { width:100%; height:110px; object-fit:contain; display:block }
 .card figcaption { font-size:.85rem; margin-top:4px } .file { color:var(--soft); overflow-wrap:anywhere }
 .ok { color:var(--ok) } .wrong { color:var(--wrong) }
 .legend { max-width:460px; margin:6px 0 14px } .legend p { font-size:.85rem }

@@ -14,6 +14,7 @@ from edgead.errors import EngineError
 from edgead.evaluation.evaluate import Rate
 from edgead.evaluation.metrics import auroc
 from edgead.evaluation.threshold import binomial_interval
+from edgead.imaging import Image
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,20 @@ class ChangeResult:
     Attributes:
         name: Key of the change.
         title: Name for people.
+        unit: Unit of the numbers.
         mild: Largest strength of the stated range.
         mild_label: The same with its unit.
         points: Results per strength, rising.
+        examples: An image at the end of the stated range and at the largest strength, each `(h, w, 3)`, uint8, RGB; or none.
     """
 
     name: str
     title: str
+    unit: str
     mild: float
     mild_label: str
     points: tuple[RobustnessPoint, ...]
+    examples: tuple[Image, ...] = ()
 
     def broken_at(self, rate: float) -> RobustnessPoint | None:
         """The lowest strength at which `rate` is broken, see `Robustness.rule`; None if none breaks it."""

@@ -20,6 +20,7 @@ from edgead.evaluation.threshold import binomial_interval
 from edgead.terminal import show_robustness
 
 N_GOOD = 100
+EXAMPLES = (np.zeros((8, 12, 3), np.uint8), np.ones((8, 12, 3), np.uint8))
 
 
 def point(strength: float, k: int, n: int = N_GOOD, auroc: float | None = 0.9, bad: int = 40) -> RobustnessPoint:
@@ -28,7 +29,7 @@ def point(strength: float, k: int, n: int = N_GOOD, auroc: float | None = 0.9, b
 
 def change(alarms: Sequence[int], title: str = "Gain", **values: Any) -> ChangeResult:
     points = tuple(point(10.0 * (i + 1), k, **values) for i, k in enumerate(alarms))
-    return ChangeResult("gain", title, 30.0, "±30 %", points)
+    return ChangeResult("gain", title, "% brighter or darker", 30.0, "±30 %", points, EXAMPLES)
 
 
 def robustness(*changes: ChangeResult, unchanged: int = 0) -> Robustness:
@@ -108,9 +109,10 @@ def test_the_section_shows_what_was_measured(name: str, capsys: pytest.CaptureFi
     assert ("defects found" in section) == (name != "good images only")
     assert ("dashed: promise" in section) == (name != "no good images")
     assert section.count("<svg") == len(result.changes)
+    assert section.count('alt="A good image, changed: ±') == 2 * len(result.changes)
     expected = {
-        "both labels": "the promise is broken at ±30 %",
-        "broken from the start": "the promise is broken without it",
+        "both labels": "promise broken at ±30 %",
+        "broken from the start": "promise broken without it",
         "no good images": "no good images",
     }
     assert expected.get(name, "Gain") in section
