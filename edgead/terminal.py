@@ -141,7 +141,7 @@ def show_robustness(result: Robustness) -> None:
         rates = ("-" if rate.value is None else f"{rate.value:.1%}" for rate in (point.found, point.false_alarms))
         return (title, point.label, auroc, *rates, broken)
 
-    table = _table("change", "strength", "image AUROC", "detected", "false alarms", "promise broken at")
+    table = _table("change", "strength", "image\nAUROC", "detected", "false\nalarms", "promise\nbroken at")
     table.add_row(*row("none", result.unchanged, "yes" if result.unchanged.breaks(result.promise) else "-"))
     for change in result.changes:
         broken = change.broken_at(result.promise)

@@ -237,7 +237,7 @@ VARIATIONS: Mapping[str, Variation] = {
         _gamma,
         number=lambda strength: 1 + strength,
     ),
-    "noise": Variation("Noise", "grey levels", "{0:g} grey levels", (1, 2, 3, 5, 8), 2, _noise),
+    "noise": Variation("Noise", "grey levels (sigma)", "sigma {0:g} of 255", (1, 2, 3, 5, 8), 2, _noise),
     "jpeg": Variation(
         "JPEG", "quality", "quality {0:g}", (5, 15, 25, 35, 50), 25, _jpeg, number=lambda strength: 100 - strength
     ),

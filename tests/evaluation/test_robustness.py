@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgead.data.variations import VARIATIONS
 from edgead.errors import EngineError
 from edgead.evaluation.evaluate import Rate
 from edgead.evaluation.report_robustness import robustness_section
@@ -118,10 +119,28 @@ def test_the_section_shows_what_was_measured(name: str, capsys: pytest.CaptureFi
     assert expected.get(name, "Gain") in section
     show_robustness(result)
     shown = capsys.readouterr().out
-    assert all(len(line) <= 80 for line in shown.splitlines() if "─" in line or "Gain" in line)
+    rows = [line for line in shown.splitlines() if "─" in line or "Gain" in line]
+    assert rows
+    assert all(len(line) <= 80 for line in rows)
     assert all(text in shown and text in section for text in result.left_out)
 
 
 def test_titles_are_escaped() -> None:
     """Names of changes are text."""
     assert "<b>" not in robustness_section(robustness(change([0] * 5, title="<b>")))
+
+
+def test_every_real_change_takes_one_row_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """The longest labels of the real changes fit beside each other without a second line."""
+    changes = []
+    for name, one in VARIATIONS.items():
+        points = tuple(replace(point(strength, 9), label=one.text(strength)) for strength in one.strengths)
+        changes.append(ChangeResult(name, one.title, one.unit, one.mild, one.text(one.mild), points))
+    result = robustness(*changes)
+    show_robustness(result)
+    lines = capsys.readouterr().out.splitlines()
+    for shown in result.changes:
+        (row,) = [line for line in lines if line.strip().startswith(shown.title + "  ")]
+        assert len(row.rstrip()) <= 80
+        assert row.rstrip().endswith(shown.points[0].label)
+        assert shown.mild_label in row
