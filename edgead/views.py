@@ -24,6 +24,8 @@ OUTSIDE = 128
 MOST_TILES = 256
 # Shortest side of a crop or tile, in pixels of the frame.
 LEAST_PIXELS = 16
+# Least area of a polygon, as a share of its bounding box.
+LEAST_AREA = 0.02
 # Longest side of a frame's map, in positions, unless that left a tile without any; only a very small crop has more.
 MOST_POSITIONS = 1024
 _FINE = 1024
@@ -64,6 +66,8 @@ class Views(BaseModel):
             raise ValueError(
                 f"a tile must have {LEAST_PIXELS} pixels of the frame on each side at least, got {width:.0f} x {height:.0f}"
             )
+        if self.is_polygon and _area(self.crop) < LEAST_AREA * (right - left) * (bottom - top):
+            raise ValueError(f"the crop's corners lie on a line: {self.crop}")
         if self.tiles[0] * self.tiles[1] > MOST_TILES:
             raise ValueError(f"a frame may have {MOST_TILES} tiles at most, got {self.tiles[0]}x{self.tiles[1]}")
         return self
@@ -144,6 +148,26 @@ class TileGrid:
         used_height = min(height, max(1, round((tile.bottom - tile.top) * frame_height * scale)))
         x, y = (width - used_width) // 2, (height - used_height) // 2
         return x, y, x + used_width, y + used_height
+
+    def tile_at(self, place: tuple[float, float]) -> int:
+        """Index of the tile whose middle is nearest to a place (x, y) in shares of the frame."""
+        x, y = place
+
+        def distance(tile: Tile) -> float:
+            across = abs((tile.left + tile.right) / 2 - x) / (tile.right - tile.left)
+            return max(across, abs((tile.top + tile.bottom) / 2 - y) / (tile.bottom - tile.top))
+
+        return min(range(self.n_tiles), key=lambda index: distance(self.tiles[index]))
+
+    def random_place(self, random: np.random.Generator) -> tuple[float, float]:
+        """A random place (x, y) inside the crop, in shares of the frame; away from the edges of a box."""
+        if self.views.is_polygon:
+            inside = np.argwhere(_filled(self.views.crop, (_FINE, _FINE)))
+            y, x = (inside[random.integers(len(inside))] + 0.5) / _FINE
+            return float(x), float(y)
+        left, top, right, bottom = self.views.box
+        across, down = random.uniform(0.08, 0.92, 2)
+        return float(left + across * (right - left)), float(top + down * (bottom - top))
 
     def region(self, image: Image, index: int) -> Image:
         """A tile of a frame `(H, W, 3)` at the frame's own scale; pixels outside the crop's polygon are grey."""
@@ -329,6 +353,12 @@ def native_tiles(views: Views, image_size: tuple[int, int], most: int = MOST_TIL
 def _span(count: int, overlap: float) -> float:
     """Length of `count` overlapping tiles in a row, in tiles."""
     return count - (count - 1) * overlap
+
+
+def _area(polygon: Sequence[tuple[float, float]]) -> float:
+    """Area of a polygon by the shoelace formula."""
+    x, y = np.asarray(polygon, np.float64).T
+    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
 
 
 def _pixels(start: float, end: float, size: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgead.builder.thresholds import HeldOutBatch, thresholds_from_runner
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
+from edgead.commands.training.defect_sizes import measure_defect_sizes
 from edgead.commands.training.parity_failure import parity_failure
 from edgead.data.dataset import evenly_spaced
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
@@ -76,6 +77,11 @@ def write_trained_bundle(
                 confidence=config.train.confidence,
                 progress=progress,
             )
+            sizes = measure_defect_sizes(engine, data, thresholds[POOLED].threshold.value, progress)
+        if sizes is not None:
+            progress.note(sizes.describe())
+            metrics = {**provenance.metrics, **sizes.metrics()}
+            provenance = provenance.model_copy(update={"metrics": metrics})
         images = _reference_images(data, config)
         parity, outputs = check_parity(model, deployed, files[MODEL], images, thresholds[POOLED].threshold.value)
         progress.note(parity_text(parity))

@@ -17,6 +17,7 @@ from edgead.data.pseudo_defects import make_pseudo_defect
 from edgead.data.reader import read_image
 from edgead.data.scan import Scan, data_digest, scan_images
 from edgead.data.size_report import size_warnings
+from edgead.data.sized_defects import make_sized_defect
 from edgead.data.split import Split, split_good
 from edgead.imaging import Decoding, Image, resize
 from edgead.manifest import Preprocessing
@@ -80,6 +81,18 @@ class TrainingData:
         index = int(random.integers(self.n_tiles))
         region, donated = self.grid.region(image, index), self.grid.region(other, index)
         return self.grid.fitted(make_pseudo_defect(region, donated, random)[0])
+
+    def random_place(self, random: np.random.Generator) -> tuple[float, float]:
+        """A random place (x, y) inside the crop, in shares of the frame's width and height."""
+        if self.grid is None:
+            across, down = random.uniform(0.08, 0.92, 2)
+            return float(across), float(down)
+        return self.grid.random_place(random)
+
+    def read_defect(self, sample: Sample, size: int, key: tuple[int, ...], place: tuple[float, float]) -> Image:
+        """Read the input that shows a place of an image, with a defect of some pixels there; `key` determines its kind."""
+        changed, at = make_sized_defect(self._frame(sample), size, np.random.default_rng(key), place)
+        return self._resized(changed) if self.grid is None else self.grid.cut(changed, [self.grid.tile_at(at)])[0]
 
     def _frame(self, sample: Sample) -> Image:
         if self.grid is None:
