@@ -169,6 +169,13 @@ class TileGrid:
         across, down = random.uniform(0.08, 0.92, 2)
         return float(left + across * (right - left)), float(top + down * (bottom - top))
 
+    @property
+    def scaled_frame(self) -> tuple[int, int]:
+        """Size `(height, width)` of a whole frame at the scale of its tiles, in pixels of the input."""
+        left, top, right, bottom = self.content
+        tile = self.tiles[0]
+        return round((bottom - top) / (tile.bottom - tile.top)), round((right - left) / (tile.right - tile.left))
+
     def region(self, image: Image, index: int) -> Image:
         """A tile of a frame `(H, W, 3)` at the frame's own scale; pixels outside the crop's polygon are grey."""
         height, width = image.shape[:2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -204,3 +206,15 @@ def test_a_rule_without_an_area_or_with_too_many_tiles_is_refused(wrong: dict[st
     """A manifest with such values is damaged."""
     with pytest.raises(ValidationError):
         Views.model_validate({"frame_size": (100, 100), **wrong})
+
+
+def test_the_scale_of_the_tiles_is_that_of_the_frame() -> None:
+    """Two tiles of 64 px side by side are a frame of 128 px; an overlap makes it smaller, a crop to the left half twice as wide."""
+
+    def size(**rule: Any) -> tuple[int, int]:
+        return TileGrid(Views(frame_size=(100, 200), **rule), SIZE).scaled_frame
+
+    assert size(tiles=(2, 1)) == (64, 128)
+    assert size(tiles=(2, 1), overlap=0.5) == (64, 96)
+    assert size(tiles=(2, 1), crop=box(0, 0, 0.5, 1)) == (64, 256)
+    assert size(tiles=(1, 1), keep_aspect=True) == (32, 64)

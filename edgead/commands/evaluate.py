@@ -186,7 +186,7 @@ def _robustness(scorer: _Scorer, images: Sequence[ScoredImage], n_images: int, p
         read=lambda image: read_image(image.image_path, **reading),
         prepare=bundle.preprocess,
         score=score,
-        input_size=bundle.image_size,
+        input_size=bundle.image_size if bundle.grid is None else bundle.grid.scaled_frame,
         promise=scorer.thresholds[POOLED].threshold.false_alarm_rate,
         engine=scorer.runner.engine_name,
     )

@@ -32,7 +32,7 @@ class RobustnessSetting:
         read: Function that reads the image `(H, W, 3)`, uint8, RGB, of a scored image.
         prepare: Function from an image to the model's input.
         score: Function from a batch of inputs of one class to scores and thresholds.
-        input_size: `(height, width)` of the model's input in pixels.
+        input_size: `(height, width)` of a whole image in pixels of the model's input.
         promise: False-alarm rate that the threshold was chosen for.
         engine: Engine name for errors.
     """

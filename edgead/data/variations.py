@@ -34,8 +34,8 @@ class Variation:
         strengths: Five strengths to evaluate at, rising.
         mild: Strength up to which a line's ordinary pictures may be changed: the stated range of an evaluation, and the
             largest strength of `vary`.
-        apply: Function from float32 values `(H, W, 3)` in 0..255, a strength, a generator and the model's input size to
-            changed values, which may lie outside 0..255.
+        apply: Function from float32 values `(H, W, 3)` in 0..255, a strength, a generator and the image's size in pixels of
+            the model's input to changed values, which may lie outside 0..255.
         for_grey: Whether the change exists for images without colour.
         number: Function from a strength to the number that people know it by.
     """
@@ -62,7 +62,7 @@ def change_image(image: Image, name: str, strength: float, random: np.random.Gen
         name: Key of `VARIATIONS`.
         strength: Strength in the unit of the change, at least 0; 0 gives the image itself.
         random: Generator of what is drawn, see `generator_of`.
-        input_size: `(height, width)` of the model's input in pixels, the unit of shifts.
+        input_size: `(height, width)` of the whole image in pixels of the model's input, the unit of shifts.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
@@ -82,7 +82,7 @@ def vary(image: Image, random: np.random.Generator, strength: float, input_size:
         image: Image `(H, W, 3)`, uint8, RGB, in its original size.
         random: Generator of all choices.
         strength: Share of the mild strengths, at least 0; 0 gives the image itself.
-        input_size: `(height, width)` of the model's input in pixels, the unit of shifts.
+        input_size: `(height, width)` of the whole image in pixels of the model's input, the unit of shifts.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
