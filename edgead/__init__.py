@@ -28,6 +28,7 @@ __all__ = [
     "ImageResult",
     "Model",
     "ModelFamily",
+    "PartNotFoundError",
     "Region",
     "Runner",
     "Sink",
@@ -60,6 +61,7 @@ _HOMES = {
     "ImageResult": "edgead.model",
     "Model": "edgead.model",
     "ModelFamily": "edgead.config.families",
+    "PartNotFoundError": "edgead.aligner",
     "Region": "edgead.heatmap",
     "Runner": "edgead.runner",
     "Sink": "edgead.stream.delivery.sink",
@@ -78,6 +80,7 @@ _HOMES = {
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take most of the time of this import
 if TYPE_CHECKING:
+    from edgead.aligner import PartNotFoundError as PartNotFoundError
     from edgead.api import build_engine as build_engine
     from edgead.api import evaluate as evaluate
     from edgead.api import open_stream as open_stream

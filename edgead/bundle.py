@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import edgead
+from edgead.aligner import Aligner
 from edgead.arrays import DamagedArraysError, load_arrays
 from edgead.errors import BundleError
 from edgead.imaging import Image, resize
 from edgead.manifest import POOLED, SCHEMA_VERSION, ClassThresholds, Manifest, NfaRecord
 from edgead.migration import upgrade_manifest
 from edgead.own_digest import BLANK, has_own_digest, with_own_digest
+from edgead.pose import Pose, align
+from edgead.pose_finder import WORKING_SIDE
 from edgead.runner import CLASS_EXCLUDED, Runner
 from edgead.storage import atomic_path, json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
 from edgead.tiled_runner import TiledRunner
@@ -31,6 +34,7 @@ MODEL = "model.onnx"
 WEIGHTS = "weights.safetensors"
 CALIBRATION = "calibration.npz"
 REFERENCE = "reference.npz"
+ALIGNMENT = "alignment.npz"
 ENGINES = "engines"
 
 
@@ -62,6 +66,24 @@ class Bundle:
     def grid(self) -> TileGrid | None:
         """Tiles of a frame; None for a bundle without crop and tiles."""
         return self.manifest.preprocessing.grid
+
+    @cached_property
+    def aligner(self) -> Aligner | None:
+        """Alignment of frames; None for a bundle without it."""
+        rule = self.manifest.preprocessing.alignment
+        if rule is None:
+            return None
+        reference = self._arrays(ALIGNMENT, ["reference"])["reference"]
+        if (
+            reference.ndim != 2
+            or reference.dtype != np.uint8
+            or not 8 <= min(reference.shape) <= max(reference.shape) <= WORKING_SIDE
+        ):
+            expected = f"(8..{WORKING_SIDE}, 8..{WORKING_SIDE})"
+            raise self._damaged(
+                ALIGNMENT, f"reference must be uint8 of shape {expected}, got {reference.dtype} {reference.shape}"
+            )
+        return Aligner(rule, reference)
 
     def with_thresholds(self, thresholds: dict[str, ClassThresholds], nfa: NfaRecord | None) -> Bundle:
         """Copy of the bundle with the thresholds of one of its engines."""
@@ -98,12 +120,31 @@ class Bundle:
         norms = self.manifest.nfa.levels if self.manifest.nfa else ()
         return ("anomaly_map", "pred_score", *(level.output for level in norms))
 
-    def preprocess(self, image: Image) -> NDArray[np.uint8]:
-        """Input `(h, w, 3)` of an RGB image `(H, W, 3)`; its tiles `(T, h, w, 3)` for a bundle with crop or tiles."""
+    def pose(self, image: Image) -> Pose | None:
+        """Pose of the part in an RGB image `(H, W, 3)`; None for a bundle without alignment.
+
+        Raises:
+            PartNotFoundError: If the bundle aligns, and the part is not found.
+        """
+        return None if self.aligner is None else self.aligner.found(image)
+
+    def preprocess(self, image: Image, pose: Pose | None = None) -> NDArray[np.uint8]:
+        """Input `(h, w, 3)` of an RGB image `(H, W, 3)`; its tiles `(T, h, w, 3)` for a bundle with crop or tiles.
+
+        Args:
+            image: The image, not aligned.
+            pose: Pose of its part, if `pose` has found it already; a bundle with alignment looks for it otherwise.
+
+        Raises:
+            PartNotFoundError: If the bundle aligns, and the part is not found.
+        """
+        pose = pose or self.pose(image)
+        if pose is not None:
+            image = align(image, pose)
         return self.overview(image) if self.grid is None else self.grid.cut(image)
 
     def overview(self, image: Image) -> Image:
-        """Squeeze an RGB image `(H, W, 3)` as a whole to the graph's input size."""
+        """Squeeze an RGB image `(H, W, 3)` as a whole to the graph's input size, without alignment."""
         return resize(image, self.image_size, self.manifest.preprocessing.resize)
 
     def frame_runner(self, engine: Runner) -> Runner:
@@ -296,7 +337,8 @@ def _parse_manifest(path: Path, raw: bytes) -> Manifest:
         raise BundleError(
             f"{path / MANIFEST} does not follow the schema: {lines}.", hint="Copy the bundle again."
         ) from error
-    missing = {MODEL, WEIGHTS, CALIBRATION, REFERENCE} - manifest.sha256.keys()
+    needed = {MODEL, WEIGHTS, CALIBRATION, REFERENCE, *((ALIGNMENT,) if manifest.preprocessing.alignment else ())}
+    missing = needed - manifest.sha256.keys()
     if missing:
         raise BundleError(
             f"{path / MANIFEST} gives no digest for {', '.join(sorted(missing))}.", hint="Copy the bundle again."

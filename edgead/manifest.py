@@ -11,6 +11,7 @@ from typing_extensions import Self
 import edgead
 from edgead.heatmap import HeatmapScale
 from edgead.imaging import Decoding, Reading, ResizeRule
+from edgead.pose import AlignmentRule
 from edgead.views import TileGrid, Views
 
 SCHEMA_VERSION = 3
@@ -49,6 +50,10 @@ class Preprocessing(_Record):
     decoding: Decoding = Field(
         "as-stored", description="`upright`: every image is turned by its EXIF orientation, and alpha is ignored."
     )
+    alignment: AlignmentRule | None = Field(
+        None,
+        description="Alignment of frames to the reference picture in `alignment.npz`, before crop and tiles; none: as they are.",
+    )
     views: Views | None = Field(
         None, description="Crop and tiles of a frame; none: the whole frame is squeezed to the input size."
     )
@@ -59,18 +64,19 @@ class Preprocessing(_Record):
         white_level: float = 255,
         float_white_level: float | None = None,
         views: Views | None = None,
+        alignment: AlignmentRule | None = None,
     ) -> Preprocessing:
         """Rules for a bundle that is made now."""
         return Preprocessing(
             image_size=image_size, white_level=white_level, float_white_level=float_white_level,
-            resize="area-then-bilinear", decoding="upright", views=views,
+            resize="area-then-bilinear", decoding="upright", views=views, alignment=alignment,
         )  # fmt: skip
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not used, as in bundles of before."""
         values: dict[str, Any] = dump(self)
-        return {key: value for key, value in values.items() if key != "views" or value is not None}
+        return {key: value for key, value in values.items() if key not in ("views", "alignment") or value is not None}
 
     @property
     def grid(self) -> TileGrid | None:

@@ -25,6 +25,7 @@ from edgead.heatmap import HeatmapScale, Region, find_regions, overlay
 from edgead.imaging import Image, png_from_rgb, upsample_map
 from edgead.manifest import ClassThresholds
 from edgead.marks import marks
+from edgead.pose import Pose
 from edgead.prediction import Prediction
 from edgead.runner import Outputs, Runner
 
@@ -185,10 +186,19 @@ class Model:
             TypeError: If its values are not uint8.
             BundleError: If the bundle does not know the class.
             EngineError: If the engine fails.
+            PartNotFoundError: If the bundle aligns parts, and an image shows none; `Model.pose` tells before.
         """
         if isinstance(images, np.ndarray) and images.ndim != 4:
             return self._predict([_checked(images)], class_name)[0]
         return self._predict([_checked(image) for image in images], class_name)
+
+    def pose(self, image: NDArray[np.uint8]) -> Pose | None:
+        """Pose of the part in an image as `predict` takes it; None if the bundle aligns nothing.
+
+        Raises:
+            PartNotFoundError: If the bundle aligns parts, and the image shows none.
+        """
+        return self.bundle.pose(_checked(image))
 
     def heatmap(self, image: Image, result: ImageResult, *, opacity: float = 0.6, contours: bool = True) -> Image:
         """Draw a result over any picture of the same scene, `(H, W, 3)`, uint8, RGB.
@@ -225,9 +235,10 @@ class Model:
         results = []
         for start in range(0, len(images), _BATCH):
             part = images[start : start + _BATCH]
-            batch = np.stack([self.bundle.preprocess(image) for image in part])
+            poses = [self.bundle.pose(image) for image in part]
+            batch = np.stack([self.bundle.preprocess(image, pose) for image, pose in zip(part, poses, strict=True)])
             outputs = self.runner.infer(batch, self.bundle.class_bias([class_name] * len(part)))
-            results += [_result(image, outputs, i, thresholds, segmenter) for i, image in enumerate(part)]
+            results += [_result(image, outputs, i, thresholds, segmenter, poses[i]) for i, image in enumerate(part)]
         return results
 
 
@@ -304,11 +315,17 @@ def _checked(image: NDArray[np.uint8]) -> Image:
 
 
 def _result(
-    image: Image, outputs: Outputs, index: int, thresholds: ClassThresholds, segmenter: NfaSegmenter | None
+    image: Image,
+    outputs: Outputs,
+    index: int,
+    thresholds: ClassThresholds,
+    segmenter: NfaSegmenter | None,
+    pose: Pose | None,
 ) -> ImageResult:
     anomaly_map, score = outputs["anomaly_map"][index].copy(), float(outputs["pred_score"][index])
     threshold, level = thresholds.threshold.value, thresholds.pixel_threshold.value
     own = segmenter.segment(outputs, index) if segmenter else None
     marked = marks(anomaly_map, level, is_anomalous=score > threshold, own=own)
     scale = thresholds.heatmap_scale
-    return ImageResult(image, Prediction(anomaly_map, score, threshold, level, marked, scale), scale)
+    prediction = Prediction(anomaly_map, score, threshold, level, marked, scale)
+    return ImageResult(image, prediction.on_frame(pose), scale)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgead.imaging import upsample_map
+from edgead.pose import Pose, map_to_frame
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,17 @@ class Segmentation:
                 marked[_span(row, size[0] / whole.shape[0]), _span(column, size[1] / whole.shape[1])] = True
         return marked
 
+    def on_frame(self, pose: Pose) -> Segmentation:
+        """The segmentation of an aligned frame, moved back over the frame itself."""
+        values = map_to_frame(self.values, pose)
+        if self.is_never_empty and not (values > self.limit).any():
+            rows, columns = np.nonzero(self.mask)
+            height, width = values.shape
+            shares = np.column_stack([(columns + 0.5) / width, (rows + 0.5) / height])
+            places = np.clip(np.floor(pose.place(shares) * (width, height)).astype(int), 0, (width - 1, height - 1))
+            values[places[:, 1], places[:, 0]] = self.values[rows, columns]
+        return replace(self, values=values)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -75,6 +87,7 @@ class Prediction:
         pixel_threshold: Map value above which a position counts as anomalous, if `own_segmentation` is None.
         own_segmentation: Marks of the frame, made by `edgead.marks`; None = those of the pixel threshold.
         scale: Colour scale of these thresholds; None = that of the bundle.
+        pose: Pose of the part, for a bundle that aligns frames; otherwise None. Map and marks lie over the frame as it is.
     """
 
     anomaly_map: NDArray[np.float32]
@@ -83,6 +96,14 @@ class Prediction:
     pixel_threshold: float
     own_segmentation: Segmentation | None = None
     scale: HeatmapScale | None = None
+    pose: Pose | None = None
+
+    def on_frame(self, pose: Pose | None) -> Prediction:
+        """The prediction of an aligned frame, with map and marks moved back over the frame itself; None = it was not aligned."""
+        if pose is None:
+            return self
+        own = None if self.own_segmentation is None else self.own_segmentation.on_frame(pose)
+        return replace(self, anomaly_map=map_to_frame(self.anomaly_map, pose), own_segmentation=own, pose=pose)
 
     @property
     def pred_label(self) -> bool:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgead.pose import UNMOVED, Pose, PoseFinder, PoseRange, align, grey_picture, map_to_frame, working_size
-from tools.moving_parts import moved_part
+from edgead.pose import UNMOVED, Pose, PoseRange, align, map_to_frame
+from edgead.pose_finder import PoseFinder, grey_picture, working_size
+from tools.moving_parts import STILL, Motion, moved_part
 
 PARTS = ("disc", "cap", "board")
 LEAST = 0.45
@@ -20,7 +21,7 @@ LEAST = 0.45
 @cache
 def finder_of(part: str, size: tuple[int, int]) -> tuple[PoseFinder, NDArray[np.float64]]:
     """A finder with one unmoved part as its reference, and that part's own place."""
-    image, _, place = moved_part(part, 1000, size, angle_deg=0, shift=0)
+    image, _, place = moved_part(part, 1000, size, STILL)
     return PoseFinder(grey_picture(image, working_size(size)), PoseRange()), place
 
 
@@ -42,7 +43,7 @@ def test_a_turned_shifted_and_scaled_part_is_found_to_a_pixel(part: str, size: t
     """Turned by ±15°, shifted by ±5 % and scaled by ±5 %, every part is found to 1.2 px of 320, and resembles the reference."""
     finder, own = finder_of(part, size)
     for seed in range(6):
-        image, _, place = moved_part(part, seed, size, scale=0.05)
+        image, _, place = moved_part(part, seed, size, Motion(15, 0.05, 0.05))
         pose = finder.find(image)
         assert pose is not None
         assert pose.likeness > 2 * LEAST

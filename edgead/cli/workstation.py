@@ -62,6 +62,14 @@ def train(
             help=f"Side of the square input in px, made a multiple of the backbone's strides; default: {defaults.IMAGE_SIZE}."
         ),
     ] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            metavar="off|auto|on",
+            help="Move every frame so that its part lies as in a reference picture made of good images, for parts that do not "
+            "lie still; auto: where that makes good images clearly more alike; default: off.",
+        ),
+    ] = None,
     crop: Annotated[
         str | None,
         typer.Option(
@@ -116,7 +124,7 @@ def train(
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
-        "train.seed": seed, "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles,
+        "train.seed": seed, "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles, "data.align": align,
         "data.overlap": overlap, "data.keep_aspect": keep_aspect, **folder_roles(data, good, bad, masks),
     }  # fmt: skip
     asked = overrides_of(set_, options)

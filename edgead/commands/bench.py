@@ -127,7 +127,7 @@ def bench(
         )
     frames = _frames(bundle, frame_size)
     nfa = bundle.manifest.nfa
-    scorer = Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize)
+    scorer = Scorer.of(bundle, runner)
     segmenter = segmenter_of(nfa, None) if nfa else None
     engine_ms, end_to_end_ms, prepare_ms, segment_ms = [], [], [], []
     tensorrt = engine if isinstance(engine, TensorRTRunner) else None
@@ -142,7 +142,7 @@ def bench(
         if segmenter is not None:
             segmenter.segment(outputs)
         end = time.perf_counter()
-        batch = (prepared.image if prepared.tiles is None else prepared.tiles)[None]
+        batch = prepared.engine_input[None]
         bare = time.perf_counter()
         runner.infer(batch)
         done = time.perf_counter()

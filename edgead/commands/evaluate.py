@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgead.aligner import PartNotFoundError
 from edgead.bundle import Bundle
 from edgead.commands.robustness import RobustnessSetting, measure_robustness
 from edgead.commands.training.requirements import require_torch
@@ -27,8 +28,10 @@ from edgead.evaluation.report import Report, write_report
 from edgead.evaluation.robustness import Robustness
 from edgead.evaluation.segmentation import NfaSegmenter, SegmentationKind, segmenter_of
 from edgead.evaluation.threshold import at_rate
+from edgead.imaging import Image
 from edgead.manifest import POOLED, ClassThresholds
 from edgead.marks import marks
+from edgead.pose import UNMOVED, Pose, map_to_frame
 from edgead.prediction import Segmentation
 from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
@@ -182,9 +185,15 @@ def _robustness(scorer: _Scorer, images: Sequence[ScoredImage], n_images: int, p
         outputs, judged_by = scorer.score(batch, [class_name] * len(batch))
         return outputs["pred_score"].astype(np.float64), [scorer.thresholds[name].threshold.value for name in judged_by]
 
+    def prepare(image: Image) -> NDArray[np.uint8]:
+        try:
+            return bundle.preprocess(image)
+        except PartNotFoundError:  # the change hides it: the frame as it is scores like a defect
+            return bundle.preprocess(image, Pose(UNMOVED, (image.shape[0], image.shape[1]), 0.0))
+
     setting = RobustnessSetting(
         read=lambda image: read_image(image.image_path, **reading),
-        prepare=bundle.preprocess,
+        prepare=prepare,
         score=score,
         input_size=bundle.image_size if bundle.grid is None else bundle.grid.scaled_frame,
         promise=scorer.thresholds[POOLED].threshold.false_alarm_rate,
@@ -374,14 +383,18 @@ def _score(
         for sample in samples[start : start + BATCH]:
             try:
                 image = read_image(sample.path, **reading)
+                pose = bundle.pose(image)
             except DataError as error:
                 broken.append((sample.path, error.message))
                 continue
-            read.append((sample, bundle.preprocess(image), (image.shape[0], image.shape[1])))
+            read.append((sample, bundle.preprocess(image, pose), (image.shape[0], image.shape[1]), pose))
         if read:
-            batch = np.stack([prepared for _, prepared, _ in read])
-            outputs, judged_by = scorer.score(batch, [sample.class_name for sample, _, _ in read])
-            for i, (sample, _, size) in enumerate(read):
+            batch = np.stack([prepared for _, prepared, *_ in read])
+            outputs, judged_by = scorer.score(batch, [sample.class_name for sample, *_ in read])
+            for i, (sample, _, size, pose) in enumerate(read):
+                anomaly_map, segmentation = outputs["anomaly_map"][i], scorer.segmentation(outputs, i, judged_by[i])
+                if pose is not None:
+                    anomaly_map, segmentation = map_to_frame(anomaly_map, pose), segmentation.on_frame(pose)
                 images.append(
                     ScoredImage(
                         image_path=sample.path,
@@ -389,11 +402,11 @@ def _score(
                         defect=sample.defect,
                         gt_label=sample.gt_label,
                         pred_score=float(outputs["pred_score"][i]),
-                        anomaly_map=outputs["anomaly_map"][i].copy(),
+                        anomaly_map=anomaly_map.copy(),
                         size=size,
                         mask=sample.mask,
                         own_threshold=scorer.own_threshold(judged_by[i]),
-                        segmentation=scorer.segmentation(outputs, i, judged_by[i]),
+                        segmentation=segmentation,
                         was_trained_on=bool(trained_on) and stored_digest(sample.path) in trained_on,
                     )
                 )

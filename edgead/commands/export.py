@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, open_bundle, write_bundle
+from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, open_bundle, write_bundle
 from edgead.commands.training.bundle_writing import check_parity, parity_text, save_reference, write_graph
 from edgead.commands.training.requirements import require_torch
 from edgead.progress import Progress
@@ -43,7 +43,8 @@ def export(run: Path, progress: Progress) -> ExportResult:
     model = load_model(old)
     reference = old.reference()
     with scratch_folder(path.parent, "export") as folder:
-        files = {name: old.path / name for name in (WEIGHTS, CALIBRATION)}
+        kept = (WEIGHTS, CALIBRATION, *((ALIGNMENT,) if old.aligner is not None else ()))
+        files = {name: old.path / name for name in kept}
         files[MODEL] = folder / MODEL
         deployed = DeployedModel(model)
         cost = write_graph(files[MODEL], deployed, old.image_size)

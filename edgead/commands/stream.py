@@ -169,7 +169,7 @@ def stream(
 
         return run_stream(
             made,
-            Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize),
+            Scorer.of(bundle, runner),
             [*all_consumers, *_pictures(made[0], bundle.thresholds(cameras[0].class_name), outputs, config, stop)],
             RunOptions(
                 queue_size=config.stream.queue_size,

@@ -373,7 +373,7 @@ def _provenance(config: Config, data: TrainingData, metrics: dict[str, float]) -
             "fit": len(split.fit),
             "early_stop": len(split.early_stop),
             "threshold": len(split.threshold),
-            "left_out": len(data.scan.broken) + len(data.scan.copies) + data.n_near_copies,
+            "left_out": len(data.scan.broken) + len(data.scan.copies) + data.n_near_copies + data.n_without_part,
         },
         seed=config.train.seed,
         versions=package_versions(),

@@ -41,6 +41,20 @@ class DataConfig(Section):
     keep_aspect: bool = Field(
         False, description="Scale both sides of a frame or tile alike and pad it, instead of stretching it to a square."
     )
+    align: Literal["off", "auto", "on"] = Field(
+        "off",
+        description="Alignment of every frame to a reference picture made of good images, for parts that do not lie still: on; "
+        "auto: where good images then resemble each other clearly more.",
+    )
+    align_angle: float = Field(
+        20.0, ge=0, le=180, description="Largest rotation of a part either way against the reference, in degrees."
+    )
+    align_shift: float = Field(
+        0.1, ge=0, le=0.25, description="Largest shift of a part either way, as a share of the frame's sides."
+    )
+    align_scale: float = Field(
+        0.08, ge=0, le=0.3, description="Largest change of a part's size either way, as a share."
+    )
     early_stop_fraction: float = Field(
         0.08, gt=0, lt=0.5, description="Share of the good images used to decide when training stops."
     )

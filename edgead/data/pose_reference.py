@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.imaging import Image
-from edgead.pose import UNMOVED, Pose, PoseFinder, PoseRange, align, grey_picture, working_size
+from edgead.pose import UNMOVED, AlignmentRule, Pose, PoseRange, align
+from edgead.pose_finder import PoseFinder, grey_picture, working_size
 
 # First references that are tried: one that shows no part, or a turned one, finds few of the others.
 _TRIES = 4
@@ -48,6 +49,14 @@ class PoseReference:
     poses: tuple[Pose, ...]
 
     @property
+    def rule(self) -> AlignmentRule:
+        """Rule of a bundle with this reference picture."""
+        return AlignmentRule(
+            angle_deg=self.search.angle_deg, shift=self.search.shift, scale=self.search.scale,
+            usual_likeness=self.usual_likeness, least_likeness=self.least_likeness,
+        )  # fmt: skip
+
+    @property
     def is_usable(self) -> bool:
         """Whether the part is found in practically every good image."""
         return self.found_share >= _FOUND_SHARE
@@ -81,7 +90,7 @@ def fit_reference(images: Sequence[Image], held_out: Sequence[Image], search: Po
         search: Range of poses around the reference.
     """
     size = working_size((images[0].shape[0], images[0].shape[1]))
-    wide = PoseRange(min(180.0, 2 * search.angle_deg), min(0.4, 2 * search.shift), min(0.5, 2 * search.scale))
+    wide = PoseRange(min(180.0, 2 * search.angle_deg), min(0.3, 2 * search.shift), min(0.5, 2 * search.scale))
     tries = [images[index] for index in np.linspace(0, len(images) - 1, min(_TRIES, len(images))).round().astype(int)]
     found = max((_found(images, PoseFinder(grey_picture(image, size), wide)) for image in tries), key=_quality)
     middle = images[_middle(found)]

@@ -18,6 +18,7 @@ from edgead.imaging import Image
 from edgead.line.cameras import make_camera
 from edgead.progress import Progress
 from edgead.runner import Runner
+from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
 from edgead.stream.scorer import Scorer
@@ -93,7 +94,8 @@ def bench_cameras(
 
 
 def _engine_fps(bundle: Bundle, runner: Runner, images: Sequence[Image], n_cameras: int, n_frames: int) -> float:
-    small = [bundle.preprocess(image) for image in images]
+    scorer = Scorer.of(bundle, runner)
+    small = [scorer.prepare(Frame(image, 0, 0.0, "bench")).engine_input for image in images]
     batch = np.stack([small[i % len(small)] for i in range(n_cameras)])
     bias = bundle.class_bias([None] * n_cameras)
     runner.infer(batch, bias)
@@ -108,7 +110,7 @@ def _run(bundle: Bundle, runner: Runner, sources: Sequence[MemorySource]) -> Str
         make_camera(CameraConfig(name=f"camera{index}", source="memory"), source, bundle, runner, Config())
         for index, source in enumerate(sources)
     ]
-    scorer = Scorer(runner, image_size=bundle.image_size, resize_rule=bundle.manifest.preprocessing.resize)
+    scorer = Scorer.of(bundle, runner)
     return run_stream(
         cameras, scorer, [], RunOptions(queue_size=4, fallback_fps=25.0), stop=threading.Event()
     )  # fmt: skip

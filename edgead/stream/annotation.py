@@ -72,7 +72,9 @@ class Annotator:
             opacity=self._opacity,
         )
         for polygon in self._zones:
-            corners = np.rint(np.asarray(polygon) * (picture.shape[1] - 1, picture.shape[0] - 1)).astype(np.int32)
+            points = np.asarray(polygon, np.float64)
+            points = points if prediction.pose is None else prediction.pose.place(points)
+            corners = np.rint(points * (picture.shape[1] - 1, picture.shape[0] - 1)).astype(np.int32)
             cv2.polylines(picture, [corners], True, _INK, max(1, picture.shape[1] // 640), cv2.LINE_AA)
         picture = _wide(picture)
         verdict = _verdict(result)

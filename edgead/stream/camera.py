@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgead.imaging import Image
 from edgead.manifest import ThresholdRecord
 from edgead.marks import joined, marks
+from edgead.pose import Pose
 from edgead.prediction import HeatmapScale, Prediction, Segmentation
 from edgead.runner import Outputs
 from edgead.stream.result import ZoneVerdict
@@ -85,7 +86,7 @@ class Camera:
         self._markings: dict[str, tuple[ThresholdRecord, Marking]] = {}
 
     def judge(
-        self, outputs: Outputs, index: int, *, frame_index: int, time_s: float
+        self, outputs: Outputs, index: int, *, frame_index: int, time_s: float, pose: Pose | None = None
     ) -> tuple[Prediction, tuple[ZoneVerdict, ...]]:
         """Turn the engine's outputs for one frame into a prediction and the zones' verdicts.
 
@@ -94,6 +95,8 @@ class Camera:
             index: Index of this camera's frame in the batch.
             frame_index: Number of the frame in its source.
             time_s: Time on the source's own time line, in seconds.
+            pose: Pose of the part in an aligned frame. Zones judge the aligned frame, and so follow the part; map and
+                segmentation of the prediction are moved back over the frame.
         """
         anomaly_map, score = outputs["anomaly_map"][index], float(outputs["pred_score"][index])
         markings = [self._marking(zone) for zone in self.zones]
@@ -122,7 +125,7 @@ class Camera:
         verdicts = tuple(
             zone.observe(anomaly_map, score, marked, frame_index=frame_index, time_s=time_s) for zone in self.zones
         )
-        return prediction, verdicts
+        return prediction.on_frame(pose), verdicts
 
     def _marking(self, zone: ZoneMonitor) -> Marking:
         if self.marking_at is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edgead.errors import EdgeadError
-from edgead.stream import damage
+from edgead.stream import damage, part_search
 from edgead.stream.alerts import AlertEvent
 from edgead.stream.camera import Camera
 from edgead.stream.monitoring.meter import CameraStatus, CameraSummary, Meter
@@ -81,6 +81,7 @@ class CameraFeed:
         self._failed_as = ""
         self._has_run = False
         self._damage = damage.DamageMonitor()
+        self._parts = part_search.PartMonitor(waits=camera.source.live or camera.source.paced)
         self.thread = threading.Thread(target=self._capture, name=f"edgead capture {camera.name}", daemon=True)
 
     @property
@@ -243,6 +244,16 @@ class CameraFeed:
             self._n_outages += 1
 
     def _prepare(self, prepared: PreparedFrame) -> PreparedFrame:
+        """The frame with its faults; whether the part is there only matters where the picture itself is fine."""
+        checked = self._checked(prepared)
+        if not checked.is_usable:
+            return checked
+        missing = self._parts.observe(prepared.frame.captured_at_s, lacks_part=prepared.lacks_part)
+        if not prepared.lacks_part:
+            return checked
+        return replace(checked, fault=missing or checked.fault, is_usable=False, fault_kind=part_search.KIND)
+
+    def _checked(self, prepared: PreparedFrame) -> PreparedFrame:
         frame, check = prepared.frame, self.camera.check_frame
         fault = self._damage.observe(frame.captured_at_s, frame.damage)
         if fault is not None or frame.damage:

@@ -144,7 +144,9 @@ class Inference:
         for index, (feed, prepared) in enumerate(batch):
             start = time.perf_counter()
             frame, time_s = prepared.frame, feed.time_s(prepared)
-            prediction, verdicts = feed.camera.judge(outputs, index, frame_index=frame.index, time_s=time_s)
+            prediction, verdicts = feed.camera.judge(
+                outputs, index, frame_index=frame.index, time_s=time_s, pose=prepared.pose
+            )
             result = FrameResult(
                 feed.camera.name, frame, prediction, time_s, feed.source_fps, feed.meter.current_fps, verdicts
             )

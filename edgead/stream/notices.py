@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from edgead.stream import part_search
 from edgead.stream.frame import Frame
 from edgead.stream.likeness import Unlikeness
 
@@ -75,7 +76,8 @@ class _AboutFrame(_Notice):
 
 @dataclass(frozen=True)
 class FaultBegan(_AboutFrame):
-    """Frames are frozen, black, over-exposed or blurred, and not judged from this one on; or many are damaged, and only whole ones are.
+    """Frames are frozen, black, over-exposed, blurred or without the part, and not judged from this one on; or many are damaged, and
+    only whole ones are.
 
     Attributes:
         message: Sentence about the fault.
@@ -145,6 +147,7 @@ class FramesUnlike(_Notice):
     found: Unlikeness
 
 
+_SUSPECTED: dict[str | None, str] = {part_search.KIND: "the part is not found"}
 NotJudged = FaultBegan | UnjudgedFrame
 Notice = (
     CameraLost | CameraBack | CameraFailed | FaultBegan | FaultEnded | UnjudgedFrame | ThresholdChanged | FramesUnlike
@@ -162,7 +165,7 @@ def sentence(notice: Notice) -> str:
         case FaultBegan():
             return notice.message
         case UnjudgedFrame():
-            return notice.message or "it looks like a camera fault"
+            return notice.message or _SUSPECTED.get(notice.fault, "it looks like a camera fault")
         case FaultEnded():
             return "the pictures are fine again"
         case ThresholdChanged(zone=zone, who=who, before=before, after=after, why=why):

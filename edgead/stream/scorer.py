@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgead.aligner import Aligner
+from edgead.bundle import Bundle
 from edgead.errors import EngineError
 from edgead.imaging import Image, ResizeRule, resize
+from edgead.pose import Pose, align
 from edgead.runner import Outputs, Runner
 from edgead.stream.frame import Frame
 from edgead.tiled_runner import TiledRunner
@@ -30,6 +33,9 @@ class PreparedFrame:
         n_outages: Number of reconnections of the source before this frame.
         tiles: Tiles `(T, h, w, 3)`, uint8, RGB, for an engine of tiles; None = the engine judges `image`.
         wanted: Indices of these tiles; None = all of the frame.
+        aligned: Aligned frame at the engine's input size, in place of `image`; None without alignment, or with tiles.
+        pose: Pose of the part; None without alignment, or if it was not found.
+        lacks_part: Whether the part was not found.
     """
 
     frame: Frame
@@ -41,6 +47,16 @@ class PreparedFrame:
     n_outages: int = 0
     tiles: NDArray[np.uint8] | None = None
     wanted: tuple[int, ...] | None = None
+    aligned: Image | None = None
+    pose: Pose | None = None
+    lacks_part: bool = False
+
+    @property
+    def engine_input(self) -> NDArray[np.uint8]:
+        """What the engine judges: `(h, w, 3)`, or tiles `(T, h, w, 3)`."""
+        if self.tiles is not None:
+            return self.tiles
+        return self.image if self.aligned is None else self.aligned
 
 
 class Scorer:
@@ -53,11 +69,18 @@ class Scorer:
         runner: An open engine.
         image_size: Input size of the engine, `(height, width)`.
         resize_rule: Rule by which frames get that size, from the bundle.
+        aligner: Alignment of the bundle; None = frames as they are.
     """
 
     def __init__(
-        self, runner: Runner, *, image_size: tuple[int, int], resize_rule: ResizeRule = "area-then-bilinear"
+        self,
+        runner: Runner,
+        *,
+        image_size: tuple[int, int],
+        resize_rule: ResizeRule = "area-then-bilinear",
+        aligner: Aligner | None = None,
     ) -> None:
+        self._aligner = aligner
         self._runner = runner
         self._image_size = image_size
         self._resize_rule = resize_rule
@@ -66,13 +89,21 @@ class Scorer:
     def engine_name(self) -> str:
         return self._runner.engine_name
 
+    @staticmethod
+    def of(bundle: Bundle, runner: Runner) -> Scorer:
+        """Scorer with the rules of a bundle, for an open engine of it."""
+        preprocessing = bundle.manifest.preprocessing
+        return Scorer(runner, image_size=bundle.image_size, resize_rule=preprocessing.resize, aligner=bundle.aligner)
+
     def warm_up(self, n: int = 1, class_bias: NDArray[np.float32] | None = None) -> None:
         """Run once on a batch of n black images, so that no frame pays for lazy set-up."""
         tiles = (self._runner.grid.n_tiles,) if isinstance(self._runner, TiledRunner) else ()
         self._runner.infer(np.zeros((n, *tiles, *self._image_size, 3), np.uint8), class_bias)
 
     def prepare(self, frame: Frame, wanted: tuple[int, ...] | None = None) -> PreparedFrame:
-        """Scale a frame to the input size, and cut its tiles.
+        """Align a frame, scale it to the input size, and cut its tiles.
+
+        A frame without the part is scaled and cut as it is, for checks; it must not be judged.
 
         Args:
             frame: Frame of any size.
@@ -80,10 +111,23 @@ class Scorer:
         """
         start = time.perf_counter()
         image = resize(frame.image, self._image_size, self._resize_rule)
-        tiles = None
+        pose = None if self._aligner is None else self._aligner.pose(frame.image)
+        whole = frame.image if pose is None else align(frame.image, pose)
+        tiles = aligned = None
         if isinstance(self._runner, TiledRunner):
-            tiles = self._runner.grid.cut(frame.image, wanted)
-        return PreparedFrame(frame, image, (time.perf_counter() - start) * 1e3, tiles=tiles, wanted=wanted)
+            tiles = self._runner.grid.cut(whole, wanted)
+        elif pose is not None:
+            aligned = resize(whole, self._image_size, self._resize_rule)
+        return PreparedFrame(
+            frame,
+            image,
+            (time.perf_counter() - start) * 1e3,
+            tiles=tiles,
+            wanted=wanted,
+            aligned=aligned,
+            pose=pose,
+            lacks_part=self._aligner is not None and pose is None,
+        )
 
     def score(self, batch: Sequence[PreparedFrame], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         """Run the engine on frames of any cameras.
@@ -111,5 +155,6 @@ class Scorer:
         if isinstance(self._runner, TiledRunner):
             tiles = [prepared.tiles for prepared in batch if prepared.tiles is not None]
             return self._runner.infer_tiles(tiles, [prepared.wanted for prepared in batch], class_bias)
-        images = batch[0].image[None] if len(batch) == 1 else np.stack([prepared.image for prepared in batch])
+        inputs = [prepared.engine_input for prepared in batch]
+        images = inputs[0][None] if len(batch) == 1 else np.stack(inputs)
         return self._runner.infer(images, class_bias)

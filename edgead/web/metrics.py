@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
+from edgead.stream import part_search
 from edgead.stream.frame_faults import FaultKind
 from edgead.stream.monitoring.histogram import HistogramView
 from edgead.stream.monitoring.monitor import CameraView
@@ -14,7 +15,7 @@ from edgead.web.camera_answers import threshold_now
 from edgead.web.running_stream import RunningStream
 
 Labels = Mapping[str, str]
-FAULTS = (*get_args(FaultKind), "other")
+FAULTS = (*get_args(FaultKind), part_search.KIND, "other")
 
 
 class Exposition:

@@ -7,12 +7,13 @@ import pytest
 
 from edgead.data.pose_reference import PoseReference, fit_reference
 from edgead.imaging import Image
-from edgead.pose import PoseFinder, PoseRange
-from tools.moving_parts import moved_part
+from edgead.pose import PoseRange
+from edgead.pose_finder import PoseFinder
+from tools.moving_parts import Motion, moved_part
 
 
-def images_of(part: str, *, angle_deg: float = 12, shift: float = 0.04) -> list[Image]:
-    return [moved_part(part, seed, angle_deg=angle_deg, shift=shift)[0] for seed in range(24)]
+def images_of(part: str) -> list[Image]:
+    return [moved_part(part, seed, motion=Motion(12, 0.04))[0] for seed in range(24)]
 
 
 def fitted(images: list[Image]) -> PoseReference:

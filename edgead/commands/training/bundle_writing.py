@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.builder.thresholds import HeldOutBatch, thresholds_from_runner
-from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
+from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
+from edgead.commands.training.alignment import write_alignment
 from edgead.commands.training.defect_sizes import measure_defect_sizes
 from edgead.commands.training.parity_failure import parity_failure
 from edgead.data.dataset import evenly_spaced
@@ -87,6 +88,9 @@ def write_trained_bundle(
         progress.note(parity_text(parity))
         save_reference(files[REFERENCE], images, outputs)
         _save_good_images(files[CALIBRATION], data, config)
+        if data.aligner is not None:
+            files[ALIGNMENT] = folder / ALIGNMENT
+            write_alignment(files[ALIGNMENT], data.aligner)
         manifest = Manifest(
             model=config.model.name,
             classes=data.classes,

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgead.aligner import Aligner
+from edgead.commands.training.alignment import align_split
 from edgead.commands.training.views import ViewOptions, view_options
 from edgead.config.root import Config
 from edgead.data.chosen import FolderRoles, choose_dataset
@@ -41,12 +43,15 @@ class TrainingData:
     digest: str
     n_near_copies: int = 0
     view_options: ViewOptions | None = None
+    aligner: Aligner | None = None
+    n_without_part: int = 0
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """Rules by which every image becomes an input."""
         views = None if self.view_options is None else self.view_options.views(self.image_size)
-        return Preprocessing.current(self.image_size, self.scan.white_level, self.scan.float_white_level, views)
+        rule = None if self.aligner is None else self.aligner.rule
+        return Preprocessing.current(self.image_size, self.scan.white_level, self.scan.float_white_level, views, rule)
 
     @cached_property
     def grid(self) -> TileGrid | None:
@@ -95,18 +100,28 @@ class TrainingData:
         return self._resized(changed) if self.grid is None else self.grid.cut(changed, [self.grid.tile_at(at)])[0]
 
     def _frame(self, sample: Sample) -> Image:
+        """Read an image, and align it."""
         if self.grid is None:
-            return read_image(sample.path, **self.preprocessing.reading)
-        return _kept_frame(sample.path, **self.preprocessing.reading)
+            return _read_frame(sample.path, self.aligner, **self.preprocessing.reading)
+        return _kept_frame(sample.path, self.aligner, **self.preprocessing.reading)
 
     def _resized(self, image: Image) -> Image:
         return resize(image, self.image_size, self.preprocessing.resize)
 
 
-@lru_cache(maxsize=3)
-def _kept_frame(path: Path, white_level: float, float_white_level: float | None, decoding: Decoding) -> Image:
-    """Read an image that is asked for once per tile."""
+def _read_frame(
+    path: Path, aligner: Aligner | None, white_level: float, float_white_level: float | None, decoding: Decoding
+) -> Image:
     frame = read_image(path, white_level, float_white_level=float_white_level, decoding=decoding)
+    return frame if aligner is None else aligner.aligned(frame)
+
+
+@lru_cache(maxsize=3)
+def _kept_frame(
+    path: Path, aligner: Aligner | None, white_level: float, float_white_level: float | None, decoding: Decoding
+) -> Image:
+    """Read an image that is asked for once per tile."""
+    frame = _read_frame(path, aligner, white_level, float_white_level, decoding)
     frame.flags.writeable = False
     return frame
 
@@ -150,6 +165,9 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     for note in (*scan.notes, *size_warnings(scan.sizes, (side, side))):
         progress.note(note)
     split = split_good(scan.readable, config.data.early_stop_fraction, config.data.threshold_fraction)
+    reading = Preprocessing.current((side, side), scan.white_level, scan.float_white_level).reading
+    aligned = align_split(config.data, split, lambda sample: read_image(sample.path, **reading), progress)
+    split = aligned.split
     progress.note(
         f"Good images: {len(split.fit)} to learn from, {len(split.early_stop)} to stop by, "
         f"{len(split.threshold)} for the threshold."
@@ -157,5 +175,14 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     digest = data_digest(scan.readable, scan.digests)
     views = view_options(config.data, scan.sizes)
     return TrainingData(
-        dataset.root, dataset.description, scan, split, (side, side), dataset.classes, digest, view_options=views
+        dataset.root,
+        dataset.description,
+        scan,
+        split,
+        (side, side),
+        dataset.classes,
+        digest,
+        view_options=views,
+        aligner=aligned.aligner,
+        n_without_part=aligned.n_left_out,
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import edgead
 from edgead.heatmap import HeatmapScale, find_regions
 from edgead.marks import restricted
+from edgead.pose import map_to_frame
 from edgead.prediction import Prediction
 from edgead.stream.result import FrameResult, ZoneVerdict
 from edgead.stream.spool.alert_record import SCHEMA_VERSION, AlertRecord, RegionRecord
@@ -87,6 +88,8 @@ def opening_record(
 def _regions(prediction: Prediction, mask: NDArray[np.bool_] | None, size: tuple[int, int]) -> list[RegionRecord]:
     segmentation = prediction.segmentation
     if mask is not None:
+        if prediction.pose is not None:
+            mask = map_to_frame(mask.astype(np.float32), prediction.pose) > 0.5
         segmentation = restricted(segmentation, mask)
     regions: list[RegionRecord] = []
     for region in find_regions(prediction.anomaly_map, prediction.pixel_threshold, size, segmentation):

@@ -99,7 +99,9 @@ class WatchedCamera:
     def notice(self, notice: Notice) -> None:
         match notice:
             case FaultBegan() | UnjudgedFrame():
-                self.fault, self.fault_kind, self.unjudged = sentence(notice), notice.fault, notice
+                self.unjudged = notice
+                if notice.message:  # otherwise it is only suspected, and nothing would say that it is over
+                    self.fault, self.fault_kind = notice.message, notice.fault
             case FaultEnded():
                 self.fault = self.fault_kind = None
             case CameraLost() | CameraFailed():

@@ -113,7 +113,7 @@ class StreamSummary:
             window).
         n_captured, n_processed: Number of frames taken from the sources, and of frames judged.
         n_dropped: Number of live frames replaced by newer ones before the engine was free.
-        n_unjudged: Number of frames not judged because of a camera fault: frozen, black, over-exposed, blurred or
+        n_unjudged: Number of frames not judged because of a camera fault: frozen, black, over-exposed, blurred, without the part or
             damaged.
         n_anomalous: Number of judged frames over the threshold.
         n_alerts: Number of alerts opened.
