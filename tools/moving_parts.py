@@ -161,7 +161,7 @@ def rows_of(
     for trained_on in sets:
         for align in ("off", "on"):
             values = {"data.align": align, **settings}
-            bundle = train_bundle(work / trained_on, values, out=work / f"{trained_on}-{align}").bundle.path
+            bundle = train_bundle(work / trained_on, settings=values, out=work / f"{trained_on}-{align}").bundle.path
             for tested_on in sets:
                 rows[trained_on, tested_on, align] = measure(bundle, work / tested_on)
     return rows

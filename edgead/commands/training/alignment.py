@@ -91,7 +91,7 @@ def _found(aligner: Aligner, split: Split, read: Callable[[Sample], Image], prog
     left_out: list[Sample] = []
     total, done = sum(map(len, (split.fit, split.early_stop, split.threshold))), 0
     for samples in (split.fit, split.early_stop, split.threshold):
-        kept = []
+        kept: list[Sample] = []
         for sample in samples:
             (kept if aligner.pose(read(sample)) is not None else left_out).append(sample)
             done += 1
