@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
+from edgead.cli import app
 from edgead.commands.build_engine import build_engine
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.robustness import STEPS, RobustnessSetting, measure_robustness
@@ -111,27 +112,23 @@ def test_it_repeats_and_does_not_depend_on_other_images() -> None:
     assert not np.array_equal(all_images[: len(first)], all_images[len(first) :])
 
 
-@pytest.fixture(scope="module")
-def evaluated(tiny_result: TrainResult, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    folder = tmp_path_factory.mktemp("robustness")
-    with open_engine(tiny_result.bundle, "reference", threads=1) as runner:
-        found = evaluate_bundle(
-            tiny_result.bundle, runner, tiny_data, Silent(), false_alarm_rate=0.1, report=folder, robustness_images=2
-        )
-    assert found.report is not None
-    return {"json": json.loads(json.dumps(found.to_json(), allow_nan=False)), "page": found.report.read_text()}
-
-
-def test_evaluation_carries_robustness(evaluated: dict[str, object]) -> None:
-    """The result has the new key beside the known ones, at the rate that was asked for, and the report has the section."""
-    content = evaluated["json"]
-    assert isinstance(content, dict)
+def test_the_command_shows_writes_and_draws_robustness(
+    tiny_result: TrainResult, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Table, JSON and report have every change, at the rate that was asked for, beside the known results."""
+    done = CliRunner().invoke(app, [
+        "eval", str(tiny_result.bundle.path), "--data", str(tiny_data), "--engine", "reference", "--false-alarm-rate", "0.1",
+        "--robustness", "--robustness-images", "2", "--report", str(tmp_path), "--json", str(tmp_path / "found.json"),
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "Gamma" in done.stdout
+    content = json.loads((tmp_path / "found.json").read_text())
     assert {"engine", "classes", "mean", "robustness"} <= content.keys()
     found = content["robustness"]
     assert (found["promise"], found["n_good"], found["n_defective"]) == (0.1, 2, 2)
     assert len(found["changes"]) == 11
     assert all(len(change["strengths"]) == 5 for change in found["changes"].values())
-    assert 'id="robustness"' in str(evaluated["page"])
+    assert 'id="robustness"' in (tmp_path / "report.html").read_text()
 
 
 def test_robustness_needs_no_defects_and_is_not_measured_unasked(
