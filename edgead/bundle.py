@@ -181,6 +181,23 @@ class Bundle:
             raise self._damaged(CALIBRATION, f"held_out_classes must name one of {n_classes} classes for each image")
         return images, [self.manifest.classes[index] for index in indices]
 
+    def held_out_corrections(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Difference that leaving them out makes to the images of `held_out`, which the model was fitted on.
+
+        Returns:
+            Differences of the anomaly maps `(N, h, w)` and of the scores `(N,)`, to add to what an engine gives; None where
+            the model has not seen the images.
+        """
+        arrays = self._arrays(CALIBRATION, [], optional=["held_out", "map_corrections", "score_corrections"])
+        maps, scores = arrays.get("map_corrections"), arrays.get("score_corrections")
+        if maps is None or scores is None:
+            return None
+        n = len(arrays["held_out"]) if "held_out" in arrays else 0
+        shapes = maps.shape == (n, *self.manifest.graph.map_size) and scores.shape == (n,)
+        if not shapes or not all(a.dtype.kind == "f" and np.isfinite(a).all() for a in (maps, scores)):
+            raise self._damaged(CALIBRATION, "the corrections of the held-out images do not fit the images")
+        return maps.astype(np.float32), scores.astype(np.float32)
+
     def reference(self) -> dict[str, NDArray[Any]]:
         """Images `(N, H, W, 3)` with the reference `anomaly_map` `(N, h, w)`, `pred_score` `(N,)` and level norms."""
         arrays = self._arrays(REFERENCE, ["images", *self.reference_outputs])

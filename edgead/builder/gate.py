@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from edgead.engines.fingerprint import GateRecord
 from edgead.evaluation.metrics import auroc
 from edgead.imaging import Image
 from edgead.manifest import POOLED, ClassThresholds
-from edgead.runner import Runner
+from edgead.runner import Outputs, Runner
 
 TIMED_RUNS = 15
 
@@ -27,6 +27,7 @@ class GateImages:
         classes: Class of each held-out image.
         good, defective: Labelled images; without any, the held-out images and pseudo-defects made from them.
         is_labelled: Whether the user supplied labelled images.
+        corrections: What leaving them out adds to the scores of the held-out images; None if the model has not seen them.
     """
 
     held_out: NDArray[np.uint8]
@@ -34,22 +35,31 @@ class GateImages:
     good: NDArray[np.uint8]
     defective: NDArray[np.uint8]
     is_labelled: bool
+    corrections: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class GateScores:
-    """Scores `(N,)` of the images of a gate."""
+    """Scores `(N,)` of the images of a gate, and the outputs for the held-out ones."""
 
     held_out: NDArray[np.float32]
     good: NDArray[np.float32]
     defective: NDArray[np.float32]
+    outputs: Outputs = field(default_factory=dict)
 
 
 def score_images(runner: Runner, images: GateImages) -> GateScores:
-    """Score all images of the gate."""
-    held_out = scores_of(runner, images.held_out)
+    """Score all images of the gate; held-out ones that the model has seen, as if it had not."""
+    outputs = outputs_of(runner, images.held_out)
+    held_out = outputs["pred_score"] + (0.0 if images.corrections is None else images.corrections)
     good = scores_of(runner, images.good) if images.is_labelled else held_out
-    return GateScores(held_out, good, scores_of(runner, images.defective))
+    return GateScores(held_out, good, scores_of(runner, images.defective), outputs)
+
+
+def outputs_of(runner: Runner, images: NDArray[np.uint8]) -> Outputs:
+    """Maps and scores of images, computed one at a time."""
+    found = [runner.infer(images[i : i + 1]) for i in range(len(images))]
+    return {name: np.concatenate([one[name] for one in found]) for name in ("anomaly_map", "pred_score")}
 
 
 def scores_of(runner: Runner, images: NDArray[np.uint8]) -> NDArray[np.float32]:

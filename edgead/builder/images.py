@@ -102,8 +102,10 @@ def gate_images(bundle: Bundle, labelled: Path | None, progress: Progress) -> Ga
             hint="Retrain with this version of edgead and train.held_out_images above 0.",
         )
     images, classes = held_out
+    differences = bundle.held_out_corrections()
+    corrections = None if differences is None else differences[1]
     if labelled is None:
-        return GateImages(images, classes, images, pseudo_defective(images), False)
+        return GateImages(images, classes, images, pseudo_defective(images), False, corrections)
     dataset = find_dataset(labelled, need_train=False)
     good, _ = _read(bundle, [sample for sample in dataset.test if not sample.gt_label], progress)
     defective, _ = _read(bundle, [sample for sample in dataset.test if sample.gt_label], progress)
@@ -112,7 +114,7 @@ def gate_images(bundle: Bundle, labelled: Path | None, progress: Progress) -> Ga
             f"{labelled} has {len(good)} good and {len(defective)} defective test images; the gate needs both.",
             hint="Use a data set with test/good and test/<defect>, or leave out --data.",
         )
-    return GateImages(images, classes, good, defective, True)
+    return GateImages(images, classes, good, defective, True, corrections)
 
 
 def pseudo_defective(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

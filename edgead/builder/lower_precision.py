@@ -18,7 +18,7 @@ import edgead
 from edgead.builder.backends import Backend
 from edgead.builder.gate import GateImages, GateScores, judge, score_images, time_in_turns
 from edgead.builder.images import CalibrationImages, calibration_images, gate_images, pseudo_defective, single_inputs
-from edgead.builder.thresholds import HeldOutBatch, thresholds_from_runner
+from edgead.builder.thresholds import HeldOutBatch, carried_thresholds, thresholds_from_runner
 from edgead.bundle import Bundle
 from edgead.data.folders import is_image
 from edgead.engines.fingerprint import TENSORRT, EngineRecord, GateRecord, LayerRecord, PrecisionRecord
@@ -324,6 +324,11 @@ def _judge(
 ) -> _Judged:
     scores = score_images(runner, images)
     manifest = bundle.manifest
+    if bundle.held_out_corrections() is not None:
+        # the model has seen these images: its thresholds come from left-out scores, which no engine can give
+        carried = carried_thresholds(manifest.thresholds, truth.outputs, scores.outputs)
+        gate = judge(truth, scores, bundle, carried, max_drop, is_labelled=images.is_labelled)
+        return _Judged(runner, gate, carried, None)
     thresholds, nfa = thresholds_from_runner(
         runner,
         _held_out_batches(images),

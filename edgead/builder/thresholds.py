@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgead.bundle import class_bias
 from edgead.evaluation.segmentation import nfa_thresholds
@@ -78,9 +78,52 @@ def thresholds_from_runner(
     return thresholds, nfa_thresholds(joined, list(norms), names, false_alarm_rate, confidence=confidence)
 
 
-def _summaries(outputs: Outputs, covered: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """Score, maximum and 95 % quantile of the map per image, `(N, 3)`; where a crop covers less than the map, inside it."""
-    maps = outputs["anomaly_map"]
+def carried_thresholds(
+    thresholds: Mapping[str, ClassThresholds], before: Outputs, after: Outputs
+) -> dict[str, ClassThresholds]:
+    """Thresholds of an engine from those of the float32 graph, by images that both have scored.
+
+    The float32 scores of all good images are carried over by a line, the least squares of the engine's over the graph's,
+    and the residuals of that line are added, in turn: the engine's own noise widens the scores as it will on the line.
+
+    Args:
+        thresholds: Thresholds per class of the float32 graph, with the scores of all good images.
+        before: Outputs of the float32 graph for some images, m >= 2.
+        after: Outputs of the engine for the same images.
+    """
+    pairs = [summarise(out["pred_score"], out["anomaly_map"]) for out in (before, after)]
+    carried = {}
+    for name, own in thresholds.items():
+        scores, maxima = (
+            _carried(np.asarray(values, np.float64), pairs[0][index], pairs[1][index])
+            for index, values in enumerate((own.scores, own.map_maxima))
+        )
+        low = _carried(np.array([own.heatmap_low]), pairs[0][2], pairs[1][2], noise=False)
+        record = own.threshold
+        carried[name] = class_thresholds(scores, maxima, float(low[0]), record.false_alarm_rate, record.confidence)
+    return carried
+
+
+def summarise(
+    scores: ArrayLike, maps: NDArray[np.float32], covered: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.float64], ...]:
+    """Score, maximum and 95 % quantile of the map per image, `(N,)` each; where a crop covers less than the map, inside it."""
     values = maps.reshape(len(maps), -1) if covered is None else maps[:, covered]
     ordinary = np.quantile(values, ORDINARY_QUANTILE, axis=1)
-    return np.stack([outputs["pred_score"], values.max(axis=1), ordinary], axis=1)
+    return np.asarray(scores, np.float64), values.max(axis=1).astype(np.float64), ordinary.astype(np.float64)
+
+
+def _carried(
+    values: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64], *, noise: bool = True
+) -> NDArray[np.float64]:
+    slope, offset = np.polyfit(before, after, 1) if np.ptp(before) > 0 else (1.0, float(np.mean(after - before)))
+    residuals = after - (slope * before + offset)
+    # the residuals of a fitted line are smaller than the errors by the two values that it takes from them
+    residuals *= np.sqrt(len(residuals) / max(len(residuals) - 2, 1))
+    found = slope * values + offset
+    return found + np.resize(residuals, len(found)) if noise else found
+
+
+def _summaries(outputs: Outputs, covered: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """Score, maximum and 95 % quantile of the map per image, `(N, 3)`."""
+    return np.stack(summarise(outputs["pred_score"], outputs["anomaly_map"], covered), axis=1)

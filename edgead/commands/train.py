@@ -131,6 +131,8 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
             progress = progress if world.is_main else Silent()
             data = world.from_main(lambda: prepare_data(config, progress))
         clock.lap("scan")
+        if config.model.couplings == "never" and data.grid is None:
+            return _train_in_closed_form(config, data, progress, world, clock, out, runs, resume, held)
         return _train(config, data, progress, world, clock, out, runs, resume, held)
 
 
@@ -144,7 +146,7 @@ def _train(
     from edgead.train.start import fit_head, pseudo_defect_auroc
 
     device = choose_device(config.train.device)
-    config = fit_backbone(config, progress)
+    config = _without_couplings(fit_backbone(config, progress))
     data = replace(data, image_size=(config.model.image_size, config.model.image_size))
     _seed(config.train.seed)
     model = build_model(config.model, data.classes).to(device)
@@ -222,6 +224,52 @@ def _train(
     clock.lap("export")
     pseudo = None if before is None or after is None else (before, after)
     return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken), pseudo, kept)
+
+
+def _train_in_closed_form(
+    config: Config, data: TrainingData, progress: Progress, world: World, clock: _Clock,
+    out: Path | None, runs: Path, resume: bool, held: ExitStack,
+) -> TrainResult:  # fmt: skip
+    """Fit the model without any step of training; with several processes, the first one does all of it."""
+    from edgead.commands.training.bundle_writing import write_trained_bundle
+    from edgead.commands.training.closed_form import fit_closed_form
+    from edgead.train.loop import TrainState
+
+    choose_device(config.train.device)
+    config = fit_backbone(config, progress)
+    _seed(config.train.seed)
+
+    def open_here() -> Path:
+        run = out or new_run(runs, config.model.name)
+        if not resume:
+            held.enter_context(locked_run(run))
+        open_run(config, data, run, resume)
+        return run
+
+    run = world.from_main(open_here)
+    progress.note(f"Run folder: {run}")
+    n_broken = len(data.scan.broken)
+    if world.is_main:
+        found = fit_closed_form(config, data, run, progress, clock.lap)
+        shutil.rmtree(run / CACHE, ignore_errors=True)
+        metrics = {"pseudo_defect_power": found.chosen.power}
+        provenance = _provenance(found.config, found.data, metrics)
+        write_trained_bundle(
+            run / BUNDLE, found.model.cpu(), found.data, found.config, provenance, progress, found.left_out
+        )
+        mark_latest(run)
+    world.barrier()
+    bundle = open_bundle(run / BUNDLE)
+    clock.lap("export")
+    return TrainResult(run, bundle, TrainState(), [], clock.seconds, n_broken, None, False)
+
+
+def _without_couplings(config: Config) -> Config:
+    """Settings of a closed form with held-out images, for inputs that are parts of an image."""
+    if config.model.couplings != "never":
+        return config
+    model = config.model.model_copy(update={"blocks": 0, "base": "normal", "couplings": "auto"})
+    return config.model_copy(update={"model": model, "train": config.train.model_copy(update={"epochs": 0})})
 
 
 @dataclass(frozen=True)

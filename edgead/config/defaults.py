@@ -13,3 +13,4 @@ EPOCHS: Final = 6
 DEVICE: Final = "auto"
 SEED: Final = 0
 ROBUSTNESS_IMAGES: Final = 100
+FALSE_ALARM_RATE: Final = 0.005

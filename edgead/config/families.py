@@ -67,13 +67,15 @@ class ModelFamily:
 
 _PUBLISHED: dict[str, Any] = {"levels": ("8", "16", "32"), "positions": False, "couplings": "always"}
 # The published detectors train on clean features and keep the last epoch.
+_TRAINED = (Refused("couplings", "never"), Refused("centres"))
 _TRAIN_PUBLISHED: dict[str, Any] = {"noise": 0.0, "keep": "last", "learning_rate": 1e-3, "epochs": 40}
 
 USF = ModelFamily(
     "usf",
-    "FastFlow with uniform couplings, after one linear map per position",
+    "uniformly scaling flow in closed form, with trained couplings on request",
     coupling="uniform",
     mixes={"uniform": "rotation", "affine": "rotation"},
+    model={"couplings": "never"},
 )
 FASTFLOW = ModelFamily(
     "fastflow",
@@ -82,6 +84,7 @@ FASTFLOW = ModelFamily(
     # 8 steps, 3-1 kernels (the WideResNet row), hidden ratio 1
     model={**_PUBLISHED, "blocks": 8, "kernels": ((3, 3), (1, 1)), "hidden_ratio": 1.0},
     train=_TRAIN_PUBLISHED,
+    refused=_TRAINED,
 )
 CFLOW = ModelFamily(
     "cflow",
@@ -99,6 +102,7 @@ CFLOW = ModelFamily(
         "loss": "log_sigmoid",
     },
     train={**_TRAIN_PUBLISHED, "fibers": 4096},
+    refused=_TRAINED,
 )
 UFLOW = ModelFamily(
     "uflow",
@@ -107,6 +111,7 @@ UFLOW = ModelFamily(
     # 4 steps per scale, 3-1 kernels
     model={**_PUBLISHED, "blocks": 4, "kernels": ((3, 3), (1, 1)), "hidden_ratio": 1.0},
     train=_TRAIN_PUBLISHED,
+    refused=_TRAINED,
 )
 HGAD = ModelFamily(
     "hgad",
@@ -128,6 +133,8 @@ HGAD = ModelFamily(
     refused=(
         Refused("base", "altub", "its centres are learnt"),
         Refused("couplings", "auto"),
+        Refused("couplings", "never"),
+        Refused("centres"),
         Refused("level_weights"),
         Refused("loss", "log_sigmoid", "it is a part of its own"),
     ),
@@ -143,6 +150,8 @@ VAE_USF = ModelFamily(
     refused=(
         Refused("positions"),
         Refused("couplings", "auto"),
+        Refused("couplings", "never"),
+        Refused("centres"),
         Refused("position_channels"),
         Refused("level_weights"),
         Refused("loss", "log_sigmoid"),

@@ -12,11 +12,22 @@ from edgead.config import defaults
 from edgead.config.families import FAMILIES, ModelFamily, names_text
 from edgead.config.section import Section
 
+_OF_COUPLINGS = (
+    "coupling", "mix", "base", "blocks", "kernels", "hidden_ratio", "clamp", "position_channels", "likelihood_map", "loss",
+)  # fmt: skip
+
 
 def _known_name(value: Any) -> Any:
     if not isinstance(value, str) or value not in FAMILIES:
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": names_text("'")})
     return value
+
+
+def _asks_for_training(key: str, value: Any) -> bool:
+    """Whether a setting makes sense for trained couplings alone."""
+    if key == "segmentation":
+        return bool(value == "nfa")
+    return key in _OF_COUPLINGS and value is not None
 
 
 class ModelConfig(Section):
@@ -57,10 +68,17 @@ class ModelConfig(Section):
     )
     level_weights: tuple[float, ...] = Field((), description="Weight of each level's standardised map; empty: all 1.")
     positions: bool = Field(True, description="Begin with one linear map per position, fitted in closed form.")
+    centres: int = Field(
+        0,
+        ge=0,
+        le=65536,
+        description="usf: number of centres of the features, whitened alike at all positions; 0: one Gaussian per position.",
+    )
     blocks: int = Field(2, ge=0, le=64, description="Number of couplings per level.")
-    couplings: Literal["auto", "always"] = Field(
+    couplings: Literal["never", "auto", "always"] = Field(
         "auto",
-        description="Trained couplings: auto drops them unless they help to find pseudo-defects, always keeps them.",
+        description="Trained couplings: never fits the model in closed form, auto drops them unless they help to find "
+        "pseudo-defects, always keeps them.",
     )
     kernels: tuple[tuple[int, int], ...] = Field(
         ((5, 1),),
@@ -105,6 +123,8 @@ class ModelConfig(Section):
         if family is None:
             return values
         preset = {"coupling": family.coupling, **family.model}
+        if preset.get("couplings") == "never" and any(_asks_for_training(key, value) for key, value in values.items()):
+            preset["couplings"] = "auto"
         values = {key: value for key, value in values.items() if value is not None or key not in ("coupling", "mix")}
         coupling = values.get("coupling", preset["coupling"])
         preset["mix"] = family.mixes.get(coupling) if isinstance(coupling, str) else None
@@ -143,6 +163,14 @@ class ModelConfig(Section):
             why = "a score without log-determinants: set coupling=uniform or likelihood_map=false"
         if why:
             raise ValueError(f"segmentation=nfa needs {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _centres_stand_alone(self) -> ModelConfig:
+        if self.centres and self.couplings != "never":
+            raise ValueError(f"centres have no trained couplings: set couplings=never (got {self.couplings})")
+        if self.segmentation == "nfa" and self.couplings == "never":
+            raise ValueError("segmentation=nfa needs held-out images: set couplings=auto or always (got never)")
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from edgead.config import defaults
 from edgead.config.families import FAMILIES
 from edgead.config.model import ModelConfig
 from edgead.config.section import Section
@@ -43,6 +44,8 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _apply_train_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            values = _with_choices(values)
         model = values.get("model", {}) if isinstance(values, dict) else {}
         name = model.name if isinstance(model, ModelConfig) else model.get("name") if isinstance(model, dict) else None
         train = values.get("train", {}) if isinstance(values, dict) else None
@@ -84,3 +87,22 @@ class Config(Section):
         if (data.crop or data.tiles != "1x1" or data.keep_aspect) and model.segmentation == "nfa":
             raise ValueError("data.crop, data.tiles and data.keep_aspect need model.segmentation=threshold (got nfa)")
         return self
+
+
+def _with_choices(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings where a value that is given is not chosen by the training, and trained parts ask for a training."""
+    model, train = values.get("model", {}), values.get("train", {})
+    if not isinstance(model, dict) or not isinstance(train, dict):
+        return values
+    model, train = dict(model), dict(train)
+    if "epochs" in train and model.get("name", defaults.MODEL) == defaults.MODEL:
+        model.setdefault("couplings", "auto")
+    if "top_fraction" in model:
+        train.setdefault("top_fractions", ())
+    if "image_size" in model:
+        train.setdefault("larger_sizes", ())
+    if model.get("centres"):
+        train.setdefault("forms", ("centres",))
+    elif "positions" in model or model.get("centres") == 0:
+        train.setdefault("forms", ("positions",))
+    return {**values, "model": model, "train": train}

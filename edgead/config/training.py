@@ -59,7 +59,12 @@ class DataConfig(Section):
         0.08, gt=0, lt=0.5, description="Share of the good images used to decide when training stops."
     )
     threshold_fraction: float = Field(
-        0.12, gt=0, lt=0.5, description="Share of the good images held out for the thresholds."
+        0.12, gt=0, lt=0.5, description="Share of the good images held out for the thresholds, with trained couplings."
+    )
+    group_pattern: str | None = Field(
+        None,
+        description="Regular expression on file names: good images with the same match, or first group of it, show one part "
+        "and are left out together (model.couplings=never).",
     )
 
     @field_validator("crop")
@@ -137,6 +142,32 @@ class TrainConfig(Section):
     pseudo_defects: int = Field(
         2, ge=1, le=20, description="Number of pseudo-defective copies of each early-stopping image."
     )
+    pseudo_limit: int = Field(
+        250, ge=10, le=10000, description="Largest number of pseudo-defective copies that choose a closed form."
+    )
+    larger_sizes: tuple[int, ...] = Field(
+        (640,),
+        description="Input sizes in pixels that a closed form tries besides model.image_size, where the images have the "
+        "pixels; none if model.image_size is set.",
+    )
+    forms: tuple[Literal["positions", "centres"], ...] = Field(
+        ("positions", "centres"),
+        min_length=1,
+        description="Closed forms to try: one Gaussian per position, or centres of features that are whitened alike.",
+    )
+    centres: int = Field(2048, ge=2, le=65536, description="Number of centres to try.")
+    centre_ridge: float = Field(
+        0.01, gt=0, le=1, description="Ridge of the covariance behind the centres, as a share of the mean variance."
+    )
+    top_fractions: tuple[float, ...] = Field(
+        (0.0025, 0.005, 0.01, 0.02, 0.04),
+        description="Shares of the map to try for the image score of a closed form; empty: model.top_fraction.",
+    )
+    budget_ms: float | None = Field(
+        None,
+        gt=0,
+        description="Longest time of the backbone on this machine for a larger input, in milliseconds; unset: any.",
+    )
     cache_memory_mb: int = Field(
         1200, ge=0, description="Largest size of features kept in memory, in MB; larger ones go to disk."
     )
@@ -144,8 +175,12 @@ class TrainConfig(Section):
         None, description="Feature cache shared by several runs; unset: each run keeps its own while it trains."
     )
     min_images: int = Field(20, ge=10, description="Minimum number of good images for training.")
-    false_alarm_rate: float = Field(
-        0.005, gt=0, lt=0.5, description="False-alarm rate of the thresholds, as a share of good images."
+    false_alarm_rate: float | None = Field(
+        None,
+        gt=0,
+        lt=0.5,
+        description="False-alarm rate of the thresholds, as a share of good images; unset: 0.005, or for a closed form the "
+        "smallest that the good images certify.",
     )
     confidence: float | None = Field(
         None,
@@ -166,6 +201,11 @@ class TrainConfig(Section):
     reference_images: int = Field(
         8, ge=1, le=256, description="Number of images stored in the bundle with their reference maps."
     )
+
+    @property
+    def promised_rate(self) -> float:
+        """False-alarm rate of the thresholds, where the images certify it."""
+        return self.false_alarm_rate or defaults.FALSE_ALARM_RATE
 
 
 class EngineConfig(Section):

@@ -112,6 +112,16 @@ def images_to_certify(false_alarm_rate: float, confidence: float | None = None) 
     return math.ceil(1.0 / false_alarm_rate - 1e-9) - 1
 
 
+def smallest_rate(n: int, confidence: float | None = None) -> float:
+    """Smallest false-alarm rate that n good images certify, rounded up to 0.01 %.
+
+    >>> smallest_rate(60), smallest_rate(199), smallest_rate(60, 0.95)
+    (0.0164, 0.005, 0.0488)
+    """
+    exact = 1.0 / (n + 1) if confidence is None else 1.0 - (1.0 - confidence) ** (1.0 / n)
+    return math.ceil(1e4 * exact - 1e-6) / 1e4
+
+
 def rate_interval(record: ThresholdRecord) -> tuple[float, float] | None:
     """95 % interval of the true false-alarm rate of a certified threshold; None if it is not certified.
 

@@ -11,7 +11,7 @@ from edgead.export.fold import fold_flow, unfolded_multiply_adds
 from edgead.export.folded import FoldedFlow, folded_multiply_adds
 from edgead.flows.base import DiagonalBase
 from edgead.flows.flow import Flow, FlowSequence
-from edgead.flows.linear import ActNorm, OnFirstChannels, PositionLinear
+from edgead.flows.linear import ActNorm, OnFirstChannels, PositionLinear, SharedLinear
 from edgead.flows.multiscale import Latent, UShapedFlow
 from edgead.models.detector import Detector
 
@@ -101,7 +101,7 @@ def grids(model: Detector) -> list[Grid]:
         if isinstance(base, DiagonalBase):
             parts.append(OnFirstChannels(base, kept, width))
         counted = FlowSequence(parts)
-        if isinstance(level.start, ActNorm):
+        if isinstance(level.start, (ActNorm, SharedLinear)):
             whole = FlowSequence([OnFirstChannels(level.start, level.channels, width), *parts])
             found.append(Grid(None, whole, counted, width, level.size, index > 0))
         else:

@@ -221,6 +221,36 @@ class ActNorm(ChannelLinear):
         return self(x)[0]  # type: ignore[no-any-return]
 
 
+class SharedLinear(ChannelLinear):
+    r"""Affine map of the channels, :math:`z = W (x - \mu)`, the same at every position, fitted in closed form.
+
+    With :math:`W = \Sigma^{-1/2}` of the covariance over all positions it whitens the features wherever they are: the first
+    layer of a flow whose parts do not lie still.
+
+    Args:
+        weight: Invertible matrix `(C, C)`.
+        mean: Mean `(C,)`.
+    """
+
+    weight: Tensor
+    mean: Tensor
+
+    def __init__(self, weight: Tensor, mean: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("mean", mean)
+
+    def matrix_and_offset(self) -> tuple[Tensor, Tensor]:
+        return self.weight, -(self.weight @ self.mean)
+
+    def log_abs_det(self) -> Tensor:
+        return torch.linalg.slogdet(self.weight).logabsdet
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """Latent without the log-determinant, which is constant."""
+        return apply_channels(*self.matrix_and_offset(), x)
+
+
 class PositionLinear(Flow):
     r"""Affine map of the channels, a separate one at every position, :math:`z_p = W_p (x_p - \mu_p)`; uniformly scaling.
 

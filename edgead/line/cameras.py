@@ -192,7 +192,9 @@ def _good_maps(bundle: Bundle, runner: Runner, progress: Progress) -> GoodMaps:
         maps.append(runner.infer(images[index : index + 1], bias)["anomaly_map"])
         progress.update("Thresholds of the zones", index + 1, len(images))
     positions = runner.stitcher.tile_positions if isinstance(runner, TiledRunner) else None
-    return GoodMaps(np.concatenate(maps), classes, positions)
+    corrections = bundle.held_out_corrections()
+    found = np.concatenate(maps) + (0.0 if corrections is None else corrections[0])
+    return GoodMaps(found, classes, positions)
 
 
 def _zone_scores(shape: ZoneShape, good: GoodMaps, class_name: str | None) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgead.flows.base import DiagonalBase
 from edgead.flows.flow import Flow, FlowSequence, per_sample
-from edgead.flows.linear import ActNorm
+from edgead.flows.linear import ActNorm, SharedLinear
 from edgead.flows.multiscale import Conditions, Latent, MultiScaleFlow, ParallelFlow
 from edgead.flows.position_code import position_code
 from edgead.models.backbone import Backbone
@@ -134,7 +134,7 @@ class Detector(nn.Module):
     @property
     def needs_latent(self) -> bool:
         """Whether the score needs the latent itself, not only its norm."""
-        return False
+        return any(level.centres is not None for level in self.levels)
 
     @property
     def flow_grids(self) -> list[tuple[Flow | None, int, tuple[int, int]]]:
@@ -221,7 +221,7 @@ class Detector(nn.Module):
     def statistics(self, latents: Sequence[Latent], class_bias: Tensor | None = None) -> list[Tensor]:
         """Input of the score head: the energy `(N, h, w)` of each level."""
         if not self.needs_log_det:
-            return [squared_norm(z) for z, _ in latents]
+            return [level.energy(z) for level, (z, _) in zip(self.levels, latents, strict=True)]
         # channels come from the flow: a size read from a tensor would stay in the exported graph
         channels = self.flow.latent_channels
         return [squared_norm(z) - log_det * (2.0 / c) for (z, log_det), c in zip(latents, channels, strict=True)]
@@ -265,6 +265,6 @@ def log_likelihood(latent: Latent) -> Tensor:
 @torch.no_grad()
 def start_log_det(level: Level) -> float:
     """Log |det| of a level's frozen first layer over all positions, nats."""
-    if isinstance(level.start, ActNorm):
-        return float(level.start.log_scale.cpu().double().sum()) * level.size[0] * level.size[1]
+    if isinstance(level.start, (ActNorm, SharedLinear)):
+        return float(level.start.log_abs_det().cpu().double()) * level.size[0] * level.size[1]
     return float(torch.linalg.slogdet(level.start.weight.cpu().double()).logabsdet.sum())

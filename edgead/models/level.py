@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.errors import ConfigError
-from edgead.flows.linear import ActNorm, PositionLinear
+from edgead.flows.linear import ActNorm, PositionLinear, SharedLinear
 from edgead.models.feature_key import FeatureKey
 
 
@@ -62,15 +62,25 @@ class Level(nn.Module):
         spec: Features of the level.
         channels: Number of channels of each feature map of the backbone.
         sizes: Size `(height, width)` of each feature map.
-        positions: Whether the first layer is a separate linear map at every position; otherwise a scale per channel.
+        positions: Whether the first layer is a separate linear map at every position.
+        centres: Number K of centres of the whitened features, with one first layer for all positions; 0 = none. Without
+            either, the first layer is a scale per channel.
 
     Attributes:
         projections: Fixed 1x1 convolution of each source to its principal channels, or the identity.
-        start: Frozen first layer: a linear map per position, or a scale per channel.
+        start: Frozen first layer: a linear map per position, one for all positions, or a scale per channel.
+        centres: Centres `(K, C)` of the whitened features; None without any.
     """
 
+    centres: Tensor | None
+
     def __init__(
-        self, spec: LevelSpec, channels: Mapping[str, int], sizes: Mapping[str, tuple[int, int]], positions: bool
+        self,
+        spec: LevelSpec,
+        channels: Mapping[str, int],
+        sizes: Mapping[str, tuple[int, int]],
+        positions: bool,
+        centres: int = 0,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -78,8 +88,11 @@ class Level(nn.Module):
         self.size = sizes[spec.keys[0]]
         self.projections = nn.ModuleList(_projection(key, kept, channels[key]) for key, kept in spec.sources)
         self.channels = sum(kept or channels[key] for key, kept in spec.sources)
-        self.start: PositionLinear | ActNorm
-        if positions:
+        self.register_buffer("centres", torch.zeros(centres, self.channels) if centres else None)
+        self.start: PositionLinear | SharedLinear | ActNorm
+        if centres:
+            self.start = SharedLinear(torch.eye(self.channels), torch.zeros(self.channels))
+        elif positions:
             count = self.size[0] * self.size[1]
             identity = torch.eye(self.channels).repeat(count, 1, 1)
             self.start = PositionLinear(identity, torch.zeros(count, self.channels))
@@ -100,12 +113,26 @@ class Level(nn.Module):
 
     def whiten(self, x: Tensor) -> Tensor:
         """Output of the frozen first layer for its input `(N, C, h, w)`."""
-        return self.start.whiten(x) if isinstance(self.start, PositionLinear) else self.start(x)[0]
+        return self.start(x)[0] if isinstance(self.start, ActNorm) else self.start.whiten(x)
+
+    def energy(self, z: Tensor) -> Tensor:
+        """Mean square of latents `(N, C, h, w)` over the channels, from the nearest centre if there are any, `(N, h, w)`."""
+        return squared_norm(z) if self.centres is None else nearest_norm(z, self.centres)
 
 
 def squared_norm(z: Tensor) -> Tensor:
     """Mean square over the channels: `(N, C, h, w)` to `(N, h, w)`, >= 0, expected 1 for a good position."""
     return z.square().mean(dim=1)
+
+
+def nearest_norm(z: Tensor, centres: Tensor) -> Tensor:
+    """Mean square over the channels of the offset of `(N, C, h, w)` from the nearest of K centres `(K, C)`, `(N, h, w)`.
+
+    Up to the constants, the negative log-likelihood of an equal mixture of unit Gaussians with its sum replaced by its
+    largest term. The products with the centres are one 1x1 convolution; the norm of z stays in floating point.
+    """
+    affinity = F.conv2d(z, 2.0 * centres[:, :, None, None], -centres.square().sum(dim=1))
+    return (z.square().sum(dim=1) - affinity.amax(dim=1)) / centres.shape[1]
 
 
 def resample(x: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgead.models.level import resample
 
 SMOOTHING_SIGMA = 1.5
+SMALLEST_DEVIATION = 1e-6
 
 
 class ScoreHead(nn.Module):
@@ -37,11 +38,15 @@ class ScoreHead(nn.Module):
         self.sizes = tuple(sizes)
         self.size = max(sizes)
         self.weights = tuple(weights)
-        self.top_fraction = top_fraction
-        self.top_k = max(1, round(top_fraction * self.size[0] * self.size[1]))
+        self.pool(top_fraction)
         for index, (h, w) in enumerate(sizes):
             self.register_buffer(f"mean_{index}", torch.zeros(h, w))
             self.register_buffer(f"gain_{index}", torch.ones(h, w))
+
+    def pool(self, top_fraction: float) -> None:
+        """Set the share of the map's positions that the image score averages over."""
+        self.top_fraction = top_fraction
+        self.top_k = max(1, round(top_fraction * self.size[0] * self.size[1]))
 
     def set_level(self, index: int, mean: Tensor, std: Tensor) -> None:
         """Set the standardisation of one level from the mean and deviation `(h, w)` of its map on good images."""
@@ -66,7 +71,7 @@ class ScoreHead(nn.Module):
     def standardise(self, index: int, maps: Tensor) -> None:
         """Standardise one level from maps of good images `(N, h, w)`; mean and deviation are smoothed over neighbours."""
         values = maps.double().cpu().numpy()
-        std = np.maximum(_smooth(values.std(axis=0)), 1e-6)
+        std = np.maximum(_smooth(values.std(axis=0)), SMALLEST_DEVIATION)
         self.set_level(index, torch.from_numpy(_smooth(values.mean(axis=0))), torch.from_numpy(std))
 
     def as_if_normal(self, maps: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]:
@@ -84,11 +89,23 @@ class ScoreHead(nn.Module):
         """Turn maps `(N, h_l, w_l)` into `anomaly_map` `(N, h, w)` and `pred_score` `(N,)`."""
         total: Tensor | None = None
         for index, level_map in enumerate(maps):
-            part = (level_map - self.get_buffer(f"mean_{index}")) * self.get_buffer(f"gain_{index}")
-            part = resample(part.unsqueeze(1), self.sizes[index], self.size).squeeze(1)
+            part = self.standardised(index, level_map)
             total = part if total is None else total + part
         assert total is not None
-        return total, total.reshape(-1, self.size[0] * self.size[1]).topk(self.top_k, dim=1).values.mean(dim=1)
+        return total, self.pooled(total)
+
+    def standardised(self, index: int, level_map: Tensor) -> Tensor:
+        """Contribution `(N, h, w)` of one level's map `(N, h_l, w_l)` to the anomaly map."""
+        part = (level_map - self.get_buffer(f"mean_{index}")) * self.get_buffer(f"gain_{index}")
+        return self.on_finest(index, part)
+
+    def on_finest(self, index: int, level_map: Tensor) -> Tensor:
+        """Map of one level on the grid of the anomaly map."""
+        return resample(level_map.unsqueeze(1), self.sizes[index], self.size).squeeze(1)
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Score `(N,)` of anomaly maps `(N, h, w)`: the mean of their largest values."""
+        return maps.reshape(-1, self.size[0] * self.size[1]).topk(self.top_k, dim=1).values.mean(dim=1)
 
 
 def _scaled_like(known: Tensor, new: Tensor) -> Tensor:

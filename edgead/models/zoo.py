@@ -87,7 +87,7 @@ def assemble(config: ModelConfig, classes: Sequence[str], weights: str | None) -
         specs.append(LevelSpec.parse(f"{config.decoded_size}/1"))
     keys = list(dict.fromkeys(key for spec in specs for key in spec.keys))
     backbone = Backbone(config.backbone, weights, keys, (config.image_size, config.image_size))
-    levels = [Level(spec, backbone.channels, backbone.sizes, config.positions) for spec in specs]
+    levels = [Level(spec, backbone.channels, backbone.sizes, config.positions, config.centres) for spec in specs]
     return BUILDERS[config.name](backbone, levels, config, classes)
 
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ from torch import Tensor
 
 from edgead.imaging import Image
 from edgead.manifest import Preprocessing
-from edgead.models.backbone import Backbone
 from edgead.storage import atomic_path, require_free_space, storage_error, write_json
 
 EXTRACTION_BATCH = 16
@@ -34,6 +34,18 @@ _SPARE = 64 << 20
 _ABANDONED_S = 3600.0
 Read = Callable[[int], Image]
 Progress = Callable[[int, int], None]
+
+
+class Extractor(Protocol):
+    """Frozen features of images: a `Backbone`, or the same network in another runtime."""
+
+    keys: tuple[str, ...]
+    channels: dict[str, int]
+    sizes: dict[str, tuple[int, int]]
+    weights_digest: str
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Features `(N, C, h, w)` by key of `(N, H, W, 3)` uint8 RGB."""
 
 
 class ShardedArray:
@@ -120,24 +132,24 @@ def _reserved_memmap(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
     return array
 
 
-def feature_bytes(backbone: Backbone, n_images: int) -> int:
+def feature_bytes(backbone: Extractor, n_images: int) -> int:
     """Size in bytes of the features of n images."""
     values = sum(backbone.channels[key] * h * w for key, (h, w) in backbone.sizes.items())
     return 2 * values * n_images
 
 
-def feature_key(backbone: Backbone, data_digest: str, preprocessing: Preprocessing) -> str:
+def feature_key(backbone: Extractor, data_digest: str, preprocessing: Preprocessing) -> str:
     """Digest of everything that the features depend on."""
     rules = preprocessing.model_dump(mode="json")
     parts = [data_digest, backbone.weights_digest, list(backbone.keys), rules]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
-def missing_bytes(backbone: Backbone, n_images: int, folder: Path, key: str, *, shard_bytes: int = SHARD_BYTES) -> int:
+def missing_bytes(backbone: Extractor, n_images: int, folder: Path, key: str, *, shard_bytes: int = SHARD_BYTES) -> int:
     """Size in bytes of the features of n images that are not yet in the shards of `folder`.
 
     Args:
-        backbone: Backbone of the features.
+        backbone: Extractor of the features.
         n_images: Number of images n.
         folder: Parent folder, see `extract_features`.
         key: Result of `feature_key`.
@@ -148,7 +160,7 @@ def missing_bytes(backbone: Backbone, n_images: int, folder: Path, key: str, *, 
 
 
 def extract_features(
-    backbone: Backbone,
+    backbone: Extractor,
     read: Read,
     n_images: int,
     *,
@@ -169,7 +181,7 @@ def extract_features(
     Unrelated processes may work on the same key; the last one to finish a shard wins.
 
     Args:
-        backbone: Backbone on `device`.
+        backbone: Extractor on `device`.
         read: Function from i to image i at input size, `(H, W, 3)` uint8 RGB; called from several threads.
         n_images: Number of images n.
         device: Device that the backbone runs on.
@@ -225,7 +237,7 @@ class _Layout:
     shapes: dict[str, tuple[int, int, int]]
 
     @staticmethod
-    def of(backbone: Backbone, n_images: int, place: Path, shard_bytes: int) -> _Layout:
+    def of(backbone: Extractor, n_images: int, place: Path, shard_bytes: int) -> _Layout:
         shapes = {key: (backbone.channels[key], *backbone.sizes[key]) for key in backbone.keys}
         # whole batches, so that every image is computed in the same batch as without shards
         batch_bytes = 2 * EXTRACTION_BATCH * max(map(math.prod, shapes.values()))
@@ -268,7 +280,7 @@ class _Layout:
                     path.unlink()
 
 
-def _written(layout: _Layout, shard: int, backbone: Backbone, read: Read, device: torch.device) -> Iterator[int]:
+def _written(layout: _Layout, shard: int, backbone: Extractor, read: Read, device: torch.device) -> Iterator[int]:
     """Write one shard and yield the number of images of each batch; finally the files get their names."""
     place_is_new = not layout.place.exists()
     try:
@@ -291,7 +303,7 @@ def _written(layout: _Layout, shard: int, backbone: Backbone, read: Read, device
 
 @torch.no_grad()
 def _computed(
-    backbone: Backbone, read: Read, rows: range, device: torch.device
+    backbone: Extractor, read: Read, rows: range, device: torch.device
 ) -> Iterator[tuple[range, dict[str, NDArray[np.float16]]]]:
     """Compute features of consecutive images, batch by batch."""
     start = rows.start

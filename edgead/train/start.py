@@ -76,6 +76,7 @@ def fit_start(
             level.start.initialise(torch.cat(list(_inputs(level, store, _spread(indices.fit, 4 * BATCH)))))
             starts.append(LevelStart(0.0, {}))
         else:
+            assert isinstance(level.start, PositionLinear)  # centres are never a start of a training
             starts.append(_fit_positions(model, level, level.start, store, indices, amounts, ridge))
     some = list(store.batches(_spread(indices.fit, 2 * BATCH), BATCH))
     whitened = [torch.cat([level.whitened(features) for features in some]) for level in model.levels]

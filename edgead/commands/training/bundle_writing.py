@@ -9,19 +9,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.builder.thresholds import HeldOutBatch, thresholds_from_runner
+from edgead.builder.thresholds import HeldOutBatch, summarise, thresholds_from_runner
 from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
 from edgead.commands.training.alignment import write_alignment
 from edgead.commands.training.defect_sizes import measure_defect_sizes
 from edgead.commands.training.parity_failure import parity_failure
+from edgead.config import defaults
 from edgead.data.dataset import evenly_spaced
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
-from edgead.manifest import MIN_IMAGES, POOLED, Cost, GraphIO, Manifest, Parity, Provenance
+from edgead.evaluation.threshold import class_thresholds, images_to_certify, smallest_rate
+from edgead.manifest import (
+    MIN_IMAGES,
+    POOLED,
+    ClassThresholds,
+    Cost,
+    GraphIO,
+    Manifest,
+    NfaRecord,
+    Parity,
+    Provenance,
+)
 from edgead.progress import Progress
 from edgead.storage import scratch_folder
 from edgead.tiled_runner import TiledRunner
 
 if TYPE_CHECKING:
+    from edgead.commands.training.closed_form import LeftOut
     from edgead.commands.training.data import TrainingData
     from edgead.config.root import Config
     from edgead.export.onnx_graph import DeployedModel
@@ -33,14 +46,22 @@ BATCH = 8
 HELD_OUT_INPUTS = 2048
 # A prime: the reference images are of different tiles.
 STRIDE = 7
+MIN_STORED = 24
 
 
 def write_trained_bundle(
-    path: Path, model: Detector, data: TrainingData, config: Config, provenance: Provenance, progress: Progress
+    path: Path,
+    model: Detector,
+    data: TrainingData,
+    config: Config,
+    provenance: Provenance,
+    progress: Progress,
+    left_out: LeftOut | None = None,
 ) -> Bundle:
     """Export, check, set the thresholds from held-out good images, and write the bundle.
 
-    The scores behind the thresholds come from the exported graph itself, not from the cached features it was trained on.
+    The scores of held-out images come from the exported graph itself, not from the cached features it was trained on.
+    Those of a closed form are left-out scores, which no graph can give.
 
     Args:
         path: Folder of the bundle.
@@ -49,6 +70,7 @@ def write_trained_bundle(
         config: Settings of the training.
         provenance: Record of the model's origin.
         progress: Receiver of notes and progress.
+        left_out: Left-out scores of the threshold images, for a model that was fitted on them.
 
     Raises:
         ExportError: If the model cannot be exported.
@@ -65,19 +87,11 @@ def write_trained_bundle(
         save_tensors(files[WEIGHTS], model.state_dict(), {})
         deployed = DeployedModel(model)
         cost = write_graph(files[MODEL], deployed, data.image_size)
-        engine = OnnxRunner(files[MODEL], threads=0, engine_name="reference")
-        with engine if data.grid is None else TiledRunner(engine, data.grid) as runner:
-            thresholds, nfa = thresholds_from_runner(
-                runner,
-                _batches(data),
-                len(data.split.threshold),
-                classes=data.classes,
-                knows_classes=model.n_classes > 0,
-                norms=list(zip(names, model.flow.latent_channels, strict=True)) if (names := model.norm_names) else [],
-                false_alarm_rate=config.train.false_alarm_rate,
-                confidence=config.train.confidence,
-                progress=progress,
-            )
+        if left_out is not None:
+            thresholds, nfa = _left_out_thresholds(left_out, data, config, progress), None
+        else:
+            thresholds, nfa = _held_out_thresholds(files[MODEL], model, data, config, progress)
+        with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as engine:
             sizes = measure_defect_sizes(engine, data, thresholds[POOLED].threshold.value, progress)
         if sizes is not None:
             progress.note(sizes.describe())
@@ -87,7 +101,7 @@ def write_trained_bundle(
         parity, outputs = check_parity(model, deployed, files[MODEL], images, thresholds[POOLED].threshold.value)
         progress.note(parity_text(parity))
         save_reference(files[REFERENCE], images, outputs)
-        _save_good_images(files[CALIBRATION], data, config)
+        _save_good_images(files[CALIBRATION], data, config, left_out)
         if data.aligner is not None:
             files[ALIGNMENT] = folder / ALIGNMENT
             write_alignment(files[ALIGNMENT], data.aligner)
@@ -104,6 +118,51 @@ def write_trained_bundle(
             sha256={},
         )
         return write_bundle(path, manifest, files)
+
+
+def _held_out_thresholds(
+    graph: Path, model: Detector, data: TrainingData, config: Config, progress: Progress
+) -> tuple[dict[str, ClassThresholds], NfaRecord | None]:
+    from edgead.engines.onnx_runner import OnnxRunner
+
+    names = model.norm_names
+    engine = OnnxRunner(graph, threads=0, engine_name="reference")
+    with engine if data.grid is None else TiledRunner(engine, data.grid) as runner:
+        return thresholds_from_runner(
+            runner,
+            _batches(data),
+            len(data.split.threshold),
+            classes=data.classes,
+            knows_classes=model.n_classes > 0,
+            norms=list(zip(names, model.flow.latent_channels, strict=True)) if names else [],
+            false_alarm_rate=config.train.promised_rate,
+            confidence=config.train.confidence,
+            progress=progress,
+        )
+
+
+def _left_out_thresholds(
+    left_out: LeftOut, data: TrainingData, config: Config, progress: Progress
+) -> dict[str, ClassThresholds]:
+    """Thresholds at the promised rate, or at the smallest that the images certify if none was asked for."""
+    names = np.array([sample.class_name for sample in data.split.threshold])
+    summaries = np.stack(summarise(left_out.scores, left_out.maps), axis=1)
+    confidence = config.train.confidence
+    thresholds = {}
+    for name in (POOLED, *data.classes):
+        values = summaries if name == POOLED else summaries[names == name]
+        rate, smallest = config.train.promised_rate, smallest_rate(len(values), confidence)
+        if config.train.false_alarm_rate is None and smallest > rate:
+            rate = smallest
+            if name == POOLED:
+                progress.note(
+                    f"{len(values)} good images certify a false-alarm rate of {rate:.2%}, which is promised instead of "
+                    f"{config.train.promised_rate:.1%}; {images_to_certify(config.train.promised_rate, confidence)} certify that."
+                )
+        thresholds[name] = class_thresholds(
+            values[:, 0], values[:, 1], float(np.median(values[:, 2])), rate, confidence
+        )
+    return thresholds
 
 
 def parity_text(parity: Parity) -> str:
@@ -198,7 +257,8 @@ def save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> N
 
 def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
     """Read good images, every other one with a pseudo-defect, so that both verdicts are compared."""
-    samples, donors = evenly_spaced(data.split.early_stop, config.train.reference_images), data.split.fit
+    unseen = data.split.early_stop or data.split.threshold
+    samples, donors = evenly_spaced(unseen, config.train.reference_images), data.split.fit
     images = []
     for i, sample in enumerate(samples):
         if i % 2:
@@ -208,18 +268,31 @@ def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
     return np.stack(images)
 
 
-def _save_good_images(path: Path, data: TrainingData, config: Config) -> None:
-    """Write images for the device: those for INT8 ranges, held-out ones, and for tiles the whole frames."""
-    fit, count = data.split.fit, config.train.calibration_images
+def _save_good_images(path: Path, data: TrainingData, config: Config, left_out: LeftOut | None) -> None:
+    """Write images for the device: those for INT8 ranges, held-out ones, and for tiles the whole frames.
+
+    Of a larger input there are fewer, so that the file does not grow with it.
+    """
+    share = min(1.0, (defaults.IMAGE_SIZE / data.image_size[0]) ** 2)
+    fit, count = (
+        data.split.fit,
+        max(min(MIN_STORED, config.train.calibration_images), round(share * config.train.calibration_images)),
+    )
     # of each image another tile, and several of each where the images are few
     inputs = evenly_spaced([(sample, tile) for tile in range(data.n_tiles) for sample in fit], count)
     arrays = {"images": np.stack([data.read_tile(sample, tile) for sample, tile in inputs])}
     if data.grid is not None:
         arrays["overviews"] = np.stack([data.overview(sample) for sample in evenly_spaced(fit, count)])
-    kept = max(MIN_IMAGES, min(config.train.held_out_images, HELD_OUT_INPUTS // data.n_tiles))
-    if config.train.held_out_images and (held_out := evenly_spaced(data.split.threshold, kept)):
+    wanted = max(min(MIN_STORED, config.train.held_out_images), round(share * config.train.held_out_images))
+    kept = max(MIN_IMAGES, min(wanted, HELD_OUT_INPUTS // data.n_tiles))
+    rows = evenly_spaced(range(len(data.split.threshold)), kept)
+    if config.train.held_out_images and rows:
+        held_out = [data.split.threshold[row] for row in rows]
         arrays["held_out"] = np.stack([data.read(sample) for sample in held_out])
         arrays["held_out_classes"] = np.array([data.classes.index(s.class_name) for s in held_out], np.int32)
+        if left_out is not None:
+            arrays["map_corrections"] = (left_out.maps - left_out.fitted_maps)[rows].astype(np.float16)
+            arrays["score_corrections"] = (left_out.scores - left_out.fitted_scores)[rows].astype(np.float32)
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
 
 

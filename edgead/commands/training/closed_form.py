@@ -1,0 +1,405 @@
+"""Closed-form training: every good image fits the model and sets the threshold; pseudo-defects choose its form."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.commands.training.data import TrainingData
+from edgead.commands.training.groups import image_groups
+from edgead.commands.training.needs import feature_folder, memory_limit
+from edgead.config.root import Config
+from edgead.data.dataset import Sample
+from edgead.data.split import Split
+from edgead.evaluation.threshold import threshold_from_scores
+from edgead.imaging import Image
+from edgead.progress import Progress
+from edgead.storage import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgead.commands.training.backbone_session import BackboneSession
+    from edgead.models.detector import Detector
+    from edgead.train.features import FeatureStore
+    from edgead.train.left_out import Energies, LeftOutScores
+
+CHOICES = "choices.json"
+RATES = (0.01, 0.02, 0.05)
+LARGER_GAIN = 0.02
+NATIVE_SHARE = 0.95
+POSITION_BYTES = 100e6
+FEW_IMAGES_SHRINKAGE = 0.2
+BATCH = 32
+POSITIONS, CENTRES = "positions", "centres"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One form of the model that was tried.
+
+    Attributes:
+        image_size: Side of the input, in pixels.
+        form: `positions` or `centres`.
+        shrinkage: Weight of the covariance of all positions; None for centres.
+        top_fraction: Share of the map that the image score averages over, the best of those tried.
+        power: Share of pseudo-defects above the thresholds of left-out good images, mean over the rates.
+        milliseconds: Time of the backbone on this machine.
+    """
+
+    image_size: int
+    form: str
+    shrinkage: float | None
+    top_fraction: float
+    power: float
+    milliseconds: float
+
+    def describe(self) -> str:
+        """One line for the user."""
+        form = (
+            "centres of features, whitened alike at all positions"
+            if self.form == CENTRES
+            else f"one Gaussian per position, shrinkage {self.shrinkage:g}"
+        )
+        return (
+            f"{self.image_size} px, {form}: {self.power:.0%} of the pseudo-defects found, scores from "
+            f"{self.top_fraction:.2%} of the map, backbone {self.milliseconds:.0f} ms."
+        )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Good images scored by the fits without them, `(n, ...)` in the order of the threshold images.
+
+    Attributes:
+        scores: Image scores.
+        maps: Anomaly maps `(n, h, w)`, float32.
+        fitted_scores: Image scores of the finished model, which has seen the images.
+        fitted_maps: Anomaly maps of the finished model.
+    """
+
+    scores: NDArray[np.float64]
+    maps: NDArray[np.float32]
+    fitted_scores: NDArray[np.float64]
+    fitted_maps: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """Result of a closed-form training: the model, with settings and data as it was made, and the left-out scores."""
+
+    model: Detector
+    config: Config
+    data: TrainingData
+    left_out: LeftOut
+    choices: tuple[Choice, ...]
+
+    @property
+    def chosen(self) -> Choice:
+        """Form that was chosen."""
+        return best_choice(self.choices)
+
+
+def best_choice(choices: Sequence[Choice]) -> Choice:
+    """Form with the most power; a larger input has to gain 2 points for each doubling of its side."""
+    smallest = min(choice.image_size for choice in choices)
+    return max(choices, key=lambda choice: choice.power - LARGER_GAIN * math.log2(choice.image_size / smallest))
+
+
+def fit_closed_form(
+    config: Config, data: TrainingData, run: Path, progress: Progress, lap: Callable[[str], None]
+) -> ClosedForm:
+    """Fit every form of the model to all good images, and keep the one that finds most pseudo-defects.
+
+    Each form is judged by the share of pseudo-defects above the thresholds that its left-out good images set, at the
+    promised rate and at 1, 2 and 5 %.
+
+    Args:
+        config: All settings, fitted to the backbone.
+        data: Good images; how they are split does not matter here.
+        run: Folder of the run, for features on disk and for `choices.json`.
+        progress: Receiver of notes and progress.
+        lap: Called with the name of each finished stage.
+    """
+    good = tuple(sorted((*data.split.fit, *data.split.early_stop, *data.split.threshold), key=_by_name))
+    search = _Search(config, data, good, run, progress)
+    for size in sizes_to_try(config, data):
+        search.try_size(size)
+        lap(f"{size} px")
+    best = search.best
+    assert best is not None
+    write_json(run / CHOICES, [vars(choice) for choice in search.choices])
+    progress.note(f"Chosen by pseudo-defects: {best.choice.describe()}")
+    groups = search.groups
+    kept = [min(members) for members in _members(groups).values()]
+    kept.sort()
+    threshold = tuple(good[index] for index in kept)
+    split = Split(fit=good, early_stop=(), threshold=threshold)
+    size = best.choice.image_size
+    final = replace(data, split=split, image_size=(size, size), n_near_copies=len(good) - len(threshold))
+    return ClosedForm(best.model, best.config, final, best.left_out(kept), tuple(search.choices))
+
+
+def sizes_to_try(config: Config, data: TrainingData) -> list[int]:
+    """Input sizes in pixels: the setting, and larger ones that the images have the pixels for."""
+    base = config.model.image_size
+    native = native_side(data.scan.sizes)
+    if config.model.pyramid:
+        return [base]
+    return [
+        base,
+        *(size for size in sorted(config.train.larger_sizes) if base < size and NATIVE_SHARE * size <= native),
+    ]
+
+
+def native_side(sizes: Mapping[tuple[int, int], int]) -> float:
+    """Median side of the images in pixels, as that of a square of the same area."""
+    return statistics.median(Counter({math.sqrt(h * w): n for (h, w), n in sizes.items()}).elements())
+
+
+def _by_name(sample: Sample) -> tuple[str, str]:
+    return sample.class_name, sample.name
+
+
+def _members(groups: Sequence[int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        found.setdefault(group, []).append(index)
+    return found
+
+
+@dataclass
+class _Best:
+    """Best form so far, with the constants of its frozen layers and its energies."""
+
+    choice: Choice
+    model: Detector
+    config: Config
+    state: dict[str, Tensor]
+    energies: list[Energies]
+    scores: LeftOutScores
+
+    def left_out(self, kept: Sequence[int]) -> LeftOut:
+        """Restore the model to this form, and collect the scores of some images."""
+        self.model.load_state_dict(self.state, strict=False)
+        head, fraction = self.model.head, self.choice.top_fraction
+        head.pool(fraction)
+        total = sum((head.standardised(index, level.fitted) for index, level in enumerate(self.energies)), start=0.0)
+        rows = list(kept)
+        return LeftOut(
+            scores=self.scores.scores[fraction][rows],
+            maps=self.scores.maps.numpy()[rows],
+            fitted_scores=head.pooled(total).double().numpy()[rows],  # type: ignore[arg-type]
+            fitted_maps=total.numpy()[rows],  # type: ignore[union-attr]
+        )
+
+
+class _Search:
+    """Trial of every form at every size."""
+
+    def __init__(
+        self, config: Config, data: TrainingData, good: tuple[Sample, ...], run: Path, progress: Progress
+    ) -> None:
+        self.config, self.data, self.good, self.run, self.progress = config, data, good, run, progress
+        self.choices: list[Choice] = []
+        self.best: _Best | None = None
+        self.groups: tuple[int, ...] = ()
+        self.pseudo = self._pseudo_origins()
+
+    def try_size(self, size: int) -> None:
+        """Try both forms at one input size."""
+        data = replace(self.data, image_size=(size, size))
+        session: BackboneSession | None = None
+        store: FeatureStore | None = None
+        milliseconds = 0.0
+        for form in self._forms(size):
+            config, model = self._model(size, form)
+            if store is None:
+                session = _session(model, config, data)
+                milliseconds = session.milliseconds() if session else _torch_milliseconds(model, size)
+                budget = self.config.train.budget_ms
+                if budget is not None and size > self.config.model.image_size and milliseconds > budget:
+                    self.progress.note(
+                        f"{size} px is not tried: the backbone takes {milliseconds:.0f} ms, over the budget of {budget:g} ms."
+                    )
+                    return
+                store = self._features(model, session, config, data)
+            _fit_projections(model, store, len(self.good))
+            if not self.groups:
+                self.groups = image_groups(
+                    model, store, self.good, data.read, self.config.data.group_pattern, self.progress
+                )
+            self._try_form(size, form, config, model, store, milliseconds)
+
+    def _forms(self, size: int) -> list[str]:
+        forms: list[str] = list(self.config.train.forms)
+        if size > self.config.model.image_size and CENTRES in forms and self._position_bytes(size) > POSITION_BYTES:
+            return [form for form in forms if form != POSITIONS]
+        return forms
+
+    def _position_bytes(self, size: int) -> float:
+        _config, model = self._model(size, CENTRES)
+        return sum(4.0 * level.size[0] * level.size[1] * level.channels**2 for level in model.levels)
+
+    def _model(self, size: int, form: str) -> tuple[Config, Detector]:
+        from edgead.models.zoo import build_model
+
+        settings: dict[str, Any] = {
+            "image_size": size,
+            "blocks": 0,
+            "base": "normal",
+            "positions": form == POSITIONS,
+            "centres": (self.config.model.centres or self.config.train.centres) if form == CENTRES else 0,
+        }
+        config = self.config.model_copy(update={"model": self.config.model.model_copy(update=settings)})
+        model = build_model(config.model, self.data.classes)
+        model.drop_couplings()
+        return config, model.eval()
+
+    def _features(
+        self, model: Detector, session: BackboneSession | None, config: Config, data: TrainingData
+    ) -> FeatureStore:
+        import torch
+
+        from edgead.commands.training.device import choose_device
+        from edgead.train.features import extract_features, feature_key
+
+        n = len(self.good)
+        copies = len(self.pseudo)
+
+        def read(index: int) -> Image:
+            if index < n:
+                return data.read(self.good[index])
+            origin = self.pseudo[index - n]
+            donor = self.good[(origin + 1) % n]
+            return data.read_pseudo(self.good[origin], donor, (config.train.seed, origin, index - n))
+
+        content = f"{data.digest}/{config.train.seed}/closed-form/{copies}"
+        key = feature_key(model.backbone, content, data.preprocessing)
+        task = f"Features at {data.image_size[0]} px"
+        device = torch.device("cpu") if session else choose_device(config.train.device)
+        return extract_features(
+            session or model.backbone.to(device),
+            read,
+            n + copies,
+            device=device,
+            memory_limit=0 if config.train.cache_dir else memory_limit(config, 1),
+            folder=feature_folder(config, self.run),
+            key=key,
+            progress=lambda done, total: self.progress.update(task, done, total),
+        )
+
+    def _pseudo_origins(self) -> list[int]:
+        """Images that get a pseudo-defective copy, spread over all of them."""
+        n = len(self.good)
+        wanted = min(self.config.train.pseudo_limit, self.config.train.pseudo_defects * n)
+        random = np.random.default_rng(self.config.train.seed)
+        order = [int(i) for _ in range(-(-wanted // n)) for i in random.permutation(n)]
+        return order[:wanted]
+
+    def _try_form(
+        self, size: int, form: str, config: Config, model: Detector, store: FeatureStore, milliseconds: float
+    ) -> None:
+        from edgead.train.left_out import Rows, fit_centres, fit_positions, gather_positions
+
+        n = len(self.good)
+        rows = Rows(tuple(range(n)), tuple(range(n, n + len(self.pseudo))), tuple(self.pseudo), self.groups)
+        train = config.train
+        if form == CENTRES:
+            energies = [
+                fit_centres(level, store, rows, ridge=train.centre_ridge, seed=train.seed) for level in model.levels
+            ]
+            self._judge(size, form, None, config, model, energies, milliseconds)
+            return
+        fits = [gather_positions(level, store, rows) for level in model.levels]
+        enough = n > max(level.channels for level in model.levels)
+        amounts = [amount for amount in train.shrinkage if enough or amount >= FEW_IMAGES_SHRINKAGE]
+        for done, amount in enumerate(amounts or [max(train.shrinkage)], start=1):
+            energies = [
+                fit_positions(level, store, rows, fit, amount=amount, ridge=train.ridge)
+                for level, fit in zip(model.levels, fits, strict=True)
+            ]
+            self._judge(size, form, amount, config, model, energies, milliseconds)
+            self.progress.update(f"Fits at {size} px", done, len(amounts) or 1)
+
+    def _judge(
+        self,
+        size: int,
+        form: str,
+        amount: float | None,
+        config: Config,
+        model: Detector,
+        energies: list[Energies],
+        milliseconds: float,
+    ) -> None:
+        from edgead.train.left_out import standardise
+
+        fractions = self.config.train.top_fractions or (self.config.model.top_fraction,)
+        found = standardise(model.head, energies, fractions)
+        rates = rates_to_judge(len(self.good), self.config.train.promised_rate)
+        powers = {f: power(found.scores[f], found.pseudo[f], rates) for f in fractions}
+        fraction = max(fractions, key=lambda f: (round(powers[f], 6), f))
+        choice = Choice(size, form, amount, fraction, round(powers[fraction], 6), round(milliseconds, 2))
+        self.choices.append(choice)
+        self.progress.note(choice.describe())
+        if self.best is None or best_choice(self.choices) is choice:
+            state = {
+                name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("backbone.")
+            }
+            settings = config.model.model_copy(update={"top_fraction": fraction})
+            self.best = _Best(choice, model, config.model_copy(update={"model": settings}), state, energies, found)
+
+
+def rates_to_judge(n_images: int, promised: float) -> tuple[float, ...]:
+    """False-alarm rates at which forms are compared: none that so few images say nothing about."""
+    smallest = 1.0 / (n_images + 1)
+    return tuple(sorted({max(rate, smallest) for rate in (promised, *RATES)}))
+
+
+def power(scores: NDArray[np.float64], pseudo: NDArray[np.float64], rates: Sequence[float]) -> float:
+    """Share of pseudo-defects above the thresholds of good images, mean over the rates."""
+    if not len(pseudo):
+        return 0.0
+    thresholds = [threshold_from_scores(scores, rate).value for rate in rates]
+    return float(np.mean([np.mean(pseudo > threshold) for threshold in thresholds]))
+
+
+def _fit_projections(model: Detector, store: FeatureStore, n: int) -> None:
+    import torch
+
+    from edgead.models.gaussian import fit_projection
+
+    for level in model.levels:
+        for (key, _), projection in zip(level.spec.sources, level.projections, strict=True):
+            if isinstance(projection, torch.nn.Conv2d):
+                fit_projection(projection, (batch[key] for batch in store.batches(range(n), BATCH)))
+
+
+def _session(model: Detector, config: Config, data: TrainingData) -> BackboneSession | None:
+    """ONNX Runtime for the features, where torch would run on the CPU."""
+    from edgead.commands.training.backbone_session import BackboneSession
+    from edgead.commands.training.device import choose_device
+
+    if choose_device(config.train.device).type != "cpu":
+        return None
+    return BackboneSession(model.backbone, data.image_size)
+
+
+def _torch_milliseconds(model: Detector, size: int) -> float:
+    import torch
+
+    image = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=next(model.parameters()).device)
+    with torch.no_grad():
+        model.backbone(image)
+        started = time.perf_counter()
+        model.backbone(image)
+    return 1e3 * (time.perf_counter() - started)

@@ -1,0 +1,116 @@
+"""Groups of good images that are left out together: near-copies, and several photographs of one part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.commands.training.near_copies import independent_images
+from edgead.data.dataset import Sample
+from edgead.data.split import Split
+from edgead.errors import ConfigError
+from edgead.imaging import Image
+from edgead.progress import Progress
+
+if TYPE_CHECKING:
+    from edgead.models.detector import Detector
+    from edgead.train.features import FeatureStore
+
+BATCH = 16
+RIDGE = 0.01
+
+
+def image_groups(
+    model: Detector,
+    store: FeatureStore,
+    samples: Sequence[Sample],
+    read: Callable[[Sample], Image],
+    pattern: str | None,
+    progress: Progress,
+) -> tuple[int, ...]:
+    """Group of each image: the index of its first member.
+
+    Args:
+        model: Detector whose levels say which features tell images apart.
+        store: Features of the images, in its first rows.
+        samples: Good images.
+        read: Function that reads an image at input size.
+        pattern: Regular expression on names; images of a class with the same match, or first group of it, show one part.
+        progress: Receives notes.
+
+    Raises:
+        ConfigError: If the pattern is not a regular expression or matches no name.
+    """
+    groups = list(range(len(samples)))
+    split = Split(fit=(), early_stop=(), threshold=tuple(samples))
+    found = independent_images(split, read, _whitened(model, store, len(samples)), [])
+    for note in found.notes():
+        progress.note(note)
+    index_of = {sample: index for index, sample in enumerate(samples)}
+    for copy, original in found.copies:
+        _join(groups, index_of[copy], index_of[original])
+    if pattern:
+        _join_by_name(groups, samples, pattern, progress)
+    return tuple(_root(groups, index) for index in range(len(samples)))
+
+
+def _whitened(model: Detector, store: FeatureStore, n: int) -> NDArray[np.float16]:
+    """Features of each image whitened alike at all positions, without their mean at each position, one row each."""
+    import torch
+
+    from edgead.models.gaussian import inverse_factor
+    from edgead.train.left_out import pooled_gaussian
+
+    parts = []
+    with torch.no_grad():
+        for level in model.levels:
+            _, covariance = pooled_gaussian(level, store, range(n))
+            covariance.diagonal().add_(RIDGE * float(covariance.diagonal().mean()) + 1e-12)
+            factor = inverse_factor(covariance[None])[0].float()
+            rows = []
+            for batch in store.batches(range(n), BATCH):
+                x = level.inputs(batch).cpu().flatten(2)
+                rows.append((factor @ x).half().flatten(1))
+            values = torch.cat(rows)
+            parts.append((values - values.float().mean(dim=0).half()).numpy())
+    return np.concatenate(parts, axis=1)
+
+
+def _join_by_name(groups: list[int], samples: Sequence[Sample], pattern: str, progress: Progress) -> None:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"data.group_pattern {pattern!r} is not a regular expression: {error}.", hint=r"For example part(\d+)_."
+        ) from error
+    first: dict[tuple[str, str], int] = {}
+    matched = 0
+    for index, sample in enumerate(samples):
+        match = compiled.search(sample.name)
+        if match is None:
+            continue
+        matched += 1
+        _join(groups, index, first.setdefault((sample.class_name, match[1] if compiled.groups else match[0]), index))
+    if not matched:
+        raise ConfigError(
+            f"data.group_pattern {pattern!r} matches no name; the first one is {samples[0].name}.",
+            hint=r"For example part(\d+)_ for part12_a.png and part12_b.png.",
+        )
+    progress.note(
+        f"{matched} images show {len(first)} parts by data.group_pattern: those of one part are left out together."
+    )
+
+
+def _root(groups: Sequence[int], index: int) -> int:
+    while groups[index] != index:
+        index = groups[index]
+    return index
+
+
+def _join(groups: list[int], one: int, other: int) -> None:
+    first, second = sorted((_root(groups, one), _root(groups, other)))
+    groups[second] = first

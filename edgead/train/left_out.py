@@ -1,0 +1,389 @@
+r"""Closed-form fits of a level on all good images, and the energy of each image under the fit without it.
+
+A threshold may be set by the images that the model was fitted on only if each is scored as if it had not been. Leaving an
+image out of a Gaussian is exact and needs no second fit. With the scatter :math:`S = \sum_j d_j d_j^T` of n images, the
+matrix :math:`G = (1 - a) S / n' + a \bar\Sigma + r I` and the g images of a group,
+:math:`S' = S - U U^T`, :math:`U = (d_1, \dots, d_g, \tfrac{g}{\sqrt{n'}} \bar d)`, :math:`n' = n - g`, so that the distance
+under the fit without them follows from the whitened :math:`z = G^{-1/2} d` alone (Sherman, Morrison & Woodbury, 1950). The
+pooled covariance, which is the mean over hundreds of positions, and the shared whitening keep all images.
+
+Centres are means of the features assigned to them: those of a group are subtracted, and a centre with no other features is
+not used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgead.errors import TrainingError
+from edgead.flows.linear import ActNorm, PositionLinear, SharedLinear
+from edgead.models.gaussian import PositionGaussians, fit_position_gaussians, inverse_factor
+from edgead.models.level import Level
+from edgead.models.scoring import SMALLEST_DEVIATION, SMOOTHING_SIGMA, ScoreHead
+from edgead.train.features import FeatureStore
+
+BATCH = 16
+SAMPLE = 200_000
+LLOYD_STEPS = 8
+PER_CENTRE = 40
+_CHUNK = 16384
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a feature store.
+
+    Attributes:
+        good: Good images, the first rows.
+        pseudo: Pseudo-defective copies of some of them.
+        origin: Index in `good` of the image that each copy was made from.
+        groups: Group of each good image; the images of a group are left out together.
+    """
+
+    good: tuple[int, ...]
+    pseudo: tuple[int, ...]
+    origin: tuple[int, ...]
+    groups: tuple[int, ...]
+
+    def members(self) -> dict[int, list[int]]:
+        """Indices in `good` of each group."""
+        found: dict[int, list[int]] = {}
+        for index, group in enumerate(self.groups):
+            found.setdefault(group, []).append(index)
+        return found
+
+
+@dataclass
+class Energies:
+    """Energies of one level on one grid, `(n, h, w)`.
+
+    Attributes:
+        left_out: Good images, each under the fit without its group.
+        pseudo: Pseudo-defective copies, each under the fit without the group of its origin.
+        fitted: Good images under the fit on all, as the finished model gives them.
+    """
+
+    left_out: Tensor
+    pseudo: Tensor
+    fitted: Tensor
+
+
+@dataclass
+class PositionFit:
+    """Gaussians per position of one level, from all good images; made once for all candidate shrinkages."""
+
+    gaussians: PositionGaussians
+    n: int
+
+
+@torch.no_grad()
+def gather_positions(level: Level, store: FeatureStore, rows: Rows) -> PositionFit:
+    """Mean and covariance of a level's features at each position."""
+    return PositionFit(fit_position_gaussians(_inputs(level, store, rows.good)), len(rows.good))
+
+
+@torch.no_grad()
+def fit_positions(
+    level: Level, store: FeatureStore, rows: Rows, fit: PositionFit, *, amount: float, ridge: float
+) -> Energies:
+    """Fit a linear map per position, and compute the energies.
+
+    Args:
+        level: Level with a map per position, which is set to the fit on all good images.
+        store: Features.
+        rows: Rows of the store.
+        fit: Result of `gather_positions`.
+        amount: Weight of the covariance of all positions in each position's own, 0..1.
+        ridge: Ridge on the diagonal, as a share of the mean variance.
+
+    Raises:
+        TrainingError: If the features do not vary.
+    """
+    assert isinstance(level.start, PositionLinear)
+    energies = _empty(level, rows)
+    members = rows.members()
+    copies: dict[int, list[int]] = {}
+    for index, origin in enumerate(rows.origin):
+        copies.setdefault(rows.groups[origin], []).append(index)
+    for count in sorted({len(group) for group in members.values()}):
+        _set_positions(level.start, fit, amount, ridge, count)
+        groups = [name for name, group in members.items() if len(group) == count]
+        for name in groups if count > 1 else ():
+            _without_group(level, store, rows, members[name], copies.get(name, []), fit.n, amount, energies)
+        if count == 1:
+            _without_singles(level, store, rows, [members[name][0] for name in groups], fit.n, amount, energies)
+    _set_positions(level.start, fit, amount, ridge, 0)
+    for start in range(0, len(rows.good), BATCH):
+        part = slice(start, start + BATCH)
+        energies.fitted[part] = level.energy(level.whitened(store.batch(rows.good[part]))).cpu()
+    return energies
+
+
+@torch.no_grad()
+def fit_centres(level: Level, store: FeatureStore, rows: Rows, *, ridge: float, seed: int) -> Energies:
+    """Fit one whitening for all positions and centres of the whitened features, and compute the energies.
+
+    The centres are means of a sample of the features (k-means: Lloyd, 1982). One draw of the sample serves the fit on all
+    images and every fit without a group.
+
+    Args:
+        level: Level with centres, which is set to the fit on all good images.
+        store: Features.
+        rows: Rows of the store.
+        ridge: Ridge on the diagonal of the covariance, as a share of the mean variance.
+        seed: Seed of the sample and of the first centres.
+
+    Raises:
+        TrainingError: If the features do not vary.
+    """
+    assert isinstance(level.start, SharedLinear)
+    assert level.centres is not None
+    mean, covariance = pooled_gaussian(level, store, rows.good)
+    covariance.diagonal().add_(ridge * float(covariance.diagonal().mean()))
+    _check_varies(covariance)
+    level.start.weight.copy_(inverse_factor(covariance[None])[0])
+    level.start.mean.copy_(mean)
+    sample, image = _sample(level, store, rows.good, seed)
+    centres = _k_means(sample, len(level.centres), seed)
+    labels = _nearest(sample, centres)[0]
+    counts = torch.bincount(labels, minlength=len(centres)).to(sample.dtype)
+    sums = torch.zeros_like(centres).index_add_(0, labels, sample)
+    level.centres.copy_(torch.where(counts[:, None] > 0, sums / counts.clamp_min(1.0)[:, None], centres))
+    energies = _empty(level, rows)
+    copies: dict[int, list[int]] = {}
+    for index, origin in enumerate(rows.origin):
+        copies.setdefault(rows.groups[origin], []).append(index)
+    for name, group in rows.members().items():
+        own = torch.isin(image, torch.tensor(group))
+        n_own = torch.bincount(labels[own], minlength=len(centres)).to(sample.dtype)
+        rest = counts - n_own
+        others = (sums - torch.zeros_like(sums).index_add_(0, labels[own], sample[own])) / rest.clamp_min(1.0)[:, None]
+        z = level.whitened(store.batch([rows.good[i] for i in group]))
+        energies.fitted[group] = level.energy(z).cpu()
+        energies.left_out[group] = _from_centres(z, others, rest > 0.5)
+        for index in copies.get(name, []):
+            z = level.whitened(store.batch([rows.pseudo[index]]))
+            energies.pseudo[index] = _from_centres(z, others, rest > 0.5)[0]
+    return energies
+
+
+@dataclass
+class LeftOutScores:
+    """Maps and scores of a head that is standardised by left-out energies.
+
+    Attributes:
+        maps: Maps `(n, h, w)` of the good images, each standardised by the others.
+        scores: Scores of the same, `(n,)`, by share of the map that is averaged over.
+        pseudo: Scores of the pseudo-defective copies `(m,)`, by the same shares.
+    """
+
+    maps: Tensor
+    scores: dict[float, NDArray[np.float64]] = field(default_factory=dict)
+    pseudo: dict[float, NDArray[np.float64]] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def standardise(head: ScoreHead, levels: Sequence[Energies], fractions: Sequence[float]) -> LeftOutScores:
+    """Standardise a head by left-out energies, and score the images with it.
+
+    Each good image is standardised by the mean and deviation of the *others*: with few images its own values would bound
+    its score by (n - 1) / sqrt(n).
+
+    Args:
+        head: Score head; its constants are set from all good images.
+        levels: Energies of each level.
+        fractions: Shares of the map that scores are computed for.
+    """
+    total = changed = torch.zeros(())
+    for index, level in enumerate(levels):
+        head.standardise(index, level.left_out)
+        pseudo = head.standardised(index, level.pseudo)
+        means, deviations = _of_the_others(level.left_out.double().numpy())
+        own = (level.left_out - torch.from_numpy(means)) * (head.weights[index] / torch.from_numpy(deviations))
+        own = head.on_finest(index, own.float())
+        total, changed = (own, pseudo) if index == 0 else (total + own, changed + pseudo)
+    found = LeftOutScores(total)
+    for fraction in fractions:
+        head.pool(fraction)
+        found.scores[fraction] = head.pooled(total).double().numpy()
+        found.pseudo[fraction] = head.pooled(changed).double().numpy()
+    return found
+
+
+def _of_the_others(maps: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Smoothed mean and deviation over all other maps, for each of `(n, h, w)`."""
+    n = len(maps)
+    total, squares = maps.sum(axis=0), np.square(maps).sum(axis=0)
+    means, deviations = np.empty_like(maps), np.empty_like(maps)
+    for index, own in enumerate(maps):
+        mean = (total - own) / (n - 1)
+        variance = np.maximum((squares - own**2) / (n - 1) - mean**2, 0.0)
+        for values, into in ((mean, means), (np.sqrt(variance), deviations)):
+            cv2.GaussianBlur(values, (0, 0), SMOOTHING_SIGMA, dst=into[index], borderType=cv2.BORDER_REPLICATE)
+    return means, np.maximum(deviations, SMALLEST_DEVIATION)
+
+
+def _empty(level: Level, rows: Rows) -> Energies:
+    assert not isinstance(level.start, ActNorm)
+    dtype = level.start.weight.dtype
+    counts = (len(rows.good), len(rows.pseudo), len(rows.good))
+    return Energies(*(torch.empty(count, *level.size, dtype=dtype) for count in counts))
+
+
+def _set_positions(start: PositionLinear, fit: PositionFit, amount: float, ridge: float, left_out: int) -> None:
+    """Set the layer to the inverse factor of G for groups of `left_out` images; 0 = the fit on all."""
+    n, rest = fit.n, fit.n - left_out
+    own = fit.gaussians.covariance
+    shrunk = PositionGaussians(fit.gaussians.mean, own, rest).shrunk(amount, ridge)
+    if left_out:
+        shrunk += (1.0 - amount) * (n / rest - 1.0) * own
+    _check_varies(shrunk)
+    start.weight.copy_(inverse_factor(shrunk))
+    start.mean.copy_(fit.gaussians.mean)
+
+
+def _without_singles(
+    level: Level, store: FeatureStore, rows: Rows, images: Sequence[int], n: int, amount: float, into: Energies
+) -> None:
+    """Energies of images that are groups of their own, and of their copies."""
+    channels, rest, beta = level.channels, n - 1, (1.0 - amount) / (n - 1) * n / (n - 1)
+    ratio = n / rest
+    of_image: dict[int, list[int]] = {}
+    for index, origin in enumerate(rows.origin):
+        of_image.setdefault(origin, []).append(index)
+    for start in range(0, len(images), BATCH):
+        part = list(images[start : start + BATCH])
+        z = level.whitened(store.batch([rows.good[i] for i in part]))
+        norm = z.square().sum(dim=1)
+        into.left_out[part] = (ratio**2 * norm / (1.0 - beta * norm) / channels).cpu()
+        pairs = [(place, copy) for place, i in enumerate(part) for copy in of_image.get(i, [])]
+        if pairs:
+            places, copies = zip(*pairs, strict=True)
+            own = z[list(places)]
+            v = level.whitened(store.batch([rows.pseudo[copy] for copy in copies])) + own / rest
+            cross, own_norm = (v * own).sum(dim=1), norm[list(places)]
+            into.pseudo[list(copies)] = (
+                (v.square().sum(dim=1) + beta * cross**2 / (1.0 - beta * own_norm)) / channels
+            ).cpu()
+
+
+def _without_group(
+    level: Level,
+    store: FeatureStore,
+    rows: Rows,
+    group: Sequence[int],
+    copies: Sequence[int],
+    n: int,
+    amount: float,
+    into: Energies,
+) -> None:
+    """Energies of the images of one group, and of their copies."""
+    g, rest = len(group), n - len(group)
+    z = level.whitened(store.batch([rows.good[i] for i in group])).flatten(2).permute(2, 0, 1)
+    mean = z.mean(dim=1, keepdim=True)
+    u = torch.cat([z, mean * (g / math.sqrt(rest))], dim=1)
+    beta = (1.0 - amount) / rest
+    inner = torch.eye(g + 1, dtype=u.dtype, device=u.device) - beta * torch.bmm(u, u.transpose(1, 2))
+
+    def energy(columns: Tensor) -> Tensor:
+        v = columns + mean * (g / rest)
+        b = torch.bmm(u, v.transpose(1, 2))
+        extra = (b * torch.linalg.solve(inner, b)).sum(dim=1)
+        found = (v.square().sum(dim=2) + beta * extra) / level.channels
+        return found.T.reshape(-1, *level.size).cpu()
+
+    into.left_out[list(group)] = energy(z)
+    if copies:
+        changed = level.whitened(store.batch([rows.pseudo[i] for i in copies]))
+        into.pseudo[list(copies)] = energy(changed.flatten(2).permute(2, 0, 1))
+
+
+def pooled_gaussian(level: Level, store: FeatureStore, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Mean `(C,)` and covariance `(C, C)` over all images and positions, float64."""
+    count, total, products, origin = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
+    for x in _inputs(level, store, rows):
+        columns = x.flatten(2).permute(1, 0, 2).flatten(1)
+        if count == 0:
+            origin = columns.mean(dim=1, keepdim=True)
+        columns = columns - origin
+        count += columns.shape[1]
+        total = total + columns.sum(dim=1).cpu().double()
+        products = products + (columns @ columns.T).cpu().double()
+    mean = total / count
+    return mean + origin[:, 0].cpu().double(), products / count - torch.outer(mean, mean)
+
+
+def _sample(level: Level, store: FeatureStore, rows: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
+    """Whitened features `(S, C)` at random positions, as many of each image, and the index of the image of each."""
+    random = np.random.default_rng(seed)
+    positions = level.size[0] * level.size[1]
+    per_image = min(positions, max(1, SAMPLE // len(rows)))
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        z = level.whitened(store.batch(rows[start : start + BATCH])).flatten(2)
+        parts += [one[:, random.permutation(positions)[:per_image]].T.cpu() for one in z]
+    return torch.cat(parts), torch.arange(len(rows)).repeat_interleave(per_image)
+
+
+def _k_means(sample: Tensor, count: int, seed: int) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    centres = sample[torch.randperm(len(sample), generator=random)[:count]].clone()
+    if len(centres) < count:
+        raise TrainingError(
+            f"{count} centres need at least as many features; the good images give {len(sample)}.",
+            hint="Add good images, or set model.centres lower.",
+        )
+    # a part of the sample moves the centres nearly as well, in a fraction of the time
+    part = sample[:: max(1, len(sample) // (count * PER_CENTRE))]
+    for rows in [part] * LLOYD_STEPS + [sample]:
+        labels = _nearest(rows, centres)[0]
+        counts = torch.bincount(labels, minlength=count).to(rows.dtype)
+        sums = torch.zeros_like(centres).index_add_(0, labels, rows)
+        filled = counts > 0
+        centres[filled] = sums[filled] / counts[filled, None]
+        empty = (~filled).nonzero()[:, 0]
+        centres[empty] = sample[torch.randint(len(sample), (len(empty),), generator=random)]
+    return centres
+
+
+def _nearest(rows: Tensor, centres: Tensor, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Index of the nearest centre of each row `(S, C)`, and the squared distance."""
+    half = 0.5 * centres.square().sum(dim=1)
+    if usable is not None:
+        half = torch.where(usable, half, torch.full_like(half, math.inf))
+    labels, distances = [], []
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK]
+        smallest, label = torch.addmm(half, part, centres.T, alpha=-1.0).min(dim=1)
+        labels.append(label)
+        distances.append(2.0 * smallest + part.square().sum(dim=1))
+    return torch.cat(labels), torch.cat(distances)
+
+
+def _from_centres(z: Tensor, centres: Tensor, usable: Tensor) -> Tensor:
+    """Energies `(N, h, w)` of whitened features `(N, C, h, w)`."""
+    n, channels, h, w = z.shape
+    distances = _nearest(z.cpu().permute(0, 2, 3, 1).reshape(-1, channels), centres, usable)[1]
+    return distances.reshape(n, h, w) / channels
+
+
+def _check_varies(covariance: Tensor) -> None:
+    smallest = float(covariance.diagonal(dim1=-2, dim2=-1).min())
+    if not (math.isfinite(smallest) and smallest > 0.0):
+        raise TrainingError(
+            "The good images show no variation that a detector could learn: their features are constant or not finite.",
+            hint="Check that the images differ, or raise train.ridge.",
+        )
+
+
+def _inputs(level: Level, store: FeatureStore, rows: Sequence[int]) -> Iterator[Tensor]:
+    for batch in store.batches(rows, BATCH):
+        yield level.inputs(batch)

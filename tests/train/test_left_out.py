@@ -1,0 +1,138 @@
+"""Leaving images out of a closed-form fit equals fitting without them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from edgead.flows.linear import PositionLinear
+from edgead.models.gaussian import PositionGaussians, fit_position_gaussians, inverse_factor
+from edgead.models.level import Level, LevelSpec, nearest_norm
+from edgead.models.scoring import ScoreHead
+from edgead.train.features import FeatureStore
+from edgead.train.left_out import Energies, Rows, fit_centres, fit_positions, gather_positions, standardise
+
+SIZE = (3, 4)
+CHANNELS = 5
+RIDGE = 0.02
+
+
+def make_level(centres: int = 0) -> Level:
+    return Level(LevelSpec.parse("16"), {"16": CHANNELS}, {"16": SIZE}, positions=not centres, centres=centres).double()
+
+
+class DoubleStore(FeatureStore):
+    """Features in float64, to compare fits exactly."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+    def batch(self, indices: object) -> dict[str, Tensor]:
+        return {"16": self.features[torch.as_tensor(np.asarray(indices))]}
+
+
+def make_features(count: int, seed: int) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    mix = torch.randn(CHANNELS, CHANNELS, generator=random, dtype=torch.float64)
+    x = torch.randn(count, CHANNELS, *SIZE, generator=random, dtype=torch.float64)
+    return torch.einsum("cd,ndhw->nchw", mix, x) + 3.0
+
+
+def refitted(features: Tensor, others: list[int], x: Tensor, amount: float, pooled: Tensor) -> Tensor:
+    """Energies of `x` under a second fit on the other images, with the covariance of all positions from all images."""
+    fit = fit_position_gaussians(iter([features[others]]))
+    own = PositionGaussians(fit.mean, fit.covariance, fit.count)
+    ridge = RIDGE * max(1.0, CHANNELS / fit.count) * float(pooled.diagonal().mean())
+    mixed = (1.0 - amount) * own.covariance + amount * pooled + ridge * torch.eye(CHANNELS, dtype=torch.float64)
+    layer = PositionLinear(inverse_factor(mixed), own.mean)
+    return layer.whiten(x).square().mean(dim=1)
+
+
+@given(
+    st.integers(8, 14), st.sampled_from([0.0, 0.3, 1.0]), st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=14)
+)
+def test_leaving_out_equals_a_second_fit(count: int, amount: float, seed: int, names: list[int]) -> None:
+    """Left-out energies of images, groups of images and their copies are those of a fit without them, in float64."""
+    features = make_features(count + 4, seed)
+    # the first six images form groups, the others stand alone
+    groups = tuple([names[i] % 3 for i in range(6)] + list(range(10, 10 + count - 6)))
+    rows = Rows(tuple(range(count)), tuple(range(count, count + 4)), (0, 3, 6, 7), groups)
+    level, store = make_level(), DoubleStore(features)
+    fit = gather_positions(level, store, rows)
+    found = fit_positions(level, store, rows, fit, amount=amount, ridge=RIDGE)
+    pooled = fit.gaussians.covariance.mean(dim=0)
+    for image in range(count):
+        others = [i for i in range(count) if groups[i] != groups[image]]
+        expected = refitted(features, others, features[[image]], amount, pooled)[0]
+        torch.testing.assert_close(found.left_out[image], expected, rtol=1e-9, atol=1e-9)
+    for copy, origin in enumerate(rows.origin):
+        others = [i for i in range(count) if groups[i] != groups[origin]]
+        expected = refitted(features, others, features[[count + copy]], amount, pooled)[0]
+        torch.testing.assert_close(found.pseudo[copy], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_leaving_out_matters_most_with_few_images() -> None:
+    """An image that was fitted has a lower energy than the same image left out, by as much as theory says."""
+    features = make_features(12, 0)
+    rows = Rows(tuple(range(12)), (), (), tuple(range(12)))
+    level, store = make_level(), DoubleStore(features)
+    found = fit_positions(level, store, rows, gather_positions(level, store, rows), amount=0.0, ridge=1e-9)
+    assert (found.left_out > found.fitted).all()
+    # for n images and C channels the fitted mean square is (n - 1) / n; left out it is far more
+    assert float(found.fitted.mean()) == pytest.approx(1.0, abs=0.02)
+    assert float(found.left_out.mean()) > 2.0
+
+
+def test_left_out_images_behave_like_unseen_ones() -> None:
+    """Mean energies of left-out images and of images that no fit has seen agree; those of fitted ones do not."""
+    ratios, fitted = [], []
+    for seed in range(12):
+        features = make_features(60, seed)
+        rows = Rows(tuple(range(30)), tuple(range(30, 60)), tuple(range(30)), tuple(range(30)))
+        level, store = make_level(), DoubleStore(features)
+        found = fit_positions(level, store, rows, gather_positions(level, store, rows), amount=0.2, ridge=RIDGE)
+        unseen = level.energy(level.whitened(store.batch(range(30, 60))))
+        ratios.append(float(found.left_out.mean() / unseen.mean()))
+        fitted.append(float(found.fitted.mean() / unseen.mean()))
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.05)
+    assert np.mean(fitted) < 0.9
+
+
+def test_centres_without_an_image_are_those_of_the_others() -> None:
+    """The energy of a left-out image is the distance to centres without its features; a centre of its own is not used."""
+    random = torch.Generator().manual_seed(0)
+    features = 0.1 * torch.randn(8, CHANNELS, *SIZE, generator=random, dtype=torch.float64)
+    features[0] += 20.0  # one image far from all others gets centres of its own
+    rows = Rows(tuple(range(8)), (), (), tuple(range(8)))
+    level, store = make_level(centres=6), DoubleStore(features)
+    found = fit_centres(level, store, rows, ridge=RIDGE, seed=0)
+    assert float(found.fitted[0].mean()) < 1.0
+    assert float(found.left_out[0].mean()) > 20.0 * float(found.left_out[1:].mean())
+
+
+def test_the_nearest_centre_gives_the_energy() -> None:
+    """`nearest_norm` is the smallest mean squared offset over the centres."""
+    random = torch.Generator().manual_seed(1)
+    z = torch.randn(2, CHANNELS, *SIZE, generator=random)
+    centres = torch.randn(7, CHANNELS, generator=random)
+    offsets = z[:, None] - centres[None, :, :, None, None]
+    expected = offsets.square().mean(dim=2).amin(dim=1)
+    torch.testing.assert_close(nearest_norm(z, centres), expected, rtol=1e-5, atol=1e-6)
+    assert nearest_norm(centres.T.reshape(1, CHANNELS, 7, 1), centres).abs().max() < 1e-5
+
+
+def test_an_image_does_not_standardise_itself() -> None:
+    """With few images an outlier scores by what the others vary, beyond (n - 1) / sqrt(n), the bound of its own deviation."""
+    maps = torch.ones(6, 4, 4) + 0.01 * torch.randn(6, 4, 4, generator=torch.Generator().manual_seed(2))
+    maps[0] += 5.0
+    head = ScoreHead([(4, 4)], [1.0], 0.1)
+    found = standardise(head, [Energies(maps, maps[:2], maps)], [0.1, 0.5])
+    assert found.scores[0.1][0] > 50.0 > 5.0 / np.sqrt(6)
+    assert set(found.scores) == {0.1, 0.5}
+    assert found.pseudo[0.1].shape == (2,)
+    # the finished head standardises by all six
+    assert float(head([maps[:1]])[1]) < 3.0
