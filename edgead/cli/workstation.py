@@ -56,6 +56,10 @@ def train(
             help="Backbone weights: lite0, timm or a file (.safetensors, .pth, .bin); default: lite0 for its own backbone, else timm."
         ),
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="NAME", help="Good image to leave out, by name or pattern; repeatable."),
+    ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(
@@ -92,6 +96,10 @@ def train(
         bool | None,
         typer.Option("--keep-aspect", help="Pad frames or tiles to a square instead of stretching them."),
     ] = None,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(help="Longest time of the backbone for a larger input, in ms on this machine; default: any."),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -124,7 +132,8 @@ def train(
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
-        "train.seed": seed, "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles, "data.align": align,
+        "train.seed": seed, "train.budget_ms": budget_ms, "data.exclude": exclude or None,
+        "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles, "data.align": align,
         "data.overlap": overlap, "data.keep_aspect": keep_aspect, **folder_roles(data, good, bad, masks),
     }  # fmt: skip
     asked = overrides_of(set_, options)

@@ -39,6 +39,7 @@ from edgead.progress import Progress, Silent
 from edgead.storage import write_json
 
 if TYPE_CHECKING:
+    from edgead.commands.training.closed_form import ClosedForm
     from edgead.models.detector import Detector
     from edgead.train.distributed import World
     from edgead.train.estimate import Estimate
@@ -257,11 +258,20 @@ def _train_in_closed_form(
         write_trained_bundle(
             run / BUNDLE, found.model.cpu(), found.data, found.config, provenance, progress, found.left_out
         )
+        _show_threshold_images(run, found, progress)
         mark_latest(run)
     world.barrier()
     bundle = open_bundle(run / BUNDLE)
     clock.lap("export")
     return TrainResult(run, bundle, TrainState(), [], clock.seconds, n_broken, None, False)
+
+
+def _show_threshold_images(run: Path, found: ClosedForm, progress: Progress) -> None:
+    from edgead.commands.training.threshold_images import SHEET, threshold_note, write_sheet
+
+    samples, thresholds = found.data.split.threshold, open_bundle(run / BUNDLE).thresholds()
+    write_sheet(run / SHEET, samples, thresholds, found.left_out.maps, found.data.overview)
+    progress.note(threshold_note(samples, thresholds, run / SHEET))
 
 
 def _without_couplings(config: Config) -> Config:

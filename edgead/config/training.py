@@ -21,6 +21,9 @@ class DataConfig(Section):
     masks: tuple[Path, ...] = Field(
         (), description="Folders of masks or annotations of the images in data.good and data.bad."
     )
+    exclude: tuple[str, ...] = Field(
+        (), description="Good images to leave out, by name or pattern such as batch7/*.png, relative to the data set."
+    )
     white_level: float | None = Field(
         None,
         gt=0,

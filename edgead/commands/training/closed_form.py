@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.commands.training.data import TrainingData
-from edgead.commands.training.groups import image_groups
-from edgead.commands.training.needs import feature_folder, memory_limit
+from edgead.commands.training.groups import image_groups, warn_of_twins
+from edgead.commands.training.needs import CACHE, feature_folder, memory_limit
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.data.split import Split
@@ -238,6 +238,11 @@ class _Search:
                 self.groups = image_groups(
                     model, store, self.good, data.read, self.config.data.group_pattern, self.progress
                 )
+                if form == POSITIONS and self.config.data.group_pattern is None:
+                    index_of = {sample: index for index, sample in enumerate(self.good)}
+                    split = self.data.split
+                    rows = [[index_of[sample] for sample in part] for part in (split.fit, split.early_stop)]
+                    warn_of_twins(model, store, rows[0], rows[1], self.run / CACHE, self.progress)
             self._try_form(size, form, config, model, store, milliseconds)
 
     def _forms(self, size: int) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase as fnmatch
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -21,8 +23,10 @@ from edgead.data.scan import Scan, data_digest, scan_images
 from edgead.data.size_report import size_warnings
 from edgead.data.sized_defects import make_sized_defect
 from edgead.data.split import Split, split_good
+from edgead.errors import ConfigError
 from edgead.imaging import Decoding, Image, resize
 from edgead.manifest import Preprocessing
+from edgead.printable import path_text
 from edgead.progress import Progress
 from edgead.views import TileGrid
 
@@ -145,8 +149,11 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     roles = FolderRoles(config.data.good, config.data.bad, config.data.masks)
     dataset = choose_dataset(config.data.root, roles)
     progress.note(dataset.description)
+    samples = without_excluded(dataset.train, config.data.exclude)
+    if len(samples) < len(dataset.train):
+        progress.note(f"{len(dataset.train) - len(samples)} good images are left out by data.exclude.")
     scan = scan_images(
-        dataset.train,
+        samples,
         min_good=config.train.min_images,
         white_level=config.data.white_level,
         progress=lambda done, total: progress.update("Reading images", done, total),
@@ -154,11 +161,11 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     for sample, reason in scan.broken[:5]:
         progress.note(f"Left out {sample.name}: {reason}")
     if scan.broken:
-        progress.note(f"{len(scan.broken)} of {len(dataset.train)} images cannot be read and were left out.")
+        progress.note(f"{len(scan.broken)} of {len(samples)} images cannot be read and were left out.")
     if scan.copies:
         copy, original = scan.copies[0]
         progress.note(
-            f"{len(scan.copies)} of {len(dataset.train)} images are exact copies of others, such as {copy.name} of "
+            f"{len(scan.copies)} of {len(samples)} images are exact copies of others, such as {copy.name} of "
             f"{original.name}, and were left out; {len(scan.readable)} different ones remain."
         )
     side = config.model.image_size
@@ -168,12 +175,18 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     reading = Preprocessing.current((side, side), scan.white_level, scan.float_white_level).reading
     aligned = align_split(config.data, split, lambda sample: read_image(sample.path, **reading), progress)
     split = aligned.split
-    progress.note(
-        f"Good images: {len(split.fit)} to learn from, {len(split.early_stop)} to stop by, "
-        f"{len(split.threshold)} for the threshold."
-    )
-    digest = data_digest(scan.readable, scan.digests)
     views = view_options(config.data, scan.sizes)
+    n_good = len(split.fit) + len(split.early_stop) + len(split.threshold)
+    if config.model.couplings == "never" and views is None:
+        progress.note(
+            f"{n_good} good images: all of them fit the model, and each is left out in turn for the threshold."
+        )
+    else:
+        progress.note(
+            f"Good images: {len(split.fit)} to learn from, {len(split.early_stop)} to stop by, "
+            f"{len(split.threshold)} for the threshold."
+        )
+    digest = data_digest(scan.readable, scan.digests)
     return TrainingData(
         dataset.root,
         dataset.description,
@@ -186,3 +199,20 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
         aligner=aligned.aligner,
         n_without_part=aligned.n_left_out,
     )
+
+
+def without_excluded(samples: Sequence[Sample], patterns: Sequence[str]) -> tuple[Sample, ...]:
+    """Samples whose names, relative to the data set, match none of the patterns.
+
+    Raises:
+        ConfigError: If a pattern matches no name.
+    """
+    for pattern in patterns:
+        if not any(fnmatch(sample.name, pattern) for sample in samples):
+            raise ConfigError(
+                f"data.exclude {pattern!r} matches no good image; the first one is {path_text(samples[0].name)}."
+                if samples
+                else f"data.exclude {pattern!r} matches no good image; there are none.",
+                hint="Write names as `edgead train` prints them, relative to the data set.",
+            )
+    return tuple(sample for sample in samples if not any(fnmatch(sample.name, pattern) for pattern in patterns))

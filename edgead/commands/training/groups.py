@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from edgead.train.features import FeatureStore
 
 BATCH = 16
+ALIKE = 0.3
+SHRINKAGE = 0.2
+MEMORY = 1_000_000_000
 RIDGE = 0.01
 
 
@@ -47,7 +51,8 @@ def image_groups(
     """
     groups = list(range(len(samples)))
     split = Split(fit=(), early_stop=(), threshold=tuple(samples))
-    found = independent_images(split, read, _whitened(model, store, len(samples)), [])
+    whitened = _whitened(model, store, len(samples))
+    found = independent_images(split, read, whitened, [])
     for note in found.notes():
         progress.note(note)
     index_of = {sample: index for index, sample in enumerate(samples)}
@@ -56,6 +61,44 @@ def image_groups(
     if pattern:
         _join_by_name(groups, samples, pattern, progress)
     return tuple(_root(groups, index) for index in range(len(samples)))
+
+
+def warn_of_twins(
+    model: Detector, store: FeatureStore, fit: Sequence[int], others: Sequence[int], folder: Path, progress: Progress
+) -> None:
+    """Warn if single images resemble others: several photographs of each part.
+
+    Only features that are whitened at each position tell, by a fit that has not seen the images it judges.
+
+    Args:
+        model: Detector with a linear map per position, which is set here.
+        store: Features of the images.
+        fit: Rows to fit.
+        others: Rows that are compared with them.
+        folder: Folder of arrays that do not fit in memory.
+        progress: Receives the warning.
+    """
+    import torch
+
+    from edgead.flows.linear import PositionLinear
+    from edgead.models.gaussian import fit_position_gaussians, inverse_factor
+    from edgead.train.start import Indices, resemblance, whitened_arrays
+
+    with torch.no_grad():
+        for level in model.levels:
+            assert isinstance(level.start, PositionLinear)
+            gaussians = fit_position_gaussians(level.inputs(batch) for batch in store.batches(fit, BATCH))
+            level.start.weight.copy_(inverse_factor(gaussians.shrunk(SHRINKAGE, RIDGE)))
+            level.start.mean.copy_(gaussians.mean)
+    rows = (*fit, *others)
+    arrays = whitened_arrays(model, store, rows, memory_limit=MEMORY, folder=folder)
+    alike = resemblance(arrays, Indices(tuple(range(len(fit))), tuple(range(len(fit), len(rows))), ()))
+    if alike > ALIKE:
+        progress.note(
+            f"Warning: good images closely resemble single others (median similarity {alike:.2f}; different parts give under "
+            f"{ALIKE}). If each part was photographed several times, the threshold holds for these parts and may be too "
+            "low for new ones: tell the parts apart with data.group_pattern, or add more different ones."
+        )
 
 
 def _whitened(model: Detector, store: FeatureStore, n: int) -> NDArray[np.float16]:

@@ -7,10 +7,13 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from edgead.builder.lower_precision import LowerOptions
 from edgead.builder.thresholds import carried_thresholds
@@ -25,18 +28,25 @@ from edgead.commands.training.closed_form import (
     power,
     rates_to_judge,
 )
+from edgead.commands.training.groups import _join, _root, warn_of_twins
+from edgead.commands.training.threshold_images import SHEET
 from edgead.config.file import load_config
 from edgead.config.root import Config
 from edgead.engines.opening import open_engine
 from edgead.errors import BundleError, ConfigError
 from edgead.evaluation.threshold import class_thresholds
 from edgead.manifest import POOLED
+from edgead.models.level import Level, LevelSpec
 from edgead.models.zoo import load_model
 from edgead.progress import Silent
 from edgead.runner import REFERENCE
+from edgead.train.features import FeatureStore
 
 from ...resealing import rewrite
 from ...tiny_run import SIDE, tiny_config
+
+if TYPE_CHECKING:
+    from edgead.models.detector import Detector
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -292,9 +302,43 @@ def test_given_settings_are_not_chosen() -> None:
 
 def test_the_group_of_an_image_is_its_first_member() -> None:
     """Joining is transitive."""
-    from edgead.commands.training.groups import _join, _root
-
     groups = list(range(5))
     _join(groups, 4, 2)
     _join(groups, 2, 1)
     assert [_root(groups, index) for index in range(5)] == [0, 1, 1, 3, 1]
+
+
+def test_the_images_behind_the_threshold_are_named_and_drawn(trained: tuple[TrainResult, list[str]]) -> None:
+    """A note names the good images with the highest scores and the threshold without them; a picture shows eight."""
+    result, notes = trained
+    (note,) = [text for text in notes if "is set by the good images" in text]
+    thresholds = result.bundle.thresholds()
+    assert f"The threshold {thresholds.threshold.value:.3g}" in note
+    assert f"({max(thresholds.scores):.3g})" in note
+    assert "--exclude" in note
+    sheet = cv2.imread(str(result.run / SHEET))
+    assert sheet is not None
+    assert sheet.shape[1] > 8 * 240
+
+
+def test_an_excluded_image_has_no_say(tiny_data: Path, tmp_path: Path) -> None:
+    """Images named by data.exclude are neither fitted nor behind the threshold; a name that matches nothing is an error."""
+    config = settings(tiny_data, data__exclude=["train/good/00[0-4].png"], train__forms=["centres"])
+    result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
+    assert result.bundle.manifest.provenance.n_images["fit"] == 35
+    with pytest.raises(ConfigError, match="matches no good image"):
+        train(settings(tiny_data, data__exclude=["board*"]), Silent(), out=tmp_path / "b", runs=tmp_path, resume=False)
+
+
+def test_several_photographs_of_each_part_are_told(tmp_path: Path) -> None:
+    """Two takes of each part warn, different parts do not."""
+    random = torch.Generator().manual_seed(0)
+    parts = torch.randn(60, 6, 8, 8, generator=random)
+    takes = torch.cat([parts[:30] + 0.3 * torch.randn(30, 6, 8, 8, generator=random) for _ in range(2)])
+    for features, expected in ((parts, False), (takes, True)):
+        level = Level(LevelSpec.parse("16"), {"16": 6}, {"16": (8, 8)}, positions=True)
+        store = FeatureStore({"16": features.numpy().astype(np.float16)}, torch.device("cpu"))
+        notes = Notes()
+        model = cast("Detector", SimpleNamespace(levels=[level]))
+        warn_of_twins(model, store, range(50), range(50, 60), tmp_path, notes)
+        assert any("closely resemble" in text for text in notes.texts) is expected
