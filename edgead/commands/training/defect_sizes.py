@@ -18,6 +18,8 @@ IMAGES = 24
 BATCH = 8
 # Share of the defects of a size that must be found for the size to count as found.
 FOUND = 0.8
+# Least magnification that is worth the time of more tiles.
+USEFUL = 1.25
 # Largest share of a frame's shorter side that a defect may have here.
 _LARGEST = 0.125
 
@@ -70,8 +72,8 @@ class DefectSizes:
 
     def _advice(self, limit: int) -> str:
         """The tiles that see the next smaller size as this bundle sees the smallest it finds; empty if none can."""
-        if self.scale <= 1.05:
-            return "; the images have no more pixels to show them"
+        if self.scale < USEFUL:
+            return "; the images have hardly more pixels to show them"
         wanted = max((size for size in self.found if size < limit), default=limit)
         factor = min(limit / wanted if wanted < limit else 2.0, self.scale)
         target = self.scale / factor
