@@ -149,7 +149,7 @@ class Bundle:
 
     def frame_runner(self, engine: Runner) -> Runner:
         """Runner of what `preprocess` gives: the engine itself, or one that joins the tiles of each frame."""
-        return engine if self.grid is None else TiledRunner(engine, self.grid)
+        return engine if self.grid is None else TiledRunner(engine, self.grid, self.manifest.graph.top_positions)
 
     def calibration_images(self) -> NDArray[np.uint8]:
         """Good images `(N, H, W, 3)`, uint8, RGB, at input size, for INT8 calibration on the device; tiles if there are any."""

@@ -101,6 +101,15 @@ class GraphIO(_Record):
     anomaly_map: str = "anomaly_map"
     pred_score: str = "pred_score"
     map_size: tuple[Pixels, Pixels]
+    top_positions: int | None = Field(
+        None, ge=1, description="Number of map values that the score of a tile averages over; none: 2 % of its map."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not used, as in bundles of before."""
+        values: dict[str, Any] = dump(self)
+        return {key: value for key, value in values.items() if key != "top_positions" or value is not None}
 
 
 class ThresholdRecord(_Record):

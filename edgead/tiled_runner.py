@@ -14,6 +14,7 @@ from edgead.views import Stitcher, TileGrid
 
 # A backend on the CPU keeps the memory of the largest batch that it has seen, and larger ones are no faster.
 CPU_BATCH = 8
+TOP_FRACTION = 0.02
 
 
 class TiledRunner:
@@ -24,6 +25,7 @@ class TiledRunner:
     Args:
         engine: Open engine for images of the input size; closed with this runner.
         grid: Tiles of a frame.
+        top_positions: Number of map values that the score of a tile averages over; None = 2 % of its map.
 
     Attributes:
         engine: The engine.
@@ -31,11 +33,13 @@ class TiledRunner:
         stitcher: Way back from the tiles' maps to the frame's.
     """
 
-    def __init__(self, engine: Runner, grid: TileGrid) -> None:
+    def __init__(self, engine: Runner, grid: TileGrid, top_positions: int | None = None) -> None:
         self.engine = engine
         self.grid = grid
         (spec,) = [spec for spec in engine.output_specs if spec.name == "anomaly_map"]
-        self.stitcher = Stitcher(grid, (spec.shape[1] or 1, spec.shape[2] or 1))
+        height, width = spec.shape[1] or 1, spec.shape[2] or 1
+        self.stitcher = Stitcher(grid, (height, width))
+        self.top_positions = top_positions or max(1, round(TOP_FRACTION * height * width))
 
     @property
     def input_spec(self) -> TensorSpec:

@@ -225,13 +225,11 @@ class Stitcher:
 
     Attributes:
         size: Size `(H, W)` of the frame's map, with positions as dense as those of the tiles.
-        tile_positions: Number of positions of a tile's map.
     """
 
     def __init__(self, grid: TileGrid, map_size: tuple[int, int]) -> None:
         self._grid = grid
         self._map_size = map_size
-        self.tile_positions = map_size[0] * map_size[1]
         (columns, rows), overlap = grid.views.tiles, grid.views.overlap
         left, top, right, bottom = grid.views.box
         height, width = grid.image_size

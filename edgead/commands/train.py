@@ -31,6 +31,7 @@ from edgead.commands.training.runs import (
     read_run,
     unfinished_run,
 )
+from edgead.config.model import ModelConfig
 from edgead.config.root import Config
 from edgead.data.copies import STORED_DIGITS
 from edgead.imaging import Image
@@ -207,6 +208,9 @@ def _train(
         )
     if after is None or not kept:  # otherwise judging has just done it
         fit_head(model, arrays, labels, indices)
+    if data.n_tiles > 1 and indices.pseudo:
+        config = world.from_main(lambda: _pooled_for_tiles(config, data, model, prepared, progress))
+        model.head.pool(config.model.top_fraction)
     metrics = {"held_out_loss": state.kept_loss, "held_out_loss_start": state.held_out_loss[0], "epochs": state.epoch}
     if before is not None and after is not None:
         metrics["pseudo_defect_auroc"] = after if kept else before
@@ -280,6 +284,25 @@ def _without_couplings(config: Config) -> Config:
         return config
     model = config.model.model_copy(update={"blocks": 0, "base": "normal", "couplings": "auto"})
     return config.model_copy(update={"model": model, "train": config.train.model_copy(update={"epochs": 0})})
+
+
+def _pooled_for_tiles(
+    config: Config, data: TrainingData, model: Detector, prepared: _Prepared, progress: Progress
+) -> Config:
+    """Settings with the share of a tile's map that finds most pseudo-defects, unless the user has chosen one."""
+    from edgead.train.pooling import best_count, pooling_power
+
+    if config.model.top_fraction != ModelConfig.model_fields["top_fraction"].default:
+        return config
+    power = pooling_power(model, prepared.arrays, prepared.labels, prepared.indices, data.n_tiles)
+    count = best_count(power)
+    tried = ", ".join(f"{number}: {share:.0%}" for number, share in power.items())
+    progress.note(
+        f"The score of a tile is the mean of its {count} highest values (pseudo-defects above all good frames, by their "
+        f"number: {tried})."
+    )
+    positions = model.head.size[0] * model.head.size[1]
+    return config.model_copy(update={"model": config.model.model_copy(update={"top_fraction": count / positions})})
 
 
 @dataclass(frozen=True)

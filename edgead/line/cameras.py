@@ -33,11 +33,11 @@ from edgead.tiled_runner import TiledRunner
 
 @dataclass(frozen=True)
 class GoodMaps:
-    """Anomaly maps `(n, h, w)` of held-out good images, and their classes; `tile_positions`: see `zone_score`."""
+    """Anomaly maps `(n, h, w)` of held-out good images, and their classes; `top_positions`: see `zone_score`."""
 
     maps: NDArray[np.float32]
     classes: list[str]
-    tile_positions: int | None = None
+    top_positions: int | None = None
 
 
 def make_cameras(
@@ -98,7 +98,7 @@ def make_camera(
         thresholds = at_rate(thresholds, rate)
     map_size = _map_size(runner)
     stitcher = runner.stitcher if isinstance(runner, TiledRunner) else None
-    tile_positions = None if stitcher is None else stitcher.tile_positions
+    top_positions = runner.top_positions if isinstance(runner, TiledRunner) else None
     zones = []
     for zone in camera.zones or (ZoneConfig(name=WHOLE_IMAGE),):
         shape = ZoneShape(zone.name, zone.include, zone.exclude)
@@ -118,7 +118,7 @@ def make_camera(
             scores,
             threshold,
             _rule_options(config.alerts_of(camera, zone)),
-            tile_positions=tile_positions,
+            top_positions=top_positions,
         )
         if stitcher is not None and monitor.mask is not None:
             _check_covered(zone.name, monitor.mask, stitcher.covered)
@@ -191,7 +191,7 @@ def _good_maps(bundle: Bundle, runner: Runner, progress: Progress) -> GoodMaps:
         bias = bundle.class_bias(classes[index : index + 1])
         maps.append(runner.infer(images[index : index + 1], bias)["anomaly_map"])
         progress.update("Thresholds of the zones", index + 1, len(images))
-    positions = runner.stitcher.tile_positions if isinstance(runner, TiledRunner) else None
+    positions = runner.top_positions if isinstance(runner, TiledRunner) else None
     corrections = bundle.held_out_corrections()
     found = np.concatenate(maps) + (0.0 if corrections is None else corrections[0])
     return GoodMaps(found, classes, positions)
@@ -202,7 +202,7 @@ def _zone_scores(shape: ZoneShape, good: GoodMaps, class_name: str | None) -> tu
     chosen: Iterator[NDArray[np.float32]] = (
         one for one, name in zip(good.maps, good.classes, strict=True) if class_name in (None, name)
     )
-    return tuple(zone_score(one, mask, good.tile_positions) for one in chosen)
+    return tuple(zone_score(one, mask, good.top_positions) for one in chosen)
 
 
 def _map_size(runner: Runner) -> tuple[int, int]:

@@ -87,7 +87,7 @@ class ZoneMonitor:
         threshold: Initial threshold.
         options: Rules that open and close alerts.
         utc_now: Clock for the names of alerts.
-        tile_positions: See `zone_score`.
+        top_positions: See `zone_score`.
 
     Attributes:
         good_scores, shape: Values passed to the constructor.
@@ -105,10 +105,10 @@ class ZoneMonitor:
         threshold: ThresholdRecord,
         options: RuleOptions,
         utc_now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
-        tile_positions: int | None = None,
+        top_positions: int | None = None,
     ) -> None:
         self.shape = shape
-        self._tile_positions = tile_positions
+        self._top_positions = top_positions
         self.mask: NDArray[np.bool_] | None = None if shape.is_whole else shape.mask(map_size)
         self.good_scores = good_scores
         self.threshold = threshold
@@ -167,7 +167,7 @@ class ZoneMonitor:
 
     def score(self, anomaly_map: NDArray[np.float32], pred_score: float) -> float:
         """Score of the zone: the model's own for the whole frame, otherwise from its part of the map."""
-        return pred_score if self.mask is None else zone_score(anomaly_map, self.mask, self._tile_positions)
+        return pred_score if self.mask is None else zone_score(anomaly_map, self.mask, self._top_positions)
 
     def acknowledge(self, time_s: float) -> ZoneVerdict | None:
         """Acknowledge the zone's alert; None if that changes nothing."""

@@ -60,17 +60,19 @@ class ZoneShape:
         return mask
 
 
-def zone_score(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], tile_positions: int | None = None) -> float:
+def zone_score(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], top_positions: int | None = None) -> float:
     """Mean of the largest 2 % (at least one) of the values of a map `(h, w)` inside a mask `(h, w)`.
 
     Args:
         anomaly_map: Anomaly map, raw units.
         mask: Positions of the zone.
-        tile_positions: Positions of the map of one tile, for a frame of tiles: a larger zone takes 2 % of a tile, as the
-            frame's score does, so that a small defect weighs as much in it.
+        top_positions: Largest number of values to average, for a frame of tiles: that of a tile's score, so that a small
+            defect weighs as much in a zone as in the frame.
     """
     values = anomaly_map[mask]
-    k = max(1, round(TOP_FRACTION * min(values.size, tile_positions or values.size)))
+    k = max(1, round(TOP_FRACTION * values.size))
+    if top_positions is not None:
+        k = min(k, top_positions)
     return float(np.partition(values, values.size - k)[values.size - k :].mean(dtype=np.float64))
 
 

@@ -131,6 +131,20 @@ def test_a_zone_in_one_corner_needs_one_tile(tiled: TrainResult) -> None:
     assert verdicts[0].score == pytest.approx(verdicts[1].score, rel=1e-5)
 
 
+def test_the_number_of_values_behind_a_tiles_score_is_chosen_and_recorded(tiled: TrainResult) -> None:
+    """The graph pools as the manifest says, and zones follow it."""
+    count = tiled.bundle.manifest.graph.top_positions
+    assert count is not None
+    held_out = tiled.bundle.held_out()
+    assert held_out is not None
+    with open_engine(tiled.bundle, "reference", threads=1) as runner:
+        assert isinstance(runner, TiledRunner)
+        assert runner.top_positions == count
+        outputs = runner.infer(held_out[0][0])
+    flat = np.sort(outputs["anomaly_map"].reshape(TILES, -1), axis=1)
+    np.testing.assert_allclose(outputs["pred_score"], flat[:, -count:].mean(axis=1), rtol=1e-4)
+
+
 def test_a_zone_outside_the_crop_is_refused(tiled: TrainResult) -> None:
     """Nothing there is ever judged."""
     edge = {"name": "edge", "include": [[[0, 0], [1, 0], [1, 0.05], [0, 0.05]]]}

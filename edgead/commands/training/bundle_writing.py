@@ -109,7 +109,11 @@ def write_trained_bundle(
             model=config.model.name,
             classes=data.classes,
             preprocessing=data.preprocessing,
-            graph=GraphIO(map_size=model.head.size, class_bias="class_bias" if model.n_classes else None),
+            graph=GraphIO(
+                map_size=model.head.size,
+                class_bias="class_bias" if model.n_classes else None,
+                top_positions=None if data.grid is None else model.head.top_k,
+            ),
             thresholds=thresholds,
             nfa=nfa,
             parity=parity,

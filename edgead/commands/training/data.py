@@ -30,6 +30,10 @@ from edgead.printable import path_text
 from edgead.progress import Progress
 from edgead.views import TileGrid
 
+# Tiles are there for small defects: this share of their pseudo-defects is small, by its share of a tile's side.
+SMALL_SHARE = 0.5
+SMALL_SIZES = (0.015, 0.05)
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -89,6 +93,9 @@ class TrainingData:
             return self._resized(make_pseudo_defect(image, other, random)[0])
         index = int(random.integers(self.n_tiles))
         region, donated = self.grid.region(image, index), self.grid.region(other, index)
+        if random.random() < SMALL_SHARE:
+            size = min(region.shape[:2]) * float(np.exp(random.uniform(*np.log(SMALL_SIZES))))
+            return self.grid.fitted(make_sized_defect(region, size, random)[0])
         return self.grid.fitted(make_pseudo_defect(region, donated, random)[0])
 
     def random_place(self, random: np.random.Generator) -> tuple[float, float]:
