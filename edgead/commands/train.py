@@ -17,6 +17,7 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.commands.training.curve import write_curve
 from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device, is_launched_with_others, is_main_process
+from edgead.commands.training.dry_run import is_closed_form
 from edgead.commands.training.near_copies import independent_images, whitened_features
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
 from edgead.commands.training.requirements import require_torch, require_weights
@@ -133,7 +134,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
             progress = progress if world.is_main else Silent()
             data = world.from_main(lambda: prepare_data(config, progress))
         clock.lap("scan")
-        if config.model.couplings == "never" and data.grid is None:
+        if is_closed_form(config, data):
             return _train_in_closed_form(config, data, progress, world, clock, out, runs, resume, held)
         return _train(config, data, progress, world, clock, out, runs, resume, held)
 

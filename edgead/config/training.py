@@ -143,7 +143,10 @@ class TrainConfig(Section):
         description="Candidate weights of the all-position covariance in each position's own; pseudo-defects decide between them.",
     )
     pseudo_defects: int = Field(
-        2, ge=1, le=20, description="Number of pseudo-defective copies of each early-stopping image."
+        2,
+        ge=1,
+        le=20,
+        description="Number of pseudo-defective copies of each early-stopping image, or of each image of a closed form.",
     )
     pseudo_limit: int = Field(
         250, ge=10, le=10000, description="Largest number of pseudo-defective copies that choose a closed form."

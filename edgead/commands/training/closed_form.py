@@ -161,6 +161,11 @@ def sizes_to_try(config: Config, data: TrainingData) -> list[int]:
     ]
 
 
+def count_pseudo(config: Config, n_good: int) -> int:
+    """Number of pseudo-defective copies of `n_good` images."""
+    return min(config.train.pseudo_limit, config.train.pseudo_defects * n_good)
+
+
 def native_side(sizes: Mapping[tuple[int, int], int]) -> float:
     """Median side of the images in pixels, as that of a square of the same area."""
     return statistics.median(Counter({math.sqrt(h * w): n for (h, w), n in sizes.items()}).elements())
@@ -306,7 +311,7 @@ class _Search:
     def _pseudo_origins(self) -> list[int]:
         """Images that get a pseudo-defective copy, spread over all of them."""
         n = len(self.good)
-        wanted = min(self.config.train.pseudo_limit, self.config.train.pseudo_defects * n)
+        wanted = count_pseudo(self.config, n)
         random = np.random.default_rng(self.config.train.seed)
         order = [int(i) for _ in range(-(-wanted // n)) for i in random.permutation(n)]
         return order[:wanted]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.commands.training.data import fit_backbone, prepare_data
+from edgead.commands.training.closed_form import count_pseudo, sizes_to_try
+from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
 from edgead.commands.training.requirements import main_source, require_torch, require_weights
@@ -19,6 +20,9 @@ from edgead.progress import Progress
 if TYPE_CHECKING:
     from edgead.models.detector import Detector
     from edgead.train.estimate import Estimate
+
+
+CLOSED = "none: a closed form"
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
     data = prepare_data(config, progress) if config.data.root.exists() or config.data.good else None
     device = choose_device(config.train.device)
     config = fit_backbone(config, progress)
+    is_closed = is_closed_form(config, data)
+    if is_closed:
+        config = config.model_copy(update={"model": config.model.model_copy(update={"blocks": 0, "base": "normal"})})
     with torch.device("meta"):
         model = assemble(config.model, data.classes if data else ("part",), None)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -93,8 +100,22 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
     if data is None:
         facts += [
             ("images", f"there is no folder {config.data.root} yet: sizes are per image"),
-            ("steps", f"{config.train.epochs} epochs in batches of {config.train.batch_size} images"),
+            (
+                "steps",
+                CLOSED if is_closed else f"{config.train.epochs} epochs in batches of {config.train.batch_size} images",
+            ),
             ("needs", _needs_per_image(training_needs(config, model, 1, processes=processes))),
+        ]
+    elif is_closed:
+        n_good = len(data.split.fit) + len(data.split.early_stop) + len(data.split.threshold)
+        n_pseudo = count_pseudo(config, n_good)
+        needs = training_needs(config, model, n_good + n_pseudo, processes=1)
+        facts += [
+            ("classes", ", ".join(data.classes)),
+            ("images", f"{n_good} to fit, each left out in turn for the threshold; {n_pseudo} pseudo-defective"),
+            ("sizes", ", ".join(f"{size} px" for size in sizes_to_try(config, data))),
+            ("steps", CLOSED),
+            ("needs", needs.describe()),
         ]
     else:
         fit, early_stop = len(data.split.fit), len(data.split.early_stop)
@@ -114,6 +135,11 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
     features = {key: (model.backbone.channels[key], *model.backbone.sizes[key]) for key in model.backbone.keys}
     folders = (feature_folder(config, run), run / CACHE)
     return DryRun(facts, needs, n_learned, n_parameters, features, folders, _weights_problem(config))
+
+
+def is_closed_form(config: Config, data: TrainingData | None) -> bool:
+    """Whether the model is fitted without any step of training."""
+    return config.model.couplings == "never" and (data is None or data.grid is None)
 
 
 def _weights_problem(config: Config) -> EdgeadError | None:

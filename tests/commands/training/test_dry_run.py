@@ -116,3 +116,13 @@ def test_needs_follow_the_settings(tiny_data: Path, tiny_result: TrainResult) ->
     several = training_needs(tiny_config(tiny_data), model, 1000, processes=2)
     assert (several.features_disk_mb, several.whitened_disk_mb) == (one.features_memory_mb, one.whitened_memory_mb)
     assert several.memory_mb < one.memory_mb
+
+
+def test_a_closed_form_is_planned_as_one(tiny_data: Path, tmp_path: Path) -> None:
+    """All images are fitted, nothing is trained in steps, and the sizes to try are named."""
+    config = tiny_config(tiny_data, model__couplings="never", train__larger_sizes=[160])
+    facts = dict(plan(config, tmp_path).facts)
+    assert facts["images"].startswith("40 to fit, each left out in turn")
+    assert facts["steps"] == "none: a closed form"
+    assert facts["sizes"].startswith("128 px")
+    assert facts["parameters"].startswith("64 trainable")
