@@ -32,6 +32,7 @@ from edgead.commands.training.runs import (
     read_run,
     unfinished_run,
 )
+from edgead.commands.training.tile_levels import chosen_levels
 from edgead.config.model import ModelConfig
 from edgead.config.root import Config
 from edgead.data.copies import STORED_DIGITS
@@ -151,6 +152,8 @@ def _train(
     device = choose_device(config.train.device)
     config = _without_couplings(fit_backbone(config, progress))
     data = replace(data, image_size=(config.model.image_size, config.model.image_size))
+    if data.n_tiles > 1:
+        config = world.from_main(lambda: chosen_levels(config, data, progress))
     _seed(config.train.seed)
     model = build_model(config.model, data.classes).to(device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,22 @@ def test_a_crop_in_pixels_needs_images_of_one_size(parts: Path, tmp_path: Path) 
         view_options(data, {(256, 256): 9, (256, 512): 1})
     with pytest.raises(ConfigError, match="outside the images, which are 100 x 256 px"):
         view_options(data, {(256, 100): 9})
+
+
+def test_tiles_choose_their_features_by_small_pseudo_defects(parts: Path) -> None:
+    """The usual levels and finer ones are tried; levels that the user has set are kept."""
+    from edgead.commands.training.data import prepare_data
+    from edgead.commands.training.tile_levels import FINE, chosen_levels
+
+    values = {"data.root": str(parts), "data.tiles": "2x2", "model.image_size": 96, "train.shrinkage": [0.2]}
+    config, notes = load_config(None, values), Notes()
+    found = chosen_levels(config, prepare_data(config, Silent()), notes)
+    (note,) = notes.texts
+    shares = [int(share) for share in re.findall(r"(\d+)%", note)]
+    assert len(shares) == 2
+    assert found.model.levels == (FINE if shares[1] > shares[0] else config.model.levels)
+    own = settings(parts)
+    assert chosen_levels(own, prepare_data(own, Silent()), notes) is own
 
 
 def test_training_tells_how_many_tiles_it_learns_from(parts: Path, tmp_path: Path) -> None:
