@@ -38,7 +38,6 @@ RATES = (0.01, 0.02, 0.05)
 LARGER_GAIN = 0.02
 NATIVE_SHARE = 0.95
 POSITION_BYTES = 100e6
-FEW_IMAGES_SHRINKAGE = 0.2
 BATCH = 32
 POSITIONS, CENTRES = "positions", "centres"
 
@@ -320,6 +319,7 @@ class _Search:
         self, size: int, form: str, config: Config, model: Detector, store: FeatureStore, milliseconds: float
     ) -> None:
         from edgead.train.left_out import Rows, fit_centres, fit_positions, gather_positions
+        from edgead.train.start import FEW_IMAGES_SHRINKAGE
 
         n = len(self.good)
         rows = Rows(tuple(range(n)), tuple(range(n, n + len(self.pseudo))), tuple(self.pseudo), self.groups)

@@ -45,7 +45,7 @@ class Independent:
         copy, original = self.copies[0]
         n_all = len({*self.kept, *(sample for sample, _ in self.copies)})
         yield (
-            f"{len(self.copies)} of {n_all} images held out for the threshold are near-copies (encoded again, "
+            f"{len(self.copies)} of {n_all} images behind the threshold are near-copies (encoded again, "
             f"resized or taken twice), such as {copy.name} of {original.name}: {n_all - len(self.copies)} independent ones remain."
         )
         for name, count in self.too_few.items():
