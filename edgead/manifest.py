@@ -102,7 +102,9 @@ class GraphIO(_Record):
     pred_score: str = "pred_score"
     map_size: tuple[Pixels, Pixels]
     top_positions: int | None = Field(
-        None, ge=1, description="Number of map values that the score of a tile averages over; none: 2 % of its map."
+        None,
+        ge=1,
+        description="Number of map values that the score of an image, or of a tile, averages over; none: 2 % of its map.",
     )
 
     @model_serializer(mode="wrap")

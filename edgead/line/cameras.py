@@ -98,7 +98,7 @@ def make_camera(
         thresholds = at_rate(thresholds, rate)
     map_size = _map_size(runner)
     stitcher = runner.stitcher if isinstance(runner, TiledRunner) else None
-    top_positions = runner.top_positions if isinstance(runner, TiledRunner) else None
+    top_positions = bundle.manifest.graph.top_positions
     zones = []
     for zone in camera.zones or (ZoneConfig(name=WHOLE_IMAGE),):
         shape = ZoneShape(zone.name, zone.include, zone.exclude)
@@ -191,7 +191,7 @@ def _good_maps(bundle: Bundle, runner: Runner, progress: Progress) -> GoodMaps:
         bias = bundle.class_bias(classes[index : index + 1])
         maps.append(runner.infer(images[index : index + 1], bias)["anomaly_map"])
         progress.update("Thresholds of the zones", index + 1, len(images))
-    positions = runner.top_positions if isinstance(runner, TiledRunner) else None
+    positions = bundle.manifest.graph.top_positions
     corrections = bundle.held_out_corrections()
     found = np.concatenate(maps) + (0.0 if corrections is None else corrections[0])
     return GoodMaps(found, classes, positions)

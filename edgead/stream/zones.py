@@ -66,8 +66,8 @@ def zone_score(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], top_po
     Args:
         anomaly_map: Anomaly map, raw units.
         mask: Positions of the zone.
-        top_positions: Largest number of values to average, for a frame of tiles: that of a tile's score, so that a small
-            defect weighs as much in a zone as in the frame.
+        top_positions: Largest number of values to average: that of the score of an image or a tile, so that a small defect
+            weighs as much in a zone as in the whole frame.
     """
     values = anomaly_map[mask]
     k = max(1, round(TOP_FRACTION * values.size))

@@ -112,7 +112,7 @@ def write_trained_bundle(
             graph=GraphIO(
                 map_size=model.head.size,
                 class_bias="class_bias" if model.n_classes else None,
-                top_positions=None if data.grid is None else model.head.top_k,
+                top_positions=None if data.grid is None and left_out is None else model.head.top_k,
             ),
             thresholds=thresholds,
             nfa=nfa,

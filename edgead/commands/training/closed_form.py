@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 CHOICES = "choices.json"
 RATES = (0.01, 0.02, 0.05)
-LARGER_GAIN = 0.02
+LARGER_GAIN = SLACK = 0.02
 NATIVE_SHARE = 0.95
 POSITION_BYTES = 100e6
 BATCH = 32
@@ -50,7 +50,7 @@ class Choice:
         image_size: Side of the input, in pixels.
         form: `positions` or `centres`.
         shrinkage: Weight of the covariance of all positions; None for centres.
-        top_fraction: Share of the map that the image score averages over, the best of those tried.
+        top_fraction: Share of the map that the image score averages over, the largest that finds nearly as much as the best.
         power: Share of pseudo-defects above the thresholds of left-out good images, mean over the rates.
         milliseconds: Time of the backbone on this machine.
     """
@@ -357,7 +357,7 @@ class _Search:
         found = standardise(model.head, energies, fractions)
         rates = rates_to_judge(len(self.good), self.config.train.promised_rate)
         powers = {f: power(found.scores[f], found.pseudo[f], rates) for f in fractions}
-        fraction = max(fractions, key=lambda f: (round(powers[f], 6), f))
+        fraction = best_fraction(powers)
         choice = Choice(size, form, amount, fraction, round(powers[fraction], 6), round(milliseconds, 2))
         self.choices.append(choice)
         self.progress.note(choice.describe())
@@ -373,6 +373,11 @@ def rates_to_judge(n_images: int, promised: float) -> tuple[float, ...]:
     """False-alarm rates at which forms are compared: none that so few images say nothing about."""
     smallest = 1.0 / (n_images + 1)
     return tuple(sorted({max(rate, smallest) for rate in (promised, *RATES)}))
+
+
+def best_fraction(powers: Mapping[float, float]) -> float:
+    """Largest share of the map that finds nearly as many pseudo-defects as the best one: real defects may be larger."""
+    return max(fraction for fraction, found in powers.items() if found >= max(powers.values()) - SLACK)
 
 
 def power(scores: NDArray[np.float64], pseudo: NDArray[np.float64], rates: Sequence[float]) -> float:

@@ -24,6 +24,7 @@ from edgead.commands.training.closed_form import (
     CHOICES,
     Choice,
     best_choice,
+    best_fraction,
     native_side,
     power,
     rates_to_judge,
@@ -126,6 +127,9 @@ def test_choices_are_recorded(trained: tuple[TrainResult, list[str]]) -> None:
     assert model["top_fraction"] == best.top_fraction
     assert (model["centres"] > 0) == (best.form == "centres")
     assert result.bundle.manifest.provenance.metrics["pseudo_defect_power"] == best.power
+    # zones average over as many map values as the whole image
+    height, width = result.bundle.manifest.graph.map_size
+    assert result.bundle.manifest.graph.top_positions == max(1, round(best.top_fraction * height * width))
 
 
 def test_corrections_turn_scores_into_left_out_ones(bundle: Bundle) -> None:
@@ -274,6 +278,12 @@ def test_the_best_choice_pays_for_a_larger_input() -> None:
     better = Choice(640, "centres", None, 0.02, 0.53, 80.0)
     assert best_choice([small, better]) is better
     assert best_choice([small, Choice(320, "centres", None, 0.02, 0.50, 20.0)]) is small
+
+
+def test_the_largest_of_nearly_equal_shares_is_taken() -> None:
+    """A share of the map within 2 points of the best wins if it is larger."""
+    assert best_fraction({0.0025: 0.67, 0.005: 0.68, 0.01: 0.665, 0.02: 0.62}) == 0.01
+    assert best_fraction({0.0025: 0.60, 0.005: 0.51}) == 0.0025
 
 
 def test_forms_are_judged_at_rates_that_the_images_can_tell() -> None:
