@@ -18,7 +18,7 @@ from edgead.engines.operator_times import OperatorTime, operator_times
 from edgead.engines.tensorrt.runner import TensorRTRunner
 from edgead.errors import ConfigError
 from edgead.evaluation.segmentation import segmenter_of
-from edgead.line.throughput import CamerasBench, bench_cameras
+from edgead.line.throughput import CamerasBench, bench_cameras, bench_images
 from edgead.progress import Progress
 from edgead.runner import Runner
 from edgead.stream.frame import Frame
@@ -193,5 +193,4 @@ def _frames(bundle: Bundle, frame_size: tuple[int, int]) -> list[NDArray[np.uint
     import cv2
 
     height, width = frame_size
-    images = bundle.reference()["images"]
-    return [np.asarray(cv2.resize(image, (width, height)), np.uint8) for image in images]
+    return [np.asarray(cv2.resize(image, (width, height)), np.uint8) for image in bench_images(bundle)]

@@ -59,12 +59,14 @@ class Evaluation:
         result: Metrics per class and their mean.
         segmentation: Automatic segmentation that `mask_iou` measures.
         report: Path of the HTML report.
-        broken: Unreadable images, with the reason.
+        broken: Images left out, unreadable or without the part, with the reason.
         bad_masks: Masks that cannot be used, with the reason; their images count as defective without a mask.
         class_mode: Class information given to the model; None for a model without class input.
         class_accuracy: Share of images with a correctly predicted class; None for a model without class input.
         alignment: Correlation of NLL and latent norm, if requested.
         robustness: Results on changed copies of the images, if requested.
+        part_not_found: Number of `good` and of `defective` images in which the part is not found; None for a bundle that
+            aligns nothing.
     """
 
     result: EvaluationResult
@@ -76,12 +78,15 @@ class Evaluation:
     alignment: Alignment | None = None
     bad_masks: tuple[tuple[str, str], ...] = ()
     robustness: Robustness | None = None
+    part_not_found: dict[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """`EvaluationResult.to_json` plus the segmentation, and class mode and accuracy for models with class input."""
         values = {**self.result.to_json(), "segmentation": self.segmentation}
         if self.class_mode is not None:
             values |= {"class_mode": self.class_mode, "class_accuracy": self.class_accuracy}
+        if self.part_not_found is not None:
+            values["part_not_found"] = self.part_not_found
         if self.bad_masks:
             values["bad_masks"] = [{"mask": name, "reason": reason} for name, reason in self.bad_masks]
         if self.alignment is not None:
@@ -148,11 +153,22 @@ def evaluate_bundle(
     nfa = bundle.manifest.nfa if kind == "nfa" else None
     segmenters = {name: segmenter_of(nfa, name, false_alarm_rate) for name in nfa.thresholds} if nfa else {}
     scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, thresholds, segmenters)
-    images, broken = _score(scorer, samples, progress)
+    images, broken, lacking = _score(scorer, samples, progress)
     for path, reason in broken[:5]:
         progress.note(f"Left out {path}: {reason}")
+    n_good = sum(not sample.gt_label for sample in lacking)
+    if lacking:
+        progress.note(
+            f"The part was not found in {len(lacking)} of {len(samples)} test images, {n_good} good and "
+            f"{len(lacking) - n_good} defective ones. They have no score and are in no number below: in a stream they are faults."
+        )
     if not images:
-        raise DataError(f"None of the {len(dataset.test)} test images in {data} can be read.")
+        raise DataError(
+            f"None of the {len(dataset.test)} test images in {data} can be judged: {len(broken) - len(lacking)} cannot be read, "
+            f"and in {len(lacking)} the part was not found."
+            if lacking
+            else f"None of the {len(dataset.test)} test images in {data} can be read."
+        )
     accuracy = scorer.n_right / len(images) if knows_classes else None
     _note_trained_on(images, progress)
     note_unlike(images, bundle.manifest.thresholds[POOLED].scores, progress)
@@ -175,6 +191,7 @@ def evaluate_bundle(
         aligned,
         bad_masks,
         robustness,
+        None if bundle.aligner is None else {"good": n_good, "defective": len(lacking) - n_good},
     )
 
 
@@ -372,12 +389,14 @@ def _segmentation_kind(bundle: Bundle, wanted: SegmentationKind | None) -> Segme
 
 def _score(
     scorer: _Scorer, samples: tuple[Sample, ...], progress: Progress
-) -> tuple[list[ScoredImage], list[tuple[Path, str]]]:
+) -> tuple[list[ScoredImage], list[tuple[Path, str]], list[Sample]]:
+    """Scored images, those left out with the reason, and those among them in which the part is not found."""
     bundle = scorer.bundle
     reading = bundle.manifest.preprocessing.reading
     trained_on = frozenset(bundle.manifest.provenance.image_digests)
     images: list[ScoredImage] = []
     broken: list[tuple[Path, str]] = []
+    lacking: list[Sample] = []
     for start in range(0, len(samples), BATCH):
         read = []
         for sample in samples[start : start + BATCH]:
@@ -386,6 +405,8 @@ def _score(
                 pose = bundle.pose(image)
             except DataError as error:
                 broken.append((sample.path, error.message))
+                if isinstance(error, PartNotFoundError):
+                    lacking.append(sample)
                 continue
             read.append((sample, bundle.preprocess(image, pose), (image.shape[0], image.shape[1]), pose))
         if read:
@@ -411,7 +432,7 @@ def _score(
                     )
                 )
         progress.update("Scoring", min(start + BATCH, len(samples)), len(samples))
-    return images, broken
+    return images, broken, lacking
 
 
 def _report(

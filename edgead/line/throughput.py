@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
 from edgead.config.root import Config
@@ -56,6 +57,11 @@ class CamerasBench:
         return asdict(self)
 
 
+def bench_images(bundle: Bundle) -> NDArray[np.uint8]:
+    """Images of the bundle to imitate camera frames with, `(N, h, w, 3)`, uint8, RGB; of one that aligns, whole parts."""
+    return bundle.overviews() if bundle.aligner is not None else bundle.reference()["images"]
+
+
 def bench_cameras(
     bundle: Bundle, runner: Runner, progress: Progress, *, n_cameras: int, n_frames: int, frame_size: tuple[int, int]
 ) -> CamerasBench:
@@ -72,7 +78,7 @@ def bench_cameras(
     import cv2
 
     height, width = frame_size
-    images = [np.asarray(cv2.resize(image, (width, height)), np.uint8) for image in bundle.reference()["images"]]
+    images = [np.asarray(cv2.resize(image, (width, height)), np.uint8) for image in bench_images(bundle)]
     engine, stream = [], []
     for done in range(1 + ROUNDS):
         engine.append(_engine_fps(bundle, runner, images, n_cameras, n_frames))

@@ -251,7 +251,9 @@ class CameraFeed:
         missing = self._parts.observe(prepared.frame.captured_at_s, lacks_part=prepared.lacks_part)
         if not prepared.lacks_part:
             return checked
-        return replace(checked, fault=missing or checked.fault, is_usable=False, fault_kind=part_search.KIND)
+        if missing is None and checked.fault is not None:
+            return replace(checked, is_usable=False)
+        return replace(checked, fault=missing, is_usable=False, fault_kind=part_search.KIND)
 
     def _checked(self, prepared: PreparedFrame) -> PreparedFrame:
         frame, check = prepared.frame, self.camera.check_frame

@@ -140,6 +140,7 @@ def test_an_image_without_the_part_is_refused_and_not_scored(
     assert prepared.pose is None
     assert [path.parent.name for path, _ in result.broken] == ["bad"]
     assert "not found" in result.broken[0][1]
+    assert result.to_json()["part_not_found"] == {"good": 0, "defective": 1}
     assert KIND == "part-not-found"
 
 
