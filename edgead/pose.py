@@ -93,13 +93,17 @@ class Pose:
 
 
 def align(image: Image, pose: Pose) -> Image:
-    """Move a frame `(H, W, 3)` so that its part lies as on the reference picture; same size, edges are continued."""
+    """Move a frame `(H, W, 3)` so that its part lies as on the reference picture; same size.
+
+    What the frame does not show has the median colour of its border: a plain area, unlike streaks or mirrored parts.
+    """
     height, width = image.shape[:2]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     matrix = pose.matrix_at((height, width))
-    return np.asarray(
-        cv2.warpAffine(image, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8
-    )
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    colour = [float(value) for value in np.median(border, axis=0)]
+    moved = cv2.warpAffine(image, matrix, (width, height), flags=flags, borderValue=colour)
+    return np.asarray(moved, np.uint8)
 
 
 def map_to_frame(anomaly_map: NDArray[np.float32], pose: Pose) -> NDArray[np.float32]:

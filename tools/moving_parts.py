@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class Motion:
 
 
 STILL, MOVED = Motion(), Motion(15.0, 0.05)
+# Size at which the corners of a turned board stay in the image.
+SIZE = 0.8
 
 
 def moved_part(
@@ -72,12 +75,13 @@ def moved_part(
     after = replace(
         before,
         angle_deg=before.angle_deg + motion.angle_deg * turn,
+        scale=SIZE,
         shift=(before.shift[0] + motion.shift * right, before.shift[1] + motion.shift * down),
     )
     image, mask = photograph(replace(placed, placement=after), rng)
     height, width = size
     centre = ((width - 1) / 2, (height - 1) / 2)
-    matrix = np.asarray(cv2.getRotationMatrix2D(centre, after.angle_deg, 1.0), np.float64)
+    matrix = np.asarray(cv2.getRotationMatrix2D(centre, after.angle_deg, SIZE), np.float64)
     matrix[:, 2] += np.array(after.shift) * min(size)
     if motion.scale:
         closer = np.asarray(cv2.getRotationMatrix2D(centre, 0, 1 + motion.scale * zoom), np.float64)
@@ -152,19 +156,16 @@ def measure(bundle: Path, data: Path) -> Row:
 
 def rows_of(
     part: str, work: Path, *, side: int, n_train: int, n_test: int, settings: dict[str, object]
-) -> dict[tuple[str, str, str], Row]:
-    """Rows of one part by training images, test images and alignment."""
+) -> Iterator[tuple[tuple[str, str, str], Row]]:
+    """Rows of one part by training images, test images and alignment, as soon as they are known."""
     sets = {"still": STILL, "moved": MOVED}
     for name, motion in sets.items():
         write_parts(work / name, part, (side, side), motion, n_train=n_train, n_test=n_test)
-    rows = {}
-    for trained_on in sets:
-        for align in ("off", "on"):
-            values = {"data.align": align, **settings}
-            bundle = train_bundle(work / trained_on, settings=values, out=work / f"{trained_on}-{align}").bundle.path
-            for tested_on in sets:
-                rows[trained_on, tested_on, align] = measure(bundle, work / tested_on)
-    return rows
+    for align, trained_on in (("off", "still"), ("on", "moved"), ("off", "moved"), ("on", "still")):
+        values = {"data.align": align, **settings}
+        bundle = train_bundle(work / trained_on, settings=values, out=work / f"{trained_on}-{align}").bundle.path
+        for tested_on in sets:
+            yield (trained_on, tested_on, align), measure(bundle, work / tested_on)
 
 
 def main() -> None:
@@ -185,12 +186,12 @@ def main() -> None:
                 part, Path(folder), side=arguments.side, n_train=arguments.n_train, n_test=arguments.n_test,
                 settings=settings,
             )  # fmt: skip
-        for (trained_on, tested_on, align), row in rows.items():
-            print(
-                f"| {part} | {trained_on} | {tested_on} | {align} | {row.auroc:.4f} | {row.aupro:.3f} | {row.found:.1%} | "
-                f"{row.false_alarms:.1%} | {row.n_lost} | {row.align_ms:.1f} |",
-                flush=True,
-            )
+            for (trained_on, tested_on, align), row in rows:
+                print(
+                    f"| {part} | {trained_on} | {tested_on} | {align} | {row.auroc:.4f} | {row.aupro:.3f} | {row.found:.1%} | "
+                    f"{row.false_alarms:.1%} | {row.n_lost} | {row.align_ms:.1f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -43,8 +43,6 @@ def align_split(
 ) -> AlignedSplit:
     """Make the alignment that the settings ask for, and leave out images without the part.
 
-    The images behind the threshold have no say in it.
-
     Args:
         settings: Settings of the data.
         split: Good images.

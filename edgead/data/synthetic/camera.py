@@ -28,6 +28,7 @@ class Placement:
         belt: Offset `(x, y)` of the conveyor below, in pixels.
         slope: Change of brightness across the image in x and y, as shares.
         exposure: Overall brightness, about 1.
+        scale: Size of the part in the image; parts that move need a margin around them.
     """
 
     angle_deg: float
@@ -35,6 +36,7 @@ class Placement:
     belt: tuple[int, int]
     slope: tuple[float, float]
     exposure: float
+    scale: float = 1.0
 
 
 def random_placement(rng: np.random.Generator) -> Placement:
@@ -81,9 +83,11 @@ def expose(
         `(H, W, 3)`, float32, RGB 0..255, not clipped.
     """
     height, width = size = (layers.shape[0], layers.shape[1])
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), placement.angle_deg, 1.0)
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), placement.angle_deg, placement.scale)
     matrix[:, 2] += np.array(placement.shift) * min(size) + np.array(jitter)
-    posed = cv2.warpAffine(layers, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    # cloth goes on beyond the image; around any other part there is conveyor
+    border = cv2.BORDER_REFLECT_101 if float(layers[:, :, 3].min()) == 1.0 else cv2.BORDER_CONSTANT
+    posed = cv2.warpAffine(layers, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
     scene, inside = np.asarray(posed[:, :, :3], np.float32), np.asarray(posed[:, :, 3:], np.float32)
     if float(inside.min()) < 1.0:
         scene = _on_belt(scene, inside, placement, size)
