@@ -14,6 +14,8 @@ from edgead.pose_finder import PoseFinder, grey_picture, working_size
 
 # First references that are tried: one that shows no part, or a turned one, finds few of the others.
 _TRIES = 4
+# Share of the images that a first reference must find to be the last one tried.
+_ENOUGH = 0.9
 # Edges of two images of one kind of part resemble each other at least as much, when they are aligned.
 _ALIKE = 0.3
 # A frame may resemble the reference half as little as the least similar good image: half of a part may be missing.
@@ -91,8 +93,11 @@ def fit_reference(images: Sequence[Image], held_out: Sequence[Image], search: Po
     """
     size = working_size((images[0].shape[0], images[0].shape[1]))
     wide = PoseRange(min(180.0, 2 * search.angle_deg), min(0.3, 2 * search.shift), min(0.5, 2 * search.scale))
-    tries = [images[index] for index in np.linspace(0, len(images) - 1, min(_TRIES, len(images))).round().astype(int)]
-    found = max((_found(images, PoseFinder(grey_picture(image, size), wide)) for image in tries), key=_quality)
+    found: list[Pose | None] = []
+    for index in np.linspace(0, len(images) - 1, min(_TRIES, len(images))).round().astype(int):
+        found = max(found, _found(images, PoseFinder(grey_picture(images[index], size), wide)), key=_quality)
+        if _share(found) > _ENOUGH:
+            break
     middle = images[_middle(found)]
     found = _found(images, PoseFinder(grey_picture(middle, size), search))
     aligned = [align(image, pose) for image, pose in zip(images, found, strict=True) if pose is not None]
@@ -105,7 +110,7 @@ def fit_reference(images: Sequence[Image], held_out: Sequence[Image], search: Po
     least = _LEAST_SHARE * min((pose.likeness for pose in poses), default=1.0)
     usual = max(least, float(np.quantile(likeness, _USUAL_QUANTILE)))
     return PoseReference(
-        picture, search, usual, least, len(poses) / len(held_out),
+        picture, search, usual, least, _share(found),
         float(np.mean(likeness)), float(np.mean(unmoved)), poses,
     )  # fmt: skip
 
@@ -118,6 +123,10 @@ def _found(images: Sequence[Image], finder: PoseFinder) -> list[Pose | None]:
 
 def _quality(found: Sequence[Pose | None]) -> float:
     return sum(pose.likeness for pose in found if pose is not None)
+
+
+def _share(found: Sequence[Pose | None]) -> float:
+    return sum(pose is not None for pose in found) / len(found)
 
 
 def _middle(found: Sequence[Pose | None]) -> int:
