@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,15 @@ from edgead.bundle import ALIGNMENT, open_bundle
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.export import export
 from edgead.commands.train import TrainResult, train
+from edgead.commands.training.alignment import align_split
 from edgead.commands.training.data import prepare_data
+from edgead.config.training import DataConfig
+from edgead.data.dataset import Sample
 from edgead.data.masks import read_mask
+from edgead.data.split import Split
 from edgead.errors import BundleError, DataError
 from edgead.evaluation.metrics import auroc
-from edgead.imaging import png_from_rgb
+from edgead.imaging import Image, png_from_rgb
 from edgead.pose import align
 from edgead.progress import Silent
 from edgead.stream.frame import Frame
@@ -155,13 +161,22 @@ def test_training_leaves_out_images_without_the_part(tmp_path: Path) -> None:
     assert "empty.png" not in [sample.path.name for part in vars(data.split).values() for sample in part]
 
 
-def test_a_texture_is_refused_when_alignment_is_on_and_left_alone_by_auto(boards: Path, tmp_path: Path) -> None:
-    """`on` says that the part is not found; `auto` trains as without alignment; moving parts are aligned by both."""
-    write_parts(tmp_path / "fabric", "fabric", (SIDE, SIDE), MOVED, n_train=24, n_test=1)
+def test_a_texture_is_refused_when_alignment_is_on_and_left_alone_by_auto() -> None:
+    """`on` says that the part is not found; `auto` leaves a texture as it is, and aligns parts that move."""
+    samples = [Sample(Path(f"{seed}.png"), f"{seed}.png", "part") for seed in range(24)]
+    split = Split(tuple(samples[:14]), tuple(samples[14:18]), tuple(samples[18:]))
+
+    def reader(part: str) -> Callable[[Sample], Image]:
+        return cache(lambda sample: moved_part(part, int(sample.path.stem), (96, 96))[0])
+
+    cloth, board = reader("fabric"), reader("board")
     with pytest.raises(DataError, match="found in only"):
-        prepare_data(tiny_config(tmp_path / "fabric", data__align="on"), Silent())
-    assert prepare_data(tiny_config(tmp_path / "fabric", data__align="auto"), Silent()).aligner is None
-    assert prepare_data(tiny_config(boards, data__align="auto"), Silent()).aligner is not None
+        align_split(DataConfig(align="on"), split, cloth, Silent())
+    assert align_split(DataConfig(align="auto"), split, cloth, Silent()).aligner is None
+    found = align_split(DataConfig(align="auto"), split, board, Silent())
+    assert found.aligner is not None
+    assert found.split == split
+    assert align_split(DataConfig(), split, board, Silent()).aligner is None
 
 
 def test_an_export_keeps_the_reference_picture(aligned: TrainResult, tmp_path: Path) -> None:
