@@ -5,7 +5,11 @@ image out of a Gaussian is exact and needs no second fit. With the scatter :math
 matrix :math:`G = (1 - a) S / n' + a \bar\Sigma + r I` and the g images of a group,
 :math:`S' = S - U U^T`, :math:`U = (d_1, \dots, d_g, \tfrac{g}{\sqrt{n'}} \bar d)`, :math:`n' = n - g`, so that the distance
 under the fit without them follows from the whitened :math:`z = G^{-1/2} d` alone (Sherman, Morrison & Woodbury, 1950). The
-pooled covariance, which is the mean over hundreds of positions, and the shared whitening keep all images.
+pooled covariance, which is the mean over hundreds of positions, the shared whitening and the displacements by changes of
+light keep all images.
+
+A change of light, noise or compression moves the features of a good image. With the mean square V of these displacements at a
+position, the covariance becomes :math:`\Sigma + w V`: directions in which such changes move features count less.
 
 Centres are means of the features assigned to them: those of a group are subtracted, and a centre with no other features is
 not used.
@@ -46,12 +50,16 @@ class Rows:
         pseudo: Pseudo-defective copies of some of them.
         origin: Index in `good` of the image that each copy was made from.
         groups: Group of each good image; the images of a group are left out together.
+        varied: Copies of good images with changes that ordinary lines show.
+        varied_origin: Index in `good` of the image that each of them was made from.
     """
 
     good: tuple[int, ...]
     pseudo: tuple[int, ...]
     origin: tuple[int, ...]
     groups: tuple[int, ...]
+    varied: tuple[int, ...] = ()
+    varied_origin: tuple[int, ...] = ()
 
     def members(self) -> dict[int, list[int]]:
         """Indices in `good` of each group."""
@@ -78,16 +86,45 @@ class Energies:
 
 @dataclass
 class PositionFit:
-    """Gaussians per position of one level, from all good images; made once for all candidate shrinkages."""
+    """Gaussians per position of one level, from all good images; made once for all candidate shrinkages.
+
+    Attributes:
+        gaussians: Mean and covariance per position.
+        n: Number of images.
+        displacements: What the varied copies add to the covariance, `(P, C, C)`; None = nothing.
+    """
 
     gaussians: PositionGaussians
     n: int
+    displacements: Tensor | None = None
 
 
 @torch.no_grad()
-def gather_positions(level: Level, store: FeatureStore, rows: Rows) -> PositionFit:
-    """Mean and covariance of a level's features at each position."""
-    return PositionFit(fit_position_gaussians(_inputs(level, store, rows.good)), len(rows.good))
+def gather_positions(level: Level, store: FeatureStore, rows: Rows, variation: float = 0.0) -> PositionFit:
+    """Mean and covariance of a level's features at each position.
+
+    Args:
+        level: Level, whose projections are fitted.
+        store: Features.
+        rows: Rows of the store.
+        variation: Weight of the displacements of the varied copies in the covariance.
+    """
+    fit = PositionFit(fit_position_gaussians(_inputs(level, store, rows.good)), len(rows.good))
+    if rows.varied and variation > 0.0:
+        fit.displacements = variation * _displacements(level, store, rows)
+    return fit
+
+
+def _displacements(level: Level, store: FeatureStore, rows: Rows) -> Tensor:
+    """Mean square `(P, C, C)`, float64, of the offsets of varied copies from their originals at each position."""
+    total = torch.zeros(())
+    for start in range(0, len(rows.varied), BATCH):
+        part = slice(start, start + BATCH)
+        originals = store.batch([rows.good[i] for i in rows.varied_origin[part]])
+        offsets = level.inputs(store.batch(rows.varied[part])) - level.inputs(originals)
+        columns = offsets.flatten(2).permute(2, 0, 1)
+        total = total + torch.bmm(columns.transpose(1, 2), columns).cpu().double()
+    return total / len(rows.varied)
 
 
 @torch.no_grad()
@@ -243,6 +280,8 @@ def _set_positions(start: PositionLinear, fit: PositionFit, amount: float, ridge
     n, rest = fit.n, fit.n - left_out
     own = fit.gaussians.covariance
     shrunk = PositionGaussians(fit.gaussians.mean, own, rest).shrunk(amount, ridge)
+    if fit.displacements is not None:
+        shrunk += (1.0 - amount) * fit.displacements + amount * fit.displacements.mean(dim=0)
     if left_out:
         shrunk += (1.0 - amount) * (n / rest - 1.0) * own
     _check_varies(shrunk)

@@ -43,36 +43,52 @@ def make_features(count: int, seed: int) -> Tensor:
     return torch.einsum("cd,ndhw->nchw", mix, x) + 3.0
 
 
-def refitted(features: Tensor, others: list[int], x: Tensor, amount: float, pooled: Tensor) -> Tensor:
+def refitted(
+    features: Tensor, others: list[int], x: Tensor, amount: float, pooled: Tensor, displacements: Tensor
+) -> Tensor:
     """Energies of `x` under a second fit on the other images, with the covariance of all positions from all images."""
     fit = fit_position_gaussians(iter([features[others]]))
     own = PositionGaussians(fit.mean, fit.covariance, fit.count)
     ridge = RIDGE * max(1.0, CHANNELS / fit.count) * float(pooled.diagonal().mean())
-    mixed = (1.0 - amount) * own.covariance + amount * pooled + ridge * torch.eye(CHANNELS, dtype=torch.float64)
+    moved = (1.0 - amount) * displacements + amount * displacements.mean(dim=0)
+    mixed = (1.0 - amount) * own.covariance + amount * pooled + moved + ridge * torch.eye(CHANNELS, dtype=torch.float64)
     layer = PositionLinear(inverse_factor(mixed), own.mean)
     return layer.whiten(x).square().mean(dim=1)
 
 
 @given(
-    st.integers(8, 14), st.sampled_from([0.0, 0.3, 1.0]), st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=14)
-)
-def test_leaving_out_equals_a_second_fit(count: int, amount: float, seed: int, names: list[int]) -> None:
+    st.integers(8, 14), st.sampled_from([0.0, 0.3, 1.0]), st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=14),
+    st.booleans(),
+)  # fmt: skip
+def test_leaving_out_equals_a_second_fit(
+    count: int, amount: float, seed: int, names: list[int], has_copies: bool
+) -> None:
     """Left-out energies of images, groups of images and their copies are those of a fit without them, in float64."""
-    features = make_features(count + 4, seed)
+    features = make_features(count + 7, seed)
     # the first six images form groups, the others stand alone
     groups = tuple([names[i] % 3 for i in range(6)] + list(range(10, 10 + count - 6)))
-    rows = Rows(tuple(range(count)), tuple(range(count, count + 4)), (0, 3, 6, 7), groups)
+    varied = tuple(range(count + 4, count + 7)) if has_copies else ()
+    rows = Rows(
+        tuple(range(count)),
+        tuple(range(count, count + 4)),
+        (0, 3, 6, 7),
+        groups,
+        varied,
+        (1, 1, 7) if has_copies else (),
+    )
     level, store = make_level(), DoubleStore(features)
-    fit = gather_positions(level, store, rows)
+    fit = gather_positions(level, store, rows, 0.4)
+    offsets = (features[count + 4 : count + 7] - features[[1, 1, 7]]).flatten(2).permute(2, 0, 1)
+    displacements = (0.4 / 3 if has_copies else 0.0) * offsets.transpose(1, 2) @ offsets
     found = fit_positions(level, store, rows, fit, amount=amount, ridge=RIDGE)
     pooled = fit.gaussians.covariance.mean(dim=0)
     for image in range(count):
         others = [i for i in range(count) if groups[i] != groups[image]]
-        expected = refitted(features, others, features[[image]], amount, pooled)[0]
+        expected = refitted(features, others, features[[image]], amount, pooled, displacements)[0]
         torch.testing.assert_close(found.left_out[image], expected, rtol=1e-9, atol=1e-9)
     for copy, origin in enumerate(rows.origin):
         others = [i for i in range(count) if groups[i] != groups[origin]]
-        expected = refitted(features, others, features[[count + copy]], amount, pooled)[0]
+        expected = refitted(features, others, features[[count + copy]], amount, pooled, displacements)[0]
         torch.testing.assert_close(found.pseudo[copy], expected, rtol=1e-9, atol=1e-9)
 
 
@@ -167,3 +183,22 @@ def test_thresholds_of_left_out_scores_keep_the_promise() -> None:
     # a certified threshold from n images is exceeded by a Beta(k, n + 1 - k) share: its 95 % quantile holds as often
     limit = binomial_interval(certified_above(n, rate) or 0, n, 0.9)[1]
     assert np.mean(np.array(realised) > limit) < 0.1
+
+
+def test_directions_of_varied_copies_count_less() -> None:
+    """An offset that copies show raises the energy less the more weight they have; an offset across it, as much as before."""
+    features = 0.3 * torch.randn(40, CHANNELS, *SIZE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    moved = features[:10].clone()
+    moved[:, 0] += 3.0
+    probes = torch.zeros(2, CHANNELS, *SIZE, dtype=torch.float64)
+    probes[0, 0], probes[1, 1] = 3.0, 3.0
+    store = DoubleStore(torch.cat([features, moved, probes]))
+    rows = Rows(tuple(range(40)), (), (), tuple(range(40)), tuple(range(40, 50)), tuple(range(10)))
+    energies = []
+    for weight in (0.0, 0.1, 1.0):
+        level = make_level()
+        fit_positions(level, store, rows, gather_positions(level, store, rows, weight), amount=0.5, ridge=RIDGE)
+        energies.append(level.energy(level.whitened(store.batch([50, 51]))).mean(dim=(1, 2)))
+    along, across = torch.stack(energies).T
+    assert along[0] > 3 * along[1] > 3 * along[2]
+    assert across.min() > 0.9 * across.max()

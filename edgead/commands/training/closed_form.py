@@ -39,6 +39,8 @@ LARGER_GAIN = SLACK = 0.02
 NATIVE_SHARE = 0.95
 POSITION_BYTES = 100e6
 BATCH = 32
+# keeps the random numbers of varied copies apart from those of pseudo-defects
+VARIED = 1
 POSITIONS, CENTRES = "positions", "centres"
 
 
@@ -165,6 +167,12 @@ def count_pseudo(config: Config, n_good: int) -> int:
     return min(config.train.pseudo_limit, config.train.pseudo_defects * n_good)
 
 
+def count_varied(config: Config, n_good: int) -> int:
+    """Number of copies of `n_good` images with a change of light, noise or compression."""
+    is_used = config.train.variation > 0.0 and POSITIONS in config.train.forms
+    return min(config.train.variation_limit, n_good) if is_used else 0
+
+
 def native_side(sizes: Mapping[tuple[int, int], int]) -> float:
     """Median side of the images in pixels, as that of a square of the same area."""
     return statistics.median(Counter({math.sqrt(h * w): n for (h, w), n in sizes.items()}).elements())
@@ -218,6 +226,7 @@ class _Search:
         self.best: _Best | None = None
         self.groups: tuple[int, ...] = ()
         self.pseudo = self._pseudo_origins()
+        self.varied: list[int] = []
 
     def try_size(self, size: int) -> None:
         """Try both forms at one input size."""
@@ -225,7 +234,9 @@ class _Search:
         session: BackboneSession | None = None
         store: FeatureStore | None = None
         milliseconds = 0.0
-        for form in self._forms(size):
+        forms = self._forms(size)
+        self.varied = self._varied_origins() if POSITIONS in forms else []
+        for form in forms:
             config, model = self._model(size, form)
             if store is None:
                 session = _session(model, config, data)
@@ -283,23 +294,26 @@ class _Search:
         from edgead.train.features import extract_features, feature_key
 
         n = len(self.good)
-        copies = len(self.pseudo)
+        copies, varied = len(self.pseudo), len(self.varied)
 
         def read(index: int) -> Image:
             if index < n:
                 return data.read(self.good[index])
+            if index >= n + copies:
+                number = index - n - copies
+                return data.read_varied(self.good[self.varied[number]], (config.train.seed, VARIED, number))
             origin = self.pseudo[index - n]
             donor = self.good[(origin + 1) % n]
             return data.read_pseudo(self.good[origin], donor, (config.train.seed, origin, index - n))
 
-        content = f"{data.digest}/{config.train.seed}/closed-form/{copies}"
+        content = f"{data.digest}/{config.train.seed}/closed-form/{copies}/{varied}"
         key = feature_key(model.backbone, content, data.preprocessing)
         task = f"Features at {data.image_size[0]} px"
         device = torch.device("cpu") if session else choose_device(config.train.device)
         return extract_features(
             session or model.backbone.to(device),
             read,
-            n + copies,
+            n + copies + varied,
             device=device,
             memory_limit=0 if config.train.cache_dir else memory_limit(config, 1),
             folder=feature_folder(config, self.run),
@@ -315,6 +329,12 @@ class _Search:
         order = [int(i) for _ in range(-(-wanted // n)) for i in random.permutation(n)]
         return order[:wanted]
 
+    def _varied_origins(self) -> list[int]:
+        """Images that get a copy with a change of light, noise or compression, spread over all of them."""
+        random = np.random.default_rng((self.config.train.seed, VARIED))
+        n = len(self.good)
+        return [int(i) for i in random.permutation(n)[: count_varied(self.config, n)]]
+
     def _try_form(
         self, size: int, form: str, config: Config, model: Detector, store: FeatureStore, milliseconds: float
     ) -> None:
@@ -322,7 +342,15 @@ class _Search:
         from edgead.train.start import FEW_IMAGES_SHRINKAGE
 
         n = len(self.good)
-        rows = Rows(tuple(range(n)), tuple(range(n, n + len(self.pseudo))), tuple(self.pseudo), self.groups)
+        copies, end = n + len(self.pseudo), n + len(self.pseudo) + len(self.varied)
+        rows = Rows(
+            tuple(range(n)),
+            tuple(range(n, copies)),
+            tuple(self.pseudo),
+            self.groups,
+            tuple(range(copies, end)),
+            tuple(self.varied),
+        )
         train = config.train
         if form == CENTRES:
             energies = [
@@ -330,7 +358,7 @@ class _Search:
             ]
             self._judge(size, form, None, config, model, energies, milliseconds)
             return
-        fits = [gather_positions(level, store, rows) for level in model.levels]
+        fits = [gather_positions(level, store, rows, train.variation) for level in model.levels]
         enough = n > max(level.channels for level in model.levels)
         amounts = [amount for amount in train.shrinkage if enough or amount >= FEW_IMAGES_SHRINKAGE]
         for done, amount in enumerate(amounts or [max(train.shrinkage)], start=1):

@@ -23,6 +23,7 @@ from edgead.data.scan import Scan, data_digest, scan_images
 from edgead.data.size_report import size_warnings
 from edgead.data.sized_defects import make_sized_defect
 from edgead.data.split import Split, split_good
+from edgead.data.variations import vary
 from edgead.errors import ConfigError
 from edgead.imaging import Decoding, Image, resize
 from edgead.manifest import Preprocessing
@@ -97,6 +98,10 @@ class TrainingData:
             size = min(region.shape[:2]) * float(np.exp(random.uniform(*np.log(SMALL_SIZES))))
             return self.grid.fitted(make_sized_defect(region, size, random)[0])
         return self.grid.fitted(make_pseudo_defect(region, donated, random)[0])
+
+    def read_varied(self, sample: Sample, key: tuple[int, ...]) -> Image:
+        """Read an image at input size with a change that ordinary lines show; `key` determines it. Not for tiles."""
+        return self._resized(vary(self._frame(sample), np.random.default_rng(key), 1.0, self.image_size))
 
     def random_place(self, random: np.random.Generator) -> tuple[float, float]:
         """A random place (x, y) inside the crop, in shares of the frame's width and height."""

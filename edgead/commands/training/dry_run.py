@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.commands.training.closed_form import count_pseudo, sizes_to_try
+from edgead.commands.training.closed_form import count_pseudo, count_varied, sizes_to_try
 from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
@@ -108,11 +108,14 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
         ]
     elif is_closed:
         n_good = len(data.split.fit) + len(data.split.early_stop) + len(data.split.threshold)
-        n_pseudo = count_pseudo(config, n_good)
-        needs = training_needs(config, model, n_good + n_pseudo, processes=1)
+        n_pseudo, n_varied = count_pseudo(config, n_good), count_varied(config, n_good)
+        needs = training_needs(config, model, n_good + n_pseudo + n_varied, processes=1)
         facts += [
             ("classes", ", ".join(data.classes)),
-            ("images", f"{n_good} to fit, each left out in turn for the threshold; {n_pseudo} pseudo-defective"),
+            (
+                "images",
+                f"{n_good} to fit, each left out in turn for the threshold; {n_pseudo} pseudo-defective, {n_varied} changed",
+            ),
             ("sizes", ", ".join(f"{size} px" for size in sizes_to_try(config, data))),
             ("steps", CLOSED),
             ("needs", needs.describe()),
