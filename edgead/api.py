@@ -133,7 +133,7 @@ def evaluate(
         data: Data set with a test part, or a folder with `good` beside folders of defects.
         report: Folder for the HTML report.
         class_mode: Class information for a model of several classes: `none`, `given` or `predicted`.
-        segmentation: Marked regions to measure, `threshold` or `nfa`; None = the bundle's own.
+        segmentation: Marked regions to measure, `threshold`, `hysteresis` or `nfa`; None = the bundle's own.
         alignment: Whether to correlate likelihood and latent norm; needs torch.
         good: Folders of good images, in place of those recognised in `data`.
         bad: Folders of defective images, also alone, in place of those recognised in `data`.

@@ -237,6 +237,27 @@ class NfaRecord(_Record):
     thresholds: dict[str, NfaThreshold] = Field(description="Per class, and `all` for an unknown class.")
 
 
+class MaskRule(_Record):
+    """Rule that marks the regions of anomalous images; made by training, used by `evaluation/marking.py`.
+
+    Levels are shares of the way from the map value of an ordinary position (`heatmap_low`) to the threshold of the image
+    score, so that they move with it.
+    """
+
+    extent: float = Field(gt=0.0, le=1.0, description="Level above which a position belongs to a region.")
+    seed: float = Field(gt=0.0, le=16.0, description="Level that a region must exceed somewhere.")
+    closing: int = Field(1, ge=1, le=15, description="Side in positions of the square that closes gaps; 1: none.")
+    min_area: int = Field(1, ge=1, le=1024, description="Positions that a region needs.")
+
+    @model_validator(mode="after")
+    def _levels_are_ordered(self) -> Self:
+        if self.seed < self.extent:
+            raise ValueError(f"seed {self.seed:g} is below extent {self.extent:g}")
+        if self.closing % 2 == 0:
+            raise ValueError(f"closing {self.closing} must be odd")
+        return self
+
+
 class Parity(_Record):
     """Largest relative difference of anomaly maps between two forms of the model, on the reference images.
 
@@ -290,7 +311,10 @@ class Manifest(_Record):
     graph: GraphIO
     thresholds: dict[str, ClassThresholds] = Field(description="Per class, and `all` for an unknown class.")
     nfa: NfaRecord | None = Field(
-        None, description="Segmentation by number of false detections; none: by the pixel threshold."
+        None, description="Segmentation by number of false detections; none: by `mask_rule` or the pixel threshold."
+    )
+    mask_rule: MaskRule | None = Field(
+        None, description="Rule that marks regions; none, as in bundles of before: the map above the pixel threshold."
     )
     parity: Parity
     cost: Cost
@@ -317,4 +341,6 @@ class Manifest(_Record):
             raise ValueError(f"graph.map_size {self.graph.map_size} is larger than the image")
         if self.preprocessing.views is not None and self.nfa is not None:
             raise ValueError("crop and tiles have no segmentation by number of false detections")
+        if self.mask_rule is not None and self.nfa is not None:
+            raise ValueError("a bundle has a mask rule or a segmentation by number of false detections, not both")
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,6 +15,44 @@ from edgead.prediction import Segmentation
 PEAK_SHARE = 0.5
 
 
+@dataclass(frozen=True)
+class Hysteresis:
+    """Rule that marks the regions of an anomalous image, and nothing on others.
+
+    A region of positions above `low` is marked if its largest value is above `high` and it has `min_area` positions; the
+    region with the largest value of the image always is.
+
+    Attributes:
+        low: Map value above which a position belongs to a region, raw units.
+        high: Map value that a region must exceed somewhere, raw units, at least `low`.
+        closing: Side of the square, in positions, that closes gaps and dents of regions; 1 = none.
+        min_area: Positions that a region needs.
+    """
+
+    low: float
+    high: float
+    closing: int = 1
+    min_area: int = 1
+
+    def segment(self, anomaly_map: NDArray[np.float32], inside: NDArray[np.bool_] | None = None) -> Segmentation:
+        """Mark the regions of a map `(h, w)` inside some positions; None = all."""
+        closed = anomaly_map
+        if self.closing > 1:
+            closed = cv2.morphologyEx(anomaly_map, cv2.MORPH_CLOSE, np.ones((self.closing, self.closing), np.uint8))
+            closed = np.asarray(closed, np.float32)
+        found = Segmentation(closed, self.low)
+        if inside is not None:
+            found = restricted(found, inside)
+        above = found.mask
+        n, labels = cv2.connectedComponents(above.astype(np.uint8), connectivity=8)
+        area = np.bincount(labels.ravel(), minlength=n)
+        peaks = np.full(n, -np.inf)
+        np.maximum.at(peaks, labels.ravel(), np.where(above, found.values, -np.inf).ravel())
+        kept = (peaks > self.high) & (area >= self.min_area)
+        kept[labels[_peak(anomaly_map, inside)]] = True
+        return replace(found, values=np.where(kept[labels] | ~above, found.values, _below(self.low)))
+
+
 def marks(
     anomaly_map: NDArray[np.float32],
     level: float,
@@ -22,8 +60,9 @@ def marks(
     is_anomalous: bool,
     own: Segmentation | None = None,
     inside: NDArray[np.bool_] | None = None,
+    rule: Hysteresis | None = None,
 ) -> Segmentation:
-    """Mark an image: where its map is above a level, or as its own segmentation does.
+    """Mark an image: where its map is above a level, by a rule, or as its own segmentation does.
 
     An anomalous image always has a mark: where nothing else is marked, the region around the largest value.
 
@@ -33,8 +72,14 @@ def marks(
         is_anomalous: Whether the image score is above its threshold.
         own: Segmentation of the image that replaces the level, at any resolution.
         inside: Positions `(h, w)` that can be marked, at least one; None = all.
+        rule: Rule that replaces the level, for an image without a segmentation of its own.
     """
-    found = own or Segmentation(anomaly_map, level)
+    if own is None and rule is not None:
+        if not is_anomalous:
+            return Segmentation(np.zeros_like(anomaly_map), 1.0)
+        found = rule.segment(anomaly_map, inside)
+    else:
+        found = own or Segmentation(anomaly_map, level)
     if inside is not None:
         found = restricted(found, inside)
     if not is_anomalous:
@@ -70,7 +115,7 @@ def peak_region(anomaly_map: NDArray[np.float32], inside: NDArray[np.bool_] | No
         whole = restricted(whole, inside)
     _, labels = cv2.connectedComponents(whole.mask.astype(np.uint8), connectivity=8)
     kept = labels == labels[row, column]
-    return replace(whole, values=np.where(kept, whole.values, np.minimum(whole.values, np.float32(limit))))
+    return replace(whole, values=np.where(kept, whole.values, np.minimum(whole.values, _below(limit))))
 
 
 def restricted(segmentation: Segmentation, inside: NDArray[np.bool_]) -> Segmentation:
@@ -92,6 +137,11 @@ def joined(parts: Sequence[Segmentation]) -> Segmentation:
         values = np.maximum.reduce([part.values - np.float32(part.limit) for part in parts])
         limit = 0.0
     return Segmentation(values, limit, is_never_empty=any(part.is_never_empty for part in parts))
+
+
+def _below(limit: float) -> np.float32:
+    """Value that is not marked, even where rounding of an interpolation between several of them raises it."""
+    return np.float32(limit - 1e-5 * max(abs(limit), 1e-6))
 
 
 def _peak(anomaly_map: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> tuple[int, int]:

@@ -19,12 +19,12 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.data.reader import read_image
 from edgead.engines.opening import DeviceChoice, open_with_thresholds
 from edgead.errors import ConfigError, ShapeError
-from edgead.evaluation.segmentation import NfaSegmenter, nfa_at_confidence, segmenter_of
+from edgead.evaluation.marking import Marking, marking_at
+from edgead.evaluation.segmentation import nfa_at_confidence
 from edgead.evaluation.threshold import at_confidence, at_rate
 from edgead.heatmap import HeatmapScale, Region, find_regions, overlay
 from edgead.imaging import Image, png_from_rgb, upsample_map
 from edgead.manifest import ClassThresholds
-from edgead.marks import marks
 from edgead.pose import Pose
 from edgead.prediction import Prediction
 from edgead.runner import Outputs, Runner
@@ -72,7 +72,7 @@ class ImageResult:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """Anomalous pixels, `(H, W)`: map above the pixel threshold, or the bundle's own segmentation (NFA).
+        """Anomalous pixels, `(H, W)`, as the bundle marks them.
 
         An anomalous image has at least one: where nothing else is marked, the region around the largest value.
         """
@@ -230,15 +230,15 @@ class Model:
 
     def _predict(self, images: list[Image], class_name: str | None) -> list[ImageResult]:
         thresholds = self.thresholds(class_name)
-        nfa = self.bundle.manifest.nfa
-        segmenter = segmenter_of(nfa, class_name, self.false_alarm_rate) if nfa else None
+        manifest = self.bundle.manifest
+        marking = marking_at(manifest, thresholds, class_name, false_alarm_rate=self.false_alarm_rate)
         results = []
         for start in range(0, len(images), _BATCH):
             part = images[start : start + _BATCH]
             poses = [self.bundle.pose(image) for image in part]
             batch = np.stack([self.bundle.preprocess(image, pose) for image, pose in zip(part, poses, strict=True)])
             outputs = self.runner.infer(batch, self.bundle.class_bias([class_name] * len(part)))
-            results += [_result(image, outputs, i, thresholds, segmenter, poses[i]) for i, image in enumerate(part)]
+            results += [_result(image, outputs, i, thresholds, marking, poses[i]) for i, image in enumerate(part)]
         return results
 
 
@@ -315,17 +315,10 @@ def _checked(image: NDArray[np.uint8]) -> Image:
 
 
 def _result(
-    image: Image,
-    outputs: Outputs,
-    index: int,
-    thresholds: ClassThresholds,
-    segmenter: NfaSegmenter | None,
-    pose: Pose | None,
+    image: Image, outputs: Outputs, index: int, thresholds: ClassThresholds, marking: Marking, pose: Pose | None
 ) -> ImageResult:
     anomaly_map, score = outputs["anomaly_map"][index].copy(), float(outputs["pred_score"][index])
-    threshold, level = thresholds.threshold.value, thresholds.pixel_threshold.value
-    own = segmenter.segment(outputs, index) if segmenter else None
-    marked = marks(anomaly_map, level, is_anomalous=score > threshold, own=own)
-    scale = thresholds.heatmap_scale
-    prediction = Prediction(anomaly_map, score, threshold, level, marked, scale)
-    return ImageResult(image, prediction.on_frame(pose), scale)
+    threshold = thresholds.threshold.value
+    marked = marking.mark_outputs(outputs, index, is_anomalous=score > threshold)
+    prediction = Prediction(anomaly_map, score, threshold, marking.level, marked, marking.scale)
+    return ImageResult(image, prediction.on_frame(pose), thresholds.heatmap_scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from edgead.heatmap import find_regions
-from edgead.marks import joined, marks, peak_region, restricted
+from edgead.marks import Hysteresis, joined, marks, peak_region, restricted
 from edgead.prediction import Segmentation
 
 MAPS = arrays(np.float32, (5, 6), elements=st.floats(-1e4, 1e4, width=32))
@@ -95,3 +96,47 @@ def test_joined_marks_are_the_union() -> None:
     parts = [restricted(Segmentation(anomaly_map, 1.5), left), restricted(Segmentation(anomaly_map, 3.5), right)]
     assert joined(parts).mask.tolist() == [[False, True, False, True]]
     assert joined(parts[:1]) is parts[0]
+
+
+@given(MAPS, st.floats(-1e4, 1e4), st.floats(0.0, 1e4), st.sampled_from([1, 3]), st.integers(1, 6), st.none() | INSIDE)
+@settings(max_examples=150, deadline=None)
+def test_a_rule_keeps_whole_regions_and_the_peak(
+    anomaly_map: NDArray[np.float32],
+    low: float,
+    more: float,
+    closing: int,
+    min_area: int,
+    inside: NDArray[np.bool_] | None,
+) -> None:
+    """Every kept region has the area and the height that the rule asks, or holds the peak; none is kept in part."""
+    rule = Hysteresis(low, low + more, closing, min_area)
+    mask = rule.segment(anomaly_map, inside).mask
+    square = np.ones((closing, closing), np.uint8)
+    closed = cv2.morphologyEx(anomaly_map, cv2.MORPH_CLOSE, square) if closing > 1 else anomaly_map
+    seen = closed if inside is None else np.where(inside, closed, -np.inf)
+    row, column = np.unravel_index(
+        int((anomaly_map if inside is None else np.where(inside, anomaly_map, -np.inf)).argmax()), anomaly_map.shape
+    )
+    n, labels = cv2.connectedComponents((seen > np.float32(low)).astype(np.uint8), connectivity=8)
+    for label in range(1, n):
+        region = labels == label
+        is_strong = seen[region].max() > np.float32(rule.high) and region.sum() >= min_area
+        assert mask[region].all() == mask[region].any() == bool(is_strong or region[row, column])
+    assert not mask[labels == 0].any()
+
+
+@given(MAPS, LEVELS, SIZES)
+@settings(max_examples=100, deadline=None)
+def test_marks_on_a_picture_lie_at_marked_positions(
+    anomaly_map: NDArray[np.float32], level: float, size: tuple[int, int]
+) -> None:
+    """Interpolation marks no pixel of a picture that is more than one position away from a marked one."""
+    for found in (
+        peak_region(anomaly_map),
+        Hysteresis(level, level + 10.0).segment(anomaly_map),
+        marks(anomaly_map, level, is_anomalous=False, rule=Hysteresis(level, level)),
+    ):
+        near = cv2.dilate(found.mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        rows = ((np.arange(size[0]) + 0.5) * near.shape[0] / size[0]).astype(int)
+        columns = ((np.arange(size[1]) + 0.5) * near.shape[1] / size[1]).astype(int)
+        assert not (found.mask_at(size) & ~near[np.ix_(rows, columns)]).any()

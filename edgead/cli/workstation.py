@@ -172,7 +172,8 @@ def evaluate(
     segmentation: Annotated[
         str | None,
         typer.Option(
-            help="Marked regions to measure: threshold, or nfa where the bundle has it; default: those of the bundle."
+            help="Marked regions to measure: threshold (map above the pixel threshold), or hysteresis or nfa where the "
+            "bundle has it; default: those of the bundle."
         ),
     ] = None,
     alignment: Annotated[

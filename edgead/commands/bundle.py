@@ -8,7 +8,7 @@ from edgead.bundle import ENGINES, MANIFEST, Bundle, open_bundle
 from edgead.engines.opening import present_engines
 from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.evaluation.threshold import ASSUMPTION, images_to_certify, rate_interval
-from edgead.manifest import NfaThreshold, ThresholdRecord
+from edgead.manifest import MaskRule, NfaThreshold, ThresholdRecord
 
 
 def bundle_facts(path: Path) -> list[tuple[str, str]]:
@@ -33,6 +33,8 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
     facts += [(f"threshold {name}", _threshold_text(bundle, name)) for name in manifest.thresholds]
     if manifest.nfa is not None:
         facts += [(f"regions {name}", _nfa_text(part)) for name, part in manifest.nfa.thresholds.items()]
+    if manifest.mask_rule is not None:
+        facts.append(("regions", _mask_rule_text(manifest.mask_rule)))
     facts += [
         (
             "parity",
@@ -85,6 +87,14 @@ def _verified(path: Path) -> Bundle:
 
 def _threshold_text(bundle: Bundle, name: str) -> str:
     return _promise_text(bundle.manifest.thresholds[name].threshold, "false alarms")
+
+
+def _mask_rule_text(rule: MaskRule) -> str:
+    return (
+        f"of anomalous images, above {rule.extent:.0%} of the way to the threshold and somewhere above {rule.seed:.0%}"
+        f"{f', gaps closed over {rule.closing} positions' if rule.closing > 1 else ''}"
+        f"{f', of at least {rule.min_area} positions' if rule.min_area > 1 else ''}"
+    )
 
 
 def _nfa_text(threshold: NfaThreshold) -> str:

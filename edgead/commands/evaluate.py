@@ -24,13 +24,13 @@ from edgead.data.reader import read_image
 from edgead.errors import ConfigError, DataError
 from edgead.evaluation.alignment import Alignment, alignment_of
 from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
+from edgead.evaluation.marking import Marking, kind_of, marking_at
 from edgead.evaluation.report import Report, write_report
 from edgead.evaluation.robustness import Robustness
-from edgead.evaluation.segmentation import NfaSegmenter, SegmentationKind, segmenter_of
+from edgead.evaluation.segmentation import SegmentationKind
 from edgead.evaluation.threshold import at_rate
 from edgead.imaging import Image
 from edgead.manifest import POOLED, ClassThresholds
-from edgead.marks import marks
 from edgead.pose import UNMOVED, Pose, map_to_frame
 from edgead.prediction import Segmentation
 from edgead.progress import Progress
@@ -45,6 +45,7 @@ REPORT_FILE = "report.html"
 SEGMENTATIONS: dict[SegmentationKind, str] = {
     "threshold": "map above the pixel threshold",
     "nfa": "regions by their number of false detections",
+    "hysteresis": "regions by the bundle's rule",
 }
 BATCH = 4
 ALIGNMENT_BATCH = 8
@@ -150,9 +151,13 @@ def evaluate_bundle(
     kind = _segmentation_kind(bundle, segmentation)
     knows_classes = bundle.manifest.graph.class_bias is not None
     values = {name: record.threshold.value for name, record in thresholds.items()}
-    nfa = bundle.manifest.nfa if kind == "nfa" else None
-    segmenters = {name: segmenter_of(nfa, name, false_alarm_rate) for name in nfa.thresholds} if nfa else {}
-    scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, thresholds, segmenters)
+    markings = {
+        name: marking_at(
+            bundle.manifest, one, None if name == POOLED else name, false_alarm_rate=false_alarm_rate, kind=kind
+        )
+        for name, one in thresholds.items()
+    }
+    scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, thresholds, markings)
     images, broken, lacking = _score(scorer, samples, progress)
     for path, reason in broken[:5]:
         progress.note(f"Left out {path}: {reason}")
@@ -335,7 +340,7 @@ class _Scorer:
         runner: Open engine.
         class_mode: Class mode; None for a model without class input.
         thresholds: Thresholds per class and pooled.
-        segmenters: Segmenters per class and pooled; empty for segmentation by pixel threshold.
+        markings: Rules of the marks per class and pooled.
         n_right: Number of images with a correctly predicted class so far.
     """
 
@@ -343,7 +348,7 @@ class _Scorer:
     runner: Runner
     class_mode: ClassMode | None
     thresholds: Mapping[str, ClassThresholds]
-    segmenters: Mapping[str, NfaSegmenter]
+    markings: Mapping[str, Marking]
     n_right: int = 0
 
     def score(self, batch: NDArray[np.uint8], class_names: Sequence[str]) -> tuple[Outputs, list[str]]:
@@ -367,24 +372,20 @@ class _Scorer:
 
     def segmentation(self, outputs: Outputs, index: int, name: str) -> Segmentation:
         """Marks of an image of the batch."""
-        thresholds = self.thresholds[name]
-        return marks(
-            outputs["anomaly_map"][index].copy(),
-            thresholds.pixel_threshold.value,
-            is_anomalous=float(outputs["pred_score"][index]) > thresholds.threshold.value,
-            own=self.segmenters[name].segment(outputs, index) if self.segmenters else None,
-        )
+        is_anomalous = float(outputs["pred_score"][index]) > self.thresholds[name].threshold.value
+        return self.markings[name].mark_outputs(outputs, index, is_anomalous=is_anomalous)
 
 
 def _segmentation_kind(bundle: Bundle, wanted: SegmentationKind | None) -> SegmentationKind:
     """Segmentation to measure: the requested one, else the bundle's."""
-    has_nfa = bundle.manifest.nfa is not None
-    if wanted == "nfa" and not has_nfa:
-        raise ConfigError(
-            f"{bundle.path} has no segmentation by number of false detections.",
-            hint="Train with --set model.segmentation=nfa, or measure --segmentation threshold.",
-        )
-    return wanted or ("nfa" if has_nfa else "threshold")
+    own = kind_of(bundle.manifest)
+    if wanted not in (None, "threshold", own):
+        what, hint = {
+            "nfa": ("segmentation by number of false detections", "Train with --set model.segmentation=nfa"),
+            "hysteresis": ("rule that marks regions", "Train again"),
+        }[wanted]
+        raise ConfigError(f"{bundle.path} has no {what}.", hint=f"{hint}, or measure --segmentation threshold.")
+    return wanted or own
 
 
 def _score(

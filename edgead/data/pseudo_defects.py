@@ -17,7 +17,9 @@ VISIBLE = 0.05
 _ATTEMPTS = 20
 
 
-def make_pseudo_defect(image: Image, donor: Image, random: np.random.Generator) -> tuple[Image, NDArray[np.bool_]]:
+def make_pseudo_defect(
+    image: Image, donor: Image, random: np.random.Generator, size_range: tuple[float, float] = SIZE_RANGE
+) -> tuple[Image, NDArray[np.bool_]]:
     """Change a small area of a good image; the kind of change is drawn at random.
 
     Follows CutPaste (Li et al., 2021, arXiv:2104.04015) with more kinds of change. Pseudo-defects serve to choose
@@ -27,6 +29,7 @@ def make_pseudo_defect(image: Image, donor: Image, random: np.random.Generator) 
         image: Good part, `(H, W, 3)`, uint8.
         donor: Another good image of any size, the source of pasted patches.
         random: Random generator for all choices.
+        size_range: Smallest and largest size, as shares of the image's shorter side.
 
     Returns:
         The changed image, and its mask `(H, W)`: True where a pixel changed by more than 5 % of the image's contrast.
@@ -35,7 +38,7 @@ def make_pseudo_defect(image: Image, donor: Image, random: np.random.Generator) 
     contrast = max(float(high - low), 20.0)
     kinds = list(KINDS)
     for _ in range(_ATTEMPTS):
-        place = _Place(image, contrast, random)
+        place = _Place(image, contrast, random, size_range)
         changed = KINDS[kinds[random.integers(len(kinds))]](image.astype(np.float32), donor, place)
         result = np.clip(np.rint(changed), 0, 255).astype(np.uint8)
         mask = np.abs(result.astype(np.int16) - image).max(axis=2) > VISIBLE * contrast
@@ -47,14 +50,16 @@ def make_pseudo_defect(image: Image, donor: Image, random: np.random.Generator) 
 class _Place:
     """Random position and size of a change, and soft masks there."""
 
-    def __init__(self, image: Image, contrast: float, random: np.random.Generator) -> None:
+    def __init__(
+        self, image: Image, contrast: float, random: np.random.Generator, size_range: tuple[float, float]
+    ) -> None:
         self.random = random
         self.contrast = contrast
         self.height, self.width = image.shape[:2]
         self.side = min(self.height, self.width)
         self.y = int(self.height * random.uniform(0.08, 0.92))
         self.x = int(self.width * random.uniform(0.08, 0.92))
-        self.size = float(self.side * np.exp(random.uniform(*np.log(SIZE_RANGE))))
+        self.size = float(self.side * np.exp(random.uniform(*np.log(size_range))))
 
     def blob(self) -> Floats:
         """Draw an ellipse with a soft edge: `(H, W, 1)`, 0..1."""

@@ -19,7 +19,7 @@ from edgead.manifest import POOLED, LevelNorm, NfaRecord, NfaThreshold
 from edgead.prediction import Segmentation
 from edgead.runner import Outputs
 
-SegmentationKind = Literal["threshold", "nfa"]
+SegmentationKind = Literal["threshold", "nfa", "hysteresis"]
 # With the other rule, a good image that is slightly off everywhere shows one huge region, rarer than most defects: at the
 # same share of good images with a region, fewer defects are marked.
 RULE: MergeRule = "published"

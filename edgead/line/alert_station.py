@@ -17,6 +17,7 @@ from edgead.bundle import Bundle
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.errors import StorageError
+from edgead.evaluation.marking import kind_of
 from edgead.stream.camera import Camera
 from edgead.stream.consumers.clip_maker import ClipMaker, ClipOptions
 from edgead.stream.consumers.consumer import Consumer
@@ -154,7 +155,7 @@ def _context(camera: Camera, class_name: str | None, bundle: Bundle, engine_name
         engine=engine_name,
         class_name=class_name,
         scale=bundle.thresholds(class_name).heatmap_scale,
-        segmentation="threshold" if bundle.manifest.nfa is None else "nfa",
+        segmentation=kind_of(bundle.manifest),
         latched=frozenset(monitor.name for monitor in camera.zones if monitor.rules.latch),
         masks={monitor.name: monitor.mask for monitor in camera.zones if monitor.mask is not None},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,16 +14,15 @@ from edgead.bundle import Bundle
 from edgead.config.root import Config
 from edgead.config.stream import AlertConfig, CameraConfig, StreamConfig, ZoneConfig
 from edgead.errors import ConfigError
-from edgead.evaluation.segmentation import segmenter_of
-from edgead.evaluation.threshold import at_rate, scale_at, threshold_from_scores, within_images
+from edgead.evaluation.marking import marking_at
+from edgead.evaluation.threshold import at_rate, threshold_from_scores
 from edgead.imaging import Reading
 from edgead.line.frame_check import frame_check
 from edgead.line.threshold_choice import LineThresholds, resolve_threshold
-from edgead.manifest import ClassThresholds, ThresholdRecord
 from edgead.progress import Progress
 from edgead.runner import Runner
 from edgead.stream.alarms.threshold_range import threshold_range
-from edgead.stream.camera import Camera, Marking
+from edgead.stream.camera import Camera
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source, SourceOptions
 from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
@@ -131,7 +130,9 @@ def make_camera(
         zones=zones,
         pixel_threshold=thresholds.pixel_threshold.value,
         class_bias=bundle.class_bias([camera.class_name]),
-        marking_at=_marking_at(bundle, thresholds, camera.class_name, rate),
+        marking_at=lambda record: marking_at(
+            bundle.manifest, thresholds, camera.class_name, threshold=record, false_alarm_rate=rate
+        ),
         check_frame=frame_check(bundle, config.stream_of(camera), live=source.live)
         if source.live or source.paced
         else None,
@@ -146,21 +147,6 @@ def _check_covered(name: str, mask: NDArray[np.bool_], covered: NDArray[np.bool_
             f"The zone {name!r} lies outside the crop that this bundle was trained with.",
             hint="Move the zone, or train with another --crop.",
         )
-
-
-def _marking_at(
-    bundle: Bundle, thresholds: ClassThresholds, class_name: str | None, rate: float | None
-) -> Callable[[ThresholdRecord], Marking]:
-    """Marks and colour scale at a zone's threshold: they move when it is changed, by settings or by people."""
-    nfa = bundle.manifest.nfa
-
-    def at(threshold: ThresholdRecord) -> Marking:
-        scale = scale_at(thresholds, threshold)
-        is_own = threshold.false_alarm_rate == thresholds.threshold.false_alarm_rate
-        own_rate = rate if is_own else within_images(threshold.false_alarm_rate, len(thresholds.map_maxima))
-        return Marking(scale.threshold, scale, segmenter_of(nfa, class_name, own_rate) if nfa else None)
-
-    return at
 
 
 def _threshold_warnings(config: CameraConfig, camera: Camera, bundle: Bundle) -> Iterator[str]:

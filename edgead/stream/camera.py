@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgead.evaluation.marking import Marking, Segmenter
 from edgead.imaging import Image
 from edgead.manifest import ThresholdRecord
-from edgead.marks import joined, marks
+from edgead.marks import joined
 from edgead.pose import Pose
-from edgead.prediction import HeatmapScale, Prediction, Segmentation
+from edgead.prediction import Prediction
 from edgead.runner import Outputs
 from edgead.stream.result import ZoneVerdict
 from edgead.stream.sources.source import Source
 from edgead.stream.zone_monitor import ZoneMonitor
-
-
-class Segmenter(Protocol):
-    """The bundle's own segmentation of one image of the engine's outputs."""
-
-    def segment(self, outputs: Outputs, index: int = 0) -> Segmentation: ...
 
 
 @dataclass(frozen=True)
@@ -39,21 +33,6 @@ class FrameCheck:
     fault: str | None
     is_usable: bool
     kind: str | None = None
-
-
-@dataclass(frozen=True)
-class Marking:
-    """Rule of the marks at one threshold.
-
-    Attributes:
-        level: Map value above which a position is marked, raw units.
-        scale: Colour scale; None = that of the bundle.
-        segmenter: The bundle's own segmentation; None = the level decides.
-    """
-
-    level: float
-    scale: HeatmapScale | None = None
-    segmenter: Segmenter | None = None
 
 
 @dataclass
@@ -104,11 +83,10 @@ class Camera:
         own = {segmenter: segmenter.segment(outputs, index) for segmenter in segmenters}
         segmentation = joined(
             [
-                marks(
+                marking.mark(
                     anomaly_map,
-                    marking.level,
+                    None if marking.segmenter is None else own[marking.segmenter],
                     is_anomalous=zone.score(anomaly_map, score) > zone.threshold.value,
-                    own=None if marking.segmenter is None else own[marking.segmenter],
                     inside=zone.mask,
                 )
                 for zone, marking in zip(self.zones, markings, strict=True)

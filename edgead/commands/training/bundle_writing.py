@@ -13,6 +13,7 @@ from edgead.builder.thresholds import HeldOutBatch, summarise, thresholds_from_r
 from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
 from edgead.commands.training.alignment import write_alignment
 from edgead.commands.training.defect_sizes import measure_defect_sizes
+from edgead.commands.training.mask_rule import fit_mask_rule
 from edgead.commands.training.parity_failure import parity_failure
 from edgead.config import defaults
 from edgead.data.dataset import evenly_spaced
@@ -93,6 +94,7 @@ def write_trained_bundle(
             thresholds, nfa = _held_out_thresholds(files[MODEL], model, data, config, progress)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as engine:
             sizes = measure_defect_sizes(engine, data, thresholds[POOLED].threshold.value, progress)
+            mask_rule = None if nfa else fit_mask_rule(runner, data, thresholds[POOLED], progress)
         if sizes is not None:
             progress.note(sizes.describe())
             metrics = {**provenance.metrics, **sizes.metrics()}
@@ -116,6 +118,7 @@ def write_trained_bundle(
             ),
             thresholds=thresholds,
             nfa=nfa,
+            mask_rule=mask_rule,
             parity=parity,
             cost=cost,
             provenance=provenance,

@@ -103,6 +103,15 @@ class TrainingData:
         """Read an image at input size with a change that ordinary lines show; `key` determines it. Not for tiles."""
         return self._resized(vary(self._frame(sample), np.random.default_rng(key), 1.0, self.image_size))
 
+    def read_pseudo_masked(
+        self, sample: Sample, donor: Sample, key: tuple[int, ...], size_range: tuple[float, float]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Make a pseudo-defective copy of an image as the model's input, with the mask `(H, W)` of the whole image."""
+        changed, mask = make_pseudo_defect(
+            self._frame(sample), self._frame(donor), np.random.default_rng(key), size_range
+        )
+        return self._resized(changed) if self.grid is None else self.grid.cut(changed), mask
+
     def random_place(self, random: np.random.Generator) -> tuple[float, float]:
         """A random place (x, y) inside the crop, in shares of the frame's width and height."""
         if self.grid is None:

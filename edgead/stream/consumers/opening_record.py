@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 import edgead
+from edgead.evaluation.segmentation import SegmentationKind
 from edgead.heatmap import HeatmapScale, find_regions
 from edgead.marks import restricted
 from edgead.pose import map_to_frame
@@ -28,7 +28,7 @@ class AlertContext:
         engine: `<backend>-<precision>`.
         class_name: Kind of part; None if the bundle's common threshold is used.
         scale: Colour scale of the heatmaps.
-        segmentation: Rule that marks regions: the pixel threshold, or the bundle's number of false alarms (NFA).
+        segmentation: Way in which regions are marked; see `AlertRecord.segmentation`.
         latched: Zones whose alerts stay until they are acknowledged.
         masks: Mask `(h, w)` of each zone on the anomaly map; a zone without one is the whole frame.
     """
@@ -38,7 +38,7 @@ class AlertContext:
     engine: str
     class_name: str | None
     scale: HeatmapScale
-    segmentation: Literal["threshold", "nfa"] = "threshold"
+    segmentation: SegmentationKind = "threshold"
     latched: frozenset[str] = frozenset()
     masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 

@@ -81,9 +81,9 @@ class AlertRecord(BaseModel):
     peak_frame_index: int | None = Field(None, description="Index of the frame with the highest score.")
     segmentation: str | None = Field(
         None,
-        description="How regions were marked: `threshold` (map above `pixel_threshold`) or `nfa` (number of false "
-        "alarms). Where neither marks anything, the region around the largest value of the map: a region's `peak` may be "
-        "below `pixel_threshold`.",
+        description="How regions were marked: `threshold` (map above `pixel_threshold`), `hysteresis` (regions of the map "
+        "above `pixel_threshold` that the bundle's rule keeps) or `nfa` (number of false alarms). Where none of them marks "
+        "anything, the region around the largest value of the map: a region's `peak` may be below `pixel_threshold`.",
     )
     image_size: list[int] | None = Field(None, description="Height and width of the opening frame, in pixels.")
     regions: list[RegionRecord] = Field(
