@@ -38,13 +38,13 @@ class Hysteresis:
         """Mark the regions of a map `(h, w)` inside some positions; None = all."""
         closed = anomaly_map
         if self.closing > 1:
-            closed = cv2.morphologyEx(anomaly_map, cv2.MORPH_CLOSE, np.ones((self.closing, self.closing), np.uint8))
-            closed = np.asarray(closed, np.float32)
+            square = np.ones((self.closing, self.closing), np.uint8)
+            closed = np.asarray(cv2.morphologyEx(anomaly_map, cv2.MORPH_CLOSE, square), np.float32)
         found = Segmentation(closed, self.low)
         if inside is not None:
             found = restricted(found, inside)
         above = found.mask
-        n, labels = cv2.connectedComponents(above.astype(np.uint8), connectivity=8)
+        n, labels = _regions(above)
         area = np.bincount(labels.ravel(), minlength=n)
         peaks = np.full(n, -np.inf)
         np.maximum.at(peaks, labels.ravel(), np.where(above, found.values, -np.inf).ravel())
@@ -113,7 +113,7 @@ def peak_region(anomaly_map: NDArray[np.float32], inside: NDArray[np.bool_] | No
     whole = Segmentation(anomaly_map, limit, is_never_empty=True)
     if inside is not None:
         whole = restricted(whole, inside)
-    _, labels = cv2.connectedComponents(whole.mask.astype(np.uint8), connectivity=8)
+    _, labels = _regions(whole.mask)
     kept = labels == labels[row, column]
     return replace(whole, values=np.where(kept, whole.values, np.minimum(whole.values, _below(limit))))
 
@@ -139,9 +139,16 @@ def joined(parts: Sequence[Segmentation]) -> Segmentation:
     return Segmentation(values, limit, is_never_empty=any(part.is_never_empty for part in parts))
 
 
+def _regions(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
+    """Number of labels, 0 included, and the label of each position: 0 or its 8-connected region."""
+    n, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return n, np.asarray(labels, np.int32)
+
+
 def _below(limit: float) -> np.float32:
     """Value that is not marked, even where rounding of an interpolation between several of them raises it."""
-    return np.float32(limit - 1e-5 * max(abs(limit), 1e-6))
+    value: np.float32 = np.float32(limit - 1e-5 * max(abs(limit), 1e-6))
+    return value
 
 
 def _peak(anomaly_map: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> tuple[int, int]:

@@ -125,12 +125,12 @@ def test_a_rule_keeps_whole_regions_and_the_peak(
     assert not mask[labels == 0].any()
 
 
-@given(MAPS, LEVELS, SIZES)
+@given(MAPS, LEVELS, st.tuples(st.integers(5, 40), st.integers(6, 40)))
 @settings(max_examples=100, deadline=None)
 def test_marks_on_a_picture_lie_at_marked_positions(
     anomaly_map: NDArray[np.float32], level: float, size: tuple[int, int]
 ) -> None:
-    """Interpolation marks no pixel of a picture that is more than one position away from a marked one."""
+    """Interpolation marks no pixel of a picture, no smaller than the map, more than one position away from a marked one."""
     for found in (
         peak_region(anomaly_map),
         Hysteresis(level, level + 10.0).segment(anomaly_map),

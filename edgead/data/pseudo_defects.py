@@ -51,7 +51,7 @@ class _Place:
     """Random position and size of a change, and soft masks there."""
 
     def __init__(
-        self, image: Image, contrast: float, random: np.random.Generator, size_range: tuple[float, float]
+        self, image: Image, contrast: float, random: np.random.Generator, size_range: tuple[float, float] = SIZE_RANGE
     ) -> None:
         self.random = random
         self.contrast = contrast

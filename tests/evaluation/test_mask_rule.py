@@ -40,10 +40,8 @@ def test_the_extent_is_that_of_the_known_masks(extent: float) -> None:
 
 def test_of_equally_good_rules_the_one_that_marks_most_is_taken() -> None:
     """Sharp edges give every extent the same marks; the lowest is chosen."""
-    examples = []
-    for example in _examples(5.0):
-        values = np.where(example.anomaly_map > 5.0, np.float32(20.0), np.float32(0.0))
-        examples.append(MaskExample(values, 6.0, cv2.resize(values, (80, 80), interpolation=cv2.INTER_NEAREST) > 10))
+    maps = [np.where(example.anomaly_map > 5.0, np.float32(20.0), np.float32(0.0)) for example in _examples(5.0)]
+    examples = [MaskExample(values, 6.0, values > 10.0) for values in maps]
     assert choose_mask_rule(examples, ORDINARY, THRESHOLD).extent == EXTENTS[0]
 
 

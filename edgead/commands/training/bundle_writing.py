@@ -94,6 +94,7 @@ def write_trained_bundle(
             thresholds, nfa = _held_out_thresholds(files[MODEL], model, data, config, progress)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as engine:
             sizes = measure_defect_sizes(engine, data, thresholds[POOLED].threshold.value, progress)
+            runner = engine if data.grid is None else TiledRunner(engine, data.grid)
             mask_rule = None if nfa else fit_mask_rule(runner, data, thresholds[POOLED], progress)
         if sizes is not None:
             progress.note(sizes.describe())
