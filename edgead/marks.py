@@ -46,8 +46,8 @@ class Hysteresis:
         above = found.mask
         n, labels = _regions(above)
         area = np.bincount(labels.ravel(), minlength=n)
-        peaks = np.full(n, -np.inf)
-        np.maximum.at(peaks, labels.ravel(), np.where(above, found.values, -np.inf).ravel())
+        peaks = np.full(n, -np.inf, np.float32)
+        np.maximum.at(peaks, labels.ravel(), np.where(above, found.values, np.float32(-np.inf)).ravel())
         kept = (peaks > self.high) & (area >= self.min_area)
         kept[labels[_peak(anomaly_map, inside)]] = True
         return replace(found, values=np.where(kept[labels] | ~above, found.values, _below(self.low)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -98,6 +98,11 @@ def test_joined_marks_are_the_union() -> None:
     assert joined(parts[:1]) is parts[0]
 
 
+TIED = np.zeros((5, 6), np.float32)
+TIED[0, 0], TIED[4, 5] = 1.0, 0.3
+
+
+@example(TIED, 0.1, 0.2, 1, 1, None)
 @given(MAPS, st.floats(-1e4, 1e4), st.floats(0.0, 1e4), st.sampled_from([1, 3]), st.integers(1, 6), st.none() | INSIDE)
 @settings(max_examples=150, deadline=None)
 def test_a_rule_keeps_whole_regions_and_the_peak(
