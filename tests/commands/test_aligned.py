@@ -161,6 +161,7 @@ def test_training_leaves_out_images_without_the_part(tmp_path: Path) -> None:
     assert "empty.png" not in [sample.path.name for part in vars(data.split).values() for sample in part]
 
 
+@pytest.mark.slow
 def test_a_texture_is_refused_when_alignment_is_on_and_left_alone_by_auto() -> None:
     """`on` says that the part is not found; `auto` leaves a texture as it is, and aligns parts that move."""
     samples = [Sample(Path(f"{seed}.png"), f"{seed}.png", "part") for seed in range(24)]

@@ -157,6 +157,7 @@ def test_a_zone_outside_the_crop_is_refused(tiled: TrainResult) -> None:
         make_cameras([camera], tiled.bundle, runner, Config(), Silent())
 
 
+@pytest.mark.slow
 def test_an_int8_engine_of_tiles_has_thresholds_of_frames(tiled: TrainResult) -> None:
     """Ranges come from tiles, gate and thresholds from frames."""
     bundle = open_bundle(tiled.bundle.path)
@@ -212,6 +213,7 @@ def test_a_crop_in_pixels_needs_images_of_one_size(parts: Path, tmp_path: Path) 
         view_options(data, {(256, 100): 9})
 
 
+@pytest.mark.slow
 def test_tiles_choose_their_features_by_small_pseudo_defects(parts: Path) -> None:
     """The usual levels and finer ones are tried; levels that the user has set are kept."""
     from edgead.commands.training.data import prepare_data
@@ -228,6 +230,7 @@ def test_tiles_choose_their_features_by_small_pseudo_defects(parts: Path) -> Non
     assert chosen_levels(own, prepare_data(own, Silent()), notes) is own
 
 
+@pytest.mark.slow
 def test_training_tells_how_many_tiles_it_learns_from(parts: Path, tmp_path: Path) -> None:
     """The size of the features follows from it."""
     from edgead.commands.training.dry_run import dry_run

@@ -107,6 +107,7 @@ def test_few_images_promise_the_smallest_rate_that_they_certify(trained: tuple[T
     assert any("40 good images certify a false-alarm rate of 2.44%" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_asked_for_is_kept(tiny_data: Path, tmp_path: Path) -> None:
     """0.5 % with 40 images is extrapolated from the left-out scores, as before."""
     config = settings(tiny_data, train__false_alarm_rate=0.005, train__forms=["centres"])
@@ -148,7 +149,7 @@ def test_corrections_turn_scores_into_left_out_ones(bundle: Bundle) -> None:
     assert float(corrections[1].mean()) > 0.0
 
 
-@pytest.mark.parametrize("form", ["positions", "centres"])
+@pytest.mark.parametrize("form", [pytest.param("positions", marks=pytest.mark.slow), "centres"])
 def test_both_forms_deploy(form: str, tiny_data: Path, tmp_path: Path) -> None:
     """Torch, folded torch and ONNX agree, the bundle loads in torch, and INT8 has thresholds of its own."""
     config = settings(tiny_data, train__forms=[form], train__shrinkage=[0.2])
@@ -195,6 +196,7 @@ def test_noise_of_an_engine_widens_its_scores() -> None:
     assert np.mean(new > carried) == pytest.approx(0.01, abs=0.005)
 
 
+@pytest.mark.slow
 def test_a_larger_input_is_tried_only_where_the_images_have_the_pixels(tiny_data: Path, tmp_path: Path) -> None:
     """Parts of 128 px are not tried at 256 px; enlarged ones are, within the budget."""
     assert native_side({(300, 300): 3, (100, 400): 1, (640, 640): 1}) == 300.0
@@ -221,6 +223,7 @@ def test_a_larger_input_is_tried_only_where_the_images_have_the_pixels(tiny_data
     assert tried["small"] == ({SIDE} if max(size) < 1.9 * SIDE else {SIDE, 2 * SIDE})
 
 
+@pytest.mark.slow
 def test_photographs_of_one_part_are_left_out_together(tiny_data: Path, tmp_path: Path) -> None:
     """Images whose names show one part are left out together: their scores rise, and a wrong pattern is an error."""
     data = tmp_path / "parts" / "good"
@@ -247,6 +250,7 @@ def test_photographs_of_one_part_are_left_out_together(tiny_data: Path, tmp_path
         train(config, Silent(), out=tmp_path / "wrong", runs=tmp_path, resume=False)
 
 
+@pytest.mark.slow
 def test_a_killed_run_starts_again(tiny_data: Path, trained: tuple[TrainResult, list[str]], tmp_path: Path) -> None:
     """`--resume` of a run without a bundle gives the same thresholds."""
     result = trained[0]

@@ -75,6 +75,7 @@ def test_the_file_of_the_folder_does_not_stop_a_run(run: Path) -> None:
     assert note.endswith("train.epochs is 2, not 9.")
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_resumes(run: Path, tiny_data: Path) -> None:
     """A setting that the record does not have yet has its default, which means as before."""
     record = json.loads((run / RUN_FILE).read_text())
