@@ -38,6 +38,15 @@ settings.register_profile(
 settings.load_profile("edgead")
 
 
+# minutes each, much of them waiting: begun last, they would keep one process busy alone
+LONGEST = ("test_soak.py", "test_end_to_end.py", "test_kill.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; all others keep their order."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """The same random numbers in any order of the tests; torch is not imported for the tests that do without."""
