@@ -188,11 +188,11 @@ class Bundle:
             Differences of the anomaly maps `(N, h, w)` and of the scores `(N,)`, to add to what an engine gives; None where
             the model has not seen the images.
         """
-        arrays = self._arrays(CALIBRATION, [], optional=["held_out", "map_corrections", "score_corrections"])
+        arrays = self._arrays(CALIBRATION, [], optional=["held_out_classes", "map_corrections", "score_corrections"])
         maps, scores = arrays.get("map_corrections"), arrays.get("score_corrections")
         if maps is None or scores is None:
             return None
-        n = len(arrays["held_out"]) if "held_out" in arrays else 0
+        n = len(arrays.get("held_out_classes", ()))
         shapes = maps.shape == (n, *self.manifest.graph.map_size) and scores.shape == (n,)
         if not shapes or not all(a.dtype.kind == "f" and np.isfinite(a).all() for a in (maps, scores)):
             raise self._damaged(CALIBRATION, "the corrections of the held-out images do not fit the images")

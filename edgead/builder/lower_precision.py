@@ -324,7 +324,7 @@ def _judge(
 ) -> _Judged:
     scores = score_images(runner, images)
     manifest = bundle.manifest
-    if bundle.held_out_corrections() is not None:
+    if images.corrections is not None:
         # the model has seen these images: its thresholds come from left-out scores, which no engine can give
         carried = carried_thresholds(manifest.thresholds, truth.outputs, scores.outputs)
         gate = judge(truth, scores, bundle, carried, max_drop, is_labelled=images.is_labelled)

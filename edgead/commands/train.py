@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, open_bundle
+from edgead.commands.training.closed_form import fit_closed_form, is_closed_form
 from edgead.commands.training.curve import write_curve
 from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device, is_launched_with_others, is_main_process
-from edgead.commands.training.dry_run import is_closed_form
 from edgead.commands.training.near_copies import independent_images, whitened_features
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
 from edgead.commands.training.requirements import require_torch, require_weights
@@ -157,14 +157,7 @@ def _train(
     _seed(config.train.seed)
     model = build_model(config.model, data.classes).to(device)
 
-    def open_here() -> Path:
-        run = out or new_run(runs, config.model.name)
-        if not resume:
-            held.enter_context(locked_run(run))
-        open_run(config, data, run, resume)
-        return run
-
-    run = world.from_main(open_here)
+    run = world.from_main(lambda: _opened_run(config, data, out, runs, resume, held))
     progress.note(f"Run folder: {run}")
     prepared = _closed_form_start(config, data, model, run, progress, clock, world)
     arrays, labels, indices = prepared.arrays, prepared.labels, prepared.indices
@@ -235,33 +228,36 @@ def _train(
     return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken), pseudo, kept)
 
 
+def _opened_run(
+    config: Config, data: TrainingData, out: Path | None, runs: Path, resume: bool, held: ExitStack
+) -> Path:
+    """Folder of the run, new and locked, or the one to resume, which is locked already."""
+    run = out or new_run(runs, config.model.name)
+    if not resume:
+        held.enter_context(locked_run(run))
+    open_run(config, data, run, resume)
+    return run
+
+
 def _train_in_closed_form(
     config: Config, data: TrainingData, progress: Progress, world: World, clock: _Clock,
     out: Path | None, runs: Path, resume: bool, held: ExitStack,
 ) -> TrainResult:  # fmt: skip
     """Fit the model without any step of training; with several processes, the first one does all of it."""
     from edgead.commands.training.bundle_writing import write_trained_bundle
-    from edgead.commands.training.closed_form import fit_closed_form
     from edgead.train.loop import TrainState
 
     choose_device(config.train.device)
     config = fit_backbone(config, progress)
     _seed(config.train.seed)
 
-    def open_here() -> Path:
-        run = out or new_run(runs, config.model.name)
-        if not resume:
-            held.enter_context(locked_run(run))
-        open_run(config, data, run, resume)
-        return run
-
-    run = world.from_main(open_here)
+    run = world.from_main(lambda: _opened_run(config, data, out, runs, resume, held))
     progress.note(f"Run folder: {run}")
     n_broken = len(data.scan.broken)
     if world.is_main:
         found = fit_closed_form(config, data, run, progress, clock.lap)
         shutil.rmtree(run / CACHE, ignore_errors=True)
-        metrics = {"pseudo_defect_power": found.chosen.power}
+        metrics = {"pseudo_defect_power": found.choice.power}
         provenance = _provenance(found.config, found.data, metrics)
         write_trained_bundle(
             run / BUNDLE, found.model.cpu(), found.data, found.config, provenance, progress, found.left_out

@@ -69,7 +69,7 @@ class PoseReference:
         return self.is_usable and self.likeness - self.unmoved_likeness > _GAIN
 
     def describe(self) -> str:
-        """What the alignment does to the good images, one sentence."""
+        """Effect of the alignment on the good images, one sentence."""
         angles, scales = ([getattr(pose, name) for pose in self.poses] for name in ("angle_deg", "scale"))
         shifts = [max(map(abs, pose.shift)) for pose in self.poses]
         return (

@@ -53,7 +53,7 @@ class PreparedFrame:
 
     @property
     def engine_input(self) -> NDArray[np.uint8]:
-        """What the engine judges: `(h, w, 3)`, or tiles `(T, h, w, 3)`."""
+        """Input of the engine: an image `(h, w, 3)`, or tiles `(T, h, w, 3)`."""
         if self.tiles is not None:
             return self.tiles
         return self.image if self.aligned is None else self.aligned

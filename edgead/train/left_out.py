@@ -63,10 +63,11 @@ class Rows:
 
     def members(self) -> dict[int, list[int]]:
         """Indices in `good` of each group."""
-        found: dict[int, list[int]] = {}
-        for index, group in enumerate(self.groups):
-            found.setdefault(group, []).append(index)
-        return found
+        return _places(self.groups)
+
+    def copies(self) -> dict[int, list[int]]:
+        """Indices in `pseudo` of the copies of each group."""
+        return _places([self.groups[origin] for origin in self.origin])
 
 
 @dataclass
@@ -146,10 +147,7 @@ def fit_positions(
     """
     assert isinstance(level.start, PositionLinear)
     energies = _empty(level, rows)
-    members = rows.members()
-    copies: dict[int, list[int]] = {}
-    for index, origin in enumerate(rows.origin):
-        copies.setdefault(rows.groups[origin], []).append(index)
+    members, copies = rows.members(), rows.copies()
     for count in sorted({len(group) for group in members.values()}):
         _set_positions(level.start, fit, amount, ridge, count)
         groups = [name for name, group in members.items() if len(group) == count]
@@ -195,9 +193,7 @@ def fit_centres(level: Level, store: FeatureStore, rows: Rows, *, ridge: float, 
     sums = torch.zeros_like(centres).index_add_(0, labels, sample)
     level.centres.copy_(torch.where(counts[:, None] > 0, sums / counts.clamp_min(1.0)[:, None], centres))
     energies = _empty(level, rows)
-    copies: dict[int, list[int]] = {}
-    for index, origin in enumerate(rows.origin):
-        copies.setdefault(rows.groups[origin], []).append(index)
+    copies = rows.copies()
     for name, group in rows.members().items():
         own = torch.isin(image, torch.tensor(group))
         n_own = torch.bincount(labels[own], minlength=len(centres)).to(sample.dtype)
@@ -268,6 +264,14 @@ def _of_the_others(maps: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDAr
     return means, np.maximum(deviations, SMALLEST_DEVIATION)
 
 
+def _places(names: Sequence[int]) -> dict[int, list[int]]:
+    """Indices at which each name stands."""
+    found: dict[int, list[int]] = {}
+    for index, name in enumerate(names):
+        found.setdefault(name, []).append(index)
+    return found
+
+
 def _empty(level: Level, rows: Rows) -> Energies:
     assert not isinstance(level.start, ActNorm)
     dtype = level.start.weight.dtype
@@ -295,9 +299,7 @@ def _without_singles(
     """Energies of images that are groups of their own, and of their copies."""
     channels, rest, beta = level.channels, n - 1, (1.0 - amount) / (n - 1) * n / (n - 1)
     ratio = n / rest
-    of_image: dict[int, list[int]] = {}
-    for index, origin in enumerate(rows.origin):
-        of_image.setdefault(origin, []).append(index)
+    of_image = _places(rows.origin)
     for start in range(0, len(images), BATCH):
         part = list(images[start : start + BATCH])
         z = level.whitened(store.batch([rows.good[i] for i in part]))

@@ -69,9 +69,7 @@ def fit_start(
     """
     starts = []
     for level in model.levels:
-        for (key, _), projection in zip(level.spec.sources, level.projections, strict=True):
-            if isinstance(projection, nn.Conv2d):
-                fit_projection(projection, (batch[key] for batch in store.batches(indices.fit, BATCH)))
+        fit_projections(level, store, indices.fit)
         if isinstance(level.start, ActNorm):
             level.start.initialise(torch.cat(list(_inputs(level, store, _spread(indices.fit, 4 * BATCH)))))
             starts.append(LevelStart(0.0, {}))
@@ -83,6 +81,13 @@ def fit_start(
     random = torch.Generator(_device(model)).manual_seed(0)
     model.initialise([x + noise * torch.randn(x.shape, generator=random, device=x.device) for x in whitened])
     return starts
+
+
+def fit_projections(level: Level, store: FeatureStore, rows: Sequence[int]) -> None:
+    """Set the projections of a level to the principal channels of some images."""
+    for (key, _), projection in zip(level.spec.sources, level.projections, strict=True):
+        if isinstance(projection, nn.Conv2d):
+            fit_projection(projection, (batch[key] for batch in store.batches(rows, BATCH)))
 
 
 @torch.no_grad()

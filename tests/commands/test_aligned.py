@@ -69,7 +69,7 @@ def test_the_bundle_holds_its_rule_and_its_reference_picture(aligned: TrainResul
 
 
 def test_a_bundle_without_alignment_is_as_before(tiny_result: TrainResult) -> None:
-    """Its manifest does not name alignment, and no file is added."""
+    """The manifest of a bundle without alignment does not name it, and no file is added."""
     assert "alignment" not in tiny_result.bundle.manifest.preprocessing.model_dump(mode="json")
     assert ALIGNMENT not in tiny_result.bundle.manifest.sha256
     assert tiny_result.bundle.aligner is None

@@ -73,7 +73,7 @@ def test_a_bundle_states_its_crop_and_tiles_in_shares_of_the_frame(tiled: TrainR
 
 
 def test_a_bundle_without_views_does_not_name_them(tiny_result: TrainResult) -> None:
-    """Its manifest is that of before, and so is its digest."""
+    """The manifest of a bundle without crop and tiles, and its digest, are those of earlier versions."""
     assert "views" not in tiny_result.bundle.manifest.preprocessing.model_dump(mode="json")
     assert tiny_result.bundle.grid is None
 

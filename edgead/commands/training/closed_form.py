@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.commands.training.data import TrainingData
-from edgead.commands.training.groups import image_groups, warn_of_twins
+from edgead.commands.training.device import choose_device
+from edgead.commands.training.groups import Groups, image_groups, warn_of_twins
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
@@ -26,6 +27,7 @@ from edgead.progress import Progress
 from edgead.storage import write_json
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from edgead.commands.training.backbone_session import BackboneSession
@@ -38,7 +40,6 @@ RATES = (0.01, 0.02, 0.05)
 LARGER_GAIN = SLACK = 0.02
 NATIVE_SHARE = 0.95
 POSITION_BYTES = 100e6
-BATCH = 32
 # keeps the random numbers of varied copies apart from those of pseudo-defects
 VARIED = 1
 POSITIONS, CENTRES = "positions", "centres"
@@ -96,18 +97,13 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """Result of a closed-form training: the model, with settings and data as it was made, and the left-out scores."""
+    """Result of a closed-form training: the model, its settings and data, the left-out scores, and the form that was chosen."""
 
     model: Detector
     config: Config
     data: TrainingData
     left_out: LeftOut
-    choices: tuple[Choice, ...]
-
-    @property
-    def chosen(self) -> Choice:
-        """Form that was chosen."""
-        return best_choice(self.choices)
+    choice: Choice
 
 
 def best_choice(choices: Sequence[Choice]) -> Choice:
@@ -140,14 +136,17 @@ def fit_closed_form(
     assert best is not None
     write_json(run / CHOICES, [vars(choice) for choice in search.choices])
     progress.note(f"Chosen by pseudo-defects: {best.choice.describe()}")
-    groups = search.groups
-    kept = [min(members) for members in _members(groups).values()]
-    kept.sort()
+    kept = search.groups.counted
     threshold = tuple(good[index] for index in kept)
     split = Split(fit=good, early_stop=(), threshold=threshold)
     size = best.choice.image_size
     final = replace(data, split=split, image_size=(size, size), n_near_copies=len(good) - len(threshold))
-    return ClosedForm(best.model, best.config, final, best.left_out(kept), tuple(search.choices))
+    return ClosedForm(best.model, best.config, final, best.left_out(kept), best.choice)
+
+
+def is_closed_form(config: Config, data: TrainingData | None) -> bool:
+    """Whether the model is fitted without any step of training."""
+    return config.model.couplings == "never" and (data is None or data.grid is None)
 
 
 def sizes_to_try(config: Config, data: TrainingData) -> list[int]:
@@ -180,13 +179,6 @@ def native_side(sizes: Mapping[tuple[int, int], int]) -> float:
 
 def _by_name(sample: Sample) -> tuple[str, str]:
     return sample.class_name, sample.name
-
-
-def _members(groups: Sequence[int]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for index, group in enumerate(groups):
-        found.setdefault(group, []).append(index)
-    return found
 
 
 @dataclass
@@ -224,12 +216,14 @@ class _Search:
         self.config, self.data, self.good, self.run, self.progress = config, data, good, run, progress
         self.choices: list[Choice] = []
         self.best: _Best | None = None
-        self.groups: tuple[int, ...] = ()
+        self.groups = Groups((), ())
         self.pseudo = self._pseudo_origins()
         self.varied: list[int] = []
 
     def try_size(self, size: int) -> None:
         """Try both forms at one input size."""
+        from edgead.train.start import fit_projections
+
         data = replace(self.data, image_size=(size, size))
         session: BackboneSession | None = None
         store: FeatureStore | None = None
@@ -239,17 +233,19 @@ class _Search:
         for form in forms:
             config, model = self._model(size, form)
             if store is None:
-                session = _session(model, config, data)
-                milliseconds = session.milliseconds() if session else _torch_milliseconds(model, size)
+                device = choose_device(config.train.device)
+                session = _session(model, device, data)
+                milliseconds = session.milliseconds() if session else _torch_milliseconds(model, size, device)
                 budget = self.config.train.budget_ms
                 if budget is not None and size > self.config.model.image_size and milliseconds > budget:
                     self.progress.note(
                         f"{size} px is not tried: the backbone takes {milliseconds:.0f} ms, over the budget of {budget:g} ms."
                     )
                     return
-                store = self._features(model, session, config, data)
-            _fit_projections(model, store, len(self.good))
-            if not self.groups:
+                store = self._features(model, session, device, config, data)
+            for level in model.levels:
+                fit_projections(level, store, range(len(self.good)))
+            if not self.groups.of_image:
                 self.groups = image_groups(
                     model, store, self.good, data.read, self.config.data.group_pattern, self.progress
                 )
@@ -286,12 +282,16 @@ class _Search:
         return config, model.eval()
 
     def _features(
-        self, model: Detector, session: BackboneSession | None, config: Config, data: TrainingData
+        self,
+        model: Detector,
+        session: BackboneSession | None,
+        device: torch.device,
+        config: Config,
+        data: TrainingData,
     ) -> FeatureStore:
         import torch
 
-        from edgead.commands.training.device import choose_device
-        from edgead.train.features import extract_features, feature_key
+        from edgead.train.features import FeatureStore, extract_features, feature_key
 
         n = len(self.good)
         copies, varied = len(self.pseudo), len(self.varied)
@@ -309,8 +309,7 @@ class _Search:
         content = f"{data.digest}/{config.train.seed}/closed-form/{copies}/{varied}"
         key = feature_key(model.backbone, content, data.preprocessing)
         task = f"Features at {data.image_size[0]} px"
-        device = torch.device("cpu") if session else choose_device(config.train.device)
-        return extract_features(
+        found = extract_features(
             session or model.backbone.to(device),
             read,
             n + copies + varied,
@@ -320,6 +319,9 @@ class _Search:
             key=key,
             progress=lambda done, total: self.progress.update(task, done, total),
         )
+        # the fits are few large sums in float64, which stay on the CPU
+        model.cpu()
+        return FeatureStore(found.arrays, torch.device("cpu"))
 
     def _pseudo_origins(self) -> list[int]:
         """Images that get a pseudo-defective copy, spread over all of them."""
@@ -347,7 +349,7 @@ class _Search:
             tuple(range(n)),
             tuple(range(n, copies)),
             tuple(self.pseudo),
-            self.groups,
+            self.groups.of_image,
             tuple(range(copies, end)),
             tuple(self.varied),
         )
@@ -398,7 +400,7 @@ class _Search:
 
 
 def rates_to_judge(n_images: int, promised: float) -> tuple[float, ...]:
-    """False-alarm rates at which forms are compared: none that so few images say nothing about."""
+    """False-alarm rates at which forms are compared; those below 1/(n + 1) become that rate."""
     smallest = 1.0 / (n_images + 1)
     return tuple(sorted({max(rate, smallest) for rate in (promised, *RATES)}))
 
@@ -416,33 +418,25 @@ def power(scores: NDArray[np.float64], pseudo: NDArray[np.float64], rates: Seque
     return float(np.mean([np.mean(pseudo > threshold) for threshold in thresholds]))
 
 
-def _fit_projections(model: Detector, store: FeatureStore, n: int) -> None:
-    import torch
-
-    from edgead.models.gaussian import fit_projection
-
-    for level in model.levels:
-        for (key, _), projection in zip(level.spec.sources, level.projections, strict=True):
-            if isinstance(projection, torch.nn.Conv2d):
-                fit_projection(projection, (batch[key] for batch in store.batches(range(n), BATCH)))
-
-
-def _session(model: Detector, config: Config, data: TrainingData) -> BackboneSession | None:
+def _session(model: Detector, device: torch.device, data: TrainingData) -> BackboneSession | None:
     """ONNX Runtime for the features, where torch would run on the CPU."""
     from edgead.commands.training.backbone_session import BackboneSession
-    from edgead.commands.training.device import choose_device
 
-    if choose_device(config.train.device).type != "cpu":
-        return None
-    return BackboneSession(model.backbone, data.image_size)
+    return BackboneSession(model.backbone, data.image_size) if device.type == "cpu" else None
 
 
-def _torch_milliseconds(model: Detector, size: int) -> float:
+def _torch_milliseconds(model: Detector, size: int, device: torch.device) -> float:
     import torch
 
-    image = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=next(model.parameters()).device)
+    backbone = model.backbone.to(device)
+    image = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device)
+
+    def run() -> None:
+        for features in backbone(image).values():
+            features.cpu()  # waits for a GPU
+
     with torch.no_grad():
-        model.backbone(image)
+        run()
         started = time.perf_counter()
-        model.backbone(image)
+        run()
     return 1e3 * (time.perf_counter() - started)

@@ -60,7 +60,7 @@ class DefectSizes:
         return max(self.tile_size[0] / self.image_size[0], self.tile_size[1] / self.image_size[1])
 
     def describe(self) -> str:
-        """What is found, what will be missed, and what would find it, in two or three sentences."""
+        """Sizes that are found, sizes that will be missed, and the tiles that should find them: two or three sentences."""
         shares = ", ".join(f"{share:.0%} of {size} px" for size, share in self.found.items())
         text = f"Artificial defects on {self.n} held-out images found at the threshold: {shares}."
         smallest = self.smallest

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.commands.training.closed_form import count_pseudo, count_varied, sizes_to_try
-from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
+from edgead.commands.training.closed_form import count_pseudo, count_varied, is_closed_form, sizes_to_try
+from edgead.commands.training.data import fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
 from edgead.commands.training.requirements import main_source, require_torch, require_weights
@@ -138,11 +138,6 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
     features = {key: (model.backbone.channels[key], *model.backbone.sizes[key]) for key in model.backbone.keys}
     folders = (feature_folder(config, run), run / CACHE)
     return DryRun(facts, needs, n_learned, n_parameters, features, folders, _weights_problem(config))
-
-
-def is_closed_form(config: Config, data: TrainingData | None) -> bool:
-    """Whether the model is fitted without any step of training."""
-    return config.model.couplings == "never" and (data is None or data.grid is None)
 
 
 def _weights_problem(config: Config) -> EdgeadError | None:

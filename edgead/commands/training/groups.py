@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,20 @@ MEMORY = 1_000_000_000
 RIDGE = 0.01
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Groups of images.
+
+    Attributes:
+        of_image: Group of each image: the index of its first member.
+        counted: Images that count for the threshold, rising: the first of each group, and further near-copies where a class
+            would otherwise have fewer than a threshold needs.
+    """
+
+    of_image: tuple[int, ...]
+    counted: tuple[int, ...]
+
+
 def image_groups(
     model: Detector,
     store: FeatureStore,
@@ -35,8 +50,8 @@ def image_groups(
     read: Callable[[Sample], Image],
     pattern: str | None,
     progress: Progress,
-) -> tuple[int, ...]:
-    """Group of each image: the index of its first member.
+) -> Groups:
+    """Find the images that are left out together.
 
     Args:
         model: Detector whose levels say which features tell images apart.
@@ -58,9 +73,11 @@ def image_groups(
     index_of = {sample: index for index, sample in enumerate(samples)}
     for copy, original in found.copies:
         _join(groups, index_of[copy], index_of[original])
+    needed = {index_of[sample] for sample in found.kept if groups[index_of[sample]] != index_of[sample]}
     if pattern:
         _join_by_name(groups, samples, pattern, progress)
-    return tuple(_root(groups, index) for index in range(len(samples)))
+    of_image = tuple(_root(groups, index) for index in range(len(samples)))
+    return Groups(of_image, tuple(sorted(set(of_image) | needed)))
 
 
 def warn_of_twins(

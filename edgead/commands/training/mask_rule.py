@@ -20,7 +20,7 @@ SIZES = (0.02, 0.25)
 
 
 def fit_mask_rule(runner: Runner, data: TrainingData, thresholds: ClassThresholds, progress: Progress) -> MaskRule:
-    """Choose the rule on pseudo-defects in good images that the model was not fitted on.
+    """Choose the rule on pseudo-defects in good images; a closed form was fitted to the originals.
 
     Args:
         runner: Open engine of the new bundle.

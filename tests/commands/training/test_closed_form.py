@@ -20,6 +20,7 @@ from edgead.builder.thresholds import carried_thresholds
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.train import TrainResult, train
+from edgead.commands.training import closed_form
 from edgead.commands.training.closed_form import (
     CHOICES,
     Choice,
@@ -29,10 +30,11 @@ from edgead.commands.training.closed_form import (
     power,
     rates_to_judge,
 )
-from edgead.commands.training.groups import _join, _root, warn_of_twins
+from edgead.commands.training.groups import _join, _root, image_groups, warn_of_twins
 from edgead.commands.training.threshold_images import SHEET
 from edgead.config.file import load_config
 from edgead.config.root import Config
+from edgead.data.dataset import Sample
 from edgead.engines.opening import open_engine
 from edgead.errors import BundleError, ConfigError
 from edgead.evaluation.threshold import class_thresholds
@@ -356,3 +358,33 @@ def test_several_photographs_of_each_part_are_told(tmp_path: Path) -> None:
         model = cast("Detector", SimpleNamespace(levels=[level]))
         warn_of_twins(model, store, range(50), range(50, 60), tmp_path, notes)
         assert any("closely resemble" in text for text in notes.texts) is expected
+
+
+def test_features_of_torch_give_the_same_thresholds(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ONNX Runtime does not compute the features, as beside a GPU, torch does, and the scores agree."""
+    found = []
+    for name in ("onnxruntime", "torch"):
+        if name == "torch":
+            monkeypatch.setattr(closed_form, "_session", lambda *_: None)
+        config = settings(tiny_data, train__forms=["centres"])
+        result = train(config, Silent(), out=tmp_path / name, runs=tmp_path, resume=False)
+        found.append(result.bundle.thresholds().scores)
+    np.testing.assert_allclose(found[0], found[1], rtol=0.02, atol=0.02)
+
+
+def test_near_copies_make_up_the_number_that_a_threshold_needs() -> None:
+    """Of twenty images that show four pictures, five count for the threshold, and all are in four groups."""
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(4)]
+    samples = [Sample(Path(f"{i:02d}.png"), f"{i:02d}.png", "part") for i in range(20)]
+    features = np.stack([np.random.default_rng(i % 4).normal(size=(6, 8, 8)) for i in range(20)]).astype(np.float16)
+    level = Level(LevelSpec.parse("16"), {"16": 6}, {"16": (8, 8)}, positions=True)
+    store = FeatureStore({"16": features}, torch.device("cpu"))
+    model = cast("Detector", SimpleNamespace(levels=[level]))
+    notes = Notes()
+    groups = image_groups(model, store, samples, lambda sample: pictures[int(sample.path.stem) % 4], None, notes)
+    assert groups.of_image == tuple(i % 4 for i in range(20))
+    assert len(groups.counted) == 5
+    assert any("near-copies make up the number" in text for text in notes.texts)

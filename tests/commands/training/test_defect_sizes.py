@@ -65,7 +65,7 @@ def test_a_training_records_the_share_found_of_each_size(tiny_result: TrainResul
 
 @pytest.mark.parametrize("found", [{4: 0.0, 8: 0.2, 16: 0.7}, {4: 0.5, 8: 1.0}])
 def test_the_advice_never_names_smaller_or_fewer_tiles(found: dict[int, float]) -> None:
-    """Whatever the shape of the frame, it adds tiles."""
+    """The advice has more tiles than the bundle for a frame of any shape."""
     for frame in ((400, 4000), (4000, 400), (1000, 1000)):
         text = sizes(found, frame=frame).describe()
         match = re.search(r"--tiles (\d+)x(\d+)", text)
