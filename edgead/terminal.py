@@ -14,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from typing_extensions import Self
 
-from edgead.printable import printable
+from edgead.printable import path_text, printable
 
 if TYPE_CHECKING:
     from edgead.commands.bench import BenchResult
     from edgead.commands.doctor import Diagnosis
+    from edgead.commands.predict import Predictions
     from edgead.engines.fingerprint import EngineRecord
     from edgead.engines.operator_times import OperatorTime
     from edgead.evaluation.evaluate import EvaluationResult, Metrics
@@ -29,6 +30,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 MIN_WIDTH = 60
 MOST_OPERATORS = 10
+MOST_PICTURES = 20
 STATUS_STYLE = {"ok": "green", "info": "dim", "warning": "yellow", "failed": "bold red"}
 
 
@@ -131,6 +133,27 @@ def show_evaluation(result: EvaluationResult) -> None:
                 defects.add_row(escape(kind), auroc, _share(defect.detected.value, defect.detected.n))
             out.print(f"{escape(name)}: kinds of defect")
             out.print(defects)
+
+
+def show_predictions(found: Predictions) -> None:
+    """Print the highest scores with verdict and number of regions, and how many pictures are anomalous."""
+    ranked = sorted(found.images, key=lambda image: image.score, reverse=True)
+    out.print(f"engine {found.engine}")
+    table = _names_last("score", "threshold", "verdict", "regions", "picture")
+    for image in ranked[:MOST_PICTURES]:
+        style = "bold red" if image.is_anomalous else "green"
+        table.add_row(
+            f"{image.score:.4g}", f"{image.threshold:.4g}", f"[{style}]{image.verdict}[/]", str(len(image.regions)),
+            escape(path_text(image.path)),
+        )  # fmt: skip
+    out.print(table)
+    if len(ranked) > MOST_PICTURES:
+        out.print(f"The {MOST_PICTURES} highest scores of {len(ranked)}; the files have all.")
+    left_out = f"; {len(found.left_out)} could not be judged" if found.left_out else ""
+    out.print(
+        f"{found.n_anomalous} of {len(ranked)} pictures are anomalous at the threshold for {found.false_alarm_rate:.3g} "
+        f"false alarms per image{left_out}."
+    )
 
 
 def show_robustness(result: Robustness) -> None:

@@ -1,4 +1,4 @@
-"""Verbs of a workstation: train, eval, export, demo."""
+"""Verbs of a workstation: train, eval, predict, export, demo."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgead.cli.options import (
     ConfigOption,
     EngineOption,
     GoodOption,
+    JsonOption,
     MasksOption,
     RateOption,
     SetOption,
@@ -227,6 +228,52 @@ def evaluate(
             show_robustness(result.robustness)
         if result.report is not None:
             typer.echo(f"Report: {result.report}")
+
+
+def predict(
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="FILE|DIR...", help="Pictures, or folders of pictures.", show_default=False)
+    ],
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", help="Folder of a run or its bundle; default: runs/latest/bundle.", show_default=False
+        ),
+    ] = None,
+    engine: EngineOption = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME", help="Kind of part that the pictures show; default: unknown."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="New or empty folder for heatmaps, JSON and CSV; default: predictions, or predictions-2 and so on."
+        ),
+    ] = None,
+    heatmaps: Annotated[
+        bool, typer.Option("--heatmaps/--no-heatmaps", help="Write a PNG of each picture with its heatmap.")
+    ] = True,
+    false_alarm_rate: RateOption = None,
+    confidence: ConfidenceOption = None,
+    json_output: JsonOption = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Judge pictures and write heatmaps, JSON and CSV."""
+    from edgead.commands.predict import CSV_FILE, HEATMAPS, JSON_FILE, new_folder
+    from edgead.commands.predict import predict as run
+    from edgead.terminal import TerminalProgress, show_predictions
+
+    settings, folder = load(config, set_, {}), out or new_folder()
+    with open_model(bundle, engine, settings, false_alarm_rate, confidence) as model, TerminalProgress() as progress:
+        found = run(model, pictures, progress, class_name=class_name, out=folder, heatmaps=heatmaps)
+    if json_output:
+        write_json(Path("-"), found.to_json())
+        return
+    show_predictions(found)
+    written = [JSON_FILE, CSV_FILE, *([f"{HEATMAPS}/"] if heatmaps else [])]
+    typer.echo(f"Written to {folder}: {', '.join(written)}")
 
 
 def export(
