@@ -20,7 +20,8 @@ from edgead.progress import Progress, Silent
 if TYPE_CHECKING:
     from edgead.builder.choice import BackendName
     from edgead.commands.build_engine import BuiltEngine, EngineOptions
-    from edgead.commands.evaluate import ClassMode, Evaluation
+    from edgead.commands.evaluate import Evaluation
+    from edgead.commands.scored_images import ClassMode
     from edgead.commands.train import TrainResult
     from edgead.config.root import Config
     from edgead.engines.fingerprint import Precision

@@ -18,6 +18,7 @@ from edgead.cli.console import echo, prepare_streams, report_stdout, stdout_erro
 from edgead.cli.crash import report_bug
 from edgead.cli.engines import bench, build_engine, doctor
 from edgead.cli.line import service, stream
+from edgead.cli.models import compare
 from edgead.cli.workstation import demo, evaluate, export, predict, train
 from edgead.commands.training.device import is_launched_with_others
 from edgead.errors import EdgeadError
@@ -62,6 +63,7 @@ def show_config() -> None:
 app.command()(train)
 app.command(name="eval", short_help="Measure detection, localisation and false alarms.")(evaluate)
 app.command(short_help="Judge pictures and write heatmaps, JSON and CSV.")(predict)
+app.command(short_help="Compare two models on the same images.")(compare)
 app.command(short_help="Export the ONNX graph of a bundle again.")(export)
 app.command(name="build-engine", short_help="Build and check an engine for this machine.")(build_engine)
 app.command(short_help="Watch cameras, videos or folders and raise alerts.")(stream)

@@ -28,7 +28,7 @@ from edgead.config import defaults
 from edgead.config.families import default_text, names_text
 
 if TYPE_CHECKING:
-    from edgead.commands.evaluate import ClassMode
+    from edgead.commands.scored_images import ClassMode
     from edgead.evaluation.segmentation import SegmentationKind
 
 
@@ -353,7 +353,7 @@ def _numbers(option: str, text: str) -> list[float]:
 def _class_mode(value: str) -> ClassMode:
     from typing import get_args
 
-    from edgead.commands.evaluate import ClassMode
+    from edgead.commands.scored_images import ClassMode
     from edgead.errors import ConfigError
 
     for mode in get_args(ClassMode):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from edgead.aligner import PartNotFoundError
 from edgead.bundle import Bundle
 from edgead.commands.robustness import RobustnessSetting, measure_robustness
+from edgead.commands.scored_images import ClassMode, ImageScorer, score_images
 from edgead.commands.training.requirements import require_torch
 from edgead.data.chosen import FolderRoles, choose_dataset
-from edgead.data.copies import stored_digest
 from edgead.data.dataset import Sample
 from edgead.data.mask_check import check_masks
 from edgead.data.masks import read_mask
@@ -24,30 +24,27 @@ from edgead.data.reader import read_image
 from edgead.errors import ConfigError, DataError
 from edgead.evaluation.alignment import Alignment, alignment_of
 from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
-from edgead.evaluation.marking import Marking, kind_of, marking_at
+from edgead.evaluation.marking import kind_of, marking_at
 from edgead.evaluation.report import Report, write_report
 from edgead.evaluation.robustness import Robustness
 from edgead.evaluation.segmentation import SegmentationKind
 from edgead.evaluation.threshold import at_rate
 from edgead.imaging import Image
 from edgead.manifest import POOLED, ClassThresholds
-from edgead.pose import UNMOVED, Pose, map_to_frame
-from edgead.prediction import Segmentation
+from edgead.pose import UNMOVED, Pose
 from edgead.progress import Progress
-from edgead.runner import Outputs, Runner
+from edgead.runner import Runner
 from edgead.stream.likeness import LikenessCheck
 
 if TYPE_CHECKING:
     from edgead.models.detector import Detector
 
-ClassMode = Literal["given", "predicted", "none"]
 REPORT_FILE = "report.html"
 SEGMENTATIONS: dict[SegmentationKind, str] = {
     "threshold": "map above the pixel threshold",
     "nfa": "regions by their number of false detections",
     "hysteresis": "regions by the bundle's rule",
 }
-BATCH = 4
 ALIGNMENT_BATCH = 8
 NO_ROLES = FolderRoles()
 
@@ -157,8 +154,8 @@ def evaluate_bundle(
         )
         for name, one in thresholds.items()
     }
-    scorer = _Scorer(bundle, runner, class_mode if knows_classes else None, thresholds, markings)
-    images, broken, lacking = _score(scorer, samples, progress)
+    scorer = ImageScorer(bundle, runner, class_mode if knows_classes else None, thresholds, markings)
+    images, broken, lacking = score_images(scorer, samples, progress)
     for path, reason in broken[:5]:
         progress.note(f"Left out {path}: {reason}")
     n_good = sum(not sample.gt_label for sample in lacking)
@@ -200,7 +197,7 @@ def evaluate_bundle(
     )
 
 
-def _robustness(scorer: _Scorer, images: Sequence[ScoredImage], n_images: int, progress: Progress) -> Robustness:
+def _robustness(scorer: ImageScorer, images: Sequence[ScoredImage], n_images: int, progress: Progress) -> Robustness:
     bundle, reading = scorer.bundle, scorer.bundle.manifest.preprocessing.reading
 
     def score(batch: NDArray[np.uint8], class_name: str) -> tuple[NDArray[np.float64], list[float]]:
@@ -331,51 +328,6 @@ def note_unlike(images: Sequence[ScoredImage], good_scores: Sequence[float], pro
         )
 
 
-@dataclass
-class _Scorer:
-    """Runs the engine in a class mode.
-
-    Attributes:
-        bundle: Bundle of the engine.
-        runner: Open engine.
-        class_mode: Class mode; None for a model without class input.
-        thresholds: Thresholds per class and pooled.
-        markings: Rules of the marks per class and pooled.
-        n_right: Number of images with a correctly predicted class so far.
-    """
-
-    bundle: Bundle
-    runner: Runner
-    class_mode: ClassMode | None
-    thresholds: Mapping[str, ClassThresholds]
-    markings: Mapping[str, Marking]
-    n_right: int = 0
-
-    def score(self, batch: NDArray[np.uint8], class_names: Sequence[str]) -> tuple[Outputs, list[str]]:
-        """Outputs of a batch, and for each image the class whose thresholds apply."""
-        if self.class_mode is None:
-            return self.runner.infer(batch), [name if name in self.thresholds else POOLED for name in class_names]
-        if self.class_mode == "given":
-            outputs = self.runner.infer(batch, self.bundle.class_bias(class_names))
-        else:
-            outputs = self.runner.infer(batch)
-        classes = self.bundle.manifest.classes
-        predicted = [classes[int(index)] for index in outputs["class_score"].argmax(axis=1)]
-        self.n_right += sum(a == b for a, b in zip(predicted, class_names, strict=True))
-        if self.class_mode == "predicted":
-            return self.runner.infer(batch, self.bundle.class_bias(predicted)), predicted
-        return outputs, list(class_names) if self.class_mode == "given" else [POOLED] * len(batch)
-
-    def own_threshold(self, name: str) -> float | None:
-        """Image threshold of a predicted class; None if the image's own class applies."""
-        return self.thresholds[name].threshold.value if self.class_mode == "predicted" else None
-
-    def segmentation(self, outputs: Outputs, index: int, name: str) -> Segmentation:
-        """Marks of an image of the batch."""
-        is_anomalous = float(outputs["pred_score"][index]) > self.thresholds[name].threshold.value
-        return self.markings[name].mark_outputs(outputs, index, is_anomalous=is_anomalous)
-
-
 def _segmentation_kind(bundle: Bundle, wanted: SegmentationKind | None) -> SegmentationKind:
     """Segmentation to measure: the requested one, else the bundle's."""
     own = kind_of(bundle.manifest)
@@ -386,54 +338,6 @@ def _segmentation_kind(bundle: Bundle, wanted: SegmentationKind | None) -> Segme
         }[wanted]
         raise ConfigError(f"{bundle.path} has no {what}.", hint=f"{hint}, or measure --segmentation threshold.")
     return wanted or own
-
-
-def _score(
-    scorer: _Scorer, samples: tuple[Sample, ...], progress: Progress
-) -> tuple[list[ScoredImage], list[tuple[Path, str]], list[Sample]]:
-    """Scored images, those left out with the reason, and those among them in which the part is not found."""
-    bundle = scorer.bundle
-    reading = bundle.manifest.preprocessing.reading
-    trained_on = frozenset(bundle.manifest.provenance.image_digests)
-    images: list[ScoredImage] = []
-    broken: list[tuple[Path, str]] = []
-    lacking: list[Sample] = []
-    for start in range(0, len(samples), BATCH):
-        read = []
-        for sample in samples[start : start + BATCH]:
-            try:
-                image = read_image(sample.path, **reading)
-                pose = bundle.pose(image)
-            except DataError as error:
-                broken.append((sample.path, error.message))
-                if isinstance(error, PartNotFoundError):
-                    lacking.append(sample)
-                continue
-            read.append((sample, bundle.preprocess(image, pose), (image.shape[0], image.shape[1]), pose))
-        if read:
-            batch = np.stack([prepared for _, prepared, *_ in read])
-            outputs, judged_by = scorer.score(batch, [sample.class_name for sample, *_ in read])
-            for i, (sample, _, size, pose) in enumerate(read):
-                anomaly_map, segmentation = outputs["anomaly_map"][i], scorer.segmentation(outputs, i, judged_by[i])
-                if pose is not None:
-                    anomaly_map, segmentation = map_to_frame(anomaly_map, pose), segmentation.on_frame(pose)
-                images.append(
-                    ScoredImage(
-                        image_path=sample.path,
-                        class_name=sample.class_name,
-                        defect=sample.defect,
-                        gt_label=sample.gt_label,
-                        pred_score=float(outputs["pred_score"][i]),
-                        anomaly_map=anomaly_map.copy(),
-                        size=size,
-                        mask=sample.mask,
-                        own_threshold=scorer.own_threshold(judged_by[i]),
-                        segmentation=segmentation,
-                        was_trained_on=bool(trained_on) and stored_digest(sample.path) in trained_on,
-                    )
-                )
-        progress.update("Scoring", min(start + BATCH, len(samples)), len(samples))
-    return images, broken, lacking
 
 
 def _report(

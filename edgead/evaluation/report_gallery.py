@@ -74,7 +74,7 @@ def card(
 ) -> str:
     """Figure with image, heatmap and, for defective images with a mask, ground truth; the caption has the verdict."""
     read_image, read_mask = readers
-    panel = _fit(read_image(image.image_path))
+    panel = fit_panel(read_image(image.image_path))
     name = escape(f"{image.image_path.parent.name}/{image.image_path.name}", quote=True)
     panels = [
         (panel, "image", f"{name}"),
@@ -137,7 +137,8 @@ def _caption(image: ScoredImage, threshold: float, name: str) -> str:
     )
 
 
-def _fit(image: Image) -> Image:
+def fit_panel(image: Image) -> Image:
+    """Shrink an image to the size of a panel; a smaller one stays as it is."""
     height, width = image.shape[:2]
     factor = min(1.0, PANEL_PX / max(height, width))
     return resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
