@@ -18,7 +18,7 @@ from edgead.cli.console import echo, prepare_streams, report_stdout, stdout_erro
 from edgead.cli.crash import report_bug
 from edgead.cli.engines import bench, build_engine, doctor
 from edgead.cli.line import service, stream
-from edgead.cli.models import compare
+from edgead.cli.models import compare, model_app
 from edgead.cli.workstation import demo, evaluate, export, predict, train
 from edgead.commands.training.device import is_launched_with_others
 from edgead.errors import EdgeadError
@@ -74,6 +74,7 @@ app.command(short_help="Check this machine and the scores of a bundle here.")(do
 app.command(short_help="Run every step on generated parts.")(demo)
 app.command(name="config", short_help="List every setting with its default and meaning.")(show_config)
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(model_app, name="model")
 
 
 def main() -> None:

@@ -54,6 +54,10 @@ def stream(
         ),
     ] = None,
     engine: EngineOption = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run the active model of this store, in place of a bundle and an engine."),
+    ] = None,
     alerts: Annotated[Path, typer.Option(help="Folder for alert records and pictures.")] = Path("alerts"),
     sink: Annotated[
         list[str] | None,
@@ -102,6 +106,8 @@ def stream(
     settings = _with_sinks(load(config, set_, {"web.address": web}), sink)
     cameras = _cameras(settings, camera, source, class_name)
     status = StatusLine(sys.stderr.write, is_terminal=sys.stderr.isatty())
+    if models is not None:
+        bundle, engine = _active_model(models, bundle, engine)
     with open_model(bundle, engine, settings, false_alarm_rate, confidence) as model, TerminalProgress() as progress:
 
         def show(state: StreamStatus) -> None:
@@ -137,6 +143,19 @@ def stream(
         echo(nothing.message, err=True)
     if any(one.failure for one in summary.cameras):
         raise typer.Exit(1)
+
+
+def _active_model(models: Path, bundle: Path | None, engine: str | None) -> tuple[Path, str]:
+    """Bundle and engine of the active model of a store; the log says which and why."""
+    from edgead.errors import ConfigError
+    from edgead.line.model_store import ModelStore
+
+    if bundle is not None or engine is not None:
+        raise ConfigError("--models names the bundle and the engine; leave out BUNDLE and --engine.")
+    store = ModelStore(models)
+    active, why = store.active()
+    echo(f"Model {active.name} of {models} is active: {why.sentence}", err=True)
+    return store.path(active), active.engine
 
 
 def _nothing_judged(summary: StreamSummary) -> EdgeadError:

@@ -1,0 +1,142 @@
+"""`edgead model install`: a verified bundle with a checked engine in the model store of a line."""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from edgead.builder.choice import BackendName
+from edgead.bundle import ENGINES, Bundle, open_bundle
+from edgead.commands.build_engine import build_engine
+from edgead.commands.bundle import folder_mb
+from edgead.commands.doctor.model import check_model
+from edgead.engines.fingerprint import Precision
+from edgead.errors import CheckFailed, ConfigError
+from edgead.evaluation.stored_thresholds import check_thresholds
+from edgead.line.model_store import KEEP, NAME_LENGTH, Installed, ModelStore
+from edgead.progress import Progress
+from edgead.storage import require_free_space, scratch_folder
+
+# Share of the bundle's size that a copy with an engine needs.
+ROOM = 3.0
+
+
+@dataclass(frozen=True)
+class InstallOptions:
+    """Options of an installation.
+
+    Attributes:
+        precision: Precision of the engine; None = that of the active model, or fp32 for the first one.
+        backend: Backend; `auto` = that of the active model, or the best one for the first.
+        activate: Whether to make it the active model.
+        other_part: Whether a bundle for other kinds of parts than the active one's is meant.
+        keep: Number of installed models to keep, at least 2.
+        who, why: Person and reason; None = the user at the terminal.
+        threads: CPU threads of ONNX Runtime for the checks; 0 = one per core.
+    """
+
+    precision: Precision | None = None
+    backend: BackendName = "auto"
+    activate: bool = False
+    other_part: bool = False
+    keep: int = KEEP
+    who: str | None = None
+    why: str = ""
+    threads: int = 0
+
+
+def install(store: ModelStore, path: Path, progress: Progress, options: InstallOptions | None = None) -> Installed:
+    """Verify a bundle, copy it, build its engine, check both as `doctor` does, and give it its place in the store.
+
+    Until the last step nothing in the store changes: a failure or a kill leaves the models that were there.
+
+    Args:
+        store: Model store of the line.
+        path: Bundle folder.
+        progress: Receives notes and progress.
+        options: Options; None = the defaults.
+
+    Raises:
+        BundleError: If the bundle is damaged.
+        ConfigError: If it is for other kinds of parts than the active model, or the options are wrong.
+        CheckFailed: If its engine misses the gate, or a check of `doctor` fails.
+        StorageError: If the disk is full, or another process changes the store.
+    """
+    options = options or InstallOptions()
+    if options.keep < 2:
+        raise ConfigError(
+            f"A store keeps at least 2 models, got {options.keep}.", hint="The one before is needed for a roll-back."
+        )
+    source = open_bundle(path)
+    check_thresholds(source.manifest.thresholds, source.manifest.nfa, str(path))
+    who = options.who or user()
+    with store.installing():
+        state = store.read()
+        active = state.active
+        if active is not None and not options.other_part:
+            _require_same_part(source, active)
+        precision, backend = _engine_like(active, options)
+        known = state.find(source.digest)
+        if known is not None and known.precision == precision and store.path(known).is_dir():
+            progress.note(f"{known.name} is installed already, since {known.installed_at}.")
+            return store.activate(known.name, who=who, why=options.why) if options.activate else known
+        require_free_space(store.folder, round(ROOM * folder_mb(source.path) * 1e6), purpose="Installing a model")
+        name = source.digest[:NAME_LENGTH]
+        with scratch_folder(store.folder, name) as scratch:
+            staged_path = scratch / name if known is None else store.path(known)
+            if known is None:
+                shutil.copytree(source.path, staged_path, ignore=shutil.ignore_patterns(ENGINES))
+            staged = open_bundle(staged_path)
+            built = build_engine(staged, precision, backend, progress)
+            if built.record.fingerprint.precision != precision:
+                progress.note(f"The engine is {built.name} instead of {precision}: {built.reason}")
+            _check(staged_path, built.name, options.threads, progress)
+            manifest = staged.manifest
+            model = Installed(
+                name, staged.digest, manifest.model, manifest.classes, manifest.provenance.created_at, built.name,
+                datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), who, options.why,
+            )  # fmt: skip
+            gone = store.add(staged_path, model, activate=options.activate, keep=options.keep)
+    for one in gone:
+        progress.note(f"Removed {one}: the store keeps {options.keep} models.")
+    return model
+
+
+def user() -> str:
+    """Name of the user at the terminal."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no name for this user id, as in some containers
+        return "unknown"
+
+
+def _require_same_part(source: Bundle, active: Installed) -> None:
+    missing = [name for name in active.classes if name not in source.manifest.classes]
+    if missing:
+        raise ConfigError(
+            f"{source.path} judges {', '.join(source.manifest.classes)}, and the active model {active.name} judges "
+            f"{', '.join(active.classes)}: this bundle looks like one for another part or camera.",
+            hint="Check which bundle you copied; --other-part installs it nevertheless.",
+        )
+
+
+def _engine_like(active: Installed | None, options: InstallOptions) -> tuple[Precision, BackendName]:
+    """Precision and backend of the engine to build: those of the active model unless others are asked for."""
+    if active is None:
+        return options.precision or "fp32", options.backend
+    backend = cast("BackendName", active.engine.rpartition("-")[0]) if options.backend == "auto" else options.backend
+    own = cast("Precision", active.precision)
+    return options.precision or (own if own in get_args(Precision) else "fp32"), backend
+
+
+def _check(path: Path, engine: str, threads: int, progress: Progress) -> None:
+    """The checks of `doctor` that are about this bundle and its engine."""
+    for check in check_model(path, named=True, threads=threads):
+        if check.status == "failed":
+            raise CheckFailed(f"Not installed: {check.name}: {check.detail}", hint=check.advice)
+        if check.name in ("bundle", f"engine {engine}"):
+            progress.note(f"{check.name}: {check.detail}")

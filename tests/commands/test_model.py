@@ -1,0 +1,151 @@
+"""`edgead model`: installation of real bundles, and a stream that runs the active one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from edgead.bundle import Bundle, open_bundle
+from edgead.cli import app
+from edgead.commands import model as command
+from edgead.commands.model import InstallOptions, install
+from edgead.commands.train import TrainResult
+from edgead.errors import BundleError, CheckFailed, ConfigError, StorageError
+from edgead.line.model_store import ModelStore
+from tests.notes import Notes
+from tests.resealing import rewrite
+
+WHO = InstallOptions(who="ann", why="first", threads=1)
+
+
+@pytest.fixture(scope="module")
+def installed(tiny_result: TrainResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one model; copy it to change it."""
+    folder = tmp_path_factory.mktemp("store") / "models"
+    install(ModelStore(folder), tiny_result.bundle.path, Notes(), WHO)
+    return folder
+
+
+@pytest.fixture
+def store(installed: Path, tmp_path: Path) -> Iterator[ModelStore]:
+    folder = tmp_path / "models"
+    shutil.copytree(installed, folder)
+    yield ModelStore(folder)
+    assert [path.name for path in folder.iterdir() if path.name.endswith(".tmp")] == []
+
+
+@pytest.fixture
+def second(bundle_copy: Callable[[], Bundle]) -> Bundle:
+    """The same model under another digest."""
+    bundle = bundle_copy()
+    rewrite(bundle.path / "bundle.json", lambda manifest: manifest["provenance"].update(seed=4711))
+    return open_bundle(bundle.path)
+
+
+def test_an_installed_model_is_complete(store: ModelStore, tiny_result: TrainResult) -> None:
+    """The first model is active, verified, with an engine of its own, and the record has who and why."""
+    active, why = store.active()
+    bundle = open_bundle(store.path(active))
+    assert bundle.digest == tiny_result.bundle.digest == active.digest
+    assert (active.engine, active.who, active.why) == ("onnxruntime-fp32", "ann", "first")
+    assert (bundle.engines_path / active.engine / "engine.json").is_file()
+    assert why.who == "ann"
+
+
+def test_an_update_builds_the_engine_of_the_active_model(
+    store: ModelStore, second: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same backend and precision are asked of the builder, and nothing changes for the line until it is activated."""
+    asked = []
+    real = command.build_engine
+
+    def build(bundle: Bundle, precision: object, backend: object, *rest: object) -> object:
+        asked.append((precision, backend))
+        return real(bundle, precision, backend, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(command, "build_engine", build)
+    before = store.active()[0]
+    model = install(store, second.path, Notes(), WHO)
+    assert asked == [("fp32", "onnxruntime")]
+    assert store.active()[0] == before
+    again = Notes()
+    install(store, second.path, again, InstallOptions(who="bob", activate=True, threads=1))
+    assert any("installed already" in text for text in again.texts)
+    assert len(asked) == 1
+    assert store.active()[0] == model
+    assert store.active()[1].who == "bob"
+
+
+def _damaged(bundle: Bundle) -> None:
+    content = bytearray(bundle.model_path.read_bytes())
+    content[100] ^= 1
+    bundle.model_path.write_bytes(content)
+
+
+def test_a_damaged_bundle_changes_nothing(store: ModelStore, second: Bundle) -> None:
+    """One flipped bit is found before anything is copied."""
+    before = store.file.read_bytes()
+    _damaged(second)
+    with pytest.raises(BundleError, match="SHA-256"):
+        install(store, second.path, Notes(), WHO)
+    assert store.file.read_bytes() == before
+
+
+def test_a_bundle_of_another_camera_is_refused(store: ModelStore, second: Bundle) -> None:
+    """Other kinds of parts are named, and only an explicit word installs them."""
+
+    def rename(manifest: dict[str, object]) -> None:
+        thresholds = manifest["thresholds"]
+        assert isinstance(thresholds, dict)
+        manifest["classes"] = ["lid"]
+        thresholds["lid"] = thresholds.pop("disc")
+
+    rewrite(second.path / "bundle.json", rename)
+    with pytest.raises(ConfigError, match=r"judges lid, and the active model .* judges disc"):
+        install(store, second.path, Notes(), WHO)
+    assert install(store, second.path, Notes(), InstallOptions(other_part=True, threads=1)).classes == ("lid",)
+
+
+def test_a_failed_check_and_a_full_disk_change_nothing(
+    store: ModelStore, second: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle whose reference does not fit its graph fails doctor's check; too little room is said with the size."""
+    before = store.file.read_bytes()
+    monkeypatch.setattr(command, "ROOM", 1e9)
+    with pytest.raises(StorageError, match="Installing a model needs"):
+        install(store, second.path, Notes(), WHO)
+    monkeypatch.undo()
+    from edgead.commands.doctor.check import Check
+
+    monkeypatch.setattr(
+        command, "check_model", lambda *_, **__: [Check("engine reference", "failed", "it differs", "build it again")]
+    )
+    with pytest.raises(CheckFailed, match="Not installed: engine reference: it differs"):
+        install(store, second.path, Notes(), WHO)
+    assert store.file.read_bytes() == before
+    assert [path.name for path in store.folder.iterdir() if path.is_dir()] == [store.active()[0].name]
+
+
+def test_the_command_line(store: ModelStore, second: Bundle, tiny_data: Path, tmp_path: Path) -> None:
+    """Install, list, roll back, and a stream that says which model is active and why."""
+    run = CliRunner()
+    models = ["--models", str(store.folder)]
+    arguments = ["model", "install", str(second.path), *models, "--activate", "--who", "bob", "--why", "new light"]
+    done = run.invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    listed = json.loads(run.invoke(app, ["model", "list", *models, "--json"]).stdout)
+    assert listed["active"] == second.digest[:12]
+    source = ["--source", str(tiny_data / "test" / "good"), "--alerts", str(tmp_path / "alerts"), "--max-frames", "1"]
+    streamed = run.invoke(app, ["stream", *models, *source])
+    assert streamed.exit_code == 0, streamed.output
+    assert f"Model {second.digest[:12]} of {store.folder} is active: bob activated it at" in streamed.output
+    assert ": new light" in streamed.output
+    back = run.invoke(app, ["model", "rollback", *models])
+    assert back.output.strip() == f"{listed['previous']} is active again."
+    both = run.invoke(app, ["stream", str(second.path), *models, *source])
+    assert isinstance(both.exception, ConfigError)
