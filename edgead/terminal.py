@@ -229,7 +229,7 @@ def show_alerts(records: list[dict[str, Any]]) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("alert, last to arrive first", no_wrap=True)
-    for name in ("where", "state", "severity", "peak"):
+    for name in ("where", "state", "judged", "severity", "peak"):
         table.add_column(name)
     now = datetime.now(timezone.utc).isoformat()
     for record in records:
@@ -239,6 +239,7 @@ def show_alerts(records: list[dict[str, Any]]) -> None:
             escape(str(record.get("id"))),
             escape(f"{record.get('camera')}, {record.get('zone')}"),
             escape(f"{record.get('state')}{f', seen by {by}' if by else ''}{future}"),
+            escape(str(record.get("judgement") or "-")),
             escape(str(record.get("severity") or "-")),
             escape(f"{_number(record.get('peak_score'))} / {_number(record.get('threshold'))}"),
         )

@@ -12,11 +12,21 @@ from edgead.cli.console import echo
 from edgead.cli.options import JsonOption, write_json
 from edgead.printable import printable
 
-alerts_app = typer.Typer(help="List, show, acknowledge and export alerts.", no_args_is_help=True, rich_markup_mode=None)
+alerts_app = typer.Typer(
+    help="List, show, acknowledge, judge and export alerts.", no_args_is_help=True, rich_markup_mode=None
+)
 
 FolderOption = Annotated[Path, typer.Option("--alerts", help="Alert folder of the stream.")]
 StateOption = Annotated[str | None, typer.Option(help="Only alerts in this state: open, held or closed.")]
 CameraOption = Annotated[str | None, typer.Option(help="Only alerts of this camera.")]
+JudgedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--judged",
+        help="Only alerts judged as: defect, false-alarm or unsure; or: judged, unjudged.",
+        show_default=False,
+    ),
+]
 
 
 @alerts_app.command(name="list")
@@ -24,6 +34,7 @@ def list_(
     alerts: FolderOption = Path("alerts"),
     state: StateOption = None,
     camera: CameraOption = None,
+    judged: JudgedOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many alerts.")] = 20,
     json_output: JsonOption = False,
 ) -> None:
@@ -31,7 +42,7 @@ def list_(
     from edgead.commands.alerts import list_alerts
     from edgead.terminal import show_alerts
 
-    records = list_alerts(alerts, state=state, camera=camera, limit=limit)
+    records = list_alerts(alerts, state=state, camera=camera, judged=judged, limit=limit)
     if json_output:
         write_json(Path("-"), {"alerts": records})
     else:
@@ -70,10 +81,29 @@ def ack(
 
 
 @alerts_app.command()
+def judge(
+    alert: Annotated[str, typer.Argument(help="Id of the alert, as `edgead alerts list` shows it.")],
+    judgement: Annotated[str, typer.Option("--as", help="What it was: defect, false-alarm or unsure.")],
+    alerts: FolderOption = Path("alerts"),
+    kind: Annotated[str, typer.Option(help="Kind of defect or of false alarm, such as scratch.")] = "",
+    note: Annotated[str, typer.Option(help="Note to store with the judgement.")] = "",
+    who: Annotated[str | None, typer.Option(help="Who judges the alert; default: the current user.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an earlier judgement.")] = False,
+) -> None:
+    """Say whether an alert was a defect, also while the stream runs; the sinks get an event."""
+    from edgead.commands.alerts import judge as judge_alert
+
+    record = judge_alert(alerts, alert, judgement, kind=kind, note=note, who=who, replace=replace)
+    about = f" ({printable(record['judgement_kind'])})" if record["judgement_kind"] else ""
+    echo(f"{record['id']} was judged {record['judgement']}{about} by {printable(record['judged_by'])}.")
+
+
+@alerts_app.command()
 def export(
     alerts: FolderOption = Path("alerts"),
     state: StateOption = None,
     camera: CameraOption = None,
+    judged: JudgedOption = None,
     out: Annotated[Path | None, typer.Option(help="Write the records to this file; default: stdout.")] = None,
 ) -> None:
     """Export every alert record as a line of JSON, oldest first."""
@@ -81,8 +111,8 @@ def export(
     from edgead.storage import atomic_path
 
     if out is None:
-        export_alerts(alerts, sys.stdout.write, state=state, camera=camera)
+        export_alerts(alerts, sys.stdout.write, state=state, camera=camera, judged=judged)
         return
     with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
-        n = export_alerts(alerts, file.write, state=state, camera=camera)
+        n = export_alerts(alerts, file.write, state=state, camera=camera, judged=judged)
     echo(f"Wrote {n} alert{'' if n == 1 else 's'} to {out}.")

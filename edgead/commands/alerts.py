@@ -1,4 +1,4 @@
-"""`edgead alerts`: list, show, acknowledge and export the alerts of a stream, also while it runs."""
+"""`edgead alerts`: list, show, acknowledge, judge and export the alerts of a stream, also while it runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any
 
 from edgead.errors import ConfigError, EdgeadError
 from edgead.printable import printable, printable_json
-from edgead.stream.spool.alert_record import STATES, AlertRecord
+from edgead.stream.spool.alert_record import JUDGEMENTS, STATES, AlertRecord
 from edgead.stream.spool.archive import Archive, open_archive
 from edgead.stream.spool.database import DATABASE, DamagedError, Database
+from edgead.stream.spool.judgements import FILTERS, AlertGoneError, JudgedBeforeError, Opinion, is_judgement
 from edgead.stream.spool.media import recorded_alerts
 from edgead.stream.spool.records import Change
 
@@ -59,7 +60,12 @@ def open_alerts_for_reading(folder: Path) -> Iterator[Archive]:
 
 
 def list_alerts(
-    folder: Path, *, state: str | None = None, camera: str | None = None, limit: int | None = None
+    folder: Path,
+    *,
+    state: str | None = None,
+    camera: str | None = None,
+    judged: str | None = None,
+    limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """List the records of alerts as JSON values, the last to arrive first.
 
@@ -67,17 +73,20 @@ def list_alerts(
         folder: Folder of the stream's alerts.
         state: Only alerts in this state: `open`, `held` or `closed`.
         camera: Only alerts of this camera.
+        judged: Only alerts judged `defect`, `false-alarm` or `unsure`, all `judged` ones, or the `unjudged` ones.
         limit: Maximum number of records; None = all.
 
     Raises:
-        ConfigError: If the state is unknown.
+        ConfigError: If the state or the judgement is unknown.
         StorageError: If the folder holds no alerts, or they cannot be read.
     """
     if state is not None and state not in STATES:
         raise ConfigError(f"An alert's state is one of {', '.join(STATES)}, got {state!r}.")
+    if judged is not None and judged not in FILTERS:
+        raise ConfigError(f"Alerts are listed by one of {', '.join(FILTERS)}, got {judged!r}.")
     with open_alerts_for_reading(folder) as archive:
         found: list[dict[str, Any]] = []
-        for record in _all(archive, state, camera):
+        for record in _all(archive, state, camera, judged):
             if limit is not None and len(found) >= limit:
                 break
             found.append(record.as_json())
@@ -121,19 +130,68 @@ def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None 
         return _alert(archive, alert_id).as_json()
 
 
+def judge(
+    folder: Path,
+    alert_id: str,
+    judgement: str,
+    *,
+    kind: str = "",
+    note: str = "",
+    who: str | None = None,
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Judge an alert, also while its stream runs.
+
+    Args:
+        folder: Folder of the stream's alerts.
+        alert_id: Id of the alert.
+        judgement: `defect`, `false-alarm` or `unsure`.
+        kind: Kind of defect or of false alarm, such as `scratch`.
+        note: Free text for the record.
+        who: Name of the person; None = the user at the terminal.
+        replace: Replace an earlier judgement, whoever gave it.
+
+    Returns:
+        The updated record, as JSON values.
+
+    Raises:
+        ConfigError: If the judgement is unknown.
+        EdgeadError: If the alert does not exist, or somebody has judged it otherwise and `replace` is False.
+    """
+    if not is_judgement(judgement):
+        raise ConfigError(f"An alert is judged as one of {', '.join(JUDGEMENTS)}, got {judgement!r}.")
+    with open_alerts(folder) as archive:
+        opinion = Opinion(judgement, who or _user(), kind, note)
+        try:
+            record = archive.judge(alert_id, opinion, instead_of=None if replace else 0)
+        except AlertGoneError as error:
+            raise EdgeadError(error.message, hint=f"{error.hint} List alerts: edgead alerts list") from error
+        except JudgedBeforeError as error:
+            raise EdgeadError(error.message, hint="To replace that judgement, add --replace.") from error
+        archive.export(alert_id)
+        return record.as_json()
+
+
 def export_alerts(
-    folder: Path, write: Callable[[str], object], *, state: str | None = None, camera: str | None = None
+    folder: Path,
+    write: Callable[[str], object],
+    *,
+    state: str | None = None,
+    camera: str | None = None,
+    judged: str | None = None,
 ) -> int:
     """Write every record as a line of JSON, oldest first; returns the number of records."""
-    records = list_alerts(folder, state=state, camera=camera)
+    records = list_alerts(folder, state=state, camera=camera, judged=judged)
     for record in reversed(records):
         write(printable_json(json.dumps(record, ensure_ascii=False, allow_nan=False)) + "\n")
     return len(records)
 
 
-def _all(archive: Archive, state: str | None, camera: str | None) -> Iterator[AlertRecord]:
+def _all(
+    archive: Archive, state: str | None, camera: str | None, judgement: str | None = None
+) -> Iterator[AlertRecord]:
     before = None
-    while page := archive.alerts(state=state, camera=camera, before=before, limit=_PAGE):
+    while page := archive.alerts(state=state, camera=camera, judgement=judgement, before=before, limit=_PAGE):
         yield from page
         before = page[-1].id
 

@@ -7,6 +7,7 @@ from starlette.responses import FileResponse, Response
 from edgead.stream.control import Acknowledge
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import EventPayload
+from edgead.stream.spool.judgements import AlertGoneError, JudgedBeforeError, Opinion
 from edgead.web import alert_models, streams
 from edgead.web.camera_handlers import is_still_in
 from edgead.web.endpoint import Call
@@ -18,7 +19,7 @@ _MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm"
 def alerts(call: Call) -> alert_models.Alerts:
     """A page of alerts, the last to arrive first."""
     query = call.query
-    found = call.stream.store.alerts(state=query.state, camera=query.camera, before=query.before, limit=query.limit + 1)
+    found = call.stream.store.alerts(**query.model_dump(exclude={"limit"}), limit=query.limit + 1)
     page = [_answer(record) for record in found[: query.limit]]
     return alert_models.Alerts(alerts=page, next=page[-1].id if len(found) > query.limit else None)
 
@@ -46,6 +47,21 @@ def acknowledge(call: Call) -> alert_models.Record:
         raise _seen(_record(call))
     call.stream.control.put(Acknowledge(record.id, call.who))
     return _answer(_record(call))
+
+
+def judge(call: Call) -> alert_models.Record:
+    """Record whether the alert was a defect."""
+    body: alert_models.JudgementRequest = call.body
+    record = _record(call)
+    opinion = Opinion(body.judgement, call.who, body.kind, body.note)
+    try:
+        return _answer(call.stream.store.judge(record.id, opinion, instead_of=body.instead_of))
+    except AlertGoneError as error:
+        raise Refusal(404, error.message, hint=error.hint) from error
+    except JudgedBeforeError as error:
+        raise Refusal(
+            409, error.message, hint=f"To replace it, send instead_of: {error.record.n_judgements}."
+        ) from error
 
 
 def changes(call: Call) -> alert_models.Changes:

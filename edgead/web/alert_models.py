@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, RootModel, StringConstraints
 
-from edgead.stream.spool.alert_record import AlertRecord, State
+from edgead.stream.spool.alert_record import AlertRecord, Judgement, State
+from edgead.stream.spool.judgements import MAX_KIND, MAX_NOTE
 from edgead.web.models import Answer, Asked
 
 
@@ -30,6 +31,7 @@ class Record(AlertRecord):
 class AlertsQuery(Asked):
     state: State | None = None
     camera: str | None = Field(None, max_length=64)
+    judgement: Judgement | Literal["judged", "unjudged"] | None = None
     before: str | None = Field(None, max_length=64, description="Only alerts older than this id.")
     limit: int = Field(50, ge=1, le=200)
 
@@ -41,6 +43,17 @@ class Alerts(Answer):
 
 class Acknowledgement(Asked):
     note: Annotated[str, StringConstraints(max_length=500, strip_whitespace=True)] = ""
+
+
+class JudgementRequest(Asked):
+    judgement: Judgement
+    kind: Annotated[str, StringConstraints(max_length=MAX_KIND, strip_whitespace=True)] = ""
+    note: Annotated[str, StringConstraints(max_length=MAX_NOTE, strip_whitespace=True)] = ""
+    instead_of: int = Field(
+        0,
+        ge=0,
+        description="`n_judgements` of the record that the person saw; another number in the record is a conflict.",
+    )
 
 
 class ChangeAnswer(Answer):

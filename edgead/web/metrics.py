@@ -76,6 +76,9 @@ def metrics_text(stream: RunningStream) -> str:
         ("edgead_spool_ok", "1 while alerts can be written to disk.",
          [({"part": "evidence"}, health.evidence_ok), ({"part": "records"}, health.records_ok)]),
         ("edgead_spool_free_bytes", "Free space on the disk of the alerts.", [({}, health.free_mb * 1e6)]),
+        ("edgead_alerts_by_judgement", "Stored alerts by what people found; unjudged ones have none yet.",
+         [({"camera": camera or "", "judgement": judgement or "unjudged"}, n)
+          for (camera, judgement), n in stream.store.judgements().items()]),
         ("edgead_history_bytes", "Memory of the score histories.", [({}, stream.monitor.history_bytes)]),
         ("edgead_build_info", "Always 1; the labels name version, model, engine and bundle.",
          [({"version": stream.facts.version, "model": stream.facts.model, "engine": stream.facts.engine,

@@ -62,6 +62,15 @@ class StoreInfo(Answer):
     detail: str
 
 
+class JudgedInfo(Answer):
+    """Number of stored alerts by what people found."""
+
+    defect: int
+    false_alarm: int
+    unsure: int
+    unjudged: int
+
+
 class SinkInfo(Answer):
     name: str
     depth: int = Field(description="Number of undelivered events.")
@@ -82,5 +91,6 @@ class Info(Answer):
     engine: EngineInfo
     cameras: list[str]
     spool: StoreInfo
+    judged: JudgedInfo
     sinks: list[SinkInfo]
     can: Abilities

@@ -39,6 +39,8 @@ ENDPOINTS = (
     ),
     Endpoint("POST", f"{_ALERT}/acknowledge", alerts.acknowledge, "Acknowledge an alert; a held one closes.", alert_models.Record,
              body=alert_models.Acknowledgement, errors=(404, 409)),
+    Endpoint("POST", f"{_ALERT}/judge", alerts.judge, "Judge an alert: defect, false alarm or unsure.", alert_models.Record,
+             body=alert_models.JudgementRequest, errors=(404, 409)),
     Endpoint("GET", f"{API}/changes", alerts.changes, "Threshold changes, newest first.", alert_models.Changes),
     Endpoint("GET", f"{API}/events", alerts.events, "Server-sent events: alert, camera and change.",
              media="text/event-stream", errors=(503,)),

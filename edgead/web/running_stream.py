@@ -13,6 +13,7 @@ from edgead.stream.control import Control
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import StoredEvent
+from edgead.stream.spool.judgements import Opinion
 from edgead.stream.zones import ZoneShape
 
 
@@ -40,12 +41,26 @@ class AlertStore(Protocol):
         ...
 
     def alerts(
-        self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
+        self,
+        *,
+        state: str | None = None,
+        camera: str | None = None,
+        judgement: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
     ) -> list[AlertRecord]: ...
 
     def alert(self, alert_id: str) -> AlertRecord | None: ...
 
     def acknowledge(self, alert_id: str, who: str, note: str = "") -> bool: ...
+
+    def judge(self, alert_id: str, opinion: Opinion, *, instead_of: int | None = 0) -> AlertRecord:
+        """Store a judgement; `AlertGoneError` or `JudgedBeforeError` if it cannot be."""
+        ...
+
+    def judgements(self) -> dict[tuple[str | None, str | None], int]:
+        """Number of alerts by camera and judgement; None for those that nobody has judged."""
+        ...
 
     def media(self, alert_id: str, kind: str) -> Path | None: ...
 

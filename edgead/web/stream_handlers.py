@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.responses import PlainTextResponse, Response
 
+from edgead.stream.spool.alert_record import JUDGEMENTS
 from edgead.web import models
 from edgead.web.endpoint import Call
 from edgead.web.errors import Refusal
@@ -65,6 +68,7 @@ def info(call: Call) -> models.Info:
         spool=models.StoreInfo(
             evidence_ok=health.evidence_ok, records_ok=health.records_ok, free_mb=health.free_mb, detail=health.detail
         ),
+        judged=_judged(stream.store.judgements()),
         sinks=[
             models.SinkInfo(
                 name=name,
@@ -75,6 +79,15 @@ def info(call: Call) -> models.Info:
             for name in sorted({*depths, *states})
         ],
         can=models.Abilities(clips=facts.clips),
+    )
+
+
+def _judged(counts: Mapping[tuple[str | None, str | None], int]) -> models.JudgedInfo:
+    totals = {
+        judgement: sum(n for (_, one), n in counts.items() if one == judgement) for judgement in (None, *JUDGEMENTS)
+    }
+    return models.JudgedInfo(
+        defect=totals["defect"], false_alarm=totals["false-alarm"], unsure=totals["unsure"], unjudged=totals[None]
     )
 
 

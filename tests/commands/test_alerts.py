@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgead.commands.alerts import acknowledge, export_alerts, list_alerts, show_alert
+from edgead.commands.alerts import acknowledge, export_alerts, judge, list_alerts, show_alert
 from edgead.errors import ConfigError, EdgeadError, StorageError
 from edgead.stream.control import Acknowledge
 from edgead.stream.spool.records import Change
@@ -81,6 +81,28 @@ def test_a_held_alert_is_closed_without_a_stream(tmp_path: Path) -> None:
     with spool(tmp_path) as target:
         assert target.held_alerts() == []
         assert [event.kind for event in target.events()][1:] == ["alert_acknowledged", "alert_closed"]
+
+
+def test_an_alert_is_judged_beside_a_running_stream(tmp_path: Path) -> None:
+    """The stream's spool and the record file have it; a second opinion is refused, named, and replaces the first if asked to."""
+    with spool(tmp_path) as target:
+        target.append(opened(1))
+        target.append(opened(2))
+        assert judge(tmp_path, alert_id(1), "false-alarm", kind="dust", who="Ada")["judgement_kind"] == "dust"
+        assert stored(target, 1)["judged_by"] == "Ada"
+        assert json.loads((tmp_path / f"{alert_id(1)}.json").read_text()) == stored(target, 1)
+        with pytest.raises(EdgeadError, match=r"already judged false-alarm \(dust\) by Ada") as caught:
+            judge(tmp_path, alert_id(1), "defect", who="Bob")
+        assert "--replace" in caught.value.hint
+        assert judge(tmp_path, alert_id(1), "defect", who="Bob", replace=True)["judged_by"] == "Bob"
+        assert [record["id"] for record in list_alerts(tmp_path, judged="defect")] == [alert_id(1)]
+        assert [record["id"] for record in list_alerts(tmp_path, judged="unjudged")] == [alert_id(2)]
+        with pytest.raises(EdgeadError, match="no alert 'gone'"):
+            judge(tmp_path, "gone", "defect")
+        with pytest.raises(ConfigError, match=r"defect, false-alarm, unsure.*'dust'"):
+            judge(tmp_path, alert_id(1), "dust")
+        with pytest.raises(ConfigError, match=r"unjudged, judged, defect.*'dust'"):
+            list_alerts(tmp_path, judged="dust")
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ class FakeDevice:
             "schema_version": 1, "id": alert_id, "state": "open", "opened_at": now(), "closed_at": None,
             "duration_s": None, "ended_by": None, "camera": camera_name, "zone": next(iter(camera.zones)),
             "severity": severity, "score": 5.6, "peak_score": 6.3, "threshold": camera.threshold, "note": note,
-            "acknowledged_at": None, "acknowledged_by": None, "regions": [{"x": 1}],
+            "acknowledged_at": None, "acknowledged_by": None, "judgement": None, "n_judgements": 0, "regions": [{"x": 1}],
             "pictures": {"snapshot": "s.jpg", "heatmap": "h.jpg"},
         }  # fmt: skip
         self.pictures[alert_id] = {
@@ -172,6 +172,15 @@ class FakeDevice:
         if camera.alert is record:
             camera.is_bad, camera.verdict, camera.alert = False, "ok", None
         self.tell("alert", "alert_acknowledged", camera.name, record)
+        return record
+
+    def judge(self, alert_id: str, who: str, judgement: str, kind: str = "", note: str = "") -> dict[str, Any]:
+        record = self.alerts[alert_id]
+        record |= {
+            "judgement": judgement, "judgement_kind": kind, "judgement_note": note, "judged_by": who, "judged_at": now(),
+            "n_judgements": record["n_judgements"] + 1,
+        }  # fmt: skip
+        self.tell("alert", "alert_judged", record["camera"], record)
         return record
 
     def change(self, camera: FakeCamera, zone: str, who: str, wanted: dict[str, float]) -> dict[str, Any]:
@@ -300,12 +309,21 @@ class Handler(BaseHTTPRequestHandler):
                 chosen = [
                     record for record in sorted(device.alerts.values(), key=lambda one: one["id"], reverse=True)
                     if all(record[key] == self.query.get(key, record[key]) for key in ("state", "camera"))
+                    and self.query.get("judgement", "") in (
+                        "", record["judgement"], "judged" if record["judgement"] else "unjudged")
                 ]  # fmt: skip
                 self._json({"alerts": chosen, "next": None})
             case "GET", ["alerts", alert_id]:
                 self._json(device.alerts[alert_id])
             case "POST", ["alerts", alert_id, "acknowledge"]:
                 self._json(device.acknowledge(alert_id, who, body["note"]))
+            case "POST", ["alerts", alert_id, "judge"]:
+                record = device.alerts[alert_id]
+                if body["instead_of"] != record["n_judgements"]:
+                    return self._error(
+                        409, f"The alert was already judged {record['judgement']} by {record['judged_by']}."
+                    )
+                self._json(device.judge(alert_id, who, body["judgement"], body["kind"], body["note"]))
             case "GET", ["alerts", alert_id, kind]:
                 self._send(200, device.pictures[alert_id][kind], "image/jpeg")
             case "GET", ["events"]:
@@ -354,6 +372,7 @@ def info(device: FakeDevice) -> dict[str, Any]:
         "bundle": {"digest": "3f" * 32, "model": "fastflow, wide_resnet50_2", "classes": []},
         "engine": {"name": "tensorrt-fp16", "device": "Orin Nano", "ms": 11.4}, "cameras": list(device.cameras),
         "spool": {"evidence_ok": True, "records_ok": True, "free_mb": 20480.0, "detail": ""},
+        "judged": {"defect": 3, "false_alarm": 9, "unsure": 1, "unjudged": 4},
         "sinks": [{"name": "mqtt", "depth": 0, "state": "connected", "detail": "broker.example:8883"}],
         "can": {"clips": True},
     }  # fmt: skip

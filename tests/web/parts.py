@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from edgead.stream.notices import (
 from edgead.stream.result import FrameResult, ZoneVerdict
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import StoredEvent, stored_event
+from edgead.stream.spool.judgements import AlertGoneError, Opinion
+from edgead.stream.spool.judgements import judged as judged_changes
 from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
 from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
@@ -94,13 +97,20 @@ class MemoryStore:
         return self.history[-1].sequence if self.history else 0
 
     def alerts(
-        self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
+        self,
+        *,
+        state: str | None = None,
+        camera: str | None = None,
+        judgement: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
     ) -> list[AlertRecord]:
         found = [
             record
             for record in self.records.values()
             if state in (None, record.state) and camera in (None, record.camera) and (not before or record.id < before)
-        ]
+            and judgement in (None, record.judgement, "judged" if record.judgement else "unjudged")
+        ]  # fmt: skip
         return sorted(found, key=lambda record: record.id, reverse=True)[:limit]
 
     def alert(self, alert_id: str) -> AlertRecord | None:
@@ -113,6 +123,17 @@ class MemoryStore:
         seen = {"acknowledged_at": "2026-11-23T02:16:00.000Z", "acknowledged_by": who, "note": note}
         self.records[alert_id] = AlertRecord.stored({**record.as_json(), **seen})
         return True
+
+    def judge(self, alert_id: str, opinion: Opinion, *, instead_of: int | None = 0) -> AlertRecord:
+        if alert_id not in self.records:
+            raise AlertGoneError(alert_id)
+        for change in judged_changes(self.records[alert_id], opinion, instead_of, "2026-11-23T02:16:00.000Z"):
+            assert change.alert is not None
+            self.records[alert_id] = self.records[alert_id].merged(change.alert)
+        return self.records[alert_id]
+
+    def judgements(self) -> dict[tuple[str | None, str | None], int]:
+        return dict(Counter((record.camera, record.judgement) for record in self.records.values()))
 
     def media(self, alert_id: str, kind: str) -> Path | None:
         name = self.records[alert_id].pictures.get(kind)

@@ -107,6 +107,30 @@ def test_an_alert_is_acknowledged_once(stream: RunningStream, browser: Browser, 
     assert stream.control.take_all() == []
 
 
+def test_an_alert_is_judged_under_the_name_of_the_user(browser: Browser, store: MemoryStore) -> None:
+    """Kind and note are stored; what somebody else has said meanwhile is shown instead of overwritten; alerts are found by it."""
+    store.add(ALERT_ID)
+    store.add("20261123T021501Z-3f9a2c", camera=SIDE)
+    path = f"/api/v1/alerts/{ALERT_ID}/judge"
+    reply = browser.send("POST", path, {"judgement": "false-alarm", "kind": " dust ", "note": "n"})
+    assert reply.status == 200
+    assert (reply.json["judgement"], reply.json["judged_by"], reply.json["judgement_kind"]) == (
+        "false-alarm", "script", "dust",
+    )  # fmt: skip
+    late = browser.send("POST", path, {"judgement": "defect"})
+    assert late.status == 409
+    assert late.message.startswith("The alert was already judged false-alarm (dust) by script at ")
+    assert browser.send("POST", path, {"judgement": "defect", "instead_of": 1}).json["judgement"] == "defect"
+    assert browser.send("POST", "/api/v1/alerts/unknown/judge", {"judgement": "defect"}).status == 404
+    assert browser.send("POST", path, {"judgement": "dust"}).status == 422
+    for judgement, n in (("defect", 1), ("false-alarm", 0), ("judged", 1), ("unjudged", 1)):
+        assert len(browser.get(f"/api/v1/alerts?judgement={judgement}").json["alerts"]) == n, judgement
+    assert browser.get("/api/v1/info").json["judged"] == {"defect": 1, "false_alarm": 0, "unsure": 0, "unjudged": 1}
+    metrics = browser.get("/metrics").body.decode()
+    assert 'edgead_alerts_by_judgement{camera="line",judgement="defect"} 1\n' in metrics
+    assert 'edgead_alerts_by_judgement{camera="side",judgement="unjudged"} 1\n' in metrics
+
+
 def test_changes_are_told_newest_first(tmp_path: Path, no_trace: None) -> None:
     """Threshold changes of the stored history and new ones, without other events."""
     stream = make_stream(tmp_path)

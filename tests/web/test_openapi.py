@@ -133,6 +133,7 @@ def test_every_endpoint_answers_as_documented(filled: tuple[RunningStream, Brows
     """A good request to each gets its good status, with a body of the documented shape."""
     bodies = {
         "post_session": {"token": "wrong", "name": "Ada"}, "post_alerts_alert_acknowledge": {"note": "seen"},
+        "post_alerts_alert_judge": {"judgement": "false-alarm", "kind": "dust"},
         "put_cameras_camera_zones_zone_threshold": {"value": 0.1},
     }  # fmt: skip
     for method, path, operation in OPERATIONS:

@@ -252,6 +252,47 @@ def test_an_alert_appears_by_itself_and_is_acknowledged_by_keyboard(open_page: A
     sync_api.expect(page.locator(".alert-row")).to_have_count(1)
 
 
+def test_alerts_are_reviewed_by_keyboard(open_page: Any, device: FakeDevice) -> None:
+    """Unjudged first, one key each or several at once; what somebody else has said is shown before it is replaced."""
+    page = open_page()
+    ids = [device.open_alert("left")["id"] for _ in range(4)]
+    device.judge(ids[3], "Bob", "defect")
+    page.keyboard.press("l")
+    page.select_option("[aria-label=Judgement]", "review")
+    sync_api.expect(page.locator(".alert-row")).to_have_count(4)
+    wait_for_text(page, ".alert-list li:last-child .judged", "^Defect$")
+    assert page.locator(".keys-hint").is_visible()
+    page.locator("#main").focus()
+    for key in ("j", "f"):
+        page.keyboard.press(key)
+    wait_for_text(page, ".alert-list li:last-child .judged", "False alarm")
+    assert device.alerts[ids[2]]["judgement"] == "false-alarm"
+    page.select_option("[aria-label=Judgement]", "unjudged")
+    sync_api.expect(page.locator(".alert-row")).to_have_count(2)
+    page.locator("#main").focus()
+    for key in ("j", "x", "j", "x"):
+        page.keyboard.press(key)
+    wait_for_text(page, ".judge-heading", "Judge 2 selected alerts")
+    page.fill("#selected-kind", "dust")
+    page.locator(".alert-row").first.focus()
+    page.keyboard.press("f")
+    sync_api.expect(page.locator(".alert-row")).to_have_count(0)
+    assert [device.alerts[one]["judgement_kind"] for one in ids[:2]] == ["dust", "dust"]
+    page.select_option("[aria-label=Judgement]", "")
+    page.click(f".alert-row[href$='{ids[0]}']")
+    wait_for_text(page, ".judgement", "False alarm: dust by Ada")
+    device.alerts[ids[0]] |= {
+        "judgement": "unsure",
+        "judged_by": "Bob",
+        "n_judgements": 2,
+    }  # no event has told the page
+    page.click(".detail [data-judgement=defect]")
+    wait_for_text(page, ".detail .problem", "already judged unsure by Bob. Judge it again to replace that")
+    wait_for_text(page, ".judgement", "Unsure: dust by Bob")
+    page.click(".detail [data-judgement=defect]")
+    wait_for_text(page, ".judgement", "Defect: dust by Ada")
+
+
 def test_a_changed_threshold_moves_the_line_and_is_recorded(open_page: Any, device: FakeDevice) -> None:
     device.cameras["left"].is_bad = True
     page = open_page()

@@ -16,9 +16,10 @@ from typing_extensions import Self
 
 import edgead
 from edgead.config.sinks import MqttSettings, secret_of
-from edgead.errors import ConfigError, MissingDependencyError
+from edgead.errors import ConfigError, EdgeadError, MissingDependencyError
 from edgead.stream.delivery.home_assistant import config_topics, discovery
 from edgead.stream.delivery.identity import Presence, Rivals
+from edgead.stream.delivery.judge_command import JudgeCommand
 from edgead.stream.delivery.mqtt_connection import Connection, Message
 from edgead.stream.delivery.mqtt_line import LineView, MqttLine
 from edgead.stream.delivery.retained_topics import RetainedTopics
@@ -31,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 _GOODBYE_S = 2.0
 # Time for the broker to send this client's own announcement back; without the right to read it never comes.
 _ECHO_S = 1.0
-_ACKNOWLEDGED_BY = "mqtt"
+_WHO = "mqtt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class MqttContext:
         folder: Folder in which the sink remembers its retained topics; None remembers nothing.
         line: Cameras and alerts.
         acknowledge: Callback that acknowledges alerts of a camera's zone: the one with an id, or all.
+        judge: Callback that stores a judgement of an alert of a camera's zone; an `EdgeadError` says why it is not stored.
     """
 
     device: str
@@ -53,6 +55,7 @@ class MqttContext:
     folder: Path | None = None
     line: LineView = dataclasses.field(default_factory=LineView)
     acknowledge: Callable[[str, str, str | None, str], None] = lambda camera, zone, alert_id, who: None
+    judge: Callable[[str, str, JudgeCommand, str], None] = lambda camera, zone, command, who: None
 
 
 class MqttSink:
@@ -79,11 +82,9 @@ class MqttSink:
         self._rivals = Rivals(self._presence, self._topics.root)
         self._line = MqttLine(self._topics, context.line, score_s=settings.score_s if settings.discovery else None)
         self._retained = RetainedTopics(context.folder, settings.identity)
-        self._commands = {
-            self._topics.acknowledge(camera, zone): (camera, zone)
-            for camera, zones in context.line.zones.items()
-            for zone in zones
-        }
+        places = [(camera, zone) for camera, zones in context.line.zones.items() for zone in zones]
+        self._commands = {self._topics.acknowledge(*place): place for place in places}
+        self._judgements = {self._topics.judge(*place): place for place in places}
         self._password = secret_of(
             "password of the broker", settings.password, settings.password_file, settings.password_env
         )
@@ -151,7 +152,20 @@ class MqttSink:
             text = _bytes(message).decode("utf-8", "replace").strip()[:100]
             camera, zone = self._commands[message.topic]
             _LOG.info("%s, %s: acknowledged by MQTT (%s)", camera, zone, text)
-            self._context.acknowledge(camera, zone, None if text == PRESS else text, _ACKNOWLEDGED_BY)
+            self._context.acknowledge(camera, zone, None if text == PRESS else text, _WHO)
+
+        elif message.topic in self._judgements and message.content and not message.is_retained:
+            self._judge(*self._judgements[message.topic], _bytes(message))
+
+    def _judge(self, camera: str, zone: str, content: bytes) -> None:
+        try:
+            command = JudgeCommand.parsed(content)
+            self._context.judge(camera, zone, command, _WHO)
+        except EdgeadError as error:
+            # there is no answer to a command of MQTT: receivers see the event `alert_judged`, or none
+            _LOG.warning("%s, %s: a judgement by MQTT was not stored. %s %s", camera, zone, error.message, error.hint)
+        else:
+            _LOG.info("%s, %s: %s was judged %s by MQTT", camera, zone, command.alert, command.judgement)
 
     def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.is_alive:
@@ -186,7 +200,7 @@ class MqttSink:
         filters = [(self._topics.client, 1), (self._topics.status, 1)]
         if settings.takes_commands:
             # QoS 0: a command that was given while this client was away is not carried out later
-            filters.append((self._topics.acknowledge_all, 0))
+            filters += [(self._topics.acknowledge_all, 0), (self._topics.judge_all, 0)]
         # in two parts, because some brokers take at most eight filters at once
         can_read = connection.subscribe(filters, timeout_s)
         can_read = connection.subscribe([(one, 1) for one in gone_filters], timeout_s) and can_read

@@ -16,11 +16,13 @@ from edgead.config.sinks import (
 from edgead.stream.delivery.command import CommandSink
 from edgead.stream.delivery.identity import machine_digest
 from edgead.stream.delivery.jsonl import JsonlSink
+from edgead.stream.delivery.judge_command import JudgeCommand
 from edgead.stream.delivery.mqtt import MqttContext, MqttSink
 from edgead.stream.delivery.mqtt_line import CameraNow, LineView, Place
 from edgead.stream.delivery.sink import Sink
 from edgead.stream.delivery.webhook import WebhookSink
 from edgead.stream.delivery.worker import SinkOptions
+from edgead.stream.spool.judgements import AlertGoneError, Opinion
 from edgead.stream.spool.spool import Spool
 
 _LOG = logging.getLogger(__name__)
@@ -98,7 +100,14 @@ def _mqtt_context(settings: MqttSettings, spool: Spool, line: LineView) -> MqttC
             if alert_id in (None, one):
                 spool.acknowledge(one, who)
 
-    return MqttContext(spool.device, machine, is_copy, spool.folder, line, acknowledge)
+    def judge(camera: str, zone: str, command: JudgeCommand, who: str) -> None:
+        record = spool.alert(command.alert)
+        if record is None or (record.camera, record.zone) != (camera, zone):
+            raise AlertGoneError(command.alert)
+        opinion = Opinion(command.judgement, who, command.kind, command.note)
+        spool.judge(command.alert, opinion, instead_of=command.instead_of)
+
+    return MqttContext(spool.device, machine, is_copy, spool.folder, line, acknowledge, judge)
 
 
 def _active(spool: Spool) -> dict[Place, list[str]]:

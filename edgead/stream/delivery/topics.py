@@ -15,6 +15,7 @@ Topics start with the prefix (`edgead`) and the device (its name in the configur
   `offline`; retained
 - `edgead/DEVICE/CAMERA/ZONE/score`: last score, raw units; retained
 - `edgead/DEVICE/CAMERA/ZONE/acknowledge`: command: `PRESS` for the alerts of the zone, or the id of one of them
+- `edgead/DEVICE/CAMERA/ZONE/judge`: command: a judgement of one alert of the zone, as JSON
 
 Events are the JSON payloads of `spool.events`. Each name is one level: `%`, `+`, `#`, `/` and control characters are
 written as `%` and two hexadecimal digits per byte, as in URLs, so that no camera's name reaches another's topics.
@@ -86,6 +87,14 @@ class Topics:
         """Filter of the commands of all zones."""
         return f"{self.root}/+/+/acknowledge"
 
+    def judge(self, camera: str, zone: str) -> str:
+        return self._of_zone(camera, zone, "judge")
+
+    @property
+    def judge_all(self) -> str:
+        """Filter of the judgements of all zones."""
+        return f"{self.root}/+/+/judge"
+
     def retained_of_cameras(self) -> list[str]:
         """Filters of the retained topics of cameras and zones, also of those that are gone."""
         ends = [
@@ -111,7 +120,7 @@ def level(name: str) -> str:
 
 def state_of(event: StoredEvent) -> tuple[str, str, str] | None:
     """Camera, zone and `ON` or `OFF` after an event about an alert; None if it changes no state."""
-    if event.kind == "alert_acknowledged" or not event.kind.startswith("alert_"):
+    if event.kind in ("alert_acknowledged", "alert_judged") or not event.kind.startswith("alert_"):
         return None
     camera, zone = event.payload["camera"], event.payload["zone"]
     if camera is None or zone is None:

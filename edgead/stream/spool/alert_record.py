@@ -14,6 +14,8 @@ SCHEMA_VERSION = 1
 
 State = Literal["open", "held", "closed"]
 STATES: tuple[State, ...] = get_args(State)
+Judgement = Literal["defect", "false-alarm", "unsure"]
+JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
 # Ids end with six hexadecimal digits; those of records older than the spool with four decimal ones.
 ID_PATTERN = r"\d{8}T\d{6}Z-[0-9a-f]{4,6}"
 
@@ -70,6 +72,18 @@ class AlertRecord(BaseModel):
     acknowledged_at: str | None = Field(None, description="UTC; when it was acknowledged.")
     acknowledged_by: Text | None = Field(None, description="Who acknowledged it.")
     note: Text | None = Field(None, description="Note of the acknowledgement.")
+    judgement: Judgement | None = Field(
+        None, description="What a person found: `defect`, `false-alarm` or `unsure`; null until it is judged."
+    )
+    judgement_kind: Text | None = Field(
+        None, description="Kind of defect or of false alarm, such as `scratch`; may be empty."
+    )
+    judgement_note: Text | None = Field(None, description="Note of the judgement; may be empty.")
+    judged_at: str | None = Field(None, description="UTC; when it was judged, last time.")
+    judged_by: Text | None = Field(None, description="Who judged it, last time.")
+    n_judgements: int = Field(
+        0, description="How often it has been judged: a judgement that replaces another states this number."
+    )
     source: Text | None = Field(None, description="Source of the camera, without secrets.")
     origin: Text | None = Field(None, description="Where the opening frame came from; the image file for a folder.")
     frame_index: int | None = Field(None, description="Index of the opening frame.")

@@ -16,6 +16,7 @@ from edgead.stream.spool.alert_record import STATES, AlertRecord
 from edgead.stream.spool.database import DATABASE, Database
 from edgead.stream.spool.events import Event, StoredEvent, iso, stored_event
 from edgead.stream.spool.json_values import json_object, plain
+from edgead.stream.spool.judgements import FILTERS, JUDGED, UNJUDGED, AlertGoneError, Opinion, judged
 from edgead.stream.spool.media import UNREADABLE, read_record
 from edgead.stream.spool.records import Change, acknowledged, remains
 
@@ -88,6 +89,36 @@ class Archive:
                 _apply(connection, self._folder, change, age_s)
         return True
 
+    def judge(
+        self, alert_id: str, opinion: Opinion, *, instead_of: int | None = 0, now: datetime | None = None
+    ) -> AlertRecord:
+        """Store a person's judgement of an alert; returns the record with it.
+
+        Args:
+            alert_id: Id of the alert.
+            opinion: What the person says.
+            instead_of: Number of judgements that the person has seen; None replaces whatever is there.
+            now: Time of the judgement; None = by the clock.
+
+        Raises:
+            AlertGoneError: If the alert does not exist.
+            JudgedBeforeError: If somebody has judged it since.
+        """
+        age_s = self.age_s
+        with self._database.write() as connection:
+            record = _record(connection, self._folder, alert_id)
+            if record is None:
+                raise AlertGoneError(alert_id)
+            for change in judged(record, opinion, instead_of, iso(now or datetime.now(timezone.utc))):
+                _apply(connection, self._folder, change, age_s)
+            return _record(connection, self._folder, alert_id) or record
+
+    def judgements(self) -> dict[tuple[str | None, str | None], int]:
+        """Number of alerts by camera and judgement; the judgement is None for those that nobody has judged."""
+        with self._database.read() as connection:
+            query = "SELECT camera, judgement, COUNT(*) FROM alerts GROUP BY judgement, camera"
+            return {(camera, judgement): number for camera, judgement, number in connection.execute(query)}
+
     def acknowledgements(self, after: int) -> list[tuple[int, str, str]]:
         """Number, alert id and user of every acknowledgement with a number above `after`."""
         with self._database.read() as connection:
@@ -126,7 +157,13 @@ class Archive:
         return 0 if row is None else int(row[0])
 
     def alerts(
-        self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
+        self,
+        *,
+        state: str | None = None,
+        camera: str | None = None,
+        judgement: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
     ) -> list[AlertRecord]:
         """Records, the last to arrive first.
 
@@ -136,15 +173,24 @@ class Archive:
         Args:
             state: Only alerts that are `open`, `held` or `closed`.
             camera: Only alerts of this camera.
+            judgement: Only alerts of this judgement, or the `judged` or `unjudged` ones.
             before: Only alerts that arrived before this one, for the next page; when it is gone, those with a lower id.
             limit: Maximum number of records.
         """
         if state is not None and state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)} (got {state!r})")
+        if judgement is not None and judgement not in FILTERS:
+            raise ValueError(f"judgement must be one of {', '.join(FILTERS)} (got {judgement!r})")
         end = None if before is None else self._arrival_of(before)
         wanted = {"state = ?": state, "camera = ?": camera, "rowid < ?": end}
         conditions = {term: value for term, value in wanted.items() if value is not None}
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        terms = list(conditions)
+        if judgement in (JUDGED, UNJUDGED):
+            terms.append(f"judgement IS {'NOT ' if judgement == JUDGED else ''}NULL")
+        elif judgement is not None:
+            conditions["judgement = ?"] = judgement
+            terms.append("judgement = ?")
+        where = f"WHERE {' AND '.join(terms)}" if terms else ""
         with self._database.read() as connection:
             # numbers first, because sorting the records themselves would read all of them
             numbers = f"SELECT rowid FROM alerts {where} ORDER BY rowid DESC LIMIT ?"
@@ -287,10 +333,10 @@ def _add_event(connection: sqlite3.Connection, event: Event, record: AlertRecord
 
 def _save_record(connection: sqlite3.Connection, folder: Path, record: AlertRecord, age_s: float) -> None:
     connection.execute(
-        "INSERT INTO alerts (id, state, camera, record, stored_s, is_exported) VALUES (?, ?, ?, ?, ?, 0) "
-        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, camera = excluded.camera, record = excluded.record, "
-        "is_exported = 0",
-        (record.id, record.state, record.camera, encode(record.as_json()), age_s),
+        "INSERT INTO alerts (id, state, camera, judgement, record, stored_s, is_exported) VALUES (?, ?, ?, ?, ?, ?, 0) "
+        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, camera = excluded.camera, judgement = excluded.judgement, "
+        "record = excluded.record, is_exported = 0",
+        (record.id, record.state, record.camera, record.judgement, encode(record.as_json()), age_s),
     )
     names = {kind: name for kind, name in record.pictures.items() if name is not None}
     for (kind,) in connection.execute("SELECT kind FROM evidence WHERE alert_id = ?", (record.id,)).fetchall():

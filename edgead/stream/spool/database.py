@@ -49,6 +49,10 @@ _SCHEMA = (
         PRIMARY KEY (sink, sequence)
     );
     """,
+    """
+    ALTER TABLE alerts ADD COLUMN judgement TEXT;
+    CREATE INDEX alerts_judgement ON alerts (judgement, camera);
+    """,
 )
 
 
@@ -187,7 +191,14 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
     connection.execute("PRAGMA journal_size_limit = 16777216")
     for number, script in enumerate(_SCHEMA[version:], start=version + 1):
-        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+        except sqlite3.OperationalError:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            # another process may have brought the file up to date meanwhile
+            if missing_from(layout_of(connection), layouts(_SCHEMA)[number]):
+                raise
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
@@ -200,7 +211,9 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
     (stated,) = connection.execute("PRAGMA user_version").fetchone()
     found, known = layout_of(connection), layouts(_SCHEMA)
     if 0 <= stated < len(known) and not missing_from(found, known[stated]) and (stated or not found):
-        return int(stated)
+        is_last = stated + 1 == len(known)
+        if is_last or missing_from(found, known[stated + 1]):
+            return int(stated)
     version = version_of(found, known)
     if version:
         _LOG.warning(

@@ -20,6 +20,7 @@ EventKind = Literal[
     "alert_held",  # latched and over: waits for acknowledgement
     "alert_resumed",  # a held alert is active again
     "alert_acknowledged",
+    "alert_judged",  # a person says whether it was a defect
     "alert_closed",
     "camera_lost",
     "camera_back",

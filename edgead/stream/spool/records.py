@@ -20,7 +20,8 @@ _TEMPORARY_FILE = re.compile(rf"\.{ID_PATTERN}(-[a-z]+)?\.[0-9a-f]{{8}}\.tmp(\.[
 # Keys that the first versions did not write.
 _ADDED_LATER: dict[str, Any] = {
     "camera": None, "zone": None, "severity": None, "held_at": None, "latched": False, "acknowledged_at": None,
-    "acknowledged_by": None, "note": None,
+    "acknowledged_by": None, "note": None, "judgement": None, "judgement_kind": None, "judgement_note": None,
+    "judged_at": None, "judged_by": None, "n_judgements": 0,
 }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -25,6 +24,8 @@ from edgead.stream.spool.cursors import Cursors
 from edgead.stream.spool.database import open_or_replace
 from edgead.stream.spool.events import Event, StoredEvent, iso
 from edgead.stream.spool.json_values import plain
+from edgead.stream.spool.judgements import AlertGoneError, Opinion, judged
+from edgead.stream.spool.listing import Wanted, merged_with_waiting
 from edgead.stream.spool.media import MediaFolder, sync_folder
 from edgead.stream.spool.options import SpoolHealth, SpoolOptions
 from edgead.stream.spool.records import Change, acknowledged
@@ -162,30 +163,23 @@ class Spool:
     # Alerts
 
     def alerts(
-        self, *, state: str | None = None, camera: str | None = None, before: str | None = None, limit: int = 50
+        self,
+        *,
+        state: str | None = None,
+        camera: str | None = None,
+        judgement: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
     ) -> list[AlertRecord]:
         """Records, the last to arrive first; filters as in `Archive.alerts`."""
-        found = {
-            record.id: record for record in self._archive.alerts(state=state, camera=camera, before=before, limit=limit)
-        }
+        found = self._archive.alerts(state=state, camera=camera, judgement=judgement, before=before, limit=limit)
         with self._changed:
             waiting = dict(self._backlog.records)
         if not waiting:
-            return list(found.values())
-        stored = self._archive.arrivals([*found, *waiting, *([before] if before else [])])
-        # what waits for the disk arrived after everything that is on it
-        place = {alert_id: stored.get(alert_id, math.inf) for alert_id in (*found, *waiting)}
-        order = {alert_id: number for number, alert_id in enumerate(waiting)}
-        limit_place = (
-            (math.inf, math.inf) if before is None else (stored.get(before, math.inf), order.get(before, math.inf))
-        )
-        for alert_id, record in waiting.items():
-            found.pop(alert_id, None)
-            is_before = before is None or (place[alert_id], order[alert_id]) < limit_place
-            if state in (None, record.state) and camera in (None, record.camera) and is_before:
-                found[alert_id] = record
-        newest = sorted(found, key=lambda alert_id: (place[alert_id], order.get(alert_id, 0)), reverse=True)
-        return [found[alert_id] for alert_id in newest][:limit]
+            return found
+        stored = self._archive.arrivals([*(one.id for one in found), *waiting, *([before] if before else [])])
+        wanted = Wanted(state, camera, judgement, before)
+        return merged_with_waiting(found, waiting, stored, wanted)[:limit]
 
     def alert(self, alert_id: str) -> AlertRecord | None:
         with self._changed:
@@ -216,6 +210,27 @@ class Spool:
             self._write(acknowledged(record, who, note, iso(self._now())))
             self._unpolled.append(Acknowledge(alert_id, who))
             return True
+
+    def judge(self, alert_id: str, opinion: Opinion, *, instead_of: int | None = 0) -> AlertRecord:
+        """Store a person's judgement durably, as `Archive.judge` does; returns the record with it."""
+        with self._changed:
+            if self._backlog.flush():
+                try:
+                    judged_record = self._archive.judge(alert_id, opinion, instead_of=instead_of, now=self._now())
+                    self._last = self._archive.last_sequence()
+                    self._after_write([alert_id])
+                    return judged_record
+                except StorageError as error:
+                    _LOG.error("%s The judgement is buffered in memory.", error)
+            record = self.alert(alert_id)
+            if record is None:
+                raise AlertGoneError(alert_id)
+            self._write(judged(record, opinion, instead_of, iso(self._now())))
+            return self.alert(alert_id) or record
+
+    def judgements(self) -> dict[tuple[str | None, str | None], int]:
+        """Number of alerts on disk by camera and judgement, as `Archive.judgements` counts them."""
+        return self._archive.judgements()
 
     def poll_acknowledgements(self) -> list[Acknowledge]:
         """Acknowledgements of all processes since the last call, for `Control`; some may be repeated."""

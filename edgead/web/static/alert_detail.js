@@ -1,9 +1,10 @@
-// Details of one alert: pictures, facts and acknowledgement.
+// Details of one alert: pictures, facts, judgement and acknowledgement.
 
 import { stateOf } from "./alert_state.js";
 import { get, path, send } from "./api.js";
 import { facts, h, setText } from "./dom.js";
 import { ago, duration, plural, score, utc } from "./format.js";
+import { judge, JudgeForm, summaryOf } from "./judging.js";
 import { cameraUrl } from "./overview.js";
 import { store } from "./store.js";
 import { badge } from "./verdict.js";
@@ -23,6 +24,9 @@ export class AlertDetail {
   #record = null;
   #kind = "heatmap";
   #onChanged;
+  #onJudged;
+  #judgeForm = new JudgeForm("alert", (judgement, words) => this.#judge(judgement, words));
+  #judged = h("div", { class: "judgement", role: "status" });
   #shown = "";
   #isClosed = false;
   #turn = 0;
@@ -39,8 +43,9 @@ export class AlertDetail {
   #button = h("button", { class: "primary" }, "Acknowledge");
   #form;
 
-  constructor(id, record, onChanged) {
+  constructor(id, record, onChanged, onJudged) {
     this.#id = id;
+    this.#onJudged = onJudged;
     this.#onChanged = onChanged;
     this.#note.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey) return;
@@ -54,7 +59,9 @@ export class AlertDetail {
     this.element = h("article", { class: "card detail", "aria-labelledby": "alert-title" },
       h("div", { class: "head" }, h("a", { class: "back", href: "#/alerts", "aria-label": "All alerts" }, "←"),
         this.#title, this.#badge.element),
-      this.#media, this.#choices, this.#form, this.#done, this.#facts);
+      this.#media, this.#choices, this.#judged, this.#judgeForm.element,
+      this.#form, this.#done, this.#facts);
+    this.#judgeForm.element.hidden = true;
     if (record) {
       this.show(record);
       this.#waitForClip();
@@ -72,6 +79,15 @@ export class AlertDetail {
     if (!this.#form.hidden) this.#note.focus();
   }
 
+  /** Store a judgement with the kind and the note of the form. */
+  judge(judgement) {
+    return this.#record ? this.#judgeForm.submit(judgement) : undefined;
+  }
+
+  offer(kinds) {
+    this.#judgeForm.offer(kinds);
+  }
+
   show(record) {
     const shown = JSON.stringify(record);
     if (this.#isClosed || shown === this.#shown) return;
@@ -82,6 +98,10 @@ export class AlertDetail {
     setText(this.#title, `${record.camera}${record.zone && record.zone !== "picture" ? `, ${record.zone}` : ""}`);
     if (JSON.stringify(before?.pictures) !== JSON.stringify(record.pictures)) this.#showChoices();
     this.#form.hidden = Boolean(record.acknowledged_at);
+    this.#judgeForm.element.hidden = false;
+    this.#judgeForm.show("What was it?", record.judgement);
+    if (before?.n_judgements !== record.n_judgements) this.#judgeForm.fill(record.judgement_kind, record.judgement_note);
+    this.#showJudged(record);
     this.#showDone(record);
     this.#showFacts(record);
   }
@@ -131,6 +151,25 @@ export class AlertDetail {
       ? h("video", { src, controls: true, loop: true, playsinline: "", preload: "metadata", "aria-label": `${words} of the alert`, onerror: problem })
       : h("a", { href: src, target: "_blank", rel: "noopener", title: "Full size" },
         h("img", { src, alt: `${words} of the alert on ${this.#record.camera}`, onerror: problem })));
+  }
+
+  #showJudged(record) {
+    if (!record.judgement) return this.#judged.replaceChildren();
+    return this.#judged.replaceChildren(
+      h("p", {}, h("strong", {}, summaryOf(record)), " by ", record.judged_by ?? "–", " ",
+        h("time", { datetime: record.judged_at, title: utc(record.judged_at) }, ago(record.judged_at))),
+      record.judgement_note ? h("blockquote", {}, record.judgement_note) : "");
+  }
+
+  async #judge(judgement, words) {
+    const answer = await judge([this.#record], judgement, words);
+    this.#turn += 1;
+    if (answer.judged.length) {
+      this.show(answer.judged[0]);
+      this.#onJudged();
+    } else this.#load();
+    this.#onChanged();
+    return answer;
   }
 
   #showDone(record) {

@@ -1,10 +1,12 @@
-// The list of alerts, newest first; details open beside it, or on a phone in its place.
+// The list of alerts, newest first; details open beside it, or on a phone in its place. The list is also the review queue:
+// keys judge the alert in focus, or all that are selected.
 
 import { AlertDetail } from "./alert_detail.js";
 import { alertUrl, STATES, stateOf } from "./alert_state.js";
 import { get, path } from "./api.js";
 import { h, setClass, setText } from "./dom.js";
-import { ago, duration, score, utc } from "./format.js";
+import { ago, duration, plural, score, utc } from "./format.js";
+import { FILTERS, judge, JudgeForm, JUDGEMENTS, summaryOf } from "./judging.js";
 import { store } from "./store.js";
 import { badge } from "./verdict.js";
 
@@ -20,13 +22,21 @@ class AlertsView {
   #filters;
   #records = [];
   #next = null;
+  #isReviewOver = false;
   #rows = new Map();
   #state = h("select", { "aria-label": "State" });
   #camera = h("select", { "aria-label": "Camera" });
+  #judgement = h("select", { "aria-label": "Judgement" });
+  #selected = new Set();
+  #bulk = new JudgeForm("selected", (judgement, words) => this.#judgeSelected(judgement, words));
+  #all = h("button", { type: "button", onclick: () => this.#selectAll() });
+  #hint = h("p", { class: "hint keys-hint" }, JUDGEMENTS.flatMap(([, words, key]) => [h("kbd", {}, key), ` ${words} `]),
+    h("kbd", {}, "x"), " select ", h("kbd", {}, "j"), " next ", h("kbd", {}, "k"), " previous");
   #list = h("ul", { class: "alert-list" });
   #empty = h("p", { class: "empty" }, "Loading …");
   #more = h("button", { type: "button", onclick: () => this.#load(true) }, "Older alerts");
   #side = h("div", { class: "alert-side" });
+  #problem = h("p", { class: "problem", role: "alert" });
   #detail = null;
   #turn = 0;
   #timer;
@@ -37,18 +47,22 @@ class AlertsView {
     this.#filters = filters;
     this.#state.append(...STATES.map(([value, words]) => h("option", { value }, words)));
     this.#state.value = filters.state;
-    for (const select of [this.#state, this.#camera]) select.addEventListener("change", () => this.#filter());
+    this.#judgement.append(...FILTERS.map(([value, words]) => h("option", { value }, words)));
+    this.#judgement.value = filters.judgement;
+    for (const select of [this.#state, this.#camera, this.#judgement]) select.addEventListener("change", () => this.#filter());
     this.#more.hidden = true;
     this.#fillCameras();
     this.element = h("div", { class: "alerts" },
       h("div", { class: "alert-main" },
-        h("div", { class: "head" }, h("h1", {}, "Alerts"), h("div", { class: "filters" }, this.#state, this.#camera)),
-        this.#empty, this.#list, h("p", {}, this.#more)),
+        h("div", { class: "head" }, h("h1", {}, "Alerts"), h("div", { class: "filters" }, this.#state, this.#camera, this.#judgement)),
+        h("div", { class: "review" }, this.#all, this.#hint), this.#problem, this.#bulk.element, this.#empty, this.#list, h("p", {}, this.#more)),
       this.#side);
     root.append(this.element);
     for (const kind of ["alert", "listening"]) store.addEventListener(kind, this.#onAlert);
     this.#timer = setInterval(() => this.#tick(), CLOCK_MS);
-    this.keys = { j: () => this.#step(1), k: () => this.#step(-1), a: () => this.#detail?.acknowledge() };
+    this.keys = { j: () => this.#step(1), k: () => this.#step(-1), a: () => this.#detail?.acknowledge(), x: () => this.#toggleFocused() };
+    for (const [judgement, , key] of JUDGEMENTS) this.keys[key] = () => this.#judgeByKey(judgement);
+    this.#showSelection();
     this.#load();
     this.#showDetail();
   }
@@ -85,17 +99,17 @@ class AlertsView {
   }
 
   #filter() {
-    Object.assign(this.#filters, { state: this.#state.value, camera: this.#camera.value });
+    Object.assign(this.#filters, { state: this.#state.value, camera: this.#camera.value, judgement: this.#judgement.value });
+    this.#selected.clear();
+    this.#records = [];
+    this.#isReviewOver = false;
     this.#load();
   }
 
   async #load(isOlder = false) {
     const turn = ++this.#turn;
-    const query = new URLSearchParams({ limit: String(LIMIT) });
-    for (const [key, value] of Object.entries(this.#filters)) if (value) query.set(key, value);
-    if (isOlder && this.#next) query.set("before", this.#next);
     try {
-      const answer = await get(`${path("alerts")}?${query}`);
+      const answer = await this.#page(isOlder);
       if (turn !== this.#turn) return;
       const fresh = answer.alerts;
       // alerts loaded by "Older alerts" stay when newer ones arrive; the order is that of arrival, not of the ids
@@ -112,23 +126,42 @@ class AlertsView {
     }
   }
 
+  /** A page of the list; the review queue goes on with judged alerts where the unjudged ones end. */
+  async #page(isOlder) {
+    const isReview = this.#filters.judgement === "review";
+    const ask = (judgement, before, limit) => {
+      const query = new URLSearchParams({ limit: String(limit) });
+      for (const [key, value] of Object.entries({ ...this.#filters, judgement, before })) if (value) query.set(key, value);
+      return get(`${path("alerts")}?${query}`);
+    };
+    if (!isReview) return ask(this.#filters.judgement, isOlder ? this.#next : "", LIMIT);
+    const isOver = isOlder && this.#isReviewOver;
+    const first = isOver ? { alerts: [], next: null } : await ask("unjudged", isOlder ? this.#next : "", LIMIT);
+    this.#isReviewOver = !first.next;
+    if (first.next) return first;
+    const rest = await ask("judged", isOver ? this.#next : "", Math.max(1, LIMIT - first.alerts.length));
+    return { alerts: [...first.alerts, ...rest.alerts], next: rest.next };
+  }
+
   #show() {
     this.#empty.hidden = this.#records.length > 0;
-    const isFiltered = this.#filters.state || this.#filters.camera;
+    const isFiltered = this.#filters.state || this.#filters.camera || !["", "review"].includes(this.#filters.judgement);
     setText(this.#empty, isFiltered ? "No alerts match." : "No alerts yet. Parts that look different from good ones appear here.");
     const focused = this.#records.find((record) => this.#rows.get(record.id)?.contains(document.activeElement))?.id;
     const old = this.#rows;
     this.#rows = new Map(this.#records.map((record) => {
       const shown = JSON.stringify(record);
       const row = old.get(record.id);
-      return [record.id, row?.shown === shown ? row : Object.assign(alertRow(record), { shown })];
+      return [record.id, row?.shown === shown ? row : Object.assign(alertRow(record, (isOn) => this.#select(record.id, isOn)), { shown })];
     }));
+    for (const id of this.#selected) if (!this.#rows.has(id)) this.#selected.delete(id);
     const rows = [...this.#rows.values()];
     if (rows.length !== this.#list.children.length || rows.some((row, index) => this.#list.children[index] !== row)) {
       this.#list.replaceChildren(...rows);
-      if (focused) this.#rows.get(focused)?.querySelector("a").focus();
+      if (focused) (this.#rows.get(focused) ?? rows[0])?.querySelector("a").focus();
     }
     this.#mark();
+    this.#showSelection();
     const chosen = this.#records.find((record) => record.id === this.#id);
     if (chosen) this.#detail?.show(chosen);
   }
@@ -149,8 +182,66 @@ class AlertsView {
       this.#side.replaceChildren(h("p", { class: "empty" }, "Select an alert to see its pictures."));
       return;
     }
-    this.#detail = new AlertDetail(this.#id, this.#records.find((record) => record.id === this.#id), () => this.#load());
+    this.#detail = new AlertDetail(this.#id, this.#records.find((record) => record.id === this.#id), () => this.#load(), () => this.#step(1));
+    this.#detail.offer(this.#kinds());
     this.#side.replaceChildren(this.#detail.element);
+  }
+
+  #kinds() {
+    return [...new Set(this.#records.map((record) => record.judgement_kind).filter(Boolean))].slice(0, 50);
+  }
+
+  #select(id, isOn) {
+    if (isOn) this.#selected.add(id);
+    else this.#selected.delete(id);
+    this.#showSelection();
+  }
+
+  #selectAll() {
+    const isAll = this.#records.every((record) => this.#selected.has(record.id));
+    this.#selected = new Set(isAll ? [] : this.#records.map((record) => record.id));
+    this.#showSelection();
+  }
+
+  #showSelection() {
+    const number = this.#selected.size;
+    const isAll = number > 0 && this.#records.every((record) => this.#selected.has(record.id));
+    this.#all.hidden = this.#hint.hidden = !this.#records.length;
+    setText(this.#all, isAll ? "Select none" : "Select all");
+    this.#bulk.element.hidden = number === 0;
+    this.#bulk.show(`Judge ${plural(number, "selected alert")}`);
+    this.#bulk.offer(this.#kinds());
+    for (const [id, row] of this.#rows) row.querySelector("input").checked = this.#selected.has(id);
+  }
+
+  #focused() {
+    const focused = this.#records.find((record) => this.#rows.get(record.id)?.contains(document.activeElement));
+    return focused ?? this.#records.find((record) => record.id === this.#id);
+  }
+
+  #toggleFocused() {
+    const record = this.#focused();
+    if (record) this.#select(record.id, !this.#selected.has(record.id));
+  }
+
+  async #judgeSelected(judgement, words) {
+    const answer = await judge(this.#records.filter((record) => this.#selected.has(record.id)), judgement, words);
+    for (const record of answer.judged) this.#selected.delete(record.id);
+    await this.#load();
+    // the form goes with the selection
+    if (!this.#selected.size) setText(this.#problem, answer.problems.join(" "));
+    return answer;
+  }
+
+  async #judgeByKey(judgement) {
+    if (this.#selected.size) return this.#bulk.submit(judgement);
+    const record = this.#focused();
+    if (!record) return undefined;
+    if (record.id === this.#id) return this.#detail.judge(judgement);
+    const { judged, problems } = await judge([record], judgement, { kind: record.judgement_kind ?? "", note: record.judgement_note ?? "" });
+    if (judged.length) this.#step(1);
+    setText(this.#problem, problems.join(" "));
+    return this.#load();
   }
 
   #tick() {
@@ -169,13 +260,16 @@ class AlertsView {
   }
 }
 
-function alertRow(record) {
+function alertRow(record, onSelect) {
   const [verdict, words] = stateOf(record);
   const mark = badge();
   mark.show(verdict, words);
   const picture = record.pictures?.heatmap ? "heatmap" : record.pictures?.snapshot ? "snapshot" : null;
   const where = record.zone && record.zone !== "picture" ? `${record.camera}, ${record.zone}` : record.camera;
-  const row = h("li", {}, h("a", { class: "alert-row", href: alertUrl(record.id) },
+  const box = h("input", { type: "checkbox", "aria-label": `Select the alert on ${where}, ${utc(record.opened_at)}` });
+  box.addEventListener("change", () => onSelect(box.checked));
+  const judged = summaryOf(record);
+  const row = h("li", { class: "alert-item" }, h("span", { class: "pick" }, box), h("a", { class: "alert-row", href: alertUrl(record.id) },
     picture ? h("img", { class: "thumb", src: path("alerts", record.id, picture), alt: "", loading: "lazy" })
       : h("span", { class: "thumb" }),
     h("span", { class: "alert-words" },
@@ -184,7 +278,8 @@ function alertRow(record) {
         h("time", { datetime: record.opened_at, title: utc(record.opened_at) }, ago(record.opened_at)),
         record.duration_s === null || record.duration_s === undefined ? "" : `, for ${duration(record.duration_s)}`),
       h("span", {}, record.severity ? h("span", { class: "severity" }, record.severity) : "",
-        `peak ${score(record.peak_score ?? record.score)} of ${score(record.threshold)}`))));
+        `peak ${score(record.peak_score ?? record.score)} of ${score(record.threshold)}`),
+      judged ? h("span", { class: "judged" }, judged) : "")));
   setClass(row, "is-", verdict);
   return row;
 }

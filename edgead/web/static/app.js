@@ -24,7 +24,7 @@ const ANNOUNCED = {
   alert_raised: (where, alert) => `Alert on ${where} is now ${alert.severity ?? "stronger"}`,
   alert_resumed: (where) => `The held alert on ${where} is active again`,
 };
-const filters = { state: "", camera: "" };
+const filters = { state: "", camera: "", judgement: "" };
 
 let view = null;
 let viewName = "";

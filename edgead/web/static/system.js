@@ -13,6 +13,7 @@ export function open(root, { onLogout, who }) {
   const device = h("div");
   const model = h("div");
   const storage = h("div");
+  const judged = h("div");
   const health = h("tbody");
   const sinks = h("tbody");
   const noSinks = h("p", { class: "muted" }, "Alerts are not sent to other systems.");
@@ -23,6 +24,7 @@ export function open(root, { onLogout, who }) {
     h("div", { class: "head" }, h("h1", {}, "System")),
     h("div", { class: "columns is-even" },
       card("Device", device), card("Model and engine", model), card("Alert storage", storage),
+      card("Judged alerts", judged),
       card("Session", h("p", {}, "Logged in as ", h("strong", {}, who ?? "–"), "."),
         h("button", { type: "button", onclick: () => send("DELETE", path("session")).finally(onLogout) }, "Log out"))),
     card("Deliveries", sinkTable, noSinks),
@@ -40,6 +42,9 @@ export function open(root, { onLogout, who }) {
       ["Records", state(info.spool.records_ok)], ["Pictures and clips", state(info.spool.evidence_ok)],
       ["Free", `${count(Math.round(info.spool.free_mb))} MB`], info.spool.detail ? ["Detail", info.spool.detail] : null,
     ].filter(Boolean)));
+    judged.replaceChildren(facts([
+      ["False alarms", ofJudged(info.judged, "false_alarm")], ["Defects", ofJudged(info.judged, "defect")],
+      ["Unsure", ofJudged(info.judged, "unsure")], ["Not judged", count(info.judged.unjudged)]]));
     noSinks.hidden = info.sinks.length > 0;
     sinkTable.hidden = !info.sinks.length;
     sinks.replaceChildren(...info.sinks.map((sink) => row([sink.name, sink.state, count(sink.depth), sink.detail ?? ""])));
@@ -73,6 +78,11 @@ export function open(root, { onLogout, who }) {
       clearTimeout(timer);
     },
   };
+}
+
+function ofJudged(judged, key) {
+  const number = judged.defect + judged.false_alarm + judged.unsure;
+  return number ? `${count(judged[key])} of ${count(number)} judged` : "–";
 }
 
 function card(title, ...children) {

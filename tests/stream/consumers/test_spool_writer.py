@@ -35,6 +35,7 @@ RECORD_KEYS = {
     "schema_version", "edgead_version", "id", "camera", "zone", "severity", "state", "opened_at", "held_at", "closed_at",
     "duration_s", "ended_by", "latched", "acknowledged_at", "acknowledged_by", "note", "source", "origin", "frame_index",
     "time_s", "score", "threshold", "pixel_threshold", "peak_score", "peak_frame_index", "segmentation", "image_size",
+    "judgement", "judgement_kind", "judgement_note", "judged_at", "judged_by", "n_judgements",
     "regions", "pictures", "pictures_missing", "bundle", "engine", "class",
 }  # fmt: skip
 

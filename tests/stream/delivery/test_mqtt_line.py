@@ -24,9 +24,9 @@ from edgead.stream.delivery.identity import Presence, Rivals, machine_digest
 from edgead.stream.delivery.mqtt_line import CameraNow, LineView
 from edgead.stream.delivery.registry import event_sink
 from edgead.stream.delivery.sink import DeliveryError
-from edgead.stream.delivery.topics import Topics
+from edgead.stream.delivery.topics import Topics, state_of
 
-from ..spool.builders import alert_id, opened, spool, stored, with_picture
+from ..spool.builders import alert_id, closed, opened, spool, stored, with_picture
 from .broker import Broker, Listener, retained
 from .receivers import event, options, wait_until
 from .test_mqtt import DEVICE, mqtt
@@ -319,6 +319,39 @@ def test_an_acknowledgement_by_mqtt(broker: Broker, tmp_path: Path) -> None:
             publish(broker.port, "edgead/press 4/line 1/picture/acknowledge", "PRESS")
             wait_until(lambda: stored(target, 2)["state"] == "closed")
             assert stored(target, 3)["acknowledged_at"] is None
+
+
+def test_a_judgement_by_mqtt(broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The alert that it names is judged; what is no judgement, another zone's alert and a late one are named in the log."""
+    settings = MqttSettings(host="127.0.0.1", port=broker.port, device="press 4", commands=True)
+    with spool(tmp_path) as target:
+        sink = event_sink(settings, target, {"line 1": ["picture"], "line 2": ["picture"]})[1]
+        for number, camera in ((1, "line 1"), (2, "line 2"), (3, "line 1")):
+            target.append(opened(number, camera=camera))
+        target.append(closed(1))
+        with caplog.at_level("WARNING"), Delivery(target, [(options(), sink)], drain_s=1.0):
+            wait_until(lambda: retained(broker.port).get("edgead/press 4/status") == "online")
+
+            def send(number: int, judgement: str, **more: Any) -> None:
+                content = {"alert": alert_id(number), "judgement": judgement, **more}
+                publish(broker.port, "edgead/press 4/line 1/picture/judge", json.dumps(content))
+
+            send(1, "false-alarm", kind="dust")
+            send(1, "defect")
+            send(2, "defect")
+            publish(broker.port, "edgead/press 4/line 1/picture/judge", "nonsense")
+            send(3, "defect")
+            wait_until(lambda: stored(target, 3)["judgement"] == "defect")
+            assert (stored(target, 1)["judgement"], stored(target, 1)["judged_by"]) == ("false-alarm", "mqtt")
+            assert stored(target, 2)["judgement"] is None
+            for words in (
+                "already judged false-alarm (dust) by mqtt",
+                f"no alert '{alert_id(2)}'",
+                "'nonsense' is no judgement",
+            ):
+                assert words in caplog.text
+            (told,) = [one for one in target.events() if one.kind == "alert_judged" and one.alert_id == alert_id(1)]
+            assert state_of(told) is None, "a closed alert does not read as open when it is judged"
 
 
 @pytest.mark.parametrize("commands", [None, False])

@@ -59,7 +59,9 @@ def record(number: int = 1, **changes: Any) -> dict[str, Any]:
     return {
         "schema_version": 1, "id": alert_id(number), "camera": "line 1", "zone": "picture", "severity": None,
         "state": "open", "opened_at": AT, "held_at": None, "closed_at": None, "duration_s": None, "ended_by": None,
-        "latched": False, "acknowledged_at": None, "acknowledged_by": None, "note": None, "frame_index": 3,
+        "latched": False, "acknowledged_at": None, "acknowledged_by": None, "note": None, "judgement": None,
+        "judgement_kind": None, "judgement_note": None, "judged_at": None, "judged_by": None, "n_judgements": 0,
+        "frame_index": 3,
         "peak_score": 0.5, "peak_frame_index": 4, "pictures": {}, **changes,
     }  # fmt: skip
 

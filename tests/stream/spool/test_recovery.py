@@ -231,7 +231,7 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
         target.append(opened())
     connection = sqlite3.connect(tmp_path / DATABASE)
     connection.execute("CREATE TABLE future (what TEXT)")
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     before = (tmp_path / DATABASE).read_bytes()
     with pytest.raises(StorageError, match="newer edgead"):
