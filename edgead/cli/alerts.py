@@ -83,7 +83,7 @@ def ack(
 @alerts_app.command()
 def judge(
     alert: Annotated[str, typer.Argument(help="Id of the alert, as `edgead alerts list` shows it.")],
-    judgement: Annotated[str, typer.Option("--as", help="What it was: defect, false-alarm or unsure.")],
+    judgement: Annotated[str, typer.Option("--as", help="Judgement: defect, false-alarm or unsure.")],
     alerts: FolderOption = Path("alerts"),
     kind: Annotated[str, typer.Option(help="Kind of defect or of false alarm, such as scratch.")] = "",
     note: Annotated[str, typer.Option(help="Note to store with the judgement.")] = "",
