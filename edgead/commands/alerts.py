@@ -149,14 +149,14 @@ def judge(
         kind: Kind of defect or of false alarm, such as `scratch`.
         note: Free text for the record.
         who: Name of the person; None = the user at the terminal.
-        replace: Replace an earlier judgement, whoever gave it.
+        replace: Replace an earlier judgement, also of another person.
 
     Returns:
         The updated record, as JSON values.
 
     Raises:
         ConfigError: If the judgement is unknown.
-        EdgeadError: If the alert does not exist, or somebody has judged it otherwise and `replace` is False.
+        EdgeadError: If the alert does not exist, or has another judgement and `replace` is False.
     """
     if not is_judgement(judgement):
         raise ConfigError(f"An alert is judged as one of {', '.join(JUDGEMENTS)}, got {judgement!r}.")

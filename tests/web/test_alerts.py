@@ -108,7 +108,7 @@ def test_an_alert_is_acknowledged_once(stream: RunningStream, browser: Browser, 
 
 
 def test_an_alert_is_judged_under_the_name_of_the_user(browser: Browser, store: MemoryStore) -> None:
-    """Kind and note are stored; what somebody else has said meanwhile is shown instead of overwritten; alerts are found by it."""
+    """Kind and note are stored; an earlier judgement of another person is shown instead of overwritten; alerts are found by it."""
     store.add(ALERT_ID)
     store.add("20261123T021501Z-3f9a2c", camera=SIDE)
     path = f"/api/v1/alerts/{ALERT_ID}/judge"

@@ -253,7 +253,7 @@ def test_an_alert_appears_by_itself_and_is_acknowledged_by_keyboard(open_page: A
 
 
 def test_alerts_are_reviewed_by_keyboard(open_page: Any, device: FakeDevice) -> None:
-    """Unjudged first, one key each or several at once; what somebody else has said is shown before it is replaced."""
+    """Unjudged first, one key each or several at once; an earlier judgement of another person is shown before it is replaced."""
     page = open_page()
     ids = [device.open_alert("left")["id"] for _ in range(4)]
     device.judge(ids[3], "Bob", "defect")

@@ -102,7 +102,7 @@ class Archive:
 
         Raises:
             AlertGoneError: If the alert does not exist.
-            JudgedBeforeError: If somebody has judged it since.
+            JudgedBeforeError: If it has been judged since.
         """
         age_s = self.age_s
         with self._database.write() as connection:
@@ -114,7 +114,7 @@ class Archive:
             return _record(connection, self._folder, alert_id) or record
 
     def judgements(self) -> dict[tuple[str | None, str | None], int]:
-        """Number of alerts by camera and judgement; the judgement is None for those that nobody has judged."""
+        """Number of alerts by camera and judgement; the judgement is None for unjudged ones."""
         with self._database.read() as connection:
             query = "SELECT camera, judgement, COUNT(*) FROM alerts GROUP BY judgement, camera"
             return {(camera, judgement): number for camera, judgement, number in connection.execute(query)}

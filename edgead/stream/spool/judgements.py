@@ -29,7 +29,7 @@ class AlertGoneError(EdgeadError):
 
 
 class JudgedBeforeError(EdgeadError):
-    """A judgement of an alert that somebody else has judged meanwhile.
+    """A judgement of an alert that another person has judged meanwhile.
 
     Attributes:
         record: Record with the judgement in force.

@@ -12,7 +12,7 @@ export const FILTERS = [
 
 export const wordsOf = (judgement) => JUDGEMENTS.find(([one]) => one === judgement)?.[1] ?? judgement;
 
-/** "False alarm: dust", or null of an alert that nobody has judged. */
+/** "False alarm: dust", or null of an unjudged alert. */
 export function summaryOf(record) {
   if (!record.judgement) return null;
   return record.judgement_kind ? `${wordsOf(record.judgement)}: ${record.judgement_kind}` : wordsOf(record.judgement);
@@ -24,7 +24,7 @@ export async function judge(records, judgement, { kind, note }) {
   const problems = [];
   for (const record of records) {
     try {
-      // the device refuses it if somebody has judged the alert since this page has read it
+      // the device refuses it if another person has judged the alert since this page has read it
       const body = { judgement, kind, note, instead_of: record.n_judgements ?? 0 };
       judged.push(await send("POST", path("alerts", record.id, "judge"), body));
     } catch (error) {
@@ -71,7 +71,7 @@ export class JudgeForm {
     this.#kinds.replaceChildren(...kinds.map((kind) => h("option", { value: kind })));
   }
 
-  /** Texts of the judgement in force, unless somebody is typing. */
+  /** Texts of the judgement in force, unless a person is typing. */
   fill(kind, note) {
     if (this.element.contains(document.activeElement) && document.activeElement.matches("input")) return;
     this.#kind.value = kind ?? "";
