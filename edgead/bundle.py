@@ -26,6 +26,7 @@ from edgead.pose import Pose, align
 from edgead.pose_finder import WORKING_SIDE
 from edgead.runner import CLASS_EXCLUDED, Runner
 from edgead.storage import atomic_path, json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
+from edgead.suggestion import did_you_mean
 from edgead.tiled_runner import TiledRunner
 from edgead.views import TileGrid
 
@@ -36,6 +37,7 @@ CALIBRATION = "calibration.npz"
 REFERENCE = "reference.npz"
 ALIGNMENT = "alignment.npz"
 ENGINES = "engines"
+FOLDER = "bundle"  # in the folder of a run
 
 
 class Bundle:
@@ -96,7 +98,8 @@ class Bundle:
         name = class_name or POOLED
         if name not in thresholds:
             raise BundleError(
-                f"The bundle has no class {name!r}; it has: {', '.join(self.manifest.classes)}.",
+                f"The bundle has no class {name!r}; it has: {', '.join(self.manifest.classes)}."
+                f"{did_you_mean(name, self.manifest.classes)}",
                 hint="Name one of these classes, or none.",
             )
         return thresholds[name]
@@ -257,6 +260,9 @@ def open_bundle(path: Path) -> Bundle:
 
     The manifest of an older bundle has no digest of its own; its values are checked against each other alone.
 
+    Args:
+        path: The bundle, or the folder of a run that holds it.
+
     Raises:
         BundleError: If the folder is not a bundle, is incomplete, was changed, has a newer schema, or names files
             outside itself.
@@ -266,7 +272,7 @@ def open_bundle(path: Path) -> Bundle:
             f"There is no bundle at {path}.",
             hint="Make one with `edgead train`, or name the folder that holds bundle.json.",
         )
-    path = path.resolve()
+    path = bundle_folder(path).resolve()
     raw = _read_manifest_bytes(path)
     manifest = _parse_manifest(path, raw)
     for name, expected in manifest.sha256.items():
@@ -285,6 +291,12 @@ def open_bundle(path: Path) -> Bundle:
                 hint="Copy the bundle again from where it was trained, or run `edgead export` there.",
             )
     return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def bundle_folder(path: Path) -> Path:
+    """Folder of a bundle that is named by itself or by the run that made it."""
+    inside = path / FOLDER
+    return inside if not (path / MANIFEST).is_file() and (inside / MANIFEST).is_file() else path
 
 
 def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bundle:

@@ -255,7 +255,7 @@ def load(
     """Verify a bundle and open an engine of it.
 
     Args:
-        bundle: Folder that `edgead train` wrote.
+        bundle: Folder of the bundle that `edgead train` wrote, or of the run.
         engine: `<backend>-<precision>` such as `onnxruntime-int8`, a path, or `reference`; None = the best one built on
             this machine, else the reference.
         threads: CPU threads of ONNX Runtime; 0 = one per core.

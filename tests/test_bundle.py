@@ -47,6 +47,14 @@ def test_round_trip(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "bundle").iterdir()} == {MANIFEST, *FILES}
 
 
+def test_the_run_of_a_bundle_names_it(tmp_path: Path) -> None:
+    """The folder of a run opens the bundle inside it; a bundle that holds a folder of that name opens itself."""
+    written = make_bundle(tmp_path / "run" / "bundle")
+    assert open_bundle(tmp_path / "run").path == written.path
+    make_bundle(written.path / "bundle")
+    assert open_bundle(written.path).path == written.path
+
+
 def test_thresholds_by_class(tmp_path: Path) -> None:
     """Without a name the pooled values are given; an unknown class names the known ones."""
     bundle = make_bundle(tmp_path / "bundle")

@@ -13,6 +13,7 @@ from edgead.engines.fingerprint import GateRecord
 from edgead.evaluation.metrics import auroc
 from edgead.imaging import Image
 from edgead.manifest import POOLED, ClassThresholds
+from edgead.progress import Progress, Silent
 from edgead.runner import Outputs, Runner
 
 TIMED_RUNS = 15
@@ -48,21 +49,36 @@ class GateScores:
     outputs: Outputs = field(default_factory=dict)
 
 
-def score_images(runner: Runner, images: GateImages) -> GateScores:
+def score_images(runner: Runner, images: GateImages, progress: Progress | None = None) -> GateScores:
     """Score all images of the gate; held-out ones that the model has seen, as if it had not."""
-    outputs = outputs_of(runner, images.held_out)
+    total = len(images.held_out) + len(images.defective) + (len(images.good) if images.is_labelled else 0)
+    counted = _Counted(runner, total, progress or Silent())
+    outputs = outputs_of(counted, images.held_out)
     held_out = outputs["pred_score"] + (0.0 if images.corrections is None else images.corrections)
-    good = scores_of(runner, images.good) if images.is_labelled else held_out
-    return GateScores(held_out, good, scores_of(runner, images.defective), outputs)
+    good = scores_of(counted, images.good) if images.is_labelled else held_out
+    return GateScores(held_out, good, scores_of(counted, images.defective), outputs)
 
 
-def outputs_of(runner: Runner, images: NDArray[np.uint8]) -> Outputs:
+class _Counted:
+    """Tells progress after each image of a runner."""
+
+    def __init__(self, runner: Runner, total: int, progress: Progress) -> None:
+        self._runner, self._total, self._progress, self._done = runner, total, progress, 0
+
+    def infer(self, batch: NDArray[np.uint8]) -> Outputs:
+        outputs = self._runner.infer(batch)
+        self._done += len(batch)
+        self._progress.update(f"Scoring with {self._runner.engine_name}", self._done, self._total)
+        return outputs
+
+
+def outputs_of(runner: Runner | _Counted, images: NDArray[np.uint8]) -> Outputs:
     """Maps and scores of images, computed one at a time."""
     found = [runner.infer(images[i : i + 1]) for i in range(len(images))]
     return {name: np.concatenate([one[name] for one in found]) for name in ("anomaly_map", "pred_score")}
 
 
-def scores_of(runner: Runner, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def scores_of(runner: Runner | _Counted, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Scores of images, computed one at a time."""
     return np.array([runner.infer(images[i : i + 1])["pred_score"][0] for i in range(len(images))], np.float32)
 

@@ -118,7 +118,7 @@ def build_lower(bundle: Bundle, backend: Backend, options: LowerOptions, progres
             f"Ranges from {len(ranges.images)} good images; gate on {len(images.good)} good and {len(images.defective)} "
             f"{'defective' if images.is_labelled else 'pseudo-defective'} images."
         )
-        truth = score_images(reference, images)
+        truth = score_images(reference, images, progress)
         with scratch_folder(bundle.engines_path, name) as staging:
             candidate, judged = _first_that_holds(
                 bundle, backend, options, progress, staging, _candidates(bundle, backend, options, ranges, images, progress),
@@ -322,7 +322,7 @@ def _folder_state(folder: Path | None) -> list[tuple[str, int, int]] | None:
 def _judge(
     bundle: Bundle, runner: Runner, images: GateImages, truth: GateScores, max_drop: float, progress: Progress
 ) -> _Judged:
-    scores = score_images(runner, images)
+    scores = score_images(runner, images, progress)
     manifest = bundle.manifest
     if images.corrections is not None:
         # the model has seen these images: its thresholds come from left-out scores, which no engine can give

@@ -53,6 +53,9 @@ def stream(
             help="Source of frames: a video, a folder of images, an rtsp:// or http:// URL, csi:N, gst:LINE, watch:FOLDER or synthetic[:PART]."
         ),
     ] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Begin a video file again at its end, until the stream is stopped.")
+    ] = False,
     engine: EngineOption = None,
     models: Annotated[
         Path | None,
@@ -103,7 +106,7 @@ def stream(
 
     keep_files_private()
     manager = ServiceManager()
-    settings = _with_sinks(load(config, set_, {"web.address": web}), sink)
+    settings = _with_sinks(load(config, set_, {"web.address": web, "stream.loop": loop or None}), sink)
     cameras = _cameras(settings, camera, source, class_name)
     status = StatusLine(sys.stderr.write, is_terminal=sys.stderr.isatty())
     if models is not None:

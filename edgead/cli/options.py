@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from edgead.config.root import Config
     from edgead.model import Model
 
+
+def complete_engine(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of the engines of the bundle that is named on the line so far, or of the newest run's."""
+    from edgead.commands.training.runs import BUNDLE, default_bundle
+
+    named = context.params.get("bundle")
+    bundle = default_bundle() if named is None else Path(named)
+    folders = [*bundle.glob("engines/*/"), *bundle.glob(f"{BUNDLE}/engines/*/")]
+    names = ["reference", *sorted({folder.name for folder in folders if not folder.name.startswith(".")})]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file with settings; default: ./edgead.yaml where it exists.")
 ]
@@ -20,13 +32,17 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
 ]
 BundleArgument = Annotated[
-    Path | None, typer.Argument(help="Folder of the bundle; default: runs/latest/bundle.", show_default=False)
+    Path | None,
+    typer.Argument(
+        help="Folder of the bundle, or of the run that made it; default: runs/latest/bundle.", show_default=False
+    ),
 ]
 EngineOption = Annotated[
     str | None,
     typer.Option(
         "--engine",
         help="Engine to use: BACKEND-PRECISION, a path or `reference`; default: the best one built on this machine.",
+        autocompletion=complete_engine,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]

@@ -25,7 +25,7 @@ from edgead.cli.options import (
     write_json,
 )
 from edgead.config import defaults
-from edgead.config.families import default_text, names_text
+from edgead.config.families import FAMILIES, default_text, names_text
 
 if TYPE_CHECKING:
     from edgead.commands.scored_images import ClassMode
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 
 def train(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DATA]", help="The same as --data, without its name.", show_default=False)
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help=f"Folder of good images, or a data set in a known layout; default: ./{defaults.DATA_ROOT}."),
@@ -40,7 +43,13 @@ def train(
     good: GoodOption = None,
     bad: BadOption = None,
     masks: MasksOption = None,
-    model: Annotated[str | None, typer.Option(help=f"Detector: {names_text(note=' (default)')}.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Detector: {names_text(note=' (default)')}.",
+            autocompletion=lambda incomplete: [name for name in FAMILIES if name.startswith(incomplete)],
+        ),
+    ] = None,
     coupling: Annotated[
         str | None, typer.Option(help="Coupling of the flow: uniform or affine; default: that of the model.")
     ] = None,
@@ -130,6 +139,7 @@ def train(
     from edgead.commands.training.device import is_main_process
     from edgead.terminal import TerminalProgress, show_facts
 
+    data = _one_folder(folder, data)
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
@@ -237,7 +247,9 @@ def predict(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            "--bundle", help="Folder of a run or its bundle; default: runs/latest/bundle.", show_default=False
+            "--bundle",
+            help="Folder of the bundle, or of the run that made it; default: runs/latest/bundle.",
+            show_default=False,
         ),
     ] = None,
     engine: EngineOption = None,
@@ -294,9 +306,17 @@ def export(
     typer.echo(f"Operators: {counts}.")
 
 
+def _complete_part(incomplete: str) -> list[str]:
+    from edgead.data.synthetic.parts import PARTS
+
+    return [name for name in PARTS if name.startswith(incomplete)]
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Output folder; it must be new or empty.")] = Path("edgead-demo"),
-    part: Annotated[str, typer.Option(help="Generated part: disc, cap, fabric or board.")] = "disc",
+    part: Annotated[
+        str, typer.Option(help="Generated part: disc, cap, fabric or board.", autocompletion=_complete_part)
+    ] = "disc",
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -318,6 +338,14 @@ def demo(
             ("bundle", str(result.training.bundle.path)),
         ]
     )
+
+
+def _one_folder(folder: Path | None, data: Path | None) -> Path | None:
+    from edgead.errors import ConfigError
+
+    if folder is not None and data is not None and folder != data:
+        raise ConfigError(f"Name one folder of images, got {folder} and --data {data}.")
+    return data if folder is None else folder
 
 
 def _dry_run(config: Path | None, asked: dict[str, Any], out: Path | None, resume: bool) -> None:

@@ -19,6 +19,7 @@ from edgead.engines.opening import open_with_thresholds
 from edgead.errors import ConfigError
 from edgead.progress import Progress
 from edgead.stream.monitoring.meter import StreamSummary
+from edgead.suggestion import did_you_mean
 
 N_TRAIN = 200
 N_TEST_GOOD = 30
@@ -60,7 +61,9 @@ def demo(config: Config, progress: Progress, *, out: Path, part: str) -> DemoRes
     from edgead.data.synthetic.parts import PARTS
 
     if part not in PARTS:
-        raise ConfigError(f"There is no synthetic part {part!r}; available: {', '.join(PARTS)}.")
+        raise ConfigError(
+            f"There is no synthetic part {part!r}; available: {', '.join(PARTS)}.{did_you_mean(part, PARTS)}"
+        )
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty.", hint="Choose another folder with --out, or remove it.")
     started = time.monotonic()

@@ -38,8 +38,8 @@ def export(run: Path, progress: Progress) -> ExportResult:
     from edgead.export.onnx_graph import DeployedModel, operator_counts
     from edgead.models.zoo import load_model
 
-    path = run if (run / "bundle.json").is_file() else run / "bundle"
-    old = open_bundle(path)
+    old = open_bundle(run)
+    path = old.path
     model = load_model(old)
     reference = old.reference()
     with scratch_folder(path.parent, "export") as folder:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.training.closed_form import fit_closed_form, is_closed_form
-from edgead.commands.training.curve import write_curve
+from edgead.commands.training.curve import write_curve, write_table
 from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device, is_launched_with_others, is_main_process
 from edgead.commands.training.near_copies import independent_images, whitened_features
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from edgead.train.start import Indices, LevelStart
 
 HISTORY = "history.json"
-CURVE = "training.png"
+CURVE, CURVE_TABLE = "training.png", "training.csv"
 ALIKE = 0.3
 HELPFUL = 0.005
 
@@ -178,6 +178,7 @@ def _train(
         loss_text = f"held-out loss {state.held_out_loss[-1]:.4f}"
         if world.is_main:
             write_json(run / HISTORY, {"fit_loss": state.fit_loss, "held_out_loss": state.held_out_loss})
+            write_table(run / CURVE_TABLE, state.fit_loss, state.held_out_loss)
             write_curve(run / CURVE, state.fit_loss, state.held_out_loss, state.kept_epoch)
 
     state = train_flow(

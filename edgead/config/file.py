@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from edgead.config.section import Section
 from edgead.errors import ConfigError
 from edgead.migration import upgrade_settings
 from edgead.safe_yaml import parse_yaml, read_yaml_text, shown
+from edgead.suggestion import did_you_mean
 
 DEFAULT_CONFIG = Path("edgead.yaml")
 INCLUDE = "include"
@@ -62,7 +64,7 @@ def validate(values: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(upgrade_settings(values))
     except ValidationError as error:
-        lines = [f"{_dotted(item['loc'])}: {item['msg']}{_given(item)}" for item in error.errors()]
+        lines = [f"{_dotted(item['loc'])}: {item['msg']}{_given(item)}{_near(item)}" for item in error.errors()]
         more = [f"and {len(lines) - _MAX_PROBLEMS} more"] if len(lines) > _MAX_PROBLEMS else []
         raise ConfigError(
             f"{len(lines)} setting(s) in {where} cannot be used:\n  " + "\n  ".join([*lines[:_MAX_PROBLEMS], *more]),
@@ -81,6 +83,21 @@ def _given(item: Mapping[str, Any]) -> str:
     return f" (got {shown(item['input'])})"
 
 
+def _near(item: Mapping[str, Any]) -> str:
+    """Sentence with the known key or value that is nearest to a wrong one; empty if none is near."""
+    near = ""
+    if item["type"] == "extra_forbidden":
+        near = did_you_mean(".".join(part for part in item["loc"] if isinstance(part, str)), _known_keys())
+    elif item["type"] == "literal_error" and isinstance(item["input"], str):
+        near = did_you_mean(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"]))
+    return f".{near}" if near else ""
+
+
+def _known_keys() -> list[str]:
+    keys = [re.sub(r"\[.*?\]", "", key) for key, _, _ in describe_config()]
+    return [*dict.fromkeys(key.split(".")[0] for key in keys), *keys]
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Split `section.key=value`; the value is read as YAML.
 
@@ -91,7 +108,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not separator or "." not in key:
         raise ConfigError(
             f"--set takes section.key=value, got one that begins with {shown(key)}.",
-            hint="For example: --set train.epochs=20",
+            hint=f"For example: --set train.epochs=20.{did_you_mean(f'.{key}', _known_keys()) if key else ''}",
         )
     return key.strip(), parse_yaml(value, f"The value of --set {key.strip()}")
 

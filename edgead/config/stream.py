@@ -71,6 +71,7 @@ class StreamConfig(Section):
     snapshot_fps: float = Field(
         2.0, ge=0.2, le=60, description="Requests per second to an HTTP address that answers with a single image."
     )
+    loop: bool = Field(False, description="Begin a video file again at its end, until the stream is stopped.")
     watch_settle_s: float = Field(
         0.5,
         gt=0,

@@ -20,6 +20,7 @@ from edgead.engines.first_image import check_first_image
 from edgead.errors import EngineMismatchError
 from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.runner import REFERENCE, Runner
+from edgead.suggestion import did_you_mean
 
 PREFERENCE = (TENSORRT, ONNXRUNTIME)
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -86,9 +87,9 @@ def open_with_thresholds(
     if name is not None:
         folder = Path(name) if "/" in name else bundle.engines_path / name
         if not folder.is_dir():
-            present = ", ".join([REFERENCE, *present_engines(bundle)])
+            present = [REFERENCE, *present_engines(bundle)]
             raise EngineMismatchError(
-                f"The bundle has no engine {name!r} on this machine; it has: {present}.",
+                f"The bundle has no engine {name!r} on this machine; it has: {', '.join(present)}.{did_you_mean(name, present)}",
                 hint="Build it: edgead build-engine",
             )
         return _open(bundle, folder, opening)

@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from edgead.bundle import open_bundle
-from edgead.commands.train import CURVE, TrainResult, train
+from edgead.commands.train import CURVE, CURVE_TABLE, TrainResult, train
 from edgead.commands.training.runs import BUNDLE, CHECKPOINT, LATEST, RUN_FILE, unfinished_run
 from edgead.errors import ConfigError, DataError
 from edgead.manifest import POOLED
@@ -28,11 +28,14 @@ from tests.tiny_run import tiny_config
 def test_run_folder_holds_everything(tiny_result: TrainResult) -> None:
     """A finished run has its settings, checkpoint, history, curve and a bundle that verifies, and `latest` names it."""
     run = tiny_result.run
-    assert {RUN_FILE, CHECKPOINT, CURVE, "history.json", BUNDLE} == {path.name for path in run.iterdir()}
+    assert {RUN_FILE, CHECKPOINT, CURVE, CURVE_TABLE, "history.json", BUNDLE} == {path.name for path in run.iterdir()}
     assert (run.parent / LATEST).resolve() == run.resolve()
     assert cv2.imread(str(run / CURVE)) is not None
     history = json.loads((run / "history.json").read_text())
     assert len(history["held_out_loss"]) == tiny_result.state.epoch + 1
+    rows = [line.split(",") for line in (run / CURVE_TABLE).read_text().splitlines()]
+    assert rows[0] == ["epoch", "fit_loss", "held_out_loss"]
+    assert [float(row[2]) for row in rows[1:]] == history["held_out_loss"]
     record = json.loads((run / RUN_FILE).read_text())
     assert record["config"]["train"]["epochs"] == 2
     assert record["versions"]["torch"]

@@ -276,3 +276,28 @@ def test_errors_show_no_passwords(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(text), {})
     assert "hunter2" not in str(caught.value) + caught.value.message + (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("train.epoch", 3, "Did you mean train.epochs?"),
+        ("model.epochs", 3, "Did you mean train.epochs?"),
+        ("trian.seed", 3, "trian: Extra inputs are not permitted. Did you mean train?"),
+        ("model.name", "fastflwo", "Did you mean fastflow?"),
+        ("model.coupling", "afine", "Did you mean affine?"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_nearest(key: str, value: Any, said: str) -> None:
+    """A wrong key or name of a setting is followed by the one that was probably meant."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {key: value})
+    assert said in caught.value.message
+
+
+def test_a_key_without_its_section_is_answered_with_the_whole_key() -> None:
+    """`--set epochs=3` is answered with the key in its section; a name that resembles none with nothing."""
+    for text, said in (("epochs=3", "Did you mean train.epochs?"), ("banana=3", "train.epochs=20.")):
+        with pytest.raises(ConfigError) as caught:
+            parse_override(text)
+        assert caught.value.hint.endswith(said)

@@ -1,4 +1,4 @@
-"""Loss curves of a training run."""
+"""Loss curves of a training run, as a picture and as a table."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ from edgead.storage import write_bytes
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 480, 90, 30, 60, 60
 FIT, HELD_OUT, INK, GRID = (30, 120, 190), (220, 90, 30), (60, 60, 60), (225, 225, 225)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def write_table(path: Path, fit_loss: Sequence[float], held_out_loss: Sequence[float]) -> None:
+    """Write the NLL of fitted and held-out images per epoch as CSV; epoch 0 is the closed-form start."""
+    rows = [
+        f"{epoch},{one!r},{other!r}" for epoch, (one, other) in enumerate(zip(fit_loss, held_out_loss, strict=True))
+    ]
+    write_bytes(path, "\n".join(["epoch,fit_loss,held_out_loss", *rows, ""]).encode())
 
 
 def write_curve(path: Path, fit_loss: Sequence[float], held_out_loss: Sequence[float], kept_epoch: int) -> None:

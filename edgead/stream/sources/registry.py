@@ -67,7 +67,7 @@ def _file(uri: str, options: SourceOptions) -> Source:
         )
     if path.is_dir() or is_image_file(path):
         return FolderSource(path, fps=options.folder_fps, reading=options.reading)
-    return VideoSource(path)
+    return VideoSource(path, loop=options.loop)
 
 
 SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {

@@ -38,6 +38,7 @@ class SourceOptions:
         rtsp_transport: Transport protocol of RTSP video.
         rtsp_latency_ms: Maximum wait of GStreamer for late RTP packets.
         snapshot_fps: Rate at which an address that answers with a single image is asked for the next.
+        loop: Whether a video file begins again at its end.
         watch_settle_s: Time for which a file of a watched folder must stay unchanged before it is read.
         watch_existing: Whether the files that are in a watched folder at the start are read too.
     """
@@ -56,6 +57,7 @@ class SourceOptions:
     rtsp_transport: RtspTransport = "tcp"
     rtsp_latency_ms: int = 200
     snapshot_fps: float = 2.0
+    loop: bool = False
     watch_settle_s: float = 0.5
     watch_existing: bool = False
 

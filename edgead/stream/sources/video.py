@@ -30,16 +30,22 @@ _LOG = logging.getLogger(__name__)
 
 
 class VideoSource:
-    """Every frame of a video file, at the times that the container says; missing frames of a truncated file are counted."""
+    """Every frame of a video file, at the times that the container says; missing frames of a truncated file are counted.
+
+    Args:
+        path: Video file.
+        loop: Whether it begins again at its end, with times that go on.
+    """
 
     live = False
     paced = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, loop: bool = False) -> None:
         self.name = path_text(path)
         self.fps: float | None = None
         self.report = SourceReport()
         self._path = path
+        self._loop = loop
         self._capture: Capture | None = None
         self._rate = _USUAL_FPS
 
@@ -66,18 +72,33 @@ class VideoSource:
         assert capture is not None, "frames() needs an opened source"
         expected = frame_count(capture)
         self._rate = float(capture.get(cv2.CAP_PROP_FPS)) or _USUAL_FPS
-        index, time_s, first_s = 0, 0.0, 0.0
+        index, n_read, begin_s, time_s, first_s = 0, 0, 0.0, 0.0, 0.0
         while not stop.is_set():
             ok, image = capture.read()
             if not ok:
-                if index == 0:
+                if n_read == 0:
                     raise self._undecodable(capture)
-                self._note_end(index, expected, time_s - first_s + 1 / self._rate)
-                return
-            time_s = self._time_s(capture, index, time_s)
-            first_s = first_s if index else time_s
-            yield Frame(image, index, time.monotonic(), self.name, time_s=time_s)  # type: ignore[arg-type]
-            index += 1
+                length_s = time_s - first_s + 1 / self._rate
+                if begin_s == 0:
+                    self._note_end(n_read, expected, length_s)
+                if not self._loop:
+                    return
+                begin_s, n_read = begin_s + length_s, 0
+                capture = self._opened_again()
+                continue
+            time_s = self._time_s(capture, n_read, time_s)
+            first_s = first_s if n_read else time_s
+            yield Frame(image, index, time.monotonic(), self.name, time_s=begin_s + time_s)  # type: ignore[arg-type]
+            index, n_read = index + 1, n_read + 1
+
+    def _opened_again(self) -> Capture:
+        """The file from its beginning; seeking there is not exact in every container."""
+        if self._capture is not None:
+            self._capture.release()
+        self._capture = open_file_capture(str(self._path))
+        if self._capture is None:
+            raise SourceError(f"{self._path} can no longer be read, and was to begin again.")
+        return self._capture
 
     def _time_s(self, capture: Capture, index: int, before_s: float) -> float:
         """Time of a frame: the container's, which knows variable frame rates, where that goes on; else by the rate."""

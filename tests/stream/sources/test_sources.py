@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -77,6 +78,24 @@ pipeline.set_state(gst.State.NULL)
 
 
 @needs_gstreamer
+def test_a_video_begins_again_at_its_end(tmp_path: Path) -> None:
+    """With `loop` the frames go on from the first one, and so do their numbers and times."""
+    write_video(tmp_path / "a.mp4", 5, "mp4v")
+    source, stop = source_from_uri(str(tmp_path / "a.mp4"), replace(SOURCE_OPTIONS, loop=True)), threading.Event()
+    frames = []
+    with source:
+        for frame in source.frames(stop):
+            frames.append(frame)
+            if len(frames) == 13:
+                stop.set()
+    assert [frame.index for frame in frames] == list(range(13))
+    assert np.array_equal(frames[0].image, frames[5].image)
+    assert not np.array_equal(frames[0].image, frames[1].image)
+    steps = np.diff([frame.time_s for frame in frames])
+    assert steps == pytest.approx(np.full(12, steps[0]), abs=1e-3)
+    assert source.report.missing_frames == 0
+
+
 @pytest.mark.parametrize(("suffix", "muxer"), [("mkv", "matroskamux"), ("mp4", "mp4mux"), ("ts", "mpegtsmux")])
 def test_times_of_a_video_come_from_its_container(tmp_path: Path, suffix: str, muxer: str) -> None:
     """Frames of a variable frame rate have the times at which they were taken, and none counts as missing."""
