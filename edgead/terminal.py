@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgead.commands.predict import Predictions
     from edgead.engines.fingerprint import EngineRecord
     from edgead.engines.operator_times import OperatorTime
-    from edgead.evaluation.evaluate import EvaluationResult, Metrics
+    from edgead.evaluation.evaluate import ClassResult, EvaluationResult, Metrics
     from edgead.evaluation.robustness import Robustness, RobustnessPoint
     from edgead.line.throughput import CamerasBench
 
@@ -124,6 +124,9 @@ def show_evaluation(result: EvaluationResult) -> None:
         )
     out.print(f"engine {result.engine}")
     out.print(table)
+    for name, part in result.classes.items():
+        if (allowed := roc_text(part)) is not None:
+            out.print(f"{f'{escape(name)}: ' if len(result.classes) > 1 else ''}{allowed}")
     _show_marks(rows)
     for name, part in result.classes.items():
         if len(part.defects) > 1:
@@ -133,6 +136,20 @@ def show_evaluation(result: EvaluationResult) -> None:
                 defects.add_row(escape(kind), auroc, _share(defect.detected.value, defect.detected.n))
             out.print(f"{escape(name)}: kinds of defect")
             out.print(defects)
+
+
+def roc_text(part: ClassResult) -> str | None:
+    """Sentence about what the ROC allows at the observed number of false alarms; None where it cannot be told."""
+    point, found = part.roc_point, part.detections
+    if point is None or point.detections.value is None or found.value is None:
+        return None
+    alarms = f"{part.false_alarms.k} of {part.false_alarms.n} good images"
+    if point.detections.k <= found.k:
+        return f"No other threshold finds more of these images at as many false alarms ({alarms})."
+    return (
+        f"At as many false alarms ({alarms}) the ROC of these images reaches {point.detections.value:.1%} detected instead of "
+        f"{found.value:.1%}, at a threshold of {point.threshold:.4g}. Only the test images tell that: it is no threshold to choose."
+    )
 
 
 def show_predictions(found: Predictions) -> None:

@@ -160,7 +160,12 @@ def train(
     show_facts(bundle_facts(result.bundle.path))
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
     typer.echo(f"Took {sum(result.seconds.values()):.0f} s: {stages}.")
-    typer.echo("Next: edgead build-engine, then edgead stream --camera 0")
+    for line in result.verdict.lines() if result.verdict is not None else ():
+        typer.echo(line)
+    typer.echo(
+        "Next: edgead eval on images with known defects (edgead predict FILE shows single ones), then edgead build-engine and "
+        "edgead stream --camera 0"
+    )
 
 
 def evaluate(

@@ -33,6 +33,7 @@ from edgead.commands.training.runs import (
     unfinished_run,
 )
 from edgead.commands.training.tile_levels import chosen_levels
+from edgead.commands.training.verdict import Verdict, verdict_of
 from edgead.config.model import ModelConfig
 from edgead.config.root import Config
 from edgead.data.copies import STORED_DIGITS
@@ -69,6 +70,7 @@ class TrainResult:
         n_broken: Number of images left out because they cannot be read.
         pseudo_auroc: Pseudo-defect AUROC at the closed-form start and after training; None if it decides nothing.
         couplings_kept: Whether the trained couplings are in the bundle.
+        verdict: Judgement of the training, with what would help; None in a process that did not write the bundle.
     """
 
     run: Path
@@ -79,6 +81,7 @@ class TrainResult:
     n_broken: int
     pseudo_auroc: tuple[float, float] | None
     couplings_kept: bool
+    verdict: Verdict | None = None
 
 
 @dataclass
@@ -226,7 +229,8 @@ def _train(
     bundle = open_bundle(run / BUNDLE)
     clock.lap("export")
     pseudo = None if before is None or after is None else (before, after)
-    return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken), pseudo, kept)
+    verdict = verdict_of(bundle.manifest, data, run, config.data.align) if world.is_main else None
+    return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken), pseudo, kept, verdict)
 
 
 def _opened_run(
@@ -268,7 +272,8 @@ def _train_in_closed_form(
     world.barrier()
     bundle = open_bundle(run / BUNDLE)
     clock.lap("export")
-    return TrainResult(run, bundle, TrainState(), [], clock.seconds, n_broken, None, False)
+    verdict = verdict_of(bundle.manifest, found.data, run, config.data.align) if world.is_main else None
+    return TrainResult(run, bundle, TrainState(), [], clock.seconds, n_broken, None, False, verdict)
 
 
 def _show_threshold_images(run: Path, found: ClosedForm, progress: Progress) -> None:

@@ -125,14 +125,30 @@ class DefectResult:
 
 
 @dataclass(frozen=True)
+class RocPoint:
+    """Point of the ROC with the observed number of false alarms: the most that any threshold finds with no more of them.
+
+    It is found on the test images themselves, so it says how good the order of the scores is, and is no threshold to use.
+
+    Attributes:
+        threshold: Lowest threshold with no more false alarms.
+        detections: Defective images above it.
+    """
+
+    threshold: float
+    detections: Rate
+
+
+@dataclass(frozen=True)
 class ClassResult:
-    """Results of one class: metrics, the counts behind the rates, and each kind of defect."""
+    """Results of one class: metrics, the counts behind the rates, each kind of defect, and what the ROC would allow."""
 
     metrics: Metrics
     false_alarms: Rate
     detections: Rate
     marked_good: Rate | None
     defects: dict[str, DefectResult]
+    roc_point: RocPoint | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Metrics, 95 % intervals of the rates, and kinds of defect."""
@@ -141,6 +157,9 @@ class ClassResult:
             "false_alarm_interval": self.false_alarms.interval,
             "detection_interval": self.detections.interval,
             "marked_good_interval": None if self.marked_good is None else self.marked_good.interval,
+            "roc_at_these_false_alarms": None
+            if self.roc_point is None
+            else {"detection_rate": self.roc_point.detections.value, "threshold": self.roc_point.threshold},
             "defects": {
                 name: {
                     "n": defect.detected.n,
@@ -250,7 +269,19 @@ def _evaluate_class(images: list[ScoredImage], threshold: float, read_mask: Mask
     )
     kinds = sorted({image.defect for image in defective})
     defects = {kind: _defect_result(kind, good, defective, threshold) for kind in kinds}
-    return ClassResult(metrics, false_alarms, detections, marked_good, defects)
+    return ClassResult(
+        metrics, false_alarms, detections, marked_good, defects, _roc_point(unseen, defective, false_alarms.k)
+    )
+
+
+def _roc_point(good: list[ScoredImage], defective: list[ScoredImage], n_alarms: int) -> RocPoint | None:
+    """Most detections of any threshold with at most `n_alarms` false alarms; None without good or defective images."""
+    if not good or not defective:
+        return None
+    scores = sorted((image.pred_score for image in good), reverse=True)
+    # a threshold at a good score lets that image pass, as every comparison with a threshold does
+    limit = scores[n_alarms] if n_alarms < len(scores) else min(image.pred_score for image in [*good, *defective]) - 1.0
+    return RocPoint(limit, Rate(sum(image.pred_score > limit for image in defective), len(defective)))
 
 
 def _defect_result(kind: str, good: list[ScoredImage], defective: list[ScoredImage], threshold: float) -> DefectResult:

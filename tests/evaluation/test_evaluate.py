@@ -61,6 +61,21 @@ def test_json_has_the_documented_keys() -> None:
     assert metrics["false_alarm_interval"][0] < 0.25 < metrics["false_alarm_interval"][1]
 
 
+def test_roc_at_the_observed_false_alarms() -> None:
+    """The ROC point is the most that any threshold finds with no more false alarms, by trying every threshold."""
+    result = _evaluate(GOOD + BAD).classes["nut"]
+    alarms = result.false_alarms.k
+    thresholds = [image.pred_score for image in GOOD + BAD] + [-1.0]
+    allowed = [t for t in thresholds if sum(image.pred_score > t for image in GOOD) <= alarms]
+    best = max(sum(image.pred_score > t for image in BAD) for t in allowed)
+    assert result.roc_point is not None
+    assert result.roc_point.detections.k == best > 0
+    assert sum(image.pred_score > result.roc_point.threshold for image in GOOD) <= alarms
+    content = result.to_json()["roc_at_these_false_alarms"]
+    assert content == {"detection_rate": best / len(BAD), "threshold": result.roc_point.threshold}
+    assert _evaluate(GOOD).classes["nut"].roc_point is None
+
+
 def test_images_of_the_training_are_no_evidence_of_false_alarms() -> None:
     """The false-alarm rate and its interval are over the good images that the bundle was not trained on."""
     seen = [dataclasses.replace(image, was_trained_on=image.pred_score <= 1.0) for image in GOOD]

@@ -74,6 +74,22 @@ class DefectSizes:
         """The tiles that see the next smaller size as this bundle sees the smallest it finds; empty if none can."""
         if self.scale < USEFUL:
             return "; the images have hardly more pixels to show them"
+        finer = self.finer_tiles
+        if finer is None:
+            return ""
+        (columns, rows), factor = finer
+        times = columns * rows / (self.tiles[0] * self.tiles[1])
+        return (
+            f"; --tiles {columns}x{rows} shows them {factor:.1f} times as large and should find those from about "
+            f"{limit / factor:.0f} px, at {times:.3g} times the time"
+        )
+
+    @property
+    def finer_tiles(self) -> tuple[tuple[int, int], float] | None:
+        """(columns, rows) that should find the next smaller size, and how much larger they show it; None if none can."""
+        if self.scale < USEFUL or self.smallest == min(self.found):
+            return None
+        limit = self.smallest if self.smallest is not None else max(self.found)
         wanted = max((size for size in self.found if size < limit), default=limit)
         factor = min(limit / wanted if wanted < limit else 2.0, self.scale)
         target = self.scale / factor
@@ -81,13 +97,7 @@ class DefectSizes:
             max(count, math.ceil(count * extent / side / target - 1e-9))
             for count, extent, side in zip(self.tiles, self.tile_size[::-1], self.image_size[::-1], strict=True)
         )
-        if columns * rows > MOST_TILES:
-            return ""
-        times = columns * rows / (self.tiles[0] * self.tiles[1])
-        return (
-            f"; --tiles {columns}x{rows} shows them {factor:.1f} times as large and should find those from about "
-            f"{limit / factor:.0f} px, at {times:.3g} times the time"
-        )
+        return None if columns * rows > MOST_TILES else ((columns, rows), factor)
 
     def metrics(self) -> dict[str, float]:
         """Shares found by size, for the bundle's record."""

@@ -107,6 +107,9 @@ def test_few_images_promise_the_smallest_rate_that_they_certify(trained: tuple[T
     assert threshold.false_alarm_rate == pytest.approx(1 / 41, abs=1e-4)
     assert threshold.value == max(result.bundle.thresholds().scores)
     assert any("40 good images certify a false-alarm rate of 2.44%" in note for note in notes)
+    assert result.verdict is not None
+    assert result.verdict.grade == "weak"
+    assert any("Add 159 good images" in finding.advice for finding in result.verdict.findings)
 
 
 @pytest.mark.slow

@@ -1,0 +1,221 @@
+"""Verdict of a training: weak, fair or good, of what, and the commands that would help most."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgead.commands.training.closed_form import CENTRES, CHOICES, POSITIONS
+from edgead.commands.training.data import TrainingData
+from edgead.commands.training.defect_sizes import DefectSizes
+from edgead.commands.training.threshold_images import highest
+from edgead.config import defaults
+from edgead.evaluation.threshold import images_to_certify, threshold_from_scores
+from edgead.manifest import POOLED, ClassThresholds, Manifest
+from edgead.printable import path_text
+
+Grade = Literal["good", "fair", "weak"]
+GRADES: tuple[Grade, ...] = ("good", "fair", "weak")
+# Rules of the verdict: shares of artificial defects found, and what counts as many, large or high.
+FEW_FOUND, SOME_FOUND = 0.5, 0.8
+WEAK_RATE = 0.02
+MANY_COPIES = 0.2
+CENTRES_GAIN = 0.1
+HIGH_SCORES = 0.25
+N_HIGHEST = 3
+LARGE_DEFECT = 0.1
+MOST_ADVICE = 2
+_FOUND_KEY = re.compile(r"found_(\d+)_px")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One weakness of a training.
+
+    Attributes:
+        grade: Best verdict that it allows.
+        what: The weakness, as a part of a list.
+        advice: Sentence that says what helps, with its command; empty if nothing is known to.
+    """
+
+    grade: Grade
+    what: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Verdict of a training.
+
+    Attributes:
+        grade: `good`, `fair` or `weak`: the worst of its findings.
+        power: Share of artificial defects found, 0..1; None if it was not measured.
+        findings: Weaknesses, the worst first.
+    """
+
+    grade: Grade
+    power: float | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def advice(self) -> list[str]:
+        """The one or two things that would help most."""
+        return [finding.advice for finding in self.findings if finding.advice][:MOST_ADVICE]
+
+    def lines(self) -> list[str]:
+        """The verdict for a terminal, one sentence or item per line."""
+        found = "" if self.power is None else f" {self.power:.0%} of the artificial defects are found."
+        lines = [f"Verdict: {self.grade}.{found}"]
+        lines += [f"  - {finding.what}" for finding in self.findings]
+        if self.advice:
+            lines.append("What would help most:")
+            lines += [f"  {number}. {advice}" for number, advice in enumerate(self.advice, 1)]
+        return lines
+
+
+def verdict_of(manifest: Manifest, data: TrainingData, run: Path, align: str) -> Verdict:
+    """Judge a finished training by what it has measured; no image is scored.
+
+    Args:
+        manifest: Manifest of the bundle.
+        data: Images of the training.
+        run: Folder of the run, with `choices.json` where several forms were tried.
+        align: Setting `data.align`.
+    """
+    metrics, thresholds = manifest.provenance.metrics, manifest.thresholds[POOLED]
+    power = metrics.get("pseudo_defect_power")
+    names = [path_text(sample.name) for sample in data.split.threshold]
+    command = f"edgead train {shlex.quote(path_text(data.root))}"
+    sizes = _sizes(metrics, data)
+    findings = [
+        of_images(thresholds, command),
+        of_high_scores(thresholds, names, run, command),
+        of_copies(data.n_near_copies, len(data.split.threshold)),
+        of_motion(_choices(run), align, command),
+        None if sizes is None else of_sizes(sizes, command),
+    ]
+    known = [finding for finding in findings if finding is not None]
+    known += [finding for finding in (of_power(power, has_reason=bool(known)),) if finding is not None]
+    known.sort(key=lambda finding: -GRADES.index(finding.grade))
+    grade: Grade = max((finding.grade for finding in known), key=GRADES.index, default="good")
+    return Verdict(grade, power, tuple(known))
+
+
+def of_power(power: float | None, *, has_reason: bool) -> Finding | None:
+    """Few artificial defects found.
+
+    Args:
+        power: Share found, 0..1; None = not measured.
+        has_reason: Whether another finding says why.
+    """
+    if power is None or power >= SOME_FOUND:
+        return None
+    advice = (
+        ""
+        if has_reason
+        else "See what a lower threshold finds, and how many more false alarms it costs: edgead eval --false-alarm-rate 0.05"
+    )
+    return Finding("weak" if power < FEW_FOUND else "fair", f"artificial defects: {1 - power:.0%} are missed", advice)
+
+
+def of_images(thresholds: ClassThresholds, command: str) -> Finding | None:
+    """Few images: they promise a higher rate than the usual one, or do not certify what was asked for."""
+    record = thresholds.threshold
+    usual = defaults.FALSE_ALARM_RATE
+    if record.certified and record.false_alarm_rate <= usual:
+        return None
+    target = min(usual, record.false_alarm_rate)
+    needed = images_to_certify(target, record.confidence)
+    if record.n_images >= needed:  # a rate that was asked for
+        return None
+    kept = f"at {record.false_alarm_rate:.2%} false alarms" if record.certified else "with an extrapolated threshold"
+    grade: Grade = "weak" if record.false_alarm_rate > WEAK_RATE else "fair"
+    return Finding(
+        grade,
+        f"few images: {record.n_images} different good images, {kept}",
+        f"Add {needed - record.n_images} good images of different parts ({needed} certify {target:.2%}), and train again: {command}",
+    )
+
+
+def of_high_scores(thresholds: ClassThresholds, names: Sequence[str], run: Path, command: str) -> Finding | None:
+    """A few good images with scores far above all others, which raise the threshold for everything."""
+    scores, record = list(thresholds.scores), thresholds.threshold
+    order = highest(scores, N_HIGHEST)
+    if len(scores) < 4 * N_HIGHEST or len(names) != len(scores):
+        return None
+    rest = [score for index, score in enumerate(scores) if index not in order]
+    without = threshold_from_scores(rest, record.false_alarm_rate, record.confidence).value
+    reach = record.value - float(np.median(scores))
+    if reach <= 0 or (record.value - without) / reach < HIGH_SCORES:
+        return None
+    excluded = " ".join(f"--exclude {shlex.quote(names[index])}" for index in order)
+    return Finding(
+        "fair",
+        f"high good scores: without the {N_HIGHEST} highest good images the threshold would be {without:.3g} instead of "
+        f"{record.value:.3g}",
+        f"Look at {run / 'threshold-images.png'}. If its first {N_HIGHEST} images are not good, leave them out: {command} {excluded}",
+    )
+
+
+def of_copies(n_copies: int, n_kept: int) -> Finding | None:
+    """Many near-copies, which do not count as images."""
+    if n_copies < MANY_COPIES * (n_copies + n_kept):
+        return None
+    return Finding(
+        "fair",
+        f"near-copies: {n_copies} of {n_copies + n_kept} good images repeat others and say nothing new",
+        "Photograph different parts instead of one part several times.",
+    )
+
+
+def of_motion(choices: Sequence[Mapping[str, Any]], align: str, command: str) -> Finding | None:
+    """Parts that move: features without a place find clearly more than one Gaussian per position."""
+    best = {
+        form: max((c["power"] for c in choices if c["form"] == form), default=None) for form in (POSITIONS, CENTRES)
+    }
+    positions, centres = best[POSITIONS], best[CENTRES]
+    if align != "off" or positions is None or centres is None or centres - positions < CENTRES_GAIN:
+        return None
+    return Finding(
+        "fair",
+        f"parts that move or vary: a model of every place finds {positions:.0%} of the artificial defects, one without "
+        f"places {centres:.0%}",
+        f"Let training test whether aligning the parts helps: {command} --align auto",
+    )
+
+
+def of_sizes(sizes: DefectSizes, command: str) -> Finding | None:
+    """Defects smaller than the grid of the map."""
+    smallest = sizes.smallest
+    limit = LARGE_DEFECT * min(sizes.frame_size)
+    finer = sizes.finer_tiles
+    if smallest is not None and (smallest <= min(sizes.found) or (finer is None and smallest < limit)):
+        return None
+    what = f"under {smallest} px" if smallest is not None else f"of up to {max(sizes.found)} px"
+    advice = "" if finer is None else f"Show small defects larger: {command} --tiles {finer[0][0]}x{finer[0][1]}"
+    return Finding(
+        "weak" if smallest is None else "fair",
+        f"small defects: those {what} are often missed at an input of {sizes.image_size[0]} px",
+        advice,
+    )
+
+
+def _sizes(metrics: Mapping[str, float], data: TrainingData) -> DefectSizes | None:
+    found = {int(match[1]): share for key, share in metrics.items() if (match := _FOUND_KEY.fullmatch(key))}
+    if not found or data.grid is not None:  # tiles were chosen already
+        return None
+    frame = max(data.scan.sizes, key=lambda size: (data.scan.sizes[size], size))
+    height, width = float(frame[0]), float(frame[1])
+    return DefectSizes(dict(sorted(found.items())), 0, frame, (height, width), data.image_size, (1, 1))
+
+
+def _choices(run: Path) -> list[dict[str, Any]]:
+    path = run / CHOICES
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
