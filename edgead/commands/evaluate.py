@@ -16,6 +16,7 @@ from edgead.bundle import Bundle
 from edgead.commands.robustness import RobustnessSetting, measure_robustness
 from edgead.commands.scored_images import ClassMode, ImageScorer, score_images
 from edgead.commands.training.requirements import require_torch
+from edgead.commands.training.threshold_images import SHEET
 from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.dataset import Sample
 from edgead.data.mask_check import check_masks
@@ -308,11 +309,11 @@ def _note_trained_on(images: Sequence[ScoredImage], progress: Progress) -> None:
 
 
 def note_unlike(images: Sequence[ScoredImage], good_scores: Sequence[float], progress: Progress) -> None:
-    """Warn if the good test images score like none of the held-out ones.
+    """Warn if the good test images score like none of those behind the threshold.
 
     Args:
         images: Scored test images; defective ones, and those of the training, do not count.
-        good_scores: Scores of held-out good images.
+        good_scores: Scores of the good images behind the threshold.
         progress: Receives the warning.
     """
     check = LikenessCheck(good_scores, stretch_s=0.0)
@@ -322,7 +323,7 @@ def note_unlike(images: Sequence[ScoredImage], good_scores: Sequence[float], pro
         n_above = sum(score > found.level for score in scores)
         progress.note(
             f"Warning: the good test images are unlike the training images: {n_above} of {len(scores)} score above "
-            f"{found.level:.4g}, as {found.n_good_above} of {found.n_good} held-out good images do. Compression (JPEG), camera, "
+            f"{found.level:.4g}, as {found.n_good_above} of {found.n_good} good images behind the threshold do. Compression (JPEG), camera, "
             "light, focus or scale may differ. Thresholds and false-alarm rates do not hold for such images: train with "
             "images from the same camera."
         )
@@ -362,5 +363,14 @@ def _report(
     }
     read = partial(read_image, **manifest.preprocessing.reading)
     return Report(
-        f"Evaluation of {', '.join(result.classes)}", facts, result, images, thresholds, read, read_mask, robustness
-    )
+        f"Evaluation of {', '.join(result.classes)}", facts, result, images, thresholds, read, read_mask, robustness,
+        are_left_out=bundle.held_out_corrections() is not None, threshold_sheet=_threshold_sheet(bundle),
+    )  # fmt: skip
+
+
+def _threshold_sheet(bundle: Bundle) -> Image | None:
+    """Picture of the good images that set the threshold, which lies in the folder of the run."""
+    try:
+        return read_image(bundle.path.parent / SHEET)
+    except DataError:
+        return None

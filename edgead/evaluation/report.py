@@ -19,11 +19,13 @@ from edgead.evaluation.evaluate import (
     image_counts,
 )
 from edgead.evaluation.report_charts import histogram, number, rate_chart
-from edgead.evaluation.report_gallery import ImageBudget, ImageReader, card, choose_images, legend
+from edgead.evaluation.report_gallery import ImageBudget, ImageReader, card, choose_images, inline_jpeg, legend
 from edgead.evaluation.report_robustness import robustness_section
+from edgead.evaluation.report_slider import SCRIPT, slider
 from edgead.evaluation.report_style import STYLE
 from edgead.evaluation.robustness import Robustness
 from edgead.evaluation.threshold import ASSUMPTION, rate_interval
+from edgead.imaging import Image
 from edgead.manifest import POOLED, ClassThresholds
 from edgead.storage import write_bytes
 
@@ -59,6 +61,8 @@ class Report:
         read_image: Function that reads an image `(H, W, 3)`, uint8, RGB.
         read_mask: Function that reads the mask `(H, W)` of `ScoredImage.mask` and an original size.
         robustness: Results on changed images; None = not measured.
+        are_left_out: Whether the scores behind the thresholds are left-out ones of all good images, not those of held-out ones.
+        threshold_sheet: Picture of the good images that set the threshold, `(H, W, 3)`, uint8, RGB; None = there is none.
     """
 
     title: str
@@ -69,10 +73,12 @@ class Report:
     read_image: ImageReader
     read_mask: MaskReader
     robustness: Robustness | None = None
+    are_left_out: bool = False
+    threshold_sheet: Image | None = None
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the report as one HTML file that needs no network and no script.
+    """Write the report as one HTML file that needs no network; without its script only the slider is missing.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -94,7 +100,7 @@ def report_html(report: Report) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><header><h1>{title}</h1>"
         f'<dl class="facts">{facts}</dl></header><main>{_tiles(report.result)}{_metrics_table(report.result)}{robustness}{sections}'
-        f"{left_out if budget.n_left_out else ''}</main></body></html>\n"
+        f"{_threshold_images(report, budget)}{left_out if budget.n_left_out else ''}</main><script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -109,6 +115,7 @@ def _tiles(result: EvaluationResult) -> str:
     )
     n = len(result.classes)
     what = f"mean over {n} classes" if n > 1 else "1 class"
+    keys = {"Defects found": ' data-tile="found"', "False alarms": ' data-tile="alarms"'}
     tiles = [
         ("Defects found", _percent(detections.value), f"{detections.k} of {detections.n} defective images"),
         ("False alarms", _percent(false_alarms.value), f"{false_alarms.k} of {false_alarms.n} good images"),
@@ -117,9 +124,9 @@ def _tiles(result: EvaluationResult) -> str:
         ("SegF1", _score(mean.seg_f1), f"{what}; best of any threshold: {_score(mean.seg_f1_best)}"),
     ]
     return (
-        '<div class="tiles">'
+        f'<div class="tiles" data-classes="{n}">'
         + "".join(
-            f'<div class="tile"><span>{name}</span><b>{value}</b><span>{note}</span></div>'
+            f'<div class="tile"{keys.get(name, "")}><span>{name}</span><b>{value}</b><span>{note}</span></div>'
             for name, value, note in tiles
         )
         + "</div>"
@@ -177,14 +184,17 @@ def _class_section(report: Report, name: str, anchor: str, budget: ImageBudget) 
     images = [image for image in report.images if image.class_name == name]
     thresholds = report.thresholds.get(name) or report.thresholds[POOLED]
     return (
-        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(name)}</h2>{_promise(part, thresholds)}'
-        f"{_charts(part, images)}{_defect_table(part)}{_gallery(report, part, images, thresholds, budget)}</section>"
+        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(name)}</h2>{_promise(part, thresholds, report.are_left_out)}'
+        f"{_charts(part, images, thresholds)}{_defect_table(part)}{_gallery(report, part, images, thresholds, budget)}</section>"
     )
 
 
-def _promise(part: ClassResult, thresholds: ClassThresholds) -> str:
+def _promise(part: ClassResult, thresholds: ClassThresholds, are_left_out: bool) -> str:
     record, measured = thresholds.threshold, part.false_alarms
-    rate, n = _percent(record.false_alarm_rate), f"{record.n_images} held-out good images"
+    rate, n = (
+        _percent(record.false_alarm_rate),
+        f"{record.n_images} {'left-out scores of good images' if are_left_out else 'held-out good images'}",
+    )
     if record.certified:
         promise = f"A new good image raises an alarm with a probability of at most {rate}, "
         promise += (
@@ -203,11 +213,11 @@ def _promise(part: ClassResult, thresholds: ClassThresholds) -> str:
     return f"<p>{promise}{seen}</p>"
 
 
-def _charts(part: ClassResult, images: list[ScoredImage]) -> str:
+def _charts(part: ClassResult, images: list[ScoredImage], thresholds: ClassThresholds) -> str:
     good = np.array([image.pred_score for image in images if not image.gt_label])
     defective = np.array([image.pred_score for image in images if image.gt_label])
     threshold = part.metrics.threshold or 0.0
-    charts = [("Image scores", histogram(good, defective, threshold))]
+    charts = [("scores", "Image scores", histogram(good, defective, threshold) + slider(part, images, thresholds))]
     counts = image_counts(images)
     if counts.has_both:
         far, recall = part.false_alarms.k / part.false_alarms.n, part.detections.k / part.detections.n
@@ -217,8 +227,11 @@ def _charts(part: ClassResult, images: list[ScoredImage]) -> str:
         mark = (recall, part.detections.k / called) if called else None
         precision_label = f"{_percent(mark[1])} of alarms are correct" if mark else ""
         pr = rate_chart(counts.pr_curve(CURVE_POINTS), ("defects found", "correct alarms"), mark, precision_label)
-        charts += [("ROC curve; dot: shipped threshold", roc), ("Precision-recall curve", pr)]
-    figures = "".join(f'<figure class="chart"><figcaption>{title}</figcaption>{svg}</figure>' for title, svg in charts)
+        charts += [("roc", "ROC curve; dot: the threshold", roc), ("pr", "Precision-recall curve", pr)]
+    figures = "".join(
+        f'<figure class="chart" data-chart="{key}"><figcaption>{title}</figcaption>{svg}</figure>'
+        for key, title, svg in charts
+    )
     missing = "" if counts.has_both else '<p class="soft">Curves need good and defective test images.</p>'
     return f'<div class="charts">{figures}</div>{missing}'
 
@@ -227,11 +240,12 @@ def _defect_table(part: ClassResult) -> str:
     if not part.defects:
         return ""
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{defect.detected.n}</td>'
+        f'<tr data-kind="{kind}"><th scope="row">{escape(name)}</th><td>{defect.detected.n}</td>'
         f'<td><span class="bar" aria-hidden="true"><i style="width:{100 * (defect.detected.value or 0.0):.1f}%"></i></span>'
-        f"{_percent(defect.detected.value)}</td><td>{_interval(defect.detected, bare=True)}</td>"
+        f'<span class="share">{_percent(defect.detected.value)}</span></td>'
+        f'<td class="interval">{_interval(defect.detected, bare=True)}</td>'
         f"<td>{_score(defect.image_auroc)}</td></tr>"
-        for name, defect in part.defects.items()
+        for kind, (name, defect) in enumerate(part.defects.items())
     )
     head = "".join(
         f'<th scope="col">{name}</th>' for name in ("defect", "images", "found", "95 % interval", "image AUROC")
@@ -252,8 +266,27 @@ def _gallery(
     for group in choose_images(images, threshold, per_group):
         parts.append(f"<h3>{group.title}</h3>")
         cards = [card(i, thresholds.heatmap_scale, threshold, readers, budget) for i in group.images if budget.allows()]
-        parts.append(f'<div class="cards">{"".join(cards)}</div>' if cards else f'<p class="soft">{group.empty}</p>')
+        parts.append(f'<div class="cards" data-group="{group.verdict}">{"".join(cards)}</div>')
+        parts.append(f'<p class="soft empty"{" hidden" if cards else ""}>{group.empty}</p>')
     return "".join(parts)
+
+
+def _threshold_images(report: Report, budget: ImageBudget) -> str:
+    """The good images that set the threshold, drawn by the training."""
+    if report.threshold_sheet is None or not budget.allows():
+        return ""
+    source, size = inline_jpeg(report.threshold_sheet)
+    budget.left_bytes -= size
+    height, width = report.threshold_sheet.shape[:2]
+    return (
+        '<section aria-labelledby="setting"><h2 id="setting">Good images that set the threshold</h2><p>The good images of the '
+        "training with the highest scores, the highest first, above their heatmaps. Are they really good? A defect among them "
+        "hides every defect like it: leave it out with <code>edgead train --exclude NAME</code>. If they are rare but good, "
+        "add more like them.</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-labelledby="setting">'
+        f'<img class="sheet" src="{source}" width="{width}" height="{height}" loading="lazy" '
+        'alt="Good images with the highest scores, each with score, file name and heatmap"></div></section>'
+    )
 
 
 def _score(value: float | None) -> str:

@@ -47,6 +47,12 @@ def score_axis(scores: Floats, centre: float, threshold: float) -> Axis:
     )
 
 
+def scores_axis(good: Floats, defective: Floats, threshold: float) -> Axis:
+    """Axis of the histogram of these scores, `(G,)` and `(D,)`, at least one of them."""
+    scores = np.concatenate([good, defective])
+    return score_axis(scores, float(np.median(good if good.size else scores)), threshold)
+
+
 def histogram(good: Floats, defective: Floats, threshold: float) -> str:
     """Mirrored histogram: good images upwards, defective downwards, as shares of their own number.
 
@@ -55,8 +61,7 @@ def histogram(good: Floats, defective: Floats, threshold: float) -> str:
         defective: Scores of defective images, `(D,)`; one of the groups may be empty.
         threshold: Threshold, drawn as a dashed line.
     """
-    scores = np.concatenate([good, defective])
-    axis = score_axis(scores, float(np.median(good if good.size else scores)), threshold)
+    axis = scores_axis(good, defective, threshold)
     n_bins = 36
     shares = [_shares(group, axis, n_bins) for group in (good, defective)]
     largest = max(float(share.max()) for share in shares) or 1.0

@@ -20,12 +20,14 @@ from edgead.imaging import Image, jpeg_from_rgb, png_from_rgb, resize
 ImageReader = Callable[[Path], Image]
 PANEL_PX = 320
 JPEG_QUALITY = 82
+_OWN = ' class="own"'
 
 
 @dataclass(frozen=True)
 class Group:
-    """Section of the gallery: heading, images, and the text shown if there are none."""
+    """Section of the gallery: verdict of its images, heading, images, and the text shown if there are none."""
 
+    verdict: str
     title: str
     images: list[ScoredImage]
     empty: str
@@ -47,21 +49,27 @@ class ImageBudget:
 
 
 def choose_images(images: Sequence[ScoredImage], threshold: float, per_group: int) -> list[Group]:
-    """Choose the worst misses, the worst false alarms (or nearest good images), and a typical find of each defect."""
+    """Choose the worst misses and false alarms, the good images nearest to an alarm, and typical and near finds."""
     good = sorted((image for image in images if not image.gt_label), key=lambda image: -image.pred_score)
     defective = sorted((image for image in images if image.gt_label), key=lambda image: image.pred_score)
     missed = [image for image in defective if not image.pred_score > threshold]
     alarms = [image for image in good if image.pred_score > threshold]
     groups = []
     if defective:
-        groups.append(Group("Worst misses", missed[:per_group], "No defective image was missed."))
+        groups.append(Group("missed", "Worst misses", missed[:per_group], "No defective image was missed."))
     if good:
-        groups.append(Group("Worst false alarms", alarms[:per_group], "No good image raised an alarm."))
-    if good and not alarms:
-        groups.append(Group("Good images nearest to a false alarm", good[: max(1, per_group // 2)], ""))
+        groups.append(Group("alarm", "Worst false alarms", alarms[:per_group], "No good image raised an alarm."))
+    if good:
+        quiet = [image for image in good if not image.pred_score > threshold]
+        groups.append(
+            Group("fine", "Good images nearest to a false alarm", quiet[: max(1, per_group // 2)], "There are none.")
+        )
     if defective:
-        typical = _typical([image for image in defective if image.pred_score > threshold])
-        groups.append(Group("Typical finds, one per kind of defect", typical[: 2 * per_group], "Nothing was found."))
+        found = [image for image in defective if image.pred_score > threshold]
+        shown = _typical(found)[: 2 * per_group]
+        shown += [image for image in found if image not in shown][: max(1, per_group // 2)]
+        title = "Finds: a typical one of each kind of defect, and those nearest to a miss"
+        groups.append(Group("found", title, shown, "Nothing was found."))
     return groups
 
 
@@ -84,6 +92,8 @@ def card(
             f"Heatmap of {name}",
         ),
     ]
+    if image.gt_label:
+        panels.append((own_scale(panel, image.anomaly_map), "own colours", f"Map of {name} on its own colour scale"))
     if image.gt_label and image.mask is not None:
         marked = _with_contour(panel, read_mask(image.mask, image.size))
         panels.append((marked, "ground truth", f"{name} with the true defect outlined"))
@@ -93,9 +103,14 @@ def card(
         budget.left_bytes -= size
         height, width = pixels.shape[:2]
         parts.append(
-            f'<div><img src="{source}" alt="{alt}" width="{width}" height="{height}" loading="lazy"><span>{label}</span></div>'
+            f'<div{_OWN if label == "own colours" else ""}><img src="{source}" alt="{alt}" width="{width}" height="{height}" loading="lazy"><span>{label}</span></div>'
         )
-    return f'<figure class="card"><div class="panels">{"".join(parts)}</div>{_caption(image, threshold, name)}</figure>'
+    state = {(True, True): "found", (True, False): "missed", (False, True): "alarm", (False, False): "fine"}
+    facts = (
+        f'data-score="{image.pred_score!r}" data-bad="{int(image.gt_label)}" '
+        f'data-state="{state[image.gt_label, image.pred_score > threshold]}"'
+    )
+    return f'<figure class="card" {facts}><div class="panels">{"".join(parts)}</div>{_caption(image, threshold, name)}</figure>'
 
 
 def legend(scale: HeatmapScale) -> str:
@@ -110,8 +125,18 @@ def legend(scale: HeatmapScale) -> str:
         f"<span>ordinary<br>≤ {number(scale.low)}</span><span>pixel threshold<br>{number(scale.threshold)}</span>"
         f"<span>strong<br>≥ {number(scale.high)}</span></div>"
         '<p class="soft">The colour scale is set by good images and is the same in every heatmap. Ordinary areas stay '
-        "clear; marked regions have a red outline.</p></div>"
+        "clear; marked regions have a red outline. A miss is also shown on its own colours, which reach from its middle value to its highest: "
+        "where the model looked, not how much it saw.</p></div>"
     )
+
+
+def own_scale(panel: Image, anomaly_map: NDArray[np.float32]) -> Image:
+    """The picture under its map, coloured from the map's median to its own maximum."""
+    low, high = float(np.median(anomaly_map)), float(anomaly_map.max())
+    if not high > low:
+        return panel
+    scale = HeatmapScale(low, (low + high) / 2, high)
+    return overlay(panel, anomaly_map, scale, contours=False)
 
 
 def _typical(found: list[ScoredImage]) -> list[ScoredImage]:
@@ -130,10 +155,10 @@ def _caption(image: ScoredImage, threshold: float, name: str) -> str:
         (False, False): ("correctly good", "ok"),
     }[image.gt_label, alarm]
     defect = f" · {escape(image.defect)}" if image.gt_label else ""
-    sign = "&gt;" if alarm else "≤"
+    sign = f'<span class="sign">{"&gt;" if alarm else "≤"}</span>'
     return (
         f'<figcaption><b class="{kind}">{verdict}</b>{defect}<br>score {number(image.pred_score)} {sign} '
-        f'threshold {number(threshold)}<br><span class="file">{name}</span></figcaption>'
+        f'threshold <span class="limit">{number(threshold)}</span><br><span class="file">{name}</span></figcaption>'
     )
 
 

@@ -15,11 +15,12 @@ from edgead.evaluation.evaluate import ScoredImage, evaluate
 from edgead.evaluation.report import Report, report_html, write_report
 from edgead.evaluation.report_charts import histogram, score_axis
 from edgead.evaluation.report_gallery import ImageBudget, card, choose_images
+from edgead.evaluation.report_slider import SCRIPT
 from edgead.evaluation.threshold import class_thresholds
 from edgead.imaging import Image
 from edgead.prediction import Segmentation
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 NASTY = "<script>alert('x')</script> & \"co\""
 
 
@@ -118,9 +119,11 @@ def test_report_is_well_formed_and_accessible(name: str) -> None:
 
 
 def test_report_loads_nothing() -> None:
-    """No script, no link to another file or host: images are inline, links stay on the page."""
+    """No link to another file or host: images and script are inline, links stay on the page, the script asks for nothing."""
     outline = _outline(_report(_mixed()))
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in outline.tags}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in outline.tags}
+    assert all(set(attributes) <= {"type", "class"} for tag, attributes in outline.tags if tag == "script")
+    assert not re.search(r"fetch|XMLHttp|import|https?:|innerHTML|eval\(", SCRIPT)
     for _, attributes in outline.tags:
         if "src" in attributes:
             assert (attributes["src"] or "").startswith("data:image/")
@@ -133,18 +136,21 @@ def test_every_name_is_escaped() -> None:
     images = [replace(i, class_name=NASTY, image_path=Path(f'"><img onerror=x>{i.image_path.name}')) for i in _mixed()]
     images = [replace(i, defect=NASTY) if i.gt_label else i for i in images]
     outline = _outline(replace(_report(images), title=NASTY, facts={NASTY: NASTY}))
-    assert "script" not in {tag for tag, _ in outline.tags}
+    assert [attributes.get("type") for tag, attributes in outline.tags if tag == "script"] == ["application/json", None]
     assert not any("onerror" in attributes for _, attributes in outline.tags)
     assert outline.text.count(NASTY) >= 6
 
 
 def test_gallery_shows_the_worst_first() -> None:
-    """Misses rise from the lowest score, false alarms fall from the highest, finds are one per kind of defect."""
+    """Misses rise from the lowest score, alarms fall from the highest, finds are one per kind of defect and the nearest."""
     images = _mixed()
-    misses, alarms, finds = choose_images(images, 1.0, 2)
+    misses, alarms, quiet, finds = choose_images(images, 1.0, 2)
+    assert [group.verdict for group in (misses, alarms, quiet, finds)] == ["missed", "alarm", "fine", "found"]
+    assert [round(image.pred_score, 3) for image in quiet.images] == [1.0]
     assert [round(image.pred_score, 3) for image in misses.images] == [0.5, 0.8]
     assert [round(image.pred_score, 3) for image in alarms.images] == [1.2, 1.1]
-    assert [image.defect for image in finds.images] == ["dent", "rust"]
+    assert [image.defect for image in finds.images[:2]] == ["dent", "rust"]
+    assert len({id(image) for image in finds.images}) == len(finds.images) == 3
     assert all(image.gt_label and image.pred_score > 1.0 for image in finds.images)
 
 
@@ -168,12 +174,14 @@ def test_pictures_stay_within_the_budget() -> None:
 
 
 def test_ground_truth_is_drawn_where_the_mask_is() -> None:
-    """Only defective images with a mask get a ground-truth panel."""
+    """Only defective images with a mask get a ground-truth panel; every defective one has a map on its own colours."""
     report = _report(_mixed())
     scale, readers = report.thresholds["all"].heatmap_scale, (_picture, _mask)
     with_mask = card(report.images[-1], scale, 1.0, readers, ImageBudget(10**6))
     without = card(replace(report.images[-1], mask=None), scale, 1.0, readers, ImageBudget(10**6))
-    assert (with_mask.count("<img"), without.count("<img")) == (3, 2)
+    assert (with_mask.count("<img"), without.count("<img")) == (4, 3)
+    assert "own colours" in without
+    assert "own colours" not in card(report.images[0], scale, 1.0, readers, ImageBudget(10**6))
 
 
 @pytest.mark.parametrize("largest", [2.0, 1e3, 1e9])
@@ -212,3 +220,22 @@ def test_the_heatmap_outlines_the_segmentation() -> None:
     scale = _report([image]).thresholds["all"].heatmap_scale
     first, second = (card(i, scale, 1.0, (_picture, _mask), ImageBudget(10**6)) for i in (image, everywhere))
     assert first != second
+
+
+def test_left_out_scores_and_the_images_behind_the_threshold_are_named() -> None:
+    """The promise says which scores it comes from, and the good images that set the threshold are drawn where they are known."""
+    report = _report(_mixed())
+    plain = report_html(report)
+    assert "30 held-out good images" in plain
+    assert "Good images that set the threshold" not in plain
+    sheet = np.full((40, 90, 3), 60, np.uint8)
+    drawn = report_html(replace(report, are_left_out=True, threshold_sheet=sheet))
+    assert "30 left-out scores of good images" in drawn
+    assert "held-out" not in drawn
+    assert 'class="sheet"' in drawn
+
+
+def test_a_predicted_class_has_no_slider() -> None:
+    """Images that were judged by thresholds of their own cannot follow one threshold."""
+    images = [replace(image, own_threshold=1.0) for image in _mixed()]
+    assert 'type="range"' not in report_html(_report(images))
