@@ -166,7 +166,7 @@ def _metrics_table(result: EvaluationResult) -> str:
         "of all pixels) and region recall (share of true regions with a mark) are for the marked regions; best SegF1 is that of the "
         "best threshold of the map, which only the masks can tell. Marked good is the share of good images with any mark. "
         f"{DASH} means undefined or without ground truth."
-        f'{note}</p><div class="scroll" tabindex="0" role="region" aria-labelledby="metrics">'
+        f'{note}</p><div class="scroll" tabindex="0" role="region" aria-label="Table of metrics">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
@@ -185,7 +185,7 @@ def _class_section(report: Report, name: str, anchor: str, budget: ImageBudget) 
     thresholds = report.thresholds.get(name) or report.thresholds[POOLED]
     return (
         f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(name)}</h2>{_promise(part, thresholds, report.are_left_out)}'
-        f"{_charts(part, images, thresholds)}{_defect_table(part)}{_gallery(report, part, images, thresholds, budget)}</section>"
+        f"{_charts(part, images, thresholds)}{_defect_table(name, part)}{_gallery(report, part, images, thresholds, budget)}</section>"
     )
 
 
@@ -236,7 +236,7 @@ def _charts(part: ClassResult, images: list[ScoredImage], thresholds: ClassThres
     return f'<div class="charts">{figures}</div>{missing}'
 
 
-def _defect_table(part: ClassResult) -> str:
+def _defect_table(name: str, part: ClassResult) -> str:
     if not part.defects:
         return ""
     rows = "".join(
@@ -251,7 +251,8 @@ def _defect_table(part: ClassResult) -> str:
         f'<th scope="col">{name}</th>' for name in ("defect", "images", "found", "95 % interval", "image AUROC")
     )
     return (
-        '<h3>Kinds of defect</h3><div class="scroll" tabindex="0" role="region" aria-label="Kinds of defect"><table>'
+        '<h3>Kinds of defect</h3><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="Kinds of defect of {escape(name, quote=True)}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -283,7 +284,7 @@ def _threshold_images(report: Report, budget: ImageBudget) -> str:
         "training with the highest scores, the highest first, above their heatmaps. Are they really good? A defect among them "
         "hides every defect like it: leave it out with <code>edgead train --exclude NAME</code>. If they are rare but good, "
         "add more like them.</p>"
-        '<div class="scroll" tabindex="0" role="region" aria-labelledby="setting">'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Pictures of these images">'
         f'<img class="sheet" src="{source}" width="{width}" height="{height}" loading="lazy" '
         'alt="Good images with the highest scores, each with score, file name and heatmap"></div></section>'
     )
