@@ -14,6 +14,7 @@ import typer
 from edgead import __version__
 from edgead.cli.alerts import alerts_app
 from edgead.cli.bundles import bundle_app
+from edgead.cli.collections import collect
 from edgead.cli.console import echo, prepare_streams, report_stdout, stdout_error
 from edgead.cli.crash import report_bug
 from edgead.cli.engines import bench, build_engine, doctor
@@ -68,6 +69,7 @@ app.command(short_help="Export the ONNX graph of a bundle again.")(export)
 app.command(name="build-engine", short_help="Build and check an engine for this machine.")(build_engine)
 app.command(short_help="Watch cameras, videos or folders and raise alerts.")(stream)
 app.add_typer(alerts_app, name="alerts")
+app.command(short_help="Save pictures of a camera or another source, for training.")(collect)
 app.command(short_help="Make a systemd unit that starts the stream at boot.")(service)
 app.command(short_help="Measure the latency of a frame on this machine.")(bench)
 app.command(short_help="Check this machine and the scores of a bundle here.")(doctor)

@@ -104,15 +104,33 @@ def export(
     state: StateOption = None,
     camera: CameraOption = None,
     judged: JudgedOption = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only alerts opened at this time or later, e.g. 2026-11-23.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only alerts opened before this time, e.g. 2026-11-24T06:00.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the records to this file; default: stdout.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Write the pictures to this folder, with an index and the records, instead.")
+    ] = None,
 ) -> None:
-    """Export every alert record as a line of JSON, oldest first."""
-    from edgead.commands.alerts import export_alerts
+    """Export every alert record as a line of JSON, oldest first, or the pictures of alerts as a folder."""
+    from edgead.commands.alerts import export_alerts, export_pictures, list_alerts
+    from edgead.errors import ConfigError
     from edgead.storage import atomic_path
 
+    if out is not None and pictures is not None:
+        raise ConfigError("export takes one of --out and --pictures.", hint="--pictures writes the records too.")
+    records = list_alerts(alerts, state=state, camera=camera, judged=judged, since=since, until=until)
+    if pictures is not None:
+        done = export_pictures(alerts, pictures, records)
+        echo(f"Wrote {done.n_new} pictures of {done.n_alerts} alerts to {pictures}; {done.n_known} were there already, "
+             f"{done.n_missing} are no longer stored.")  # fmt: skip
+        return
     if out is None:
-        export_alerts(alerts, sys.stdout.write, state=state, camera=camera, judged=judged)
+        export_alerts(records, sys.stdout.write)
         return
     with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
-        n = export_alerts(alerts, file.write, state=state, camera=camera, judged=judged)
-    echo(f"Wrote {n} alert{'' if n == 1 else 's'} to {out}.")
+        export_alerts(records, file.write)
+    echo(f"Wrote {len(records)} alert{'' if len(records) == 1 else 's'} to {out}.")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edgead.stream.monitoring.meter import StreamStatus, StreamSummary
 
 
-def _checked_camera(value: str | None) -> str | None:
+def checked_camera(value: str | None) -> str | None:
     if value is not None and not value.startswith("/") and not (value.isascii() and value.isdigit()):
         raise typer.BadParameter(f"a camera is a number, as 0, or a path, as /dev/v4l/by-id/NAME (got {value!r})")
     return value
@@ -43,7 +43,7 @@ def stream(
         str | None,
         typer.Option(
             metavar="N|PATH",
-            callback=_checked_camera,
+            callback=checked_camera,
             help="A camera of this machine: its index, e.g. 0, or its path, e.g. /dev/v4l/by-id/NAME.",
         ),
     ] = None,

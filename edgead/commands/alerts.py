@@ -6,16 +6,21 @@ import getpass
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from edgead.data.collection import Entry, open_collection
 from edgead.errors import ConfigError, EdgeadError
 from edgead.printable import printable, printable_json
+from edgead.storage import write_bytes
 from edgead.stream.spool.alert_record import JUDGEMENTS, STATES, AlertRecord
 from edgead.stream.spool.archive import Archive, open_archive
 from edgead.stream.spool.database import DATABASE, DamagedError, Database
+from edgead.stream.spool.events import iso
 from edgead.stream.spool.judgements import FILTERS, AlertGoneError, JudgedBeforeError, Opinion, is_judgement
 from edgead.stream.spool.media import recorded_alerts
 from edgead.stream.spool.records import Change
@@ -65,6 +70,8 @@ def list_alerts(
     state: str | None = None,
     camera: str | None = None,
     judged: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """List the records of alerts as JSON values, the last to arrive first.
@@ -74,21 +81,27 @@ def list_alerts(
         state: Only alerts in this state: `open`, `held` or `closed`.
         camera: Only alerts of this camera.
         judged: Only alerts judged `defect`, `false-alarm` or `unsure`, all `judged` ones, or the `unjudged` ones.
+        since: Only alerts opened at this time or later: a date or a time in ISO 8601, UTC unless it says otherwise.
+        until: Only alerts opened before this time.
         limit: Maximum number of records; None = all.
 
     Raises:
-        ConfigError: If the state or the judgement is unknown.
+        ConfigError: If the state or the judgement is unknown, or a time cannot be read.
         StorageError: If the folder holds no alerts, or they cannot be read.
     """
     if state is not None and state not in STATES:
         raise ConfigError(f"An alert's state is one of {', '.join(STATES)}, got {state!r}.")
     if judged is not None and judged not in FILTERS:
         raise ConfigError(f"Alerts are listed by one of {', '.join(FILTERS)}, got {judged!r}.")
+    start, end = (None if text is None else _iso(text) for text in (since, until))
     with open_alerts_for_reading(folder) as archive:
         found: list[dict[str, Any]] = []
         for record in _all(archive, state, camera, judged):
             if limit is not None and len(found) >= limit:
                 break
+            opened_at = str(record.opened_at or "")
+            if (start is not None and opened_at < start) or (end is not None and opened_at >= end):
+                continue
             found.append(record.as_json())
         return found
 
@@ -172,19 +185,98 @@ def judge(
         return record.as_json()
 
 
-def export_alerts(
-    folder: Path,
-    write: Callable[[str], object],
-    *,
-    state: str | None = None,
-    camera: str | None = None,
-    judged: str | None = None,
-) -> int:
-    """Write every record as a line of JSON, oldest first; returns the number of records."""
-    records = list_alerts(folder, state=state, camera=camera, judged=judged)
+def export_alerts(records: Sequence[Mapping[str, Any]], write: Callable[[str], object]) -> None:
+    """Write records, as `list_alerts` gives them, as lines of JSON, oldest first."""
     for record in reversed(records):
         write(printable_json(json.dumps(record, ensure_ascii=False, allow_nan=False)) + "\n")
-    return len(records)
+
+
+@dataclass(frozen=True)
+class ExportedPictures:
+    """Result of `export_pictures`.
+
+    Attributes:
+        n_alerts: Alerts that fit.
+        n_new: Pictures written.
+        n_known: Pictures that the folder had already.
+        n_missing: Alerts whose picture is not stored any more.
+    """
+
+    n_alerts: int
+    n_new: int
+    n_known: int
+    n_missing: int
+
+
+def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]]) -> ExportedPictures:
+    """Write the opening frames of alerts, as they are stored, into a folder with an index; `records.jsonl` has the records.
+
+    What the folder has already is kept, and gets the judgement in force.
+
+    Args:
+        folder: Folder of the stream's alerts.
+        out: Folder of the pictures.
+        records: Records, as `list_alerts` gives them.
+
+    Raises:
+        StorageError: If the disk is full, or another process writes to the folder.
+    """
+    n_new = n_known = n_missing = 0
+    with open_collection(out, create=True) as collection:
+        known = {entry.alert: entry for entry in collection.entries.values() if entry.alert}
+        changed = []
+        for record in records:
+            entry = _entry_of(record)
+            if earlier := known.get(entry.alert):
+                n_known += 1
+                now = replace(earlier, verdict=entry.verdict, kind=entry.kind, note=entry.note)
+                changed += [now] if now != earlier else []
+                continue
+            name = (record.get("pictures") or {}).get("snapshot")
+            try:
+                content = (folder / Path(str(name)).name).read_bytes() if name else None
+            except OSError:
+                content = None
+            if content is None:
+                n_missing += 1
+            # several alerts of one frame share its picture
+            elif collection.add(content, Path(str(name)).suffix, entry):
+                n_new += 1
+            else:
+                n_known += 1
+        if changed:
+            collection.change(changed)
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in reversed(records))
+        write_bytes(out / "records.jsonl", text.encode("utf-8"))
+    return ExportedPictures(len(records), n_new, n_known, n_missing)
+
+
+def _entry_of(record: Mapping[str, Any]) -> Entry:
+    judgement = record.get("judgement")
+    return Entry(
+        path="",
+        digest="",
+        verdict=judgement if is_judgement(judgement) else "unjudged",
+        kind=str(record.get("judgement_kind") or ""),
+        note=str(record.get("judgement_note") or ""),
+        source=str(record.get("source") or ""),
+        camera=str(record.get("camera") or ""),
+        time=str(record.get("opened_at") or ""),
+        score=record.get("score"),
+        threshold=record.get("threshold"),
+        bundle=str(record.get("bundle") or ""),
+        alert=str(record.get("id") or ""),
+    )
+
+
+def _iso(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is no time.", hint="Give a date or a time, as 2026-11-23 or 2026-11-23T06:00."
+        ) from None
+    return iso(moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc))
 
 
 def _all(

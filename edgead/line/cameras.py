@@ -71,7 +71,7 @@ def make_cameras(
     cameras = []
     for one in configs:
         # one of several cameras never stops reconnecting: the others need the stream
-        options = _source_options(config.stream_of(one), reading, give_up=len(configs) == 1)
+        options = source_options(config.stream_of(one), reading, give_up=len(configs) == 1)
         source = sources.get(one.name) or source_from_uri(one.source, options)
         camera = make_camera(one, source, bundle, runner, config, good=good, false_alarm_rate=false_alarm_rate)
         for warning in _threshold_warnings(one, camera, bundle):
@@ -213,6 +213,6 @@ def _rule_options(alerts: AlertConfig) -> RuleOptions:
     )
 
 
-def _source_options(config: StreamConfig, reading: Reading, *, give_up: bool) -> SourceOptions:
+def source_options(config: StreamConfig, reading: Reading, *, give_up: bool) -> SourceOptions:
     names = {field.name for field in dataclasses.fields(SourceOptions)} - {"reading", "give_up"}
     return SourceOptions(reading=reading, give_up=give_up, **config.model_dump(include=names))

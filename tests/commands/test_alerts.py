@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgead.commands.alerts import acknowledge, export_alerts, judge, list_alerts, show_alert
+from edgead.commands.alerts import acknowledge, export_alerts, export_pictures, judge, list_alerts, show_alert
+from edgead.data.collection import read_entries
 from edgead.errors import ConfigError, EdgeadError, StorageError
 from edgead.stream.control import Acknowledge
 from edgead.stream.spool.records import Change
@@ -34,7 +35,7 @@ def test_lists_show_and_export(tmp_path: Path) -> None:
         shown = show_alert(tmp_path, alert_id(1))
         assert shown["files"] == {"snapshot": str(tmp_path / f"{alert_id(1)}-snapshot.jpg")}
         lines: list[str] = []
-        assert export_alerts(tmp_path, lines.append) == 2
+        export_alerts(list_alerts(tmp_path), lines.append)
         assert [json.loads(line) for line in lines] == [stored(target, 1), stored(target, 2)]
         assert "ä" in lines[1]
     assert len(list_alerts(tmp_path)) == 2, "also without a stream"
@@ -103,6 +104,32 @@ def test_an_alert_is_judged_beside_a_running_stream(tmp_path: Path) -> None:
             judge(tmp_path, alert_id(1), "dust")
         with pytest.raises(ConfigError, match=r"unjudged, judged, defect.*'dust'"):
             list_alerts(tmp_path, judged="dust")
+
+
+def test_the_pictures_of_judged_alerts_are_a_folder_with_an_index(tmp_path: Path) -> None:
+    """Each once, as it is stored, with what people found; a second export adds what is new and the judgement in force."""
+    folder, out = tmp_path / "alerts", tmp_path / "case"
+    with spool(folder) as target:
+        with_picture(target, 1, 10)
+        with_picture(target, 2, 20, opened_at="2026-11-24T02:15:00.000Z")
+        target.append(opened(3))
+    judge(folder, alert_id(1), "false-alarm", kind="dust", who="Ada")
+    judge(folder, alert_id(2), "defect", who="Ada")
+    first = export_pictures(folder, out, list_alerts(folder, judged="false-alarm"))
+    assert (first.n_alerts, first.n_new, first.n_missing) == (1, 1, 0)
+    judge(folder, alert_id(1), "unsure", who="Bob", replace=True)
+    second = export_pictures(folder, out, list_alerts(folder))
+    assert (second.n_alerts, second.n_new, second.n_known, second.n_missing) == (3, 1, 1, 1)
+    entries = list(read_entries(out).values())
+    assert [(one.alert, one.verdict, one.camera) for one in entries] == [
+        (alert_id(1), "unsure", "line 1"), (alert_id(2), "defect", "line 1"),
+    ]  # fmt: skip
+    assert [(out / one.path).read_bytes() for one in entries] == [b"x" * 10, b"x" * 20]
+    assert len((out / "records.jsonl").read_text().splitlines()) == 3
+    assert [one["id"] for one in list_alerts(folder, since="2026-11-24")] == [alert_id(2)]
+    assert len(list_alerts(folder, until="2026-11-24T02:15:00Z")) == 2
+    with pytest.raises(ConfigError, match="'yesterday' is no time"):
+        list_alerts(folder, since="yesterday")
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
