@@ -19,7 +19,7 @@ def collect(
         str | None,
         typer.Option(metavar="N|PATH", callback=checked_camera, help="A camera of this machine, e.g. 0."),
     ] = None,
-    source: Annotated[str | None, typer.Option(help="Source of frames, as for `edgead stream --source`.")] = None,
+    source: Annotated[str | None, typer.Option(help="Another source of frames, as `edgead stream` takes it.")] = None,
     every: Annotated[
         float, typer.Option(min=0.0, help="Save at most one picture in this many seconds of the source's time.")
     ] = 2.0,
