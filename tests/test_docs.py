@@ -18,7 +18,7 @@ from edgead.commands.doctor.jetson import JETPACKS
 from edgead.commands.train import TrainResult
 
 from .english import PHRASES
-from .test_imports import ALLOWED
+from .test_imports import ALLOWED, MODULES, STREAM, part_of
 
 ROOT = Path(__file__).parents[1]
 PAPERS = tuple(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))
@@ -228,6 +228,29 @@ def test_the_floors_are_those_of_the_imports() -> None:
         assert names == ALLOWED[room] - {"kernel"}, room
         assert all(floors[name] < floors[room] for name in names), room
     assert floors.keys() == ALLOWED.keys() - {"kernel"}
+
+
+def test_every_room_and_kernel_module_is_named() -> None:
+    """The page on the architecture names each package, at any depth, and each module of the kernel, and no others there."""
+    text = text_of("docs/architecture.md")
+    rooms = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "edgead").glob("*/**/__init__.py")}
+    assert {room for room in rooms if f"`{room}/`" not in text} == set()
+    (kernel,) = re.findall(r"^\| 0 \| kernel[^|]*\|([^|]*)\|", text, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", kernel)) == sorted(
+        name.removeprefix("edgead.") for name in MODULES if "." in name and part_of(name) == "kernel"
+    )
+
+
+def test_the_rooms_of_the_stream_are_those_of_the_imports() -> None:
+    """The second table has every room of the stream and what it may import, as the tests of imports know it."""
+    rows = re.findall(
+        r"^\| (the core|`edgead/stream/\w+/`) \|[^|]*\| *([^|]*?) *\|$", text_of("docs/architecture.md"), re.MULTILINE
+    )
+    found = {room.strip("`/").rpartition("/")[2]: set(allowed.split(", ")) for room, allowed in rows}
+    names = {"flat": "the core"}
+    assert found == {
+        names.get(room, room): {names.get(one, one) for one in allowed} for room, allowed in STREAM.items()
+    }
 
 
 def test_phrases_are_found() -> None:
