@@ -13,6 +13,9 @@ GSTREAMER := gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0
 TEST_PACKAGES := mosquitto openssl chromium $(GSTREAMER)
 SITE_PACKAGES := debootstrap
 
+# processes for tests: one more than cores, because while one waits for a camera or a broker another computes
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 export PYTHONUNBUFFERED = 1
 
 .PHONY: demo test test-slow test-base test-aarch64 test-aarch64-run dist-check test-site gpu-check locks bindings docs lint format types clean
@@ -20,11 +23,11 @@ export PYTHONUNBUFFERED = 1
 demo: $(STAMP)  ## generated parts: train, engine, report, annotated video, alerts
 	$(BIN)/edgead demo --out $(OUT)
 
-test: $(STAMP) $(TEST_STAMP)  ## the default tests, a process for each core
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(STAMP) $(TEST_STAMP)  ## the default tests, in several processes
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP) $(TEST_STAMP)  ## real data and kill tests; needs ../shared/data for some
-	$(BIN)/python -m pytest -m slow --timeout 1800 --numprocesses auto --maxprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow --timeout 1800 --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile
 
 test-base: $(STAMP)  ## the device side in an environment without torch
 	VENV=$(VENV)-base sh tools/test_base_install.sh $(PYTHON)

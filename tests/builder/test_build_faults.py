@@ -17,7 +17,6 @@ import pytest
 from edgead.builder.lower_precision import LowerOptions
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.build_engine import EngineOptions, build_engine
-from edgead.commands.train import TrainResult
 from edgead.engines.opening import open_engine
 from edgead.precision.recipe import Recipe
 from edgead.progress import Silent
@@ -28,11 +27,11 @@ Contents = dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def template(tiny_result: TrainResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(int8_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with an INT8, an FP16 and an FP32 engine; do not change its files."""
     path = tmp_path_factory.mktemp("faults") / "bundle"
-    shutil.copytree(tiny_result.bundle.path, path)
-    for precision in ("fp32", "fp16", "int8"):
+    shutil.copytree(int8_path, path)
+    for precision in ("fp32", "fp16"):
         build_engine(open_bundle(path), precision, "onnxruntime", Silent(), OPTIONS)  # type: ignore[arg-type]
     return path
 

@@ -20,7 +20,6 @@ from edgead.bundle import CALIBRATION, Bundle, open_bundle
 from edgead.cli import app
 from edgead.commands.build_engine import LOCK, EngineOptions, build_engine, engine_options
 from edgead.commands.doctor import doctor
-from edgead.commands.train import TrainResult
 from edgead.engines import onnx_session
 from edgead.engines.fingerprint import GateRecord, read_record
 from edgead.engines.opening import open_engine, open_with_thresholds
@@ -34,17 +33,6 @@ from tests.resealing import rewrite
 BundleCopy = Callable[[], Bundle]
 QUICK = Recipe(images=4)
 ANY = EngineOptions(LowerOptions(max_drop=1.0, recipe=QUICK))
-
-
-@pytest.fixture(scope="module")
-def int8_path(tiny_result: TrainResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with an INT8 engine; do not change its files."""
-    import shutil
-
-    path = tmp_path_factory.mktemp("int8") / "bundle"
-    shutil.copytree(tiny_result.bundle.path, path)
-    build_engine(open_bundle(path), "int8", "onnxruntime", Silent(), ANY)
-    return path
 
 
 def test_int8_engine_computes_in_integers_and_has_its_own_threshold(int8_path: Path) -> None:

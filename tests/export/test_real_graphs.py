@@ -28,6 +28,7 @@ from edgead.runner import CLASS_EXCLUDED as EXCLUDED
 
 from ..tiny import SIDE as TINY_SIDE
 from ..tiny import disturb, fit, make_images, make_model
+from ..train.test_altub import MODELS as ALTUB
 from .tensorrt_operators import operator_problems, versions
 from .test_tensorrt_operators import CLASSES, HGAD
 
@@ -41,7 +42,8 @@ MODELS: dict[str, dict[str, object]] = {
     for name in NAMES
     for coupling in ("uniform", "affine")
     for base in ("normal", "altub")
-    if (name, base) != ("hgad", "altub")  # hgad's base is its mixture
+    # hgad's base is its mixture, and of a learnt base the graphs of the others have nothing, which is shown there
+    if base == "normal" or name not in ("hgad", *ALTUB)
 }
 MODELS["uflow-nfa"] = {"name": "uflow", "segmentation": "nfa"}
 
@@ -158,5 +160,5 @@ def real(request: pytest.FixtureRequest) -> Forms:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_model_is_taken_in_every_precision(real: Forms, form: str) -> None:
-    """At the default size, each architecture with each coupling and base."""
+    """At the default size, each architecture with each coupling."""
     check(real, form)

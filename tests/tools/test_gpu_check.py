@@ -8,14 +8,22 @@ from typing import Any
 
 import pytest
 
-from tools.gpu_check import MODELS, QUICK, Check, NotRun, main, run_steps
+from tools.gpu_check import MODELS, QUICK, Check, NotRun, Step, main, run_steps
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Check, dict[str, Step]]:
+    """All steps of a quick check on a machine without a GPU; two models are trained."""
+    check = Check(tmp_path_factory.mktemp("check"), QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.cuda.is_available", lambda: False)
+        return check, {step.name: step for step in run_steps(check)}
 
 
 @pytest.mark.slow  # trains two models
-def test_cpu_parts_run_and_missing_parts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_parts_run_and_missing_parts_are_named(ran: tuple[Check, dict[str, Step]]) -> None:
     """Training, throughput, engine and doctor run on the CPU; every step of the GPU says why it did not run."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    steps = {step.name: step for step in run_steps(Check(tmp_path, QUICK))}
+    steps = ran[1]
     assert {name for name, step in steps.items() if step.outcome == "failed"} == set()
     assert all(step.outcome == "ran" for name, step in steps.items() if "GPU" not in name)
     assert all(step.outcome == "not run" and step.reason for name, step in steps.items() if "GPU" in name)
@@ -24,10 +32,9 @@ def test_cpu_parts_run_and_missing_parts_are_named(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow  # trains two models
-def test_both_trainings_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_trainings_are_compared(ran: tuple[Check, dict[str, Step]], monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison of GPU and CPU runs; here both trainings are the CPU's, so nothing may differ."""
-    check = Check(tmp_path, QUICK)
-    check._train("cpu")
+    check = ran[0]
     check._trained |= {(model, "cuda"): result for (model, _), result in check._trained.items()}
     monkeypatch.setattr("tools.gpu_check._require", lambda device: None)
     figures = check._compare()
