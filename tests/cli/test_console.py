@@ -17,8 +17,6 @@ from edgead.printable import printable, printable_json
 
 from ..stream.spool.builders import alert_id, opened, spool
 
-pytestmark = pytest.mark.timeout(120)
-
 # clears the screen, sets the title, rings; the same in 8-bit form; turns the direction of text; forges a line
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b2J \u202egnp.exe\u2066 \x7f\r\nforged: yes [bold]red[/bold]"
 

@@ -12,8 +12,6 @@ import pytest
 
 from edgead.cli.crash import safe_arguments
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.mark.parametrize(
     ("words", "safe"),

@@ -11,13 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from edgead.bundle import Bundle
 
 from ..stream.servers import ROOT, MjpegRequest, jpeg, mjpeg_camera
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def stream(bundle: Bundle, source: object, *options: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,6 @@ from edgead.storage import keep_files_private
 from ..stream.spool.builders import spool
 
 BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundle-schema-1"
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.mark.parametrize(

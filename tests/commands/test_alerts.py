@@ -17,8 +17,6 @@ from edgead.stream.spool.records import Change
 
 from ..stream.spool.builders import alert_id, closed, opened, spool, stored, with_picture
 
-pytestmark = pytest.mark.timeout(60)
-
 ROOT = Path(__file__).parents[2]
 
 

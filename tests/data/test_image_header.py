@@ -65,11 +65,11 @@ def test_sizes_beyond_the_limit_are_refused(kind: str) -> None:
     """A header that claims more than 134 million pixels is refused with the size, in no time and no memory."""
     width, height = (60_000, 50_000) if kind != "WebP" else (16_000, 16_000)
     content = claims(kind, width, height)
-    began_s, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began_s, before = time.thread_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DataError, match=f"photo is {width} x {height} px.*at most 134 million pixels") as caught:
         image_from_bytes(content, "photo")
     assert "Crop" in caught.value.hint
-    assert time.monotonic() - began_s < 1
+    assert time.thread_time() - began_s < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 

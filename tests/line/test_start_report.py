@@ -21,8 +21,6 @@ from tests.notes import Notes
 from ..commands.stream_runs import make_bundle
 from ..stream.fakes import GOOD, ListSource, watch
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Int8Runner(FakeRunner):
     engine_name = "onnxruntime-int8"

@@ -35,9 +35,12 @@ THRESHOLD = 0.2
 GOOD_SCORES = (0.0,) * 99
 SCALE = HeatmapScale(0.05, THRESHOLD, 0.5)
 RULES = RuleOptions(open_frames=2, window_frames=3, close_frames=2, close_ratio=0.5)
+# how long a gate that nothing opens holds: longer than any limit that a test sets
+GATE_S = 60.0
 OPTIONS = RunOptions(queue_size=2, fallback_fps=10.0, grace_s=2.0)
+# limits far longer than a busy machine stalls: a test of a limit sets its own
 SOURCE_OPTIONS = SourceOptions(
-    open_timeout_s=2.0, read_timeout_s=1.0, max_restarts=2, restart_window_s=60.0, folder_fps=2.0
+    open_timeout_s=20.0, read_timeout_s=10.0, max_restarts=2, restart_window_s=60.0, folder_fps=2.0
 )
 
 
@@ -149,7 +152,7 @@ class ListSource(_Context):
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         for index, value in enumerate(self._all()):
             if self._before_frame is not None:
-                self._before_frame.wait(5)
+                self._before_frame.wait(GATE_S)
             if stop.wait(self._pace_s):
                 return
             self.n_given += 1
@@ -186,7 +189,7 @@ class RaisingRunner(FakeRunner):
 
 
 class GatedRunner(FakeRunner):
-    """Waits for `gate` in every call but the warm-up, at most five seconds."""
+    """Waits for `gate` in every call but the warm-up."""
 
     def __init__(self, gate: threading.Event) -> None:
         super().__init__(INPUT_SIZE)
@@ -197,7 +200,7 @@ class GatedRunner(FakeRunner):
     def infer(self, batch: NDArray[np.uint8], class_bias: NDArray[np.float32] | None = None) -> Outputs:
         if self._is_warm:
             self.entered.set()
-            self._gate.wait(5)
+            self._gate.wait(GATE_S)
         self._is_warm = True
         return super().infer(batch)
 
@@ -214,7 +217,7 @@ class CollectingConsumer(_Context):
         gate: threading.Event | None = None,
         error: Exception | None = None,
         at: int = 0,
-        gate_s: float = 5.0,
+        gate_s: float = GATE_S,
     ) -> None:
         self.lossless = lossless
         self.results: list[FrameResult] = []

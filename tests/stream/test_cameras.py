@@ -29,6 +29,7 @@ from edgead.stream.zone_monitor import alert_name
 
 from .fakes import (
     BAD,
+    GATE_S,
     GOOD,
     INPUT_SIZE,
     OPTIONS,
@@ -41,8 +42,6 @@ from .fakes import (
     scorer,
     watch,
 )
-
-pytestmark = pytest.mark.timeout(30)
 
 
 @pytest.fixture(autouse=True)
@@ -412,7 +411,7 @@ def test_an_outage_is_known_though_its_first_frame_is_dropped() -> None:
         hang_s=60.0, changed=threading.Condition(), stop=threading.Event(), on_failure=lambda feed, error: None,
     )  # fmt: skip
     feed.thread.start()
-    feed.thread.join(5)
+    feed.thread.join(60)
     newest = feed.slot.take()
     assert newest is not None
     assert (newest.frame.index, newest.n_outages) == (4, 2)
@@ -429,12 +428,12 @@ def test_an_engine_that_hangs_ends_the_stream() -> None:
                 [camera(source)], scorer(GatedRunner(gate)), [],
                 replace(OPTIONS, engine_timeout_s=0.3, grace_s=0.3), stop=threading.Event(),
             )  # fmt: skip
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < GATE_S / 2
     finally:
         gate.set()
         for thread in threading.enumerate():
             if thread.name.startswith("edgead"):
-                thread.join(5)
+                thread.join(60)
 
 
 def test_max_frames_counts_all_cameras() -> None:
@@ -562,7 +561,7 @@ def test_a_hung_capture_is_said_and_alone_ends_the_stream() -> None:
         gate.set()
         for thread in threading.enumerate():
             if thread.name.startswith("edgead"):
-                thread.join(5)
+                thread.join(60)
 
 
 def test_names_of_alerts_differ_and_sort_by_time() -> None:

@@ -30,8 +30,6 @@ from .fakes import (
     watch,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.fixture(autouse=True)
 def _no_thread_survives() -> Iterator[None]:

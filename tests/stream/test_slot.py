@@ -9,8 +9,6 @@ import pytest
 
 from edgead.stream.slot import Slot, take_each
 
-pytestmark = pytest.mark.timeout(20)
-
 
 def test_newest_wins_and_drops_are_counted() -> None:
     """A live slot keeps the newest item and counts every replaced one."""
@@ -104,7 +102,7 @@ def test_taking_makes_room_for_a_producer_that_waits() -> None:
     (slot,) = shared(1)
 
     def produce() -> None:
-        for item in range(50):
+        for item in range(400):
             slot.put(str(item))
         slot.close()
 
@@ -115,5 +113,5 @@ def test_taking_makes_room_for_a_producer_that_waits() -> None:
     while not slot.is_finished:
         seen += [item for _, item in take_each([slot])]
     producer.join(5)
-    assert seen == [str(item) for item in range(50)]
-    assert time.monotonic() - started < 2.0  # 5 s if the producer only looked by itself
+    assert seen == [str(item) for item in range(400)]
+    assert time.monotonic() - started < 20.0  # 40 s if the producer only looked by itself

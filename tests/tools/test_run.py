@@ -229,7 +229,7 @@ def started(table: Path, work: Path, data: Path) -> Iterator[tuple[subprocess.Po
         for pid in filter(is_running, workers):
             os.kill(pid, signal.SIGKILL)
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 def workers_of(parent: int) -> list[int]:
@@ -261,10 +261,10 @@ def test_workers_end_with_the_tool(how: signal.Signals, data: Path, tmp_path: Pa
     """Interrupted or killed, the tool leaves no worker behind that would share a run with the next start."""
     with started(long_table(tmp_path), tmp_path, data) as (process, workers):
         process.send_signal(how)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=120)
         assert process.returncode == (130 if how == signal.SIGINT else -9)
         assert how == signal.SIGKILL or said.strip().endswith("Interrupted; the same command continues from here.")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while any(map(is_running, workers)):
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -277,13 +277,13 @@ def test_killed_worker_takes_its_own_cell_only(data: Path, tmp_path: Path) -> No
     table = long_table(tmp_path)
     with started(table, tmp_path, data) as (process, (first, second)):
         os.kill(first, signal.SIGKILL)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not (records := read_records(tmp_path)):
             assert time.monotonic() < until
             time.sleep(0.1)
         assert is_running(second)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     (record,) = records.values()
     assert record["error"] == "ProcessError: its process ended with signal 9 (out of memory?); the run can go on."
     cell = next(cell for cell in expand(read_table(table)) if cell.id == record["id"])

@@ -165,7 +165,7 @@ def test_the_death_of_one_process_ends_the_other(victim: int, worlds: Worlds, tm
     jobs[victim] = {**job, "die_at": 1}
     started = time.monotonic()
     codes = worlds.run("train", tmp_path, *jobs)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 90
     assert codes[victim] == -signal.SIGKILL
     assert codes[1 - victim] == 1
     assert said(tmp_path, 1 - victim).startswith(f"Process {1 - victim} of 2 lost the others")
@@ -262,7 +262,7 @@ def test_ctrl_c_ends_every_process(place: Path, tmp_path: Path) -> None:
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=40)
+    _, err = process.communicate(timeout=LONGEST)
     assert process.returncode != 0
     assert len(children) == 2
     assert not any(Path(f"/proc/{child}").exists() for child in children)

@@ -295,7 +295,7 @@ class Browser:
         body: Any = None,
     ) -> Iterator[HTTPResponse]:
         """The answer, its body not yet read; the connection ends with the context."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         sent = {**({} if body is None else {"Content-Type": "application/json"}), **headers}
         try:
@@ -325,7 +325,7 @@ class Browser:
     def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {TOKEN}", "X-Edgead-User": "script"}
 
-    def raw(self, content: bytes, *, timeout_s: float = 10.0) -> bytes:
+    def raw(self, content: bytes, *, timeout_s: float = 60.0) -> bytes:
         """Answer to raw bytes, up to the end of the connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as connection:
             connection.sendall(content)
@@ -335,7 +335,7 @@ class Browser:
             return found
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:
     """Wait for a condition that another thread fulfils."""
     end_s = time.monotonic() + timeout_s
     while not (is_there := condition()) and time.monotonic() < end_s:

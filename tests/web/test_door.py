@@ -11,10 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def tls_client(port: int) -> HTTPSConnection:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    return HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    return HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
 
 
 def health(connection: HTTPConnection) -> int:
@@ -59,20 +60,25 @@ def test_silent_connections_before_tls_are_limited(
 ) -> None:
     """Clients that never begin TLS count for their address, are cut off after the limit, and others get in all along."""
     monkeypatch.setattr(door, "is_loopback", lambda address: address == "127.0.0.1")
-    options = WebOptions(certificate=certificate[0], key=certificate[1], max_per_address=8, handshake_s=2.0)
-    with serving(stream, options) as browser, ExitStack() as stack:
-        began_s = time.monotonic()
-        silent = [
-            stack.enter_context(
-                socket.create_connection(("127.0.0.1", browser.port), timeout=5, source_address=("127.0.0.2", 0))
-            )
-            for _ in range(60)
-        ]
-        assert until(lambda: n_open(silent) == 8, 1.8)
-        assert health(tls_client(browser.port)) == 200
-        assert until(lambda: n_open(silent) == 0, 8)
-        assert time.monotonic() - began_s > 1.9
-        assert health(tls_client(browser.port)) == 200
+
+    @contextmanager
+    def visited(handshake_s: float) -> Iterator[tuple[int, list[socket.socket]]]:
+        options = WebOptions(certificate=certificate[0], key=certificate[1], max_per_address=8, handshake_s=handshake_s)
+        with serving(stream, options) as browser, ExitStack() as stack:
+            address: dict[str, Any] = {"timeout": 60, "source_address": ("127.0.0.2", 0)}
+            place = ("127.0.0.1", browser.port)
+            silent = [stack.enter_context(socket.create_connection(place, **address)) for _ in range(60)]
+            assert health(tls_client(browser.port)) == 200
+            yield browser.port, silent
+
+    with visited(600.0) as (port, silent):
+        assert until(lambda: n_open(silent) == 8)
+        assert health(tls_client(port)) == 200
+    began_s = time.monotonic()
+    with visited(1.0) as (port, silent):
+        assert until(lambda: n_open(silent) == 0)
+        assert time.monotonic() - began_s > 0.9
+        assert health(tls_client(port)) == 200
 
 
 def n_open(clients: list[socket.socket]) -> int:
@@ -91,6 +97,7 @@ def n_open(clients: list[socket.socket]) -> int:
 SERVER = """
 import logging, resource, sys, tempfile, threading, time
 from pathlib import Path
+from typing import Any
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 logging.basicConfig(filename=sys.argv[3], format="%(message)s")
 from tests.web.parts import known_token, make_stream, tell
@@ -179,7 +186,7 @@ def test_without_descriptors_the_server_waits_and_comes_back(limited: LimitedSer
     assert not limited.answers()
     assert not limited.answers()
     limited.obey("free")
-    assert until(limited.answers, 5)
+    assert until(limited.answers)
     said = [line for line in (limited.folder / "log.txt").read_text().splitlines() if "accept" in line]
     assert [line.partition(":")[0] for line in said] == [
         "The dashboard cannot accept connections",
@@ -205,7 +212,7 @@ def test_thousands_of_silent_connections(limited: LimitedServer) -> None:
         assert answers == [True] * 5
         failed, slowest_s = limited.evidence()
         assert failed == 0
-        assert slowest_s < 5
+        assert slowest_s < 20
         assert log.stat().st_size - before < 1000
 
 
@@ -238,7 +245,7 @@ def test_other_addresses_get_their_share(
     held: dict[str, list[socket.socket]] = {}
 
     def come(address: str, port: int) -> None:
-        client = socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(address, 0))
+        client = socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(address, 0))
         held.setdefault(address, []).append(client)
 
     with serving(stream, WebOptions(max_connections=16, max_per_address=10)) as browser:

@@ -116,7 +116,7 @@ def ask(browser: Browser, method: str, path: str, operation: dict[str, Any], hea
     with browser.open(method, path, headers=headers, body=body) as response:
         media = (response.getheader("content-type") or "").partition(";")[0]
         content = b"" if media in ENDLESS else response.read()
-        assert time.monotonic() - start_s < 5
+        assert time.monotonic() - start_s < 30
         if (
             "//" in path
             or path.partition("?")[0].endswith("/")

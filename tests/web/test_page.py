@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ import pytest
 from tests.web.fake_api import TOKEN, FakeCamera, FakeDevice
 
 sync_api = pytest.importorskip("playwright.sync_api")
+sync_api.expect.set_options(timeout=60_000)
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -50,7 +52,7 @@ def open_page(browser: Any, device: FakeDevice) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(8000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: problems.append(f"error: {error}"))
         page.on("console", lambda message: is_problem(message) and problems.append(f"console: {message.text}"))
         page.on("request", lambda request: is_ours(request.url) or problems.append(f"request: {request.url}"))
@@ -85,14 +87,14 @@ def until(page: Any, expression: str) -> None:
 
 
 def pauses(page: Any) -> Iterator[None]:
-    """Pause 0.1 s between tries, for 8 s."""
-    for _ in range(80):
+    """Pause 0.1 s between tries, for a minute at most."""
+    for _ in range(600):
         yield
         page.wait_for_timeout(100)
 
 
 def wait_for_text(page: Any, selector: str, pattern: str) -> None:
-    sync_api.expect(page.locator(selector).first).to_have_text(re.compile(pattern))
+    sync_api.expect(page.locator(selector).first).to_have_text(re.compile(pattern), timeout=60_000)
 
 
 def test_a_wrong_token_is_refused_and_the_right_one_lets_in(open_page: Any, device: FakeDevice) -> None:
@@ -149,9 +151,10 @@ def test_pictures_stop_while_hidden(open_page: Any, device: FakeDevice) -> None:
     assert asked == []
     page.keyboard.press("o")
     assert any(len(asked) >= 2 for _ in pauses(page)), "no pictures"
-    before = len(asked)
+    before, before_s = len(asked), time.monotonic()
     page.wait_for_timeout(600)
-    assert len(asked) - before <= 10
+    # a machine that pauses makes the wait longer, not the rate higher
+    assert len(asked) - before <= 10 * max(1.0, (time.monotonic() - before_s) / 0.6)
 
 
 def set_hidden(page: Any, is_hidden: bool) -> None:
@@ -396,7 +399,7 @@ def test_hostile_names_and_notes_stay_text(browser: Any) -> None:
         device.open_alert(HOSTILE, severity=HOSTILE)
         device.acknowledge(next(iter(device.alerts)), HOSTILE, HOSTILE)
         page = browser.new_page()
-        page.set_default_timeout(8000)
+        page.set_default_timeout(60_000)
         page.goto(device.url)
         enter(page, name=HOSTILE[:64])
         assert page.inner_text(".tile h2") == HOSTILE

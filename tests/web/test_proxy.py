@@ -212,7 +212,7 @@ def test_the_page_works_below_a_path(stream: RunningStream) -> None:
     with serving(stream) as server, path_proxy(server.port, "/line7") as port, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         page = browser.new_page()
-        page.set_default_timeout(10000)
+        page.set_default_timeout(60_000)
         page.on(
             "response", lambda one: one.url.startswith("http") and asked.append((urlsplit(one.url).path, one.status))
         )

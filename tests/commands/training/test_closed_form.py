@@ -51,8 +51,6 @@ from ...tiny_run import SIDE, tiny_config
 if TYPE_CHECKING:
     from edgead.models.detector import Detector
 
-pytestmark = pytest.mark.timeout(300)
-
 
 class Notes(Silent):
     """Progress that keeps its notes."""

@@ -110,7 +110,7 @@ def test_an_unreachable_hub_is_named_at_once(settings: dict[str, object]) -> Non
     with pytest.raises(ConfigError, match=r"hub cannot be reached: 127\.0\.0\.1") as caught:
         require_weights(ModelConfig.model_validate(settings))
     assert "--weights FILE" in caught.value.hint
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.usefixtures("offline")
@@ -145,7 +145,7 @@ def test_cached_weights_need_no_hub(tmp_path: Path) -> None:
     ours = Backbone(name, "timm", ["16"], (64, 64))
     theirs = Backbone(name, str(folder / "snapshots" / "abc" / "model.safetensors"), ["16"], (64, 64))
     assert ours.weights_digest == theirs.weights_digest
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.usefixtures("offline")
@@ -157,7 +157,7 @@ def test_the_cache_of_another_network_does_not_help(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ConfigError, match="hub cannot be reached"):
         Backbone("test_resnet", "timm", ["16"], (64, 64))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_proxy_is_asked_instead_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,6 @@ from edgead.stream.consumers.window import require_screen
 
 from ..fakes import BAD, GOOD, SCALE, result
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def recorder(path: Path) -> Recorder:
     return Recorder(path, lambda item: item.frame.image)

@@ -27,8 +27,6 @@ from edgead.stream.spool.spool import Spool
 
 from ..spool.builders import THRESHOLD, alert_id, result, spool, verdict
 
-pytestmark = pytest.mark.timeout(60)
-
 START = datetime(2026, 11, 22, 10, 11, 12, tzinfo=timezone.utc)
 CONTEXT = AlertContext("rtsp://***@cam/live", "d" * 64, "fake-fp32", None, HeatmapScale(0.05, THRESHOLD, 0.5))
 RECORD_KEYS = {

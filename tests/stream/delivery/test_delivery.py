@@ -27,8 +27,6 @@ from edgead.stream.spool.spool import Spool
 from ..spool.builders import opened, plain_event, spool
 from .receivers import ListSink, first_of_each, options, wait_until
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def delivery(target: Spool, *sinks: ListSink, drain_s: float = 5.0) -> Delivery:
     return Delivery(
@@ -82,7 +80,7 @@ def test_a_dead_sink_does_not_delay_others(tmp_path: Path) -> None:
     release = threading.Event()
 
     def hang(events: Sequence[StoredEvent]) -> None:
-        release.wait(30)
+        release.wait(120)
 
     def fail(events: Sequence[StoredEvent]) -> Exception:
         return DeliveryError("down")
@@ -99,7 +97,7 @@ def test_a_dead_sink_does_not_delay_others(tmp_path: Path) -> None:
             assert states["sink 1"].next_try_s is not None
             assert states["sink 0"].n_waiting == states["sink 1"].n_waiting == 50
             assert (states["sink 2"].is_ok, states["sink 2"].n_delivered, states["sink 2"].n_waiting) == (True, 50, 0)
-        assert time.monotonic() - start_s < 10
+        assert time.monotonic() - start_s < 60
         release.set()
         wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("edgead sink")])
 
@@ -255,14 +253,14 @@ def test_what_is_there_at_the_end_is_still_delivered(tmp_path: Path) -> None:
     sink, pausing = ListSink(), ListSink(fail_once)
     with spool(tmp_path) as target:
         sinks = [(options("a"), sink), (options("b", retry_max_s=60.0), pausing)]
-        with Delivery(target, sinks, drain_s=5.0, first_pause_s=60.0) as delivering:
+        with Delivery(target, sinks, drain_s=90.0, first_pause_s=60.0) as delivering:
             target.append(plain_event())
             wait_until(lambda: not delivering.health()[1].is_ok)
             for _ in range(100):
                 target.append(plain_event())
             assert pausing.got == []
             start_s = time.monotonic()
-        assert time.monotonic() - start_s < 4.0
+        assert time.monotonic() - start_s < 30
         assert len(sink.got) == len(pausing.got) == 101
 
 
@@ -325,15 +323,15 @@ def test_the_end_does_not_wait_for_a_receiver_that_never_answered(tmp_path: Path
     release = threading.Event()
 
     def hang(events: Sequence[StoredEvent]) -> Exception | None:
-        release.wait(20)
+        release.wait(120)
         return None
 
     with spool(tmp_path) as target:
         target.append(opened(1))
-        with delivery(target, ListSink(hang), drain_s=10.0):
+        with delivery(target, ListSink(hang), drain_s=90.0):
             time.sleep(0.1)
             began_s = time.monotonic()
-        assert time.monotonic() - began_s < 3.0
+        assert time.monotonic() - began_s < 30
         assert target.depths() == {"sink 0": 1}
         release.set()
         for thread in threading.enumerate():

@@ -16,8 +16,6 @@ from edgead.stream.delivery.sink import DeliveryError
 
 from .receivers import event
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def sink(path: Path, **changes: Any) -> JsonlSink:
     return JsonlSink(JsonlSettings(path=path, **changes))

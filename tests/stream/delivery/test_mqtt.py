@@ -26,8 +26,6 @@ from ..spool.builders import closed, opened, plain_event, spool
 from .broker import Broker, Listener, retained
 from .receivers import Door, event, first_of_each, free_port, options, wait_until
 
-pytestmark = pytest.mark.timeout(60)
-
 DEVICE = "0123456789ab"
 ZONES = {"line 1": ["picture", "left/upper"], "line 2": ["picture"]}
 
@@ -48,7 +46,7 @@ def mqtt(
     context: Mapping[str, Any] = MappingProxyType({}),
     **changes: Any,
 ) -> MqttSink:
-    settings = MqttSettings(**{"host": "127.0.0.1", "port": port, "timeout_s": 2.0, **changes})
+    settings = MqttSettings(**{"host": "127.0.0.1", "port": port, "timeout_s": 20.0, **changes})
     line = LineView(zones, lambda: active or set(), lambda: now)
     return MqttSink(settings, MqttContext(**{"device": DEVICE, "line": line, **context}))
 
@@ -145,7 +143,7 @@ def test_delivered_means_acknowledged(tmp_path: Path) -> None:
                 return kind, stream.read(size)
 
     def serve() -> None:
-        listener.settimeout(10)
+        listener.settimeout(60)
         connection, _ = listener.accept()
         n_events = 0
         with connection, connection.makefile("rb") as stream:
@@ -165,7 +163,7 @@ def test_delivered_means_acknowledged(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    with mqtt(listener.getsockname()[1], timeout_s=0.5) as sink:
+    with mqtt(listener.getsockname()[1], timeout_s=1.5) as sink:
         with pytest.raises(DeliveryError, match="did not acknowledge") as caught:
             sink.deliver([event(1, "camera_lost"), event(2, "camera_lost"), event(3, "camera_lost")])
         assert caught.value.n_delivered == 1

@@ -20,8 +20,6 @@ from ..spool.builders import closed, opened, spool, with_picture
 from .broker import Broker, retained
 from .receivers import Receiver, wait_until
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_every_kind_has_its_sink(tmp_path: Path) -> None:
     """And takes name, beginning and limits from its settings."""

@@ -15,7 +15,6 @@ import pytest
 from ..servers import ROOT, MjpegRequest, at_pace, jpeg, mjpeg_camera, needs_gstreamer, part, rtsp_camera
 from .test_network import noisy
 
-pytestmark = pytest.mark.timeout(120)
 PASSWORD = "Hunter2/p@ss w:rd#?&%\"'\\"
 USER = "opera"
 # reads a few frames of each address, then goes on until the camera does not come back, and tells all that it knows

@@ -20,7 +20,6 @@ from edgead.stream.sources.source import SourceOptions
 
 from ..fakes import SOURCE_OPTIONS, ManualClock, plain
 
-pytestmark = pytest.mark.timeout(30)
 INTERVAL_S = 0.04
 # the first frames of each connection are not shown: they may have waited in a buffer
 N_UNSURE = 2

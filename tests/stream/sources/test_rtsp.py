@@ -23,14 +23,16 @@ from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Decoder, SourceOptions
 from tools.rtsp_server import load_frames, read_stamp, stamp
 
+from ...stalls import Stalls
 from ..fakes import SOURCE_OPTIONS
 from ..servers import RtspCamera, cable, needs_gstreamer, rtsp_camera
 
-pytestmark = [pytest.mark.timeout(90), needs_gstreamer]
+pytestmark = [needs_gstreamer, pytest.mark.usefixtures("ahead_of_other_work")]
 DECODERS: tuple[Decoder, ...] = ("ffmpeg", "gstreamer")
 # FFmpeg looks at a stream for a second before it opens it, which adds up
 ONE_QUICK = (pytest.param("ffmpeg", marks=pytest.mark.slow), "gstreamer")
-OPTIONS = replace(SOURCE_OPTIONS, open_timeout_s=5.0, read_timeout_s=1.5, max_restarts=20)
+# far longer than a busy machine stalls: its pauses are no lost cameras
+OPTIONS = replace(SOURCE_OPTIONS, open_timeout_s=30.0, read_timeout_s=30.0, max_restarts=20)
 # what encoder, network and decoder together hold back of a stream that nothing delays
 USUAL_S = 0.45
 
@@ -41,6 +43,7 @@ class Watcher:
 
     source: LiveSource
     camera: RtspCamera
+    stalls: Stalls
     seen: list[tuple[float, int, float, float]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
@@ -60,7 +63,16 @@ class Watcher:
         captured_s = self.camera.t0_s + number / self.camera.fps
         self.seen.append((now_s, number, now_s - captured_s, now_s - frame.captured_at_s))
 
-    def wait_for(self, n_more: int, limit_s: float = 15.0) -> None:
+    def true_ages(self, first: int = 0) -> list[float]:
+        """Ages of the frames that were seen, less what the machine's own pauses added to them."""
+        return [age - self.stalls.lost_s(now_s - age, now_s) for now_s, _, age, _ in self.seen[first:]]
+
+    def errors(self) -> list[float]:
+        """Difference of each frame's true age from the one that it claims, less the machine's own pauses."""
+        found = ((now_s, age, abs(age - claimed)) for now_s, _, age, claimed in self.seen)
+        return [error - self.stalls.lost_s(now_s - max(age, error), now_s) for now_s, age, error in found]
+
+    def wait_for(self, n_more: int, limit_s: float = 60.0) -> None:
         """Wait for `n_more` further frames."""
         target, deadline_s = len(self.seen) + n_more, time.monotonic() + limit_s
         while len(self.seen) < target and self.error is None and time.monotonic() < deadline_s:
@@ -72,15 +84,16 @@ class Watcher:
 def watching(url: str, camera: RtspCamera, options: SourceOptions) -> Iterator[Watcher]:
     source = source_from_uri(url, options)
     assert isinstance(source, LiveSource)
-    watcher = Watcher(source, camera)
-    thread = threading.Thread(target=watcher.run)
-    thread.start()
-    try:
-        yield watcher
-    finally:
-        watcher.stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
+    with Stalls() as stalls:
+        watcher = Watcher(source, camera, stalls)
+        thread = threading.Thread(target=watcher.run)
+        thread.start()
+        try:
+            yield watcher
+        finally:
+            watcher.stop.set()
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -89,7 +102,7 @@ def test_no_frame_is_stale(decoder: Decoder) -> None:
 
     The server's frames carry their numbers, so that their true ages are known.
     """
-    options = replace(OPTIONS, decoder=decoder, max_frame_age_s=0.5, read_timeout_s=4.0)
+    options = replace(OPTIONS, decoder=decoder, max_frame_age_s=0.5)
     with rtsp_camera() as camera, cable(camera.port) as wire:
         with watching(f"rtsp://127.0.0.1:{wire.port}/live", camera, options) as watcher:
             watcher.wait_for(5)
@@ -99,9 +112,8 @@ def test_no_frame_is_stale(decoder: Decoder) -> None:
             watcher.wait_for(15)
         assert watcher.source.report.restarts == 0
         assert watcher.source.fps == 25.0
-    true_ages = [age for _, _, age, _ in watcher.seen]
-    assert max(true_ages) < options.max_frame_age_s + USUAL_S
-    assert max(abs(age - claimed) for _, _, age, claimed in watcher.seen) < USUAL_S
+    assert max(watcher.true_ages()) < options.max_frame_age_s + USUAL_S
+    assert max(watcher.errors()) < USUAL_S
     numbers = [number for _, number, _, _ in watcher.seen]
     assert numbers == sorted(numbers)
 
@@ -116,12 +128,13 @@ def test_a_camera_that_sends_at_another_rate_than_it_says_keeps_its_connection(c
     with rtsp_camera("--claim", claimed, fps=20.0) as camera:
         with watching(camera.url, camera, options) as watcher:
             watcher.wait_for(5)
-            n_stale = watcher.source.report.stale_frames
+            n_stale, began_s = watcher.source.report.stale_frames, time.monotonic()
             # a delay of 0.25 s a second, if the time stamps were believed
             watcher.wait_for(80)
-        assert watcher.source.report.stale_frames == n_stale
+            n_held_up = round(2 * camera.fps * watcher.stalls.lost_s(began_s))  # none, where the machine does not pause
+        assert watcher.source.report.stale_frames <= n_stale + n_held_up
         assert watcher.source.report.restarts == 0
-    assert max(abs(age - claimed_age) for _, _, age, claimed_age in watcher.seen) < USUAL_S
+    assert max(watcher.errors()) < USUAL_S
 
 
 def difference(frame: Frame, sent: list[Image]) -> float:
@@ -153,8 +166,7 @@ def test_frames_that_lack_packets_are_marked(decoder: Decoder, codec: str) -> No
     sent = load_frames(None, None, 25)
     frames: list[Frame] = []
     with rtsp_camera("--loss", "0", "--mtu", "400", "--codec", codec) as camera:
-        # longer than a busy machine stalls: a pause would count as a lost camera
-        with source_from_uri(camera.url, replace(OPTIONS, decoder=decoder, read_timeout_s=30.0)) as source:
+        with source_from_uri(camera.url, replace(OPTIONS, decoder=decoder)) as source:
             for frame in source.frames(threading.Event()):
                 frames.append(frame)
                 n_damaged = sum(bool(each.damage) for each in frames)
@@ -184,14 +196,14 @@ def test_without_the_limit_the_same_frames_would_be_stale() -> None:
 @pytest.mark.parametrize("decoder", ONE_QUICK)
 def test_a_camera_that_loses_power_is_taken_up_again(decoder: Decoder) -> None:
     """A killed server is noticed and said so, its successor on the same port is found, and only its new frames come."""
-    options = replace(OPTIONS, decoder=decoder, open_timeout_s=2.0)
+    options = replace(OPTIONS, decoder=decoder)
     with rtsp_camera() as first:
         with watching(first.url, first, options) as watcher:
             watcher.wait_for(5)
             assert watcher.source.state.phase == "running"
             first.close()
             killed_s = time.monotonic()
-            while watcher.source.state.phase == "running" and time.monotonic() < killed_s + 5:
+            while watcher.source.state.phase == "running" and time.monotonic() < killed_s + options.read_timeout_s / 2:
                 time.sleep(0.02)
             assert watcher.source.state.phase == "reconnecting"
             assert watcher.source.state.last_error
@@ -200,7 +212,7 @@ def test_a_camera_that_loses_power_is_taken_up_again(decoder: Decoder) -> None:
                 watcher.camera = second
                 watcher.wait_for(10)
             assert watcher.source.report.restarts >= 1
-    assert max(age for _, _, age, _ in watcher.seen[n_before:]) < options.max_frame_age_s + USUAL_S
+    assert max(watcher.true_ages(n_before)) < options.max_frame_age_s + USUAL_S
 
 
 @pytest.mark.parametrize("decoder", ["ffmpeg", pytest.param("gstreamer", marks=pytest.mark.slow)])
@@ -212,10 +224,11 @@ def test_a_server_that_hangs_is_left_after_the_read_limit(decoder: Decoder) -> N
             watcher.wait_for(3)
             camera.hang()
             hung_s = time.monotonic()
-            while watcher.source.state.phase == "running" and time.monotonic() < hung_s + 10:
+            while watcher.source.state.phase == "running" and time.monotonic() < hung_s + 60:
                 time.sleep(0.02)
             assert watcher.source.state.phase == "reconnecting"
-            assert watcher.source.state.since_s - hung_s < options.read_timeout_s + 0.8
+            noticed_s = watcher.source.state.since_s
+            assert noticed_s - hung_s - watcher.stalls.lost_s(hung_s, noticed_s) < options.read_timeout_s + 0.8
 
 
 @pytest.mark.slow
@@ -224,7 +237,7 @@ def test_a_server_that_hangs_is_left_after_the_read_limit(decoder: Decoder) -> N
 def test_a_hostile_password_logs_in(decoder: Decoder, auth: str) -> None:
     """A password full of what means something to a URL or a launch line reaches the server as it is."""
     password = "p@ss w/o:rd?#%41&! user-id=x \"'\\ä"
-    options = replace(OPTIONS, decoder=decoder, open_timeout_s=2.0)
+    options = replace(OPTIONS, decoder=decoder)
     with rtsp_camera("--user", "opera", "--password", password, "--auth", auth) as camera:
         assert opens(camera.url.replace("rtsp://", f"rtsp://opera:{quote(password, safe='')}@"), options)
         assert not opens(camera.url.replace("rtsp://", "rtsp://opera:wrong-one@"), options)
@@ -272,17 +285,26 @@ def test_gstreamer_comes_first_and_ffmpeg_takes_what_it_cannot_decode(monkeypatc
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_pictures_travel_as_they_are_told(decoder: Decoder, transport: str) -> None:
     """Over TCP they come through the connection, and stop with it; over UDP they come beside it."""
-    options = replace(OPTIONS, decoder=decoder, rtsp_transport=transport)  # type: ignore[arg-type]
+    # at its end a reader waits as long for the pinched cable
+    read_timeout_s = 5.0 if transport == "tcp" else OPTIONS.read_timeout_s
+    options = replace(OPTIONS, decoder=decoder, rtsp_transport=transport, read_timeout_s=read_timeout_s)  # type: ignore[arg-type]
     with rtsp_camera() as camera, cable(camera.port) as wire:
         with watching(f"rtsp://127.0.0.1:{wire.port}/live", camera, options) as watcher:
             watcher.wait_for(3)
             wire.pinch()
-            time.sleep(0.5)
-            n_before = len(watcher.seen)
-            time.sleep(0.5)
-            n_after = len(watcher.seen)
-    assert (n_after > n_before + 5) is (transport == "udp")
-    assert transport == "udp" or n_after == n_before
+            if transport == "udp":
+                watcher.wait_for(50)  # more than any buffer still held
+            else:
+                assert comes_to_rest(watcher)
+
+
+def comes_to_rest(watcher: Watcher) -> bool:
+    """Whether no frame comes for a second, sooner or later: those that are on their way still come."""
+    deadline_s, n_before = time.monotonic() + 20, -1
+    while time.monotonic() < deadline_s and n_before != len(watcher.seen):
+        n_before = len(watcher.seen)
+        time.sleep(1.0)
+    return n_before == len(watcher.seen)
 
 
 @pytest.mark.slow
@@ -295,6 +317,6 @@ def test_who_comes_later_sees_whole_pictures(decoder: Decoder) -> None:
             first.wait_for(20)
             with watching(camera.url, camera, options) as second:
                 second.wait_for(15)
-    numbers = [number for _, number, _, _ in second.seen]
-    steps = {later - earlier for earlier, later in itertools.pairwise(numbers)}
-    assert steps <= {1, 2, 3}, numbers
+    for (before_s, earlier, *_), (after_s, later, *_) in itertools.pairwise(second.seen):
+        n_missed = round(camera.fps * second.stalls.lost_s(before_s, after_s))
+        assert 1 <= later - earlier <= 3 + n_missed, [number for _, number, *_ in second.seen]

@@ -24,8 +24,6 @@ from edgead.stream.sources.video import VideoSource
 from ..fakes import OPTIONS, SOURCE_OPTIONS, CollectingConsumer, camera, plain, scorer
 from ..servers import ROOT, needs_gstreamer
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def write_video(path: Path, n_frames: int, codec: str, fps: float = 12.5) -> None:
     silence_opencv()

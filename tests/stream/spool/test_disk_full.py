@@ -16,8 +16,6 @@ from edgead.stream.spool.database import DATABASE
 
 from .builders import alert_id, closed, opened, plain_event, spool, with_picture
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @contextmanager
 def no_file_may_grow(folder: Path) -> Iterator[None]:

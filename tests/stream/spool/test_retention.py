@@ -14,8 +14,6 @@ from edgead.stream.spool.spool import Spool
 
 from .builders import Clock, alert_id, closed, options, plain_event, with_picture
 
-pytestmark = pytest.mark.timeout(60)
-
 YEAR_S = 365 * DAY_S
 
 

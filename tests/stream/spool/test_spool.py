@@ -20,8 +20,6 @@ from edgead.stream.spool.spool import Spool
 
 from .builders import AT, alert_id, closed, opened, plain_event, record, spool, stored, with_picture
 
-pytestmark = pytest.mark.timeout(60)
-
 PAYLOAD_KEYS = {
     "schema_version", "key", "sequence", "device", "kind", "at", "camera", "zone", "alert", "detail", "values",
 }  # fmt: skip
