@@ -277,10 +277,15 @@ def _train_in_closed_form(
 
 
 def _show_threshold_images(run: Path, found: ClosedForm, progress: Progress) -> None:
+    from edgead.commands.training.suspects import SHEET as SUSPECTS
     from edgead.commands.training.threshold_images import SHEET, threshold_note, write_sheet
 
     samples, thresholds = found.data.split.threshold, open_bundle(run / BUNDLE).thresholds()
-    write_sheet(run / SHEET, samples, thresholds, found.left_out.maps, found.data.overview)
+    scale, read = thresholds.heatmap_scale, found.data.overview
+    write_sheet(run / SHEET, samples, thresholds.scores, found.left_out.maps, scale, read)
+    if found.suspects:
+        suspects, scores, maps = zip(*found.suspects, strict=True)
+        write_sheet(run / SUSPECTS, suspects, scores, np.stack(maps), scale, read)
     progress.note(threshold_note(samples, thresholds, run / SHEET))
 
 

@@ -179,6 +179,11 @@ class TrainConfig(Section):
         (0.0025, 0.005, 0.01, 0.02, 0.04),
         description="Shares of the map to try for the image score of a closed form; empty: model.top_fraction.",
     )
+    leave_out_suspects: bool = Field(
+        True,
+        description="Leave out good images whose scores in a closed form lie so far beyond all others that they look defective; "
+        "they are named and drawn.",
+    )
     budget_ms: float | None = Field(
         None,
         gt=0,

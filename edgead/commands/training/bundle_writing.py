@@ -35,8 +35,8 @@ from edgead.storage import scratch_folder
 from edgead.tiled_runner import TiledRunner
 
 if TYPE_CHECKING:
-    from edgead.commands.training.closed_form import LeftOut
     from edgead.commands.training.data import TrainingData
+    from edgead.commands.training.form_search import LeftOut
     from edgead.config.root import Config
     from edgead.export.onnx_graph import DeployedModel
     from edgead.models.detector import Detector

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.commands.training.closed_form import count_pseudo, count_varied, is_closed_form, sizes_to_try
+from edgead.commands.training.closed_form import is_closed_form, sizes_to_try
 from edgead.commands.training.data import fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device
+from edgead.commands.training.form_search import count_pseudo, count_varied
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
 from edgead.commands.training.requirements import main_source, require_torch, require_weights
 from edgead.config.root import Config

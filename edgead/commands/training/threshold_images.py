@@ -14,6 +14,7 @@ from edgead.evaluation.threshold import threshold_from_scores
 from edgead.heatmap import heatmap_from_map
 from edgead.imaging import Image, png_from_rgb, resize
 from edgead.manifest import ClassThresholds
+from edgead.prediction import HeatmapScale
 from edgead.printable import path_text
 from edgead.storage import write_bytes
 
@@ -55,28 +56,30 @@ def threshold_note(samples: Sequence[Sample], thresholds: ClassThresholds, sheet
 def write_sheet(
     path: Path,
     samples: Sequence[Sample],
-    thresholds: ClassThresholds,
+    scores: Sequence[float],
     maps: NDArray[np.float32],
+    scale: HeatmapScale,
     read: Callable[[Sample], Image],
 ) -> None:
-    """Draw the good images with the highest left-out scores, each above its heatmap, as a PNG.
+    """Draw the images with the highest scores, each above its heatmap, as a PNG.
 
     Args:
         path: File to write.
-        samples: Good images behind the threshold.
-        thresholds: Thresholds with the score of each of them, in the same order.
+        samples: Good images.
+        scores: Left-out score of each of them.
         maps: Left-out anomaly maps `(n, h, w)` in the same order.
+        scale: Colour scale of the heatmaps.
         read: Function that reads an image, RGB.
     """
     columns = []
-    for index in highest(thresholds.scores):
+    for index in highest(scores):
         picture = resize(read(samples[index]), (SIDE, SIDE))
-        colours = heatmap_from_map(maps[index], thresholds.heatmap_scale)
+        colours = heatmap_from_map(maps[index], scale)
         heat = cv2.resize(colours, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
         label = np.full((28, SIDE, 3), 255, np.uint8)
         name = path_text(samples[index].name).rsplit("/", 1)[-1]
         name = name if len(name) <= 18 else f"...{name[-15:]}"
-        cv2.putText(label, f"{thresholds.scores[index]:.3g}  {name}", (2, 19), FONT, 0.45, INK, 1, cv2.LINE_AA)
+        cv2.putText(label, f"{scores[index]:.3g}  {name}", (2, 19), FONT, 0.45, INK, 1, cv2.LINE_AA)
         column = np.concatenate([label, picture, heat])
         columns += [column, np.full((len(column), GAP, 3), 255, np.uint8)]
     write_bytes(path, png_from_rgb(np.concatenate(columns[:-1], axis=1)))

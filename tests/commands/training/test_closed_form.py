@@ -20,16 +20,9 @@ from edgead.builder.thresholds import carried_thresholds
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.train import TrainResult, train
-from edgead.commands.training import closed_form
-from edgead.commands.training.closed_form import (
-    CHOICES,
-    Choice,
-    best_choice,
-    best_fraction,
-    native_side,
-    power,
-    rates_to_judge,
-)
+from edgead.commands.training import form_search
+from edgead.commands.training.closed_form import CHOICES, native_side
+from edgead.commands.training.form_choice import Choice, best_choice, best_fraction, power, rates_to_judge
 from edgead.commands.training.groups import _join, _root, image_groups, warn_of_twins
 from edgead.commands.training.threshold_images import SHEET
 from edgead.config.file import load_config
@@ -288,9 +281,9 @@ def test_the_best_choice_pays_for_a_larger_input() -> None:
 
 
 def test_the_largest_of_nearly_equal_shares_is_taken() -> None:
-    """A share of the map within 2 points of the best wins if it is larger."""
-    assert best_fraction({0.0025: 0.67, 0.005: 0.68, 0.01: 0.665, 0.02: 0.62}) == 0.01
-    assert best_fraction({0.0025: 0.60, 0.005: 0.51}) == 0.0025
+    """A share of the map that finds 9 of 10 pseudo-defects of the best one wins if it is larger."""
+    assert best_fraction({0.0025: 0.67, 0.005: 0.68, 0.01: 0.62, 0.02: 0.60}) == 0.01
+    assert best_fraction({0.0025: 0.60, 0.005: 0.53}) == 0.0025
 
 
 def test_forms_are_judged_at_rates_that_the_images_can_tell() -> None:
@@ -368,7 +361,7 @@ def test_features_of_torch_give_the_same_thresholds(
     found = []
     for name in ("onnxruntime", "torch"):
         if name == "torch":
-            monkeypatch.setattr(closed_form, "_session", lambda *_: None)
+            monkeypatch.setattr(form_search, "_session", lambda *_: None)
         config = settings(tiny_data, train__forms=["centres"])
         result = train(config, Silent(), out=tmp_path / name, runs=tmp_path, resume=False)
         found.append(result.bundle.thresholds().scores)

@@ -1,0 +1,75 @@
+"""Choice between the forms of a closed-form model by the pseudo-defects that they find."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.evaluation.threshold import threshold_from_scores
+
+RATES = (0.01, 0.02, 0.05)
+LARGER_GAIN = 0.02
+NEARLY = 0.9
+POSITIONS, CENTRES = "positions", "centres"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One form of the model that was tried.
+
+    Attributes:
+        image_size: Side of the input, in pixels.
+        form: `positions` or `centres`.
+        shrinkage: Weight of the covariance of all positions; None for centres.
+        top_fraction: Share of the map that the image score averages over, the largest that finds nearly as much as the best.
+        power: Share of pseudo-defects above the thresholds of left-out good images, mean over the rates.
+        milliseconds: Time of the backbone on this machine.
+    """
+
+    image_size: int
+    form: str
+    shrinkage: float | None
+    top_fraction: float
+    power: float
+    milliseconds: float
+
+    def describe(self) -> str:
+        """One line for the user."""
+        form = (
+            "centres of features, whitened alike at all positions"
+            if self.form == CENTRES
+            else f"one Gaussian per position, shrinkage {self.shrinkage:g}"
+        )
+        return (
+            f"{self.image_size} px, {form}: {self.power:.0%} of the pseudo-defects found, scores from "
+            f"{self.top_fraction:.2%} of the map, backbone {self.milliseconds:.0f} ms."
+        )
+
+
+def best_choice(choices: Sequence[Choice]) -> Choice:
+    """Form with the most power; a larger input has to gain 2 points for each doubling of its side."""
+    smallest = min(choice.image_size for choice in choices)
+    return max(choices, key=lambda choice: choice.power - LARGER_GAIN * math.log2(choice.image_size / smallest))
+
+
+def rates_to_judge(n_images: int, promised: float) -> tuple[float, ...]:
+    """False-alarm rates at which forms are compared; those below 1/(n + 1) become that rate."""
+    smallest = 1.0 / (n_images + 1)
+    return tuple(sorted({max(rate, smallest) for rate in (promised, *RATES)}))
+
+
+def best_fraction(powers: Mapping[float, float]) -> float:
+    """Largest share of the map that finds 9 of 10 pseudo-defects that the best one finds: real defects may be larger."""
+    return max(fraction for fraction, found in powers.items() if found >= NEARLY * max(powers.values()))
+
+
+def power(scores: NDArray[np.float64], pseudo: NDArray[np.float64], rates: Sequence[float]) -> float:
+    """Share of pseudo-defects above the thresholds of good images, mean over the rates."""
+    if not len(pseudo):
+        return 0.0
+    thresholds = [threshold_from_scores(scores, rate).value for rate in rates]
+    return float(np.mean([np.mean(pseudo > threshold) for threshold in thresholds]))
