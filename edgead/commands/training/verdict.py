@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgead.commands.training.closed_form import CENTRES, CHOICES, POSITIONS
+from edgead.commands.training.closed_form import CHOICES
+from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.defect_sizes import DefectSizes
 from edgead.commands.training.threshold_images import highest
