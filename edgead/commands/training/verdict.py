@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 from edgead.commands.training.closed_form import CHOICES
-from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.defect_sizes import DefectSizes
+from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.threshold_images import highest
 from edgead.config import defaults
 from edgead.evaluation.threshold import images_to_certify, threshold_from_scores
