@@ -248,7 +248,7 @@ def test_pictures_of_before_a_pause_are_not_shown_after_it() -> None:
     def serve(request: MjpegRequest, connection: int) -> None:
         request.begin()
         kept = b""
-        for number in at_pace(FPS, 100):
+        for number in at_pace(FPS, 190):
             sent_s[number] = time.monotonic()
             kept += picture(number)
             if not 15 <= number < 45:  # 1.2 s without a picture, and then all of them at once
@@ -259,10 +259,11 @@ def test_pictures_of_before_a_pause_are_not_shown_after_it() -> None:
     with mjpeg_camera(serve) as (place, _), Stalls() as stalls:
         with source_from_uri(f"http://{place}/", options) as source:
             ages = {}
-            for frame in islice(source.frames(threading.Event()), 35):
+            for frame in source.frames(threading.Event()):
                 number, now_s = number_of(frame), time.monotonic()
                 ages[number] = now_s - sent_s[number] - stalls.lost_s(sent_s[number], now_s)
-    assert max(ages) > 45
+                if number >= 60:
+                    break
     assert max(ages.values()) < options.max_frame_age_s + 0.15
     assert source.report.restarts == 0
 
@@ -274,7 +275,7 @@ def test_of_each_burst_the_newest_frame_is_shown(gap_s: float) -> None:
 
     def serve(request: MjpegRequest, connection: int) -> None:
         request.begin()
-        for number in at_pace(FPS, 100):
+        for number in at_pace(FPS, 190):
             sent_s[number] = time.monotonic()
             if number % 5 == 4:
                 for held in range(number - 4, number + 1):
