@@ -282,6 +282,16 @@ class Cost(_Record):
     parameters: Count
 
 
+class TaughtRecord(_Record):
+    """Origin of a bundle that was made by `edgead teach`: base bundle, machine, version, and how many pictures it left out."""
+
+    base_digest: str
+    base_created_at: str
+    host: str
+    version: int = Field(ge=1)
+    left_out: dict[str, int]
+
+
 class Provenance(_Record):
     """Origin of the bundle: time, data, seed, versions, settings and training metrics.
 
@@ -298,6 +308,13 @@ class Provenance(_Record):
     config: dict[str, Any]
     metrics: dict[str, float]
     image_digests: tuple[str, ...] = ()
+    taught: TaughtRecord | None = Field(None, description="How it was taught; none: a training made it.")
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not used, as in bundles of before."""
+        values: dict[str, Any] = dump(self)
+        return {key: value for key, value in values.items() if key != "taught" or value is not None}
 
 
 class Manifest(_Record):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 def checked_camera(value: str | None) -> str | None:
+    """Refuse a value of --camera that is neither a number nor a path."""
     if value is not None and not value.startswith("/") and not (value.isascii() and value.isdigit()):
         raise typer.BadParameter(f"a camera is a number, as 0, or a path, as /dev/v4l/by-id/NAME (got {value!r})")
     return value

@@ -24,6 +24,7 @@ from edgead.cli.options import (
     overrides_of,
     write_json,
 )
+from edgead.cli.teaching import write_base_bundle
 from edgead.config import defaults
 from edgead.config.families import FAMILIES, default_text, names_text
 
@@ -297,8 +298,32 @@ def export(
     run: Annotated[
         Path | None, typer.Argument(help="Folder of a run, or its bundle; default: runs/latest.", show_default=False)
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--base",
+            metavar="DIR",
+            help="Write a base bundle into this folder instead, from which `edgead teach` learns new parts; it needs no pictures.",
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help=f"Side of the square input of a base bundle, in px; default: {defaults.IMAGE_SIZE}."),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
 ) -> None:
-    """Export the ONNX graph of a bundle again from its weights, folded and checked."""
+    """Export the ONNX graph of a bundle again from its weights, folded and checked; or a base bundle."""
+    if base is not None:
+        write_base_bundle(base, run, load(config, set_, {"model.image_size": image_size}))
+        return
+    if image_size is not None or config is not None or set_:
+        from edgead.errors import ConfigError
+
+        raise ConfigError(
+            "--image-size, --config and --set belong to a base bundle; a run is exported with its own settings.",
+            hint="Add --base DIR, or leave them out.",
+        )
     from edgead.commands.bundle import bundle_facts
     from edgead.commands.export import export as do
     from edgead.commands.training.runs import LATEST, RUNS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import warnings
 from collections import Counter
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -22,6 +24,21 @@ OPSET = 17
 BATCH_AXIS = "batch"
 
 
+class Exported(Protocol):
+    """Module that `onnx_from_model` exports."""
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes of the input `class_bias`; 0 without it."""
+
+    @property
+    def outputs(self) -> Mapping[str, tuple[int, ...]]:
+        """Names and sizes, without the batch, of the outputs."""
+
+    def eval(self) -> nn.Module:
+        """Set evaluation mode."""
+
+
 class DeployedModel(nn.Module):
     """Exported form of a detector, with a folded flow: on the CPU, float32, sharing all other parts with `model`."""
 
@@ -29,6 +46,16 @@ class DeployedModel(nn.Module):
         super().__init__()
         self.model = model
         self.transform = FoldedTransform(model)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes of the input `class_bias`; 0 without it."""
+        return self.model.n_classes
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """Names and sizes, without the batch, of the outputs."""
+        return self.model.outputs
 
     def forward(self, images: Tensor, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
         return self.model.run(images, self.transform, class_bias)
@@ -38,7 +65,7 @@ class DeployedModel(nn.Module):
         return self.transform.multiply_adds()
 
 
-def onnx_from_model(deployed: DeployedModel, image_size: tuple[int, int]) -> onnx.ModelProto:
+def onnx_from_model(deployed: Exported, image_size: tuple[int, int]) -> onnx.ModelProto:
     """Export to a checked opset-17 graph with a free batch size and fixed image size.
 
     Args:
@@ -50,10 +77,10 @@ def onnx_from_model(deployed: DeployedModel, image_size: tuple[int, int]) -> onn
     """
     example: list[Tensor] = [torch.zeros(2, *image_size, 3, dtype=torch.uint8)]
     inputs = ["image"]
-    if deployed.model.n_classes:
-        example.append(torch.zeros(2, deployed.model.n_classes))
+    if deployed.n_classes:
+        example.append(torch.zeros(2, deployed.n_classes))
         inputs.append("class_bias")
-    outputs = list(deployed.model.outputs)
+    outputs = list(deployed.outputs)
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -72,7 +99,7 @@ def onnx_from_model(deployed: DeployedModel, image_size: tuple[int, int]) -> onn
         _fold_constants(proto)
         _fuse_pads(proto)
         _drop_unused(proto)
-        _state_outputs(proto, deployed.model)
+        _state_outputs(proto, deployed.outputs)
         onnx.checker.check_model(proto, full_check=True)
     except (RuntimeError, TypeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"The model could not be exported to ONNX: {error}.", hint="Report this as a bug.") from error
@@ -168,9 +195,9 @@ def _drop_unused(proto: onnx.ModelProto) -> None:
         graph.initializer.remove(tensor)
 
 
-def _state_outputs(proto: onnx.ModelProto, model: Detector) -> None:
+def _state_outputs(proto: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> None:
     """Write the fixed sizes of the outputs into the graph; the tracer leaves symbols."""
     for output in proto.graph.output:
-        dims: list[int | str] = [BATCH_AXIS, *model.outputs[output.name]]
+        dims: list[int | str] = [BATCH_AXIS, *sizes[output.name]]
         output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, dims))
     del proto.graph.value_info[:]

@@ -143,6 +143,11 @@ def frame_facts(grey: NDArray[np.uint8]) -> FrameFacts:
     )
 
 
+def frame_fault(facts: FrameFacts, reference: FrameReference, options: FrameFaultOptions) -> FrameFault | None:
+    """Fault that one picture shows by itself: black, over-exposed or blurred; its `since_s` is 0."""
+    return FrameFaultMonitor(reference, options).judge_alone(facts)
+
+
 class FrameFaultMonitor:
     """Watches the frames of one camera for faults.
 
@@ -196,6 +201,10 @@ class FrameFaultMonitor:
         if lasts or kind == "frozen":
             self._fault, self._n_coming = self._coming, 0
         return self._fault
+
+    def judge_alone(self, facts: FrameFacts) -> FrameFault | None:
+        """Fault that the measurements of one frame show, whatever came before; its `since_s` is 0."""
+        return self._judge(facts, None, 0.0)
 
     def _judge(self, facts: FrameFacts, change: float | None, time_s: float) -> FrameFault | None:
         """Fault of one frame; a black frame is also blurred and frozen, and is reported as black."""

@@ -1,0 +1,115 @@
+"""Teaching a new part on a device, and the base bundle that it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgead.cli.line import checked_camera
+from edgead.cli.options import ConfigOption, SetOption, load
+
+if TYPE_CHECKING:
+    from edgead.config.root import Config
+
+
+def teach(
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Base bundle of `edgead export --base`; default: that of the teaching in --out."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of good pictures, or a data set in a known layout.")] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|PATH",
+            callback=checked_camera,
+            help="A camera of this machine: its index, e.g. 0, or its path, e.g. /dev/v4l/by-id/NAME.",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Source of frames: an rtsp:// or http:// URL, csi:N, gst:LINE, a video or a folder."),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of good parts to accept; default: 10 of a camera, all pictures of --data."),
+    ] = None,
+    every: Annotated[
+        float, typer.Option(min=0, help="Shortest time between two accepted frames of a camera, in seconds.")
+    ] = 1.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the teaching; an existing one gets a new version; default: a new one in ./runs."),
+    ] = None,
+    refine: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Teaching that more parts are added to; the same as --out RUN.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Picture of the teaching to leave out from now on, e.g. 0004.png; repeatable."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Learn a new part on this machine from a few good pictures or a camera, without torch."""
+    from edgead.commands.bundle import bundle_facts
+    from edgead.commands.teach import TeachOptions
+    from edgead.commands.teach import teach as run
+    from edgead.errors import ConfigError
+    from edgead.storage import keep_files_private
+    from edgead.terminal import TerminalProgress, show_facts
+
+    given = [
+        name for name, value in (("--data", data), ("--camera", camera), ("--source", source)) if value is not None
+    ]
+    if len(given) > 1 or (not given and not drop):
+        raise ConfigError(
+            f"Teaching takes pictures from one place: --data, --camera or --source, got {' and '.join(given) or 'none'}.",
+            hint="For example --camera 0.",
+        )
+    if out is not None and refine is not None and out != refine:
+        raise ConfigError(
+            "--refine adds to a teaching, and --out names one: give one of them.", hint="Leave out --out."
+        )
+    if refine is not None and not (refine / "teach.json").is_file():
+        raise ConfigError(f"{refine} is no teaching: it has no teach.json.", hint="Name the folder of `edgead teach`.")
+    keep_files_private()
+    address = f"camera:{camera}" if camera is not None and camera.isdigit() else camera or source
+    options = TeachOptions(base, out or refine, data, address, count, every, tuple(drop or ()))
+    with TerminalProgress() as progress:
+        result = run(options, load(config, set_, {}), progress)
+    show_facts(bundle_facts(result.bundle.path))
+    for sentence in result.verdict.sentences():
+        typer.echo(sentence)
+    bundle = result.run / "bundle"
+    typer.echo(f"Version {result.version}: {bundle}. Earlier versions stay in {result.run / 'versions'}.")
+    typer.echo(
+        f"Next: edgead stream {bundle} --camera 0; with more parts: edgead teach --refine {result.run} --camera 0"
+    )
+
+
+def write_base_bundle(path: Path, run: Path | None, settings: Config) -> None:
+    """Write a base bundle and show what it is: `edgead export --base`."""
+    from edgead.commands.export_base import export_base
+    from edgead.errors import ConfigError
+    from edgead.terminal import TerminalProgress, show_facts
+
+    if run is not None:
+        raise ConfigError(f"A base bundle is made from settings, not from a run, got {run}.", hint="Leave out the run.")
+    with TerminalProgress() as progress:
+        base = export_base(settings, path, progress)
+    manifest = base.manifest
+    show_facts(
+        [
+            ("base bundle", str(base.path)),
+            ("backbone", manifest.backbone),
+            ("input", f"{base.image_size[0]} x {base.image_size[1]} px"),
+            ("forms", ", ".join(manifest.forms)),
+            ("digest", base.digest),
+        ]
+    )
+    typer.echo(f"Next: copy the folder to the device, then edgead teach --base {path} --camera 0")
