@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def teach(
     base: Annotated[
         Path | None,
-        typer.Option(help="Base bundle of `edgead export --base`; default: that of the teaching in --out."),
+        typer.Option(help="Base bundle of `edgead export --base DIR`; default: that of the teaching in --out."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of good pictures, or a data set in a known layout.")] = None,
     camera: Annotated[
@@ -60,7 +60,6 @@ def teach(
     from edgead.commands.teach import TeachOptions
     from edgead.commands.teach import teach as run
     from edgead.errors import ConfigError
-    from edgead.storage import keep_files_private
     from edgead.terminal import TerminalProgress, show_facts
 
     given = [
@@ -77,7 +76,6 @@ def teach(
         )
     if refine is not None and not (refine / "teach.json").is_file():
         raise ConfigError(f"{refine} is no teaching: it has no teach.json.", hint="Name the folder of `edgead teach`.")
-    keep_files_private()
     address = f"camera:{camera}" if camera is not None and camera.isdigit() else camera or source
     options = TeachOptions(base, out or refine, data, address, count, every, tuple(drop or ()))
     with TerminalProgress() as progress:
@@ -93,7 +91,7 @@ def teach(
 
 
 def write_base_bundle(path: Path, run: Path | None, settings: Config) -> None:
-    """Write a base bundle and show what it is: `edgead export --base`."""
+    """Write a base bundle and show what it is: `edgead export --base DIR`."""
     from edgead.commands.export_base import export_base
     from edgead.errors import ConfigError
     from edgead.terminal import TerminalProgress, show_facts

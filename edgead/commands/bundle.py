@@ -30,6 +30,15 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
         ("trained", f"{provenance.created_at} on {provenance.data_root}, seed {provenance.seed}"),
         ("images", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in provenance.n_images.items())),
     ]
+    if (taught := provenance.taught) is not None:
+        left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(taught.left_out.items()))
+        facts.append(
+            (
+                "taught",
+                f"version {taught.version} on {taught.host}, base bundle {taught.base_digest[:12]}…, pictures left out: "
+                f"{left_out or 'none'}",
+            )
+        )
     facts += [(f"threshold {name}", _threshold_text(bundle, name)) for name in manifest.thresholds]
     if manifest.nfa is not None:
         facts += [(f"regions {name}", _nfa_text(part)) for name, part in manifest.nfa.thresholds.items()]
@@ -38,7 +47,10 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
     facts += [
         (
             "parity",
-            f"folded {parity.folded_vs_unfolded:.1e}, ONNX {parity.onnx_vs_unfolded:.1e} relative to unfolded torch, "
+            f"ONNX {parity.onnx_vs_unfolded:.1e} relative to the scores computed without the graph, "
+            f"{parity.verdict_flips} verdicts flip"
+            if taught is not None
+            else f"folded {parity.folded_vs_unfolded:.1e}, ONNX {parity.onnx_vs_unfolded:.1e} relative to unfolded torch, "
             f"{parity.verdict_flips} verdicts flip",
         ),
         (

@@ -1,4 +1,4 @@
-"""`edgead export --base`: what a device needs to learn a new part by itself."""
+"""`edgead export --base DIR`: what a device needs to learn a new part by itself."""
 
 from __future__ import annotations
 

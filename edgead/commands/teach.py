@@ -26,7 +26,7 @@ from edgead.storage import exclusive_folder, remove_temporaries, require_free_sp
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source
 from edgead.teach.base import Base, open_base
-from edgead.teach.run import TaughtRun, digest_of, now
+from edgead.teach.run import PICTURES, TaughtRun, digest_of, now
 from edgead.teach.teacher import MOST_PICTURES, Taught, Teacher
 from edgead.teach.verdict import Verdict, judge_taught
 
@@ -97,7 +97,9 @@ def teach(
         require_free_space(out, _bytes_needed(base), purpose="A taught bundle")
         samples = _samples(options, progress)
         run = TaughtRun.open(out) or TaughtRun.begin(out, base, *_white_levels(samples))
-        remove_temporaries(out)
+        for folder in (out, out / PICTURES):
+            if folder.is_dir():
+                remove_temporaries(folder)
         if options.drop:
             run.drop(options.drop)
         taught, reference, origin = _taught(options, config, run, base, samples, source, progress)

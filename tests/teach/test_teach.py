@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import open_bundle
 from edgead.commands import teach as command
-from edgead.commands.bundle import verify_bundle
+from edgead.commands.bundle import bundle_facts, verify_bundle
 from edgead.commands.teach import TeachOptions, TeachResult, teach
 from edgead.config.file import load_config
 from edgead.config.root import Config
@@ -76,6 +76,7 @@ def test_a_taught_bundle_is_a_bundle(taught: TeachResult, base: Base) -> None:
     assert manifest.thresholds["all"].threshold.false_alarm_rate == pytest.approx(1 / 9, abs=1e-4)
     assert manifest.thresholds["all"].threshold.certified
     assert manifest.parity.scores < 1e-4
+    assert dict(bundle_facts(taught.run / "bundle"))["taught"].endswith("pictures left out: none")
     images, corrections = taught.bundle.held_out(), taught.bundle.held_out_corrections()
     assert images is not None
     assert corrections is not None
