@@ -214,9 +214,6 @@ def _rule_options(alerts: AlertConfig) -> RuleOptions:
 
 
 def source_options(config: StreamConfig, reading: Reading, *, give_up: bool) -> SourceOptions:
-<<<<<<< HEAD
-=======
     """Options of a camera's source from the settings of the stream."""
->>>>>>> 3a90c9c (Teach a new part on the device: base bundle, closed form in numpy, versions, verdict)
     names = {field.name for field in dataclasses.fields(SourceOptions)} - {"reading", "give_up"}
     return SourceOptions(reading=reading, give_up=give_up, **config.model_dump(include=names))
