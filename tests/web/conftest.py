@@ -23,7 +23,9 @@ _SHARED: list[WebServer] = []
 
 
 @pytest.fixture
-def stream(tmp_path: Path) -> RunningStream:
+def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunningStream:
+    """A stream that says nothing by itself; it counts as stalled after ten minutes, longer than any pause of the machine."""
+    monkeypatch.setattr("edgead.web.health.SILENT_S", 600.0)
     return make_stream(tmp_path)
 
 
