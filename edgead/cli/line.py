@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from edgead.config.root import Config
     from edgead.config.stream import CameraConfig
     from edgead.errors import EdgeadError
+    from edgead.line.model_store import Installed, ModelStore
+    from edgead.model import Model
     from edgead.stream.monitoring.meter import StreamStatus, StreamSummary
 
 
@@ -101,6 +103,7 @@ def stream(
     from edgead.cli.systemd import ServiceManager
     from edgead.commands.stream import StreamOutputs
     from edgead.commands.stream import stream as run
+    from edgead.line.model_changer import LineModels
     from edgead.storage import keep_files_private
     from edgead.stream.monitoring.status import StatusLine, status_line
     from edgead.terminal import TerminalProgress
@@ -110,9 +113,18 @@ def stream(
     settings = _with_sinks(load(config, set_, {"web.address": web, "stream.loop": loop or None}), sink)
     cameras = _cameras(settings, camera, source, class_name)
     status = StatusLine(sys.stderr.write, is_terminal=sys.stderr.isatty())
-    if models is not None:
-        bundle, engine = _active_model(models, bundle, engine)
+    active = None if models is None else _active_model(models, bundle, engine)
+    if active is not None:
+        bundle, engine = active[0].path(active[1]), active[1].engine
+
+    def open_other(path: Path, name: str) -> Model:
+        from edgead.commands.model import require_reference
+
+        other = open_model(path, name, settings, false_alarm_rate, confidence)
+        return require_reference(other)
+
     with open_model(bundle, engine, settings, false_alarm_rate, confidence) as model, TerminalProgress() as progress:
+        followed = None if active is None else LineModels(*active, open_other, model)
 
         def show(state: StreamStatus) -> None:
             progress.finish()
@@ -124,7 +136,7 @@ def stream(
             summary = run(
                 model.bundle, model.runner, cameras, StreamOutputs(alerts, record, display), config=settings,
                 max_frames=max_frames, on_status=show, false_alarm_rate=model.false_alarm_rate,
-                false_alarms_per_hour=_per_hour(false_alarms_per_hour, false_alarm_rate), progress=progress,
+                false_alarms_per_hour=_per_hour(false_alarms_per_hour, false_alarm_rate), progress=progress, models=followed,
             )  # fmt: skip
         finally:
             manager.stopping()
@@ -149,8 +161,8 @@ def stream(
         raise typer.Exit(1)
 
 
-def _active_model(models: Path, bundle: Path | None, engine: str | None) -> tuple[Path, str]:
-    """Bundle and engine of the active model of a store; the log says which and why."""
+def _active_model(models: Path, bundle: Path | None, engine: str | None) -> tuple[ModelStore, Installed]:
+    """A store and its active model; the log says which and why."""
     from edgead.errors import ConfigError
     from edgead.line.model_store import ModelStore
 
@@ -159,7 +171,7 @@ def _active_model(models: Path, bundle: Path | None, engine: str | None) -> tupl
     store = ModelStore(models)
     active, why = store.active()
     echo(f"Model {active.name} of {models} is active: {why.sentence}", err=True)
-    return store.path(active), active.engine
+    return store, active
 
 
 def _nothing_judged(summary: StreamSummary) -> EdgeadError:

@@ -7,18 +7,22 @@ import getpass
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from types import TracebackType
+from typing import Protocol, TypeVar, cast, get_args
 
 from edgead.builder.choice import BackendName
 from edgead.bundle import ENGINES, Bundle, open_bundle
 from edgead.commands.build_engine import build_engine
 from edgead.commands.bundle import folder_mb
 from edgead.commands.doctor.model import check_model
-from edgead.engines.fingerprint import Precision
-from edgead.errors import CheckFailed, ConfigError
+from edgead.engines.fingerprint import Precision, read_record
+from edgead.engines.first_image import SAME_AGAIN, WRONG
+from edgead.engines.parity import compare_to_reference
+from edgead.errors import CheckFailed, ConfigError, EngineError
 from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.line.model_store import KEEP, NAME_LENGTH, Installed, ModelStore
 from edgead.progress import Progress
+from edgead.runner import REFERENCE, Runner
 from edgead.storage import require_free_space, scratch_folder
 
 # Share of the bundle's size that a copy with an engine needs.
@@ -103,6 +107,46 @@ def install(store: ModelStore, path: Path, progress: Progress, options: InstallO
             gone = store.add(staged_path, model, activate=options.activate, keep=options.keep)
     for one in gone:
         progress.note(f"Removed {one}: the store keeps {options.keep} models.")
+    return model
+
+
+class OpenModel(Protocol):
+    """An open engine with its bundle."""
+
+    bundle: Bundle
+    runner: Runner
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+M = TypeVar("M", bound=OpenModel)
+
+
+def require_reference(model: M) -> M:
+    """Judge every reference image with an open model, and compare with the stored results; closed if they differ.
+
+    Raises:
+        EngineError: If scores or maps differ by more than an engine of this kind may.
+    """
+    bundle, runner = model.bundle, model.runner
+    try:
+        comparison = compare_to_reference(bundle, runner)
+        limit = WRONG.get(runner.device, WRONG["cuda"])
+        record = None if runner.engine_name == REFERENCE else read_record(bundle.engines_path / runner.engine_name)
+        if record is not None and record.lower is not None:
+            limit = max(WRONG["cuda"], record.max_relative_difference * SAME_AGAIN)
+        seen = max(comparison.max_relative_difference, comparison.score_relative_difference)
+        if not seen <= limit:
+            raise EngineError(
+                f"{runner.engine_name} of {bundle.path} does not give the results stored in the bundle on its "
+                f"{comparison.n_images} reference images: they differ by up to {seen:.2g} relative (allowed {limit:.2g}).",
+                hint="Install the bundle again.",
+            )
+    except BaseException as error:
+        model.__exit__(type(error), error, error.__traceback__)
+        raise
     return model
 
 

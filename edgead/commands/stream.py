@@ -15,13 +15,12 @@ from edgead.bundle import Bundle
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.errors import ConfigError
-from edgead.line.alarm_budget import alarm_budget, start_within_budget
 from edgead.line.alert_station import AlertStation
-from edgead.line.cameras import make_cameras
 from edgead.line.dashboard import Dashboard
-from edgead.line.kept_thresholds import restore_thresholds
+from edgead.line.model_changer import LineModels, ModelChanger
+from edgead.line.model_control import StoreControl
+from edgead.line.readied import LineSettings, make_ready
 from edgead.line.start_report import Judge, last_start, note_start, start_report
-from edgead.line.threshold_choice import resolve_thresholds
 from edgead.manifest import ClassThresholds
 from edgead.progress import Progress, Silent
 from edgead.runner import Runner
@@ -30,7 +29,6 @@ from edgead.stream.annotation import Annotator
 from edgead.stream.camera import Camera
 from edgead.stream.consumers.consumer import Consumer
 from edgead.stream.consumers.recorder import Recorder, check_recording
-from edgead.stream.consumers.threshold_memory import ThresholdMemory
 from edgead.stream.consumers.window import Window, require_screen
 from edgead.stream.control import Control
 from edgead.stream.delivery.sink import Sink
@@ -69,6 +67,7 @@ def stream(
     sources: Mapping[str, Source] | None = None,
     consumers: Sequence[Consumer] = (),
     event_sinks: Mapping[str, Sink] | None = None,
+    models: LineModels | None = None,
 ) -> StreamSummary:
     """Judge every frame of one or more cameras until they end, `max_frames` are judged or a signal comes.
 
@@ -87,6 +86,7 @@ def stream(
         sources: Sources by camera name, in place of those in the settings.
         consumers: Further receivers of every result and notice.
         event_sinks: Further receivers of events by name, beside those of the settings; they need an alert folder.
+        models: Model store that the stream follows: a model that becomes active takes over; None = one model for good.
 
     Raises:
         ConfigError: If a recording or a window is asked of several cameras, or the recording has an unknown suffix.
@@ -104,26 +104,21 @@ def stream(
     limit_malloc_arenas()
     stop = threading.Event() if stop is None else stop
     progress = progress or Silent()
-    made = make_cameras(
-        cameras, bundle, runner, config, progress, false_alarm_rate=false_alarm_rate, sources=sources or {}
-    )
-    choices = resolve_thresholds(cameras, config, false_alarm_rate=false_alarm_rate, per_hour=false_alarms_per_hour)
-    budget = alarm_budget(choices)
-    start_within_budget(budget, made, assumed_fps=config.stream.record_fps, progress=progress)
-    memory, forgotten, previous = None, [], None
-    if outputs.alerts_dir is not None:
-        settings = {place: str(choice) for place, choice in choices.items()}
-        memory = ThresholdMemory(outputs.alerts_dir, bundle.digest, runner.engine_name, settings)
-        scales = {one.name: bundle.thresholds(one.class_name).heatmap_scale for one in cameras}
-        forgotten = restore_thresholds(memory, choices, made, scales, budget, progress)
-        previous = last_start(outputs.alerts_dir)
+    line = LineSettings(cameras, config, false_alarm_rate, false_alarms_per_hour, outputs.alerts_dir)
+    readied = make_ready(line, bundle, runner, progress, sources or {})
+    made, memory = readied.cameras, readied.memory
+    previous = None if outputs.alerts_dir is None else last_start(outputs.alerts_dir)
     kept = [] if memory is None else memory.kept
-    report = start_report(bundle, runner, made, choices, kept, forgotten, previous)
+    report = start_report(bundle, runner, made, readied.choices, kept, readied.forgotten, previous)
     for sentence in report.sentences:
         progress.note(sentence)
     control = Control()
     keeper = AlarmKeeper(
-        made, control, assumed_fps=config.stream.record_fps, per_hour=budget, basis=config.alerts.false_alarm_basis
+        made,
+        control,
+        assumed_fps=config.stream.record_fps,
+        per_hour=readied.budget,
+        basis=config.alerts.false_alarm_basis,
     )
     with ExitStack() as stack:
         # first, so that a signal at the end cannot interrupt the last deliveries and the closing of the records
@@ -155,9 +150,24 @@ def stream(
             if station is None:
                 raise ConfigError("The dashboard shows alerts, and needs a folder for them.", hint="Add --alerts DIR.")
             dashboard = stack.enter_context(
-                Dashboard(config.web.address, made, cameras, bundle, runner, station, keeper, control, config, progress)
+                Dashboard(
+                    config.web.address,
+                    made,
+                    cameras,
+                    bundle,
+                    runner,
+                    station,
+                    keeper,
+                    control,
+                    config,
+                    progress,
+                    None if models is None else StoreControl(models.store),
+                )
             )
             all_consumers.append(dashboard.monitor)
+
+        if models is not None:
+            stack.enter_context(ModelChanger(models, line, made, control, keeper, station, dashboard, stop))
 
         def show(status: StreamStatus) -> None:
             if station is not None:

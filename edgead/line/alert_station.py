@@ -29,6 +29,7 @@ from edgead.stream.delivery.mqtt_line import CameraNow
 from edgead.stream.delivery.registry import custom_sinks, event_sink
 from edgead.stream.delivery.sink import Sink
 from edgead.stream.monitoring.meter import CameraStatus, StreamStatus
+from edgead.stream.result import JudgedBy
 from edgead.stream.spool.options import SpoolOptions
 from edgead.stream.spool.records import restored_alert
 from edgead.stream.spool.spool import Spool
@@ -79,6 +80,7 @@ class AlertStation:
         self._event_sinks = event_sinks
         self._stop = stop
         self._start = start
+        self._writers: list[SpoolWriter] = []
         self._stack = ExitStack()
         self._listened_s = 0.0
         self._now: Mapping[str, CameraNow] = {}
@@ -99,6 +101,17 @@ class AlertStation:
     ) -> None:
         self._stack.close()
 
+    def add_model(
+        self, judged_by: JudgedBy, cameras: Sequence[Camera], configs: Sequence[CameraConfig], bundle: Bundle
+    ) -> None:
+        """Add the facts that alert records of another model repeat, before it judges the first frame."""
+        contexts = {
+            camera.name: _context(camera, one.class_name, bundle, judged_by.engine)
+            for camera, one in zip(cameras, configs, strict=True)
+        }
+        for writer in self._writers:
+            writer.add_model(judged_by, contexts)
+
     @property
     def consumers(self) -> list[Consumer]:
         """Consumers that write the alerts of the stream to the spool."""
@@ -118,7 +131,9 @@ class AlertStation:
 
     def _writer(self, clips: ClipMaker | None) -> SpoolWriter:
         opacity = self._config.stream.opacity
-        return SpoolWriter(self.spool, self.contexts, opacity=opacity, clips=clips, start=self._start)
+        writer = SpoolWriter(self.spool, self.contexts, opacity=opacity, clips=clips, start=self._start)
+        self._writers.append(writer)
+        return writer
 
     def poll(self, status: StreamStatus) -> None:
         """Show the cameras to the sinks, and forward new acknowledgements; called a few times a second."""

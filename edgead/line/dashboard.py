@@ -25,7 +25,15 @@ from edgead.stream.monitoring.meter import StreamStatus
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.web.address import parse_address
 from edgead.web.options import AuthOptions, WebOptions
-from edgead.web.running_stream import AlarmForecast, CameraFacts, RunningStream, SinkState, StreamFacts, ZoneFacts
+from edgead.web.running_stream import (
+    AlarmForecast,
+    CameraFacts,
+    ModelControl,
+    RunningStream,
+    SinkState,
+    StreamFacts,
+    ZoneFacts,
+)
 from edgead.web.server import WebServer
 from edgead.web.token import open_token
 
@@ -43,6 +51,7 @@ class Dashboard:
         control: Mailbox for requests of people.
         config: Limits and certificates.
         progress: Receives the address and, at the first start, the token.
+        models: Models of the line; None for a stream without a model store.
 
     Raises:
         ConfigError: If the address cannot be used.
@@ -61,6 +70,7 @@ class Dashboard:
         control: Control,
         config: Config,
         progress: Progress,
+        models: ModelControl | None = None,
     ) -> None:
         self.monitor = Monitor({camera.name: [zone.name for zone in camera.zones] for camera in cameras})
         self._address = parse_address(address)
@@ -68,13 +78,15 @@ class Dashboard:
         self._keeper = keeper
         self._config = config
         self._progress = progress
+        self._configs = configs
         self._facts = _facts(cameras, configs, bundle, runner, alerts, config)
+        self._models = models
         self._control = control
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         token, new = open_token(self._alerts.spool.folder)
-        stream = RunningStream(
+        self._stream = stream = RunningStream(
             monitor=self.monitor,
             control=self._control,
             store=self._alerts.spool,
@@ -82,6 +94,7 @@ class Dashboard:
             alarms_per_hour=self._forecast,
             promise=self._promise,
             sinks=self._sinks,
+            models=self._models,
         )
         web = self._config.web
         if (web.certificate is None) != (web.key is None):
@@ -109,6 +122,10 @@ class Dashboard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def change_model(self, cameras: Sequence[Camera], bundle: Bundle, runner: Runner) -> None:
+        """Show another model, which has taken over."""
+        self._stream.facts = _facts(cameras, self._configs, bundle, runner, self._alerts, self._config)
 
     def update(self, status: StreamStatus) -> None:
         """Forward the stream's status to the monitor; called a few times a second."""

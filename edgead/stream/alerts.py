@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 EventKind = Literal["opened", "peak", "raised", "held", "resumed", "acknowledged", "closed"]
-Ending = Literal["quiet", "acknowledged", "end_of_stream"]
+Ending = Literal["quiet", "acknowledged", "end_of_stream", "model_changed"]
 
 
 @dataclass(frozen=True)
@@ -203,13 +203,13 @@ def acknowledge(state: AlertState, *, time_s: float) -> Step:
     return replace(state, alert=alert), AlertEvent("acknowledged", alert)
 
 
-def finish(rules: AlertRules, state: AlertState, *, time_s: float) -> Step:
-    """End the stream: an active alert closes; a latched, unacknowledged one is held for the next stream."""
+def finish(rules: AlertRules, state: AlertState, *, time_s: float, ended_by: Ending = "end_of_stream") -> Step:
+    """End the stream, or the scores of one model: an active alert closes; a latched, unacknowledged one is held."""
     if state.alert is None or state.alert.held_s is not None:
         return state, None
     if rules.latch and state.alert.acknowledged_s is None:
         return _hold(state, state.alert, time_s)
-    return _close(state, state.alert, time_s, "end_of_stream")
+    return _close(state, state.alert, time_s, ended_by)
 
 
 def _step_closed(rules: AlertRules, state: AlertState, seen: Observation, frame_index: int, time_s: float) -> Step:

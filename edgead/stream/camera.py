@@ -64,6 +64,21 @@ class Camera:
     def __post_init__(self) -> None:
         self._markings: dict[str, tuple[ThresholdRecord, Marking]] = {}
 
+    def adopt(self, other: Camera) -> None:
+        """Take over everything by which another model judges this camera's frames; name and source stay."""
+        for after in other.zones:
+            before = self.zone(after.name)
+            if before is not None:
+                after.succeed(before)
+        self.pixel_threshold = other.pixel_threshold
+        self.class_bias = other.class_bias
+        self.segmenter = other.segmenter
+        self.marking_at = other.marking_at
+        self.check_frame = other.check_frame
+        self.tiles = other.tiles
+        self._markings = {}
+        self.zones = other.zones
+
     def judge(
         self, outputs: Outputs, index: int, *, frame_index: int, time_s: float, pose: Pose | None = None
     ) -> tuple[Prediction, tuple[ZoneVerdict, ...]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgead.manifest import ThresholdRecord
+from edgead.stream.result import JudgedBy
+from edgead.stream.takeover import TakeOver
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class SetThreshold:
         why: Reason, for the record of changes.
         alarms_per_hour: Alarm budget that `record` promises and that is kept from now on.
         instead_of: Threshold that must still be in force, or the request is ignored; None = no condition.
+        judged_by: Model whose scores it is about: ignored once another one has taken over; None = no condition.
     """
 
     camera: str
@@ -46,9 +49,10 @@ class SetThreshold:
     why: str = ""
     alarms_per_hour: float | None = None
     instead_of: float | None = None
+    judged_by: JudgedBy | None = field(default=None, compare=False)
 
 
-Request = Acknowledge | SetThreshold
+Request = Acknowledge | SetThreshold | TakeOver
 
 
 class Control:

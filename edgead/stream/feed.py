@@ -109,8 +109,14 @@ class CameraFeed:
             return None
         return FrameResult(
             self.camera.name, last.frame, last.prediction, last.time_s, last.source_fps, last.measured_fps, verdicts,
-            is_repeat=True,
+            is_repeat=True, judged_by=last.judged_by,
         )  # fmt: skip
+
+    def take_over(self, camera: Camera, scorer: Scorer) -> None:
+        """Judge and prepare by another model from now on; frames that wait are prepared again by the inference thread."""
+        self.camera.adopt(camera)
+        # after the camera: the capture thread reads the scorer first, so that its mark never promises too much
+        self._scorer = scorer
 
     def status(self) -> CameraStatus:
         last, source = self.last, self.camera.source

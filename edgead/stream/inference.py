@@ -18,10 +18,19 @@ from edgead.stream.feed import CameraFeed, events_of
 from edgead.stream.frame import Frame
 from edgead.stream.likeness import LikenessCheck
 from edgead.stream.monitoring.meter import Series
-from edgead.stream.notices import FaultBegan, FaultEnded, FramesUnlike, ThresholdChanged, UnjudgedFrame, sentence
+from edgead.stream.notices import (
+    FaultBegan,
+    FaultEnded,
+    FramesUnlike,
+    ModelChanged,
+    ThresholdChanged,
+    UnjudgedFrame,
+    sentence,
+)
 from edgead.stream.result import FrameResult
 from edgead.stream.scorer import PreparedFrame, Scorer
 from edgead.stream.slot import take_each
+from edgead.stream.takeover import TakeOver
 from edgead.stream.zone_monitor import ThresholdChange
 
 _LOG = logging.getLogger(__name__)
@@ -62,13 +71,12 @@ class Inference:
         self._hand_out = hand_out
         self._stop = stop
         self._max_frames = max_frames
-        self._likeness = {
-            (feed.camera.name, zone.name): LikenessCheck(
-                zone.good_scores, stretch_s=_LIVE_STRETCH_S if feed.camera.source.live else _STRETCH_S
-            )
-            for feed in feeds
-            for zone in feed.camera.zones
-        }
+        self._likeness = _likeness_checks(feeds)
+
+    @property
+    def engine_name(self) -> str:
+        """Engine that judges now."""
+        return self._scorer.engine_name
 
     def run(self) -> None:
         """Run until the sources end, `max_frames` are judged or `stop` is set.
@@ -119,6 +127,7 @@ class Inference:
             raise failures[0]
 
     def _judge(self, taken: list[tuple[CameraFeed, PreparedFrame]]) -> None:
+        taken = [(feed, self._prepared(feed, prepared)) for feed, prepared in taken]
         for feed, prepared in taken:
             if prepared.n_outages != feed.n_outages:
                 feed.n_outages = prepared.n_outages
@@ -148,8 +157,9 @@ class Inference:
                 outputs, index, frame_index=frame.index, time_s=time_s, pose=prepared.pose
             )
             result = FrameResult(
-                feed.camera.name, frame, prediction, time_s, feed.source_fps, feed.meter.current_fps, verdicts
-            )
+                feed.camera.name, frame, prediction, time_s, feed.source_fps, feed.meter.current_fps, verdicts,
+                judged_by=self._scorer.judged_by,
+            )  # fmt: skip
             feed.last = result
             self._hand_out(result)
             now_s = time.monotonic()
@@ -161,6 +171,30 @@ class Inference:
             )
             self.n_processed += 1
             self._check_likeness(result)
+
+    def _prepared(self, feed: CameraFeed, prepared: PreparedFrame) -> PreparedFrame:
+        """The frame for the model that judges now: it may have waited while another one took over."""
+        if prepared.prepared_by is self._scorer:
+            return prepared
+        return self._scorer.prepare_again(prepared, feed.camera.tiles)
+
+    def _take_over(self, request: TakeOver) -> None:
+        """Let another model judge every frame from now on; active alerts end under the model that opened them."""
+        before = self._scorer.judged_by
+        for feed in self._feeds:
+            time_s = 0.0 if feed.last is None else feed.last.time_s
+            verdicts = tuple(zone.finish(time_s, "model_changed") for zone in feed.camera.zones)
+            if events_of(verdicts) and (repeat := feed.repeat(verdicts)):
+                self._hand_out(repeat)
+            feed.take_over(request.cameras[feed.camera.name], request.scorer)
+        self._scorer = request.scorer
+        self._likeness = _likeness_checks(self._feeds)
+        notice = ModelChanged(
+            "", time.monotonic(), before, self._scorer.judged_by, request.who, request.why, request.values
+        )
+        _LOG.warning("%s.", sentence(notice))
+        self._hand_out(notice)
+        request.done.set()
 
     def _check_likeness(self, result: FrameResult) -> None:
         for verdict in result.zones:
@@ -185,6 +219,9 @@ class Inference:
             zone.interrupt()
 
     def _carry_out(self, request: Request) -> None:
+        if isinstance(request, TakeOver):
+            self._take_over(request)
+            return
         for feed in self._feeds:
             if isinstance(request, Acknowledge):
                 self._acknowledge(feed, request)
@@ -206,6 +243,10 @@ class Inference:
         zone = feed.camera.zone(request.zone)
         if zone is None or request.instead_of not in (None, zone.threshold.value):
             return
+        judge = self._scorer.judged_by
+        if judge is not None and request.judged_by not in (None, judge):
+            _LOG.warning("a threshold for %s came too late: another model judges now", feed.camera.name)
+            return
         try:
             change = zone.set_threshold(
                 value=request.value, false_alarm_rate=request.false_alarm_rate, record=request.record
@@ -223,6 +264,16 @@ class Inference:
         if not known:
             return None
         return np.concatenate([np.zeros_like(known[0]) if row is None else row for row in rows])
+
+
+def _likeness_checks(feeds: Sequence[CameraFeed]) -> dict[tuple[str, str], LikenessCheck]:
+    return {
+        (feed.camera.name, zone.name): LikenessCheck(
+            zone.good_scores, stretch_s=_LIVE_STRETCH_S if feed.camera.source.live else _STRETCH_S
+        )
+        for feed in feeds
+        for zone in feed.camera.zones
+    }
 
 
 def _where(feed: CameraFeed, prepared: PreparedFrame) -> tuple[str, float, Frame, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from edgead.stream import part_search
 from edgead.stream.frame import Frame
 from edgead.stream.likeness import Unlikeness
+from edgead.stream.result import JudgedBy
 
 
 @dataclass(frozen=True)
@@ -147,10 +149,38 @@ class FramesUnlike(_Notice):
     found: Unlikeness
 
 
+@dataclass(frozen=True)
+class ModelChanged(_Notice):
+    """Another model has taken over: every later result is judged by it, every earlier one by the model before.
+
+    It is about all cameras; `camera` is empty.
+
+    Attributes:
+        before, after: Bundle and engine; None for a scorer without a bundle.
+        who, why: Person or program, and reason; the reason may be empty.
+        values: Further values of its event.
+    """
+
+    kind: ClassVar[Literal["model_changed"]] = "model_changed"
+    before: JudgedBy | None
+    after: JudgedBy | None
+    who: str
+    why: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
 _SUSPECTED: dict[str | None, str] = {part_search.KIND: "the part is not found"}
 NotJudged = FaultBegan | UnjudgedFrame
 Notice = (
-    CameraLost | CameraBack | CameraFailed | FaultBegan | FaultEnded | UnjudgedFrame | ThresholdChanged | FramesUnlike
+    CameraLost
+    | CameraBack
+    | CameraFailed
+    | FaultBegan
+    | FaultEnded
+    | UnjudgedFrame
+    | ThresholdChanged
+    | FramesUnlike
+    | ModelChanged
 )
 
 
@@ -171,5 +201,12 @@ def sentence(notice: Notice) -> str:
         case ThresholdChanged(zone=zone, who=who, before=before, after=after, why=why):
             change = f"{who} changed the threshold of {zone} from {before:.4g} to {after:.4g}"
             return f"{change}: {why}" if why else change
+        case ModelChanged(before=before, after=after, who=who, why=why):
+            change = f"{who} changed the model from {_name(before)} to {_name(after)}"
+            return f"{change}: {why}" if why else change
         case FramesUnlike(zone=zone, found=found):
             return f"{zone}: {found.sentence}"
+
+
+def _name(judge: JudgedBy | None) -> str:
+    return "an unnamed one" if judge is None else f"{judge.bundle[:12]} ({judge.engine})"

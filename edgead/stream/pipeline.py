@@ -108,7 +108,6 @@ class _Run:
     ) -> None:
         self.failure: Exception | None = None
         self._failure_lock = threading.Lock()
-        self._scorer = scorer
         self._options = options
         self._stop = stop
         self._started_s = time.monotonic()
@@ -157,7 +156,7 @@ class _Run:
         if since_s is not None and time.monotonic() - since_s > limit_s:
             self._fail(
                 EngineError(
-                    f"The engine {self._scorer.engine_name} hangs: one call has not come back for {limit_s:g} s.",
+                    f"The engine {self._judge.engine_name} hangs: one call has not come back for {limit_s:g} s.",
                     hint="Look at the accelerator (`dmesg`, `tegrastats`) and run `edgead doctor`. "
                     "stream.engine_timeout_s sets the limit.",
                 )

@@ -37,6 +37,14 @@ class ZoneVerdict:
 
 
 @dataclass(frozen=True)
+class JudgedBy:
+    """Model that judged a frame: digest of the bundle and name of the engine."""
+
+    bundle: str
+    engine: str
+
+
+@dataclass(frozen=True)
 class FrameResult:
     """One judged frame.
 
@@ -50,7 +58,8 @@ class FrameResult:
         measured_fps: Current rate of judged frames of the camera, per second.
         zones: The verdict of every zone.
         is_repeat: Whether the camera's last frame is sent again, with events that have no frame of their own (end of
-            the stream, acknowledgement).
+            the stream, acknowledgement, change of the model).
+        judged_by: Model that judged it; None for a scorer without a bundle.
     """
 
     camera: str
@@ -61,6 +70,7 @@ class FrameResult:
     measured_fps: float
     zones: tuple[ZoneVerdict, ...]
     is_repeat: bool = False
+    judged_by: JudgedBy | None = None
 
     @property
     def is_alert_open(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from edgead.imaging import Image, ResizeRule, resize
 from edgead.pose import Pose, align
 from edgead.runner import Outputs, Runner
 from edgead.stream.frame import Frame
+from edgead.stream.result import JudgedBy
 from edgead.tiled_runner import TiledRunner
 
 
@@ -36,6 +37,7 @@ class PreparedFrame:
         aligned: Aligned frame at the engine's input size, in place of `image`; None without alignment, or with tiles.
         pose: Pose of the part; None without alignment, or if it was not found.
         lacks_part: Whether the part was not found.
+        prepared_by: Scorer that prepared it; another one must not score it.
     """
 
     frame: Frame
@@ -50,6 +52,7 @@ class PreparedFrame:
     aligned: Image | None = None
     pose: Pose | None = None
     lacks_part: bool = False
+    prepared_by: Scorer | None = None
 
     @property
     def engine_input(self) -> NDArray[np.uint8]:
@@ -70,6 +73,7 @@ class Scorer:
         image_size: Input size of the engine, `(height, width)`.
         resize_rule: Rule by which frames get that size, from the bundle.
         aligner: Alignment of the bundle; None = frames as they are.
+        judged_by: Bundle and engine, for the results.
     """
 
     def __init__(
@@ -79,7 +83,9 @@ class Scorer:
         image_size: tuple[int, int],
         resize_rule: ResizeRule = "area-then-bilinear",
         aligner: Aligner | None = None,
+        judged_by: JudgedBy | None = None,
     ) -> None:
+        self.judged_by = judged_by
         self._aligner = aligner
         self._runner = runner
         self._image_size = image_size
@@ -93,7 +99,10 @@ class Scorer:
     def of(bundle: Bundle, runner: Runner) -> Scorer:
         """Scorer with the rules of a bundle, for an open engine of it."""
         preprocessing = bundle.manifest.preprocessing
-        return Scorer(runner, image_size=bundle.image_size, resize_rule=preprocessing.resize, aligner=bundle.aligner)
+        return Scorer(
+            runner, image_size=bundle.image_size, resize_rule=preprocessing.resize, aligner=bundle.aligner,
+            judged_by=JudgedBy(bundle.digest, runner.engine_name),
+        )  # fmt: skip
 
     def warm_up(self, n: int = 1, class_bias: NDArray[np.float32] | None = None) -> None:
         """Run once on a batch of n black images, so that no frame pays for lazy set-up."""
@@ -127,6 +136,19 @@ class Scorer:
             aligned=aligned,
             pose=pose,
             lacks_part=self._aligner is not None and pose is None,
+            prepared_by=self,
+        )
+
+    def prepare_again(self, prepared: PreparedFrame, wanted: tuple[int, ...] | None = None) -> PreparedFrame:
+        """Prepare a frame that another scorer has prepared; what is known of camera faults stays."""
+        again = self.prepare(prepared.frame, wanted)
+        return replace(
+            again,
+            prepare_ms=prepared.prepare_ms + again.prepare_ms,
+            fault=prepared.fault,
+            is_usable=prepared.is_usable and not again.lacks_part,
+            fault_kind=prepared.fault_kind,
+            n_outages=prepared.n_outages,
         )
 
     def score(self, batch: Sequence[PreparedFrame], class_bias: NDArray[np.float32] | None = None) -> Outputs:

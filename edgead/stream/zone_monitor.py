@@ -20,6 +20,7 @@ from edgead.stream.alerts import (
     AlertEvent,
     AlertRules,
     AlertState,
+    Ending,
     Observation,
     acknowledge,
     closing_level,
@@ -174,10 +175,20 @@ class ZoneMonitor:
         self._state, event = acknowledge(self._state, time_s=time_s)
         return None if event is None else self._verdict(event)
 
-    def finish(self, time_s: float) -> ZoneVerdict:
-        """Close or hold the alert at the end of the stream."""
-        self._state, event = finish(self._rules, self._state, time_s=time_s)
+    def finish(self, time_s: float, ended_by: Ending = "end_of_stream") -> ZoneVerdict:
+        """Close or hold the alert at the end of the stream, or of the model's scores."""
+        self._state, event = finish(self._rules, self._state, time_s=time_s, ended_by=ended_by)
         return self._verdict(event)
+
+    def succeed(self, before: ZoneMonitor) -> None:
+        """Continue for the same zone under another model: with its held alert, its cooldown and its count of alerts.
+
+        Recent frames are not continued: their scores are those of the other model, which must have finished.
+        """
+        self.alert_id = before.alert_id
+        self._state = AlertState(
+            alert=before._state.alert, closed_s=before._state.closed_s, n_alerts=before._state.n_alerts
+        )
 
     def verdict(self) -> ZoneVerdict:
         """The last verdict, without an event."""

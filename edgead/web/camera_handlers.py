@@ -8,6 +8,7 @@ from edgead.evaluation.threshold import rate_interval
 from edgead.manifest import ThresholdRecord
 from edgead.stream.alarms.threshold_range import ThresholdRange, threshold_range
 from edgead.stream.control import SetThreshold
+from edgead.stream.result import JudgedBy
 from edgead.web import camera_models, streams
 from edgead.web.camera_answers import camera_answer, rate_answer, threshold_asked, threshold_now
 from edgead.web.endpoint import Call
@@ -71,6 +72,7 @@ def set_threshold(call: Call) -> camera_models.ThresholdAnswer:
     text = " ".join(filter(None, (warning, sentence or _meaning(call, facts, zone, wanted))))
     request = SetThreshold(
         facts.name, zone.name, call.body.value, call.body.false_alarm_rate, call.who,
+        judged_by=JudgedBy(call.stream.facts.bundle, call.stream.facts.engine),
         record=None if per_hour is None else wanted, why=warning if per_hour is None else text, alarms_per_hour=per_hour,
     )  # fmt: skip
     if not call.stream.control.put(request):

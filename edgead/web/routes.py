@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgead.web import alert_handlers as alerts
 from edgead.web import alert_models, camera_models, models
 from edgead.web import camera_handlers as cameras
+from edgead.web import model_handlers as line_models
 from edgead.web import stream_handlers as stream
 from edgead.web.endpoint import Endpoint
 
@@ -41,6 +42,12 @@ ENDPOINTS = (
              body=alert_models.Acknowledgement, errors=(404, 409)),
     Endpoint("POST", f"{_ALERT}/judge", alerts.judge, "Judge an alert: defect, false alarm or unsure.", alert_models.Record,
              body=alert_models.JudgementRequest, errors=(404, 409)),
+    Endpoint("GET", f"{API}/models", line_models.models, "Installed models of the line, the active one and why.",
+             line_models.LineModels, errors=(404, 503)),
+    Endpoint("POST", f"{API}/models/activate", line_models.activate, "Make an installed model the active one.",
+             line_models.LineModels, body=line_models.ActivateRequest, errors=(404, 503)),
+    Endpoint("POST", f"{API}/models/rollback", line_models.roll_back, "Make the model before the active one again.",
+             line_models.LineModels, body=line_models.RollBackRequest, errors=(404, 409, 503)),
     Endpoint("GET", f"{API}/changes", alerts.changes, "Threshold changes, newest first.", alert_models.Changes),
     Endpoint("GET", f"{API}/events", alerts.events, "Server-sent events: alert, camera and change.",
              media="text/event-stream", errors=(503,)),

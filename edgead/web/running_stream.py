@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgead.heatmap import HeatmapScale
 from edgead.manifest import ThresholdRecord
@@ -106,7 +106,7 @@ class CameraFacts:
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """Facts that do not change while the stream runs.
+    """Facts that do not change while one model judges.
 
     Attributes:
         device: Device id.
@@ -151,7 +151,19 @@ class SinkState:
     detail: str = ""
 
 
-@dataclass(frozen=True)
+class ModelControl(Protocol):
+    """Models of the line, as far as the web server needs them; thread-safe."""
+
+    def describe(self) -> dict[str, Any]:
+        """Installed models, the active and the previous one, and activations."""
+        ...
+
+    def activate(self, name: str, who: str, why: str) -> None: ...
+
+    def roll_back(self, who: str, why: str) -> None: ...
+
+
+@dataclass
 class RunningStream:
     """Parts of a running stream that the web server uses.
 
@@ -159,11 +171,12 @@ class RunningStream:
         monitor: State of the cameras.
         control: Mailbox for requests of users.
         store: Alerts on disk.
-        facts: Constant facts.
+        facts: Facts that change with the model alone; replaced as a whole.
         alarms_per_hour: Maps camera, zone and threshold to a forecast; None if it is unknown.
         promise: Maps camera, zone and accepted false alarms per hour to a threshold and a sentence about it; raises an
             `EdgeadError` if there are too few good images.
         sinks: Returns the states of the sinks, by name.
+        models: Models of the line; None for a stream without a model store.
     """
 
     monitor: Monitor
@@ -173,3 +186,4 @@ class RunningStream:
     alarms_per_hour: Callable[[str, str, ThresholdRecord], AlarmForecast | None] | None = None
     promise: Callable[[str, str, float], tuple[ThresholdRecord, str]] | None = None
     sinks: Callable[[], dict[str, SinkState]] = field(default=dict)
+    models: ModelControl | None = None

@@ -21,8 +21,8 @@ from edgead.stream.alarms.alarm_meter import AlarmMeter, AlarmReport
 from edgead.stream.camera import Camera
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.control import OWN_NAME, Control, SetThreshold
-from edgead.stream.notices import ThresholdChanged
-from edgead.stream.result import FrameResult
+from edgead.stream.notices import ModelChanged, ThresholdChanged
+from edgead.stream.result import FrameResult, JudgedBy
 from edgead.stream.zone_monitor import ZoneMonitor
 
 # Often enough to follow a change of the frame rate, seldom enough that the record of changes stays readable.
@@ -80,7 +80,20 @@ class AlarmKeeper(OwnsNothing):
         self._basis = basis
         self._lock = threading.Lock()
         self._wanted = dict(per_hour)
-        self._zones = {(camera.name, monitor.name): monitor for camera in cameras for monitor in camera.zones}
+        self._cameras = cameras
+        self._judged_by: JudgedBy | None = None
+        self._planned: dict[JudgedBy, dict[tuple[str, str], float]] = {}
+        self._watch()
+        self._looked_s: dict[str, float] = {}
+
+    def plan(self, judged_by: JudgedBy, per_hour: dict[tuple[str, str], float]) -> None:
+        """Alarm budgets to keep from when this model takes over."""
+        with self._lock:
+            self._planned[judged_by] = dict(per_hour)
+
+    def _watch(self) -> None:
+        """Measure the zones as they are now."""
+        self._zones = {(camera.name, monitor.name): monitor for camera in self._cameras for monitor in camera.zones}
         # thresholds known from notices: a person's change whose notice has not arrived yet must not be undone
         self._known = {place: monitor.threshold.value for place, monitor in self._zones.items()}
         self._meters = {
@@ -88,16 +101,27 @@ class AlarmKeeper(OwnsNothing):
             for place, monitor in self._zones.items()
             if monitor.good_scores
         }
-        self._looked_s: dict[str, float] = {}
 
     def wants(self, item: Item) -> bool:
-        return not item.is_repeat if isinstance(item, FrameResult) else isinstance(item, ThresholdChanged)
+        return (
+            not item.is_repeat if isinstance(item, FrameResult) else isinstance(item, ThresholdChanged | ModelChanged)
+        )
 
     def accept(self, item: Item) -> None:
         if isinstance(item, ThresholdChanged):
             self._heard_of(item)
             return
+        if isinstance(item, ModelChanged):
+            self._judged_by = item.after
+            with self._lock:
+                planned = None if item.after is None else self._planned.pop(item.after, None)
+                if planned is not None:
+                    self._wanted = planned
+            self._watch()
+            return
         assert isinstance(item, FrameResult)
+        if self._judged_by is not None and item.judged_by != self._judged_by:
+            return  # of a model that has been changed again since
         for zone in item.zones:
             if meter := self._meters.get((item.camera, zone.zone)):
                 meter.add(zone.score, item.time_s)

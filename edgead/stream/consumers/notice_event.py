@@ -5,7 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from edgead.stream.notices import FaultBegan, FramesUnlike, Notice, ThresholdChanged, UnjudgedFrame, sentence
+from edgead.stream.notices import (
+    FaultBegan,
+    FramesUnlike,
+    ModelChanged,
+    Notice,
+    ThresholdChanged,
+    UnjudgedFrame,
+    sentence,
+)
+from edgead.stream.result import JudgedBy
 from edgead.stream.spool.events import Event
 
 
@@ -19,7 +28,7 @@ def notice_event(notice: Notice, at: str) -> Event | None:
     if isinstance(notice, UnjudgedFrame):
         return None
     zone = notice.zone if isinstance(notice, ThresholdChanged | FramesUnlike) else None
-    return Event(notice.kind, at, notice.camera, zone, detail=sentence(notice), values=_values(notice))
+    return Event(notice.kind, at, notice.camera or None, zone, detail=sentence(notice), values=_values(notice))
 
 
 def _values(notice: Notice) -> dict[str, Any]:
@@ -28,6 +37,8 @@ def _values(notice: Notice) -> dict[str, Any]:
             return {"fault": fault}
         case FramesUnlike(found=found):
             return dataclasses.asdict(found)
+        case ModelChanged(before=before, after=after):
+            return {**notice.values, "who": notice.who, "why": notice.why, "from": _judge(before), "to": _judge(after)}
         case ThresholdChanged():
             return {
                 "who": notice.who,
@@ -37,3 +48,7 @@ def _values(notice: Notice) -> dict[str, Any]:
                 "alarms_per_hour": notice.alarms_per_hour,
             }
     return {}
+
+
+def _judge(judge: JudgedBy | None) -> dict[str, str] | None:
+    return None if judge is None else dataclasses.asdict(judge)

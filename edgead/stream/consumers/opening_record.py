@@ -48,7 +48,7 @@ def opening_record(
 ) -> AlertRecord:
     """Record of a new alert, without its images."""
     assert verdict.event is not None
-    alert, prediction = verdict.event.alert, result.prediction
+    alert, prediction, judge = verdict.event.alert, result.prediction, result.judged_by
     size = (result.frame.image.shape[0], result.frame.image.shape[1])
     return AlertRecord(
         schema_version=SCHEMA_VERSION,
@@ -85,8 +85,8 @@ def opening_record(
         segmentation=context.segmentation,
         image_size=list(size),
         regions=_regions(prediction, context.masks.get(verdict.zone), size),
-        bundle=context.bundle,
-        engine=context.engine,
+        bundle=context.bundle if judge is None else judge.bundle,
+        engine=context.engine if judge is None else judge.engine,
         class_name=context.class_name,
     )
 

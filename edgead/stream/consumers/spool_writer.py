@@ -19,7 +19,7 @@ from edgead.stream.consumers.consumer import Item
 from edgead.stream.consumers.notice_event import notice_event
 from edgead.stream.consumers.opening_record import AlertContext, opening_record
 from edgead.stream.notices import UnjudgedFrame
-from edgead.stream.result import FrameResult, ZoneVerdict
+from edgead.stream.result import FrameResult, JudgedBy, ZoneVerdict
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import Event, EventKind, iso
 from edgead.stream.spool.records import closing
@@ -57,6 +57,7 @@ class SpoolWriter:
     ) -> None:
         self._spool = spool
         self._contexts = contexts
+        self._by_model: dict[JudgedBy, Mapping[str, AlertContext]] = {}
         self._opacity = opacity
         self._clips = clips
         self._utc = utc_from_monotonic or utc_from_monotonic_now
@@ -81,6 +82,14 @@ class SpoolWriter:
             self._clips.finish()
         self._spool.append(Event("stream_stopped", self._now()))
 
+    def add_model(self, judged_by: JudgedBy, contexts: Mapping[str, AlertContext]) -> None:
+        """Add the facts about each camera for results of another model, before it judges the first frame."""
+        self._by_model[judged_by] = contexts
+
+    def _context(self, result: FrameResult) -> AlertContext:
+        known = None if result.judged_by is None else self._by_model.get(result.judged_by)
+        return (self._contexts if known is None else known)[result.camera]
+
     @property
     def is_busy(self) -> bool:
         """Whether it waits for clips."""
@@ -94,7 +103,7 @@ class SpoolWriter:
             if (event := notice_event(item, iso(self._utc(item.at_s)))) is not None:
                 self._spool.append(event)
             return
-        pictures = AlertPictures(self._spool, self._opacity, self._contexts[item.camera].scale)
+        pictures = AlertPictures(self._spool, self._opacity, self._context(item).scale)
         opened = []
         for verdict in item.zones:
             if verdict.event is None or verdict.alert_id is None:
@@ -109,7 +118,7 @@ class SpoolWriter:
 
     def _open(self, result: FrameResult, verdict: ZoneVerdict, alert_id: str, pictures: AlertPictures) -> None:
         opened_at = iso(self._utc(result.frame.captured_at_s))
-        context = self._contexts[result.camera]
+        context = self._context(result)
         record = opening_record(result, verdict, alert_id, context, opened_at)
         self._own[alert_id] = AlertRecord(id=alert_id, state="open", acknowledged_at=None, opened_at=opened_at)
         record = record.followed_by(pictures.opening(alert_id, result))

@@ -16,7 +16,7 @@ from edgead.errors import StorageError
 from edgead.storage import write_json
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.control import OWN_NAME
-from edgead.stream.notices import ThresholdChanged
+from edgead.stream.notices import ModelChanged, ThresholdChanged
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,15 +56,23 @@ class ThresholdMemory(OwnsNothing):
         bundle: Digest of the bundle.
         engine: `<backend>-<precision>`.
         settings: Description of each zone's configured threshold, stored with it.
+        writes: Whether changes are stored; a look at what would hold under another model stores nothing.
     """
 
     name = "thresholds"
     lossless = True
 
-    def __init__(self, folder: Path, bundle: str, engine: str, settings: Mapping[Place, str]) -> None:
+    def __init__(
+        self, folder: Path, bundle: str, engine: str, settings: Mapping[Place, str], *, writes: bool = True
+    ) -> None:
         self._path = folder / FILE
-        self._judge = {"bundle": bundle, "engine": engine}
         self._settings = settings
+        self._writes = writes
+        self._read_for(bundle, engine)
+
+    def _read_for(self, bundle: str, engine: str) -> None:
+        self._judge = {"bundle": bundle, "engine": engine}
+        folder = self._path.parent
         self._own_aside = _aside(folder, self._judge)
         self._others_aside: Path | None = None
         self._kept: dict[Place, KeptThreshold] = {}
@@ -108,9 +116,14 @@ class ThresholdMemory(OwnsNothing):
         self._write(camera)
 
     def wants(self, item: Item) -> bool:
-        return isinstance(item, ThresholdChanged)
+        return isinstance(item, ThresholdChanged | ModelChanged)
 
     def accept(self, item: Item) -> None:
+        if isinstance(item, ModelChanged):
+            if item.after is not None:
+                self._read_for(item.after.bundle, item.after.engine)
+                self.settle()
+            return
         assert isinstance(item, ThresholdChanged)
         place, value, per_hour = (item.camera, item.zone), item.after, item.alarms_per_hour
         before = self._kept.get(place)
@@ -126,6 +139,8 @@ class ThresholdMemory(OwnsNothing):
         return {**self._judge, "thresholds": [asdict(one) for one in self._kept.values()]}
 
     def _write(self, camera: str) -> None:
+        if not self._writes:
+            return
         self.settle()
         try:
             write_json(self._path, self._content())

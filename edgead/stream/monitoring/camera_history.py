@@ -17,6 +17,7 @@ from edgead.stream.notices import (
     FaultBegan,
     FaultEnded,
     FramesUnlike,
+    ModelChanged,
     Notice,
     NotJudged,
     ThresholdChanged,
@@ -108,6 +109,9 @@ class WatchedCamera:
                 self.last_error = sentence(notice)
             case FramesUnlike():
                 self.unlike = sentence(notice)
+            case ModelChanged():
+                self.unlike = None
+                self.changes.clear()
             case ThresholdChanged(zone=zone) if zone in self.scores:
                 self.changes[zone] = ChangedThreshold(notice.after, notice.false_alarm_rate)
 

@@ -13,7 +13,7 @@ from edgead.stream.monitoring.camera_history import AlertSpan, ChangedThreshold,
 from edgead.stream.monitoring.histogram import HistogramView
 from edgead.stream.monitoring.meter import CameraStatus, Latency, StreamStatus
 from edgead.stream.monitoring.score_history import ScorePoint, points
-from edgead.stream.notices import NotJudged
+from edgead.stream.notices import ModelChanged, NotJudged
 from edgead.stream.result import FrameResult
 
 POINTS = 600
@@ -91,6 +91,11 @@ class Monitor(OwnsNothing):
         return True
 
     def accept(self, item: Item) -> None:
+        if isinstance(item, ModelChanged):
+            with self._lock:
+                for one in self._cameras.values():
+                    one.notice(item)
+            return
         camera = self._cameras.get(item.camera)
         if camera is None:
             return

@@ -65,7 +65,7 @@ class AlertRecord(BaseModel):
     )
     ended_by: str | None = Field(
         None,
-        description="`quiet`, `acknowledged`, `end_of_stream`, or `interrupted`: the process died, and `closed_at` is when "
+        description="`quiet`, `acknowledged`, `end_of_stream`, `model_changed`, or `interrupted`: the process died, and `closed_at` is when "
         "the next one noticed.",
     )
     latched: bool = Field(False, description="Whether it stays open until it is acknowledged.")

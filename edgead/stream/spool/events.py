@@ -29,6 +29,8 @@ EventKind = Literal[
     "picture_ok",
     "frames_unlike",  # the training images no longer stand for what the camera shows
     "threshold_changed",
+    "model_changed",
+    "model_refused",  # the model before judges on
     "stream_started",
     "stream_stopped",
 ]

@@ -1,0 +1,210 @@
+"""Change of the model under a running stream: the active model of the store, opened beside the running one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from typing_extensions import Self
+
+from edgead.bundle import Bundle
+from edgead.errors import EdgeadError
+from edgead.line.alert_station import AlertStation
+from edgead.line.dashboard import Dashboard
+from edgead.line.model_store import Activation, Installed, ModelStore
+from edgead.line.readied import LineSettings, Readied, make_ready
+from edgead.line.start_report import Judge, note_start
+from edgead.progress import Silent
+from edgead.runner import Runner
+from edgead.stream.alarms.alarm_keeper import AlarmKeeper
+from edgead.stream.camera import Camera
+from edgead.stream.control import OWN_NAME, Control
+from edgead.stream.result import JudgedBy
+from edgead.stream.scorer import Scorer
+from edgead.stream.spool.events import Event, iso
+from edgead.stream.takeover import TakeOver
+
+_LOG = logging.getLogger(__name__)
+POLL_S = 0.5
+
+
+class OpenModel(Protocol):
+    """An open engine with its bundle, whose thresholds are those of the engine."""
+
+    bundle: Bundle
+    runner: Runner
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class LineModels:
+    """Models that a line can change between.
+
+    Attributes:
+        store: Model store.
+        running: Model that judges at the start.
+        open: Function that verifies and opens a bundle with an engine, and judges its reference images.
+        opened: The running model, which is closed when another one has taken over.
+    """
+
+    store: ModelStore
+    running: Installed
+    open: Callable[[Path, str], OpenModel]
+    opened: OpenModel
+
+
+class ModelChanger:
+    """Follows the store of a running line on a thread of its own.
+
+    A model that becomes active is verified, opened, judged on its reference images and warmed up while the one before
+    goes on judging; the inference thread then changes between two batches. One that cannot be opened, or that does not
+    fit the cameras, is refused: the store is rolled back and the model before judges on.
+
+    Args:
+        models: Store, running model, and how to open another.
+        line: Settings of the line.
+        cameras: Cameras of the stream.
+        control: Mailbox of the inference thread.
+        keeper: Alarm rates of the zones.
+        station: Spool of the stream; None without alerts.
+        dashboard: Dashboard; None without one.
+        stop: Event that ends the stream.
+    """
+
+    def __init__(
+        self,
+        models: LineModels,
+        line: LineSettings,
+        cameras: Sequence[Camera],
+        control: Control,
+        keeper: AlarmKeeper,
+        station: AlertStation | None,
+        dashboard: Dashboard | None,
+        stop: threading.Event,
+    ) -> None:
+        self._models = models
+        self._line = line
+        self._cameras = cameras
+        self._control = control
+        self._keeper = keeper
+        self._station = station
+        self._dashboard = dashboard
+        self._stop = stop
+        self._running = models.running
+        self._refused: Activation | None = None
+        self._opened = models.opened
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="edgead models", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join(10.0)
+        if self._opened is not self._models.opened:
+            self._opened.__exit__(kind, error, trace)
+
+    @property
+    def running(self) -> Installed:
+        """Model that judges now."""
+        return self._running
+
+    def _follow(self) -> None:
+        while not self._closing.wait(POLL_S):
+            try:
+                self.look()
+            except EdgeadError as error:
+                _LOG.warning("the models cannot be read, and the running one goes on: %s", error.message)
+
+    def look(self) -> None:
+        """Change to the active model of the store if another one is running."""
+        state = self._models.store.read()
+        active, why = state.active, state.why
+        if active is None or why is None or why == self._refused:
+            return
+        if (active.digest, active.engine) == (self._running.digest, self._running.engine):
+            return
+        try:
+            opened = self._models.open(self._models.store.path(active), active.engine)
+        except EdgeadError as error:
+            self._refuse(active, why, error)
+            return
+        with ExitStack() as stack:
+            stack.push(opened.__exit__)
+            try:
+                request, readied = self._prepare(opened, why)
+            except EdgeadError as error:
+                self._refuse(active, why, error)
+                return
+            self._control.put(request)
+            while not request.done.wait(0.05):
+                if self._closing.is_set() or self._stop.is_set():
+                    return  # the stream ends with the model before
+            stack.pop_all()
+        self._taken(active, opened, readied)
+
+    def _prepare(self, opened: OpenModel, why: Activation) -> tuple[TakeOver, Readied]:
+        bundle, runner = opened.bundle, opened.runner
+        sources = {camera.name: camera.source for camera in self._cameras}
+        readied = make_ready(self._line, bundle, runner, Silent(), sources, writes=False)
+        scorer = Scorer.of(bundle, runner)
+        biases = [camera.class_bias for camera in readied.cameras]
+        for n in sorted({1, len(biases)}):
+            scorer.warm_up(n, None if biases[0] is None else bundle.class_bias([None] * n))
+        judged_by = JudgedBy(bundle.digest, runner.engine_name)
+        self._keeper.plan(judged_by, readied.budget)
+        if self._station is not None:
+            self._station.add_model(judged_by, readied.cameras, self._line.cameras, bundle)
+        values: dict[str, Any] = {
+            "trained_at": bundle.manifest.provenance.created_at,
+            "thresholds": {
+                f"{camera.name}/{zone.name}": zone.threshold.value
+                for camera in readied.cameras
+                for zone in camera.zones
+            },
+            "forgotten": readied.forgotten,
+            "rollback": why.kind == "rollback",
+        }
+        for sentence in readied.forgotten:
+            _LOG.warning("%s", sentence)
+        cameras = {camera.name: camera for camera in readied.cameras}
+        return TakeOver(scorer, cameras, why.who, why.why, values), readied
+
+    def _taken(self, active: Installed, opened: OpenModel, readied: Readied) -> None:
+        before, self._opened, self._running = self._opened, opened, active
+        before.__exit__(None, None, None)
+        if self._dashboard is not None:
+            self._dashboard.change_model(self._cameras, opened.bundle, opened.runner)
+        if self._line.alerts_dir is not None:
+            note_start(self._line.alerts_dir, Judge.of(opened.bundle, opened.runner))
+
+    def _refuse(self, active: Installed, why: Activation, error: EdgeadError) -> None:
+        """Say why a model does not take over, and make the one before active again."""
+        self._refused = why
+        detail = f"The model {active.name} did not take over, and {self._running.name} judges on: {error.message}"
+        _LOG.error("%s %s", detail, error.hint)
+        if self._station is not None:
+            values = {"model": active.digest, "running": self._running.digest}
+            self._station.spool.append(
+                Event("model_refused", iso(datetime.now(timezone.utc)), detail=detail, values=values)
+            )
+        try:
+            self._models.store.roll_back(who=OWN_NAME, why=error.message, only_from=active.name)
+        except EdgeadError as problem:
+            _LOG.error("the store cannot be rolled back: %s %s", problem.message, problem.hint)

@@ -1,0 +1,58 @@
+"""Models of the line over REST: list, activate, roll back, and streams without a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgead.line.model_control import StoreControl
+from edgead.line.model_store import ModelStore
+from edgead.web.running_stream import RunningStream
+
+from ..line.test_model_store import add
+from .parts import Browser
+
+ROOT = "/api/v1/models"
+
+
+@pytest.fixture
+def models(stream: RunningStream, tmp_path: Path) -> ModelStore:
+    store = ModelStore(tmp_path / "models")
+    add(store, "a")
+    add(store, "b")
+    stream.models = StoreControl(store)
+    return store
+
+
+def test_models_are_listed_activated_and_rolled_back(browser: Browser, models: ModelStore) -> None:
+    """Who asks and the reason are recorded; the answer has what is active and what runs."""
+    listed = browser.get(ROOT).json
+    assert (listed["active"], listed["previous"], listed["running"]) == ("a" * 12, None, "sha256:ab")
+    assert [one["name"] for one in listed["installed"]] == ["a" * 12, "b" * 12]
+    reply = browser.send("POST", f"{ROOT}/activate", {"model": "b" * 12, "why": "finds scratches"})
+    assert (reply.status, reply.json["active"], reply.json["previous"]) == (200, "b" * 12, "a" * 12)
+    _, why = models.active()
+    assert (why.who, why.why) == ("script", "finds scratches")
+    reply = browser.send("POST", f"{ROOT}/rollback", {"why": "false alarms"})
+    assert (reply.status, reply.json["active"]) == (200, "a" * 12)
+    assert models.active()[1].kind == "rollback"
+
+
+def test_what_cannot_be_done_is_said(browser: Browser, models: ModelStore) -> None:
+    """An unknown model, no way back, a store that is being changed, and a request without a login."""
+    assert browser.send("POST", f"{ROOT}/activate", {"model": "c"}).status == 404
+    assert browser.send("POST", f"{ROOT}/rollback", {}).status == 409
+    with models.changing():
+        busy = browser.send("POST", f"{ROOT}/activate", {"model": "b" * 12})
+    assert busy.status == 503
+    assert "changes the models" in busy.message
+    assert browser.ask("POST", f"{ROOT}/activate", body={"model": "b" * 12}).status in (401, 403)
+    assert models.active()[0].name == "a" * 12
+
+
+def test_a_stream_without_a_store(browser: Browser, stream: RunningStream) -> None:
+    """The answer names the option."""
+    stream.models = None
+    reply = browser.get(ROOT)
+    assert (reply.status, reply.message) == (404, "This stream has no model store.")
