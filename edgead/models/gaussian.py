@@ -69,20 +69,20 @@ def fit_position_gaussians(batches: Iterable[Tensor]) -> PositionGaussians:
     """Fit mean and covariance per position to batches `(N, C, H, W)`, accumulated in float64."""
     count, total, products, origin = 0, torch.zeros(0), torch.zeros(0), torch.zeros(0)
     for batch in batches:
-        columns = batch.flatten(2).permute(2, 0, 1)
-        positions, _, channels = columns.shape
+        columns = batch.flatten(2).permute(2, 1, 0)
+        positions, channels, _ = columns.shape
         if count == 0:
             total = torch.zeros(positions, channels, dtype=torch.float64)
             products = torch.zeros(positions, channels, channels, dtype=torch.float64)
             # float32 products of features far from zero would drown the variance in rounding
-            origin = columns.mean(dim=1, keepdim=True)
-        columns = columns - origin
-        count += columns.shape[1]
-        total += columns.sum(dim=1).cpu().double()
-        products += torch.bmm(columns.transpose(1, 2), columns).cpu().double()
+            origin = columns.mean(dim=2, keepdim=True)
+        columns = (columns - origin).contiguous()
+        count += columns.shape[2]
+        total += columns.sum(dim=2).cpu()
+        products += torch.bmm(columns, columns.transpose(1, 2)).cpu()
     mean = total / count
     covariance = products / count - mean[:, :, None] * mean[:, None, :]
-    return PositionGaussians(mean + origin[:, 0].cpu().double(), covariance, count)
+    return PositionGaussians(mean + origin[:, :, 0].cpu().double(), covariance, count)
 
 
 def inverse_factor(covariance: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from edgead.models.level import Level
 from edgead.models.scoring import SMALLEST_DEVIATION, SMOOTHING_SIGMA, ScoreHead
 from edgead.train.features import FeatureStore
 
-BATCH = 16
+BATCH = 64
 SAMPLE = 200_000
 LLOYD_STEPS = 8
 PER_CENTRE = 40
@@ -77,12 +77,10 @@ class Energies:
     Attributes:
         left_out: Good images, each under the fit without its group.
         pseudo: Pseudo-defective copies, each under the fit without the group of its origin.
-        fitted: Good images under the fit on all, as the finished model gives them.
     """
 
     left_out: Tensor
     pseudo: Tensor
-    fitted: Tensor
 
 
 @dataclass
@@ -156,10 +154,13 @@ def fit_positions(
         if count == 1:
             _without_singles(level, store, rows, [members[name][0] for name in groups], fit.n, amount, energies)
     _set_positions(level.start, fit, amount, ridge, 0)
-    for start in range(0, len(rows.good), BATCH):
-        part = slice(start, start + BATCH)
-        energies.fitted[part] = level.energy(level.whitened(store.batch(rows.good[part]))).cpu()
     return energies
+
+
+@torch.no_grad()
+def fitted_energies(level: Level, store: FeatureStore, rows: Sequence[int]) -> Tensor:
+    """Energies `(n, h, w)` of good images under the fit on all, as the finished model gives them."""
+    return torch.cat([level.energy(level.whitened(batch)).cpu() for batch in store.batches(rows, BATCH)])
 
 
 @torch.no_grad()
@@ -186,25 +187,34 @@ def fit_centres(level: Level, store: FeatureStore, rows: Rows, *, ridge: float, 
     _check_varies(covariance)
     level.start.weight.copy_(inverse_factor(covariance[None])[0])
     level.start.mean.copy_(mean)
-    sample, image = _sample(level, store, rows.good, seed)
+    sample = _sample(level, store, rows.good, seed)
     centres = _k_means(sample, len(level.centres), seed)
-    labels = _nearest(sample, centres)[0]
+    labels = _nearest(sample, centres)
     counts = torch.bincount(labels, minlength=len(centres)).to(sample.dtype)
     sums = torch.zeros_like(centres).index_add_(0, labels, sample)
     level.centres.copy_(torch.where(counts[:, None] > 0, sums / counts.clamp_min(1.0)[:, None], centres))
     energies = _empty(level, rows)
     copies = rows.copies()
+    per_image = len(sample) // len(rows.good)
+    half = 0.5 * level.centres.square().sum(dim=1)
     for name, group in rows.members().items():
-        own = torch.isin(image, torch.tensor(group))
-        n_own = torch.bincount(labels[own], minlength=len(centres)).to(sample.dtype)
-        rest = counts - n_own
-        others = (sums - torch.zeros_like(sums).index_add_(0, labels[own], sample[own])) / rest.clamp_min(1.0)[:, None]
-        z = level.whitened(store.batch([rows.good[i] for i in group]))
-        energies.fitted[group] = level.energy(z).cpu()
-        energies.left_out[group] = _from_centres(z, others, rest > 0.5)
-        for index in copies.get(name, []):
-            z = level.whitened(store.batch([rows.pseudo[index]]))
-            energies.pseudo[index] = _from_centres(z, others, rest > 0.5)[0]
+        own = torch.cat([torch.arange(i * per_image, (i + 1) * per_image) for i in group])
+        changed, places = labels[own].unique(return_inverse=True)
+        n_own = torch.bincount(places).to(sample.dtype)
+        rest = counts[changed] - n_own
+        own_sums = torch.zeros_like(sums[changed]).index_add_(0, places, sample[own])
+        others = (sums[changed] - own_sums) / rest.clamp_min(1.0)[:, None]
+        half_others = torch.where(rest > 0.5, 0.5 * others.square().sum(dim=1), math.inf)
+        mine = copies.get(name, [])
+        z = level.whitened(store.batch([*(rows.good[i] for i in group), *(rows.pseudo[i] for i in mine)]))
+        flat = z.permute(0, 2, 3, 1).reshape(-1, level.channels)
+        # only the centres that the group had a part in differ
+        distances = torch.addmm(half, flat, level.centres.T, alpha=-1.0)
+        distances[:, changed] = torch.addmm(half_others, flat, others.T, alpha=-1.0)
+        found = (2.0 * distances.amin(dim=1) + flat.square().sum(dim=1)) / level.channels
+        found = found.reshape(len(z), *level.size)
+        energies.left_out[group] = found[: len(group)]
+        energies.pseudo[mine] = found[len(group) :]
     return energies
 
 
@@ -275,8 +285,7 @@ def _places(names: Sequence[int]) -> dict[int, list[int]]:
 def _empty(level: Level, rows: Rows) -> Energies:
     assert not isinstance(level.start, ActNorm)
     dtype = level.start.weight.dtype
-    counts = (len(rows.good), len(rows.pseudo), len(rows.good))
-    return Energies(*(torch.empty(count, *level.size, dtype=dtype) for count in counts))
+    return Energies(*(torch.empty(len(part), *level.size, dtype=dtype) for part in (rows.good, rows.pseudo)))
 
 
 def _set_positions(start: PositionLinear, fit: PositionFit, amount: float, ridge: float, left_out: int) -> None:
@@ -362,8 +371,8 @@ def pooled_gaussian(level: Level, store: FeatureStore, rows: Sequence[int]) -> t
     return mean + origin[:, 0].cpu().double(), products / count - torch.outer(mean, mean)
 
 
-def _sample(level: Level, store: FeatureStore, rows: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
-    """Whitened features `(S, C)` at random positions, as many of each image, and the index of the image of each."""
+def _sample(level: Level, store: FeatureStore, rows: Sequence[int], seed: int) -> Tensor:
+    """Whitened features `(n * k, C)` at k random positions of each of n images, image after image."""
     random = np.random.default_rng(seed)
     positions = level.size[0] * level.size[1]
     per_image = min(positions, max(1, SAMPLE // len(rows)))
@@ -371,7 +380,7 @@ def _sample(level: Level, store: FeatureStore, rows: Sequence[int], seed: int) -
     for start in range(0, len(rows), BATCH):
         z = level.whitened(store.batch(rows[start : start + BATCH])).flatten(2)
         parts += [one[:, random.permutation(positions)[:per_image]].T.cpu() for one in z]
-    return torch.cat(parts), torch.arange(len(rows)).repeat_interleave(per_image)
+    return torch.cat(parts)
 
 
 def _k_means(sample: Tensor, count: int, seed: int) -> Tensor:
@@ -385,7 +394,7 @@ def _k_means(sample: Tensor, count: int, seed: int) -> Tensor:
     # a part of the sample moves the centres nearly as well, in a fraction of the time
     part = sample[:: max(1, len(sample) // (count * PER_CENTRE))]
     for rows in [part] * LLOYD_STEPS + [sample]:
-        labels = _nearest(rows, centres)[0]
+        labels = _nearest(rows, centres)
         counts = torch.bincount(labels, minlength=count).to(rows.dtype)
         sums = torch.zeros_like(centres).index_add_(0, labels, rows)
         filled = counts > 0
@@ -395,25 +404,11 @@ def _k_means(sample: Tensor, count: int, seed: int) -> Tensor:
     return centres
 
 
-def _nearest(rows: Tensor, centres: Tensor, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Index of the nearest centre of each row `(S, C)`, and the squared distance."""
+def _nearest(rows: Tensor, centres: Tensor) -> Tensor:
+    """Index of the nearest centre of each row `(S, C)`."""
     half = 0.5 * centres.square().sum(dim=1)
-    if usable is not None:
-        half = torch.where(usable, half, torch.full_like(half, math.inf))
-    labels, distances = [], []
-    for start in range(0, len(rows), _CHUNK):
-        part = rows[start : start + _CHUNK]
-        smallest, label = torch.addmm(half, part, centres.T, alpha=-1.0).min(dim=1)
-        labels.append(label)
-        distances.append(2.0 * smallest + part.square().sum(dim=1))
-    return torch.cat(labels), torch.cat(distances)
-
-
-def _from_centres(z: Tensor, centres: Tensor, usable: Tensor) -> Tensor:
-    """Energies `(N, h, w)` of whitened features `(N, C, h, w)`."""
-    n, channels, h, w = z.shape
-    distances = _nearest(z.cpu().permute(0, 2, 3, 1).reshape(-1, channels), centres, usable)[1]
-    return distances.reshape(n, h, w) / channels
+    parts = rows.split(_CHUNK)
+    return torch.cat([torch.addmm(half, part, centres.T, alpha=-1.0).argmin(dim=1) for part in parts])
 
 
 def _check_varies(covariance: Tensor) -> None:

@@ -75,29 +75,32 @@ def count_varied(config: Config, n_good: int) -> int:
 
 @dataclass
 class BestForm:
-    """Best form so far, with the constants of its frozen layers and its energies."""
+    """Best form so far, with the constants of its frozen layers, and the features that it was fitted on."""
 
     choice: Choice
     model: Detector
     config: Config
     state: dict[str, Tensor]
-    energies: list[Energies]
     scores: LeftOutScores
     store: FeatureStore
     rows: Rows
 
     def left_out(self, kept: Sequence[int]) -> LeftOut:
         """Restore the model to this form, and collect the scores of some of the images that it was fitted on."""
+        from edgead.train.left_out import fitted_energies
+
         self.model.load_state_dict(self.state, strict=False)
         head, fraction = self.model.head, self.choice.top_fraction
         head.pool(fraction)
-        total = sum((head.standardised(index, level.fitted) for index, level in enumerate(self.energies)), start=0.0)
-        rows = list(kept)
+        rows = [self.rows.good[index] for index in kept]
+        fitted_scores, fitted_maps = head([fitted_energies(level, self.store, rows) for level in self.model.levels])[
+            ::-1
+        ]
         return LeftOut(
-            scores=self.scores.scores[fraction][rows],
-            maps=self.scores.maps.numpy()[rows],
-            fitted_scores=head.pooled(total).double().numpy()[rows],  # type: ignore[arg-type]
-            fitted_maps=total.numpy()[rows],  # type: ignore[union-attr]
+            scores=self.scores.scores[fraction][list(kept)],
+            maps=self.scores.maps.numpy()[list(kept)],
+            fitted_scores=fitted_scores.double().numpy(),
+            fitted_maps=fitted_maps.numpy(),
         )
 
 
@@ -266,7 +269,7 @@ class FormSearch:
             fit_projections(level, best.store, rows.good)
         ((_, energies),) = self._fitted(choice.form, best.model, best.store, rows, [choice.shrinkage or 0.0])
         scores = standardise(best.model.head, energies, (choice.top_fraction,))
-        return replace(best, state=_frozen(best.model), energies=energies, scores=scores, rows=rows)
+        return replace(best, state=_frozen(best.model), scores=scores, rows=rows)
 
     def _rows(self, good: Sequence[int]) -> Rows:
         """Rows of the feature store for a fit on some of the good images."""
@@ -347,7 +350,7 @@ class FormSearch:
         if self.best is None or best_choice(self.choices) is choice:
             settings = config.model.model_copy(update={"top_fraction": fraction})
             chosen = config.model_copy(update={"model": settings})
-            self.best = BestForm(choice, model, chosen, _frozen(model), energies, found, store, rows)
+            self.best = BestForm(choice, model, chosen, _frozen(model), found, store, rows)
 
 
 def _frozen(model: Detector) -> dict[str, Tensor]:
