@@ -296,7 +296,8 @@ class Provenance(_Record):
     """Origin of the bundle: time, data, seed, versions, settings and training metrics.
 
     `image_digests` are the first 16 hexadecimal digits of the SHA-256 of each image file that training used, for
-    whatever purpose; empty in bundles until schema 2.
+    whatever purpose; empty in bundles until schema 2. `dataset_snapshot` is the digest of the snapshot that it was trained on
+    (`edgead train --from-dataset`), or empty.
     """
 
     created_at: str
@@ -308,13 +309,14 @@ class Provenance(_Record):
     config: dict[str, Any]
     metrics: dict[str, float]
     image_digests: tuple[str, ...] = ()
+    dataset_snapshot: str = ""
     taught: TaughtRecord | None = Field(None, description="How it was taught; none: a training made it.")
 
     @model_serializer(mode="wrap")
     def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not used, as in bundles of before."""
         values: dict[str, Any] = dump(self)
-        return {key: value for key, value in values.items() if key != "taught" or value is not None}
+        return {key: value for key, value in values.items() if key not in ("taught", "dataset_snapshot") or value}
 
 
 class Manifest(_Record):

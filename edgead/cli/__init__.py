@@ -14,7 +14,7 @@ import typer
 from edgead import __version__
 from edgead.cli.alerts import alerts_app
 from edgead.cli.bundles import bundle_app
-from edgead.cli.collections import collect
+from edgead.cli.collections import collect, dataset_app
 from edgead.cli.console import echo, prepare_streams, report_stdout, stdout_error
 from edgead.cli.crash import report_bug
 from edgead.cli.engines import bench, build_engine, doctor
@@ -71,6 +71,7 @@ app.command(name="build-engine", short_help="Build and check an engine for this 
 app.command(short_help="Watch cameras, videos or folders and raise alerts.")(stream)
 app.add_typer(alerts_app, name="alerts")
 app.command(short_help="Save pictures of a camera or another source, for training.")(collect)
+app.add_typer(dataset_app, name="dataset")
 app.command(short_help="Make a systemd unit that starts the stream at boot.")(service)
 app.command(short_help="Learn a new part on this machine.")(teach)
 app.command(short_help="Measure the latency of a frame on this machine.")(bench)

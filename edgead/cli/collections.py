@@ -1,16 +1,31 @@
-"""`edgead collect`: pictures for training from a source."""
+"""`edgead collect` and `edgead dataset`: pictures for training."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgead.cli.console import echo
 from edgead.cli.line import checked_camera
 from edgead.cli.options import ConfigOption, EngineOption, JsonOption, RateOption, SetOption, load, write_json
+from edgead.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgead.commands.dataset import Added
+
+_NAMED = 5
+
+dataset_app = typer.Typer(
+    help="Keep, freeze and exchange judged pictures.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of the data set.")]
 
 
 def collect(
@@ -88,3 +103,124 @@ def collect(
     )
     ended = {"limit": f"--limit {limit} is reached", "max_mb": f"--max-mb {max_mb} is reached", "stop": "stopped"}
     echo(f"Ended: {ended.get(summary.ended_by, 'the source is over')}.")
+
+
+@dataset_app.command()
+def add(
+    dataset: DatasetArgument,
+    pictures: Annotated[Path, typer.Argument(help="Folder of pictures, collected, exported from alerts, or plain.")],
+    verdict: Annotated[
+        str | None,
+        typer.Option(
+            "--as", help="Verdict of pictures that bring none: good, defect, false-alarm, unsure or unjudged."
+        ),
+    ] = None,
+    kind: Annotated[str, typer.Option(help="Kind of defect or of false alarm, for --as.")] = "",
+) -> None:
+    """Add the pictures of a folder, each once; the data set is made if it is not there."""
+    from edgead.commands.dataset import add_pictures
+
+    _show_added(dataset, add_pictures(dataset, pictures, verdict=verdict, kind=kind))
+
+
+@dataset_app.command(name="import")
+def import_(
+    dataset: DatasetArgument,
+    source: Annotated[Path, typer.Argument(help="Labelled folder: MVTec AD and others, COCO, labelme, CVAT.")],
+) -> None:
+    """Add a labelled data set with its kinds of defects and masks."""
+    from edgead.commands.dataset import import_dataset
+
+    _show_added(dataset, import_dataset(dataset, source))
+
+
+@dataset_app.command()
+def export(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Argument(help="Folder to write; new or empty.")],
+    form: Annotated[str, typer.Option("--format", help="Layout: folders, coco or labelme.")] = "folders",
+) -> None:
+    """Write the pictures judged good, false alarm or defect in a layout that other tools read."""
+    from edgead.commands.dataset import export_dataset
+
+    n_written, n_left_out = export_dataset(dataset, out, form)
+    echo(f"Wrote {n_written} pictures to {out}; {n_left_out} unsure or unjudged ones are left out.")
+
+
+@dataset_app.command()
+def snapshot(dataset: DatasetArgument) -> None:
+    """Freeze the judged pictures as they are now; the same content gives the same snapshot."""
+    from edgead.commands.dataset import take_snapshot
+
+    taken = take_snapshot(dataset)
+    echo(f"{taken.name}: {taken.n_good} good images and {taken.n_defects} of defects, digest {taken.digest}.")
+    echo(f"Train on it: edgead train --from-dataset {dataset}@{taken.name}")
+
+
+@dataset_app.command(name="list")
+def list_(dataset: DatasetArgument, json_output: JsonOption = False) -> None:
+    """List the pictures by verdict and kind, and the snapshots."""
+    from edgead.commands.dataset import count_pictures
+
+    counts, taken = count_pictures(dataset)
+    if json_output:
+        pictures = [{"verdict": verdict, "kind": kind, "n": n} for (verdict, kind), n in sorted(counts.items())]
+        frozen = [
+            {"name": one.name, "digest": one.digest, "n_good": one.n_good, "n_defects": one.n_defects} for one in taken
+        ]
+        write_json(Path("-"), {"pictures": pictures, "snapshots": frozen})
+        return
+    echo(f"{sum(counts.values())} pictures")
+    for (verdict, kind), n in sorted(counts.items()):
+        echo(f"  {verdict}{f', {printable(kind)}' if kind else ''}: {n}")
+    for one in taken:
+        echo(f"snapshot {one.name}: {one.n_good} good, {one.n_defects} of defects")
+
+
+@dataset_app.command()
+def check(dataset: DatasetArgument) -> None:
+    """Compare every picture, mask and snapshot with the index."""
+    from edgead.commands.dataset import check_dataset
+
+    problems = check_dataset(dataset)
+    for problem in problems:
+        echo(printable(problem))
+    if problems:
+        raise typer.Exit(4)
+    echo("Every picture, mask and snapshot is as the index says.")
+
+
+def snapshot_root(address: str, *, given: Sequence[object]) -> Path:
+    """Folder to train on of a data set's snapshot, which is made if it is not named.
+
+    Args:
+        address: `DIR`, or `DIR@SNAPSHOT`.
+        given: Other options that say what to train on.
+
+    Raises:
+        ConfigError: If one of those is given too.
+        DataError: If there is no such snapshot, or it is damaged.
+    """
+    from edgead.commands.dataset import snapshot_to_train
+    from edgead.commands.training.device import is_main_process
+    from edgead.errors import ConfigError
+
+    if any(given):
+        raise ConfigError(
+            "--from-dataset says which images are good and which are not; --data, --good, --bad and --masks would too.",
+            hint="Give one of them.",
+        )
+    taken = snapshot_to_train(address)
+    if is_main_process():
+        echo(f"Snapshot {taken.name}: {taken.n_good} good images and {taken.n_defects} of defects.")
+    return taken.root
+
+
+def _show_added(dataset: Path, added: Added) -> None:
+    echo(f"{dataset}: {added.n_new} pictures are new, {added.n_known} were there already; {added.n_judged} of those are "
+         f"judged now.")  # fmt: skip
+    for name, problems in (("not changed", added.conflicts), ("not added", added.broken)):
+        for problem in problems[:_NAMED]:
+            echo(f"{name}: {printable(problem)}", err=True)
+        if len(problems) > _NAMED:
+            echo(f"{name}: {len(problems) - _NAMED} more", err=True)

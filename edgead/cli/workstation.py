@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgead.cli.collections import snapshot_root
 from edgead.cli.options import (
     BadOption,
     BundleArgument,
@@ -40,6 +41,14 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(help=f"Folder of good images, or a data set in a known layout; default: ./{defaults.DATA_ROOT}."),
+    ] = None,
+    from_dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--from-dataset",
+            metavar="DIR[@SNAPSHOT]",
+            help="Train on a data set that `edgead dataset add` made: its present content, or a snapshot of it.",
+        ),
     ] = None,
     good: GoodOption = None,
     bad: BadOption = None,
@@ -141,6 +150,8 @@ def train(
     from edgead.terminal import TerminalProgress, show_facts
 
     data = _one_folder(folder, data)
+    if from_dataset is not None:
+        data = snapshot_root(from_dataset, given=[data, good, bad, masks])
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,

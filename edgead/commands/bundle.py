@@ -39,6 +39,8 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
                 f"{left_out or 'none'}",
             )
         )
+    if provenance.dataset_snapshot:
+        facts.append(("data set snapshot", provenance.dataset_snapshot))
     facts += [(f"threshold {name}", _threshold_text(bundle, name)) for name in manifest.thresholds]
     if manifest.nfa is not None:
         facts += [(f"regions {name}", _nfa_text(part)) for name, part in manifest.nfa.thresholds.items()]

@@ -37,6 +37,7 @@ from edgead.commands.training.verdict import Verdict, verdict_of
 from edgead.config.model import ModelConfig
 from edgead.config.root import Config
 from edgead.data.copies import STORED_DIGITS
+from edgead.data.snapshots import snapshot_of
 from edgead.imaging import Image
 from edgead.manifest import Provenance
 from edgead.progress import Progress, Silent
@@ -457,6 +458,7 @@ def _loop_settings(config: Config) -> LoopSettings:
 
 def _provenance(config: Config, data: TrainingData, metrics: dict[str, float]) -> Provenance:
     split = data.split
+    snapshot = snapshot_of(data.root)
     return Provenance(
         created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         data_root=str(data.root),
@@ -472,6 +474,7 @@ def _provenance(config: Config, data: TrainingData, metrics: dict[str, float]) -
         config=config.model_dump(mode="json"),
         metrics=metrics,
         image_digests=tuple(sorted(digest[:STORED_DIGITS] for digest in set(data.scan.digests.values()))),
+        dataset_snapshot="" if snapshot is None else snapshot.digest,
     )
 
 

@@ -150,7 +150,10 @@ def open_collection(folder: Path, *, create: bool = False) -> Iterator[Collectio
     if not create and not (folder / INDEX).is_file():
         raise no_collection(folder)
     if create and folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is no folder.", hint="Give a new folder, or one that `edgead collect` made.")
+        raise DataError(
+            f"{folder} is no folder.",
+            hint="Give a new folder, or one that `edgead collect` or `edgead dataset add` made.",
+        )
     with exclusive(folder / LOCK, f"changes {folder}", hint="Wait until it has finished, or use another folder."):
         index = folder / INDEX
         if not index.exists():
@@ -181,7 +184,7 @@ def read_entries(folder: Path) -> dict[str, Entry]:
 def no_collection(folder: Path) -> DataError:
     return DataError(
         f"{folder} has no {INDEX}.",
-        hint="Give a folder that `edgead collect` or `edgead alerts export --pictures` made.",
+        hint="Give a folder that `edgead collect`, `edgead dataset add` or `edgead alerts export --pictures` made.",
     )
 
 

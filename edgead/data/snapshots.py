@@ -1,0 +1,232 @@
+"""Snapshots of a collection: an immutable list of its judged pictures, named by its own digest, as a folder to train on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgead.data.collection import Entry
+from edgead.data.names import role_of
+from edgead.errors import DataError
+from edgead.storage import json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
+
+SNAPSHOTS = "snapshots"
+FILE = "snapshot.json"
+_DIGITS = 16
+_UNSAFE = re.compile(r"[^\w. -]")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot on disk.
+
+    Attributes:
+        folder: Its folder, `snapshots/<name>` of the collection.
+        digest: SHA-256 over verdict, kind and digests of every picture, hexadecimal.
+        part: Name of the data set, which becomes the class of the parts.
+        n_good, n_defects: Number of pictures to learn from, and to test with.
+    """
+
+    folder: Path
+    digest: str
+    part: str
+    n_good: int
+    n_defects: int
+
+    @property
+    def name(self) -> str:
+        return self.digest[:_DIGITS]
+
+    @property
+    def root(self) -> Path:
+        """Folder to train on: good pictures in `train/good`, defects in `test`, masks in `ground_truth`."""
+        return self.folder / self.part
+
+
+def is_used(entry: Entry) -> bool:
+    """Whether a snapshot has this picture: it was judged good, a false alarm or a defect."""
+    return entry.is_good or entry.verdict == "defect"
+
+
+def kind_folder(entry: Entry) -> str:
+    """Name of the folder of a defect: its kind, or `defect` where that says nothing or something else."""
+    name = _UNSAFE.sub("_", entry.kind).strip(" .")[:64]
+    return "defect" if not name or role_of(name) not in (None, "defect") else name
+
+
+def make_snapshot(folder: Path, entries: Iterable[Entry]) -> Snapshot:
+    """Make the snapshot of a collection's present content, or find the one that is there.
+
+    Pictures are hard links where the disk has them, so that a snapshot costs little and stays whole when the collection
+    changes.
+
+    Args:
+        folder: Folder of the collection.
+        entries: Its entries.
+
+    Raises:
+        DataError: If a picture is missing or has changed, or none was judged good.
+        StorageError: If the disk is full.
+    """
+    used = sorted((entry for entry in entries if is_used(entry)), key=lambda entry: entry.digest)
+    if not any(entry.is_good for entry in used):
+        raise DataError(
+            f"{folder} has no picture that was judged good or a false alarm.",
+            hint="Add some: edgead dataset add DATASET PICTURES --as good",
+        )
+    pictures = [_line(folder, entry) for entry in used]
+    digest = _digest(pictures)
+    final = folder / SNAPSHOTS / digest[:_DIGITS]
+    if (final / FILE).is_file():
+        return read_snapshot(final)
+    part = _UNSAFE.sub("_", folder.resolve().name) or "part"
+    # the number of links, not the pictures themselves, is what it costs
+    with scratch_folder(folder / SNAPSHOTS, "new") as scratch:
+        write_tree(folder, used, scratch / part)
+        content = {"digest": digest, "part": part, "pictures": pictures}
+        write_bytes(scratch / FILE, json_bytes(content))
+        replace_folder(scratch, final)
+    return read_snapshot(final)
+
+
+def find_snapshot(folder: Path, name: str) -> Snapshot:
+    """A snapshot by its name, or the beginning of its digest.
+
+    Raises:
+        DataError: If there is none, or several begin like that, or it is damaged.
+    """
+    found = [one for one in snapshots(folder) if one.digest.startswith(name)] if name else []
+    if len(found) != 1:
+        names = ", ".join(one.name for one in snapshots(folder)) or "none"
+        raise DataError(
+            f"{folder} has {'several snapshots' if found else 'no snapshot'} {name!r}; it has: {names}.",
+            hint=f"Make one: edgead dataset snapshot {folder}",
+        )
+    check_snapshot(found[0])
+    return found[0]
+
+
+def snapshots(folder: Path) -> list[Snapshot]:
+    """Snapshots of a collection, by name."""
+    found = sorted((folder / SNAPSHOTS).glob(f"*/{FILE}"))
+    return [read_snapshot(path.parent) for path in found if not path.parent.name.startswith(".")]
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """Read the list of a snapshot.
+
+    Raises:
+        DataError: If it does not have the digest that it states.
+    """
+    try:
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        pictures, part = content["pictures"], str(content["part"])
+        digest = _digest(pictures)
+        is_whole = digest == content["digest"] and part == Path(part).name
+        n_good = sum(line["verdict"] != "defect" for line in pictures)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, f"{FILE} cannot be read ({error})") from error
+    if not is_whole:
+        raise _damaged(folder, f"{FILE} does not have the digest that it states")
+    return Snapshot(folder, digest, part, n_good, len(pictures) - n_good)
+
+
+def check_snapshot(snapshot: Snapshot) -> None:
+    """Compare the pictures of a snapshot with its list.
+
+    Raises:
+        DataError: If one is missing, was added, or has changed.
+    """
+    stated = json.loads((snapshot.folder / FILE).read_text(encoding="utf-8"))["pictures"]
+    root = snapshot.root
+    expected = {
+        f"{'test' if one['verdict'] == 'defect' else 'train'}/{one['folder']}/{one['file']}": one["digest"]
+        for one in stated
+    }
+    found = {
+        path.relative_to(root).as_posix(): path for side in ("train", "test") for path in (root / side).glob("*/*")
+    }
+    for name in sorted(expected.keys() ^ found.keys()):
+        raise _damaged(snapshot.folder, f"{name} {'is missing' if name in expected else 'does not belong to it'}")
+    for name, path in sorted(found.items()):
+        if file_digest(path) != expected[name]:
+            raise _damaged(snapshot.folder, f"{name} has changed")
+
+
+def snapshot_of(root: Path) -> Snapshot | None:
+    """The snapshot whose folder to train on this is; None for any other folder."""
+    return read_snapshot(root.parent) if (root.parent / FILE).is_file() else None
+
+
+def write_tree(folder: Path, entries: Sequence[Entry], out: Path) -> None:
+    """Write pictures as `train/good`, `test/KIND` and `ground_truth/KIND`.
+
+    Raises:
+        StorageError: If the disk is full.
+    """
+    for entry in entries:
+        source = folder / entry.path
+        if entry.is_good:
+            _link(source, out / "train" / "good" / source.name)
+            continue
+        kind = kind_folder(entry)
+        _link(source, out / "test" / kind / source.name)
+        if entry.mask:
+            _link(folder / entry.mask, out / "ground_truth" / kind / f"{source.stem}_mask.png")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    try:
+        with path.open("rb") as file:
+            return _sha256(file.read())
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _line(folder: Path, entry: Entry) -> dict[str, str]:
+    path = folder / entry.path
+    if not path.is_file() or file_digest(path) != entry.digest:
+        raise DataError(
+            f"{path} is {'missing' if not path.is_file() else 'not the picture that the index names'}.",
+            hint=f"`edgead dataset check {folder}` lists everything; restore it, or remove its line from the index.",
+        )
+    mask = file_digest(folder / entry.mask) if entry.mask else ""
+    verdict = "defect" if entry.verdict == "defect" else "good"
+    place = kind_folder(entry) if verdict == "defect" else "good"
+    return {"digest": entry.digest, "verdict": verdict, "folder": place, "file": path.name, "mask": mask}
+
+
+def _digest(pictures: Sequence[dict[str, str]]) -> str:
+    lines = ("\0".join((one["verdict"], one["folder"], one["digest"], one["mask"])) + "\n" for one in pictures)
+    return _sha256("".join(lines).encode("utf-8"))
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise storage_error(target, error) from error
+
+
+def _damaged(folder: Path, why: str) -> DataError:
+    return DataError(
+        f"The snapshot {folder} is damaged: {why}.",
+        hint="Remove its folder and make it again: edgead dataset snapshot DATASET",
+    )

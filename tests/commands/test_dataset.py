@@ -1,0 +1,175 @@
+"""`edgead dataset`: judged pictures in one folder, snapshots of them, and the way from and to other layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgead.cli.collections import snapshot_root
+from edgead.commands.dataset import (
+    Added,
+    add_pictures,
+    check_dataset,
+    count_pictures,
+    export_dataset,
+    import_dataset,
+    snapshot_to_train,
+    take_snapshot,
+)
+from edgead.commands.train import _provenance
+from edgead.commands.training.data import prepare_data
+from edgead.commands.training.runs import open_run
+from edgead.data.collection import read_entries
+from edgead.data.layouts import find_dataset
+from edgead.data.masks import read_mask
+from edgead.data.snapshots import make_snapshot, snapshot_of
+from edgead.errors import ConfigError, DataError
+from edgead.progress import Silent
+
+from ..tiny_run import tiny_config
+
+SIZE = (24, 32)
+
+
+def picture(folder: Path, number: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(number).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / f"{number}.png"), image)
+    return folder / f"{number}.png"
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Three good parts, two scratches with masks and one dent without."""
+    root = tmp_path / "part"
+    for number in range(3):
+        picture(root / "train" / "good", number)
+    for number in (3, 4):
+        picture(root / "test" / "scratch", number)
+        mask = np.zeros(SIZE, np.uint8)
+        mask[2:5, number : number + 9] = 255
+        mask[3, number + 2] = 0  # a hole, which an outline would lose
+        (root / "ground_truth" / "scratch").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / "ground_truth" / "scratch" / f"{number}_mask.png"), mask)
+    picture(root / "test" / "dent", 5)
+    return root
+
+
+def test_pictures_come_once_and_keep_what_people_found(tmp_path: Path) -> None:
+    """An unjudged picture gets a verdict later; another verdict is named and does not replace the first; bad files are named."""
+    source, folder = tmp_path / "source", tmp_path / "set"
+    first = picture(source, 1)
+    picture(source, 2)
+    (source / "3.png").write_bytes(b"no picture")
+    added = add_pictures(folder, source)
+    assert (added.n_new, added.n_known, len(added.broken)) == (2, 0, 1)
+    assert add_pictures(folder, source, verdict="good").n_judged == 2
+    again = add_pictures(folder, source, verdict="defect", kind="dent")
+    assert (again.n_new, again.n_known, again.n_judged, len(again.conflicts)) == (0, 2, 0, 2)
+    entries = list(read_entries(folder).values())
+    assert [(one.verdict, one.source) for one in entries] == [("good", "1.png"), ("good", "2.png")]
+    assert (folder / entries[0].path).read_bytes() == first.read_bytes()
+    other = tmp_path / "other"
+    assert add_pictures(other, folder) == Added(2, 0, 0, (), ()), "a data set brings its verdicts along"
+    assert {one.verdict for one in read_entries(other).values()} == {"good"}
+    with pytest.raises(ConfigError, match="'fine'"):
+        add_pictures(folder, source, verdict="fine")
+    with pytest.raises(DataError, match="no images in"):
+        add_pictures(folder, tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("form", ["folders", "coco", "labelme"])
+def test_what_is_exported_comes_back(labelled: Path, tmp_path: Path, form: str) -> None:
+    """Pictures, verdicts, kinds and masks, to the pixel; unsure and unjudged pictures are left out and counted."""
+    folder, out, back = tmp_path / "set", tmp_path / "out", tmp_path / "back"
+    assert import_dataset(folder, labelled).n_new == 6
+    add_pictures(folder, picture(tmp_path / "more", 9).parent)
+    assert export_dataset(folder, out, form) == (6, 1)
+    assert import_dataset(back, out).n_new == 6
+
+    def content(root: Path) -> dict[str, tuple[str, str, bytes | None]]:
+        return {
+            entry.digest: (
+                entry.verdict, entry.kind, read_mask(root / entry.mask, SIZE).tobytes() if entry.mask else None,
+            )
+            for entry in read_entries(root).values() if entry.verdict != "unjudged"
+        }  # fmt: skip
+
+    before, after = content(folder), content(back)
+    if form == "labelme":  # a defect without a shape has no kind there
+        before = {digest: (one[0], "defect" if one[1] == "dent" else one[1], one[2]) for digest, one in before.items()}
+    assert after == before
+    with pytest.raises(ConfigError, match="has something in it"):
+        export_dataset(folder, out, form)
+    with pytest.raises(ConfigError, match="'voc'"):
+        export_dataset(folder, tmp_path / "voc", "voc")
+
+
+def test_a_snapshot_stays_what_it_was(labelled: Path, tmp_path: Path) -> None:
+    """Same content, same digest; a change gives another one, and the first can still be trained on; damage is named."""
+    folder = tmp_path / "set"
+    import_dataset(folder, labelled)
+    first = take_snapshot(folder)
+    assert take_snapshot(folder) == first
+    found = find_dataset(first.root)
+    assert (len(found.train), len(found.test), found.classes) == (3, 3, ("set",))
+    assert {(sample.defect, sample.gt_label) for sample in found.test} == {("scratch", True), ("dent", True)}
+    add_pictures(folder, picture(tmp_path / "alarms", 7).parent, verdict="false-alarm", kind="dust")
+    second = snapshot_to_train(str(folder))
+    assert second.digest != first.digest
+    assert (second.n_good, second.n_defects) == (4, 3), "a false alarm is a good part"
+    assert snapshot_to_train(f"{folder}@{first.name}") == first
+    assert (snapshot_of(first.root), snapshot_of(folder)) == (first, None)
+    counts, taken = count_pictures(folder)
+    assert counts == {("good", ""): 3, ("defect", "scratch"): 2, ("defect", "dent"): 1, ("false-alarm", "dust"): 1}
+    assert {one.name for one in taken} == {first.name, second.name}
+    with pytest.raises(DataError, match=r"no snapshot 'ffff'.*it has: "):
+        snapshot_to_train(f"{folder}@ffff")
+    lost = next((first.root / "train" / "good").iterdir())
+    lost.unlink()
+    with pytest.raises(DataError, match=f"{lost.name} is missing"):
+        snapshot_to_train(f"{folder}@{first.name}")
+    with pytest.raises(ConfigError, match="--from-dataset"):
+        snapshot_root(str(folder), given=[Path("data"), None])
+
+
+def test_a_check_names_everything_that_is_wrong(labelled: Path, tmp_path: Path) -> None:
+    """Missing, changed and unknown files; and no snapshot is made of them."""
+    folder = tmp_path / "set"
+    import_dataset(folder, labelled)
+    assert check_dataset(folder) == []
+    entries = list(read_entries(folder).values())
+    one, two = entries[:2]
+    (folder / one.path).unlink()
+    (folder / two.path).write_bytes(b"other")
+    picture(folder / "pictures", 8)
+    assert check_dataset(folder) == [
+        f"{one.path} is missing.", f"{two.path} is not the picture that the index names: it has changed.",
+        "pictures/8.png is not in the index: `edgead dataset add` adds it.",
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"is (missing|not the picture)"):
+        take_snapshot(folder)
+    with pytest.raises(DataError, match="no picture that was judged good"):
+        make_snapshot(folder, [entry for entry in entries if entry.verdict == "defect"])
+
+
+def test_a_training_says_which_snapshot_it_learnt_from(tiny_data: Path, tmp_path: Path) -> None:
+    """The bundle's provenance has its digest; a run cannot be resumed on another snapshot."""
+    folder = tmp_path / "set"
+    import_dataset(folder, tiny_data)
+    first = snapshot_to_train(str(folder))
+    config = tiny_config(first.root)
+    data = prepare_data(config, Silent())
+    assert _provenance(config, data, {}).dataset_snapshot == first.digest
+    run = tmp_path / "run"
+    run.mkdir()
+    open_run(config, data, run, resume=False)
+    assert snapshot_to_train(str(folder)) == first, "the same content can be resumed"
+    open_run(config, data, run, resume=True)
+    add_pictures(folder, picture(tmp_path / "more", 7).parent, verdict="good")
+    changed = tiny_config(snapshot_to_train(str(folder)).root)
+    with pytest.raises(ConfigError, match=r"other images: 1 added"):
+        open_run(changed, prepare_data(changed, Silent()), run, resume=True)
