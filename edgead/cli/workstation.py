@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgead.cli.collections import snapshot_root
+from edgead.cli.console import echo
 from edgead.cli.options import (
     BadOption,
     BundleArgument,
@@ -173,7 +174,7 @@ def train(
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
     typer.echo(f"Took {sum(result.seconds.values()):.0f} s: {stages}.")
     for line in result.verdict.lines() if result.verdict is not None else ():
-        typer.echo(line)
+        echo(line)
     typer.echo(
         "Next: edgead eval on images with known defects (edgead predict FILE shows single ones), then edgead build-engine and "
         "edgead stream --camera 0"

@@ -285,7 +285,7 @@ def _threshold_images(report: Report, budget: ImageBudget) -> str:
         "hides every defect like it: leave it out with <code>edgead train --exclude NAME</code>. If they are rare but good, "
         "add more like them.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="Pictures of these images">'
-        f'<img class="sheet" src="{source}" width="{width}" height="{height}" loading="lazy" '
+        f'<img class="sheet" src="{source}" width="{width}" height="{height}" decoding="async" '
         'alt="Good images with the highest scores, each with score, file name and heatmap"></div></section>'
     )
 

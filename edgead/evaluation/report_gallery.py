@@ -103,7 +103,7 @@ def card(
         budget.left_bytes -= size
         height, width = pixels.shape[:2]
         parts.append(
-            f'<div{_OWN if label == "own colours" else ""}><img src="{source}" alt="{alt}" width="{width}" height="{height}" loading="lazy"><span>{label}</span></div>'
+            f'<div{_OWN if label == "own colours" else ""}><img src="{source}" alt="{alt}" width="{width}" height="{height}" decoding="async"><span>{label}</span></div>'
         )
     state = {(True, True): "found", (True, False): "missed", (False, True): "alarm", (False, False): "fine"}
     facts = (

@@ -28,7 +28,7 @@ def slider(part: ClassResult, images: Sequence[ScoredImage], thresholds: ClassTh
         return ""  # each image was judged by the class that was predicted for it
     return (
         '<div class="slider" hidden><label>Try another threshold: <output></output>'
-        f'<input type="range" min="0" max="1" step="1" aria-label="Threshold to try, now {number(shipped)}"></label>'
+        f'<input type="range" min="0" max="1000" step="1" aria-label="Threshold to try, now {number(shipped)}"></label>'
         '<p class="counts" aria-live="polite"></p><p class="soft rate"></p>'
         '<button type="button">Back to the shipped threshold</button></div>'
         f'<script type="application/json" class="numbers">{json.dumps(_numbers(part, images, thresholds, shipped))}</script>'
@@ -129,11 +129,11 @@ SCRIPT = """
 
   const controls = all(document, ".slider").map((root) => {
     const section = root.closest("section"), numbers = JSON.parse(section.querySelector(".numbers").textContent);
-    return {root, section, numbers, input: root.querySelector("input")};
+    return {root, section, numbers, input: root.querySelector("input"), index: numbers.start};
   });
 
   function count(control) {
-    const {numbers, input} = control, index = Number(input.value);
+    const {numbers, index} = control;
     const threshold = index === numbers.start ? numbers.shipped : numbers.steps[index];
     const above = (scores) => scores.filter((score) => score > threshold).length;
     return {index, threshold, above, isShipped: index === numbers.start, nGood: numbers.good.length,
@@ -183,16 +183,34 @@ SCRIPT = """
     if (controls.length === Number(document.querySelector(".tiles").dataset.classes)) tiles();
   }
 
+  // the thumb stands below the line of the chart; arrow keys go from one score to the next
+  function go(control, index) {
+    const {places} = control.numbers;
+    control.index = Math.max(0, Math.min(places.length - 1, index));
+    control.input.value = places[control.index] * control.input.max;
+    update(control);
+  }
+
   for (const control of controls) {
-    control.input.max = control.numbers.steps.length - 1;
-    control.input.value = control.numbers.start;
+    const {input, numbers} = control;
+    input.value = numbers.places[numbers.start] * input.max;
     control.root.hidden = false;
     say(control, count(control));
-    control.input.addEventListener("input", () => update(control));
-    control.root.querySelector("button").addEventListener("click", () => {
-      control.input.value = control.numbers.start;
+    input.addEventListener("input", () => {
+      const x = input.value / input.max;
+      const nearest = (best, place, i) => Math.abs(place - x) < Math.abs(numbers.places[best] - x) ? i : best;
+      control.index = numbers.places.reduce(nearest, 0);
       update(control);
-      control.input.focus();
+    });
+    input.addEventListener("keydown", (event) => {
+      const step = {ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1}[event.key];
+      if (!step) return;
+      event.preventDefault();
+      go(control, control.index + step);
+    });
+    control.root.querySelector("button").addEventListener("click", () => {
+      go(control, numbers.start);
+      input.focus();
     });
   }
 })();

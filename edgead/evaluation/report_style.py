@@ -29,7 +29,7 @@ dl.facts dt { color:var(--soft) } dl.facts dd { margin:0; overflow-wrap:anywhere
 .scroll::-webkit-scrollbar-thumb { background:var(--soft); border-radius:5px; border:2px solid var(--panel) }
 .sheet { display:block; max-width:none; height:auto; width:max(100%,1100px) }
 .slider { padding:6px 4px 2px; font-size:.9rem } .slider label { font-weight:600; display:block }
-.slider input { display:block; width:calc(100% - 16.2%); margin:6px 0 4px 11%; accent-color:var(--link); height:28px }
+.slider input { display:block; width:calc(83.8% + 16px); margin:6px 0 4px calc(11% - 8px); accent-color:var(--link); height:28px }
 .slider p { margin:4px 0 } .slider .counts { font-variant-numeric:tabular-nums } .slider output { font-variant-numeric:tabular-nums }
 .slider button { font:inherit; color:var(--ink); background:var(--page); border:1px solid var(--line); border-radius:6px;
   padding:6px 12px; cursor:pointer } .slider button:focus-visible,.slider input:focus-visible { outline:2px solid var(--link) }
@@ -45,7 +45,7 @@ tr.mean > th:first-child { background:var(--panel) }
 .bar { display:inline-block; width:110px; height:10px; border:1px solid var(--line); border-radius:3px; overflow:hidden;
   vertical-align:middle; margin-right:8px; background:var(--panel) }
 .bar i { display:block; height:100%; background:var(--good); -webkit-print-color-adjust:exact; print-color-adjust:exact }
-.charts { display:grid; grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr)); gap:16px; margin-top:14px }
+.charts { display:grid; grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr)); gap:16px; margin-top:14px; align-items:start }
 .chart { margin:0; background:var(--panel); border:1px solid var(--line); border-radius:8px; padding:10px }
 .chart figcaption { font-weight:600; font-size:.92rem; padding:0 2px 4px }
 svg { width:100%; height:auto; display:block; font:12.5px system-ui,sans-serif; -webkit-print-color-adjust:exact; print-color-adjust:exact }
