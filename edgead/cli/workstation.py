@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 def train(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DATA]", help="The same as --data, without its name.", show_default=False)
+        Path | None, typer.Argument(metavar="DATA", help="The same as --data, without its name.", show_default=False)
     ] = None,
     data: Annotated[
         Path | None,
@@ -260,7 +260,7 @@ def evaluate(
 
 def predict(
     pictures: Annotated[
-        list[Path], typer.Argument(metavar="FILE|DIR...", help="Pictures, or folders of pictures.", show_default=False)
+        list[Path], typer.Argument(metavar="FILE|DIR", help="Pictures, or folders of pictures.", show_default=False)
     ],
     bundle: Annotated[
         Path | None,
