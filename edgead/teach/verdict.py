@@ -14,6 +14,8 @@ from edgead.teach.teacher import MOST_PICTURES
 # Rates that lines ask for; the next one that the pictures do not certify yet is named.
 WANTED_RATES = (0.1, 0.05, 0.02, 0.01, 0.005)
 FOUND = 0.5
+# Left-out pictures still have a share in what all positions have in common, and few show little of what good parts vary in.
+FEW = 20
 # A picture is odd if its left-out score is so many robust deviations above the median.
 ODD = 6.0
 
@@ -45,6 +47,11 @@ class Verdict:
         if self.next_count is not None:
             count, rate = self.next_count
             text.append(f"{count} pictures certify {rate:.1%}.")
+        if self.n_pictures < FEW:
+            text.append(
+                f"Warning: with fewer than {FEW} pictures more good parts than promised may raise an alarm: watch the first hour, "
+                "and add parts of other lots."
+            )
         if self.odd:
             text.append(
                 f"Warning: {', '.join(self.odd)} {'is' if len(self.odd) == 1 else 'are'} unlike the others and set the threshold: "

@@ -254,6 +254,7 @@ def test_the_verdict_names_what_is_weak() -> None:
     text = " ".join(verdict.sentences())
     assert "7.png is unlike the others" in text
     assert "most small defects are missed" in text
+    assert "with fewer than 20 pictures" in text
     assert judge_taught(scores[:7], np.full(10, 2.0), 1.1, list("abcdefg")).odd == ()
 
 
