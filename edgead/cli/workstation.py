@@ -131,6 +131,13 @@ def train(
         str | None, typer.Option(help=f"Training device: auto, cpu, cuda, cuda:N or mps; default: {defaults.DEVICE}.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help=f"Random seed; default: {defaults.SEED}.")] = None,
+    add_to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Add the classes of the new images to a model of hgad in closed form; its other classes stay as they are.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one in ./runs.")] = None,
     resume: Annotated[
         bool,
@@ -156,7 +163,7 @@ def train(
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
-        "train.seed": seed, "train.budget_ms": budget_ms, "data.exclude": exclude or None,
+        "train.seed": seed, "train.budget_ms": budget_ms, "train.add_to": add_to, "data.exclude": exclude or None,
         "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles, "data.align": align,
         "data.overlap": overlap, "data.keep_aspect": keep_aspect, **folder_roles(data, good, bad, masks),
     }  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, open_bundle
+from edgead.commands.training.class_addition import fit_added_classes, open_base, with_images_of
 from edgead.commands.training.closed_form import fit_closed_form, is_closed_form
 from edgead.commands.training.curve import write_curve, write_table
 from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
@@ -34,6 +35,7 @@ from edgead.commands.training.runs import (
 )
 from edgead.commands.training.tile_levels import chosen_levels
 from edgead.commands.training.verdict import Verdict, verdict_of
+from edgead.commands.training.unified import fit_classes, is_unified
 from edgead.config.model import ModelConfig
 from edgead.config.root import Config
 from edgead.data.copies import STORED_DIGITS
@@ -115,6 +117,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         MissingDependencyError: If a package that training needs is not installed.
     """
     require_torch("Training")
+    config, base = open_base(config)
     clock = _Clock()
     with ExitStack() as held:
         world = None
@@ -140,7 +143,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
             data = world.from_main(lambda: prepare_data(config, progress))
         clock.lap("scan")
         if is_closed_form(config, data):
-            return _train_in_closed_form(config, data, progress, world, clock, out, runs, resume, held)
+            return _train_in_closed_form(config, data, progress, world, clock, out, runs, resume, held, base)
         return _train(config, data, progress, world, clock, out, runs, resume, held)
 
 
@@ -247,7 +250,7 @@ def _opened_run(
 
 def _train_in_closed_form(
     config: Config, data: TrainingData, progress: Progress, world: World, clock: _Clock,
-    out: Path | None, runs: Path, resume: bool, held: ExitStack,
+    out: Path | None, runs: Path, resume: bool, held: ExitStack, base: Bundle | None,
 ) -> TrainResult:  # fmt: skip
     """Fit the model without any step of training; with several processes, the first one does all of it."""
     from edgead.commands.training.bundle_writing import write_trained_bundle
@@ -261,14 +264,21 @@ def _train_in_closed_form(
     progress.note(f"Run folder: {run}")
     n_broken = len(data.scan.broken)
     if world.is_main:
-        found = fit_closed_form(config, data, run, progress, clock.lap)
+        if base is not None:
+            found = fit_added_classes(config, base, data, run, progress, clock.lap)
+        else:
+            fit = fit_classes if is_unified(config) else fit_closed_form
+            found = fit(config, data, run, progress, clock.lap)
         shutil.rmtree(run / CACHE, ignore_errors=True)
         metrics = {"pseudo_defect_power": found.choice.power}
         provenance = _provenance(found.config, found.data, metrics)
+        if base is not None:
+            provenance = with_images_of(base, provenance)
         write_trained_bundle(
-            run / BUNDLE, found.model.cpu(), found.data, found.config, provenance, progress, found.left_out
+            run / BUNDLE, found.model.cpu(), found.data, found.config, provenance, progress, found.left_out, base
         )
-        _show_threshold_images(run, found, progress)
+        if base is None:
+            _show_threshold_images(run, found, progress)
         mark_latest(run)
     world.barrier()
     bundle = open_bundle(run / BUNDLE)

@@ -47,6 +47,8 @@ class ModelFamily:
         mixes: Default channel mix for each coupling.
         model: Defaults of `model` settings that differ from the general ones; a `pyramid` is written for the default image
             size and scales with it.
+        closed_form: The same for a closed-form start, in a family where `model.start` chooses between it and the published
+            form, which `model` describes; None elsewhere.
         train: Defaults of `train` settings that differ from the general ones.
         refused: `model` settings that the family does not read.
         has_norms: Whether the score is made of the norms of standard normal latents, as `segmentation=nfa` requires.
@@ -59,6 +61,7 @@ class ModelFamily:
     coupling: str = "affine"
     mixes: Mapping[str, str] = field(default_factory=lambda: {"uniform": "lu", "affine": "lu"})
     model: Mapping[str, Any] = field(default_factory=dict)
+    closed_form: Mapping[str, Any] | None = None
     train: Mapping[str, Any] = field(default_factory=dict)
     refused: tuple[Refused, ...] = ()
     has_norms: bool = True
@@ -115,7 +118,7 @@ UFLOW = ModelFamily(
 )
 HGAD = ModelFamily(
     "hgad",
-    "HGAD (Yao et al., 2024), one model for many classes",
+    "one model for many classes, in closed form or as published (HGAD, Yao et al., 2024)",
     mixes={"uniform": "lu", "affine": "soft_permutation"},
     # 12 conditional steps on one stride of an image pyramid
     model={
@@ -129,12 +132,11 @@ HGAD = ModelFamily(
         "clamp": 1.9,
         "likelihood_map": True,
     },
+    closed_form={"positions": False, "couplings": "never"},
     train={**_TRAIN_PUBLISHED, "fibers": 4096},
     refused=(
         Refused("base", "altub", "its centres are learnt"),
         Refused("couplings", "auto"),
-        Refused("couplings", "never"),
-        Refused("centres"),
         Refused("level_weights"),
         Refused("loss", "log_sigmoid", "it is a part of its own"),
     ),

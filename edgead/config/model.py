@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,6 +13,7 @@ from edgead.config import defaults
 from edgead.config.families import FAMILIES, ModelFamily, names_text
 from edgead.config.section import Section
 
+CLOSED_FORM, PUBLISHED = "closed-form", "published"
 _OF_COUPLINGS = (
     "coupling", "mix", "base", "blocks", "kernels", "hidden_ratio", "clamp", "position_channels", "likelihood_map", "loss",
 )  # fmt: skip
@@ -21,6 +23,15 @@ def _known_name(value: Any) -> Any:
     if not isinstance(value, str) or value not in FAMILIES:
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": names_text("'")})
     return value
+
+
+def _start(values: dict[str, Any]) -> str:
+    """Start of a family that has two: settings of the published form ask for it."""
+    of_published = (*_OF_COUPLINGS, "components", "score", "pyramid")
+    is_published = any(values.get(key) is not None for key in of_published) or values.get("couplings") not in (
+        None, "never",
+    )  # fmt: skip
+    return PUBLISHED if is_published else CLOSED_FORM
 
 
 def _asks_for_training(key: str, value: Any) -> bool:
@@ -36,6 +47,11 @@ class ModelConfig(Section):
     name: Annotated[str, BeforeValidator(_known_name)] = Field(
         defaults.MODEL,
         description=f"Detector; {'; '.join(f'{family.name} = {family.summary}' for family in FAMILIES.values())}.",
+    )
+    start: Literal["closed-form", "published"] | None = Field(
+        None,
+        description="hgad: closed-form fits one model per class without any training, published trains the flow and mixture of the "
+        "paper; unset: closed-form, unless a setting of the published form is given.",
     )
     coupling: Literal["uniform", "affine"] | None = Field(
         None, description="Coupling of the flow's blocks; unset: uniform for usf and vae-usf, affine for the others."
@@ -73,6 +89,9 @@ class ModelConfig(Section):
         ge=0,
         le=65536,
         description="usf: number of centres of the features, whitened alike at all positions; 0: one Gaussian per position.",
+    )
+    class_forms: tuple[Literal["positions", "centres"], ...] = Field(
+        (), description="hgad in closed form: form of each class, in the order of their names; chosen by the training."
     )
     blocks: int = Field(2, ge=0, le=64, description="Number of couplings per level.")
     couplings: Literal["never", "auto", "always"] = Field(
@@ -122,8 +141,16 @@ class ModelConfig(Section):
         family = FAMILIES.get(name) if isinstance(name, str) else None
         if family is None:
             return values
-        preset = {"coupling": family.coupling, **family.model}
-        if preset.get("couplings") == "never" and any(_asks_for_training(key, value) for key, value in values.items()):
+        of_start = family.model
+        if family.closed_form is not None:
+            values = {**values, "start": values.get("start") or _start(values)}
+            of_start = family.closed_form if values["start"] == CLOSED_FORM else family.model
+        preset = {"coupling": family.coupling, **of_start}
+        if (
+            family.closed_form is None
+            and preset.get("couplings") == "never"
+            and any(_asks_for_training(key, value) for key, value in values.items())
+        ):
             preset["couplings"] = "auto"
         values = {key: value for key, value in values.items() if value is not None or key not in ("coupling", "mix")}
         coupling = values.get("coupling", preset["coupling"])
@@ -166,6 +193,21 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _start_agrees(self) -> ModelConfig:
+        if self.family.closed_form is None:
+            if self.start or self.class_forms:
+                raise ValueError(f"{self.name} has no choice of model.start or model.class_forms; hgad has")
+            return self
+        expected = "never" if self.start == CLOSED_FORM else "always"
+        if self.couplings != expected:
+            raise ValueError(
+                f"{self.name} has no use for couplings={self.couplings} with start={self.start}: set {expected}"
+            )
+        if self.start == PUBLISHED and (self.centres or self.class_forms):
+            raise ValueError("start=published has no use for centres or class_forms: set start=closed-form")
+        return self
+
+    @model_validator(mode="after")
     def _centres_stand_alone(self) -> ModelConfig:
         if self.centres and self.couplings != "never":
             raise ValueError(f"centres have no trained couplings: set couplings=never (got {self.couplings})")
@@ -196,6 +238,12 @@ class ModelConfig(Section):
     def family(self) -> ModelFamily:
         """Description of the detector that `name` chooses."""
         return FAMILIES[self.name]
+
+    @property
+    def preset(self) -> Mapping[str, Any]:
+        """Defaults of `model` settings for this detector and its start."""
+        family = self.family
+        return family.closed_form if family.closed_form is not None and self.start == CLOSED_FORM else family.model
 
     @property
     def n_levels(self) -> int:

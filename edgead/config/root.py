@@ -86,6 +86,8 @@ class Config(Section):
         data, model = self.data, self.model
         if (data.crop or data.tiles != "1x1" or data.keep_aspect) and model.segmentation == "nfa":
             raise ValueError("data.crop, data.tiles and data.keep_aspect need model.segmentation=threshold (got nfa)")
+        if (data.crop or data.tiles != "1x1" or data.keep_aspect) and model.start == "closed-form":
+            raise ValueError("data.crop, data.tiles and data.keep_aspect need model.start=published (got closed-form)")
         return self
 
 
@@ -97,6 +99,8 @@ def _with_choices(values: dict[str, Any]) -> dict[str, Any]:
     model, train = dict(model), dict(train)
     if "epochs" in train and model.get("name", defaults.MODEL) == defaults.MODEL:
         model.setdefault("couplings", "auto")
+    if "epochs" in train and model.get("name") == "hgad":
+        model.setdefault("start", "published")
     if "top_fraction" in model:
         train.setdefault("top_fractions", ())
     if "image_size" in model:

@@ -195,6 +195,11 @@ class TrainConfig(Section):
     cache_dir: Path | None = Field(
         None, description="Feature cache shared by several runs; unset: each run keeps its own while it trains."
     )
+    add_to: Path | None = Field(
+        None,
+        description="Bundle of hgad in closed form whose model gets the classes of the new images; its other classes stay as they "
+        "are. Unset: a new model.",
+    )
     min_images: int = Field(20, ge=10, description="Minimum number of good images for training.")
     false_alarm_rate: float | None = Field(
         None,

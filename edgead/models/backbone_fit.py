@@ -9,7 +9,6 @@ import timm
 import torch
 
 from edgead.config import defaults
-from edgead.config.families import FAMILIES
 from edgead.config.model import ModelConfig
 from edgead.errors import ConfigError
 from edgead.models.backbone_weights import LITE0
@@ -63,7 +62,7 @@ def fit_to_backbone(config: ModelConfig) -> tuple[ModelConfig, list[str]]:
 
 def _transformer_levels(config: ModelConfig) -> tuple[str, ...]:
     """Default levels of a transformer; empty if the levels were chosen or the backbone has stages."""
-    default = FAMILIES[config.name].model.get("levels", ModelConfig.model_fields["levels"].default)
+    default = config.preset.get("levels", ModelConfig.model_fields["levels"].default)
     if config.levels != default or config.backbone == LITE0 or not timm.is_model(config.backbone):
         return ()
     with torch.device("meta"):
@@ -80,7 +79,7 @@ def _transformer_levels(config: ModelConfig) -> tuple[str, ...]:
 
 
 def _has_default_pyramid(config: ModelConfig) -> bool:
-    default = FAMILIES[config.name].model.get("pyramid", ())
+    default = config.preset.get("pyramid", ())
     scaled = tuple(config.image_size // (defaults.IMAGE_SIZE // part) for part in default)
     return len(default) > 0 and config.pyramid == scaled
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from edgead.bundle import Bundle
 from edgead.config.families import FAMILIES, ModelFamily
-from edgead.config.model import ModelConfig
+from edgead.config.model import CLOSED_FORM, ModelConfig
 from edgead.errors import BundleError
 from edgead.flows.base import make_base
 from edgead.flows.blocks import coupling_block
@@ -22,6 +22,7 @@ from edgead.models.backbone import Backbone
 from edgead.models.backbone_weights import LITE0
 from edgead.models.detector import Detector
 from edgead.models.hgad import HgadDetector
+from edgead.models.hgad_closed_form import POSITIONS, ClosedFormHgad
 from edgead.models.level import Level, LevelSpec
 from edgead.models.scoring import ScoreHead
 from edgead.models.vae_usf import VaeDetector
@@ -87,7 +88,9 @@ def assemble(config: ModelConfig, classes: Sequence[str], weights: str | None) -
         specs.append(LevelSpec.parse(f"{config.decoded_size}/1"))
     keys = list(dict.fromkeys(key for spec in specs for key in spec.keys))
     backbone = Backbone(config.backbone, weights, keys, (config.image_size, config.image_size))
-    levels = [Level(spec, backbone.channels, backbone.sizes, config.positions, config.centres) for spec in specs]
+    # with a form per class, these levels carry the shared projections alone
+    centres = 0 if config.start == CLOSED_FORM else config.centres
+    levels = [Level(spec, backbone.channels, backbone.sizes, config.positions, centres) for spec in specs]
     return BUILDERS[config.name](backbone, levels, config, classes)
 
 
@@ -128,7 +131,16 @@ def u_shaped_detector(
 def hgad_detector(
     backbone: Backbone, levels: Sequence[Level], settings: ModelConfig, classes: Sequence[str]
 ) -> Detector:
-    """Flows side by side with a Gaussian mixture per class as their base: HGAD."""
+    """Closed forms per class, or as published flows side by side with a Gaussian mixture per class as their base: HGAD."""
+    if settings.start == CLOSED_FORM:
+        return ClosedFormHgad(
+            backbone,
+            levels,
+            settings.class_forms or [POSITIONS] * len(classes),
+            centres=settings.centres,
+            weights=settings.level_weights or [1.0] * len(levels),
+            top_fraction=settings.top_fraction,
+        )
     channels = [level.channels for level in levels]
     return HgadDetector(
         backbone,

@@ -83,13 +83,13 @@ def test_chosen_levels_stay() -> None:
 
 def test_a_pyramid_keeps_its_shape() -> None:
     """The sizes of a pyramid remain the whole and the half of the image, and the strides divide both."""
-    config = fitted(name="hgad", image_size=200)
+    config = fitted(name="hgad", start="published", image_size=200)
     assert (config.image_size, config.pyramid) == (192, (192, 96))
 
 
 def test_a_default_pyramid_is_left_out_for_transformers() -> None:
     """Hgad takes one image size of a network that has one; a pyramid that was chosen is left to the backbone's error."""
-    config, notes = fit_to_backbone(ModelConfig(name="hgad", backbone=DINO))
+    config, notes = fit_to_backbone(ModelConfig(name="hgad", start="published", backbone=DINO))
     assert (config.image_size, config.pyramid, config.levels) == (322, (), ("14@7",))
     assert f"Image pyramid: none, because {DINO} takes images of one size." in notes
     assert fitted(name="hgad", backbone=DINO, image_size=448, pyramid=(448, 112)).pyramid == (448, 112)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgead.builder.thresholds import HeldOutBatch, summarise, thresholds_from_runner
 from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
 from edgead.commands.training.alignment import write_alignment
+from edgead.commands.training.class_addition import joined_arrays, old_summaries
 from edgead.commands.training.defect_sizes import measure_defect_sizes
 from edgead.commands.training.mask_rule import fit_mask_rule
 from edgead.commands.training.parity_failure import parity_failure
@@ -58,6 +59,7 @@ def write_trained_bundle(
     provenance: Provenance,
     progress: Progress,
     left_out: LeftOut | None = None,
+    base: Bundle | None = None,
 ) -> Bundle:
     """Export, check, set the thresholds from held-out good images, and write the bundle.
 
@@ -72,6 +74,7 @@ def write_trained_bundle(
         provenance: Record of the model's origin.
         progress: Receiver of notes and progress.
         left_out: Left-out scores of the threshold images, for a model that was fitted on them.
+        base: Bundle that got more classes: `data` and `left_out` are those of the new ones, and its own records stay.
 
     Raises:
         ExportError: If the model cannot be exported.
@@ -89,22 +92,26 @@ def write_trained_bundle(
         deployed = DeployedModel(model)
         cost = write_graph(files[MODEL], deployed, data.image_size)
         if left_out is not None:
-            thresholds, nfa = _left_out_thresholds(left_out, data, config, progress), None
+            thresholds, nfa = _left_out_thresholds(left_out, data, config, progress, base), None
         else:
             thresholds, nfa = _held_out_thresholds(files[MODEL], model, data, config, progress)
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as engine:
             sizes = measure_defect_sizes(engine, data, thresholds[POOLED].threshold.value, progress)
             runner = engine if data.grid is None else TiledRunner(engine, data.grid)
-            mask_rule = None if nfa else fit_mask_rule(runner, data, thresholds[POOLED], progress)
+            mask_rule = None if base is None else base.manifest.mask_rule
+            if mask_rule is None and nfa is None:
+                mask_rule = fit_mask_rule(runner, data, thresholds[POOLED], progress)
         if sizes is not None:
             progress.note(sizes.describe())
             metrics = {**provenance.metrics, **sizes.metrics()}
             provenance = provenance.model_copy(update={"metrics": metrics})
         images = _reference_images(data, config)
+        if base is not None:
+            images = np.concatenate([base.reference()["images"], images])
         parity, outputs = check_parity(model, deployed, files[MODEL], images, thresholds[POOLED].threshold.value)
         progress.note(parity_text(parity))
         save_reference(files[REFERENCE], images, outputs)
-        _save_good_images(files[CALIBRATION], data, config, left_out)
+        _save_good_images(files[CALIBRATION], data, config, left_out, base)
         if data.aligner is not None:
             files[ALIGNMENT] = folder / ALIGNMENT
             write_alignment(files[ALIGNMENT], data.aligner)
@@ -150,15 +157,19 @@ def _held_out_thresholds(
 
 
 def _left_out_thresholds(
-    left_out: LeftOut, data: TrainingData, config: Config, progress: Progress
+    left_out: LeftOut, data: TrainingData, config: Config, progress: Progress, base: Bundle | None
 ) -> dict[str, ClassThresholds]:
     """Thresholds at the promised rate, or at the smallest that the images certify if none was asked for."""
     names = np.array([sample.class_name for sample in data.split.threshold])
-    summaries = np.stack(summarise(left_out.scores, left_out.maps), axis=1)
+    summaries = known = np.stack(summarise(left_out.scores, left_out.maps), axis=1)
+    if left_out.known_scores is not None and left_out.known_maps is not None:
+        known = np.stack(summarise(left_out.known_scores, left_out.known_maps), axis=1)
     confidence = config.train.confidence
-    thresholds = {}
-    for name in (POOLED, *data.classes):
-        values = summaries if name == POOLED else summaries[names == name]
+    thresholds = {} if base is None else dict(base.manifest.thresholds)
+    if base is not None:
+        summaries = np.concatenate([old_summaries(base.manifest.thresholds[POOLED]), summaries])
+    for name in (POOLED, *(name for name in data.classes if name not in thresholds)):
+        values = summaries if name == POOLED else known[names == name]
         rate, smallest = config.train.promised_rate, smallest_rate(len(values), confidence)
         if config.train.false_alarm_rate is None and smallest > rate:
             rate = smallest
@@ -276,7 +287,9 @@ def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
     return np.stack(images)
 
 
-def _save_good_images(path: Path, data: TrainingData, config: Config, left_out: LeftOut | None) -> None:
+def _save_good_images(
+    path: Path, data: TrainingData, config: Config, left_out: LeftOut | None, base: Bundle | None
+) -> None:
     """Write images for the device: those for INT8 ranges, held-out ones, and for tiles the whole frames.
 
     Of a larger input there are fewer, so that the file does not grow with it.
@@ -288,7 +301,7 @@ def _save_good_images(path: Path, data: TrainingData, config: Config, left_out: 
     )
     # of each image another tile, and several of each where the images are few
     inputs = evenly_spaced([(sample, tile) for tile in range(data.n_tiles) for sample in fit], count)
-    arrays = {"images": np.stack([data.read_tile(sample, tile) for sample, tile in inputs])}
+    arrays: dict[str, NDArray[Any]] = {"images": np.stack([data.read_tile(sample, tile) for sample, tile in inputs])}
     if data.grid is not None:
         arrays["overviews"] = np.stack([data.overview(sample) for sample in evenly_spaced(fit, count)])
     wanted = max(min(MIN_STORED, config.train.held_out_images), round(share * config.train.held_out_images))
@@ -301,6 +314,8 @@ def _save_good_images(path: Path, data: TrainingData, config: Config, left_out: 
         if left_out is not None:
             arrays["map_corrections"] = (left_out.maps - left_out.fitted_maps)[rows].astype(np.float16)
             arrays["score_corrections"] = (left_out.scores - left_out.fitted_scores)[rows].astype(np.float32)
+    if base is not None:
+        arrays = joined_arrays(base, arrays)
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
 
 

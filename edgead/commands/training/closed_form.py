@@ -90,7 +90,7 @@ def sizes_to_try(config: Config, data: TrainingData) -> list[int]:
     """Input sizes in pixels: the setting, and larger ones that the images have the pixels for."""
     base = config.model.image_size
     native = native_side(data.scan.sizes)
-    if config.model.pyramid:
+    if config.model.pyramid or config.model.start is not None:
         return [base]
     return [
         base,

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.commands.training.class_data import count_class_pseudo
 from edgead.commands.training.closed_form import is_closed_form, sizes_to_try
 from edgead.commands.training.data import fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_search import count_pseudo, count_varied
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
 from edgead.commands.training.requirements import main_source, require_torch, require_weights
+from edgead.commands.training.unified import is_unified
 from edgead.config.root import Config
 from edgead.errors import EdgeadError
 from edgead.progress import Progress
@@ -109,7 +111,10 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
         ]
     elif is_closed:
         n_good = len(data.split.fit) + len(data.split.early_stop) + len(data.split.threshold)
-        n_pseudo, n_varied = count_pseudo(config, n_good), count_varied(config, n_good)
+        if is_unified(config):
+            n_pseudo, n_varied = count_class_pseudo(config, data), 0
+        else:
+            n_pseudo, n_varied = count_pseudo(config, n_good), count_varied(config, n_good)
         needs = training_needs(config, model, n_good + n_pseudo + n_varied, processes=1)
         facts += [
             ("classes", ", ".join(data.classes)),

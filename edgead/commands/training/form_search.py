@@ -54,12 +54,15 @@ class LeftOut:
         maps: Anomaly maps `(n, h, w)`, float32.
         fitted_scores: Image scores of the finished model, which has seen the images.
         fitted_maps: Anomaly maps of the finished model.
+        known_scores, known_maps: Left-out scores and maps with the class given; None for a model without classes.
     """
 
     scores: NDArray[np.float64]
     maps: NDArray[np.float32]
     fitted_scores: NDArray[np.float64]
     fitted_maps: NDArray[np.float32]
+    known_scores: NDArray[np.float64] | None = None
+    known_maps: NDArray[np.float32] | None = None
 
 
 def count_pseudo(config: Config, n_good: int) -> int:

@@ -1,0 +1,325 @@
+"""Closed-form training of one model for many classes: each class gets the form that finds most of its pseudo-defects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgead.commands.training.backbone_session import BackboneSession
+from edgead.commands.training.class_data import pseudo_origins, read_features, rows_of_class
+from edgead.commands.training.closed_form import (
+    CHOICES,
+    Choice,
+    ClosedForm,
+    LeftOut,
+    best_fraction,
+    power,
+    rates_to_judge,
+)
+from edgead.commands.training.data import TrainingData
+from edgead.commands.training.device import choose_device
+from edgead.commands.training.groups import image_groups
+from edgead.config.root import Config
+from edgead.data.dataset import Sample
+from edgead.data.split import Split
+from edgead.progress import Progress
+from edgead.storage import write_json
+
+if TYPE_CHECKING:
+    from edgead.models.detector import Detector
+    from edgead.models.hgad_closed_form import ClosedFormHgad
+    from edgead.train.class_fits import ClassFit, FitOptions, Judged
+    from edgead.train.features import FeatureStore
+    from edgead.train.left_out import Rows
+
+
+@dataclass(frozen=True)
+class ClassChoice:
+    """One form of one class that was tried.
+
+    Attributes:
+        class_name: Name of the class.
+        form: `positions` or `centres`.
+        shrinkage: Weight of the covariance of all positions; None for centres.
+        power: Share of the class's pseudo-defects above the thresholds of its left-out good images, mean over the rates.
+        chosen: Whether the class has this form.
+        megabytes: Weights of the class in float32.
+        multiply_adds: Multiply-adds per image that the class adds.
+    """
+
+    class_name: str
+    form: str
+    shrinkage: float | None
+    power: float
+    chosen: bool
+    megabytes: float
+    multiply_adds: int
+
+    def describe(self) -> str:
+        """One sentence for the user."""
+        form = (
+            "centres of features, whitened alike at all positions"
+            if self.shrinkage is None
+            else f"one Gaussian per position, shrinkage {self.shrinkage:g}"
+        )
+        return (
+            f"Class {self.class_name}: {form}, {self.power:.0%} of the pseudo-defects found; it takes {self.megabytes:.1f} MB of "
+            f"weights and {self.multiply_adds / 1e6:.1f} million multiply-adds per image."
+        )
+
+
+def is_unified(config: Config) -> bool:
+    """Whether each class of the model is fitted in closed form."""
+    from edgead.config.model import CLOSED_FORM
+
+    return config.model.start == CLOSED_FORM
+
+
+@dataclass
+class FittedClasses:
+    """Classes that were fitted together.
+
+    Attributes:
+        names: Names of the classes.
+        good: Good images, class by class.
+        members: Rows in `good` of each class.
+        counted: Rows that count for the threshold, rising.
+        store: Features of the good images, in its first rows.
+        fits: Best form of each class.
+        powers: Share of pseudo-defects found by share of the map, for each class.
+        milliseconds: Time of the backbone on this machine; 0 if it was not measured.
+    """
+
+    names: tuple[str, ...]
+    good: tuple[Sample, ...]
+    members: list[list[int]]
+    counted: tuple[int, ...]
+    store: FeatureStore
+    fits: list[ClassFit]
+    powers: list[dict[float, float]]
+    milliseconds: float
+
+    def mean_power(self, fraction: float) -> float:
+        """Share of pseudo-defects found with a share of the map, mean over the classes."""
+        return float(np.mean([powers[fraction] for powers in self.powers]))
+
+
+def fit_classes(
+    config: Config, data: TrainingData, run: Path, progress: Progress, lap: Callable[[str], None]
+) -> ClosedForm:
+    """Fit every form of every class to all of its good images, and keep for each the one that finds most pseudo-defects.
+
+    One share of the map makes the score of all classes: they have one threshold.
+
+    Args:
+        config: All settings, fitted to the backbone.
+        data: Good images; how they are split does not matter here.
+        run: Folder of the run, for features on disk and for `choices.json`.
+        progress: Receiver of notes and progress.
+        lap: Called with the name of each finished stage.
+    """
+    from edgead.models.hgad_closed_form import ClosedFormHgad
+    from edgead.models.zoo import build_model, hgad_detector
+
+    size = config.model.image_size
+    data, options = replace(data, image_size=(size, size)), fit_options(config)
+    settings = config.model.model_copy(update={"class_forms": ("centres",), "centres": 2})
+    skeleton = build_model(settings, ("shared",)).eval()
+    found = fit_each_class(config, data, data.classes, skeleton, options, run, progress, lap, is_new=True)
+    fraction = best_fraction({share: found.mean_power(share) for share in options.fractions})
+    update = {
+        "class_forms": tuple(fit.form for fit in found.fits),
+        "centres": options.centres,
+        "top_fraction": fraction,
+    }
+    config = config.model_copy(update={"model": config.model.model_copy(update=update)})
+    model = hgad_detector(skeleton.backbone, skeleton.levels, config.model, data.classes)
+    assert isinstance(model, ClosedFormHgad)
+    return join_classes(model.eval(), found, 0, config, data, progress, lap)
+
+
+def fit_each_class(
+    config: Config,
+    data: TrainingData,
+    names: tuple[str, ...],
+    skeleton: Detector,
+    options: FitOptions,
+    run: Path,
+    progress: Progress,
+    lap: Callable[[str], None],
+    *,
+    is_new: bool,
+) -> FittedClasses:
+    """Fit some classes, each alone.
+
+    Args:
+        config, data, run, progress, lap: Same as for `fit_classes`.
+        names: Classes to fit, which all images belong to.
+        skeleton: Model with the backbone, and levels with the projections of all classes.
+        options: Forms to try.
+        is_new: Whether the projections are fitted to these images too.
+    """
+    from edgead.train.start import fit_projections
+
+    split = data.split
+    good = tuple(
+        sorted(
+            (*split.fit, *split.early_stop, *split.threshold),
+            key=lambda sample: (names.index(sample.class_name), sample.name),
+        )
+    )
+    members = [[row for row, sample in enumerate(good) if sample.class_name == name] for name in names]
+    pseudo = [pair for own in members for pair in pseudo_origins(config, own)]
+    is_cpu = choose_device(config.train.device).type == "cpu"
+    session = BackboneSession(skeleton.backbone, data.image_size) if is_cpu else None
+    store = read_features(config, data, good, pseudo, skeleton.backbone, session, run, progress)
+    for level in skeleton.levels if is_new else ():
+        fit_projections(level, store, range(len(good)))
+    groups = image_groups(skeleton, store, good, data.read, config.data.group_pattern, progress)
+    lap("features")
+    fits, powers, choices = [], [], []
+    for index, (name, own) in enumerate(zip(names, members, strict=True)):
+        rows = rows_of_class(own, len(good), [origin for origin, _ in pseudo], groups.of_image)
+        fit, found, tried = best_form(skeleton, store, rows, name, options, config.train.promised_rate)
+        fits.append(fit)
+        powers.append(found)
+        choices += tried
+        progress.note(next(choice for choice in tried if choice.chosen).describe())
+        progress.update("Classes", index + 1, len(names))
+    write_json(run / CHOICES, [asdict(choice) for choice in choices])
+    milliseconds = session.milliseconds() if session else 0.0
+    return FittedClasses(names, good, members, groups.counted, store, fits, powers, milliseconds)
+
+
+def join_classes(
+    model: ClosedFormHgad,
+    found: FittedClasses,
+    first: int,
+    config: Config,
+    data: TrainingData,
+    progress: Progress,
+    lap: Callable[[str], None],
+) -> ClosedForm:
+    """Make fitted classes part of a model, and judge their good images by it.
+
+    Args:
+        model: Model with these classes, which are set here.
+        found: Fitted classes.
+        first: Index of the first of them in the model.
+        config: Settings that describe the model.
+        data: Images of the training.
+        progress, lap: Same as for `fit_classes`.
+    """
+    from edgead.train.class_fits import judge_left_out, set_class
+
+    fraction = config.model.top_fraction
+    for index, fit in enumerate(found.fits, start=first):
+        set_class(model, index, fit, fraction)
+    judged = [
+        judge_left_out(model, found.store, fit, index, own, fraction)
+        for index, (fit, own) in enumerate(zip(found.fits, found.members, strict=True), start=first)
+    ]
+    note_confusions(judged, found.names, progress, first)
+    lap("closed form")
+    threshold = tuple(found.good[row] for row in found.counted)
+    final = replace(
+        data,
+        split=Split(fit=found.good, early_stop=(), threshold=threshold),
+        n_near_copies=len(found.good) - len(threshold),
+    )
+    power_of_all = round(found.mean_power(fraction), 6)
+    choice = Choice(config.model.image_size, "classes", None, fraction, power_of_all, round(found.milliseconds, 2))
+    return ClosedForm(model, config, final, joined_left_out(judged, found.counted), choice)
+
+
+def fit_options(config: Config) -> FitOptions:
+    """How the forms of each class are fitted."""
+    from edgead.train.class_fits import FitOptions
+
+    train = config.train
+    return FitOptions(
+        forms=train.forms,
+        shrinkage=train.shrinkage,
+        ridge=train.ridge,
+        centres=config.model.centres or train.centres,
+        centre_ridge=train.centre_ridge,
+        fractions=train.top_fractions or (config.model.top_fraction,),
+        seed=train.seed,
+    )
+
+
+def best_form(
+    model: Detector, store: FeatureStore, rows: Rows, name: str, options: FitOptions, promised: float
+) -> tuple[ClassFit, dict[float, float], list[ClassChoice]]:
+    """Form of a class that finds most of its pseudo-defects, its power by share of the map, and all forms tried.
+
+    Args:
+        model: Model with the backbone and levels with fitted projections.
+        store: Features.
+        rows: Rows of the class.
+        name: Name of the class.
+        options: Forms to try.
+        promised: Promised false-alarm rate.
+    """
+    from edgead.models.hgad_closed_form import class_cost
+    from edgead.train.class_fits import fits_of_class
+
+    best: tuple[ClassFit, dict[float, float]] | None = None
+    tried, chosen = [], 0
+    for number, fit in enumerate(fits_of_class(model.backbone, model.levels, store, rows, options)):
+        rates = rates_to_judge(len(rows.good), promised)
+        powers = {f: power(fit.scores.scores[f], fit.scores.pseudo[f], rates) for f in options.fractions}
+        found, cost = max(powers.values()), class_cost(fit.levels)
+        tried.append(
+            ClassChoice(
+                name, fit.form, fit.shrinkage, round(found, 6), False, round(cost.megabytes, 3), cost.multiply_adds
+            )
+        )
+        if best is None or found > max(best[1].values()):
+            best, chosen = (fit, powers), number
+    assert best is not None
+    return *best, [replace(choice, chosen=number == chosen) for number, choice in enumerate(tried)]
+
+
+def note_confusions(judged: Sequence[Judged], names: Sequence[str], progress: Progress, first: int) -> None:
+    """Say how many good images the model takes for another class, which then judges them.
+
+    Args:
+        judged: Judged images of each class.
+        names: Names of these classes.
+        progress: Receives the sentence.
+        first: Number of classes of the model before these.
+    """
+    wrong = {
+        name: int((one.predicted != index).sum())
+        for index, (name, one) in enumerate(zip(names, judged, strict=True), start=first)
+    }
+    total = sum(len(one.predicted) for one in judged)
+    if any(wrong.values()):
+        which = ", ".join(f"{count} of {name}" for name, count in wrong.items() if count)
+        progress.note(
+            f"Warning: {sum(wrong.values())} of {total} good images look like another class ({which}). State the class where it is "
+            "known (--class NAME), or train these classes apart."
+        )
+    elif first + len(names) > 1:
+        progress.note(f"The model recognises the class of all {total} good images; it need not be told.")
+
+
+def joined_left_out(judged: Sequence[Judged], kept: Sequence[int]) -> LeftOut:
+    """Left-out scores of all classes, one after the other, for the images that count for the threshold."""
+
+    def joined(field: str) -> Any:
+        return np.concatenate([getattr(one, field) for one in judged])[list(kept)]
+
+    return LeftOut(
+        scores=joined("scores"),
+        maps=joined("maps"),
+        fitted_scores=joined("fitted_scores"),
+        fitted_maps=joined("fitted_maps"),
+        known_scores=joined("known_scores"),
+        known_maps=joined("known_maps"),
+    )

@@ -1,0 +1,164 @@
+"""Closed-form training of one model for several classes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgead.builder.lower_precision import LowerOptions
+from edgead.bundle import Bundle, class_bias
+from edgead.commands.build_engine import EngineOptions, build_engine
+from edgead.commands.train import TrainResult, train
+from edgead.commands.training.closed_form import CHOICES
+from edgead.config.root import Config
+from edgead.data.reader import read_image
+from edgead.engines.opening import open_engine
+from edgead.errors import ConfigError
+from edgead.imaging import Image
+from edgead.manifest import POOLED
+from edgead.progress import Silent
+from edgead.runner import REFERENCE
+
+from ...tiny_run import tiny_config
+from .test_closed_form import Notes
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def two_classes(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts of the small data set as one class, and their negatives as another one."""
+    root = tmp_path_factory.mktemp("two-classes")
+    for index, path in enumerate(sorted((tiny_data / "train" / "good").glob("*.png"))[:COUNT]):
+        image = cv2.imread(str(path))
+        assert image is not None
+        for name, picture in (("dark", image), ("light", 255 - image[::-1])):
+            folder = root / name / "train" / "good"
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{index}.png"), picture)
+    return root
+
+
+def settings(data: Path, **overrides: object) -> Config:
+    chosen: dict[str, object] = {
+        "model__name": "hgad",
+        "model__start": "closed-form",
+        "model__couplings": "never",
+        "train__centres": 24,
+        "train__pseudo_defects": 1,
+        "train__forms": ["positions", "centres"],
+        "train__top_fractions": [0.02, 0.1],
+        "train__shrinkage": [0.5],
+    }
+    return tiny_config(data, **(chosen | overrides))
+
+
+@pytest.fixture(scope="module")
+def trained(two_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, list[str]]:
+    runs = tmp_path_factory.mktemp("unified")
+    notes = Notes()
+    return train(settings(two_classes), notes, out=runs / "run", runs=runs, resume=False), notes.texts
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: tuple[TrainResult, list[str]]) -> Bundle:
+    return trained[0].bundle
+
+
+def images_of(root: Path, name: str) -> list[Image]:
+    paths = sorted((root / name / "train" / "good").glob("*.png"))[:4]
+    return [read_image(path, 255.0) for path in paths]
+
+
+def test_each_class_has_a_form_and_all_have_one_threshold(trained: tuple[TrainResult, list[str]]) -> None:
+    """A form per class is recorded with its cost; thresholds exist per class and pooled, from all good images."""
+    result, notes = trained
+    choices = json.loads((result.run / CHOICES).read_text())
+    assert {(c["class_name"], c["form"]) for c in choices} == {
+        (name, form) for name in ("dark", "light") for form in ("positions", "centres")
+    }
+    assert [sum(c["chosen"] for c in choices if c["class_name"] == name) for name in ("dark", "light")] == [1, 1]
+    counts = {name: len(own.scores) for name, own in result.bundle.manifest.thresholds.items()}
+    assert counts == {POOLED: 2 * COUNT, "dark": COUNT, "light": COUNT}
+    assert any("recognises the class of all 48 good images" in note for note in notes)
+    assert any(note.startswith("Class dark:") and "MB of weights" in note for note in notes)
+
+
+def test_the_graph_recognises_the_class_and_can_be_told(bundle: Bundle, two_classes: Path) -> None:
+    """Without the class, scores are those of the right class; the wrong one given makes every image an anomaly."""
+    names = bundle.manifest.classes
+    threshold = bundle.thresholds().threshold.value
+    with open_engine(bundle, REFERENCE, threads=1) as runner:
+        for name, other in (("dark", "light"), ("light", "dark")):
+            images = np.stack([bundle.preprocess(image) for image in images_of(two_classes, name)])
+            unknown = runner.infer(images)
+            known = runner.infer(images, class_bias(names, [name] * len(images)))
+            wrong = runner.infer(images, class_bias(names, [other] * len(images)))
+            assert (unknown["class_score"].argmax(axis=1) == names.index(name)).all()
+            np.testing.assert_allclose(unknown["pred_score"], known["pred_score"], atol=1e-3)
+            assert (known["pred_score"] <= threshold).all()
+            assert (wrong["pred_score"] > threshold).all()
+
+
+def test_int8_keeps_all_classes(bundle: Bundle, two_classes: Path) -> None:
+    """An INT8 engine has thresholds of its own for every class, and still recognises the class."""
+    options = EngineOptions(LowerOptions(max_drop=0.5))
+    record = build_engine(bundle, "int8", "onnxruntime", Silent(), options).record
+    assert record.lower is not None
+    own, before = record.lower.thresholds, bundle.manifest.thresholds
+    assert {name: len(one.scores) for name, one in own.items()} == {
+        name: len(one.scores) for name, one in before.items()
+    }
+    assert own[POOLED].threshold.value == pytest.approx(before[POOLED].threshold.value, rel=0.3)
+    with open_engine(bundle, "onnxruntime-int8", threads=1) as runner:
+        for index, name in enumerate(bundle.manifest.classes):
+            images = np.stack([bundle.preprocess(image) for image in images_of(two_classes, name)])
+            assert (runner.infer(images)["class_score"].argmax(axis=1) == index).all()
+
+
+def test_a_class_is_added_without_touching_the_others(bundle: Bundle, two_classes: Path, tmp_path: Path) -> None:
+    """The old classes keep weights, thresholds and scores exactly; the new one has its own, and is recognised."""
+    folder = tmp_path / "turned" / "train" / "good"
+    folder.mkdir(parents=True)
+    for path in (two_classes / "dark" / "train" / "good").glob("*.png"):
+        image = cv2.imread(str(path))
+        assert image is not None
+        cv2.imwrite(str(folder / path.name), image[:, :, [1, 2, 0]] // 2 + 100)
+    config = settings(tmp_path / "turned", train__add_to=bundle.path)
+    added = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False).bundle
+    assert added.manifest.classes == ("dark", "light", "turned")
+    before, after = (load_file(one.weights_path) for one in (bundle, added))
+    kept = [name for name in before if name.startswith(("_levels.", "backbone.", "head._heads."))]
+    assert kept
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    for name in ("dark", "light"):
+        assert added.manifest.thresholds[name] == bundle.manifest.thresholds[name]
+    pooled = added.manifest.thresholds[POOLED]
+    assert len(pooled.scores) == 3 * COUNT
+    assert set(bundle.manifest.thresholds[POOLED].scores) <= set(pooled.scores)
+    held_out, corrections = added.held_out(), added.held_out_corrections()
+    assert held_out is not None
+    assert corrections is not None
+    assert Counter(held_out[1]) == {"dark": COUNT, "light": COUNT, "turned": COUNT}
+    with open_engine(bundle, REFERENCE, threads=1) as old, open_engine(added, REFERENCE, threads=1) as new:
+        for name in ("dark", "light"):
+            images = np.stack([bundle.preprocess(image) for image in images_of(two_classes, name)])
+            np.testing.assert_allclose(new.infer(images)["pred_score"], old.infer(images)["pred_score"], atol=1e-3)
+        outputs = new.infer(held_out[0])
+    assert [added.manifest.classes[index] for index in outputs["class_score"].argmax(axis=1)] == held_out[1]
+    np.testing.assert_allclose(
+        np.sort(outputs["pred_score"] + corrections[1]), np.sort(pooled.scores), rtol=5e-3, atol=5e-3
+    )
+    with pytest.raises(ConfigError, match="has the class dark already"):
+        train(
+            settings(two_classes / "dark", train__add_to=bundle.path), Silent(),
+            out=tmp_path / "again", runs=tmp_path, resume=False,
+        )  # fmt: skip

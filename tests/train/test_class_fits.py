@@ -1,0 +1,94 @@
+"""Fits of several classes in one model: each is that of its class alone, and no image takes part in its own scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edgead.models.hgad_closed_form import ClosedFormHgad, class_cost
+from edgead.models.level import Level, LevelSpec
+from edgead.train.class_fits import ClassFit, FitOptions, fits_of_class, judge_left_out, set_class
+from edgead.train.left_out import Rows, fit_positions, gather_positions
+
+from ..tiny import make_backbone
+from .test_left_out import DoubleStore
+
+CHANNELS, COUNT, FRACTION = 8, 20, 0.25
+SPEC = LevelSpec.parse("16")
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]]:
+    """Two classes of twenty images in a model, one of each form, in float64."""
+    torch.manual_seed(0)
+    backbone = make_backbone(("16",))
+    channels, (h, w) = backbone.channels["16"], backbone.sizes["16"]
+    noise = torch.randn(2 * COUNT, channels, h, w, dtype=torch.float64)
+    noise[COUNT:] += 2.0
+    store = DoubleStore(noise)
+    shared = [Level(SPEC, backbone.channels, backbone.sizes, positions=False).double()]
+    rows = [Rows(tuple(range(start, start + COUNT)), (), (), tuple(range(COUNT))) for start in (0, COUNT)]
+    torch.set_default_dtype(torch.float64)
+    try:
+        fits = [
+            next(
+                fits_of_class(
+                    backbone,
+                    shared,
+                    store,
+                    own,
+                    FitOptions((form,), (0.2,), 1e-3, 4, 1e-2, (FRACTION,), 0),
+                )
+            )
+            for form, own in zip(("positions", "centres"), rows, strict=True)
+        ]
+        model = ClosedFormHgad(
+            backbone, shared, ("positions", "centres"), centres=4, weights=[1.0], top_fraction=FRACTION
+        )
+        for index, fit in enumerate(fits):
+            set_class(model, index, fit, FRACTION)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return model, store, fits, rows
+
+
+def test_a_class_is_fitted_as_if_it_were_alone(
+    fitted: tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]],
+) -> None:
+    """Left-out energies of a class are those of a model of its images alone, so that a class can be added later."""
+    _, store, fits, _ = fitted
+    alone = DoubleStore(store.features[:COUNT])
+    _, channels, h, w = store.features.shape
+    level = Level(SPEC, {"16": channels}, {"16": (h, w)}, positions=True).double()
+    own = Rows(tuple(range(COUNT)), (), (), tuple(range(COUNT)))
+    expected = fit_positions(level, alone, own, gather_positions(level, alone, own), amount=0.2, ridge=1e-3)
+    torch.testing.assert_close(fits[0].energies[0].left_out, expected.left_out, rtol=1e-12, atol=1e-12)
+
+
+def test_no_image_takes_part_in_its_own_scale(
+    fitted: tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]],
+) -> None:
+    """The score of an image is in deviations of the left-out scores of the others of its class."""
+    model, store, fits, rows = fitted
+    for index, fit in enumerate(fits):
+        found = judge_left_out(model, store, fit, index, rows[index].good, FRACTION)
+        scores = fit.scores.scores[FRACTION]
+        for image in range(COUNT):
+            others = np.delete(scores, image)
+            expected = (scores[image] - others.mean()) / others.std()
+            assert found.known_scores[image] == pytest.approx(expected, rel=1e-5, abs=1e-5)
+        assert (found.predicted == index).all()
+        # nothing but the own class explains these images, so nothing changes where the class is not given
+        np.testing.assert_allclose(found.scores, found.known_scores, rtol=1e-6, atol=1e-6)
+
+
+def test_the_cost_of_a_class_is_what_it_adds() -> None:
+    """Weights and products are counted as in the graph: 4 bytes for each value."""
+    sizes, channels = {"16": (3, 4)}, {"16": CHANNELS}
+    positions = class_cost([Level(SPEC, channels, sizes, positions=True)])
+    assert positions.megabytes == pytest.approx(4e-6 * 12 * (64 + 8))
+    assert positions.multiply_adds == 12 * 64
+    centres = class_cost([Level(SPEC, channels, sizes, positions=False, centres=5)])
+    assert centres.megabytes == pytest.approx(4e-6 * (64 + 8 + 5 * 9))
+    assert centres.multiply_adds == 12 * (64 + 40)
