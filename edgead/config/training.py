@@ -195,6 +195,12 @@ class TrainConfig(Section):
     cache_dir: Path | None = Field(
         None, description="Feature cache shared by several runs; unset: each run keeps its own while it trains."
     )
+    class_memory_mb: float = Field(
+        500,
+        gt=0,
+        description="hgad in closed form: largest size of all classes' weights in float32, in MB; beyond it the classes that lose least "
+        "take centres in place of a Gaussian per position.",
+    )
     add_to: Path | None = Field(
         None,
         description="Bundle of hgad in closed form whose model gets the classes of the new images; its other classes stay as they "

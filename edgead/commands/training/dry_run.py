@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.commands.training.class_addition import open_base
 from edgead.commands.training.class_data import count_class_pseudo
 from edgead.commands.training.closed_form import is_closed_form, sizes_to_try
 from edgead.commands.training.data import fit_backbone, prepare_data
@@ -83,6 +84,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
 
     from edgead.models.zoo import assemble
 
+    config, _ = open_base(config)
     data = prepare_data(config, progress) if config.data.root.exists() or config.data.good else None
     device = choose_device(config.train.device)
     config = fit_backbone(config, progress)

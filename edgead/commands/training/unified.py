@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgead.commands.training.backbone_session import BackboneSession
+from edgead.commands.training.class_choice import best_of_each_form, chosen_within
 from edgead.commands.training.class_data import pseudo_origins, read_features, rows_of_class
 from edgead.commands.training.closed_form import (
     CHOICES,
@@ -17,8 +18,6 @@ from edgead.commands.training.closed_form import (
     ClosedForm,
     LeftOut,
     best_fraction,
-    power,
-    rates_to_judge,
 )
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.device import choose_device
@@ -34,42 +33,6 @@ if TYPE_CHECKING:
     from edgead.models.hgad_closed_form import ClosedFormHgad
     from edgead.train.class_fits import ClassFit, FitOptions, Judged
     from edgead.train.features import FeatureStore
-    from edgead.train.left_out import Rows
-
-
-@dataclass(frozen=True)
-class ClassChoice:
-    """One form of one class that was tried.
-
-    Attributes:
-        class_name: Name of the class.
-        form: `positions` or `centres`.
-        shrinkage: Weight of the covariance of all positions; None for centres.
-        power: Share of the class's pseudo-defects above the thresholds of its left-out good images, mean over the rates.
-        chosen: Whether the class has this form.
-        megabytes: Weights of the class in float32.
-        multiply_adds: Multiply-adds per image that the class adds.
-    """
-
-    class_name: str
-    form: str
-    shrinkage: float | None
-    power: float
-    chosen: bool
-    megabytes: float
-    multiply_adds: int
-
-    def describe(self) -> str:
-        """One sentence for the user."""
-        form = (
-            "centres of features, whitened alike at all positions"
-            if self.shrinkage is None
-            else f"one Gaussian per position, shrinkage {self.shrinkage:g}"
-        )
-        return (
-            f"Class {self.class_name}: {form}, {self.power:.0%} of the pseudo-defects found; it takes {self.megabytes:.1f} MB of "
-            f"weights and {self.multiply_adds / 1e6:.1f} million multiply-adds per image."
-        )
 
 
 def is_unified(config: Config) -> bool:
@@ -100,7 +63,7 @@ class FittedClasses:
     counted: tuple[int, ...]
     store: FeatureStore
     fits: list[ClassFit]
-    powers: list[dict[float, float]]
+    powers: list[Mapping[float, float]]
     milliseconds: float
 
     def mean_power(self, fraction: float) -> float:
@@ -181,16 +144,19 @@ def fit_each_class(
         fit_projections(level, store, range(len(good)))
     groups = image_groups(skeleton, store, good, data.read, config.data.group_pattern, progress)
     lap("features")
-    fits, powers, choices = [], [], []
+    candidates, choices = [], []
     for index, (name, own) in enumerate(zip(names, members, strict=True)):
         rows = rows_of_class(own, len(good), [origin for origin, _ in pseudo], groups.of_image)
-        fit, found, tried = best_form(skeleton, store, rows, name, options, config.train.promised_rate)
-        fits.append(fit)
-        powers.append(found)
+        best, tried = best_of_each_form(skeleton, store, rows, name, options, config.train.promised_rate)
+        candidates.append(best)
         choices += tried
-        progress.note(next(choice for choice in tried if choice.chosen).describe())
         progress.update("Classes", index + 1, len(names))
-    write_json(run / CHOICES, [asdict(choice) for choice in choices])
+    chosen = chosen_within(candidates, config.train.class_memory_mb, progress)
+    for one in chosen:
+        progress.note(one.choice.describe())
+    kept = [one.choice for one in chosen]
+    write_json(run / CHOICES, [{**asdict(choice), "chosen": choice in kept} for choice in choices])
+    fits, powers = [one.fit for one in chosen], [one.powers for one in chosen]
     milliseconds = session.milliseconds() if session else 0.0
     return FittedClasses(names, good, members, groups.counted, store, fits, powers, milliseconds)
 
@@ -250,39 +216,6 @@ def fit_options(config: Config) -> FitOptions:
         fractions=train.top_fractions or (config.model.top_fraction,),
         seed=train.seed,
     )
-
-
-def best_form(
-    model: Detector, store: FeatureStore, rows: Rows, name: str, options: FitOptions, promised: float
-) -> tuple[ClassFit, dict[float, float], list[ClassChoice]]:
-    """Form of a class that finds most of its pseudo-defects, its power by share of the map, and all forms tried.
-
-    Args:
-        model: Model with the backbone and levels with fitted projections.
-        store: Features.
-        rows: Rows of the class.
-        name: Name of the class.
-        options: Forms to try.
-        promised: Promised false-alarm rate.
-    """
-    from edgead.models.hgad_closed_form import class_cost
-    from edgead.train.class_fits import fits_of_class
-
-    best: tuple[ClassFit, dict[float, float]] | None = None
-    tried, chosen = [], 0
-    for number, fit in enumerate(fits_of_class(model.backbone, model.levels, store, rows, options)):
-        rates = rates_to_judge(len(rows.good), promised)
-        powers = {f: power(fit.scores.scores[f], fit.scores.pseudo[f], rates) for f in options.fractions}
-        found, cost = max(powers.values()), class_cost(fit.levels)
-        tried.append(
-            ClassChoice(
-                name, fit.form, fit.shrinkage, round(found, 6), False, round(cost.megabytes, 3), cost.multiply_adds
-            )
-        )
-        if best is None or found > max(best[1].values()):
-            best, chosen = (fit, powers), number
-    assert best is not None
-    return *best, [replace(choice, chosen=number == chosen) for number, choice in enumerate(tried)]
 
 
 def note_confusions(judged: Sequence[Judged], names: Sequence[str], progress: Progress, first: int) -> None:

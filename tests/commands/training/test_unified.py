@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from edgead.builder.lower_precision import LowerOptions
 from edgead.bundle import Bundle, class_bias
 from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.train import TrainResult, train
+from edgead.commands.training.class_choice import Candidate, ClassChoice, chosen_within
 from edgead.commands.training.closed_form import CHOICES
 from edgead.config.root import Config
 from edgead.data.reader import read_image
@@ -29,7 +31,10 @@ from edgead.runner import REFERENCE
 from ...tiny_run import tiny_config
 from .test_closed_form import Notes
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
+if TYPE_CHECKING:
+    from edgead.train.class_fits import ClassFit
+
+pytestmark = pytest.mark.timeout(300)
 COUNT = 24
 
 
@@ -78,6 +83,27 @@ def images_of(root: Path, name: str) -> list[Image]:
     return [read_image(path, 255.0) for path in paths]
 
 
+def candidate(name: str, form: str, power: float, megabytes: float) -> Candidate:
+    return Candidate(cast("ClassFit", None), {}, ClassChoice(name, form, None, power, megabytes, 0))
+
+
+def test_classes_that_lose_least_take_the_smaller_form() -> None:
+    """Within the memory each class has its best form; beyond it those give way whose smaller form finds nearly as much."""
+    forms = [
+        [candidate("a", "positions", 0.9, 50), candidate("a", "centres", 0.5, 2)],
+        [candidate("b", "positions", 0.6, 50), candidate("b", "centres", 0.55, 2)],
+        [candidate("c", "centres", 0.7, 2), candidate("c", "positions", 0.3, 50)],
+    ]
+    notes = Notes()
+    assert [one.choice.form for one in chosen_within(forms, 102, notes)] == ["positions", "positions", "centres"]
+    assert not notes.texts
+    assert [one.choice.form for one in chosen_within(forms, 101, notes)] == ["positions", "centres", "centres"]
+    assert "serves b, where it loses least" in notes.texts[0]
+    assert [one.choice.form for one in chosen_within(forms, 5, notes)] == ["centres"] * 3
+    assert any("no form is smaller" in note for note in notes.texts)
+
+
+@pytest.mark.slow
 def test_each_class_has_a_form_and_all_have_one_threshold(trained: tuple[TrainResult, list[str]]) -> None:
     """A form per class is recorded with its cost; thresholds exist per class and pooled, from all good images."""
     result, notes = trained
@@ -92,6 +118,7 @@ def test_each_class_has_a_form_and_all_have_one_threshold(trained: tuple[TrainRe
     assert any(note.startswith("Class dark:") and "MB of weights" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_the_graph_recognises_the_class_and_can_be_told(bundle: Bundle, two_classes: Path) -> None:
     """Without the class, scores are those of the right class; the wrong one given makes every image an anomaly."""
     names = bundle.manifest.classes
@@ -108,6 +135,7 @@ def test_the_graph_recognises_the_class_and_can_be_told(bundle: Bundle, two_clas
             assert (wrong["pred_score"] > threshold).all()
 
 
+@pytest.mark.slow
 def test_int8_keeps_all_classes(bundle: Bundle, two_classes: Path) -> None:
     """An INT8 engine has thresholds of its own for every class, and still recognises the class."""
     options = EngineOptions(LowerOptions(max_drop=0.5))
@@ -124,6 +152,7 @@ def test_int8_keeps_all_classes(bundle: Bundle, two_classes: Path) -> None:
             assert (runner.infer(images)["class_score"].argmax(axis=1) == index).all()
 
 
+@pytest.mark.slow
 def test_a_class_is_added_without_touching_the_others(bundle: Bundle, two_classes: Path, tmp_path: Path) -> None:
     """The old classes keep weights, thresholds and scores exactly; the new one has its own, and is recognised."""
     folder = tmp_path / "turned" / "train" / "good"
