@@ -34,8 +34,8 @@ from edgead.commands.training.runs import (
     unfinished_run,
 )
 from edgead.commands.training.tile_levels import chosen_levels
-from edgead.commands.training.verdict import Verdict, verdict_of
 from edgead.commands.training.unified import fit_classes, is_unified
+from edgead.commands.training.verdict import Verdict, verdict_of
 from edgead.config.model import ModelConfig
 from edgead.config.root import Config
 from edgead.data.copies import STORED_DIGITS
