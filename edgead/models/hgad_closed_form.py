@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgead.flows.flow import FlowSequence
 from edgead.flows.linear import ActNorm
@@ -23,14 +23,14 @@ POSITIONS, CENTRES = "positions", "centres"
 class ClosedFormHgad(Detector):
     """Mixture over classes whose parts are fitted in closed form, each to the good images of its class alone.
 
-    Backbone and feature projections are shared. A class adds a frozen first layer per level, which whitens its features:
-    one linear map per position, or one for all positions with centres. Deviates from HGAD (Yao et al., 2024,
+    The backbone is shared. A class adds the principal channels of its features and a frozen first layer per level, which
+    whitens them: one linear map per position, or one for all positions with centres. Deviates from HGAD (Yao et al., 2024,
     arXiv:2403.13349): no flow and no mixture is trained, so there is no entropy map, and a class can be added without
     fitting the others again; the class is decided for the whole image, see `ClassHead`.
 
     Args:
         backbone: Frozen features.
-        shared: Levels whose projections all classes share.
+        levels: Levels that say which features each class has; their weights are not used.
         forms: Form of each class, `positions` or `centres`.
         centres: Number of centres of a class of the form `centres`.
         weights: Weight of each level.
@@ -42,23 +42,21 @@ class ClosedFormHgad(Detector):
     def __init__(
         self,
         backbone: Backbone,
-        shared: Sequence[Level],
+        levels: Sequence[Level],
         forms: Sequence[str],
         *,
         centres: int,
         weights: Sequence[float],
         top_fraction: float,
     ) -> None:
-        levels = [class_level(backbone, level, form, centres) for form in forms for level in shared]
-        for index, level in enumerate(levels):
-            level.projections = shared[index % len(shared)].projections
-        channels = [level.channels for level in levels]
+        of_classes = [class_level(backbone, level, form, centres) for form in forms for level in levels]
+        channels = [level.channels for level in of_classes]
         super().__init__(
             backbone,
-            levels,
+            of_classes,
             ParallelFlow([FlowSequence([ActNorm(c)]) for c in channels], channels),
-            [FlowSequence([]) for _ in levels],
-            ClassHead(len(forms), [level.size for level in shared], weights, top_fraction),  # type: ignore[arg-type]
+            [FlowSequence([]) for _ in of_classes],
+            ClassHead(len(forms), [level.size for level in levels], weights, top_fraction),  # type: ignore[arg-type]
         )
         self.classes = len(forms)
 
@@ -79,11 +77,6 @@ class ClosedFormHgad(Detector):
         count = len(self.levels) // self.classes
         return self.levels[index * count : (index + 1) * count]
 
-    def inputs(self, features: Mapping[str, Tensor]) -> list[Tensor]:
-        """Inputs of the first layers, class by class; those of the classes are the same."""
-        found = [level.inputs(features) for level in self.levels_of(0)]
-        return found * self.classes
-
     def class_bias(self, labels: Tensor) -> Tensor:
         bias = torch.full((len(labels), self.classes), CLASS_EXCLUDED, device=labels.device)
         return bias.scatter(1, labels[:, None], 0.0)
@@ -96,13 +89,11 @@ class ClosedFormHgad(Detector):
         return self.head(self.statistics(latents), class_bias)  # type: ignore[no-any-return]
 
 
-def class_level(backbone: Backbone, shared: Level, form: str, centres: int) -> Level:
-    """Level of one class, not fitted yet, with the projections of a shared level."""
-    level = Level(
-        shared.spec, backbone.channels, backbone.sizes, positions=form == POSITIONS, centres=centres * (form == CENTRES)
+def class_level(backbone: Backbone, level: Level, form: str, centres: int) -> Level:
+    """Level of one class, not fitted yet, with the features of another level."""
+    return Level(
+        level.spec, backbone.channels, backbone.sizes, positions=form == POSITIONS, centres=centres * (form == CENTRES)
     )
-    level.projections = shared.projections
-    return level
 
 
 @dataclass(frozen=True)
@@ -123,6 +114,10 @@ def class_cost(levels: Sequence[Level]) -> ClassCost:
     values = products = 0
     for level in levels:
         positions, channels = level.size[0] * level.size[1], level.channels
+        for key, projection in zip(level.spec.keys, level.projections, strict=True):
+            if isinstance(projection, nn.Conv2d):
+                values += projection.weight.numel() + projection.out_channels
+                products += projection.weight.numel() * level.sizes[key][0] * level.sizes[key][1]
         if level.centres is None:
             values += positions * channels * (channels + 1)
             products += positions * channels**2

@@ -88,7 +88,7 @@ def assemble(config: ModelConfig, classes: Sequence[str], weights: str | None) -
         specs.append(LevelSpec.parse(f"{config.decoded_size}/1"))
     keys = list(dict.fromkeys(key for spec in specs for key in spec.keys))
     backbone = Backbone(config.backbone, weights, keys, (config.image_size, config.image_size))
-    # with a form per class, these levels carry the shared projections alone
+    # with a form per class, these levels only say which features there are
     centres = 0 if config.start == CLOSED_FORM else config.centres
     levels = [Level(spec, backbone.channels, backbone.sizes, config.positions, centres) for spec in specs]
     return BUILDERS[config.name](backbone, levels, config, classes)

@@ -29,7 +29,7 @@ from edgead.train.left_out import (
     gather_positions,
     standardise,
 )
-from edgead.train.start import FEW_IMAGES_SHRINKAGE
+from edgead.train.start import FEW_IMAGES_SHRINKAGE, fit_projections
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ class ClassFit:
 
 
 def fits_of_class(
-    backbone: Backbone, shared: Sequence[Level], store: FeatureStore, rows: Rows, options: FitOptions
+    backbone: Backbone, features: Sequence[Level], store: FeatureStore, rows: Rows, options: FitOptions
 ) -> Iterator[ClassFit]:
     """Fit every form of a class, one at a time.
 
     Args:
         backbone: Frozen features.
-        shared: Levels with the fitted projections.
+        features: Levels that say which features the class has.
         store: Features.
         rows: Good images of the class and their pseudo-defective copies.
         options: Forms to try.
@@ -96,12 +96,19 @@ def fits_of_class(
         head = ScoreHead([level.size for level in levels], [1.0] * len(levels), options.fractions[0])
         return ClassFit(form, amount, levels, head, energies, standardise(head, energies, options.fractions))
 
+    projected = [class_level(backbone, level, CENTRES, 0) for level in features]
+    for level in projected:
+        fit_projections(level, store, rows.good)
+
     def unfitted(form: str) -> list[Level]:
-        return [class_level(backbone, level, form, options.centres) for level in shared]
+        levels = [class_level(backbone, level, form, options.centres) for level in features]
+        for level, own in zip(levels, projected, strict=True):
+            level.projections.load_state_dict(own.projections.state_dict())
+        return levels
 
     if POSITIONS in options.forms:
-        gathered = [gather_positions(level, store, rows) for level in shared]
-        enough = len(rows.good) > max(level.channels for level in shared)
+        gathered = [gather_positions(level, store, rows) for level in projected]
+        enough = len(rows.good) > max(level.channels for level in features)
         amounts = [amount for amount in options.shrinkage if enough or amount >= FEW_IMAGES_SHRINKAGE]
         for amount in amounts or [max(options.shrinkage)]:
             levels = unfitted(POSITIONS)
@@ -189,12 +196,11 @@ def judge_left_out(
 
 def _all_maps(model: ClosedFormHgad, store: FeatureStore, rows: Sequence[int]) -> Tensor:
     """Maps `(N, K, h, w)` of all classes."""
-    inputs = [level.inputs(store.batch(rows)) for level in model.levels_of(0)]
-    maps = []
-    for index in range(model.classes):
-        pairs = zip(model.levels_of(index), inputs, strict=True)
-        maps.append(model.head.class_map(index, [level.energy(level.whiten(x)) for level, x in pairs]))
-    return torch.stack(maps, dim=1)
+    features = store.batch(rows)
+    energies = [
+        [level.energy(level.whitened(features)) for level in model.levels_of(index)] for index in range(model.classes)
+    ]
+    return torch.stack([model.head.class_map(index, own) for index, own in enumerate(energies)], dim=1)
 
 
 def _distances(maps: Tensor) -> NDArray[np.float64]:

@@ -77,7 +77,7 @@ def fit_added_classes(
         before.backbone, shared, (CENTRES,), centres=2, weights=[1.0] * len(shared), top_fraction=fraction
     )
     options = replace(fit_options(config), fractions=(fraction,))
-    found = fit_each_class(config, data, names, skeleton, options, run, progress, lap, is_new=False)
+    found = fit_each_class(config, data, names, skeleton, options, run, progress, lap)
     forms = (*config.model.class_forms, *(fit.form for fit in found.fits))
     config = config.model_copy(update={"model": config.model.model_copy(update={"class_forms": forms})})
     model = _widened(before, config, data.classes)

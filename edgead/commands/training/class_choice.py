@@ -70,7 +70,7 @@ def best_of_each_form(
     """Fit every form of a class; of each kind of form the one that finds most pseudo-defects, best first, and all records.
 
     Args:
-        model: Model with the backbone and levels with fitted projections.
+        model: Model with the backbone and the features of each class.
         store: Features.
         rows: Rows of the class.
         name: Name of the class.

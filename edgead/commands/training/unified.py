@@ -92,7 +92,7 @@ def fit_classes(
     data, options = replace(data, image_size=(size, size)), fit_options(config)
     settings = config.model.model_copy(update={"class_forms": ("centres",), "centres": 2})
     skeleton = build_model(settings, ("shared",)).eval()
-    found = fit_each_class(config, data, data.classes, skeleton, options, run, progress, lap, is_new=True)
+    found = fit_each_class(config, data, data.classes, skeleton, options, run, progress, lap)
     fraction = best_fraction({share: found.mean_power(share) for share in options.fractions})
     update = {
         "class_forms": tuple(fit.form for fit in found.fits),
@@ -114,17 +114,14 @@ def fit_each_class(
     run: Path,
     progress: Progress,
     lap: Callable[[str], None],
-    *,
-    is_new: bool,
 ) -> FittedClasses:
     """Fit some classes, each alone.
 
     Args:
         config, data, run, progress, lap: Same as for `fit_classes`.
         names: Classes to fit, which all images belong to.
-        skeleton: Model with the backbone, and levels with the projections of all classes.
+        skeleton: Model with the backbone and the features of each class; its own class tells near-copies only.
         options: Forms to try.
-        is_new: Whether the projections are fitted to these images too.
     """
     from edgead.train.start import fit_projections
 
@@ -140,7 +137,7 @@ def fit_each_class(
     is_cpu = choose_device(config.train.device).type == "cpu"
     session = BackboneSession(skeleton.backbone, data.image_size) if is_cpu else None
     store = read_features(config, data, good, pseudo, skeleton.backbone, session, run, progress)
-    for level in skeleton.levels if is_new else ():
+    for level in skeleton.levels:
         fit_projections(level, store, range(len(good)))
     groups = image_groups(skeleton, store, good, data.read, config.data.group_pattern, progress)
     lap("features")
