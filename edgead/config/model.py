@@ -91,7 +91,11 @@ class ModelConfig(Section):
         description="usf: number of centres of the features, whitened alike at all positions; 0: one Gaussian per position.",
     )
     class_forms: tuple[Literal["positions", "centres"], ...] = Field(
-        (), description="hgad in closed form: form of each class, in the order of their names; chosen by the training."
+        (), description="hgad in closed form: form of each class, in the order of the classes; chosen by the training."
+    )
+    class_fractions: tuple[float, ...] = Field(
+        (),
+        description="hgad in closed form: share of the map behind the image score of each class; chosen by the training.",
     )
     blocks: int = Field(2, ge=0, le=64, description="Number of couplings per level.")
     couplings: Literal["never", "auto", "always"] = Field(
@@ -195,7 +199,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _start_agrees(self) -> ModelConfig:
         if self.family.closed_form is None:
-            if self.start or self.class_forms:
+            if self.start or self.class_forms or self.class_fractions:
                 raise ValueError(f"{self.name} has no choice of model.start or model.class_forms; hgad has")
             return self
         expected = "never" if self.start == CLOSED_FORM else "always"
@@ -203,6 +207,10 @@ class ModelConfig(Section):
             raise ValueError(
                 f"{self.name} has no use for couplings={self.couplings} with start={self.start}: set {expected}"
             )
+        if len(self.class_forms) != len(self.class_fractions) and self.class_fractions:
+            raise ValueError("class_fractions needs one number per class, as class_forms has one form")
+        if not all(0 < fraction <= 1 for fraction in self.class_fractions):
+            raise ValueError(f"class_fractions must be above 0 and at most 1 (got {list(self.class_fractions)})")
         if self.start == PUBLISHED and (self.centres or self.class_forms):
             raise ValueError("start=published has no use for centres or class_forms: set start=closed-form")
         return self

@@ -27,17 +27,23 @@ class ClassHead(nn.Module):
     far better than the others, the map is that of this class alone.
 
     Args:
-        classes: Number of classes K >= 1.
         sizes: Size `(h, w)` of each level's map; the anomaly map has the finest one.
         weights: Weight of each level.
-        top_fraction: Share of the map's positions that the image score averages over, > 0.
+        top_fractions: Share of the map's positions that the image score averages over, > 0, for each class.
     """
 
+    shares: Tensor
+
     def __init__(
-        self, classes: int, sizes: Sequence[tuple[int, int]], weights: Sequence[float], top_fraction: float
+        self, sizes: Sequence[tuple[int, int]], weights: Sequence[float], top_fractions: Sequence[float]
     ) -> None:
         super().__init__()
-        self._heads = nn.ModuleList(ScoreHead(sizes, weights, top_fraction) for _ in range(classes))
+        classes = len(top_fractions)
+        self._heads = nn.ModuleList(ScoreHead(sizes, weights, fraction) for fraction in top_fractions)
+        shares = torch.zeros(classes, self.top_k)
+        for row, head in zip(shares, self.heads, strict=True):
+            row[: head.top_k] = 1.0 / head.top_k
+        self.register_buffer("shares", shares, persistent=False)
         for name in ("score", "distance"):
             self.register_buffer(f"{name}_mean", torch.zeros(classes))
             self.register_buffer(f"{name}_gain", torch.ones(classes))
@@ -59,13 +65,8 @@ class ClassHead(nn.Module):
 
     @property
     def top_k(self) -> int:
-        """Number of map values that the image score averages over."""
-        return self.heads[0].top_k
-
-    def pool(self, top_fraction: float) -> None:
-        """Set the share of the map's positions that the image score averages over."""
-        for head in self.heads:
-            head.pool(top_fraction)
+        """Largest number of map values that the image score of a class averages over."""
+        return max(head.top_k for head in self.heads)
 
     def set_class(self, index: int, scores: tuple[float, float], distances: tuple[float, float]) -> None:
         """Set the scale of one class from (mean, deviation) of image scores and of means of the map, over good images."""
@@ -104,7 +105,8 @@ class ClassHead(nn.Module):
         weights = (logits - logits.amax(dim=1, keepdim=True)).exp()
         weights = weights / weights.sum(dim=1, keepdim=True)
         total = (scaled * weights.unsqueeze(-1).unsqueeze(-1)).sum(dim=1)
-        return total, self.heads[0].pooled(total), class_score
+        top = total.reshape(-1, self.size[0] * self.size[1]).topk(self.top_k, dim=1).values
+        return total, (top * (weights @ self.shares)).sum(dim=1), class_score
 
     def forward(self, energies: Sequence[Tensor], class_bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Score energies.

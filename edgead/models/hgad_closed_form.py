@@ -34,7 +34,7 @@ class ClosedFormHgad(Detector):
         forms: Form of each class, `positions` or `centres`.
         centres: Number of centres of a class of the form `centres`.
         weights: Weight of each level.
-        top_fraction: Share of the map that the image score averages over.
+        top_fractions: Share of the map that the image score averages over, for each class.
     """
 
     head: ClassHead  # type: ignore[assignment]
@@ -47,7 +47,7 @@ class ClosedFormHgad(Detector):
         *,
         centres: int,
         weights: Sequence[float],
-        top_fraction: float,
+        top_fractions: Sequence[float],
     ) -> None:
         of_classes = [class_level(backbone, level, form, centres) for form in forms for level in levels]
         channels = [level.channels for level in of_classes]
@@ -56,7 +56,7 @@ class ClosedFormHgad(Detector):
             of_classes,
             ParallelFlow([FlowSequence([ActNorm(c)]) for c in channels], channels),
             [FlowSequence([]) for _ in of_classes],
-            ClassHead(len(forms), [level.size for level in levels], weights, top_fraction),  # type: ignore[arg-type]
+            ClassHead([level.size for level in levels], weights, top_fractions),  # type: ignore[arg-type]
         )
         self.classes = len(forms)
 

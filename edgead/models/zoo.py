@@ -139,7 +139,7 @@ def hgad_detector(
             settings.class_forms or [POSITIONS] * len(classes),
             centres=settings.centres,
             weights=settings.level_weights or [1.0] * len(levels),
-            top_fraction=settings.top_fraction,
+            top_fractions=settings.class_fractions or [settings.top_fraction] * len(classes),
         )
     channels = [level.channels for level in levels]
     return HgadDetector(

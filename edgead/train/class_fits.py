@@ -173,7 +173,6 @@ def judge_left_out(
         fraction: Share of the map that the image score averages over.
     """
     head = model.head
-    head.pool(fraction)
     own, n = fit.scores.maps.float(), len(rows)
     score_mean, score_deviation = _of_the_others(fit.scores.scores[fraction])
     distance_mean, distance_deviation = _of_the_others(_distances(own))
@@ -187,7 +186,7 @@ def judge_left_out(
         far = (own[part].mean(dim=(1, 2)) - distance_mean[part]) / distance_deviation[part]
         scaled[:, index], class_score[:, index] = offset.float(), -far.float()
         unknown = head.mixed(scaled, class_score)
-        found.append((unknown[1], unknown[0], head.heads[0].pooled(scaled[:, index]), scaled[:, index], outputs[1], outputs[0], class_score.argmax(dim=1)))  # fmt: skip
+        found.append((unknown[1], unknown[0], head.heads[index].pooled(scaled[:, index]), scaled[:, index], outputs[1], outputs[0], class_score.argmax(dim=1)))  # fmt: skip
     columns = [torch.cat(column).numpy() for column in zip(*found, strict=True)]
     for column in (0, 2, 4):
         columns[column] = columns[column].astype(np.float64)

@@ -33,7 +33,7 @@ def model() -> ClosedFormHgad:
     torch.manual_seed(0)
     found = make_model(
         ("8+16:12",), CLASSES, name="hgad", start="closed-form", couplings="never",
-        class_forms=("positions", "centres"), centres=5,
+        class_forms=("positions", "centres"), class_fractions=(0.05, 0.2), centres=5,
     )  # fmt: skip
     assert isinstance(found, ClosedFormHgad)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_one_graph_gives_torchs_numbers_whatever_is_known(model: ClosedFormHgad,
 @torch.no_grad()
 def test_the_map_is_that_of_the_class_that_explains_the_image() -> None:
     """The nearer class decides the whole map; a far image of no class keeps finite numbers, and a given class is obeyed."""
-    head = ClassHead(2, [(4, 4)], [1.0], 0.25)
+    head = ClassHead([(4, 4)], [1.0], (0.25, 0.5))
     near, far = torch.zeros(1, 4, 4), torch.full((1, 4, 4), 50.0)
     near[0, 0, 0] = 9.0
     total, score, class_score = head([near, far])
@@ -81,6 +81,7 @@ def test_the_map_is_that_of_the_class_that_explains_the_image() -> None:
     assert int(class_score.argmax()) == 0
     given = head([near, far], torch.tensor([[-1e4, 0.0]]))[0]
     torch.testing.assert_close(given, far)
+    assert float(head([far, near])[1]) == pytest.approx(9.0 / 8), "the second class averages over twice as many values"
     for impossible in (1e30, float("inf")):
         total, score, _ = head([torch.full((1, 4, 4), impossible), near])
         torch.testing.assert_close(total, near)

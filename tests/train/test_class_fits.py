@@ -44,7 +44,7 @@ def fitted() -> tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]]:
             for form, own in zip(("positions", "centres"), rows, strict=True)
         ]
         model = ClosedFormHgad(
-            backbone, shared, ("positions", "centres"), centres=4, weights=[1.0], top_fraction=FRACTION
+            backbone, shared, ("positions", "centres"), centres=4, weights=[1.0], top_fractions=(FRACTION, FRACTION)
         )
         for index, fit in enumerate(fits):
             set_class(model, index, fit, FRACTION)

@@ -72,14 +72,14 @@ def fit_added_classes(
     _check(base, data, names)
     before = load_model(base)
     assert isinstance(before, ClosedFormHgad)
-    shared, fraction = before.levels_of(0), config.model.top_fraction
+    levels = before.levels_of(0)
     skeleton = ClosedFormHgad(
-        before.backbone, shared, (CENTRES,), centres=2, weights=[1.0] * len(shared), top_fraction=fraction
+        before.backbone, levels, (CENTRES,), centres=2, weights=[1.0] * len(levels), top_fractions=(1.0,)
     )
-    options = replace(fit_options(config), fractions=(fraction,))
-    found = fit_each_class(config, data, names, skeleton, options, run, progress, lap)
+    found = fit_each_class(config, data, names, skeleton, fit_options(config), run, progress, lap)
     forms = (*config.model.class_forms, *(fit.form for fit in found.fits))
-    config = config.model_copy(update={"model": config.model.model_copy(update={"class_forms": forms})})
+    update = {"class_forms": forms, "class_fractions": (*config.model.class_fractions, *found.fractions)}
+    config = config.model_copy(update={"model": config.model.model_copy(update=update)})
     model = _widened(before, config, data.classes)
     joined = join_classes(model, found, before.classes, config, data, progress, lap)
     _note_taken(model, base, progress)

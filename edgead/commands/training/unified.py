@@ -53,7 +53,8 @@ class FittedClasses:
         counted: Rows that count for the threshold, rising.
         store: Features of the good images, in its first rows.
         fits: Best form of each class.
-        powers: Share of pseudo-defects found by share of the map, for each class.
+        fractions: Share of the map behind the score of each class.
+        power: Share of pseudo-defects found, mean over the classes.
         milliseconds: Time of the backbone on this machine; 0 if it was not measured.
     """
 
@@ -63,12 +64,9 @@ class FittedClasses:
     counted: tuple[int, ...]
     store: FeatureStore
     fits: list[ClassFit]
-    powers: list[Mapping[float, float]]
+    fractions: list[float]
+    power: float
     milliseconds: float
-
-    def mean_power(self, fraction: float) -> float:
-        """Share of pseudo-defects found with a share of the map, mean over the classes."""
-        return float(np.mean([powers[fraction] for powers in self.powers]))
 
 
 def fit_classes(
@@ -76,7 +74,7 @@ def fit_classes(
 ) -> ClosedForm:
     """Fit every form of every class to all of its good images, and keep for each the one that finds most pseudo-defects.
 
-    One share of the map makes the score of all classes: they have one threshold.
+    Scores are in deviations of each class's left-out scores, so that all have one threshold.
 
     Args:
         config: All settings, fitted to the backbone.
@@ -93,11 +91,10 @@ def fit_classes(
     settings = config.model.model_copy(update={"class_forms": ("centres",), "centres": 2})
     skeleton = build_model(settings, ("shared",)).eval()
     found = fit_each_class(config, data, data.classes, skeleton, options, run, progress, lap)
-    fraction = best_fraction({share: found.mean_power(share) for share in options.fractions})
     update = {
         "class_forms": tuple(fit.form for fit in found.fits),
+        "class_fractions": tuple(found.fractions),
         "centres": options.centres,
-        "top_fraction": fraction,
     }
     config = config.model_copy(update={"model": config.model.model_copy(update=update)})
     model = hgad_detector(skeleton.backbone, skeleton.levels, config.model, data.classes)
@@ -153,9 +150,11 @@ def fit_each_class(
         progress.note(one.choice.describe())
     kept = [one.choice for one in chosen]
     write_json(run / CHOICES, [{**asdict(choice), "chosen": choice in kept} for choice in choices])
-    fits, powers = [one.fit for one in chosen], [one.powers for one in chosen]
+    fractions = [best_fraction(one.powers) for one in chosen]
+    found = float(np.mean([one.powers[fraction] for one, fraction in zip(chosen, fractions, strict=True)]))
     milliseconds = session.milliseconds() if session else 0.0
-    return FittedClasses(names, good, members, groups.counted, store, fits, powers, milliseconds)
+    fits = [one.fit for one in chosen]
+    return FittedClasses(names, good, members, groups.counted, store, fits, fractions, found, milliseconds)
 
 
 def join_classes(
@@ -179,13 +178,10 @@ def join_classes(
     """
     from edgead.train.class_fits import judge_left_out, set_class
 
-    fraction = config.model.top_fraction
-    for index, fit in enumerate(found.fits, start=first):
+    triples = list(enumerate(zip(found.fits, found.fractions, found.members, strict=True), start=first))
+    for index, (fit, fraction, _) in triples:
         set_class(model, index, fit, fraction)
-    judged = [
-        judge_left_out(model, found.store, fit, index, own, fraction)
-        for index, (fit, own) in enumerate(zip(found.fits, found.members, strict=True), start=first)
-    ]
+    judged = [judge_left_out(model, found.store, fit, index, own, fraction) for index, (fit, fraction, own) in triples]
     note_confusions(judged, found.names, progress, first)
     lap("closed form")
     threshold = tuple(found.good[row] for row in found.counted)
@@ -194,8 +190,10 @@ def join_classes(
         split=Split(fit=found.good, early_stop=(), threshold=threshold),
         n_near_copies=len(found.good) - len(threshold),
     )
-    power_of_all = round(found.mean_power(fraction), 6)
-    choice = Choice(config.model.image_size, "classes", None, fraction, power_of_all, round(found.milliseconds, 2))
+    largest = max(model.head.heads, key=lambda head: head.top_k).top_fraction
+    choice = Choice(
+        config.model.image_size, "classes", None, largest, round(found.power, 6), round(found.milliseconds, 2)
+    )
     return ClosedForm(model, config, final, joined_left_out(judged, found.counted), choice)
 
 
