@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgead.commands.training.closed_form import power, rates_to_judge
+from edgead.commands.training.form_choice import power, rates_to_judge
 from edgead.progress import Progress
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgead.commands.training.backbone_session import BackboneSession
-from edgead.commands.training.closed_form import count_pseudo
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.device import choose_device
+from edgead.commands.training.form_search import count_pseudo
 from edgead.commands.training.needs import feature_folder, memory_limit
 from edgead.config.root import Config
 from edgead.data.dataset import Sample

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,11 @@ import numpy as np
 from edgead.commands.training.backbone_session import BackboneSession
 from edgead.commands.training.class_choice import best_of_each_form, chosen_within
 from edgead.commands.training.class_data import pseudo_origins, read_features, rows_of_class
-from edgead.commands.training.closed_form import (
-    CHOICES,
-    Choice,
-    ClosedForm,
-    LeftOut,
-    best_fraction,
-)
+from edgead.commands.training.closed_form import CHOICES, ClosedForm
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.device import choose_device
+from edgead.commands.training.form_choice import Choice, best_fraction
+from edgead.commands.training.form_search import LeftOut
 from edgead.commands.training.groups import image_groups
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
