@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from edgead.evaluation.alarm_rate import alarm_rate_text, implied_alarm_rate, promise_from_images
 from edgead.evaluation.pace import Pace
+from edgead.line.model_control import StoreControl
+from edgead.line.model_store import ModelStore
 from edgead.manifest import ThresholdRecord
 from edgead.stream.alerts import Alert
 from edgead.web.openapi import openapi_document
@@ -22,6 +24,7 @@ from edgead.web.options import AuthOptions, WebOptions
 from edgead.web.routes import ENDPOINTS
 from edgead.web.running_stream import AlarmForecast, RunningStream
 
+from ..line.test_model_store import add
 from ..stream.fakes import BAD
 from .parts import (
     ALERT_ID,
@@ -83,6 +86,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSt
     (folder / "picture.jpg").write_bytes(b"picture")
     (folder / "clip.webm").write_bytes(b"clip")
     store.happen("threshold_changed", values={"who": "Ada", "from": 1.0, "to": 2.0})
+    models = ModelStore(folder / "models")
+    for letter in "ab":
+        add(models, letter)
+    stream.models = StoreControl(models)
     with serving(stream, UNLIMITED) as browser:
         yield stream, browser
 
@@ -135,6 +142,7 @@ def test_every_endpoint_answers_as_documented(filled: tuple[RunningStream, Brows
         "post_session": {"token": "wrong", "name": "Ada"}, "post_alerts_alert_acknowledge": {"note": "seen"},
         "post_alerts_alert_judge": {"judgement": "false-alarm", "kind": "dust"},
         "put_cameras_camera_zones_zone_threshold": {"value": 0.1},
+        "post_models_activate": {"model": "b" * 12}, "post_models_rollback": {"why": "false alarms"},
     }  # fmt: skip
     for method, path, operation in OPERATIONS:
         address = path.format(camera=LINE, zone="picture", alert=ALERT_ID)
