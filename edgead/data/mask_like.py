@@ -68,6 +68,12 @@ def are_photographs(paths: Sequence[Path]) -> bool:
     return bool(sample) and all(_is_photograph(path) for path in sample)
 
 
+def are_mostly_photographs(paths: Sequence[Path]) -> bool:
+    """Whether most of a few images, evenly spaced, are photographs; false for line art and other near-binary images."""
+    sample = evenly_spaced(paths, _NAMED_SAMPLE)
+    return sum(_is_photograph(path) for path in sample) > len(sample) / 2
+
+
 def _is_photograph(path: Path) -> bool:
     try:
         decoded = decode(read_content(path), str(path))

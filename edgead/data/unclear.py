@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgead.data.mask_like import MOST_LOOKED_AT, looks_of
+from edgead.data.mask_like import MOST_LOOKED_AT, are_mostly_photographs, looks_of
 from edgead.data.names import are_serial, is_neutral
 from edgead.data.roles import Picture
 from edgead.data.sorting import Sorted
@@ -74,12 +74,16 @@ def refuse_unclear(root: Path, folder: tuple[str, ...], pictures: Sequence[Pictu
 
 
 def _refuse_masks_among_good(root: Path, pictures: Sequence[Picture]) -> None:
-    """Raise if some good images have two values only and most have many: masks got among photographs."""
+    """Raise if some good images have two values only and most are photographs: masks got among them.
+
+    Images of line art or printed circuits are nearly black and white, and some of them pass for masks: they are no reason.
+    """
     good = [picture for picture in pictures if picture.role == "good" and picture.split in (None, "train")]
     looks = looks_of([picture.path for picture in good])
     masks = [picture for picture, look in zip(good, looks, strict=True) if look == "two values"]
     looked_at = sum(look is not None for look in looks)
-    if masks and len(masks) < looked_at / 2:
+    others = [picture.path for picture, look in zip(good, looks, strict=True) if look not in (None, "two values")]
+    if masks and len(masks) < looked_at / 2 and are_mostly_photographs(others):
         raise DataError(
             f"{len(masks)} of {looked_at} good images in {root} have only two values, as masks do, the first: "
             f"{masks[0].path}.",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from edgead.data.layouts import find_dataset
+from edgead.data.mask_like import looks_of
 from edgead.errors import DataError
 
 from .pictures import write_mask, write_photo
@@ -166,6 +169,20 @@ def test_folders_that_say_nothing_bad_are_good(tmp_path: Path, name: str) -> Non
     build(tmp_path / "part", ACCEPTED[name])
     dataset = find_dataset(tmp_path / "part")
     assert (dataset.layout, len(dataset.train), dataset.test) == ("plain folder", 5, ())
+
+
+def test_images_that_are_nearly_black_and_white_are_no_masks(tmp_path: Path) -> None:
+    """Of good images of printed circuits some have two values only; beside others of their kind they are taken."""
+    random = np.random.default_rng(0)
+    for number in range(10):
+        image = np.where(cv2.resize(random.random((16, 16)), (128, 128)) > 0.5, 255, 0).astype(np.uint8)
+        if number % 5 >= 2:  # dust, more than compression leaves of two values
+            image[random.random(image.shape) < 0.06] = 128
+        path = tmp_path / "part" / "good" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path.with_suffix(".jpg")), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    assert looks_of(sorted((tmp_path / "part" / "good").iterdir())).count("two values") == 4
+    assert len(find_dataset(tmp_path / "part").train) == 10
 
 
 @pytest.mark.parametrize("name", ["NG", "bad parts", "Ausschuss", "defects", "masks", "ground_truth"])
