@@ -76,7 +76,8 @@ def fresh(consumer: CollectingConsumer) -> list[FrameResult]:
 @pytest.mark.parametrize("live", [False, True])
 def test_every_frame_is_judged_once_under_its_own_model(live: bool) -> None:
     """Fifty changes back and forth while frames wait in the queue, prepared for the other input size."""
-    source = ListSource([GOOD, BAD], endless=True, live=live, pace_s=0.001)
+    # a source that waits fills the queue, so that frames prepared for one model meet the other
+    source = ListSource([GOOD, BAD], endless=True, live=live, pace_s=0.001 if live else 0.0)
     control, stop, consumer = Control(), threading.Event(), CollectingConsumer()
 
     def change() -> None:
