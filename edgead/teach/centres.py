@@ -110,6 +110,11 @@ def energies(
     return LevelEnergies(left_out, np.stack(copies) if copies else left_out[:0], of_all)
 
 
+def unseen(fitted: Centres, picture: Floats) -> Floats:
+    """Energies `(P,)` of the inputs `(P, C)` of a picture that was not fitted."""
+    return np.asarray(nearest(fitted.whitened(picture), fitted.centres)[1] / len(fitted.mean), np.float32)
+
+
 def constants(fitted: Centres) -> LevelConstants:
     """Constants of the graph and of the torch model."""
     weight, centres = fitted.weight, fitted.centres

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from edgead.teach.base import Base, FormName
 from edgead.teach.features import Features, LevelInputs, fit_projections
 from edgead.teach.form import Doubles, Floats, LevelConstants, LevelEnergies
 from edgead.teach.scoring import Standardised, anomaly_maps, pooled, standardise
+from edgead.teach.taught_by_others import MOST_PICTURES, maps_by_others
 
 # With fewer pictures than channels the covariance of a position is mostly unknown: that of all positions counts for more.
 FEW_PICTURES = (0.2, 0.5, 0.8, 0.95)
@@ -96,7 +97,7 @@ class Learnt:
         inputs: Inputs of the levels, with the projections.
         levels: Constants of each level.
         head: Standardised head, with left-out maps.
-        scores: Left-out scores of the pictures, `(n,)`.
+        scores: Left-out scores of the pictures, `(n,)`; up to 30 pictures each under a model that the others teach alone.
         fitted_scores: Scores of the pictures under the finished model, `(n,)`.
         pseudo_scores: Scores of the pseudo-defective copies, `(m,)`.
     """
@@ -163,6 +164,13 @@ def learn(
         keep(_centres_trial(base, good, copies, origin, settings))
     assert best is not None
     chosen, head = best.candidate, best.head
+    if n <= MOST_PICTURES:
+        ridge = settings.ridge if chosen.form == "positions" else settings.centre_ridge
+        maps = maps_by_others(
+            base, pictures, chosen.form, amount=chosen.shrinkage, ridge=ridge, n_centres=settings.centres,
+            seed=settings.seed, own_share=chosen.own_share,
+        )  # fmt: skip
+        head = replace(head, maps=maps)
     scores, fitted, of_pseudo = (
         pooled(maps, chosen.top_fraction) for maps in (head.maps, head.fitted_maps, head.pseudo_maps)
     )

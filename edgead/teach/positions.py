@@ -104,6 +104,16 @@ def energies(
     return LevelEnergies(*(v.astype(np.float32) for v in (left_out.T, copies, fitted.T / channels)))
 
 
+def unseen(moments: PositionMoments, picture: Floats, *, amount: float, ridge: float) -> Floats:
+    """Energies `(P,)` of the inputs `(P, C)` of a picture that was not fitted; the arguments as for `energies`."""
+    _, inverse, factor, white = _own(moments, amount, ridge, moments.n)
+    q = (picture - moments.mean) @ factor.T
+    projected = np.matmul(white, q[:, :, None])[:, :, 0]
+    solved = np.matmul(inverse, projected[:, :, None])[:, :, 0]
+    squared = (q * q).sum(axis=1) - (1.0 - amount) / moments.n * (projected * solved).sum(axis=1)
+    return np.asarray(squared / q.shape[1], np.float32)
+
+
 def _own(
     moments: PositionMoments, amount: float, ridge: float, count: int
 ) -> tuple[Doubles, Doubles, Doubles, Doubles]:

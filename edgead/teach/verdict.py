@@ -49,8 +49,8 @@ class Verdict:
             text.append(f"{count} pictures certify {rate:.1%}.")
         if self.n_pictures < FEW:
             text.append(
-                f"Warning: with fewer than {FEW} pictures more good parts than promised may raise an alarm: watch the first hour, "
-                "and add parts of other lots."
+                f"Warning: with fewer than {FEW} pictures the promise holds on average over many teachings, and a single one may "
+                "be far off: watch the first hour, and add parts of other lots."
             )
         if self.odd:
             text.append(

@@ -21,7 +21,7 @@ from edgead.config.file import load_config
 from edgead.web.metrics import metrics_text
 from tools.dockerfile import instructions
 
-from ..web.parts import judged, make_stream, tell
+from ..web.parts import MemoryStore, judged, make_stream, tell
 
 DOCKER = Path(__file__).parents[2] / "docker"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
@@ -41,6 +41,8 @@ def exported(tmp_path: Path) -> tuple[set[str], set[str]]:
     stream = make_stream(tmp_path)
     tell(stream.monitor)
     stream.monitor.accept(judged())
+    assert isinstance(stream.store, MemoryStore)
+    stream.store.add("20261123T021500Z-3f9a2c")
     names, labels = set(), {"instance", "job"}
     for line in metrics_text(stream).splitlines():
         if line.startswith("# TYPE "):

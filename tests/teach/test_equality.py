@@ -21,7 +21,7 @@ from edgead.teach.features import FeatureNet, Features, LevelInputs, fit_project
 from edgead.teach.form import LevelEnergies
 from edgead.teach.scoring import pooled, standardise
 from edgead.train.features import FeatureStore
-from edgead.train.left_out import Rows, fit_centres, fit_positions, gather_positions
+from edgead.train.left_out import Energies, Rows, fit_centres, fit_positions, fitted_energies, gather_positions
 from edgead.train.left_out import standardise as torch_standardise
 from edgead.train.start import fit_projections as torch_projections
 
@@ -62,12 +62,15 @@ def _level_inputs(base: Base, features: list[Features]) -> tuple[list[list[NDArr
     return [level[:10] for level in levels], [level[10:] for level in levels]
 
 
-def _assert_equal(base: Base, found: list[LevelEnergies], model: Detector, energies: list) -> None:  # type: ignore[type-arg]
+def _assert_equal(
+    base: Base, found: list[LevelEnergies], model: Detector, energies: list[Energies], store: FeatureStore
+) -> None:
     expected = torch_standardise(model.head, energies, [FRACTION])
     head = standardise(base.manifest, found)
     for own, theirs in ((head.maps, expected.scores), (head.pseudo_maps, expected.pseudo)):
         np.testing.assert_allclose(pooled(own, FRACTION), theirs[FRACTION], rtol=TOLERANCE, atol=TOLERANCE)
-    total = sum(model.head.standardised(i, level.fitted) for i, level in enumerate(energies))
+    fitted = [fitted_energies(level, store, range(10)) for level in model.levels]
+    total = sum(model.head.standardised(i, level) for i, level in enumerate(fitted))
     np.testing.assert_allclose(head.fitted_maps, total.numpy(), rtol=TOLERANCE, atol=TOLERANCE)  # type: ignore[union-attr]
 
 
@@ -89,7 +92,7 @@ def test_gaussians_are_those_of_the_workstation(
         positions.energies(level, own, ROWS.origin, amount=amount, ridge=1e-3)
         for level, own in zip(moments, copies, strict=True)
     ]
-    _assert_equal(base, found, model, energies)
+    _assert_equal(base, found, model, energies, store)
 
 
 def test_maps_per_position_whiten_like_those_of_the_workstation(base: Base, features: list[Features]) -> None:
@@ -118,7 +121,7 @@ def test_centres_are_those_of_the_workstation(
         first = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:40].numpy()
         fit = centres.fit(own, 40, ridge=0.01, seed=0, first=first)
         found.append(centres.energies(fit, own, of_copies, ROWS.origin))
-    _assert_equal(base, found, model, energies)
+    _assert_equal(base, found, model, energies, store)
 
 
 def test_the_bundle_is_a_model_of_torch_too(taught: TeachResult) -> None:

@@ -25,7 +25,7 @@ export class AlertDetail {
   #kind = "heatmap";
   #onChanged;
   #onJudged;
-  #judgeForm = new JudgeForm("alert", (judgement, words) => this.#judge(judgement, words));
+  #judgeForm = new JudgeForm("judge", (judgement, words) => this.#judge(judgement, words));
   #judged = h("div", { class: "judgement", role: "status" });
   #shown = "";
   #isClosed = false;

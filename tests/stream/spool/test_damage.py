@@ -58,7 +58,8 @@ def test_a_damaged_record_is_read_from_its_file(damage: str, folder: Path) -> No
     assert show_alert(folder, alert_id(2))["state"] == "closed"
     assert CliRunner().invoke(app, ["alerts", "list", "--alerts", str(folder)]).exit_code == 0
     lines: list[str] = []
-    assert export_alerts(folder, lines.append) == 3
+    export_alerts(list_alerts(folder), lines.append)
+    assert len(lines) == 3
     with spool(folder) as target:
         assert stored(target, 2) == before[1]
     assert list_alerts(folder) == before
