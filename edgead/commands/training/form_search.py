@@ -267,6 +267,8 @@ class FormSearch:
         best, choice = self.best, self.best.choice
         of_image = self.groups.of_image
         names = {of_image[index] for index in suspects}
+        # those of the best form's store; the last size that was tried may have none
+        self.varied = self._varied_origins() if best.rows.varied else []
         rows = self._rows([index for index in range(len(self.good)) if of_image[index] not in names])
         for level in best.model.levels:
             fit_projections(level, best.store, rows.good)
