@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,6 +28,7 @@ from edgead.stream.spool.records import Change
 
 _LOG = logging.getLogger(__name__)
 _PAGE = 500
+RECORDS = "records.jsonl"
 
 
 @contextmanager
@@ -211,7 +213,9 @@ class ExportedPictures:
 def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]]) -> ExportedPictures:
     """Write the opening frames of alerts, as they are stored, into a folder with an index; `records.jsonl` has the records.
 
-    What the folder has already is kept, and gets the judgement in force.
+    Alerts opened by one frame share its picture: it is a defect if any of them was judged so, and a false alarm only if all
+    were, whichever of them are exported. A picture that is there gets the judgement in force if it has none or has that of an
+    earlier export; any other verdict was given in the folder and is kept.
 
     Args:
         folder: Folder of the stream's alerts.
@@ -222,33 +226,68 @@ def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]
         StorageError: If the disk is full, or another process writes to the folder.
     """
     n_new = n_known = n_missing = 0
+    decisive = _decisive(list_alerts(folder))
+    changed: dict[str, Entry] = {}
     with open_collection(out, create=True) as collection:
+        exported = _exported(out / RECORDS)
+        before = _decisive(exported.values())
         known = {entry.alert: entry for entry in collection.entries.values() if entry.alert}
-        changed = []
         for record in records:
-            entry = _entry_of(record)
-            if earlier := known.get(entry.alert):
-                n_known += 1
-                now = replace(earlier, verdict=entry.verdict, kind=entry.kind, note=entry.note)
-                changed += [now] if now != earlier else []
-                continue
+            judged = _entry_of(decisive.get(_frame(record), record))
+            entry = replace(_entry_of(record), verdict=judged.verdict, kind=judged.kind, note=judged.note)
             name = (record.get("pictures") or {}).get("snapshot")
-            try:
-                content = (folder / Path(str(name)).name).read_bytes() if name else None
-            except OSError:
-                content = None
-            if content is None:
-                n_missing += 1
-            # several alerts of one frame share its picture
-            elif collection.add(content, Path(str(name)).suffix, entry):
-                n_new += 1
-            else:
-                n_known += 1
+            earlier = known.get(entry.alert)
+            if earlier is None:
+                try:
+                    content = (folder / Path(str(name)).name).read_bytes() if name else None
+                except OSError:
+                    content = None
+                if content is None:
+                    n_missing += 1
+                    continue
+                if collection.add(content, Path(str(name)).suffix, entry):
+                    n_new += 1
+                    continue
+                earlier = collection.entries[hashlib.sha256(content).hexdigest()]
+            n_known += 1
+            last = before.get(_frame(record))
+            is_own = earlier.verdict == "unjudged" or (last is not None and earlier.verdict == _entry_of(last).verdict)
+            now = replace(earlier, verdict=entry.verdict, kind=entry.kind, note=entry.note)
+            if is_own and entry.verdict != "unjudged" and now != earlier:
+                changed[now.digest] = now
         if changed:
-            collection.change(changed)
-        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in reversed(records))
-        write_bytes(out / "records.jsonl", text.encode("utf-8"))
+            collection.change(list(changed.values()))
+        kept = [*exported.values(), *reversed(records)]
+        lines = {str(record.get("id")): json.dumps(record, allow_nan=False) + "\n" for record in kept}
+        write_bytes(out / RECORDS, "".join(lines.values()).encode("utf-8"))
     return ExportedPictures(len(records), n_new, n_known, n_missing)
+
+
+def _frame(record: Mapping[str, Any]) -> str:
+    """What alerts that were opened by one frame have in common; the alert's id if it has no picture."""
+    return str((record.get("pictures") or {}).get("snapshot") or record.get("id"))
+
+
+def _decisive(records: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """By frame, the record whose judgement holds for its picture."""
+    order = {"defect": 0, "unsure": 1, "false-alarm": 3}
+    found: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        other = found.setdefault(_frame(record), record)
+        if order.get(str(record.get("judgement")), 2) < order.get(str(other.get("judgement")), 2):
+            found[_frame(record)] = record
+    return found
+
+
+def _exported(path: Path) -> dict[str, dict[str, Any]]:
+    """Records of earlier exports by id; a line that cannot be read is left out."""
+    found = {}
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("pictures") or {}, dict):
+                found[str(record.get("id"))] = record
+    return found
 
 
 def _entry_of(record: Mapping[str, Any]) -> Entry:

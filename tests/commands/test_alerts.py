@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgead.commands.alerts import acknowledge, export_alerts, export_pictures, judge, list_alerts, show_alert
-from edgead.data.collection import read_entries
+from edgead.data.collection import open_collection, read_entries
 from edgead.errors import ConfigError, EdgeadError, StorageError
 from edgead.stream.control import Acknowledge
 from edgead.stream.spool.records import Change
@@ -128,6 +129,40 @@ def test_the_pictures_of_judged_alerts_are_a_folder_with_an_index(tmp_path: Path
     assert len(list_alerts(folder, until="2026-11-24T02:15:00Z")) == 2
     with pytest.raises(ConfigError, match="'yesterday' is no time"):
         list_alerts(folder, since="yesterday")
+
+
+def test_a_picture_of_several_alerts_is_as_bad_as_the_worst_of_them(tmp_path: Path) -> None:
+    """Also if that alert is not exported, or is judged after the picture was."""
+    folder, out = tmp_path / "alerts", tmp_path / "case"
+    with spool(folder) as target:
+        with_picture(target, 1, 10)
+        target.append(opened(2, pictures={"snapshot": f"{alert_id(1)}-snapshot.jpg"}))
+    judge(folder, alert_id(1), "false-alarm")
+    false_alarms = list_alerts(folder, judged="false-alarm")
+    export_pictures(folder, out, false_alarms)
+    assert [one.verdict for one in read_entries(out).values()] == ["unjudged"], "the other alert was not looked at"
+    judge(folder, alert_id(2), "false-alarm")
+    export_pictures(folder, out, false_alarms)
+    assert [one.verdict for one in read_entries(out).values()] == ["false-alarm"]
+    judge(folder, alert_id(2), "defect", replace=True)
+    export_pictures(folder, tmp_path / "new", false_alarms)
+    export_pictures(folder, out, list_alerts(folder, judged="defect"))
+    for one in (tmp_path / "new", out):
+        assert [entry.verdict for entry in read_entries(one).values()] == ["defect"]
+
+
+def test_a_second_export_keeps_the_verdicts_given_in_the_folder(tmp_path: Path) -> None:
+    """Whether its alert has no judgement or another one."""
+    folder, out = tmp_path / "alerts", tmp_path / "case"
+    with spool(folder) as target:
+        with_picture(target, 1, 10)
+    export_pictures(folder, out, list_alerts(folder))
+    with open_collection(out) as collection:
+        collection.change([replace(one, verdict="good", note="mine") for one in collection.entries.values()])
+    export_pictures(folder, out, list_alerts(folder))
+    judge(folder, alert_id(1), "unsure")
+    export_pictures(folder, out, list_alerts(folder))
+    assert [(one.verdict, one.note) for one in read_entries(out).values()] == [("good", "mine")]
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
