@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from edgead.errors import DataError
-from edgead.storage import atomic_path, exclusive, storage_error, write_bytes
+from edgead.storage import exclusive, storage_error, write_bytes
 
 INDEX = "index.jsonl"
 LOCK = ".collection.lock"
@@ -64,6 +64,7 @@ class Entry:
 
 
 _KEYS = frozenset(field.name for field in fields(Entry))
+_NUMBERS = frozenset(("score", "threshold"))
 
 
 class Collection:
@@ -177,8 +178,10 @@ def read_entries(folder: Path) -> dict[str, Entry]:
     except OSError as error:
         raise storage_error(index, error) from error
     lines = text.split(b"\n")
-    # the last part is empty, or a line that is being written
-    return {entry.digest: entry for entry in (_entry(line, index, n) for n, line in enumerate(lines[:-1], start=1))}
+    # the last part is empty, a whole line of an editor that ends without a line break, or one that is being written
+    if not _is_entry(lines[-1]):
+        lines.pop()
+    return {entry.digest: entry for entry in (_entry(line, index, n) for n, line in enumerate(lines, start=1))}
 
 
 def no_collection(folder: Path) -> DataError:
@@ -195,14 +198,29 @@ def line_of(entry: Entry) -> str:
     return json.dumps(kept, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def _entry(line: bytes, index: Path, number: int) -> Entry:
+def _parse(line: bytes) -> Entry | None:
+    """Entry of a line; None if it is none."""
     try:
         values: dict[str, Any] = json.loads(line)
         entry = Entry(**{key: value for key, value in values.items() if key in _KEYS})
-        is_fine = entry.verdict in VERDICTS and _is_inside(entry.path) and (not entry.mask or _is_inside(entry.mask))
     except (ValueError, TypeError, AttributeError):
-        is_fine = False
-    if not is_fine:
+        return None
+    for key in _KEYS:
+        value = getattr(entry, key)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (value is None or is_number if key in _NUMBERS else isinstance(value, str)):
+            return None
+    is_fine = entry.verdict in VERDICTS and _is_inside(entry.path) and (not entry.mask or _is_inside(entry.mask))
+    return entry if is_fine else None
+
+
+def _is_entry(line: bytes) -> bool:
+    return _parse(line) is not None
+
+
+def _entry(line: bytes, index: Path, number: int) -> Entry:
+    entry = _parse(line)
+    if entry is None:
         seen = line[:100].decode("utf-8", "replace")
         raise DataError(
             f"Line {number} of {index} is no entry: {seen!r}.",
@@ -219,8 +237,8 @@ def _is_inside(path: str) -> bool:
 def _repair(index: Path) -> None:
     content = index.read_bytes()
     if content and not content.endswith(b"\n"):
-        with atomic_path(index) as temporary:
-            temporary.write_bytes(content[: content.rfind(b"\n") + 1])
+        start = content.rfind(b"\n") + 1
+        write_bytes(index, content + b"\n" if _is_entry(content[start:]) else content[:start])
 
 
 def _size(path: Path) -> int:

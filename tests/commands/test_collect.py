@@ -13,7 +13,7 @@ import edgead
 from edgead.commands.collect import CollectOptions, CollectSummary, collect
 from edgead.commands.train import TrainResult
 from edgead.config.root import Config
-from edgead.data.collection import INDEX, read_entries
+from edgead.data.collection import INDEX, open_collection, read_entries
 from edgead.data.reader import read_image
 from edgead.errors import DataError, StorageError
 from edgead.imaging import Image
@@ -106,6 +106,28 @@ def test_a_torn_index_is_repaired_and_a_damaged_one_named(tmp_path: Path) -> Non
     (out / INDEX).write_bytes(whole + b'{"path": "../../etc/passwd", "digest": "0"}\n')
     with pytest.raises(DataError, match=r"Line 2 of .* is no entry"):
         run(uri, out)
+
+
+def test_a_last_line_without_a_line_break_is_kept(tmp_path: Path) -> None:
+    """Editors leave it out; the line is read, and stays when the index is repaired."""
+    uri, out = images(tmp_path / "source", picture(1), picture(2)), tmp_path / "out"
+    run(uri, out)
+    whole = (out / INDEX).read_bytes()
+    (out / INDEX).write_bytes(whole[:-1])
+    assert len(read_entries(out)) == 2
+    with open_collection(out) as collection:
+        assert len(collection.entries) == 2
+    assert (out / INDEX).read_bytes() == whole
+
+
+@pytest.mark.parametrize("change", ['"kind": null', '"mask": 3', '"score": "high"', '"threshold": true'])
+def test_a_value_of_another_type_is_named(tmp_path: Path, change: str) -> None:
+    """A line of the index has text, and numbers for score and threshold."""
+    (tmp_path / INDEX).write_text('{"path": "pictures/1.png", "digest": "0", "score": null}\n')
+    assert len(read_entries(tmp_path)) == 1
+    (tmp_path / INDEX).write_text(f'{{"path": "pictures/1.png", "digest": "0", {change}}}\n')
+    with pytest.raises(DataError, match=r"Line 1 of .* is no entry"):
+        read_entries(tmp_path)
 
 
 def test_a_full_disk_leaves_no_half_picture(small_disk: Path, tmp_path: Path) -> None:
