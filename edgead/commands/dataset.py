@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from edgead.data.collection import (
@@ -22,7 +24,16 @@ from edgead.data.collection_formats import FORMATS, Format, entry_of, export_col
 from edgead.data.folders import list_images
 from edgead.data.layouts import find_dataset
 from edgead.data.reader import inspect_image
-from edgead.data.snapshots import Snapshot, check_snapshot, file_digest, find_snapshot, make_snapshot, snapshots
+from edgead.data.snapshots import (
+    Snapshot,
+    check_snapshot,
+    file_digest,
+    find_snapshot,
+    make_snapshot,
+    read_snapshot,
+    snapshot_folders,
+    snapshots,
+)
 from edgead.errors import ConfigError, DataError
 from edgead.storage import scratch_folder
 
@@ -35,7 +46,7 @@ class Added:
         n_new: Pictures added.
         n_known: Pictures that were there already.
         n_judged: Pictures of these that were unjudged, and have a verdict now.
-        conflicts: Pictures whose verdict there is another one; it was kept.
+        conflicts: Pictures whose verdict, kind or mask there is another one; it was kept.
         broken: Files that cannot be read, with the reason.
     """
 
@@ -70,13 +81,12 @@ def import_dataset(folder: Path, source: Path) -> Added:
     """Add a data set in any layout that `edgead eval` reads, with labels, kinds of defects and masks.
 
     Raises:
-        DataError: If the layout is not recognised, or a mask cannot be read.
+        DataError: If the layout is not recognised.
         StorageError: If the disk is full, or another process changes the data set.
     """
     found = find_dataset(source, need_train=False)
-    return _add(
-        folder, ((sample.path, entry_of(sample), mask_png_of(sample)) for sample in (*found.train, *found.test))
-    )
+    samples = (*found.train, *found.test)
+    return _add(folder, ((sample.path, entry_of(sample), partial(mask_png_of, sample)) for sample in samples))
 
 
 def export_dataset(folder: Path, out: Path, form: str) -> tuple[int, int]:
@@ -140,62 +150,89 @@ def check_dataset(folder: Path) -> list[str]:
             problems.append(f"{entry.path} is not the picture that the index names: it has changed.")
         if entry.mask and not (folder / entry.mask).is_file():
             problems.append(f"{entry.mask}, the mask of {entry.path}, is missing.")
+        elif entry.mask_digest and file_digest(folder / entry.mask) != entry.mask_digest:
+            problems.append(f"{entry.mask}, the mask of {entry.path}, has changed.")
     named = {name for entry in entries.values() for name in (entry.path, entry.mask)}
     for part in (PICTURES, MASKS):
         for path in list_images(folder / part):
             if (name := path.relative_to(folder).as_posix()) not in named:
                 problems.append(f"{name} is not in the index: `edgead dataset add` adds it.")
-    try:
-        for snapshot in snapshots(folder):
-            check_snapshot(snapshot)
-    except DataError as error:
-        problems.append(error.message)
+    for path in snapshot_folders(folder):
+        try:
+            check_snapshot(read_snapshot(path))
+        except DataError as error:
+            problems.append(error.message)
     return problems
 
 
-Picture = tuple[Path, Entry, bytes | None]
+Picture = tuple[Path, Entry, Callable[[], bytes | None]]
 
 
 def _pictures(source: Path, verdict: Verdict, kind: str) -> Iterator[Picture]:
     if (source / INDEX).is_file():
         for entry in read_entries(source).values():
-            mask = (source / entry.mask).read_bytes() if entry.mask and (source / entry.mask).is_file() else None
             given = replace(entry, verdict=verdict, kind=kind) if entry.verdict == "unjudged" else entry
-            yield source / entry.path, given, mask
+            yield source / entry.path, given, partial(_mask_of, source, entry)
         return
     images = list_images(source) if source.is_dir() else []
     if not images:
         raise DataError(f"There are no images in {source}.", hint="Give a folder of PNG, JPEG, BMP or TIFF files.")
     for path in images:
-        yield path, Entry("", "", verdict=verdict, kind=kind, source=path.relative_to(source).as_posix()), None
+        yield path, Entry("", "", verdict=verdict, kind=kind, source=path.relative_to(source).as_posix()), lambda: None
+
+
+def _mask_of(folder: Path, entry: Entry) -> bytes | None:
+    return (folder / entry.mask).read_bytes() if entry.mask and (folder / entry.mask).is_file() else None
 
 
 def _add(folder: Path, pictures: Iterator[Picture]) -> Added:
-    n_new = n_known = 0
-    judged: list[Entry] = []
-    conflicts, broken = [], []
+    n_new = n_known = n_judged = 0
+    changed: dict[str, Entry] = {}
+    conflicts: list[str] = []
+    broken = []
     with open_collection(folder, create=True) as collection:
-        for path, entry, mask in pictures:
-            try:
-                digest = inspect_image(path).digest
-                content = path.read_bytes()
-            except (DataError, OSError) as error:
-                broken.append(error.message if isinstance(error, DataError) else f"{path}: {error.strerror}.")
-                continue
-            if (known := collection.entries.get(digest)) is None:
-                n_new += collection.add(content, path.suffix, entry, mask)
-                continue
-            n_known += 1
-            if entry.verdict in ("unjudged", known.verdict):
-                continue
-            if known.verdict == "unjudged":
-                judged.append(replace(known, verdict=entry.verdict, kind=entry.kind, note=entry.note))
-            else:
-                conflicts.append(f"{path} is {known.verdict} in the data set, and {entry.verdict} there")
-        _judge(collection, judged)
-    return Added(n_new, n_known, len(judged), tuple(conflicts), tuple(broken))
+        try:
+            for path, entry, read_mask_png in pictures:
+                try:
+                    digest = inspect_image(path).digest
+                    content, mask = path.read_bytes(), read_mask_png()
+                except (DataError, OSError) as error:
+                    broken.append(error.message if isinstance(error, DataError) else f"{path}: {error.strerror}.")
+                    continue
+                known = changed.get(digest) or collection.entries.get(digest)
+                if known is None:
+                    n_new += collection.add(content, path.suffix, entry, mask)
+                    continue
+                n_known += 1
+                now = _joined(collection, known, entry, mask, path, conflicts)
+                n_judged += now.verdict != known.verdict
+                if now != known:
+                    changed[digest] = now
+        finally:
+            # whatever ends it, what was found so far is kept
+            if changed:
+                collection.change(list(changed.values()))
+    return Added(n_new, n_known, n_judged, tuple(conflicts), tuple(broken))
 
 
-def _judge(collection: Collection, judged: list[Entry]) -> None:
-    if judged:
-        collection.change(judged)
+def _joined(
+    collection: Collection, known: Entry, other: Entry, mask: bytes | None, path: Path, conflicts: list[str]
+) -> Entry:
+    """Entry of a known picture with what another one adds; what both say in different ways is named and kept."""
+    now = known
+    if other.verdict not in ("unjudged", known.verdict):
+        if known.verdict != "unjudged":
+            conflicts.append(f"{path} is {known.verdict} in the data set, and {other.verdict} there")
+            return known
+        now = replace(known, verdict=other.verdict, kind=other.kind, note=other.note)
+    if other.verdict == now.verdict and other.kind and other.kind != now.kind:
+        if now.kind:
+            conflicts.append(f"{path} has the kind {now.kind!r} in the data set, and {other.kind!r} there")
+        else:
+            now = replace(now, kind=other.kind)
+    if mask is not None:
+        if not now.mask:
+            now = collection.with_mask(now, mask)
+        elif file_digest(collection.folder / now.mask) != hashlib.sha256(mask).hexdigest():
+            conflicts.append(f"{path} has another mask in the data set than there")
+    return now

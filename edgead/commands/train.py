@@ -39,7 +39,7 @@ from edgead.commands.training.verdict import Verdict, verdict_of
 from edgead.config.model import ModelConfig
 from edgead.config.root import Config
 from edgead.data.copies import STORED_DIGITS
-from edgead.data.snapshots import snapshot_of
+from edgead.data.snapshots import check_snapshot, snapshot_of
 from edgead.imaging import Image
 from edgead.manifest import Provenance
 from edgead.progress import Progress, Silent
@@ -133,18 +133,27 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
             if is_main_process():
                 held.enter_context(locked_run(out))
         if world is None:
-            data = prepare_data(config, progress)
+            data = checked_data(config, progress)
             # importing torch takes seconds: report bad data first
             from edgead.train.distributed import World
 
             world = World()
         else:
             progress = progress if world.is_main else Silent()
-            data = world.from_main(lambda: prepare_data(config, progress))
+            data = world.from_main(lambda: checked_data(config, progress))
         clock.lap("scan")
         if is_closed_form(config, data):
             return _train_in_closed_form(config, data, progress, world, clock, out, runs, resume, held, base)
         return _train(config, data, progress, world, clock, out, runs, resume, held)
+
+
+def checked_data(config: Config, progress: Progress) -> TrainingData:
+    """The images to train on; those of a snapshot are compared with its list, before anything is fitted to them."""
+    data = prepare_data(config, progress)
+    if (snapshot := snapshot_of(data.root)) is not None:
+        check_snapshot(snapshot)
+        data = replace(data, snapshot=snapshot.digest)
+    return data
 
 
 def _train(
@@ -468,7 +477,6 @@ def _loop_settings(config: Config) -> LoopSettings:
 
 def _provenance(config: Config, data: TrainingData, metrics: dict[str, float]) -> Provenance:
     split = data.split
-    snapshot = snapshot_of(data.root)
     return Provenance(
         created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         data_root=str(data.root),
@@ -484,7 +492,7 @@ def _provenance(config: Config, data: TrainingData, metrics: dict[str, float]) -
         config=config.model_dump(mode="json"),
         metrics=metrics,
         image_digests=tuple(sorted(digest[:STORED_DIGITS] for digest in set(data.scan.digests.values()))),
-        dataset_snapshot="" if snapshot is None else snapshot.digest,
+        dataset_snapshot=data.snapshot,
     )
 
 

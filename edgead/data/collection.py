@@ -41,6 +41,7 @@ class Entry:
         bundle: Digest of that model's bundle; may be empty.
         alert: Id of the alert that it belongs to; may be empty.
         mask: Path of a mask of its defects below the folder; may be empty.
+        mask_digest: SHA-256 of the mask's file, hexadecimal; empty without a mask, or in an index of an earlier version.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Entry:
     bundle: str = ""
     alert: str = ""
     mask: str = ""
+    mask_digest: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -93,7 +95,7 @@ class Collection:
         Args:
             content: File of the picture.
             suffix: Suffix of its name, such as `.png`.
-            entry: What the index says; path, digest and mask are filled in.
+            entry: What the index says; path, digest, mask and its digest are filled in.
             mask_png: PNG of the mask of its defects; None = no mask.
 
         Raises:
@@ -104,12 +106,19 @@ class Collection:
             return False
         path = f"{PICTURES}/{digest[:_DIGITS]}{suffix.lower()}"
         write_bytes(self.folder / path, content)
-        mask = ""
-        if mask_png is not None:
-            mask = f"{MASKS}/{digest[:_DIGITS]}.png"
-            write_bytes(self.folder / mask, mask_png)
-        self._append(replace(entry, path=path, digest=digest, mask=mask))
+        added = replace(entry, path=path, digest=digest, mask="", mask_digest="")
+        self._append(added if mask_png is None else self.with_mask(added, mask_png))
         return True
+
+    def with_mask(self, entry: Entry, mask_png: bytes) -> Entry:
+        """Write a mask of a picture's defects; the entry that names it is not in the index yet.
+
+        Raises:
+            StorageError: If the disk is full or the folder cannot be written.
+        """
+        mask = f"{MASKS}/{entry.digest[:_DIGITS]}.png"
+        write_bytes(self.folder / mask, mask_png)
+        return replace(entry, mask=mask, mask_digest=hashlib.sha256(mask_png).hexdigest())
 
     def change(self, changed: Sequence[Entry]) -> None:
         """Replace entries that have the digests of these, all or none."""

@@ -71,7 +71,7 @@ def make_snapshot(folder: Path, entries: Iterable[Entry]) -> Snapshot:
         entries: Its entries.
 
     Raises:
-        DataError: If a picture is missing or has changed, or none was judged good.
+        DataError: If a picture is missing or has changed, none was judged good, or the snapshot that is there is damaged.
         StorageError: If the disk is full.
     """
     used = sorted((entry for entry in entries if is_used(entry)), key=lambda entry: entry.digest)
@@ -84,11 +84,13 @@ def make_snapshot(folder: Path, entries: Iterable[Entry]) -> Snapshot:
     digest = _digest(pictures)
     final = folder / SNAPSHOTS / digest[:_DIGITS]
     if (final / FILE).is_file():
-        return read_snapshot(final)
+        found = read_snapshot(final)
+        check_snapshot(found)
+        return found
     part = _UNSAFE.sub("_", folder.resolve().name) or "part"
     # the number of links, not the pictures themselves, is what it costs
     with scratch_folder(folder / SNAPSHOTS, "new") as scratch:
-        write_tree(folder, used, scratch / part)
+        write_tree(folder, used, scratch / part, link=True)
         content = {"digest": digest, "part": part, "pictures": pictures}
         write_bytes(scratch / FILE, json_bytes(content))
         replace_folder(scratch, final)
@@ -114,8 +116,13 @@ def find_snapshot(folder: Path, name: str) -> Snapshot:
 
 def snapshots(folder: Path) -> list[Snapshot]:
     """Snapshots of a collection, by name."""
+    return [read_snapshot(path) for path in snapshot_folders(folder)]
+
+
+def snapshot_folders(folder: Path) -> list[Path]:
+    """Folders of the snapshots of a collection, by name, whether or not they are whole."""
     found = sorted((folder / SNAPSHOTS).glob(f"*/{FILE}"))
-    return [read_snapshot(path.parent) for path in found if not path.parent.name.startswith(".")]
+    return [path.parent for path in found if not path.parent.name.startswith(".")]
 
 
 def read_snapshot(folder: Path) -> Snapshot:
@@ -138,7 +145,7 @@ def read_snapshot(folder: Path) -> Snapshot:
 
 
 def check_snapshot(snapshot: Snapshot) -> None:
-    """Compare the pictures of a snapshot with its list.
+    """Compare the pictures and masks of a snapshot with its list.
 
     Raises:
         DataError: If one is missing, was added, or has changed.
@@ -149,9 +156,13 @@ def check_snapshot(snapshot: Snapshot) -> None:
         f"{'test' if one['verdict'] == 'defect' else 'train'}/{one['folder']}/{one['file']}": one["digest"]
         for one in stated
     }
-    found = {
-        path.relative_to(root).as_posix(): path for side in ("train", "test") for path in (root / side).glob("*/*")
+    expected |= {
+        f"ground_truth/{one['folder']}/{Path(one['file']).stem}_mask.png": one["mask"]
+        for one in stated
+        if one["verdict"] == "defect" and one["mask"]
     }
+    sides = ("train", "test", "ground_truth")
+    found = {path.relative_to(root).as_posix(): path for side in sides for path in (root / side).glob("*/*")}
     for name in sorted(expected.keys() ^ found.keys()):
         raise _damaged(snapshot.folder, f"{name} {'is missing' if name in expected else 'does not belong to it'}")
     for name, path in sorted(found.items()):
@@ -160,25 +171,46 @@ def check_snapshot(snapshot: Snapshot) -> None:
 
 
 def snapshot_of(root: Path) -> Snapshot | None:
-    """The snapshot whose folder to train on this is; None for any other folder."""
-    return read_snapshot(root.parent) if (root.parent / FILE).is_file() else None
+    """The snapshot whose folder to train on this is; None for any other folder, also beside a file of the same name.
+
+    Raises:
+        DataError: If the snapshot does not have the digest that it states.
+    """
+    try:
+        content = json.loads((root.parent / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if (
+        not isinstance(content, dict)
+        or not {"digest", "pictures"} <= content.keys()
+        or content.get("part") != root.name
+    ):
+        return None
+    return read_snapshot(root.parent)
 
 
-def write_tree(folder: Path, entries: Sequence[Entry], out: Path) -> None:
+def write_tree(folder: Path, entries: Sequence[Entry], out: Path, *, link: bool = False) -> None:
     """Write pictures as `train/good`, `test/KIND` and `ground_truth/KIND`.
+
+    Args:
+        folder: Folder of the collection.
+        entries: Entries of the pictures.
+        out: Folder to write.
+        link: Whether to make hard links where the disk has them, which change together with the collection's own files.
 
     Raises:
         StorageError: If the disk is full.
     """
+    place = _link if link else _copy
     for entry in entries:
         source = folder / entry.path
         if entry.is_good:
-            _link(source, out / "train" / "good" / source.name)
+            place(source, out / "train" / "good" / source.name)
             continue
         kind = kind_folder(entry)
-        _link(source, out / "test" / kind / source.name)
+        place(source, out / "test" / kind / source.name)
         if entry.mask:
-            _link(folder / entry.mask, out / "ground_truth" / kind / f"{source.stem}_mask.png")
+            place(folder / entry.mask, out / "ground_truth" / kind / f"{source.stem}_mask.png")
 
 
 def file_digest(path: Path) -> str:
@@ -221,6 +253,14 @@ def _link(source: Path, target: Path) -> None:
             return
         except OSError:  # another file system, or one without hard links
             shutil.copyfile(source, target)
+    except OSError as error:
+        raise storage_error(target, error) from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
     except OSError as error:
         raise storage_error(target, error) from error
 

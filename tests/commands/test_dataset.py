@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ import pytest
 from edgead.cli.collections import snapshot_root
 from edgead.commands.dataset import (
     Added,
+    Picture,
+    _add,
     add_pictures,
     check_dataset,
     count_pictures,
@@ -19,10 +22,10 @@ from edgead.commands.dataset import (
     snapshot_to_train,
     take_snapshot,
 )
-from edgead.commands.train import _provenance
+from edgead.commands.train import _provenance, checked_data
 from edgead.commands.training.data import prepare_data
 from edgead.commands.training.runs import open_run
-from edgead.data.collection import read_entries
+from edgead.data.collection import Entry, read_entries
 from edgead.data.layouts import find_dataset
 from edgead.data.masks import read_mask
 from edgead.data.snapshots import make_snapshot, snapshot_of
@@ -156,13 +159,98 @@ def test_a_check_names_everything_that_is_wrong(labelled: Path, tmp_path: Path) 
         make_snapshot(folder, [entry for entry in entries if entry.verdict == "defect"])
 
 
+def test_every_damaged_snapshot_is_named_and_none_is_trained_on(labelled: Path, tmp_path: Path) -> None:
+    """A changed mask in one, a picture too many in the other; also where the content of the data set is still the same."""
+    folder = tmp_path / "set"
+    import_dataset(folder, labelled)
+    first = take_snapshot(folder)
+    add_pictures(folder, picture(tmp_path / "more", 9).parent, verdict="good")
+    second = take_snapshot(folder)
+    mask = next((first.root / "ground_truth" / "scratch").iterdir())
+    mask.unlink()  # the link, so that the mask of the data set stays what it is
+    mask.write_bytes(b"other")
+    picture(second.root / "train" / "good", 10)
+    problems = check_dataset(folder)
+    assert len(problems) == 2
+    assert any(f"{mask.name} has changed" in one for one in problems)
+    assert any("train/good/10.png does not belong to it" in one for one in problems)
+    with pytest.raises(DataError, match=r"10.png does not belong to it"):
+        snapshot_to_train(str(folder))
+
+
+def test_a_known_picture_gets_the_mask_and_the_kind_that_it_lacks(labelled: Path, tmp_path: Path) -> None:
+    """Another kind or mask is named, and does not replace the first."""
+    folder = tmp_path / "set"
+    add_pictures(folder, labelled / "test" / "scratch", verdict="defect")
+    again = import_dataset(folder, labelled)
+    assert (again.n_known, again.n_judged, again.conflicts) == (2, 0, ())
+    scratches = [one for one in read_entries(folder).values() if one.kind == "scratch"]
+    assert len(scratches) == 2
+    masks = [(folder / one.mask).read_bytes() for one in scratches if one.mask]
+    assert len(masks) == 2
+    assert (
+        add_pictures(folder, labelled / "test" / "scratch", verdict="defect", kind="stain")
+        .conflicts[0]
+        .endswith("has the kind 'scratch' in the data set, and 'stain' there")
+    )
+    other = labelled / "ground_truth" / "scratch" / "3_mask.png"
+    cv2.imwrite(str(other), np.full(SIZE, 255, np.uint8))
+    assert [
+        one.endswith("has another mask in the data set than there")
+        for one in import_dataset(folder, labelled).conflicts
+    ] == [True]
+    assert [(folder / one.mask).read_bytes() for one in scratches] == [
+        (folder / one.mask).read_bytes() for one in read_entries(folder).values() if one.kind == "scratch"
+    ]
+    assert read_mask(folder / scratches[0].mask, SIZE).sum() < 30
+    (folder / scratches[0].mask).write_bytes(b"other")
+    assert check_dataset(folder) == [f"{scratches[0].mask}, the mask of {scratches[0].path}, has changed."]
+
+
+def test_one_broken_picture_does_not_end_an_import(labelled: Path, tmp_path: Path) -> None:
+    """It is named, and all others are added; what was judged before an error is kept."""
+    folder = tmp_path / "set"
+    (labelled / "test" / "scratch" / "3.png").write_bytes(b"no picture")
+    added = import_dataset(folder, labelled)
+    assert (added.n_new, len(added.broken)) == (5, 1)
+    other = tmp_path / "other"
+    add_pictures(other, labelled / "train" / "good")
+
+    def pictures() -> Iterator[Picture]:
+        yield labelled / "train" / "good" / "0.png", Entry("", "", verdict="good"), lambda: None
+        raise DataError("the disk is gone")
+
+    with pytest.raises(DataError, match="the disk is gone"):
+        _add(other, pictures())
+    assert [one.verdict for one in read_entries(other).values()].count("good") == 1
+
+
+def test_an_export_is_not_tied_to_the_data_set(labelled: Path, tmp_path: Path) -> None:
+    """Whoever edits an exported picture does not change the data set's own."""
+    folder, out = tmp_path / "set", tmp_path / "out"
+    import_dataset(folder, labelled)
+    export_dataset(folder, out, "folders")
+    for path in out.rglob("*.png"):
+        path.write_bytes(b"edited")
+    assert check_dataset(folder) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["not JSON", "[]", '{"digest": "0"}', '{"digest": "0", "pictures": [], "part": "x"}']
+)
+def test_another_file_of_that_name_is_no_snapshot(tmp_path: Path, content: str) -> None:
+    """Other tools write a `snapshot.json` too; it does not end a training."""
+    (tmp_path / "snapshot.json").write_text(content)
+    assert snapshot_of(tmp_path / "data") is None
+
+
 def test_a_training_says_which_snapshot_it_learnt_from(tiny_data: Path, tmp_path: Path) -> None:
     """The bundle's provenance has its digest; a run cannot be resumed on another snapshot."""
     folder = tmp_path / "set"
     import_dataset(folder, tiny_data)
     first = snapshot_to_train(str(folder))
     config = tiny_config(first.root)
-    data = prepare_data(config, Silent())
+    data = checked_data(config, Silent())
     assert _provenance(config, data, {}).dataset_snapshot == first.digest
     run = tmp_path / "run"
     run.mkdir()
@@ -173,3 +261,6 @@ def test_a_training_says_which_snapshot_it_learnt_from(tiny_data: Path, tmp_path
     changed = tiny_config(snapshot_to_train(str(folder)).root)
     with pytest.raises(ConfigError, match=r"other images: 1 added"):
         open_run(changed, prepare_data(changed, Silent()), run, resume=True)
+    picture(first.root / "train" / "good", 8)
+    with pytest.raises(DataError, match=r"8.png does not belong to it"):
+        checked_data(config, Silent())

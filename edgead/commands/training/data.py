@@ -40,7 +40,8 @@ SMALL_SIZES = (0.015, 0.05)
 class TrainingData:
     """Good images, split by use, and functions that read them.
 
-    With crop or tiles, each image gives `n_tiles` inputs.
+    With crop or tiles, each image gives `n_tiles` inputs. `snapshot` is the digest of the snapshot of a data set that these
+    are the images of; empty for any other folder.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class TrainingData:
     view_options: ViewOptions | None = None
     aligner: Aligner | None = None
     n_without_part: int = 0
+    snapshot: str = ""
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
