@@ -198,17 +198,22 @@ def snapshot_root(address: str, *, given: Sequence[object]) -> Path:
         given: Other options that say what to train on.
 
     Raises:
-        ConfigError: If one of those is given too.
+        ConfigError: If one of those is given too, or several processes train together and no snapshot is named.
         DataError: If there is no such snapshot, or it is damaged.
     """
     from edgead.commands.dataset import snapshot_to_train
-    from edgead.commands.training.device import is_main_process
+    from edgead.commands.training.device import is_launched_with_others, is_main_process
     from edgead.errors import ConfigError
 
     if any(given):
         raise ConfigError(
             "--from-dataset says which images are good and which are not; --data, --good, --bad and --masks would too.",
             hint="Give one of them.",
+        )
+    if is_launched_with_others() and ("@" not in address or Path(address).exists()):
+        raise ConfigError(
+            f"Several processes train together, and --from-dataset {address} names no snapshot: each would make one.",
+            hint=f"Make it first (edgead dataset snapshot {address}), and give --from-dataset {address}@SNAPSHOT.",
         )
     taken = snapshot_to_train(address)
     if is_main_process():

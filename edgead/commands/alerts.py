@@ -214,8 +214,8 @@ def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]
     """Write the opening frames of alerts, as they are stored, into a folder with an index; `records.jsonl` has the records.
 
     Alerts opened by one frame share its picture: it is a defect if any of them was judged so, and a false alarm only if all
-    were, whichever of them are exported. A picture that is there gets the judgement in force if it has none or has that of an
-    earlier export; any other verdict was given in the folder and is kept.
+    were, whichever of them are exported. A picture that is there gets the judgement in force if it has none, or has that of
+    an earlier export; any other verdict was given in the folder and is kept.
 
     Args:
         folder: Folder of the stream's alerts.

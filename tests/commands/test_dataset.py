@@ -235,6 +235,19 @@ def test_an_export_is_not_tied_to_the_data_set(labelled: Path, tmp_path: Path) -
     assert check_dataset(folder) == []
 
 
+def test_processes_that_train_together_need_a_named_snapshot(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one of them could lock the data set to make one."""
+    folder = tmp_path / "set"
+    import_dataset(folder, labelled)
+    taken = take_snapshot(folder)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="names no snapshot"):
+        snapshot_root(str(folder), given=[])
+    assert snapshot_root(f"{folder}@{taken.name}", given=[]) == taken.root
+
+
 @pytest.mark.parametrize(
     "content", ["not JSON", "[]", '{"digest": "0"}', '{"digest": "0", "pictures": [], "part": "x"}']
 )
