@@ -170,6 +170,11 @@ class _Showing:
         """Digests of the pictures that are taught."""
         return self._run.digests
 
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Digests of the pictures that were left out with `--drop`."""
+        return self._run.dropped
+
     def show(self, image: Image, name: str, content: bytes | None = None, suffix: str = ".png") -> bool:
         """Show a picture, store it if it is accepted, and say what happened; whether it was accepted.
 
@@ -208,9 +213,17 @@ def _show_files(show: _Showing, samples: Sequence[Sample], reading: Reading) -> 
     for sample in samples:
         if show.is_complete:
             return
-        content = sample.path.read_bytes()
-        if digest_of(content) in show.known:
+        try:
+            content = sample.path.read_bytes()
+        except OSError as error:
+            show.leave_out("unreadable", f"{sample.path} cannot be read: {error.strerror or error}.")
+            continue
+        digest = digest_of(content)
+        if digest in show.known:
             show.leave_out("taught before", f"{sample.name} is taught already.")
+            continue
+        if digest in show.dropped:
+            show.leave_out("dropped before", f"{sample.name} was left out with --drop.")
             continue
         try:
             image = read_image(sample.path, **reading)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import edgead
 from edgead.bundle import file_digest
+from edgead.config.root import Config
 from edgead.errors import BundleError
 from edgead.manifest import Pixels, Preprocessing
 from edgead.own_digest import BLANK, has_own_digest, with_own_digest
@@ -128,10 +129,10 @@ def write_base(path: Path, manifest: BaseManifest, files: dict[str, Path]) -> Ba
 
 
 def open_base(path: Path) -> Base:
-    """Read and verify a base bundle: schema, file list and every digest.
+    """Read and verify a base bundle: schema, settings, file list and every digest.
 
     Raises:
-        BundleError: If the folder is no base bundle, is incomplete, was changed, or is of a newer version.
+        BundleError: If the folder is no base bundle, is incomplete, was changed, or is of another version.
     """
     file = path / BASE_FILE
     if not file.is_file() or file.is_symlink():
@@ -145,6 +146,7 @@ def open_base(path: Path) -> Base:
     own = manifest.sha256.get(BASE_FILE, "")
     if not has_own_digest(raw, own):
         raise BundleError(f"{file} was changed after the base bundle was made.", hint=_COPY)
+    _check_settings(file, manifest)
     graphs = {record.graph for record in manifest.forms.values()}
     for name in (FEATURES, INPUTS, BACKBONE_WEIGHTS, *graphs):
         member = path / name
@@ -153,6 +155,19 @@ def open_base(path: Path) -> Base:
         if file_digest(member) != manifest.sha256.get(name):
             raise BundleError(f"{member} was changed or damaged: its SHA-256 is not that of {BASE_FILE}.", hint=_COPY)
     return Base(path.resolve(), manifest, own)
+
+
+def _check_settings(file: Path, manifest: BaseManifest) -> None:
+    """Refuse settings that this version lacks before anybody shows ten parts."""
+    try:
+        Config.model_validate(manifest.config)
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise BundleError(
+            f"{file} was made by edgead {manifest.edgead_version} with settings that this edgead ({edgead.__version__}) "
+            f"does not take: {lines}.",
+            hint="Update edgead on this machine, or make the base bundle again with its version.",
+        ) from error
 
 
 def _parse(file: Path, raw: bytes) -> BaseManifest:

@@ -54,6 +54,7 @@ class RunRecord(_Record):
     white_level: float
     float_white_level: float | None
     pictures: tuple[TaughtPicture, ...] = ()
+    dropped: tuple[str, ...] = ()
     versions: tuple[TaughtVersion, ...] = ()
 
 
@@ -131,13 +132,21 @@ class TaughtRun:
         """Digests of all its pictures."""
         return frozenset(picture.digest for picture in self.record.pictures)
 
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Digests of the pictures that were left out with `drop`."""
+        return frozenset(self.record.dropped)
+
     def keep(self, content: bytes, suffix: str, source: str) -> TaughtPicture:
         """Store the file of an accepted picture, and record it at once: what was shown is not lost to what fails later.
 
         Raises:
             StorageError: If the disk is full; the pictures of before are unchanged.
         """
-        numbers = [int(p.file.partition(".")[0]) for p in self.record.pictures]
+        names = [picture.file for picture in self.record.pictures]
+        if (self.path / PICTURES).is_dir():  # files of dropped pictures stay there, and must not be written over
+            names += [path.name for path in (self.path / PICTURES).iterdir()]
+        numbers = [int(stem) for stem in (name.partition(".")[0] for name in names) if stem.isdecimal()]
         file = f"{max(numbers, default=0) + 1:04d}{suffix.lower()}"
         write_bytes(self.path / PICTURES / file, content)
         picture = TaughtPicture(
@@ -147,7 +156,7 @@ class TaughtRun:
         return picture
 
     def drop(self, names: Sequence[str]) -> None:
-        """Leave out pictures by file name from all later versions; their files stay.
+        """Leave out pictures by file name from all later versions, also if they are shown again; their files stay.
 
         Raises:
             DataError: If there is none of a name.
@@ -160,7 +169,9 @@ class TaughtRun:
                     hint=f"There are: {', '.join(sorted(known)) or 'none'}.",
                 )
         kept = tuple(picture for picture in self.record.pictures if picture.file not in names)
-        self._write(self.record.model_copy(update={"pictures": kept}))
+        digests = [picture.digest for picture in self.record.pictures if picture.file in names]
+        dropped = tuple(dict.fromkeys((*self.record.dropped, *digests)))
+        self._write(self.record.model_copy(update={"pictures": kept, "dropped": dropped}))
 
     def read(self, picture: TaughtPicture, reading: Reading) -> Image:
         """A picture of an earlier teaching, `(H, W, 3)`, uint8 RGB.

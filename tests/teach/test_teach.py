@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from edgead.errors import BundleError, ConfigError, DataError, StorageError
 from edgead.progress import Silent
 from edgead.stream.frame import Frame
 from edgead.stream.sources.source import SourceReport
-from edgead.teach.base import BASE_FILE, FEATURES, Base, open_base
+from edgead.teach.base import BASE_FILE, FEATURES, Base, open_base, write_base
 from edgead.teach.run import TaughtRun, now
 from edgead.teach.teacher import Teacher
 from edgead.teach.verdict import judge_taught
@@ -269,3 +270,61 @@ def test_a_base_is_for_closed_forms_of_whole_frames(values: dict[str, object], w
     config: Config = load_config(None, values)
     with pytest.raises(ConfigError, match=why):
         export_base(config, tmp_path / "base", Silent())
+
+
+def _small_run(base: Base, path: Path) -> TaughtRun:
+    """A teaching with three accepted pictures, `0001.png` to `0003.png`."""
+    run = TaughtRun.begin(path, base, 255, None)
+    for number in range(3):
+        run.keep(b"picture %d" % number, ".png", f"part{number}.png")
+    return run
+
+
+def test_a_dropped_picture_is_not_written_over(base: Base, tmp_path: Path) -> None:
+    """The next picture gets a number of its own, though the last one is not taught any more."""
+    run = _small_run(base, tmp_path / "run")
+    run.drop(["0003.png"])
+    assert run.keep(b"another", ".png", "other.png").file == "0004.png"
+    assert (run.path / "pictures" / "0003.png").read_bytes() == b"picture 2"
+
+
+def test_a_dropped_picture_stays_out(base: Base, write_pictures: Write, tmp_path: Path) -> None:
+    """The same file in a later folder is left out and counted; a record of before, without dropped pictures, is read."""
+    data, path = write_pictures("data", range(3)), tmp_path / "run"
+    for options in (TeachOptions(base.path, path, data=data), TeachOptions(None, path, data=data, drop=("0002.png",))):
+        with pytest.raises(DataError, match="good pictures were accepted") as raised:
+            teach(options, CONFIG, Silent())
+    assert "2 good pictures" in raised.value.message
+    assert "1 dropped before, 2 taught before" in raised.value.message
+    record = json.loads((path / "teach.json").read_text())
+    assert len(record.pop("dropped")) == 1
+    (path / "teach.json").write_text(json.dumps(record))
+    earlier = TaughtRun.open(path)
+    assert earlier is not None
+    assert earlier.dropped == frozenset()
+
+
+def test_a_picture_that_cannot_be_read_is_counted(
+    base: Base, write_pictures: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named, and the others are taught."""
+    data, notes, read = write_pictures("data", range(3)), Notes(), Path.read_bytes
+
+    def denied(path: Path) -> bytes:
+        if path == data / "part1.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(DataError, match=r"2 good pictures were accepted.*1 unreadable"):
+        teach(TeachOptions(base.path, tmp_path / "run", data=data), CONFIG, notes)
+    assert any("part1.png cannot be read: Permission denied" in text for text in notes.texts)
+
+
+def test_a_base_with_settings_of_another_version_is_refused(base: Base, tmp_path: Path) -> None:
+    """When it is opened, before any part is shown; the error names the setting and what to do."""
+    files = {name: base.path / name for name in base.manifest.sha256 if name != BASE_FILE}
+    config = {**base.manifest.config, "train": {**base.manifest.config["train"], "of_tomorrow": 1}}
+    with pytest.raises(BundleError, match=r"train\.of_tomorrow") as raised:
+        write_base(tmp_path / "base", base.manifest.model_copy(update={"config": config}), files)
+    assert "Update edgead" in raised.value.hint
