@@ -51,16 +51,17 @@ def repair(folder: Path, database: Database, archive: Archive, at: str) -> None:
 
 
 def _damaged_alerts(connection: sqlite3.Connection) -> list[str]:
-    """Ids of rows whose record is no record of that id, state and camera."""
-    rows = connection.execute("SELECT id, state, camera, record FROM alerts")
-    return [str(alert_id) for alert_id, state, camera, record in rows if _differs(alert_id, state, camera, record)]
+    """Ids of rows whose record is no record of that id, state, camera and judgement."""
+    rows = connection.execute("SELECT record, id, state, camera, judgement FROM alerts")
+    return [str(alert_id) for record, alert_id, *others in rows if _differs(record, alert_id, *others)]
 
 
-def _differs(alert_id: str, state: str, camera: str | None, text: str) -> bool:
+def _differs(text: str, alert_id: str, state: str, camera: str | None, judgement: str | None) -> bool:
     content = json_object(text)
     if content is None or alert_of_record_file(f"{alert_id}.json") is None:
         return True
-    return (content.get("id"), content.get("state"), content.get("camera")) != (alert_id, state, camera)
+    stored = tuple(content.get(name) for name in ("id", "state", "camera", "judgement"))
+    return stored != (alert_id, state, camera, judgement)
 
 
 def _damaged_events(connection: sqlite3.Connection) -> list[tuple[int, str]]:
@@ -90,6 +91,6 @@ def _take_id_from_record(connection: sqlite3.Connection, alert_id: str) -> None:
 
 def _store(connection: sqlite3.Connection, alert_id: str, record: AlertRecord) -> None:
     connection.execute(
-        "UPDATE alerts SET state = ?, camera = ?, record = ?, is_exported = 0 WHERE id = ?",
-        (record.state or "closed", record.camera, encode(record.as_json()), alert_id),
+        "UPDATE alerts SET state = ?, camera = ?, judgement = ?, record = ?, is_exported = 0 WHERE id = ?",
+        (record.state or "closed", record.camera, record.judgement, encode(record.as_json()), alert_id),
     )

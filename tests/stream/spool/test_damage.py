@@ -16,6 +16,7 @@ from edgead.cli import app
 from edgead.commands.alerts import export_alerts, list_alerts, show_alert
 from edgead.errors import EdgeadError, StorageError
 from edgead.stream.spool.database import DATABASE
+from edgead.stream.spool.judgements import Opinion
 from edgead.stream.spool.repair import DAMAGED
 
 from .builders import alert_id, closed, opened, plain_event, spool, stored
@@ -165,6 +166,22 @@ def test_columns_are_made_to_agree_with_the_record(column: str, value: str, fold
             alert_id(number) for number in (1, 2, 3)
         }
     assert list_alerts(folder) == before
+
+
+def test_the_judgement_column_is_made_to_agree_with_the_record(folder: Path) -> None:
+    """Where only the column is damaged, and where the record is and comes back from its file: filters follow the records."""
+    with spool(folder) as target:
+        for number in (2, 3):
+            target.judge(alert_id(number), Opinion("defect", "Ada"))
+    change(
+        folder,
+        "UPDATE alerts SET judgement = NULL",
+        f"UPDATE alerts SET judgement = 'unsure' WHERE id = '{alert_id(1)}'",
+        RECORD_DAMAGE["cut"].format(id=alert_id(3)),
+    )
+    with spool(folder) as target:
+        assert [alert.id for alert in target.alerts(judgement="defect")] == [alert_id(3), alert_id(2)]
+        assert target.judgements() == {("line 1", None): 1, ("line 1", "defect"): 2}
 
 
 @pytest.mark.parametrize("seed", range(12))
