@@ -18,6 +18,7 @@ from edgead.commands.training.defect_sizes import DefectSizes
 from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.threshold_images import highest
 from edgead.config import defaults
+from edgead.data.snapshots import snapshot_of
 from edgead.evaluation.threshold import images_to_certify, threshold_from_scores
 from edgead.manifest import POOLED, ClassThresholds, Manifest
 from edgead.printable import path_text
@@ -93,10 +94,10 @@ def verdict_of(manifest: Manifest, data: TrainingData, run: Path, align: str) ->
     metrics, thresholds = manifest.provenance.metrics, manifest.thresholds[POOLED]
     power = metrics.get("pseudo_defect_power")
     names = [path_text(sample.name) for sample in data.split.threshold]
-    command = f"edgead train {shlex.quote(path_text(data.root))}"
+    command, add = commands_of(data.root)
     sizes = _sizes(metrics, data)
     findings = [
-        of_images(thresholds, command),
+        of_images(thresholds, command, add),
         of_high_scores(thresholds, names, run, command),
         of_copies(data.n_near_copies, len(data.split.threshold)),
         of_motion(_choices(run), align, command),
@@ -107,6 +108,21 @@ def verdict_of(manifest: Manifest, data: TrainingData, run: Path, align: str) ->
     known.sort(key=lambda finding: -GRADES.index(finding.grade))
     grade: Grade = max((finding.grade for finding in known), key=GRADES.index, default="good")
     return Verdict(grade, power, tuple(known))
+
+
+def commands_of(root: Path) -> tuple[str, str]:
+    """Commands to train again and to add good images; the second is empty for a folder to which a person copies them.
+
+    The folder of a snapshot is never named: files added there damage the snapshot, so both commands name its data set.
+
+    Args:
+        root: Folder that was trained on.
+    """
+    snapshot = snapshot_of(root)
+    if snapshot is None:
+        return f"edgead train {shlex.quote(path_text(root))}", ""
+    dataset = shlex.quote(path_text(snapshot.folder.parent.parent))
+    return f"edgead train --from-dataset {dataset}", f"edgead dataset add {dataset} FOLDER --as good"
 
 
 def of_power(power: float | None, *, has_reason: bool) -> Finding | None:
@@ -126,8 +142,14 @@ def of_power(power: float | None, *, has_reason: bool) -> Finding | None:
     return Finding("weak" if power < FEW_FOUND else "fair", f"artificial defects: {1 - power:.0%} are missed", advice)
 
 
-def of_images(thresholds: ClassThresholds, command: str) -> Finding | None:
-    """Few images: they promise a higher rate than the usual one, or do not certify what was asked for."""
+def of_images(thresholds: ClassThresholds, command: str, add: str = "") -> Finding | None:
+    """Few images: they promise a higher rate than the usual one, or do not certify what was asked for.
+
+    Args:
+        thresholds: Thresholds of all classes together.
+        command: Command to train again.
+        add: Command to add good images; empty = copy them into the folder.
+    """
     record = thresholds.threshold
     usual = defaults.FALSE_ALARM_RATE
     if record.certified and record.false_alarm_rate <= usual:
@@ -138,10 +160,11 @@ def of_images(thresholds: ClassThresholds, command: str) -> Finding | None:
         return None
     kept = f"at {record.false_alarm_rate:.2%} false alarms" if record.certified else "with an extrapolated threshold"
     grade: Grade = "weak" if record.false_alarm_rate > WEAK_RATE else "fair"
+    how = f" with: {add}; then train again: {command}" if add else f", and train again: {command}"
     return Finding(
         grade,
         f"few images: {record.n_images} different good images, {kept}",
-        f"Add {needed - record.n_images} good images of different parts ({needed} certify {target:.2%}), and train again: {command}",
+        f"Add {needed - record.n_images} good images of different parts ({needed} certify {target:.2%}){how}",
     )
 
 

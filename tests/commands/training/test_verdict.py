@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from edgead.commands.dataset import add_pictures, take_snapshot
 from edgead.commands.training.defect_sizes import DefectSizes
 from edgead.commands.training.verdict import (
     Finding,
     Verdict,
+    commands_of,
     of_copies,
     of_high_scores,
     of_images,
@@ -40,6 +43,21 @@ def test_few_images(n: int, rate: float, grade: str | None) -> None:
     found = of_images(thresholds(n, rate), COMMAND)
     assert (found and found.grade) == grade
     assert found is None or (f"Add {199 - n} good images" in found.advice and found.advice.endswith(COMMAND))
+
+
+def test_advice_after_training_on_a_data_set_names_the_data_set(tmp_path: Path) -> None:
+    """Files added to the folder of a snapshot would damage it."""
+    dataset, pictures = tmp_path / "my set", tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (64, 64)).save(pictures / "one.png")
+    add_pictures(dataset, pictures, verdict="good")
+    command, add = commands_of(take_snapshot(dataset).root)
+    found = of_images(thresholds(30, 0.033), command, add)
+    assert found is not None
+    assert found.advice.endswith(
+        f"with: edgead dataset add '{dataset}' FOLDER --as good; then train again: edgead train --from-dataset '{dataset}'"
+    )
+    assert commands_of(pictures) == (f"edgead train {pictures}", "")
 
 
 def test_high_good_scores() -> None:
