@@ -19,6 +19,9 @@ const nav = document.getElementById("nav");
 const overall = document.getElementById("overall");
 const banner = document.getElementById("banner");
 const toast = document.getElementById("toast");
+// inputs that take text; on a checkbox, keys keep their meaning
+const TYPED = ["checkbox", "radio", "button", "submit", "reset", "range", "file"]
+  .reduce((selector, type) => `${selector}:not([type=${type}])`, "textarea, select, input");
 const ANNOUNCED = {
   alert_opened: (where) => `New alert on ${where}`,
   alert_raised: (where, alert) => `Alert on ${where} is now ${alert.severity ?? "stronger"}`,
@@ -144,7 +147,7 @@ function showConnection() {
 
 function onKey(event) {
   if (who === null || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const isTyping = event.target.matches("input, textarea, select");
+  const isTyping = event.target.matches(TYPED);
   if (event.key === "Escape") {
     if (isTyping) event.target.blur();
     else if (view?.escape) location.hash = view.escape;
