@@ -311,8 +311,10 @@ class Handler(BaseHTTPRequestHandler):
                     if all(record[key] == self.query.get(key, record[key]) for key in ("state", "camera"))
                     and self.query.get("judgement", "") in (
                         "", record["judgement"], "judged" if record["judgement"] else "unjudged")
+                    and record["id"] < self.query.get("before", "~")
                 ]  # fmt: skip
-                self._json({"alerts": chosen, "next": None})
+                shown = chosen[: int(self.query["limit"])]
+                self._json({"alerts": shown, "next": shown[-1]["id"] if len(shown) < len(chosen) else None})
             case "GET", ["alerts", alert_id]:
                 self._json(device.alerts[alert_id])
             case "POST", ["alerts", alert_id, "acknowledge"]:

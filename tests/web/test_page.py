@@ -273,15 +273,18 @@ def test_alerts_are_reviewed_by_keyboard(open_page: Any, device: FakeDevice) -> 
     page.select_option("[aria-label=Judgement]", "unjudged")
     sync_api.expect(page.locator(".alert-row")).to_have_count(2)
     page.locator("#main").focus()
-    for key in ("j", "x", "j", "x"):
+    for key in ("j", "x"):
         page.keyboard.press(key)
-    wait_for_text(page, ".judge-heading", "Judge 2 selected alerts")
     page.fill("#selected-kind", "dust")
-    page.locator(".alert-row").first.focus()
-    page.keyboard.press("f")
+    page.locator(".pick input").nth(1).check()
+    wait_for_text(page, ".judge-heading", "Judge 2 selected alerts")
+    page.keyboard.press("f")  # the focus is on the box
     sync_api.expect(page.locator(".alert-row")).to_have_count(0)
     assert [device.alerts[one]["judgement_kind"] for one in ids[:2]] == ["dust", "dust"]
     page.select_option("[aria-label=Judgement]", "")
+    page.locator(".pick input").first.check()
+    assert page.input_value("#selected-kind") == "", "the kind of alerts that were judged before"
+    page.locator(".pick input").first.uncheck()
     page.click(f".alert-row[href$='{ids[0]}']")
     wait_for_text(page, ".judgement", "False alarm: dust by Ada")
     device.alerts[ids[0]] |= {
@@ -294,6 +297,45 @@ def test_alerts_are_reviewed_by_keyboard(open_page: Any, device: FakeDevice) -> 
     wait_for_text(page, ".judgement", "Unsure: dust by Bob")
     page.click(".detail [data-judgement=defect]")
     wait_for_text(page, ".judgement", "Defect: dust by Ada")
+
+
+def test_alerts_beyond_the_first_page_are_judged_and_none_is_shown_twice(open_page: Any, device: FakeDevice) -> None:
+    """A judgement there shows at once and can be replaced; the review queue goes on where it was when a new alert comes."""
+    ids = [device.open_alert("left")["id"] for _ in range(106)]
+    for one in ids[:50]:
+        device.alerts[one] |= {"judgement": "defect", "judged_by": "Bob", "n_judgements": 1}
+    page = open_page()
+    page.keyboard.press("l")
+    page.select_option("[aria-label=Judgement]", "review")
+    rows = sync_api.expect(page.locator(".alert-row"))
+    rows.to_have_count(50)
+    page.click("text=Older alerts")
+    rows.to_have_count(100)
+    ids.append(device.open_alert("left")["id"])
+    rows.to_have_count(101)
+    row = f"li:has([href$='{ids[65]}'])"
+    page.locator(f"{row} a").focus()
+    for key, words in (("f", "False alarm"), ("u", "Unsure")):
+        page.keyboard.press(key)
+        wait_for_text(page, f"{row} .judged", f"^{words}$")
+        page.locator(f"{row} a").focus()
+    device.alerts[ids[65]] |= {
+        "judgement": "defect",
+        "judged_by": "Bob",
+        "n_judgements": 3,
+    }  # no event has told the page
+    page.keyboard.press("f")
+    wait_for_text(page, ".problem:not(:empty)", "already judged defect by Bob")
+    wait_for_text(page, f"{row} .judged", "^Defect$")
+    page.locator(f"{row} a").focus()
+    page.keyboard.press("f")
+    wait_for_text(page, f"{row} .judged", "^False alarm$")
+    page.click("text=Older alerts")
+    rows.to_have_count(107)
+    assert {link.rpartition("/")[2] for link in page.locator(".alert-row").evaluate_all(HREFS)} == set(ids)
+
+
+HREFS = "links => links.map((link) => link.hash)"
 
 
 def test_a_changed_threshold_moves_the_line_and_is_recorded(open_page: Any, device: FakeDevice) -> None:

@@ -4,7 +4,7 @@ import { stateOf } from "./alert_state.js";
 import { get, path, send } from "./api.js";
 import { facts, h, setText } from "./dom.js";
 import { ago, duration, plural, score, utc } from "./format.js";
-import { judge, JudgeForm, summaryOf } from "./judging.js";
+import { judge, JudgeForm, readAgain, summaryOf } from "./judging.js";
 import { cameraUrl } from "./overview.js";
 import { store } from "./store.js";
 import { badge } from "./verdict.js";
@@ -164,11 +164,10 @@ export class AlertDetail {
   async #judge(judgement, words) {
     const answer = await judge([this.#record], judgement, words);
     this.#turn += 1;
-    if (answer.judged.length) {
-      this.show(answer.judged[0]);
-      this.#onJudged();
-    } else this.#load();
-    this.#onChanged();
+    if (answer.current.length) this.show(answer.current[0]);
+    else this.#load();
+    if (answer.judged.length) this.#onJudged();
+    this.#onChanged(answer.current);
     return answer;
   }
 
@@ -204,9 +203,14 @@ export class AlertDetail {
       this.#turn += 1;
       this.show(record);
       this.#title.focus();
-      this.#onChanged();
+      this.#onChanged([record]);
     } catch (error) {
       setText(this.#problem, error.words);
+      const current = error.status === 409 ? await readAgain(this.#id) : [];
+      if (!current.length) return;
+      this.#turn += 1;
+      this.show(current[0]);
+      this.#onChanged(current);
     } finally {
       this.#button.disabled = false;
     }

@@ -117,8 +117,9 @@ class AlertsView {
       const last = this.#records.findLastIndex((record) => ids.has(record.id));
       const older = fresh.length === LIMIT && last >= 0 ? this.#records.slice(last + 1) : [];
       const isRefresh = !isOlder && older.length > 0;
-      this.#records = isOlder ? [...this.#records, ...fresh] : [...fresh, ...older];
-      if (!isRefresh) this.#next = answer.next;
+      // in the review queue, an alert judged since it was loaded comes again among the judged ones
+      this.#records = isOlder ? [...this.#records.filter((record) => !ids.has(record.id)), ...fresh] : [...fresh, ...older];
+      if (!isRefresh) [this.#next, this.#isReviewOver] = [answer.next, answer.isReviewOver];
       this.#more.hidden = !this.#next;
       this.#show();
     } catch (error) {
@@ -126,7 +127,18 @@ class AlertsView {
     }
   }
 
-  /** A page of the list; the review queue goes on with judged alerts where the unjudged ones end. */
+  /** Take over what the device has answered, also of alerts beyond the first page, which `#load` does not read again. */
+  #merge(current) {
+    const answered = new Map(current.map((record) => [record.id, record]));
+    const { state, judgement } = this.#filters;
+    const fits = (record) => (!state || record.state === state)
+      && (["", "review"].includes(judgement) || (judgement === "unjudged" ? !record.judgement : record.judgement === judgement));
+    this.#records = this.#records.map((record) => answered.get(record.id) ?? record)
+      .filter((record) => !answered.has(record.id) || fits(record));
+    return this.#load();
+  }
+
+  /** A page of the list, and whether the unjudged alerts of the review queue end with it; the judged ones follow them. */
   async #page(isOlder) {
     const isReview = this.#filters.judgement === "review";
     const ask = (judgement, before, limit) => {
@@ -134,13 +146,12 @@ class AlertsView {
       for (const [key, value] of Object.entries({ ...this.#filters, judgement, before })) if (value) query.set(key, value);
       return get(`${path("alerts")}?${query}`);
     };
-    if (!isReview) return ask(this.#filters.judgement, isOlder ? this.#next : "", LIMIT);
+    if (!isReview) return { ...await ask(this.#filters.judgement, isOlder ? this.#next : "", LIMIT), isReviewOver: false };
     const isOver = isOlder && this.#isReviewOver;
     const first = isOver ? { alerts: [], next: null } : await ask("unjudged", isOlder ? this.#next : "", LIMIT);
-    this.#isReviewOver = !first.next;
-    if (first.next) return first;
+    if (first.next) return { ...first, isReviewOver: false };
     const rest = await ask("judged", isOver ? this.#next : "", Math.max(1, LIMIT - first.alerts.length));
-    return { alerts: [...first.alerts, ...rest.alerts], next: rest.next };
+    return { alerts: [...first.alerts, ...rest.alerts], next: rest.next, isReviewOver: true };
   }
 
   #show() {
@@ -182,7 +193,8 @@ class AlertsView {
       this.#side.replaceChildren(h("p", { class: "empty" }, "Select an alert to see its pictures."));
       return;
     }
-    this.#detail = new AlertDetail(this.#id, this.#records.find((record) => record.id === this.#id), () => this.#load(), () => this.#step(1));
+    this.#detail = new AlertDetail(this.#id, this.#records.find((record) => record.id === this.#id),
+      (current) => this.#merge(current), () => this.#step(1));
     this.#detail.offer(this.#kinds());
     this.#side.replaceChildren(this.#detail.element);
   }
@@ -209,6 +221,8 @@ class AlertsView {
     this.#all.hidden = this.#hint.hidden = !this.#records.length;
     setText(this.#all, isAll ? "Select none" : "Select all");
     this.#bulk.element.hidden = number === 0;
+    // a kind and a note are about the alerts they were typed for
+    if (number === 0) this.#bulk.clear();
     this.#bulk.show(`Judge ${plural(number, "selected alert")}`);
     this.#bulk.offer(this.#kinds());
     for (const [id, row] of this.#rows) row.querySelector("input").checked = this.#selected.has(id);
@@ -227,7 +241,7 @@ class AlertsView {
   async #judgeSelected(judgement, words) {
     const answer = await judge(this.#records.filter((record) => this.#selected.has(record.id)), judgement, words);
     for (const record of answer.judged) this.#selected.delete(record.id);
-    await this.#load();
+    await this.#merge(answer.current);
     // the form goes with the selection
     if (!this.#selected.size) setText(this.#problem, answer.problems.join(" "));
     return answer;
@@ -238,10 +252,10 @@ class AlertsView {
     const record = this.#focused();
     if (!record) return undefined;
     if (record.id === this.#id) return this.#detail.judge(judgement);
-    const { judged, problems } = await judge([record], judgement, { kind: record.judgement_kind ?? "", note: record.judgement_note ?? "" });
+    const { judged, current, problems } = await judge([record], judgement, { kind: record.judgement_kind ?? "", note: record.judgement_note ?? "" });
     if (judged.length) this.#step(1);
     setText(this.#problem, problems.join(" "));
-    return this.#load();
+    return this.#merge(current);
   }
 
   #tick() {

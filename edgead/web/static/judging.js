@@ -1,6 +1,6 @@
 // Judgements of alerts: words, requests, and the form for one alert or several.
 
-import { path, send } from "./api.js";
+import { get, path, send } from "./api.js";
 import { h, setText } from "./dom.js";
 import { plural } from "./format.js";
 
@@ -18,22 +18,37 @@ export function summaryOf(record) {
   return record.judgement_kind ? `${wordsOf(record.judgement)}: ${record.judgement_kind}` : wordsOf(record.judgement);
 }
 
-/** Judge alerts one after the other; what could be stored, and a sentence for each that could not. */
+/**
+ * Judge alerts one after the other: the records of those stored, a sentence for each that could not be, and `current`:
+ * every record as the device has it now, also those that another person has judged.
+ */
 export async function judge(records, judgement, { kind, note }) {
   const judged = [];
+  const current = [];
   const problems = [];
   for (const record of records) {
     try {
       // the device refuses it if another person has judged the alert since this page has read it
       const body = { judgement, kind, note, instead_of: record.n_judgements ?? 0 };
       judged.push(await send("POST", path("alerts", record.id, "judge"), body));
+      current.push(judged.at(-1));
     } catch (error) {
       const again = error.status === 409 ? "Judge it again to replace that." : error.hint ?? "";
       problems.push(`${record.camera ?? record.id}: ${error.message} ${again}`.trim());
       if (error.status === 0 || error.status === 401) break;
+      if (error.status === 409) current.push(...await readAgain(record.id));
     }
   }
-  return { judged, problems };
+  return { judged, current, problems };
+}
+
+/** The record as the device has it now, in a list that is empty if it cannot be read. */
+export async function readAgain(id) {
+  try {
+    return [await get(path("alerts", id))];
+  } catch {
+    return [];
+  }
 }
 
 /** Kind, note and a button for each judgement; `onJudge` gets the judgement and { kind, note }. */
@@ -76,6 +91,10 @@ export class JudgeForm {
     if (this.element.contains(document.activeElement) && document.activeElement.matches("input")) return;
     this.#kind.value = kind ?? "";
     this.#note.value = note ?? "";
+  }
+
+  clear() {
+    this.#kind.value = this.#note.value = "";
   }
 
   async submit(judgement) {
