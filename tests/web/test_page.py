@@ -313,13 +313,13 @@ def test_alerts_beyond_the_first_page_are_judged_and_none_is_shown_twice(open_pa
     rows.to_have_count(100)
     ids.append(device.open_alert("left")["id"])
     rows.to_have_count(101)
-    row = f"li:has([href$='{ids[65]}'])"
+    row = f"li:has([href$='{ids[52]}'])"
     page.locator(f"{row} a").focus()
     for key, words in (("f", "False alarm"), ("u", "Unsure")):
         page.keyboard.press(key)
         wait_for_text(page, f"{row} .judged", f"^{words}$")
         page.locator(f"{row} a").focus()
-    device.alerts[ids[65]] |= {
+    device.alerts[ids[52]] |= {
         "judgement": "defect",
         "judged_by": "Bob",
         "n_judgements": 3,
