@@ -19,7 +19,7 @@ from edgead.data.dataset import Sample
 from edgead.data.reader import read_image
 from edgead.errors import DataError
 from edgead.evaluation.compare_page import KINDS, Change, Judged, comparison_html
-from edgead.evaluation.evaluate import Rate, ScoredImage
+from edgead.evaluation.evaluate import Rate, ScoredImage, require_finite
 from edgead.evaluation.marking import marking_at
 from edgead.evaluation.paired import AurocDifference, PairedVerdicts, auroc_difference, paired_verdicts
 from edgead.evaluation.threshold import class_thresholds
@@ -64,9 +64,9 @@ class ModelComparison:
         false_alarm_rate, confidence: Promise that both keep.
         found: Verdicts on the defective images.
         false_alarms: Verdicts on the good images that neither was trained on.
-        auroc: Image AUROC of both; None with fewer than two good or two defective images of every class.
+        auroc: Image AUROC of both without good images that A or B was trained on; None with fewer than two good or two defective images of every class.
         changes: Images whose verdict differs.
-        n_trained_on: Number of good images that A or B was trained on, left out of `false_alarms`.
+        n_trained_on: Number of good images that A or B was trained on, left out of `false_alarms` and `auroc`.
         left_out: Images that A or B could not judge, with side and reason.
         page: Path of the HTML page; None if it was not asked for.
     """
@@ -91,7 +91,7 @@ class ModelComparison:
             lines.append(f"{what}: {_sentence(verdicts)}")
         if self.n_trained_on:
             lines.append(
-                f"{self.n_trained_on} good images that A or B was trained on are left out of the false alarms."
+                f"{self.n_trained_on} good images that A or B was trained on are left out of the false alarms and the AUROC."
             )
         if self.auroc is None:
             lines.append("Image AUROC: undefined, it needs two good and two defective images of a class.")
@@ -154,6 +154,7 @@ def compare(
 
     Raises:
         DataError: If no labelled image can be judged by both.
+        EngineError: If a score or map is not finite.
         StorageError: If the page cannot be written.
     """
     dataset = choose_dataset(data, roles, need_train=False)
@@ -187,7 +188,7 @@ def compare(
         )
     )
     result = ModelComparison(
-        a, b, rate, confidence, _verdicts(bad), _verdicts(new), _auroc(pairs), changes, len(good) - len(new),
+        a, b, rate, confidence, _verdicts(bad), _verdicts(new), _auroc([*bad, *new]), changes, len(good) - len(new),
         tuple(left_out), None if report is None else report / PAGE,
     )  # fmt: skip
     if result.page is not None:
@@ -210,6 +211,7 @@ def _judge(
     }
     scorer = ImageScorer(bundle, side.runner, "none" if knows_classes else None, thresholds, markings)
     images, broken, _ = score_images(scorer, samples, progress)
+    require_finite(images, side.runner.engine_name)
 
     def of(image: ScoredImage) -> Judged:
         own = POOLED if knows_classes or image.class_name not in thresholds else image.class_name
@@ -276,5 +278,6 @@ def _rate(rate: Rate) -> str:
 def _auroc_sentence(found: AurocDifference) -> str:
     start = f"A {found.a:.4f}, B {found.b:.4f}; difference {found.b - found.a:+.4f}"
     if found.interval is None:
-        return f"{start}; both rank all images alike, and that gives no interval."
+        seen = "both rank all images alike" if found.a == found.b else "it is the same for every image"
+        return f"{start}; {seen}, and that gives no interval."
     return f"{start} (95 % interval {found.interval[0]:+.4f} to {found.interval[1]:+.4f}, DeLong)."

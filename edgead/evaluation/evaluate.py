@@ -204,18 +204,28 @@ def evaluate(
     if not images:
         raise DataError("There are no images to evaluate.", hint="Check the test folder of the data set.")
     by_class: dict[str, list[ScoredImage]] = {}
+    require_finite(images, engine)
     for image in images:
-        if not (np.isfinite(image.pred_score) and np.isfinite(image.anomaly_map).all()):
-            raise EngineError(
-                f"{engine} gave a score that is not finite for {image.image_path}.",
-                hint="Rebuild the engine at a higher precision, for example `edgead build-engine --fp32`.",
-            )
         by_class.setdefault(image.class_name, []).append(image)
     classes = {
         name: _evaluate_class(members, _threshold_of(name, thresholds), read_mask)
         for name, members in sorted(by_class.items())
     }
     return EvaluationResult(engine, classes, _mean([result.metrics for result in classes.values()]))
+
+
+def require_finite(images: Sequence[ScoredImage], engine: str) -> None:
+    """Refuse scores and maps that are not finite.
+
+    Raises:
+        EngineError: If a score or map is not finite.
+    """
+    for image in images:
+        if not (np.isfinite(image.pred_score) and np.isfinite(image.anomaly_map).all()):
+            raise EngineError(
+                f"{engine} gave a score that is not finite for {image.image_path}.",
+                hint="Rebuild the engine at a higher precision, for example `edgead build-engine --fp32`.",
+            )
 
 
 def image_counts(images: Sequence[ScoredImage]) -> ScoreCounts:

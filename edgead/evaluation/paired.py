@@ -96,8 +96,8 @@ class AurocDifference:
 
     Attributes:
         a, b: AUROC, the mean over classes.
-        interval: None if every good image scores below every defective one for both: the images then say nothing about the
-            size of the difference.
+        interval: Within [-1, 1]; None if the difference is the same for every image, as where both rank all images alike:
+            the images then say nothing about its error.
     """
 
     a: float
@@ -145,7 +145,7 @@ def auroc_difference(
     a, b = np.mean(areas, axis=0).tolist()
     # images of different classes are independent
     reach = Z_95 * math.sqrt(sum(variances)) / len(areas)
-    return AurocDifference(a, b, (b - a - reach, b - a + reach) if reach > 0.0 else None)
+    return AurocDifference(a, b, (max(-1.0, b - a - reach), min(1.0, b - a + reach)) if reach > 0.0 else None)
 
 
 def _placements(

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from edgead.cli import app
-from edgead.commands.compare import PAGE, Side, bundle_of, compare
+from edgead.commands.compare import PAGE, Side, _auroc_sentence, bundle_of, compare
 from edgead.commands.train import TrainResult
 from edgead.engines.opening import open_engine
-from edgead.errors import DataError
+from edgead.errors import DataError, EngineError
 from edgead.evaluation.compare_page import KINDS
+from edgead.evaluation.paired import AurocDifference
 from edgead.progress import Silent
 from edgead.runner import Outputs, Runner
 
@@ -95,9 +96,40 @@ def test_images_that_one_cannot_judge_or_was_trained_on(
     side = Side(tiny_result.bundle, runner)
     found = compare(side, side, data, Silent(), false_alarm_rate=None, confidence=None, report=None)
     assert (found.n_trained_on, found.false_alarms.n) == (1, 5)
+    assert "1 good images that A or B was trained on are left out of the false alarms and the AUROC." in found.lines
     assert [(path.name, name) for path, name, _ in found.left_out] == [("broken.png", "A"), ("broken.png", "B")]
     with pytest.raises(DataError, match="no labelled test images"):
         compare(side, side, tiny_data / "train" / "good", Silent(), false_alarm_rate=None, confidence=None, report=None)
+
+
+def test_the_auroc_is_of_new_images(tiny_result: TrainResult, tiny_data: Path, runner: Runner, tmp_path: Path) -> None:
+    """Good images that a model was trained on change no AUROC, however low they score."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data / "test", data)
+    side = Side(tiny_result.bundle, runner)
+    new = compare(side, side, data, Silent(), false_alarm_rate=None, confidence=None, report=None)
+    for path in sorted((tiny_data / "train" / "good").iterdir())[:5]:
+        shutil.copy(path, data / "good" / f"seen-{path.name}")
+    seen = compare(side, side, data, Silent(), false_alarm_rate=None, confidence=None, report=None)
+    assert new.auroc is not None
+    assert seen.auroc is not None
+    assert seen.n_trained_on == 5
+    assert (seen.auroc.a, seen.auroc.b) == (new.auroc.a, new.auroc.b)
+
+
+def test_a_score_that_is_no_number_is_refused(tiny_result: TrainResult, tiny_data: Path, runner: Runner) -> None:
+    """An engine that gives NaN is named, as in `edgead eval`."""
+    a, b = Side(tiny_result.bundle, runner), Side(tiny_result.bundle, Changed(runner, np.nan))  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match="changed gave a score that is not finite"):
+        compare(a, b, tiny_data, Silent(), false_alarm_rate=None, confidence=None, report=None)
+
+
+def test_a_difference_without_interval_is_said_as_it_is() -> None:
+    """Equal rankings are not said of two models whose AUROC differs."""
+    assert "both rank all images alike" in _auroc_sentence(AurocDifference(1.0, 1.0, None))
+    differs = _auroc_sentence(AurocDifference(1.0, 0.0, None))
+    assert "alike" not in differs
+    assert "it is the same for every image" in differs
 
 
 def test_a_run_is_named_like_its_bundle(tiny_result: TrainResult, tiny_data: Path, tmp_path: Path) -> None:

@@ -77,3 +77,15 @@ def test_no_interval_where_the_images_say_nothing() -> None:
     assert perfect is not None
     assert (perfect.a, perfect.b, perfect.interval) == (1.0, 1.0, None)
     assert auroc_difference([(scores, scores, np.zeros(6, bool))]) is None
+    opposite = auroc_difference([(scores, -scores, bad)])
+    assert opposite is not None
+    assert (opposite.a, opposite.b, opposite.interval) == (1.0, 0.0, None)
+
+
+def test_interval_of_the_difference_stays_in_range() -> None:
+    """A difference of AUROCs is at most 1, and so is each end of its interval."""
+    bad = np.arange(6) > 2
+    found = auroc_difference([(np.array([5.0, 4, 3, 0, 1, 4]), np.arange(6.0), bad)])
+    assert found is not None
+    assert found.interval is not None
+    assert found.interval[1] == 1.0
