@@ -167,7 +167,7 @@ def stream(
             all_consumers.append(dashboard.monitor)
 
         if models is not None:
-            stack.enter_context(ModelChanger(models, line, made, control, keeper, station, dashboard, stop))
+            stack.enter_context(ModelChanger(models, line, made, control, keeper, station, dashboard))
 
         def show(status: StreamStatus) -> None:
             if station is not None:

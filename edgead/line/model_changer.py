@@ -70,7 +70,7 @@ class ModelChanger:
 
     A model that becomes active is verified, opened, judged on its reference images and warmed up while the one before
     goes on judging; the inference thread then changes between two batches. One that cannot be opened, or that does not
-    fit the cameras, is refused: the store is rolled back and the model before judges on.
+    fit the cameras, is refused: the model before judges on and becomes the active one again.
 
     Args:
         models: Store, running model, and how to open another.
@@ -80,7 +80,6 @@ class ModelChanger:
         keeper: Alarm rates of the zones.
         station: Spool of the stream; None without alerts.
         dashboard: Dashboard; None without one.
-        stop: Event that ends the stream.
     """
 
     def __init__(
@@ -92,7 +91,6 @@ class ModelChanger:
         keeper: AlarmKeeper,
         station: AlertStation | None,
         dashboard: Dashboard | None,
-        stop: threading.Event,
     ) -> None:
         self._models = models
         self._line = line
@@ -101,9 +99,9 @@ class ModelChanger:
         self._keeper = keeper
         self._station = station
         self._dashboard = dashboard
-        self._stop = stop
         self._running = models.running
-        self._refused: Activation | None = None
+        self._refused: tuple[Activation, str] | None = None
+        self._problem = ""
         self._opened = models.opened
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="edgead models", daemon=True)
@@ -131,31 +129,40 @@ class ModelChanger:
                 self.look()
             except EdgeadError as error:
                 _LOG.warning("the models cannot be read, and the running one goes on: %s", error.message)
+            except Exception:  # the thread must see the next change of the store
+                _LOG.exception("the store of models was not followed; the next attempt is in %s s", POLL_S)
 
     def look(self) -> None:
         """Change to the active model of the store if another one is running."""
         state = self._models.store.read()
         active, why = state.active, state.why
-        if active is None or why is None or why == self._refused:
+        if active is None or why is None:
             return
+        if self._refused is not None and self._refused[0] == why:
+            self._return(active)
+            return
+        self._refused = None
         if (active.digest, active.engine) == (self._running.digest, self._running.engine):
             return
         try:
             opened = self._models.open(self._models.store.path(active), active.engine)
-        except EdgeadError as error:
+        except Exception as error:
             self._refuse(active, why, error)
             return
         with ExitStack() as stack:
             stack.push(opened.__exit__)
             try:
                 request, readied = self._prepare(opened, why)
-            except EdgeadError as error:
+            except Exception as error:
                 self._refuse(active, why, error)
                 return
-            self._control.put(request)
+            if not self._control.put(request):
+                _LOG.warning("too many requests wait; the change to %s is tried again", active.name)
+                return
             while not request.done.wait(0.05):
-                if self._closing.is_set() or self._stop.is_set():
-                    return  # the stream ends with the model before
+                # not before the stream has ended: until then the inference may still take over
+                if self._closing.is_set():
+                    return
             stack.pop_all()
         self._taken(active, opened, readied)
 
@@ -194,17 +201,31 @@ class ModelChanger:
         if self._line.alerts_dir is not None:
             note_start(self._line.alerts_dir, Judge.of(opened.bundle, opened.runner))
 
-    def _refuse(self, active: Installed, why: Activation, error: EdgeadError) -> None:
-        """Say why a model does not take over, and make the one before active again."""
-        self._refused = why
-        detail = f"The model {active.name} did not take over, and {self._running.name} judges on: {error.message}"
-        _LOG.error("%s %s", detail, error.hint)
+    def _refuse(self, active: Installed, why: Activation, error: Exception) -> None:
+        """Say why a model does not take over, and make the running one the active one again."""
+        if isinstance(error, EdgeadError):
+            message, hint = error.message, error.hint
+        else:
+            message, hint = f"{type(error).__name__}: {error}", ""
+        detail = f"The model {active.name} did not take over, and {self._running.name} judges on: {message}"
+        _LOG.error("%s %s", detail, hint, exc_info=None if isinstance(error, EdgeadError) else error)
+        self._refused = why, message
         if self._station is not None:
             values = {"model": active.digest, "running": self._running.digest}
             self._station.spool.append(
                 Event("model_refused", iso(datetime.now(timezone.utc)), detail=detail, values=values)
             )
+        self._return(active)
+
+    def _return(self, refused: Installed) -> None:
+        """Make the running model the active one; after a failure the next look tries again."""
+        if self._refused is None:
+            return
         try:
-            self._models.store.roll_back(who=OWN_NAME, why=error.message, only_from=active.name)
+            self._models.store.return_to(self._running, who=OWN_NAME, why=self._refused[1], only_from=refused.name)
         except EdgeadError as problem:
-            _LOG.error("the store cannot be rolled back: %s %s", problem.message, problem.hint)
+            if problem.message != self._problem:
+                _LOG.error("%s does not become the active model again: %s", self._running.name, problem.message)
+            self._problem = problem.message
+            return
+        self._refused, self._problem = None, ""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from edgead.bundle import ENGINES
 from edgead.errors import ConfigError, StorageError
 from edgead.storage import exclusive, remove_temporaries, replace_folder, write_json
 
@@ -183,6 +184,7 @@ class ModelStore:
             ConfigError: If no or more than one installed model has this name.
             StorageError: If another process changes the store, or it cannot be written.
         """
+        self._require_models()
         with self.changing():
             state = self.read()
             model = state.find(name)
@@ -192,16 +194,14 @@ class ModelStore:
                     f"{self.folder} has no single model {name!r}; installed: {known}.",
                     hint="Name one of these, or install it: edgead model install BUNDLE",
                 )
-            if state.active != model:
-                self._write(_activated(state, model.name, who, why))
+            self._write(_activated(state, model.name, who, why))
             return model
 
-    def roll_back(self, *, who: str, why: str = "", only_from: str | None = None) -> Installed:
+    def roll_back(self, *, who: str, why: str = "") -> Installed:
         """Make the model that was active before the active one again.
 
         Args:
             who, why: Person or program, and reason.
-            only_from: Name of the model that must still be active, or nothing is changed; None = no condition.
 
         Returns:
             The active model afterwards.
@@ -210,10 +210,9 @@ class ModelStore:
             ConfigError: If no other model was active before.
             StorageError: If another process changes the store, or it cannot be written.
         """
+        self._require_models()
         with self.changing():
             state = self.read()
-            if only_from is not None and state.active is not None and state.active.name != only_from:
-                return state.active
             if state.previous is None:
                 raise ConfigError(
                     f"No other model of {self.folder} was active before.",
@@ -226,6 +225,39 @@ class ModelStore:
             )
             return back
 
+    def return_to(self, model: Installed, *, who: str, why: str, only_from: str) -> None:
+        """Make a model active again, with its engine, in place of one that a line has refused.
+
+        The refused model is no longer on the way back. Nothing changes if it is not active any more.
+
+        Args:
+            model: Model that judges on.
+            who, why: Program, and reason.
+            only_from: Name of the refused model.
+
+        Raises:
+            ConfigError: If the model is not installed any more.
+            StorageError: If another process changes the store, or it cannot be written.
+        """
+        self._require_models()
+        with self.changing():
+            state = self.read()
+            if state.active is None or state.active.name != only_from:
+                return
+            if all(one.name != model.name for one in state.installed):
+                raise ConfigError(
+                    f"{model.name} is not installed in {self.folder} any more.",
+                    hint="Install it again: edgead model install BUNDLE",
+                )
+            state = replace(
+                state,
+                installed=tuple(
+                    replace(one, engine=model.engine) if one.name == model.name else one for one in state.installed
+                ),
+                trail=tuple(name for name in state.trail if name != only_from),
+            )
+            self._write(_activated(state, model.name, who, why, "rollback"))
+
     def add(self, staged: Path, model: Installed, *, activate: bool, keep: int = KEEP) -> tuple[str, ...]:
         """Give a complete bundle folder its place, and remove the oldest models beyond `keep`.
 
@@ -234,7 +266,8 @@ class ModelStore:
         Args:
             staged: Bundle folder on the same file system, which is moved; it may be in its place already.
             model: Facts about it.
-            activate: Whether to make it the active one; the first model always is.
+            activate: Whether to make it the active one; the first model always is. If it is active already, its engine
+                stays without this.
             keep: Number of models to keep.
 
         Returns:
@@ -244,6 +277,11 @@ class ModelStore:
             if staged != self.path(model):
                 replace_folder(staged, self.path(model))
             state = self.read()
+            own = state.active
+            if own is not None and own.name == model.name and not activate:
+                # a repaired folder has only the new engine
+                if (self.path(model) / ENGINES / own.engine).is_dir():
+                    model = replace(model, engine=own.engine)
             state = replace(state, installed=(*(one for one in state.installed if one.name != model.name), model))
             if activate or state.active is None:
                 state = _activated(state, model.name, model.who, model.why)
@@ -281,6 +319,14 @@ class ModelStore:
             remove_temporaries(self.folder)
             yield
 
+    def _require_models(self) -> None:
+        """Refuse a folder without models before the lock is made in it."""
+        if not self.file.is_file():
+            raise ConfigError(
+                f"There are no models in {self.folder}.",
+                hint=f"Check the path, or install one: edgead model install BUNDLE --models {self.folder}",
+            )
+
     def _write(self, state: StoreState) -> None:
         write_json(self.file, asdict(state))
 
@@ -290,10 +336,10 @@ class ModelStore:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _activated(state: StoreState, name: str, who: str, why: str) -> StoreState:
+def _activated(state: StoreState, name: str, who: str, why: str, kind: str = "activate") -> StoreState:
     # a model that becomes active again is not twice on the way back
     trail = (*(one for one in state.trail if one != name), name)
-    activations = (*state.activations, Activation(name, _now(), who, why))[-MAX_ACTIVATIONS:]
+    activations = (*state.activations, Activation(name, _now(), who, why, kind))[-MAX_ACTIVATIONS:]
     return replace(state, trail=trail, activations=activations)
 
 

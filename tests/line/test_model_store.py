@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,12 +60,27 @@ def test_roll_back_returns_to_the_one_before(store: ModelStore) -> None:
     assert active(store) == "b"
 
 
-def test_roll_back_of_another_model_changes_nothing(store: ModelStore) -> None:
-    """An automatic roll-back that comes after a person has changed the model leaves that choice alone."""
+def test_a_refusal_that_comes_late_changes_nothing(store: ModelStore) -> None:
+    """A return to the running model that comes after a person has changed the model leaves that choice alone."""
     for letter in "abc":
         add(store, letter, activate=True)
-    assert store.roll_back(who="edgead", only_from="b" * 12).name[0] == "c"
+    running = store.read().find("a" * 12)
+    assert running is not None
+    store.return_to(running, who="edgead", why="", only_from="b" * 12)
     assert active(store) == "c"
+    store.return_to(running, who="edgead", why="", only_from="c" * 12)
+    assert active(store) == "a"
+    assert store.read().trail == ("b" * 12, "a" * 12)
+
+
+def test_a_folder_without_models_stays_as_it_is(tmp_path: Path) -> None:
+    """A mistyped folder is named and not made."""
+    store = ModelStore(tmp_path / "modles")
+    with pytest.raises(ConfigError, match="no models in"):
+        store.activate("a", who="ann")
+    with pytest.raises(ConfigError, match="no models in"):
+        store.roll_back(who="ann")
+    assert not store.folder.exists()
 
 
 def test_the_oldest_go_but_never_the_active_and_the_previous(store: ModelStore) -> None:
@@ -109,6 +125,22 @@ def test_a_kill_at_any_write_leaves_a_usable_model(
     assert reached >= 1
     add(store, "c", activate=True)
     assert active(store) == "c"
+
+
+def test_another_engine_of_the_active_model_waits(store: ModelStore) -> None:
+    """The line keeps its engine until the model is activated with the other one; a missing engine is replaced at once."""
+    add(store, "a")
+    old = store.active()[0]
+    new = replace(old, engine="onnxruntime-int8")
+    (store.path(old) / "engines" / old.engine).mkdir(parents=True)
+    store.add(store.path(old), new, activate=False)
+    assert store.active()[0].engine == old.engine
+    assert len(store.read().activations) == 1
+    store.add(store.path(old), new, activate=True)
+    assert store.active()[0].engine == new.engine
+    assert len(store.read().activations) == 2
+    store.add(store.path(old), old, activate=False)
+    assert store.active()[0].engine == old.engine
 
 
 def test_damage_is_named(store: ModelStore) -> None:
