@@ -18,7 +18,7 @@ from edgead.commands.doctor.model import check_model
 from edgead.engines.fingerprint import Precision, read_record
 from edgead.engines.first_image import SAME_AGAIN, WRONG
 from edgead.engines.parity import compare_to_reference
-from edgead.errors import CheckFailed, ConfigError, EngineError
+from edgead.errors import CheckFailed, ConfigError, EdgeadError, EngineError
 from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.line.model_store import KEEP, NAME_LENGTH, Installed, ModelStore
 from edgead.progress import Progress
@@ -84,8 +84,8 @@ def install(store: ModelStore, path: Path, progress: Progress, options: InstallO
         if active is not None and not options.other_part:
             _require_same_part(source, active)
         precision, backend = _engine_like(active, options)
-        known = state.find(source.digest)
-        if known is not None and known.precision == precision and store.path(known).is_dir():
+        known = _intact(store, state.find(source.digest), progress)
+        if known is not None and known.precision == precision:
             progress.note(f"{known.name} is installed already, since {known.installed_at}.")
             return store.activate(known.name, who=who, why=options.why) if options.activate else known
         require_free_space(store.folder, round(ROOM * folder_mb(source.path) * 1e6), purpose="Installing a model")
@@ -105,6 +105,9 @@ def install(store: ModelStore, path: Path, progress: Progress, options: InstallO
                 datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), who, options.why,
             )  # fmt: skip
             gone = store.add(staged_path, model, activate=options.activate, keep=options.keep)
+            model = store.read().find(name) or model
+            if model.engine != built.name:
+                progress.note(f"The line goes on with {model.engine}; --activate changes it to {built.name}.")
     for one in gone:
         progress.note(f"Removed {one}: the store keeps {options.keep} models.")
     return model
@@ -156,6 +159,22 @@ def user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # no name for this user id, as in some containers
         return "unknown"
+
+
+def _intact(store: ModelStore, known: Installed | None, progress: Progress) -> Installed | None:
+    """An installed model whose bundle and engine are whole; None for another, which is to be copied again."""
+    if known is None:
+        return None
+    try:
+        bundle = open_bundle(store.path(known))
+        if bundle.digest == known.digest:
+            read_record(bundle.engines_path / known.engine)
+            return known
+        why = f"{bundle.path} has another digest."
+    except EdgeadError as error:
+        why = error.message
+    progress.note(f"{known.name} is not whole, and is copied again: {why}")
+    return None
 
 
 def _require_same_part(source: Bundle, active: Installed) -> None:

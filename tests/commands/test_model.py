@@ -96,6 +96,23 @@ def test_a_damaged_bundle_changes_nothing(store: ModelStore, second: Bundle) -> 
     assert store.file.read_bytes() == before
 
 
+@pytest.mark.parametrize("what", ["model", "engine", "folder"])
+def test_an_installation_repairs(store: ModelStore, tiny_result: TrainResult, what: str) -> None:
+    """A damaged or missing copy or engine is replaced by the bundle that was installed."""
+    active = store.active()[0]
+    copy = open_bundle(store.path(active))
+    if what == "model":
+        _damaged(copy)
+    else:
+        shutil.rmtree(copy.path if what == "folder" else copy.engines_path / active.engine)
+    notes = Notes()
+    install(store, tiny_result.bundle.path, notes, WHO)
+    assert any("is not whole, and is copied again" in text for text in notes.texts)
+    repaired = open_bundle(store.path(store.active()[0]))
+    assert repaired.digest == active.digest
+    assert (repaired.engines_path / active.engine / "engine.json").is_file()
+
+
 def test_a_bundle_of_another_camera_is_refused(store: ModelStore, second: Bundle) -> None:
     """Other kinds of parts are named, and only an explicit word installs them."""
 
