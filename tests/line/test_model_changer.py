@@ -175,7 +175,10 @@ def test_a_full_mailbox_is_tried_again(store: ModelStore, monkeypatch: pytest.Mo
         def __exit__(self, *_: object) -> None:
             closed.append(True)
 
-    monkeypatch.setattr(following, "_models", replace(following._models, open=lambda *_: Opened()))
+    def open_any(*_: object) -> Any:
+        return Opened()
+
+    monkeypatch.setattr(following, "_models", replace(following._models, open=open_any))
     monkeypatch.setattr(following, "_prepare", lambda *_: (TakeOver(None, {}, "ann"), None))  # type: ignore[arg-type]
     monkeypatch.setattr(following, "_control", Control(limit=0))
     store.activate("b" * 12, who="ann")
@@ -195,12 +198,15 @@ def test_a_change_at_the_end_of_the_stream(store: ModelStore, monkeypatch: pytes
         def __exit__(self, *_: object) -> None:
             closed.append(True)
 
+    def open_any(*_: object) -> Any:
+        return Opened()
+
     class Mailbox(Control):
         def put(self, request: object) -> bool:
             asked.set()
             return True
 
-    monkeypatch.setattr(following, "_models", replace(following._models, open=lambda *_: Opened()))
+    monkeypatch.setattr(following, "_models", replace(following._models, open=open_any))
     monkeypatch.setattr(following, "_prepare", lambda *_: (TakeOver(None, {}, "ann"), None))  # type: ignore[arg-type]
     monkeypatch.setattr(following, "_control", Mailbox())
     store.activate("b" * 12, who="ann")
