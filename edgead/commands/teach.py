@@ -23,8 +23,10 @@ from edgead.line.cameras import source_options
 from edgead.manifest import MIN_IMAGES, Preprocessing
 from edgead.progress import Progress
 from edgead.storage import exclusive_folder, remove_temporaries, require_free_space
+from edgead.stream.sources.folder import FolderSource
 from edgead.stream.sources.registry import source_from_uri
 from edgead.stream.sources.source import Source
+from edgead.stream.sources.watched_folder import WatchedFolder
 from edgead.teach.base import Base, open_base
 from edgead.teach.run import PICTURES, TaughtRun, digest_of, now
 from edgead.teach.teacher import MOST_PICTURES, Taught, Teacher
@@ -90,12 +92,16 @@ def teach(
     if earlier is not None:
         earlier.check_base(base)
     _note_clock(base, progress)
+    if options.drop and earlier is None:
+        raise ConfigError(
+            "--drop leaves out pictures of a teaching, and this is a new one.", hint="Name the teaching: --refine DIR"
+        )
+    samples = _samples(options, progress)
     out = options.out or new_run(runs, "taught")
     with exclusive_folder(
         out, f"teaches in {out}", hint="Wait until it has finished, or name another folder: --out DIR"
     ):
         require_free_space(out, _bytes_needed(base), purpose="A taught bundle")
-        samples = _samples(options, progress)
         run = TaughtRun.open(out) or TaughtRun.begin(out, base, *_white_levels(samples))
         for folder in (out, out / PICTURES):
             if folder.is_dir():
@@ -129,17 +135,22 @@ def _taught(
     if not samples and not is_live:
         wanted = 0
     count = min(before + wanted, MOST_PICTURES)
-    teacher = Teacher(base, needs_rest=is_live, count=max(count, MIN_IMAGES), threads=config.engine.threads)
     record = run.record
     reading = Preprocessing.current(base.image_size, record.white_level, record.float_white_level).reading
+    if is_live and source is None:
+        assert options.source is not None
+        source = source_from_uri(options.source, source_options(config.stream, reading, give_up=True))
+    # every image of a folder is another part, and none of them is in motion
+    needs_rest = is_live and not isinstance(source, (FolderSource, WatchedFolder))
+    teacher = Teacher(base, needs_rest=needs_rest, count=max(count, MIN_IMAGES), threads=config.engine.threads)
     for done, picture in enumerate(record.pictures, start=1):
         teacher.restore(run.read(picture, reading), picture.file)
         progress.update("Earlier pictures", done, before)
     if before:
         progress.note(f"{before} pictures of earlier versions are taught again.")
     show = _Showing(teacher, run, before, count, progress)
-    if is_live:
-        origin = _show_source(show, options, config, reading, source)
+    if is_live and source is not None:
+        origin = _show_source(show, source, options.every_s)
     else:
         origin = str(options.data) if samples else str(run.path)
         _show_files(show, samples, reading)
@@ -233,19 +244,16 @@ def _show_files(show: _Showing, samples: Sequence[Sample], reading: Reading) -> 
         show.show(image, sample.name, content, sample.path.suffix)
 
 
-def _show_source(show: _Showing, options: TeachOptions, config: Config, reading: Reading, source: Source | None) -> str:
+def _show_source(show: _Showing, source: Source, every_s: float) -> str:
     """Show frames until enough are accepted, the source ends, or the user stops; the redacted name of the source."""
     stop = threading.Event()
-    if source is None:
-        assert options.source is not None
-        source = source_from_uri(options.source, source_options(config.stream, reading, give_up=True))
     last_s: float | None = None
     with stop_on_signals(stop), source:
         for frame in source.frames(stop):
             if frame.damage:
                 show.leave_out("damaged", frame.damage)
                 continue
-            is_soon = last_s is not None and source.paced and frame.captured_at_s - last_s < options.every_s
+            is_soon = last_s is not None and source.paced and frame.captured_at_s - last_s < every_s
             if is_soon:
                 show.teacher.watch(frame.image)
             elif show.show(frame.image, f"{frame.source} {frame.index}"):

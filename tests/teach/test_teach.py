@@ -328,3 +328,22 @@ def test_a_base_with_settings_of_another_version_is_refused(base: Base, tmp_path
     with pytest.raises(BundleError, match=r"train\.of_tomorrow") as raised:
         write_base(tmp_path / "base", base.manifest.model_copy(update={"config": config}), files)
     assert "Update edgead" in raised.value.hint
+
+
+def test_a_folder_as_a_source_teaches(base: Base, write_pictures: Write, tmp_path: Path) -> None:
+    """Each of its images is another part, so none is left out as moving."""
+    source = str(write_pictures("data", range(3)))
+    with pytest.raises(DataError, match="3 good pictures were accepted") as raised:
+        teach(TeachOptions(base.path, tmp_path / "run", source=source), CONFIG, Silent())
+    assert "Left out" not in raised.value.message
+
+
+@pytest.mark.parametrize("is_drop", [False, True])
+def test_a_wrong_option_leaves_no_folder(base: Base, tmp_path: Path, is_drop: bool) -> None:
+    """A folder of pictures that does not exist, and a picture to leave out of a new teaching."""
+    options = TeachOptions(
+        base.path, None, data=None if is_drop else tmp_path / "none", drop=("0001.png",) if is_drop else ()
+    )
+    with pytest.raises(ConfigError if is_drop else DataError):
+        teach(options, CONFIG, Silent(), runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
