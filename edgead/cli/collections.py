@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgead.cli.console import echo
-from edgead.cli.line import checked_camera
-from edgead.cli.options import ConfigOption, EngineOption, JsonOption, RateOption, SetOption, load, write_json
+from edgead.cli.options import (
+    CameraOption,
+    ConfigOption,
+    EngineOption,
+    JsonOption,
+    RateOption,
+    SetOption,
+    load,
+    write_json,
+)
 from edgead.printable import printable
 
 if TYPE_CHECKING:
@@ -30,10 +38,7 @@ DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder
 
 def collect(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and their index; an existing one is continued.")],
-    camera: Annotated[
-        str | None,
-        typer.Option(metavar="N|PATH", callback=checked_camera, help="A camera of this machine, e.g. 0."),
-    ] = None,
+    camera: CameraOption = None,
     source: Annotated[str | None, typer.Option(help="Another source of frames, as `edgead stream` takes it.")] = None,
     every: Annotated[
         float, typer.Option(min=0.0, help="Save at most one picture in this many seconds of the source's time.")

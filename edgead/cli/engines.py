@@ -11,6 +11,7 @@ from edgead.cli.options import (
     BundleArgument,
     ConfigOption,
     EngineOption,
+    JsonFileOption,
     JsonOption,
     SetOption,
     load,
@@ -112,9 +113,7 @@ def bench(
     cameras: Annotated[
         int, typer.Option(min=1, max=64, help="Also measure a stream of this many cameras on the engine.")
     ] = 1,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the results as JSON to this file; - is stdout.")
-    ] = None,
+    json_file: JsonFileOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:

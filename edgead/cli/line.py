@@ -11,6 +11,7 @@ import typer
 from edgead.cli.console import echo
 from edgead.cli.options import (
     BundleArgument,
+    CameraOption,
     ConfidenceOption,
     ConfigOption,
     EngineOption,
@@ -33,23 +34,9 @@ if TYPE_CHECKING:
     from edgead.stream.monitoring.meter import StreamStatus, StreamSummary
 
 
-def checked_camera(value: str | None) -> str | None:
-    """Refuse a value of --camera that is neither a number nor a path."""
-    if value is not None and not value.startswith("/") and not (value.isascii() and value.isdigit()):
-        raise typer.BadParameter(f"a camera is a number, as 0, or a path, as /dev/v4l/by-id/NAME (got {value!r})")
-    return value
-
-
 def stream(
     bundle: BundleArgument = None,
-    camera: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|PATH",
-            callback=checked_camera,
-            help="A camera of this machine: its index, e.g. 0, or its path, e.g. /dev/v4l/by-id/NAME.",
-        ),
-    ] = None,
+    camera: CameraOption = None,
     source: Annotated[
         str | None,
         typer.Option(

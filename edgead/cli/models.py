@@ -13,9 +13,11 @@ from edgead.cli.options import (
     ConfidenceOption,
     ConfigOption,
     GoodOption,
+    JsonFileOption,
     JsonOption,
     RateOption,
     SetOption,
+    TestDataOption,
     folder_roles,
     load,
     open_model,
@@ -29,10 +31,7 @@ if TYPE_CHECKING:
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="Bundle or run folder of the first model.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Bundle or run folder of the second model.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Data set with a test part, or a folder good/ beside folders of defects; default: ./data."),
-    ] = None,
+    data: TestDataOption = None,
     good: GoodOption = None,
     bad: BadOption = None,
     engine_a: Annotated[
@@ -46,9 +45,7 @@ def compare(
     ] = None,
     false_alarm_rate: RateOption = None,
     confidence: ConfidenceOption = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the results as JSON to this file; - is stdout.")
-    ] = None,
+    json_file: JsonFileOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:

@@ -25,6 +25,13 @@ def complete_engine(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def checked_camera(value: str | None) -> str | None:
+    """Refuse a value of --camera that is neither a number nor a path."""
+    if value is not None and not value.startswith("/") and not (value.isascii() and value.isdigit()):
+        raise typer.BadParameter(f"a camera is a number, as 0, or a path, as /dev/v4l/by-id/NAME (got {value!r})")
+    return value
+
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file with settings; default: ./edgead.yaml where it exists.")
 ]
@@ -46,6 +53,24 @@ EngineOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", help="Write the results as JSON to this file; - is stdout.")
+]
+TestDataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Data set with a test part, or a folder good/ beside folders of defects; default: ./data."
+    ),
+]
+CameraOption = Annotated[
+    str | None,
+    typer.Option(
+        "--camera",
+        metavar="N|PATH",
+        callback=checked_camera,
+        help="A camera of this machine: its index, e.g. 0, or its path, e.g. /dev/v4l/by-id/NAME.",
+    ),
+]
 RateOption = Annotated[
     float | None,
     typer.Option(

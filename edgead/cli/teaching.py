@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgead.cli.line import checked_camera
-from edgead.cli.options import ConfigOption, SetOption, load
+from edgead.cli.options import CameraOption, ConfigOption, SetOption, load
 
 if TYPE_CHECKING:
     from edgead.config.root import Config
@@ -20,14 +19,7 @@ def teach(
         typer.Option(help="Base bundle of `edgead export --base DIR`; default: that of the teaching in --out."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of good pictures, or a data set in a known layout.")] = None,
-    camera: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|PATH",
-            callback=checked_camera,
-            help="A camera of this machine: its index, e.g. 0, or its path, e.g. /dev/v4l/by-id/NAME.",
-        ),
-    ] = None,
+    camera: CameraOption = None,
     source: Annotated[
         str | None,
         typer.Option(help="Source of frames: an rtsp:// or http:// URL, csi:N, gst:LINE, a video or a folder."),

@@ -16,10 +16,12 @@ from edgead.cli.options import (
     ConfigOption,
     EngineOption,
     GoodOption,
+    JsonFileOption,
     JsonOption,
     MasksOption,
     RateOption,
     SetOption,
+    TestDataOption,
     folder_roles,
     load,
     open_model,
@@ -190,10 +192,7 @@ def train(
 
 def evaluate(
     bundle: BundleArgument = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Data set with a test part, or a folder good/ beside folders of defects; default: ./data."),
-    ] = None,
+    data: TestDataOption = None,
     good: GoodOption = None,
     bad: BadOption = None,
     masks: MasksOption = None,
@@ -227,9 +226,7 @@ def evaluate(
         int,
         typer.Option(min=0, help="Most good and most defective images that --robustness changes; 0 = all."),
     ] = defaults.ROBUSTNESS_IMAGES,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the results as JSON to this file; - is stdout.")
-    ] = None,
+    json_file: JsonFileOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:

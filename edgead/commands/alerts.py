@@ -264,7 +264,7 @@ def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]
 
 
 def _frame(record: Mapping[str, Any]) -> str:
-    """What alerts that were opened by one frame have in common; the alert's id if it has no picture."""
+    """Name of the snapshot, which all alerts of one frame share; the id of an alert without a picture."""
     return str((record.get("pictures") or {}).get("snapshot") or record.get("id"))
 
 

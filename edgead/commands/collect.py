@@ -39,7 +39,7 @@ _LEAST_FREE_MB = 100
 
 @dataclass(frozen=True)
 class CollectOptions:
-    """What to save.
+    """Selection and limits of the pictures to save.
 
     Attributes:
         every_s: Minimum time between two saved pictures, on the source's time line; images of a folder are all looked at.

@@ -38,7 +38,7 @@ _SPARE = 16e6
 
 @dataclass(frozen=True)
 class TeachOptions:
-    """What to teach with.
+    """Pictures, count and limits of a teaching.
 
     Attributes:
         base: Base bundle; None = that of the teaching that is refined.

@@ -31,7 +31,7 @@ class Entry:
     Attributes:
         path: Path of the picture below the folder, with forward slashes.
         digest: SHA-256 of its file, hexadecimal.
-        verdict: What a person found; `unjudged` if nobody has looked.
+        verdict: Judgement of a person; `unjudged` before there is one.
         kind: Kind of defect or of false alarm; may be empty.
         note: Free text; may be empty.
         source: Where the picture came from, without secrets.

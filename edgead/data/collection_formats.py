@@ -24,7 +24,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def entry_of(sample: Sample) -> Entry:
-    """What a data set in a known layout says of an image."""
+    """Entry for an image of a data set in a known layout: good, or defective with its kind."""
     if not sample.gt_label:
         return Entry("", "", verdict="good", source=sample.name)
     return Entry("", "", verdict="defect", kind=sample.defect, source=sample.name)

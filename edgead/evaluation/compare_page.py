@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgead.evaluation.evaluate import ScoredImage
 from edgead.evaluation.report_charts import number
-from edgead.evaluation.report_gallery import ImageBudget, fit_panel, inline_jpeg
+from edgead.evaluation.report_gallery import ImageBudget, fit_panel, panels_html
 from edgead.evaluation.report_style import STYLE
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image
@@ -105,19 +105,11 @@ def _card(change: Change, read_image: Callable[[Path], Image], budget: ImageBudg
     for side, judged in (("A", change.a), ("B", change.b)):
         drawn = overlay(panel, judged.image.anomaly_map, judged.scale, judged.image.segmentation)
         panels.append((drawn, f"heatmap of {side}", f"Heatmap of {side} for {name}"))
-    parts = []
-    for pixels, label, alt in panels:
-        source, size = inline_jpeg(pixels)
-        budget.left_bytes -= size
-        height, width = pixels.shape[:2]
-        parts.append(
-            f'<div><img src="{source}" alt="{alt}" width="{width}" height="{height}" loading="lazy"><span>{label}</span></div>'
-        )
     kind = "ok" if change.kind in ("defect gained", "false alarm gone") else "wrong"
     defect = f" · {escape(image.defect)}" if image.gt_label else ""
     scores = "<br>".join(f"{side}: {_verdict(judged)}" for side, judged in (("A", change.a), ("B", change.b)))
     return (
-        f'<figure class="card"><div class="panels">{"".join(parts)}</div><figcaption><b class="{kind}">{change.kind}</b>'
+        f'<figure class="card"><div class="panels">{panels_html(panels, budget)}</div><figcaption><b class="{kind}">{change.kind}</b>'
         f'{defect}<br>{scores}<br><span class="file">{name}</span></figcaption></figure>'
     )
 

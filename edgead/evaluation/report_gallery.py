@@ -20,6 +20,7 @@ from edgead.imaging import Image, jpeg_from_rgb, png_from_rgb, resize
 ImageReader = Callable[[Path], Image]
 PANEL_PX = 320
 JPEG_QUALITY = 82
+OWN_COLOURS = "own colours"
 _OWN = ' class="own"'
 
 
@@ -73,6 +74,26 @@ def choose_images(images: Sequence[ScoredImage], threshold: float, per_group: in
     return groups
 
 
+def panels_html(panels: Sequence[tuple[Image, str, str]], budget: ImageBudget) -> str:
+    """Pictures of a card, each with its label.
+
+    Args:
+        panels: Pixels `(H, W, 3)`, RGB, label and escaped alternative text of each.
+        budget: Bytes left for pictures, which is charged.
+    """
+    parts = []
+    for pixels, label, alt in panels:
+        source, size = inline_jpeg(pixels)
+        budget.left_bytes -= size
+        height, width = pixels.shape[:2]
+        own = _OWN if label == OWN_COLOURS else ""
+        parts.append(
+            f'<div{own}><img src="{source}" alt="{alt}" width="{width}" height="{height}" decoding="async">'
+            f"<span>{label}</span></div>"
+        )
+    return "".join(parts)
+
+
 def card(
     image: ScoredImage,
     scale: HeatmapScale,
@@ -93,24 +114,16 @@ def card(
         ),
     ]
     if image.gt_label:
-        panels.append((own_scale(panel, image.anomaly_map), "own colours", f"Map of {name} on its own colour scale"))
+        panels.append((own_scale(panel, image.anomaly_map), OWN_COLOURS, f"Map of {name} on its own colour scale"))
     if image.gt_label and image.mask is not None:
         marked = _with_contour(panel, read_mask(image.mask, image.size))
         panels.append((marked, "ground truth", f"{name} with the true defect outlined"))
-    parts = []
-    for pixels, label, alt in panels:
-        source, size = inline_jpeg(pixels)
-        budget.left_bytes -= size
-        height, width = pixels.shape[:2]
-        parts.append(
-            f'<div{_OWN if label == "own colours" else ""}><img src="{source}" alt="{alt}" width="{width}" height="{height}" decoding="async"><span>{label}</span></div>'
-        )
     state = {(True, True): "found", (True, False): "missed", (False, True): "alarm", (False, False): "fine"}
     facts = (
         f'data-score="{image.pred_score!r}" data-bad="{int(image.gt_label)}" '
         f'data-state="{state[image.gt_label, image.pred_score > threshold]}"'
     )
-    return f'<figure class="card" {facts}><div class="panels">{"".join(parts)}</div>{_caption(image, threshold, name)}</figure>'
+    return f'<figure class="card" {facts}><div class="panels">{panels_html(panels, budget)}</div>{_caption(image, threshold, name)}</figure>'
 
 
 def legend(scale: HeatmapScale) -> str:

@@ -117,7 +117,7 @@ class ClassHead(nn.Module):
 
         Returns:
             `anomaly_map` `(N, h, w)`; `pred_score` `(N,)`; `class_score` `(N, K)`, <= 0 where the image is farther from the
-            class than its own good images: the largest is the predicted class, whatever the bias.
+            class than its own good images: the largest is the predicted class. The bias does not change them.
         """
         levels = len(self.sizes)
         parts = [energies[k * levels : (k + 1) * levels] for k in range(len(self._heads))]

@@ -12,6 +12,13 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 
+def describe_form(shrinkage: float | None) -> str:
+    """Name of a closed form for the user: one Gaussian per position with a shrinkage, or without one centres of features."""
+    if shrinkage is None:
+        return "centres of features, whitened alike at all positions"
+    return f"one Gaussian per position, shrinkage {shrinkage:g}"
+
+
 @dataclass(frozen=True)
 class LevelEnergies:
     """Energies of one level, `(n, P)` each, of P positions in row order.

@@ -14,7 +14,7 @@ from edgead.evaluation.threshold import threshold_from_scores
 from edgead.teach import centres, positions
 from edgead.teach.base import Base, FormName
 from edgead.teach.features import Features, LevelInputs, fit_projections
-from edgead.teach.form import Doubles, Floats, LevelConstants, LevelEnergies
+from edgead.teach.form import Doubles, Floats, LevelConstants, LevelEnergies, describe_form
 from edgead.teach.scoring import Standardised, anomaly_maps, pooled, standardise
 from edgead.teach.taught_by_others import MOST_PICTURES, maps_by_others
 
@@ -76,11 +76,7 @@ class Candidate:
 
     def describe(self) -> str:
         """One sentence for the user."""
-        form = (
-            "centres of features, whitened alike at all positions"
-            if self.shrinkage is None
-            else f"one Gaussian per position, shrinkage {self.shrinkage:g}"
-        )
+        form = describe_form(self.shrinkage)
         return (
             f"{form[0].upper()}{form[1:]}: {self.power:.0%} of the pseudo-defects found, AUROC {self.separation:.3f}, scores "
             f"from {self.top_fraction:.2%} of the map, standardised {self.own_share:.0%} by position."

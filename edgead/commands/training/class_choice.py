@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgead.commands.training.form_choice import power, rates_to_judge
 from edgead.progress import Progress
+from edgead.teach.form import describe_form
 
 if TYPE_CHECKING:
     from edgead.models.detector import Detector
@@ -38,13 +39,8 @@ class ClassChoice:
 
     def describe(self) -> str:
         """One sentence for the user."""
-        form = (
-            "centres of features, whitened alike at all positions"
-            if self.shrinkage is None
-            else f"one Gaussian per position, shrinkage {self.shrinkage:g}"
-        )
         return (
-            f"Class {self.class_name}: {form}, {self.power:.0%} of the pseudo-defects found; it takes {self.megabytes:.1f} MB of "
+            f"Class {self.class_name}: {describe_form(self.shrinkage)}, {self.power:.0%} of the pseudo-defects found; it takes {self.megabytes:.1f} MB of "
             f"weights and {self.multiply_adds / 1e6:.1f} million multiply-adds per image."
         )
 

@@ -72,8 +72,8 @@ def fit_closed_form(
     suspects = search.suspects()
     if suspects:
         best = search.without(suspects)
-    groups, fitted = search.groups, best.rows.good
-    kept = [place for place, index in enumerate(fitted) if index in set(groups.counted)]
+    counted, fitted = set(search.groups.counted), best.rows.good
+    kept = [place for place, index in enumerate(fitted) if index in counted]
     threshold = tuple(good[fitted[place]] for place in kept)
     split = Split(fit=tuple(good[index] for index in fitted), early_stop=(), threshold=threshold)
     size = best.choice.image_size

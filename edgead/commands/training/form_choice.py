@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.evaluation.threshold import threshold_from_scores
+from edgead.teach.form import describe_form
 
 RATES = (0.01, 0.02, 0.05)
 LARGER_GAIN = 0.02
@@ -39,13 +40,8 @@ class Choice:
 
     def describe(self) -> str:
         """One line for the user."""
-        form = (
-            "centres of features, whitened alike at all positions"
-            if self.form == CENTRES
-            else f"one Gaussian per position, shrinkage {self.shrinkage:g}"
-        )
         return (
-            f"{self.image_size} px, {form}: {self.power:.0%} of the pseudo-defects found, scores from "
+            f"{self.image_size} px, {describe_form(self.shrinkage)}: {self.power:.0%} of the pseudo-defects found, scores from "
             f"{self.top_fraction:.2%} of the map, backbone {self.milliseconds:.0f} ms."
         )
 

@@ -96,9 +96,8 @@ class BestForm:
         head, fraction = self.model.head, self.choice.top_fraction
         head.pool(fraction)
         rows = [self.rows.good[index] for index in kept]
-        fitted_scores, fitted_maps = head([fitted_energies(level, self.store, rows) for level in self.model.levels])[
-            ::-1
-        ]
+        energies = [fitted_energies(level, self.store, rows) for level in self.model.levels]
+        fitted_maps, fitted_scores = head(energies)
         return LeftOut(
             scores=self.scores.scores[fraction][list(kept)],
             maps=self.scores.maps.numpy()[list(kept)],
