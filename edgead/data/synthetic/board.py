@@ -39,10 +39,10 @@ _TRACES = (
 _VIAS = ((0.10, -0.32), (0.62, -0.08), (-0.72, -0.2), (0.08, 0.06), (-0.06, 0.06), (0.66, 0.60), (0.04, -0.08))
 
 
-def draw_board(rng: np.random.Generator, size: Size, *, missing: bool) -> Surface:
-    """Draw one board; `missing` leaves out a resistor or capacitor chosen by `rng`, with its pads bare."""
+def draw_board(rng: np.random.Generator, size: Size, *, flaw: str | None) -> Surface:
+    """Draw one board; a flaw leaves out a resistor or capacitor chosen by `rng`, with its pads bare."""
     component = int(rng.integers(len(_SMALL)))
-    colour, height, inside = _design(size, component if missing else None)
+    colour, height, inside = _design(size, component if flaw else None)
     tone = 1.0 + 0.025 * smooth_noise(rng, size, 5) + 0.02 * rng.standard_normal(size, dtype=np.float32)
     tint = np.float32(1.0) + 0.02 * rng.standard_normal(3, dtype=np.float32)
     return Surface((colour * tone[:, :, None] * tint).astype(np.float32), height, inside, gloss=0.35)

@@ -29,6 +29,8 @@ class Placement:
         slope: Change of brightness across the image in x and y, as shares.
         exposure: Overall brightness, about 1.
         scale: Size of the part in the image; parts that move need a margin around them.
+        lamp_deg: Direction of the lamp, turned from the upper left; None for a lamp that turns with the part.
+        ground: Colour of a plain table under the part, RGB 0..1; None for the conveyor.
     """
 
     angle_deg: float
@@ -37,6 +39,13 @@ class Placement:
     slope: tuple[float, float]
     exposure: float
     scale: float = 1.0
+    lamp_deg: float | None = None
+    ground: tuple[float, float, float] | None = None
+
+    @property
+    def lamp_turn_deg(self) -> float:
+        """Direction of the lamp as the part sees it, turned from the upper left."""
+        return 0.0 if self.lamp_deg is None else self.lamp_deg + self.angle_deg
 
 
 def random_placement(rng: np.random.Generator) -> Placement:
@@ -53,13 +62,18 @@ def random_placement(rng: np.random.Generator) -> Placement:
     )
 
 
-def shade(surface: Surface) -> Field:
-    """Light a part from the upper left: `(H, W, 4)`, float32, RGB and coverage, each 0..1."""
+def shade(surface: Surface, lamp_turn_deg: float = 0.0) -> Field:
+    """Light a part from the upper left, or from a lamp turned about the part.
+
+    Returns:
+        `(H, W, 4)`, float32, RGB and coverage, each 0..1.
+    """
+    lamp, halfway = _turned(_LAMP, lamp_turn_deg), _turned(_HALFWAY, lamp_turn_deg)
     slope_x = cv2.Scharr(surface.height, cv2.CV_32F, 1, 0, scale=1 / 32)
     slope_y = cv2.Scharr(surface.height, cv2.CV_32F, 0, 1, scale=1 / 32)
     length = np.sqrt(slope_x * slope_x + slope_y * slope_y + np.float32(1.0))
-    diffuse = (_LAMP[2] - slope_x * _LAMP[0] - slope_y * _LAMP[1]) / (length * _LAMP[2])
-    towards = np.maximum((_HALFWAY[2] - slope_x * _HALFWAY[0] - slope_y * _HALFWAY[1]) / length, 0)
+    diffuse = (lamp[2] - slope_x * lamp[0] - slope_y * lamp[1]) / (length * lamp[2])
+    towards = np.maximum((halfway[2] - slope_x * halfway[0] - slope_y * halfway[1]) / length, 0)
     for _ in range(5):  # to the power of 32, five times faster than np.power
         towards = towards * towards
     shine = towards - _HALFWAY[2] ** 32
@@ -126,12 +140,33 @@ def visible_change(good: Field, defective: Field, least_levels: float = 6.0) -> 
 def _on_belt(part: Field, inside: Field, placement: Placement, size: Size) -> Field:
     height, width = size
     left, top = placement.belt
-    belt = _belt(size)[top : top + height, left : left + width]
+    belt = (_belt(size) if placement.ground is None else _table(size, placement.ground))[
+        top : top + height, left : left + width
+    ]
     reach = min(size) * 0.016
-    move = np.array([[1, 0, reach], [0, 1, reach * 1.2]], np.float32)
+    fall = _turned(np.array([reach, reach * 1.2, 0], np.float32), placement.lamp_deg or 0.0)
+    move = np.array([[1, 0, fall[0]], [0, 1, fall[1]]], np.float32)
     shadow = cv2.GaussianBlur(cv2.warpAffine(inside, move, (width, height)), (0, 0), max(0.8, reach * 0.7))
     ground = belt * (1.0 - np.float32(0.55) * np.asarray(shadow, np.float32)[:, :, None])
     return np.asarray(ground + (part - ground) * inside, np.float32)
+
+
+def _turned(vector: NDArray[np.float32], angle_deg: float) -> NDArray[np.float32]:
+    """Turn a vector `(x, y, z)` about the view, clockwise in the image."""
+    if angle_deg == 0:
+        return vector
+    cosine, sine = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
+    x, y, z = vector
+    return np.array([cosine * x - sine * y, sine * x + cosine * y, z], np.float32)
+
+
+@lru_cache(maxsize=16)
+def _table(size: Size, colour: tuple[float, float, float]) -> Field:
+    """Draw a plain matt table, `_SPARE` pixels larger than the image each way."""
+    rng = np.random.default_rng(20240608)
+    large = (size[0] + _SPARE, size[1] + _SPARE)
+    tone = 1.0 + 0.015 * rng.standard_normal(large, dtype=np.float32) + 0.012 * smooth_noise(rng, large, 6)
+    return np.asarray(np.array(colour, np.float32) * tone[:, :, None], np.float32)
 
 
 @lru_cache(maxsize=4)

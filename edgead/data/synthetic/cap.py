@@ -22,19 +22,19 @@ from edgead.data.synthetic.surface import (
 
 RADIUS, N_RIBS = 0.80, 44
 _RIB_DEPTH = 0.035
-_PLASTIC = np.array([0.13, 0.33, 0.62], np.float32)
+PLASTIC = np.array([0.13, 0.33, 0.62], np.float32)
 
 
-def draw_cap(rng: np.random.Generator, size: Size, *, missing: bool) -> Surface:
-    """Draw one cap; `missing` breaks a piece out of the rim, at an angle chosen by `rng`."""
+def draw_cap(rng: np.random.Generator, size: Size, *, flaw: str | None) -> Surface:
+    """Draw one cap; a flaw breaks a piece out of the rim, at an angle chosen by `rng`."""
     angle, depth, span = rng.uniform(-np.pi, np.pi), rng.uniform(0.13, 0.24), rng.uniform(0.14, 0.26)
     inside, relief = _design(size)
     grain = rng.standard_normal(size, dtype=np.float32)
     flow = fractal_noise(rng, size, 3, 2)
     relief = relief + np.float32(0.05) * grain
     tone = 1.0 + 0.018 * flow
-    colour = _PLASTIC * np.float32(rng.uniform(0.96, 1.04)) * tone[:, :, None]
-    if missing:
+    colour = PLASTIC * np.float32(rng.uniform(0.96, 1.04)) * tone[:, :, None]
+    if flaw:
         ragged = smooth_noise(rng, size, 24)
         left = _left_of_break(size, float(angle), float(depth), float(span), ragged)
         relief = relief + np.clip(left, 0, 3) * np.float32(0.9)

@@ -33,10 +33,10 @@ class _Design(NamedTuple):
     engraving: Field
 
 
-def draw_disc(rng: np.random.Generator, size: Size, *, missing: bool) -> Surface:
-    """Draw one flange; `missing` leaves out a bolt hole, chosen by `rng`."""
+def draw_disc(rng: np.random.Generator, size: Size, *, flaw: str | None) -> Surface:
+    """Draw one flange; a flaw leaves out a bolt hole, chosen by `rng`."""
     hole = int(rng.integers(N_HOLES))
-    design = _design(size, hole if missing else None)
+    design = _design(size, hole if flaw else None)
     marks = _tool_marks(rng, design.radius, size)
     tone = 1.0 + 0.075 * marks + 0.20 * design.sheen + 0.02 * smooth_noise(rng, size, 6)
     tone *= 1.0 - 0.38 * design.engraving

@@ -14,8 +14,8 @@ _YARNS = np.array([[0.40, 0.39, 0.37], [0.50, 0.47, 0.42]], np.float32)  # weft,
 _TABLE = np.array([0.06, 0.06, 0.065], np.float32)
 
 
-def draw_fabric(rng: np.random.Generator, size: Size, *, missing: bool) -> Surface:
-    """Draw one piece of cloth; `missing` tears a hole with frayed edges where `rng` puts it."""
+def draw_fabric(rng: np.random.Generator, size: Size, *, flaw: str | None) -> Surface:
+    """Draw one piece of cloth; a flaw tears a hole with frayed edges where `rng` puts it."""
     centre, extent = rng.uniform(-0.5, 0.5, 2).astype(np.float32), rng.uniform(0.07, 0.13, 2).astype(np.float32)
     phase = rng.uniform(0, 1, 2)
     wave = smooth_noise(rng, size, 4)
@@ -34,7 +34,7 @@ def draw_fabric(rng: np.random.Generator, size: Size, *, missing: bool) -> Surfa
     tone *= np.float32(1.25 * rng.uniform(0.97, 1.03))
     colour = np.take(_YARNS, warp_on_top.view(np.uint8), axis=0) * tone[:, :, None]
     height = bulge * np.float32(0.55)
-    if missing:
+    if flaw:
         ragged = fractal_noise(rng, size, 30, 2)
         colour, height = _tear(colour, height, x - centre[0], y - centre[1], extent, ragged)
     inside = _everywhere(size)

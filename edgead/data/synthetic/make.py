@@ -14,7 +14,6 @@ from edgead.data.synthetic.camera import (
     Placement,
     develop,
     expose,
-    random_placement,
     sensor_noise,
     shade,
     visible_change,
@@ -45,7 +44,7 @@ class Placed:
 
 
 def make_part(
-    part: str, rng: np.random.Generator, size: Size = (320, 320), defect: str | None = None
+    part: str | Part, rng: np.random.Generator, size: Size = (320, 320), defect: str | None = None
 ) -> tuple[Image, NDArray[np.bool_]]:
     """Render one part as the camera sees it.
 
@@ -53,10 +52,10 @@ def make_part(
     of a defective part differ only inside the mask.
 
     Args:
-        part: Name of the part, a key of `PARTS`.
+        part: The part, or its name in `PARTS`.
         rng: Random generator for everything that varies.
         size: `(height, width)` in pixels, at least 48 each.
-        defect: One of `PARTS[part].defects`; None for a good part.
+        defect: One of the defects of the part; None for a good part.
 
     Returns:
         The image `(H, W, 3)`, uint8, RGB, and its mask `(H, W)`, True where the defect is visible.
@@ -68,17 +67,18 @@ def make_part(
     return photograph(placed, np.random.default_rng(rng.integers(2**63)))
 
 
-def place_part(part: str, rng: np.random.Generator, size: Size, defect: str | None = None) -> Placed:
+def place_part(part: str | Part, rng: np.random.Generator, size: Size, defect: str | None = None) -> Placed:
     """Put one part under the camera; arguments: see `make_part`."""
-    kind = _kind(part, defect)
+    kind = _part(part, defect)
     surface_seed, placement_seed, defect_seed = rng.integers(2**63, size=3)
-    surface = kind.draw(np.random.default_rng(surface_seed), size, missing=False)
-    good = shade(surface)
-    placement = random_placement(np.random.default_rng(placement_seed))
+    surface = kind.draw(np.random.default_rng(surface_seed), size, flaw=None)
+    placement = kind.place(np.random.default_rng(placement_seed))
+    good = shade(surface, placement.lamp_turn_deg)
     if defect is None:
         return Placed(good, good, placement)
-    if defect == kind.missing:
-        return Placed(good, shade(kind.draw(np.random.default_rng(surface_seed), size, missing=True)), placement)
+    if defect in kind.flaws:
+        flawed = kind.draw(np.random.default_rng(surface_seed), size, flaw=defect)
+        return Placed(good, shade(flawed, placement.lamp_turn_deg), placement)
     damaged = _damage(
         kind.damage[defect], surface, expose(good, placement), placement, np.random.default_rng(defect_seed)
     )
@@ -101,7 +101,7 @@ def photograph(
 
 def write_dataset(
     root: Path,
-    part: str,
+    part: str | Part,
     *,
     n_train: int,
     n_test_good: int,
@@ -114,7 +114,7 @@ def write_dataset(
 
     Args:
         root: Folder of the class.
-        part: Name of the part, a key of `PARTS`.
+        part: The part, or its name in `PARTS`.
         n_train: Number of good training images.
         n_test_good: Number of good test images.
         n_test_per_defect: Number of test images of each kind of defect.
@@ -126,7 +126,7 @@ def write_dataset(
         StorageError: If the disk is full or the folder cannot be written.
     """
     jobs: list[tuple[str, str | None, int]] = [("train/good", None, n_train), ("test/good", None, n_test_good)]
-    jobs += [(f"test/{defect}", defect, n_test_per_defect) for defect in _kind(part, None).defects]
+    jobs += [(f"test/{defect}", defect, n_test_per_defect) for defect in _part(part, None).defects]
     total = sum(count for _, _, count in jobs)
     done = 0
     for number, (folder, defect, count) in enumerate(jobs):
@@ -142,12 +142,14 @@ def write_dataset(
                 progress(done, total)
 
 
-def _kind(part: str, defect: str | None) -> Part:
-    kind = PARTS.get(part)
+def _part(part: str | Part, defect: str | None) -> Part:
+    kind = part if isinstance(part, Part) else PARTS.get(part)
     if kind is None:
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
     if defect is not None and defect not in kind.defects:
-        raise ValueError(f"defect of {part} must be one of {', '.join(kind.defects)}, got {defect!r}")
+        raise ValueError(
+            f"defect of {kind.description if isinstance(part, Part) else part} must be one of {', '.join(kind.defects)}, got {defect!r}"
+        )
     return kind
 
 
@@ -155,7 +157,7 @@ def _damage(defect: Defect, surface: Surface, exposed: Field, placement: Placeme
     """Increase the damage until it is visible: a dent on a slope, for example, may hide in the shading."""
     strength = float(rng.uniform(0.15, 1.0))
     for _ in range(_ATTEMPTS):
-        layers = shade(defect(surface, rng, strength))
+        layers = shade(defect(surface, rng, strength), placement.lamp_turn_deg)
         damaged = expose(layers, placement)
         mask = visible_change(exposed, damaged)
         if mask.mean() >= _LEAST_AREA and np.abs(damaged - exposed)[mask].max(axis=1).mean() >= _LEAST_CONTRAST:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from edgead.data.synthetic.board import draw_board, solder_bridge
+from edgead.data.synthetic.camera import Placement, random_placement
 from edgead.data.synthetic.cap import draw_cap
 from edgead.data.synthetic.defects import Defect, crack, crease, cut, dent, fibre, scratch, stain
 from edgead.data.synthetic.disc import draw_disc
@@ -16,9 +18,9 @@ from edgead.data.synthetic.surface import Size, Surface
 
 
 class Draw(Protocol):
-    """Draw one part, complete or with something missing; `missing` may use `rng` further, but only after all else."""
+    """Draw one part, good or with a flaw of `Part.flaws`; a flaw may use `rng` further, but only after all else."""
 
-    def __call__(self, rng: np.random.Generator, size: Size, *, missing: bool) -> Surface: ...
+    def __call__(self, rng: np.random.Generator, size: Size, *, flaw: str | None) -> Surface: ...
 
 
 @dataclass(frozen=True)
@@ -28,39 +30,43 @@ class Part:
     Attributes:
         description: Short description for users.
         draw: Function that draws the surface.
-        missing: Name of the defect that `draw` itself makes.
+        flaws: Names of the defects that `draw` itself makes.
         damage: All other defects, by name.
+        place: Draws pose and light.
     """
 
     description: str
     draw: Draw
-    missing: str
+    flaws: tuple[str, ...]
     damage: dict[str, Defect]
+    place: Callable[[np.random.Generator], Placement] = random_placement
 
     @property
     def defects(self) -> tuple[str, ...]:
         """Names of all defects of the part, sorted."""
-        return tuple(sorted((self.missing, *self.damage)))
+        return tuple(sorted((*self.flaws, *self.damage)))
 
 
 PARTS: dict[str, Part] = {
     "disc": Part(
         "turned steel flange",
         draw_disc,
-        "missing_hole",
+        ("missing_hole",),
         {"scratch": scratch, "dent": dent, "stain": stain, "crack": crack, "fibre": fibre},
     ),
     "cap": Part(
         "moulded screw cap",
         draw_cap,
-        "broken_rim",
+        ("broken_rim",),
         {"scratch": scratch, "dent": dent, "stain": stain, "crack": crack, "fibre": fibre},
     ),
-    "fabric": Part("woven cloth", draw_fabric, "hole", {"stain": stain, "cut": cut, "fibre": fibre, "crease": crease}),
+    "fabric": Part(
+        "woven cloth", draw_fabric, ("hole",), {"stain": stain, "cut": cut, "fibre": fibre, "crease": crease}
+    ),
     "board": Part(
         "small circuit board",
         draw_board,
-        "missing_component",
+        ("missing_component",),
         {"scratch": scratch, "solder_bridge": solder_bridge, "stain": stain, "crack": crack, "fibre": fibre},
     ),
 }

@@ -1,0 +1,1 @@
+"""Fifteen kinds of generated parts and materials, to test models of many classes."""
