@@ -28,8 +28,8 @@ from edgead.data.layouts import find_dataset
 from edgead.engines.opening import open_engine
 from edgead.evaluation.metrics import auroc
 from edgead.models.backbone import Backbone
-from edgead.models.backbone_weights import LITE0
 from edgead.models.gaussian import fit_position_gaussians
+from edgead.models.packaged_weights import LITE0
 from edgead.progress import Silent
 
 RIDGE = 0.01

@@ -76,7 +76,7 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Backbone weights: lite0, timm or a file (.safetensors, .pth, .bin); default: lite0 for its own backbone, else timm."
+            help="Backbone weights: lite0, lite1 or lite2 (packages), timm (hub) or a file (.safetensors, .pth, .bin); default: the installed package, else timm."
         ),
     ] = None,
     exclude: Annotated[

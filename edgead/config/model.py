@@ -66,7 +66,7 @@ class ModelConfig(Section):
     backbone: str = Field(defaults.BACKBONE, description="Name of any timm model that offers feature maps.")
     weights: str | None = Field(
         None,
-        description="Backbone weights: lite0 (packaged), timm (hub) or a file (.safetensors, .pth, .bin); unset: lite0 for its backbone, else timm.",
+        description="Backbone weights: lite0, lite1 or lite2 (packages), timm (hub) or a file (.safetensors, .pth, .bin); unset: the installed package, else timm.",
     )
     image_size: int = Field(
         defaults.IMAGE_SIZE,

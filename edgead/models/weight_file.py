@@ -33,7 +33,7 @@ def check_weight_file(path: Path) -> Format:
         raise ConfigError(f"model.weights {str(path)!r} is a folder.", hint="Name the weight file in it.")
     if not path.is_file():
         raise ConfigError(
-            f"model.weights {str(path)!r} is not a weight source: it is neither 'lite0', 'timm' nor an existing file.",
+            f"model.weights {str(path)!r} is not a weight source: it is neither 'lite0', 'lite1', 'lite2', 'timm' nor an existing file.",
             hint="Name a .safetensors file with timm's tensor names.",
         )
     try:

@@ -19,11 +19,11 @@ from edgead.flows.flow import Flow, FlowSequence
 from edgead.flows.linear import ActNorm
 from edgead.flows.multiscale import MultiScaleFlow, ParallelFlow, UShapedFlow
 from edgead.models.backbone import Backbone
-from edgead.models.backbone_weights import LITE0
 from edgead.models.detector import Detector
 from edgead.models.hgad import HgadDetector
 from edgead.models.hgad_closed_form import POSITIONS, ClosedFormHgad
 from edgead.models.level import Level, LevelSpec
+from edgead.models.packaged_weights import default_source
 from edgead.models.scoring import ScoreHead
 from edgead.models.vae_usf import VaeDetector
 
@@ -33,7 +33,7 @@ Builder = Callable[[Backbone, Sequence[Level], ModelConfig, Sequence[str]], Dete
 
 def build_model(config: ModelConfig, classes: tuple[str, ...]) -> Detector:
     """Build an untrained detector with pretrained backbone weights."""
-    weights = config.weights or ("lite0" if config.backbone == LITE0 else "timm")
+    weights = config.weights or default_source(config.backbone)
     return assemble(config, classes, weights)
 
 

