@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from starlette.responses import Response
 
 from edgead.evaluation.threshold import rate_interval
@@ -58,26 +60,50 @@ def scores(call: Call) -> camera_models.Scores:
     )
 
 
+def preview_threshold(call: Call) -> camera_models.ThresholdAnswer:
+    """Answer with the threshold that a request would set, and change nothing."""
+    return _resolved(call, call.query).answer
+
+
 def set_threshold(call: Call) -> camera_models.ThresholdAnswer:
     """Request another threshold and answer with the value it will have."""
+    asked, found = call.body, _resolved(call, call.body)
+    by_hour = asked.alarms_per_hour is not None
+    request = SetThreshold(
+        found.camera, found.zone, asked.value, asked.false_alarm_rate, call.who,
+        judged_by=JudgedBy(call.stream.facts.bundle, call.stream.facts.engine),
+        record=found.wanted if by_hour else None, why=found.answer.text if by_hour else found.warning,
+        alarms_per_hour=asked.alarms_per_hour,
+    )  # fmt: skip
+    if not call.stream.control.put(request):
+        raise Refusal(503, "Too many requests are waiting for the stream.", retry_s=1.0)
+    return found.answer
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """The threshold that a request means, checked."""
+
+    camera: str
+    zone: str
+    wanted: ThresholdRecord
+    warning: str
+    answer: camera_models.ThresholdAnswer
+
+
+def _resolved(call: Call, asked: camera_models.ThresholdRequest) -> _Resolved:
     facts = call.camera()
     zone = call.zone(facts, call.request.path_params["zone"])
     before = threshold_now(call.stream, facts.name, zone)
     meant = threshold_range(zone.good_scores, facts.scale, zone.threshold.value)
-    if call.body.value is not None:
-        _check_meant(meant, call.body.value)
-    wanted, sentence = _wanted(call, facts, zone)
+    if asked.value is not None:
+        _check_meant(meant, asked.value)
+    wanted, sentence = _wanted(call, asked, facts, zone)
     _check_meant(meant, wanted.value)
-    warning, per_hour = meant.warning(wanted), call.body.alarms_per_hour
+    warning = meant.warning(wanted)
     text = " ".join(filter(None, (warning, sentence or _meaning(call, facts, zone, wanted))))
-    request = SetThreshold(
-        facts.name, zone.name, call.body.value, call.body.false_alarm_rate, call.who,
-        judged_by=JudgedBy(call.stream.facts.bundle, call.stream.facts.engine),
-        record=None if per_hour is None else wanted, why=warning if per_hour is None else text, alarms_per_hour=per_hour,
-    )  # fmt: skip
-    if not call.stream.control.put(request):
-        raise Refusal(503, "Too many requests are waiting for the stream.", retry_s=1.0)
-    return camera_models.ThresholdAnswer(before=before.value, after=wanted.value, rate=rate_answer(wanted), text=text)
+    answer = camera_models.ThresholdAnswer(before=before.value, after=wanted.value, rate=rate_answer(wanted), text=text)
+    return _Resolved(facts.name, zone.name, wanted, warning, answer)
 
 
 def _check_meant(meant: ThresholdRange, value: float) -> None:
@@ -85,18 +111,20 @@ def _check_meant(meant: ThresholdRange, value: float) -> None:
         raise Refusal(422, refusal, hint="Nothing was changed.")
 
 
-def _wanted(call: Call, facts: CameraFacts, zone: ZoneFacts) -> tuple[ThresholdRecord, str]:
+def _wanted(
+    call: Call, asked: camera_models.ThresholdRequest, facts: CameraFacts, zone: ZoneFacts
+) -> tuple[ThresholdRecord, str]:
     """The requested threshold, and a sentence about it if alarms per hour were requested."""
-    body, stream = call.body, call.stream
-    if body.alarms_per_hour is not None:
+    stream = call.stream
+    if asked.alarms_per_hour is not None:
         if stream.promise is None:
             raise Refusal(
                 409,
                 "This stream cannot derive a threshold from alarms per hour.",
                 hint="Send value or false_alarm_rate.",
             )
-        return stream.promise(facts.name, zone.name, body.alarms_per_hour)
-    return threshold_asked(zone, value=body.value, false_alarm_rate=body.false_alarm_rate), ""
+        return stream.promise(facts.name, zone.name, asked.alarms_per_hour)
+    return threshold_asked(zone, value=asked.value, false_alarm_rate=asked.false_alarm_rate), ""
 
 
 def _meaning(call: Call, facts: CameraFacts, zone: ZoneFacts, wanted: ThresholdRecord) -> str:

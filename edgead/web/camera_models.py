@@ -142,7 +142,7 @@ class ThresholdRequest(Asked):
 
 
 class ThresholdAnswer(Answer):
-    """The accepted change; it takes effect between two frames."""
+    """A change of the threshold, accepted or only asked about; an accepted one takes effect between two frames."""
 
     before: float = Field(alias="from")
     after: float = Field(alias="to")

@@ -299,6 +299,11 @@ class Handler(BaseHTTPRequestHandler):
                 self._picture(device.cameras[name])
             case "GET", ["cameras", name, "scores"]:
                 self._json(scores(device.cameras[name], float(self.query["seconds"]), self.query["zone"]))
+            case "GET", ["cameras", name, "zones", zone, "threshold"]:
+                value, before = float(self.query.get("value", 4.6)), device.cameras[name].threshold
+                if value <= 0:
+                    return self._error(422, "The threshold must be above 0.")
+                self._json({"from": before, "to": value, "rate": {}, "text": "Extrapolated beyond the good pictures."})
             case "PUT", ["cameras", name, "zones", zone, "threshold"]:
                 if body.get("value", 1) <= 0:
                     return self._error(422, "The threshold must be above 0.")

@@ -119,12 +119,12 @@ def test_the_live_picture_moves_and_shows_the_heatmap(open_page: Any, device: Fa
     until(page, "document.querySelector('.picture.is-large img')?.naturalWidth > 0")
     first = picture.screenshot()
     assert any(picture.screenshot() != first for _ in pauses(page)), "the picture stands still"
-    device.cameras["left"].is_bad = True
     before = warm_share(page)
-    page.keyboard.press("h")
     assert page.get_attribute("text=Heatmap >> nth=0", "aria-pressed") == "true"
+    device.cameras["left"].is_bad = True
     until(page, f"({WARM}) > {before} + 0.003")
     page.keyboard.press("h")
+    assert page.get_attribute("text=Heatmap >> nth=0", "aria-pressed") == "false"
     until(page, f"({WARM}) < {before} + 0.003")
 
 
@@ -348,6 +348,9 @@ def test_a_changed_threshold_moves_the_line_and_is_recorded(open_page: Any, devi
     page.click(".change summary")
     page.select_option("#threshold-way", "value")
     page.fill("#threshold-value", "4.75")
+    page.wait_for_selector('.trace[data-proposed="4.75"]')
+    wait_for_text(page, ".preview", "In the last 10 min the score would have been above it .*Extrapolated")
+    assert threshold_rows(page)[0] == pytest.approx(line[0], abs=40), "the present line stays"
     page.keyboard.press("Enter")
     wait_for_text(page, "dialog", "set the threshold to 4.75")
     assert device.changes == [], "changed before it was confirmed"

@@ -3,7 +3,7 @@
 import { alertUrl } from "./alert_state.js";
 import { get, path } from "./api.js";
 import { facts, h, setText, svg } from "./dom.js";
-import { count, ms, score } from "./format.js";
+import { count, ms, percent, score } from "./format.js";
 import { legend } from "./legend.js";
 import { levelBar } from "./level.js";
 import { LivePicture, staleWords } from "./picture.js";
@@ -37,8 +37,9 @@ class CameraView {
   #zones = h("div", { class: "zone-list" });
   #zoneBars = new Map();
   #health = h("div");
+  #healthWords = h("p");
   #alertLine = h("p", { class: "alert-line" });
-  #heatmap = toggle("Heatmap", "h", (isOn) => this.#showHeatmap(isOn));
+  #heatmap = toggle("Heatmap", "h", (isOn) => this.#showHeatmap(isOn), true);
   #zonesToggle = toggle("Zones", "z", (isOn) => this.#overlay.classList.toggle("is-shown", isOn));
   #seconds = 600;
   #threshold;
@@ -49,7 +50,7 @@ class CameraView {
   constructor(root, camera) {
     this.#name = camera.name;
     this.#zone = worstZone(camera).name;
-    this.#threshold = new ThresholdPanel(camera.name, () => this.#loadTrace());
+    this.#threshold = new ThresholdPanel(camera.name, () => this.#loadTrace(), (value) => this.#trace.propose(value));
     const image = h("img", { alt: `Live picture of ${camera.name}` });
     const picture = h("div", { class: "picture is-large" }, image, this.#overlay, this.#since);
     root.append(
@@ -65,9 +66,11 @@ class CameraView {
           h("section", { class: "card", "aria-labelledby": "zones-title" }, h("h2", { id: "zones-title" }, "Zones"), this.#zones),
           this.#threshold.element,
           h("section", { class: "card", "aria-labelledby": "health-title" },
-            h("h2", { id: "health-title" }, "Health"), this.#health))));
+            h("h2", { id: "health-title" }, "Health"), this.#healthWords,
+            h("details", { class: "change" }, h("summary", {}, "Details"), this.#health)))));
+    this.#legend.element.classList.add("is-on");
     this.#picture = new LivePicture(image, camera.name, {
-      width: 1280, perSecond: 10, onPicture: (age) => setText(this.#since, staleWords(age)), onNone: (words) => setText(this.#since, words),
+      heatmap: true, width: 1280, perSecond: 10, onPicture: (age) => setText(this.#since, staleWords(age)), onNone: (words) => setText(this.#since, words),
     }).start();
     this.keys = { h: () => this.#heatmap.flip(), z: () => this.#zonesToggle.flip() };
     this.escape = "#/";
@@ -81,6 +84,7 @@ class CameraView {
     const camera = find(this.#name);
     if (!camera) return;
     this.#badge.show(camera.verdict);
+    setText(this.#healthWords, healthSentence(camera));
     this.#legend.show(camera.scale);
     this.#showZones(camera);
     this.#showAlert(camera);
@@ -161,8 +165,8 @@ class CameraView {
   }
 }
 
-function toggle(label, key, onFlip) {
-  const element = h("button", { type: "button", class: "toggle", "aria-pressed": "false", "aria-keyshortcuts": key },
+function toggle(label, key, onFlip, isOnAtFirst = false) {
+  const element = h("button", { type: "button", class: "toggle", "aria-pressed": String(isOnAtFirst), "aria-keyshortcuts": key },
     label, " ", h("kbd", { "aria-hidden": "true" }, key));
   const flip = () => {
     const isOn = element.getAttribute("aria-pressed") === "false";
@@ -193,6 +197,18 @@ function polygons(zone, isChosen, width, height) {
   const draw = (corners, kind) => svg("polygon", {
     points: corners.map(([x, y]) => `${x * width},${y * height}`).join(" "), class: `${kind}${isChosen ? " is-chosen" : ""}` });
   return [...zone.include.map((corners) => draw(corners, "include")), ...zone.exclude.map((corners) => draw(corners, "exclude"))];
+}
+
+/** "Judging 25.0 frames per second, 40 ms after each was taken; none was skipped." */
+export function healthSentence(camera) {
+  if (camera.fault) return `The pictures have a fault: ${camera.fault}.`;
+  if (camera.last_error && camera.fps === null) return camera.last_error;
+  if (camera.fps === null) return "No frame has been judged yet.";
+  const delay = camera.delay_ms ? `, ${ms(camera.delay_ms.p50)} after each was taken` : "";
+  const lost = camera.n_dropped + camera.n_unjudged;
+  const share = lost / Math.max(1, camera.n_captured);
+  const skipped = lost ? `${count(lost)} of ${count(camera.n_captured)} (${percent(share)}) were skipped` : "none was skipped";
+  return `Judging ${camera.fps.toFixed(1)} frames per second${delay}; ${skipped}.${camera.unlike ? ` ${camera.unlike}` : ""}`;
 }
 
 export function healthFacts(camera) {

@@ -6,6 +6,7 @@ import { ago, count, oneIn, percent, score, utc } from "./format.js";
 import { store } from "./store.js";
 
 const SHOWN_CHANGES = 20;
+const TYPING_MS = 250;
 const WAYS = [
   { key: "false_alarm_rate", label: "False-alarm rate", unit: "% of good pictures", step: "any", factor: 100,
     now: (zone) => zone.rate?.false_alarm_rate,
@@ -35,6 +36,8 @@ export class ThresholdPanel {
   #way = WAYS[0];
   #hourRow = false;
   #onChanged;
+  #onPropose;
+  #typing = 0;
   #title = h("h2", { id: "threshold-title" });
   #promise = h("p", { class: "promise" });
   #numbers = h("div");
@@ -42,24 +45,32 @@ export class ThresholdPanel {
   #select = h("select", { id: "threshold-way" });
   #input = h("input", { id: "threshold-value", type: "number", required: true, inputmode: "decimal", step: "any" });
   #unit = h("span", { class: "muted" });
+  #preview = h("p", { class: "preview", role: "status" });
   #result = h("p", { class: "result", role: "status" });
   #changes = h("div");
   #dialog = h("dialog", { "aria-labelledby": "confirm-title" });
   #onChange = (event) => event.detail.camera === this.#camera && this.#loadChanges();
 
-  constructor(camera, onChanged) {
+  /**
+   * @param camera name of the camera
+   * @param onChanged called after a change
+   * @param onPropose called with the score of a value that is being typed, or null; returns what it would have meant
+   */
+  constructor(camera, onChanged, onPropose) {
     this.#camera = camera;
     this.#onChanged = onChanged;
+    this.#onPropose = onPropose;
     this.#select.addEventListener("change", () => this.#choose(this.#select.value));
+    this.#input.addEventListener("input", () => this.#type());
     this.element = h("section", { class: "card", "aria-labelledby": "threshold-title" },
-      this.#title, this.#promise, this.#numbers,
+      this.#title, this.#promise,
       h("details", { class: "change" }, h("summary", {}, "Change the threshold"),
         h("form", { onsubmit: (event) => this.#review(event) },
           h("label", { for: "threshold-way" }, "Set by"), this.#select,
           h("label", { for: "threshold-value" }, "New value"),
-          h("div", { class: "with-unit" }, this.#input, this.#unit),
+          h("div", { class: "with-unit" }, this.#input, this.#unit), this.#preview,
           h("button", { class: "primary" }, "Review …"))),
-      this.#result, h("h3", {}, "Changes"), this.#changes, this.#dialog);
+      this.#result, h("details", { class: "change" }, h("summary", {}, "Details and earlier changes"), this.#numbers, this.#changes), this.#dialog);
     for (const kind of ["change", "listening"]) store.addEventListener(kind, this.#onChange);
     this.#loadChanges();
   }
@@ -87,7 +98,42 @@ export class ThresholdPanel {
 
   close() {
     for (const kind of ["change", "listening"]) store.removeEventListener(kind, this.#onChange);
+    clearTimeout(this.#typing);
     this.#dialog.close();
+  }
+
+  #type() {
+    clearTimeout(this.#typing);
+    this.#typing = setTimeout(() => this.#propose(), TYPING_MS);
+  }
+
+  /** Draw the line of the value in the form, and say what it would have done. */
+  async #propose() {
+    const [text, zone, way] = [this.#input.value, this.#zone, this.#way];
+    const value = Number(text) / way.factor;
+    const isSame = () => text === this.#input.value && zone.name === this.#zone.name && way === this.#way;
+    let words = "";
+    let proposed = null;
+    if (text !== "" && value > 0) {
+      try {
+        const url = path("cameras", this.#camera, "zones", zone.name, "threshold");
+        const answer = await get(`${url}?${way.key}=${encodeURIComponent(value)}`);
+        if (!isSame()) return;
+        proposed = answer.to === zone.threshold ? null : answer.to;
+        words = answer.text;
+      } catch (error) {
+        if (!isSame()) return;
+        words = error.words;
+      }
+    }
+    const past = this.#onPropose(proposed);
+    setText(this.#preview, [past, words].filter(Boolean).join(" "));
+  }
+
+  #clearProposal() {
+    clearTimeout(this.#typing);
+    this.#onPropose(null);
+    setText(this.#preview, "");
   }
 
   #choose(key) {
@@ -96,6 +142,7 @@ export class ThresholdPanel {
     const now = this.#way.now(this.#zone);
     this.#input.value = now === null || now === undefined ? "" : Number((now * this.#way.factor).toPrecision(4));
     setText(this.#unit, this.#way.unit);
+    this.#clearProposal();
   }
 
   #review(event) {
@@ -112,6 +159,7 @@ export class ThresholdPanel {
         const url = path("cameras", this.#camera, "zones", zone.name, "threshold");
         const answer = await send("PUT", url, { [way.key]: value });
         this.#dialog.close();
+        this.#clearProposal();
         setText(this.#result, `Changed from ${score(answer.from)} to ${score(answer.to)}. ${answer.text ?? ""}`);
         this.#loadChanges();
         this.#onChanged();
@@ -124,6 +172,7 @@ export class ThresholdPanel {
     this.#dialog.replaceChildren(
       h("h2", { id: "confirm-title" }, "Change the threshold?"),
       h("p", {}, `On ${this.#camera}, zone ${zone.name}: ${way.say(value)}.`),
+      h("p", {}, this.#preview.textContent),
       facts([["Threshold now", score(zone.threshold)], ["False-alarm rate now", percent(zone.rate?.false_alarm_rate)]]),
       h("p", { class: "hint" }, "The change takes effect with the next frame and is recorded under your name."), problem,
       h("div", { class: "actions" }, apply,

@@ -27,9 +27,10 @@ function prepare(canvas) {
   return { context, width, height };
 }
 
-/** Range to draw: all points and the threshold, with a margin. */
-export function bounds(scores) {
-  let [low, high] = [scores.threshold, scores.threshold];
+/** Range to draw: all points, the threshold and a proposed one, with a margin. */
+export function bounds(scores, proposed = null) {
+  const lines = [scores.threshold, proposed ?? scores.threshold];
+  let [low, high] = [Math.min(...lines), Math.max(...lines)];
   for (const [, bottom, top] of scores.points) {
     low = Math.min(low, bottom);
     high = Math.max(high, top);
@@ -92,7 +93,22 @@ export function describe(scores, seconds) {
       "Never above it"}; ${plural(scores.alerts.length, "alert")}.`;
 }
 
+/** Number of steps above a threshold, and of the stretches they form. */
+export function stretches(points, threshold) {
+  const above = points.map((point) => point[2] > threshold);
+  return { steps: above.filter(Boolean).length, times: above.filter((is, index) => is && !above[index - 1]).length };
+}
+
+/** "In the last 10 minutes the score would have been above it 2 times; it was above the present threshold 5 times." */
+export function whatIf(scores, seconds, proposed) {
+  if (!scores?.points.length) return "";
+  const [would, was] = [proposed, scores.threshold].map((value) => stretches(scores.points, value).times);
+  const times = (number) => (number ? plural(number, "time") : "at no time");
+  return `In the last ${duration(seconds)} the score would have been above it ${times(would)}; it was above the present threshold ${times(was)}.`;
+}
+
 export class Trace {
+  #proposed = null;
   #canvas = h("canvas", { class: "trace", tabindex: "0", role: "img", "aria-label": "Scores over time" });
   #readout = h("p", { class: "trace-readout", role: "status" });
   #summary = h("p", { class: "trace-summary" });
@@ -115,6 +131,14 @@ export class Trace {
     this.onScheme = () => this.#draw();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", this.onScheme);
     this.#point(null);
+  }
+
+  /** Draw a second threshold, which nobody has set yet; null removes it. Returns what it would have meant, in words. */
+  propose(value) {
+    this.#proposed = value;
+    this.#canvas.dataset.proposed = value ?? "";
+    this.#draw();
+    return value === null ? "" : whatIf(this.#scores, this.#seconds, value);
   }
 
   stop() {
@@ -163,7 +187,7 @@ export class Trace {
     if (!this.#scores || !this.#canvas.clientWidth) return;
     const { context, width, height } = prepare(this.#canvas);
     const colour = colours(this.#canvas);
-    const [low, high] = bounds(this.#scores);
+    const [low, high] = bounds(this.#scores, this.#proposed);
     const right = width - MARGIN.right;
     const bottom = height - MARGIN.bottom;
     const x = (age) => right - (Math.min(age, this.#seconds) / this.#seconds) * (right - MARGIN.left);
@@ -174,7 +198,10 @@ export class Trace {
     }
     this.#drawAxes(context, { low, high, right, bottom, x, y, colour });
     drawScores(context, this.#scores.points, x, y, colour.line, 1.6);
-    this.#drawThreshold(context, { right, y, colour });
+    this.#drawThreshold(context, { right, y, value: this.#scores.threshold, name: "threshold", colour: colour.threshold, paper: colour.paper });
+    if (this.#proposed !== null) {
+      this.#drawThreshold(context, { right, y, value: this.#proposed, name: "new threshold", colour: colour.text, paper: colour.paper });
+    }
     this.#drawCursor(context, { x, y, bottom, colour });
   }
 
@@ -200,9 +227,9 @@ export class Trace {
     }
   }
 
-  #drawThreshold(context, { right, y, colour }) {
-    const level = y(this.#scores.threshold);
-    context.strokeStyle = colour.threshold;
+  #drawThreshold(context, { right, y, value, name, colour, paper }) {
+    const level = y(value);
+    context.strokeStyle = colour;
     context.lineWidth = 2;
     context.setLineDash([7, 4]);
     context.beginPath();
@@ -210,16 +237,18 @@ export class Trace {
     context.lineTo(right, level);
     context.stroke();
     context.setLineDash([]);
-    const words = `threshold ${score(this.#scores.threshold)}`;
+    const words = `${name} ${score(value)}`;
     context.font = "600 12px system-ui, sans-serif";
     context.textAlign = "left";
     context.textBaseline = "bottom";
     const isHigh = level < MARGIN.top + 16;
     const span = context.measureText(words).width;
-    context.fillStyle = colour.paper;
-    context.fillRect(MARGIN.left + 2, isHigh ? level + 3 : level - 19, span + 8, 16);
-    context.fillStyle = colour.threshold;
-    context.fillText(words, MARGIN.left + 6, isHigh ? level + 18 : level - 4);
+    // the proposed line's name stands at the other end, so that both stay readable
+    const left = name === "threshold" ? MARGIN.left + 2 : right - span - 10;
+    context.fillStyle = paper;
+    context.fillRect(left, isHigh ? level + 3 : level - 19, span + 8, 16);
+    context.fillStyle = colour;
+    context.fillText(words, left + 4, isHigh ? level + 18 : level - 4);
   }
 
   #drawCursor(context, { x, y, bottom, colour }) {
