@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgead.triangles import stored_numbers
+
 
 class AddCode(nn.Module):
     """Contribution h + rows + columns of a position code to a subnet's hidden channels, as two small tables."""
@@ -155,7 +157,7 @@ def folded_multiply_adds(folded: FoldedFlow, n_positions: int) -> int:
         if isinstance(module, nn.Conv2d):
             total += module.weight.numel() * n_positions
         elif isinstance(module, FoldedPositions):
-            total += module.weight_t.numel()
+            total += stored_numbers(module.weight_t.numpy())
     return total
 
 

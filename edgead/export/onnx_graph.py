@@ -19,6 +19,7 @@ from edgead.errors import ExportError
 from edgead.export.folded_transform import FoldedTransform
 from edgead.models.detector import Detector
 from edgead.precision.cost import node_multiply_adds
+from edgead.triangles import split_triangles
 
 OPSET = 17
 BATCH_AXIS = "batch"
@@ -99,6 +100,7 @@ def onnx_from_model(deployed: Exported, image_size: tuple[int, int]) -> onnx.Mod
         _fold_constants(proto)
         _fuse_pads(proto)
         _drop_unused(proto)
+        split_triangles(proto)
         _state_outputs(proto, deployed.outputs)
         onnx.checker.check_model(proto, full_check=True)
     except (RuntimeError, TypeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

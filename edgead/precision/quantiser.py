@@ -28,6 +28,7 @@ from edgead.precision.int8 import (
 from edgead.precision.ranges import TensorStatistics, choose_range, collect_statistics
 from edgead.precision.recipe import Recipe
 from edgead.precision.scalars import use_scalars
+from edgead.triangles import join_triangles
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -71,6 +72,12 @@ class Quantiser:
         self.options = options
         self.threads = threads
         self.report = report
+        if options.layout == "onnxruntime":
+            # integer products of whole matrices: the blocks of `triangles` cost more operators than they save
+            whole = onnx.ModelProto()
+            whole.CopyFrom(model)
+            join_triangles(whole)
+            model = whole
         self.costs = node_multiply_adds(model)
         # scalars and rescaled weights do not change node names: costs and choices are valid for every form
         self.model = use_scalars(model)

@@ -14,6 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgead.builder.backends import saturates_in_int8
 from edgead.engines.onnx_session import open_session, write_optimised
 from edgead.precision.int8 import Int8Options, position_products, tensors_to_calibrate, to_int8
+from edgead.precision.quantiser import Quantiser
+from edgead.precision.recipe import Recipe
+from edgead.triangles import MIN_CHANNELS, split_triangles
 
 POSITIONS, CHANNELS = 6, 5
 
@@ -131,3 +134,38 @@ def test_its_input_is_calibrated_and_tensorrt_keeps_it() -> None:
     assert tensors_to_calibrate(model) == ["x"]
     with pytest.raises(ValueError, match="product"):
         to_int8(model, {}, ["product"], Int8Options("tensorrt"), {"x": np.abs(x).max(axis=(0, 1))})
+
+
+def test_a_matrix_in_blocks_becomes_the_same_integers() -> None:
+    """A graph whose triangular matrices are split has the INT8 form of the one that is not."""
+    random = np.random.default_rng(0)
+    channels = MIN_CHANNELS
+    weight = np.triu(random.normal(size=(4, channels, channels))).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["float", "shape"], ["rows"], "rows"),
+        helper.make_node("Transpose", ["rows"], ["x"], "turn", perm=[1, 0, 2]),
+        helper.make_node("MatMul", ["x", "w"], ["y"], "product"),
+        helper.make_node("ReduceMean", ["y"], ["anomaly_map"], "mean", axes=[2], keepdims=0),
+    ]
+    shape = np.asarray([-1, 4, channels], np.int64)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 4, channels // 4, 4])],
+        [helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, [4, "N"])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(shape, "shape")],
+    )
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    split = onnx.ModelProto()
+    split.CopyFrom(whole)
+    split_triangles(split)
+    images = random.integers(0, 256, (8, 4, channels // 4, 4)).astype(np.uint8)
+    recipe = Recipe(bias_correction=False)
+    made = [
+        Quantiser(model, images, recipe, Int8Options("onnxruntime"), lambda *_: None, threads=1)
+        for model in (whole, split)
+    ]
+    assert made[1].candidates == made[0].candidates == ["product"]
+    assert made[1].graph().SerializeToString() == made[0].graph().SerializeToString()
+    assert made[1].coverage() == 1.0
