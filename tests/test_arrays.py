@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgead.arrays import DamagedArraysError, load_arrays
+from edgead.arrays import DamagedArraysError, load_arrays, save_arrays
 
 
 def write_member(path: Path, header: dict[str, object], data: bytes = b"") -> Path:
@@ -79,3 +79,38 @@ def test_a_changed_byte_gives_arrays_of_that_size_or_an_error_about_the_file(
     path.write_bytes(content)
     with suppress(DamagedArraysError):
         assert load_arrays(path, ["a"])["a"].nbytes <= 200
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (3, 2, 4, 4, 3), (6, 1, 3), (0, 4, 4, 3)])
+def test_images_come_back_to_the_bit(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Images, tiles, one image, none; arrays beside them as they are."""
+    random = np.random.default_rng(0)
+    arrays = {
+        "images": random.integers(0, 256, shape).astype(np.uint8),
+        "classes": np.arange(3, dtype=np.int32),
+        "mask": random.integers(0, 2, (2, 4, 4)).astype(np.uint8),
+    }
+    save_arrays(tmp_path / "a.npz", arrays)
+    found = load_arrays(tmp_path / "a.npz", ["images", "classes"], optional=["mask", "nothing"])
+    assert found.keys() == arrays.keys()
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(found[name], value)
+        assert (found[name].dtype, found[name].flags.c_contiguous) == (value.dtype, True)
+
+
+def test_smooth_images_take_less_space(tmp_path: Path) -> None:
+    """A noisy ramp in grey, as a camera gives it: differences take less than two thirds of the pixels."""
+    random = np.random.default_rng(0)
+    ramp = np.add.outer(np.arange(128), np.arange(128))[None, :, :, None] + random.integers(-1, 2, (8, 128, 128, 1))
+    images = np.repeat(np.clip(ramp, 0, 255).astype(np.uint8), 3, axis=-1)
+    save_arrays(tmp_path / "a.npz", {"images": images})
+    np.savez_compressed(tmp_path / "b.npz", images=images)
+    assert (tmp_path / "a.npz").stat().st_size < 0.67 * (tmp_path / "b.npz").stat().st_size
+
+
+def test_other_differences_are_refused(tmp_path: Path) -> None:
+    """Neither floats nor arrays without three channels are images."""
+    for number, value in enumerate((np.zeros((3, 4, 4), np.float32), np.zeros((2, 4, 4), np.uint8))):
+        np.savez(tmp_path / f"{number}.npz", **{"images.differences": value})
+        with pytest.raises(DamagedArraysError, match="no differences"):
+            load_arrays(tmp_path / f"{number}.npz", ["images"])

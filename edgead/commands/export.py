@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, open_bundle, write_bundle
-from edgead.commands.training.bundle_writing import check_parity, parity_text, save_reference, write_graph
+from edgead.commands.training.bundle_writing import (
+    check_parity,
+    parity_text,
+    save_reference,
+    write_graph,
+    write_weights,
+)
 from edgead.commands.training.requirements import require_torch
 from edgead.progress import Progress
 from edgead.storage import scratch_folder
@@ -43,11 +49,13 @@ def export(run: Path, progress: Progress) -> ExportResult:
     model = load_model(old)
     reference = old.reference()
     with scratch_folder(path.parent, "export") as folder:
-        kept = (WEIGHTS, CALIBRATION, *((ALIGNMENT,) if old.aligner is not None else ()))
+        kept = (CALIBRATION, *((ALIGNMENT,) if old.aligner is not None else ()))
         files = {name: old.path / name for name in kept}
         files[MODEL] = folder / MODEL
         deployed = DeployedModel(model)
         cost = write_graph(files[MODEL], deployed, old.image_size)
+        files[WEIGHTS] = folder / WEIGHTS
+        write_weights(files[WEIGHTS], model, files[MODEL])
         parity, outputs = check_parity(
             model, deployed, files[MODEL], reference["images"], old.thresholds().threshold.value
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgead.arrays import save_arrays
 from edgead.builder.thresholds import summarise
 from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
 from edgead.commands.training.runs import package_versions
@@ -95,7 +96,7 @@ def write_taught_bundle(
             rule = choose_mask_rule(
                 _examples(runner, taught.images, progress), thresholds.heatmap_low, thresholds.threshold.value
             )
-        np.savez_compressed(files[REFERENCE], images=images, **found)  # type: ignore[arg-type]  # numpy's stub forbids any dict
+        save_arrays(files[REFERENCE], {"images": images, **found})
         _save_pictures(files[CALIBRATION], taught)
         chosen, record = taught.learnt.chosen, run.record
         manifest = Manifest(
@@ -190,14 +191,14 @@ def _examples(runner: Runner, images: Sequence[Image], progress: Progress) -> It
 def _save_pictures(path: Path, taught: Taught) -> None:
     """Write the pictures: those for INT8 ranges, and all of them with what leaving them out changes."""
     learnt, images = taught.learnt, np.stack(taught.images)
-    np.savez_compressed(
-        path,
-        images=images[np.asarray(evenly_spaced(range(len(images)), 64))],
-        held_out=images,
-        held_out_classes=np.zeros(len(images), np.int32),
-        map_corrections=(learnt.head.maps - learnt.head.fitted_maps).astype(np.float16),
-        score_corrections=(learnt.scores - learnt.fitted_scores).astype(np.float32),
-    )
+    arrays = {
+        "images": images[np.asarray(evenly_spaced(range(len(images)), 64))],
+        "held_out": images,
+        "held_out_classes": np.zeros(len(images), np.int32),
+        "map_corrections": (learnt.head.maps - learnt.head.fitted_maps).astype(np.float16),
+        "score_corrections": (learnt.scores - learnt.fitted_scores).astype(np.float32),
+    }
+    save_arrays(path, arrays)
 
 
 def _provenance(run: TaughtRun, base: Base, taught: Taught, origin: str, number: int) -> Provenance:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import onnx
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 from edgead.bundle import Bundle
 from edgead.config.families import FAMILIES, ModelFamily
@@ -26,6 +27,7 @@ from edgead.models.level import Level, LevelSpec
 from edgead.models.packaged_weights import default_source
 from edgead.models.scoring import ScoreHead
 from edgead.models.vae_usf import VaeDetector
+from edgead.stored_once import from_graph
 
 # assembles a family's detector from the backbone, the levels on it, the model settings and the names of the classes
 Builder = Callable[[Backbone, Sequence[Level], ModelConfig, Sequence[str]], Detector]
@@ -50,18 +52,23 @@ def load_model(bundle: Bundle) -> Detector:
             f"{bundle.path} does not describe its model: {error}.", hint="Use the version of edgead that trained it."
         ) from error
     model = assemble(config, bundle.manifest.classes, None)
-    load_weights(model, bundle.weights_path)
+    load_weights(model, bundle.weights_path, bundle.model_path)
     return model.eval()
 
 
-def load_weights(model: Detector, path: Path) -> None:
+def load_weights(model: Detector, path: Path, graph: Path | None = None) -> None:
     """Load a whole model, backbone included.
 
+    Args:
+        model: Model to load into.
+        path: File of weights.
+        graph: ONNX graph beside it, for weights that are stored there; see `stored_once`.
+
     Raises:
-        BundleError: If the file does not fit the model, or holds NaN or infinity.
+        BundleError: If the files do not fit the model, or hold NaN or infinity.
     """
     try:
-        tensors = load_file(path)
+        tensors = read_weights(path, graph)
         model.load_state_dict(tensors)
     except Exception as error:  # safetensors and torch raise untyped errors
         raise BundleError(f"The weights in {path} do not fit the model: {error}.", hint="Train again.") from error
@@ -71,6 +78,21 @@ def load_weights(model: Detector, path: Path) -> None:
             f"The weights in {path} are not finite: {len(bad)} tensors hold NaN or infinity, first {bad[0]!r}.",
             hint="Train again.",
         )
+
+
+def read_weights(path: Path, graph: Path | None = None) -> dict[str, torch.Tensor]:
+    """All tensors of a file of weights, those that are stored in the ONNX graph beside it included.
+
+    Raises:
+        ValueError: If the graph lacks a tensor; the file's own reader raises errors without a common type.
+    """
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        stated = file.metadata()
+    if graph is not None:
+        stored = from_graph(stated, onnx.load(str(graph)))
+        tensors |= {name: torch.from_numpy(value) for name, value in stored.items()}
+    return tensors
 
 
 def assemble(config: ModelConfig, classes: Sequence[str], weights: str | None) -> Detector:

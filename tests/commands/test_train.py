@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from edgead.bundle import open_bundle
 from edgead.commands.train import CURVE, CURVE_TABLE, TrainResult, train
 from edgead.commands.training.runs import BUNDLE, CHECKPOINT, LATEST, RUN_FILE, unfinished_run
 from edgead.errors import ConfigError, DataError
 from edgead.manifest import POOLED
+from edgead.models.zoo import read_weights
 from edgead.progress import Silent
 from tests.notes import Notes
 from tests.tiny_run import tiny_config
@@ -72,7 +72,9 @@ def test_couplings_that_do_not_help_are_dropped(tiny_data: Path, tmp_path: Path)
 def test_same_seed_gives_the_same_bundle(tiny_data: Path, tiny_result: TrainResult, tmp_path: Path) -> None:
     """Training again with the same seed gives the same weights to the bit and the same thresholds."""
     again = train(tiny_config(tiny_data), Silent(), out=tmp_path / "again", runs=tmp_path, resume=False)
-    first, second = (load_file(result.bundle.weights_path) for result in (tiny_result, again))
+    first, second = (
+        read_weights(result.bundle.weights_path, result.bundle.model_path) for result in (tiny_result, again)
+    )
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert again.bundle.manifest.thresholds == tiny_result.bundle.manifest.thresholds
 
@@ -80,7 +82,9 @@ def test_same_seed_gives_the_same_bundle(tiny_data: Path, tiny_result: TrainResu
 def test_another_seed_gives_other_couplings(tiny_data: Path, tiny_result: TrainResult, tmp_path: Path) -> None:
     """The seed matters: the rotations differ, so the comparison above compares something."""
     other = train(tiny_config(tiny_data, train__seed=1), Silent(), out=tmp_path / "x", runs=tmp_path, resume=False)
-    first, second = (load_file(result.bundle.weights_path) for result in (tiny_result, other))
+    first, second = (
+        read_weights(result.bundle.weights_path, result.bundle.model_path) for result in (tiny_result, other)
+    )
     assert any(not np.array_equal(first[name], second[name]) for name in first)
 
 

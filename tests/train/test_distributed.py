@@ -17,6 +17,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from edgead.models.zoo import read_weights
+
 from ..tiny import BACKBONE, SIDE, write_parts_and_weights
 from .worlds import CASES
 
@@ -186,7 +188,9 @@ def train_command(place: Path, run: Path, *more: str) -> list[str]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    first, second = (load_file(run / "bundle" / "weights.safetensors") for run in (one, other))
+    first, second = (
+        read_weights(run / "bundle" / "weights.safetensors", run / "bundle" / "model.onnx") for run in (one, other)
+    )
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=1e-4)

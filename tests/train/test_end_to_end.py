@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
 
 from edgead.commands.train import train
 from edgead.config.file import load_config
 from edgead.config.root import Config
 from edgead.engines.opening import open_engine
 from edgead.engines.parity import compare_to_reference
-from edgead.models.zoo import load_model
+from edgead.models.zoo import load_model, read_weights
 from edgead.progress import Silent
 
 from ..tiny import BACKBONE, SIDE, write_parts_and_weights
@@ -77,10 +76,10 @@ def test_features_on_disk_train_the_same_model(place: Path, tmp_path: Path) -> N
     for limit in (0, 1000):
         config = settings(place, train__cache_memory_mb=limit)
         result = train(config, Silent(), out=tmp_path / f"run{limit}", runs=tmp_path, resume=False)
-        weights.append(load_file(result.bundle.weights_path))
+        weights.append(read_weights(result.bundle.weights_path, result.bundle.model_path))
         assert not (result.run / "cache").exists()
     assert weights[0].keys() == weights[1].keys()
-    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.slow
@@ -125,6 +124,8 @@ def test_a_run_killed_at_any_stage_ends_as_the_undisturbed_one(place: Path, tmp_
     assert kills >= 4, "the run ended before it could be killed"
     if not (killed / "bundle").exists():
         assert start(killed).wait(300) == 0
-    first, second = (load_file(run / "bundle" / "weights.safetensors") for run in (whole, killed))
+    first, second = (
+        read_weights(run / "bundle" / "weights.safetensors", run / "bundle" / "model.onnx") for run in (whole, killed)
+    )
     assert first.keys() == second.keys()
-    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgead.arrays import save_arrays
 from edgead.builder.thresholds import HeldOutBatch, summarise, thresholds_from_runner
 from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
 from edgead.commands.training.alignment import write_alignment
@@ -33,6 +34,7 @@ from edgead.manifest import (
 )
 from edgead.progress import Progress
 from edgead.storage import scratch_folder
+from edgead.stored_once import header, places_in_graph
 from edgead.tiled_runner import TiledRunner
 
 if TYPE_CHECKING:
@@ -83,14 +85,13 @@ def write_trained_bundle(
     """
     from edgead.engines.onnx_runner import OnnxRunner
     from edgead.export.onnx_graph import DeployedModel
-    from edgead.train.checkpoint import save_tensors
 
     model.eval()
     with scratch_folder(path.parent, "export") as folder:
         files = {name: folder / name for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE)}
-        save_tensors(files[WEIGHTS], model.state_dict(), {})
         deployed = DeployedModel(model)
         cost = write_graph(files[MODEL], deployed, data.image_size)
+        write_weights(files[WEIGHTS], model, files[MODEL])
         if left_out is not None:
             thresholds, nfa = _left_out_thresholds(left_out, data, config, progress, base), None
         else:
@@ -211,6 +212,18 @@ def write_graph(path: Path, deployed: DeployedModel, image_size: tuple[int, int]
     )
 
 
+def write_weights(path: Path, model: Detector, graph: Path) -> None:
+    """Write the weights of a model, but for those that its ONNX graph holds; see `stored_once`."""
+    import onnx
+
+    from edgead.train.checkpoint import save_tensors
+
+    state = model.state_dict()
+    tensors = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+    places = places_in_graph(tensors, onnx.load(str(graph)))
+    save_tensors(path, {name: tensor for name, tensor in state.items() if name not in places}, header(places))
+
+
 def check_parity(
     model: Detector, deployed: DeployedModel, graph: Path, images: NDArray[np.uint8], threshold: float
 ) -> tuple[Parity, Outputs]:
@@ -271,7 +284,7 @@ def _given_classes(n_classes: int, n_images: int) -> list[NDArray[np.float32]]:
 
 def save_reference(path: Path, images: NDArray[np.uint8], outputs: Outputs) -> None:
     """Write reference images and the graph's outputs for them, which every engine is compared to."""
-    np.savez_compressed(path, images=images, **outputs)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
+    save_arrays(path, {"images": images, **outputs})
 
 
 def _reference_images(data: TrainingData, config: Config) -> NDArray[np.uint8]:
@@ -316,7 +329,7 @@ def _save_good_images(
             arrays["score_corrections"] = (left_out.scores - left_out.fitted_scores)[rows].astype(np.float32)
     if base is not None:
         arrays = joined_arrays(base, arrays)
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
+    save_arrays(path, arrays)
 
 
 def _batches(data: TrainingData) -> Iterator[HeldOutBatch]:
