@@ -97,6 +97,18 @@ class ModelConfig(Section):
         (),
         description="hgad in closed form: share of the map behind the image score of each class; chosen by the training.",
     )
+    class_sizes: tuple[int, ...] = Field(
+        (),
+        description="hgad in closed form: side of each class's input in pixels, which divides image_size; empty: image_size; chosen by "
+        "the training.",
+    )
+    class_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="hgad in closed form: share of a class's map, lowest values first, whose mean says how far the image is from the "
+        "class; chosen by the training.",
+    )
     blocks: int = Field(2, ge=0, le=64, description="Number of couplings per level.")
     couplings: Literal["never", "auto", "always"] = Field(
         "auto",
@@ -199,7 +211,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _start_agrees(self) -> ModelConfig:
         if self.family.closed_form is None:
-            if self.start or self.class_forms or self.class_fractions:
+            if self.start or self.class_forms or self.class_fractions or self.class_sizes:
                 raise ValueError(f"{self.name} has no choice of model.start or model.class_forms; hgad has")
             return self
         expected = "never" if self.start == CLOSED_FORM else "always"
@@ -209,9 +221,15 @@ class ModelConfig(Section):
             )
         if len(self.class_forms) != len(self.class_fractions) and self.class_fractions:
             raise ValueError("class_fractions needs one number per class, as class_forms has one form")
+        if len(self.class_forms) != len(self.class_sizes) and self.class_sizes:
+            raise ValueError("class_sizes needs one number per class, as class_forms has one form")
+        if any(size < 32 or self.image_size % size for size in self.class_sizes):
+            raise ValueError(
+                f"class_sizes must divide image_size {self.image_size} and be 32 or more (got {list(self.class_sizes)})"
+            )
         if not all(0 < fraction <= 1 for fraction in self.class_fractions):
             raise ValueError(f"class_fractions must be above 0 and at most 1 (got {list(self.class_fractions)})")
-        if self.start == PUBLISHED and (self.centres or self.class_forms):
+        if self.start == PUBLISHED and (self.centres or self.class_forms or self.class_sizes):
             raise ValueError("start=published has no use for centres or class_forms: set start=closed-form")
         return self
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgead.data.copies import Copy, drop_copies
@@ -34,6 +34,7 @@ class Scan:
         float_white_level: Argument for `read_image`; None if no image holds floats.
         notes: Sentences about bit depths, orientations and pages.
         copies: Left-out samples with the same bytes as another one, each with that other one.
+        sizes_by_class: The same as `sizes` for each class.
     """
 
     readable: tuple[Sample, ...]
@@ -44,6 +45,7 @@ class Scan:
     float_white_level: float | None = None
     notes: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
+    sizes_by_class: dict[str, Counter[tuple[int, int]]] = field(default_factory=dict)
 
 
 def scan_images(
@@ -68,7 +70,7 @@ def scan_images(
     readable: list[Sample] = []
     broken: list[tuple[Sample, str]] = []
     digests: dict[Path, str] = {}
-    sizes: Counter[tuple[int, int]] = Counter()
+    sizes: defaultdict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
     depths: list[Depth] = []
     facts: Counter[str] = Counter()
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
@@ -78,7 +80,7 @@ def scan_images(
             else:
                 digests[sample.path] = result.digest
                 readable.append(sample)
-                sizes[result.size] += 1
+                sizes[sample.class_name][result.size] += 1
                 facts.update(turned=result.is_turned, paged=result.has_more)
                 if result.depth != "8":
                     depths.append(
@@ -89,7 +91,10 @@ def scan_images(
     white = find_white_levels(depths, white_level)
     notes = (*white.notes, *_container_notes(facts, len(readable)))
     kept, copies = drop_copies(readable, digests)
-    scan = Scan(tuple(kept), tuple(broken), white.integer, sizes, digests, white.floating, notes, tuple(copies))
+    total = sum(sizes.values(), Counter())
+    scan = Scan(
+        tuple(kept), tuple(broken), white.integer, total, digests, white.floating, notes, tuple(copies), dict(sizes)
+    )
     _require_good(samples, scan, min_good)
     return scan
 

@@ -20,26 +20,35 @@ class ClassHead(nn.Module):
     .. math:: A = \sum_k w_k\, (A_k - a_k) / b_k, \qquad w = \mathrm{softmax}(c + \beta), \qquad
        c_k = -(\bar A_k - \mu_k) / \sigma_k
 
-    with the standardised map :math:`A_k` of class k (`ScoreHead`), its mean :math:`\bar A_k` over the positions, the class
+    with the standardised map :math:`A_k` of class k (`ScoreHead`), the mean :math:`\bar A_k` of its lowest values, the class
     bias :math:`\beta`, and means and deviations over good images of class k: of the image score (a, b), so that one threshold
-    serves all classes, and of the mean of the map (mu, sigma). The class is a property of the whole image: a mark that is
-    normal in one class stays a defect in another one that looks alike. With a known class, or one that explains the image
+    serves all classes, and of the mean of the lowest values (mu, sigma). The class is a property of the whole image: a mark
+    that is normal in one class stays a defect in another one that looks alike. A large defect leaves the lowest values as
+    they are, whereas classes that differ in one mark need all values to be told apart. With a known class, or one that explains the image
     far better than the others, the map is that of this class alone.
 
     Args:
-        sizes: Size `(h, w)` of each level's map; the anomaly map has the finest one.
+        sizes: Size `(h, w)` of each level's map, for each class; the anomaly map has the finest one of all.
         weights: Weight of each level.
         top_fractions: Share of the map's positions that the image score averages over, > 0, for each class.
+        class_share: Share of the map's positions, lowest values first, that tells the class, > 0; 1 = all of them.
     """
 
     shares: Tensor
 
     def __init__(
-        self, sizes: Sequence[tuple[int, int]], weights: Sequence[float], top_fractions: Sequence[float]
+        self,
+        sizes: Sequence[Sequence[tuple[int, int]]],
+        weights: Sequence[float],
+        top_fractions: Sequence[float],
+        class_share: float = 1.0,
     ) -> None:
         super().__init__()
-        classes = len(top_fractions)
-        self._heads = nn.ModuleList(ScoreHead(sizes, weights, fraction) for fraction in top_fractions)
+        classes, size = len(top_fractions), max(size for own in sizes for size in own)
+        self._heads = nn.ModuleList(
+            ScoreHead(own, weights, fraction, size) for own, fraction in zip(sizes, top_fractions, strict=True)
+        )
+        self.class_share = class_share
         shares = torch.zeros(classes, self.top_k)
         for row, head in zip(shares, self.heads, strict=True):
             row[: head.top_k] = 1.0 / head.top_k
@@ -55,8 +64,8 @@ class ClassHead(nn.Module):
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Size `(h, w)` of each level's map."""
-        return self.heads[0].sizes
+        """Size `(h, w)` of each level's map, class by class."""
+        return tuple(size for head in self.heads for size in head.sizes)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,7 +78,7 @@ class ClassHead(nn.Module):
         return max(head.top_k for head in self.heads)
 
     def set_class(self, index: int, scores: tuple[float, float], distances: tuple[float, float]) -> None:
-        """Set the scale of one class from (mean, deviation) of image scores and of means of the map, over good images."""
+        """Set the scale of one class from (mean, deviation) of image scores and of `distances`, over good images."""
         for name, (mean, deviation) in (("score", scores), ("distance", distances)):
             self.get_buffer(f"{name}_mean")[index] = mean
             self.get_buffer(f"{name}_gain")[index] = 1.0 / deviation
@@ -87,9 +96,18 @@ class ClassHead(nn.Module):
         parts = [head.standardised(level, energy) for level, energy in enumerate(energies)]
         return sum(parts[1:], parts[0]).clamp(max=FARTHEST_MAP)
 
+    def distances(self, maps: Tensor) -> Tensor:
+        """Mean of the lowest values of maps `(..., h, w)`: how far the images are from the class of the map."""
+        positions = self.size[0] * self.size[1]
+        values = maps.flatten(-2)
+        if self.class_share < 1.0:
+            count = max(1, round(self.class_share * positions))
+            values = values.topk(count, dim=-1, largest=False).values
+        return values.mean(dim=-1)
+
     def class_scores(self, maps: Tensor) -> Tensor:
         """Score `(N, K)` of each class from the maps `(N, K, h, w)` of all."""
-        far = (maps.mean(dim=(2, 3)) - self.get_buffer("distance_mean")) * self.get_buffer("distance_gain")
+        far = (self.distances(maps) - self.get_buffer("distance_mean")) * self.get_buffer("distance_gain")
         return -far.clamp(max=FARTHEST_CLASS)
 
     def scaled(self, maps: Tensor) -> Tensor:
@@ -119,7 +137,7 @@ class ClassHead(nn.Module):
             `anomaly_map` `(N, h, w)`; `pred_score` `(N,)`; `class_score` `(N, K)`, <= 0 where the image is farther from the
             class than its own good images: the largest is the predicted class. The bias does not change them.
         """
-        levels = len(self.sizes)
+        levels = len(self.heads[0].sizes)
         parts = [energies[k * levels : (k + 1) * levels] for k in range(len(self._heads))]
         maps = torch.stack([self.class_map(index, own) for index, own in enumerate(parts)], dim=1)
         return self.mixed(self.scaled(maps), self.class_scores(maps), class_bias)

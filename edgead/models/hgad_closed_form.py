@@ -14,7 +14,7 @@ from edgead.flows.multiscale import Latent, ParallelFlow
 from edgead.models.backbone import Backbone
 from edgead.models.class_head import ClassHead
 from edgead.models.detector import Detector, Transform
-from edgead.models.level import Level
+from edgead.models.level import Level, LevelSpec
 from edgead.runner import CLASS_EXCLUDED
 
 POSITIONS, CENTRES = "positions", "centres"
@@ -23,18 +23,19 @@ POSITIONS, CENTRES = "positions", "centres"
 class ClosedFormHgad(Detector):
     """Mixture over classes whose parts are fitted in closed form, each to the good images of its class alone.
 
-    The backbone is shared. A class adds the principal channels of its features and a frozen first layer per level, which
-    whitens them: one linear map per position, or one for all positions with centres. Deviates from HGAD (Yao et al., 2024,
-    arXiv:2403.13349): no flow and no mixture is trained, so there is no entropy map, and a class can be added without
+    The backbone is shared, and runs once for each input size that a class has. A class adds the principal channels of its
+    features and a frozen first layer per level, which whitens them: one linear map per position, or one for all positions
+    with centres. Deviates from HGAD (Yao et al., 2024, arXiv:2403.13349): no flow and no mixture is trained, so there is no entropy map, and a class can be added without
     fitting the others again; the class is decided for the whole image, see `ClassHead`.
 
     Args:
         backbone: Frozen features.
-        levels: Levels that say which features each class has; their weights are not used.
+        specs: Features of each level of each class; as many levels in all classes.
         forms: Form of each class, `positions` or `centres`.
         centres: Number of centres of a class of the form `centres`.
         weights: Weight of each level.
         top_fractions: Share of the map that the image score averages over, for each class.
+        class_share: Share of the map, lowest values first, that tells the class.
     """
 
     head: ClassHead  # type: ignore[assignment]
@@ -42,21 +43,26 @@ class ClosedFormHgad(Detector):
     def __init__(
         self,
         backbone: Backbone,
-        levels: Sequence[Level],
+        specs: Sequence[Sequence[LevelSpec]],
         forms: Sequence[str],
         *,
         centres: int,
         weights: Sequence[float],
         top_fractions: Sequence[float],
+        class_share: float = 1.0,
     ) -> None:
-        of_classes = [class_level(backbone, level, form, centres) for form in forms for level in levels]
+        by_class = [
+            [class_level(backbone, spec, form, centres) for spec in own] for form, own in zip(forms, specs, strict=True)
+        ]
+        of_classes = [level for own in by_class for level in own]
         channels = [level.channels for level in of_classes]
+        sizes = [[level.size for level in own] for own in by_class]
         super().__init__(
             backbone,
             of_classes,
             ParallelFlow([FlowSequence([ActNorm(c)]) for c in channels], channels),
             [FlowSequence([]) for _ in of_classes],
-            ClassHead([level.size for level in levels], weights, top_fractions),  # type: ignore[arg-type]
+            ClassHead(sizes, weights, top_fractions, class_share),  # type: ignore[arg-type]
         )
         self.classes = len(forms)
 
@@ -89,10 +95,21 @@ class ClosedFormHgad(Detector):
         return self.head(self.statistics(latents), class_bias)  # type: ignore[no-any-return]
 
 
-def class_level(backbone: Backbone, level: Level, form: str, centres: int) -> Level:
-    """Level of one class, not fitted yet, with the features of another level."""
+def class_specs(levels: Sequence[str], size: int, image_size: int) -> list[LevelSpec]:
+    """Features of the levels of a class whose input is the image at `size` pixels, which divides `image_size`.
+
+    Args:
+        levels: Levels in their written form, see `LevelSpec`.
+        size: Side of the class's input, in pixels.
+        image_size: Side of the model's input, in pixels.
+    """
+    return [LevelSpec.parse(text).at_size(size, image_size) for text in levels]
+
+
+def class_level(backbone: Backbone, spec: LevelSpec, form: str, centres: int) -> Level:
+    """Level of one class, not fitted yet."""
     return Level(
-        level.spec, backbone.channels, backbone.sizes, positions=form == POSITIONS, centres=centres * (form == CENTRES)
+        spec, backbone.channels, backbone.sizes, positions=form == POSITIONS, centres=centres * (form == CENTRES)
     )
 
 

@@ -31,12 +31,19 @@ class ScoreHead(nn.Module):
         sizes: Size `(h, w)` of each level's map; the anomaly map has the finest one.
         weights: Weight w_l of each level.
         top_fraction: Share of the map's positions that the image score averages over, > 0.
+        size: Size `(h, w)` of the anomaly map; None = that of the finest level.
     """
 
-    def __init__(self, sizes: Sequence[tuple[int, int]], weights: Sequence[float], top_fraction: float) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        weights: Sequence[float],
+        top_fraction: float,
+        size: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
-        self.size = max(sizes)
+        self.size = size or max(sizes)
         self.weights = tuple(weights)
         self.pool(top_fraction)
         for index, (h, w) in enumerate(sizes):

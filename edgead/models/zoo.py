@@ -22,7 +22,7 @@ from edgead.flows.multiscale import MultiScaleFlow, ParallelFlow, UShapedFlow
 from edgead.models.backbone import Backbone
 from edgead.models.detector import Detector
 from edgead.models.hgad import HgadDetector
-from edgead.models.hgad_closed_form import POSITIONS, ClosedFormHgad
+from edgead.models.hgad_closed_form import POSITIONS, ClosedFormHgad, class_specs
 from edgead.models.level import Level, LevelSpec
 from edgead.models.packaged_weights import default_source
 from edgead.models.scoring import ScoreHead
@@ -104,8 +104,9 @@ def assemble(config: ModelConfig, classes: Sequence[str], weights: str | None) -
         weights: Source of the backbone's weights; None leaves them random, for a caller that loads all weights.
     """
     specs = [LevelSpec.parse(text) for text in config.levels]
-    if config.pyramid:
-        specs = [spec.at_size(size, config.image_size) for size in config.pyramid for spec in specs]
+    sizes = config.pyramid or tuple(dict.fromkeys(config.class_sizes))
+    if sizes:
+        specs = [spec.at_size(size, config.image_size) for size in sizes for spec in specs]
     if config.family.is_autoencoder:
         specs.append(LevelSpec.parse(f"{config.decoded_size}/1"))
     keys = list(dict.fromkeys(key for spec in specs for key in spec.keys))
@@ -155,13 +156,15 @@ def hgad_detector(
 ) -> Detector:
     """Closed forms per class, or as published flows side by side with a Gaussian mixture per class as their base: HGAD."""
     if settings.start == CLOSED_FORM:
+        sizes = settings.class_sizes or [settings.image_size] * len(classes)
         return ClosedFormHgad(
             backbone,
-            levels,
+            [class_specs(settings.levels, size, settings.image_size) for size in sizes],
             settings.class_forms or [POSITIONS] * len(classes),
             centres=settings.centres,
-            weights=settings.level_weights or [1.0] * len(levels),
+            weights=[1.0] * len(settings.levels),
             top_fractions=settings.class_fractions or [settings.top_fraction] * len(classes),
+            class_share=settings.class_share,
         )
     channels = [level.channels for level in levels]
     return HgadDetector(

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgead.models.backbone import Backbone
+from edgead.models.class_head import ClassHead
 from edgead.models.hgad_closed_form import CENTRES, POSITIONS, ClosedFormHgad, class_level
-from edgead.models.level import Level
+from edgead.models.level import Level, LevelSpec
 from edgead.models.scoring import SMALLEST_DEVIATION, ScoreHead
 from edgead.train.features import FeatureStore
 from edgead.train.left_out import (
@@ -44,6 +45,7 @@ class FitOptions:
         centre_ridge: Ridge of the covariance behind the centres.
         fractions: Shares of the map to try for the image score.
         seed: Seed of the centres.
+        map_size: Size `(h, w)` of the anomaly map of the whole model; None = that of the class's finest level.
     """
 
     forms: Sequence[str]
@@ -53,6 +55,7 @@ class FitOptions:
     centre_ridge: float
     fractions: Sequence[float]
     seed: int
+    map_size: tuple[int, int] | None = None
 
 
 @dataclass
@@ -77,13 +80,13 @@ class ClassFit:
 
 
 def fits_of_class(
-    backbone: Backbone, features: Sequence[Level], store: FeatureStore, rows: Rows, options: FitOptions
+    backbone: Backbone, specs: Sequence[LevelSpec], store: FeatureStore, rows: Rows, options: FitOptions
 ) -> Iterator[ClassFit]:
     """Fit every form of a class, one at a time.
 
     Args:
         backbone: Frozen features.
-        features: Levels that say which features the class has.
+        specs: Features of each level of the class.
         store: Features.
         rows: Good images of the class and their pseudo-defective copies.
         options: Forms to try.
@@ -93,22 +96,23 @@ def fits_of_class(
     """
 
     def finished(form: str, amount: float | None, levels: list[Level], energies: list[Energies]) -> ClassFit:
-        head = ScoreHead([level.size for level in levels], [1.0] * len(levels), options.fractions[0])
+        sizes = [level.size for level in levels]
+        head = ScoreHead(sizes, [1.0] * len(levels), options.fractions[0], options.map_size)
         return ClassFit(form, amount, levels, head, energies, standardise(head, energies, options.fractions))
 
-    projected = [class_level(backbone, level, CENTRES, 0) for level in features]
+    projected = [class_level(backbone, spec, CENTRES, 0) for spec in specs]
     for level in projected:
         fit_projections(level, store, rows.good)
 
     def unfitted(form: str) -> list[Level]:
-        levels = [class_level(backbone, level, form, options.centres) for level in features]
+        levels = [class_level(backbone, spec, form, options.centres) for spec in specs]
         for level, own in zip(levels, projected, strict=True):
             level.projections.load_state_dict(own.projections.state_dict())
         return levels
 
     if POSITIONS in options.forms:
         gathered = [gather_positions(level, store, rows) for level in projected]
-        enough = len(rows.good) > max(level.channels for level in features)
+        enough = len(rows.good) > max(level.channels for level in projected)
         amounts = [amount for amount in options.shrinkage if enough or amount >= FEW_IMAGES_SHRINKAGE]
         for amount in amounts or [max(options.shrinkage)]:
             levels = unfitted(POSITIONS)
@@ -134,8 +138,70 @@ def set_class(model: ClosedFormHgad, index: int, fit: ClassFit, fraction: float)
     for into, level in zip(model.levels_of(index), fit.levels, strict=True):
         into.load_state_dict(level.state_dict())
     model.head.heads[index].load_state_dict(fit.head.state_dict())
-    scores, distances = fit.scores.scores[fraction], _distances(fit.scores.maps)
-    model.head.set_class(index, _mean_and_deviation(scores), _mean_and_deviation(distances))
+    set_scale(model.head, index, fit, fraction)
+
+
+def set_scale(head: ClassHead, index: int, fit: ClassFit, fraction: float) -> None:
+    """Set the constants that compare a class with the others; see `set_class`."""
+    scores, distances = fit.scores.scores[fraction], _distances(head, fit.scores.maps)
+    head.set_class(index, _mean_and_deviation(scores), _mean_and_deviation(distances))
+
+
+@torch.no_grad()
+def maps_of_classes(model: ClosedFormHgad, store: FeatureStore, rows: Sequence[int]) -> Tensor:
+    """Maps `(n, K, h, w)` of all classes of a model for some rows of a store."""
+    found = []
+    for start in range(0, len(rows), BATCH):
+        features = store.batch(rows[start : start + BATCH])
+        energies = [
+            [level.energy(level.whitened(features)) for level in model.levels_of(index)]
+            for index in range(model.classes)
+        ]
+        maps = [model.head.class_map(index, own) for index, own in enumerate(energies)]
+        found.append(torch.stack(maps, dim=1))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def choose_class_share(
+    head: ClassHead,
+    fits: Sequence[ClassFit],
+    fractions: Sequence[float],
+    maps: Sequence[Sequence[Tensor]],
+    shares: Sequence[float],
+) -> float:
+    """Set the share of the map that tells the class: the smallest of those that recognise the most images.
+
+    Args:
+        head: Head of the model; its constants are set too.
+        fits: Fit of each of the K classes.
+        fractions: Share of the map behind the image score of each class.
+        maps: Maps `(n, K, h, w)` of good images of each class and of their pseudo-defective copies, that of the class without the
+            image in its fit.
+        shares: Shares to try.
+
+    Returns:
+        Share of images whose class is recognised, mean over good images and copies of all classes.
+    """
+    found = {}
+    for share in sorted(shares):
+        _set_share(head, share, fits, fractions)
+        right = [
+            head.class_scores(part).argmax(dim=1) == index
+            for index, parts in enumerate(maps)
+            for part in parts
+            if len(part)
+        ]
+        found[share] = float(np.mean([float(one.double().mean()) for one in right]))
+    best = max(found, key=lambda share: found[share])
+    _set_share(head, best, fits, fractions)
+    return found[best]
+
+
+def _set_share(head: ClassHead, share: float, fits: Sequence[ClassFit], fractions: Sequence[float]) -> None:
+    head.class_share = share
+    for index, (fit, fraction) in enumerate(zip(fits, fractions, strict=True)):
+        set_scale(head, index, fit, fraction)
 
 
 @dataclass
@@ -159,31 +225,26 @@ class Judged:
 
 
 @torch.no_grad()
-def judge_left_out(
-    model: ClosedFormHgad, store: FeatureStore, fit: ClassFit, index: int, rows: Sequence[int], fraction: float
-) -> Judged:
+def judge_left_out(head: ClassHead, fitted: Tensor, fit: ClassFit, index: int, fraction: float) -> Judged:
     """Judge the good images of one class by a model whose other classes have never seen them.
 
     Args:
-        model: Finished model.
-        store: Features.
+        head: Head of the finished model.
+        fitted: Maps `(n, K, h, w)` of the images by the finished model, see `maps_of_classes`.
         fit: Fit of the class.
         index: Index of the class.
-        rows: Rows of the store with its good images, in the order of the fit.
         fraction: Share of the map that the image score averages over.
     """
-    head = model.head
-    own, n = fit.scores.maps.float(), len(rows)
+    own, n = fit.scores.maps.float(), len(fitted)
     score_mean, score_deviation = _of_the_others(fit.scores.scores[fraction])
-    distance_mean, distance_deviation = _of_the_others(_distances(own))
+    distance_mean, distance_deviation = _of_the_others(_distances(head, own))
     found: list[tuple[Tensor, ...]] = []
     for start in range(0, n, BATCH):
         part = slice(start, min(start + BATCH, n))
-        fitted = _all_maps(model, store, rows[part])
-        scaled, class_score = head.scaled(fitted), head.class_scores(fitted)
+        scaled, class_score = head.scaled(fitted[part]), head.class_scores(fitted[part])
         outputs = head.mixed(scaled, class_score)
         offset = (own[part] - _as_map(score_mean[part])) / _as_map(score_deviation[part])
-        far = (own[part].mean(dim=(1, 2)) - distance_mean[part]) / distance_deviation[part]
+        far = (head.distances(own[part]) - distance_mean[part]) / distance_deviation[part]
         scaled[:, index], class_score[:, index] = offset.float(), -far.float()
         unknown = head.mixed(scaled, class_score)
         found.append((unknown[1], unknown[0], head.heads[index].pooled(scaled[:, index]), scaled[:, index], outputs[1], outputs[0], class_score.argmax(dim=1)))  # fmt: skip
@@ -193,18 +254,8 @@ def judge_left_out(
     return Judged(*columns)
 
 
-def _all_maps(model: ClosedFormHgad, store: FeatureStore, rows: Sequence[int]) -> Tensor:
-    """Maps `(N, K, h, w)` of all classes."""
-    features = store.batch(rows)
-    energies = [
-        [level.energy(level.whitened(features)) for level in model.levels_of(index)] for index in range(model.classes)
-    ]
-    return torch.stack([model.head.class_map(index, own) for index, own in enumerate(energies)], dim=1)
-
-
-def _distances(maps: Tensor) -> NDArray[np.float64]:
-    """Mean of each map `(n, h, w)`."""
-    return maps.double().mean(dim=(1, 2)).numpy()  # type: ignore[no-any-return]
+def _distances(head: ClassHead, maps: Tensor) -> NDArray[np.float64]:
+    return head.distances(maps).double().numpy()  # type: ignore[no-any-return]
 
 
 def _mean_and_deviation(values: NDArray[np.float64]) -> tuple[float, float]:

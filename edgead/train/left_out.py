@@ -226,9 +226,11 @@ class LeftOutScores:
         maps: Maps `(n, h, w)` of the good images, each standardised by the others.
         scores: Scores of the same, `(n,)`, by share of the map that is averaged over.
         pseudo: Scores of the pseudo-defective copies `(m,)`, by the same shares.
+        pseudo_maps: Maps `(m, h, w)` of the same.
     """
 
     maps: Tensor
+    pseudo_maps: Tensor
     scores: dict[float, NDArray[np.float64]] = field(default_factory=dict)
     pseudo: dict[float, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -253,7 +255,7 @@ def standardise(head: ScoreHead, levels: Sequence[Energies], fractions: Sequence
         own = (level.left_out - torch.from_numpy(means)) * (head.weights[index] / torch.from_numpy(deviations))
         own = head.on_finest(index, own.float())
         total, changed = (own, pseudo) if index == 0 else (total + own, changed + pseudo)
-    found = LeftOutScores(total)
+    found = LeftOutScores(total, changed)
     for fraction in fractions:
         head.pool(fraction)
         found.scores[fraction] = head.pooled(total).double().numpy()

@@ -29,11 +29,11 @@ CLASSES = ("bolt", "disc")
 
 @pytest.fixture(scope="module")
 def model() -> ClosedFormHgad:
-    """A class of each form, with weights that tell the classes apart."""
+    """A class of each form, one of them with a smaller input, with weights that tell the classes apart."""
     torch.manual_seed(0)
     found = make_model(
-        ("8+16:12",), CLASSES, name="hgad", start="closed-form", couplings="never",
-        class_forms=("positions", "centres"), class_fractions=(0.05, 0.2), centres=5,
+        ("8+16:12",), CLASSES, name="hgad", start="closed-form", couplings="never", class_share=0.25,
+        class_forms=("positions", "centres"), class_sizes=(SIDE // 2, SIDE), class_fractions=(0.05, 0.2), centres=5,
     )  # fmt: skip
     assert isinstance(found, ClosedFormHgad)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_one_graph_gives_torchs_numbers_whatever_is_known(model: ClosedFormHgad,
 @torch.no_grad()
 def test_the_map_is_that_of_the_class_that_explains_the_image() -> None:
     """The nearer class decides the whole map; a far image of no class keeps finite numbers, and a given class is obeyed."""
-    head = ClassHead([(4, 4)], [1.0], (0.25, 0.5))
+    head = ClassHead([[(4, 4)]] * 2, [1.0], (0.25, 0.5))
     near, far = torch.zeros(1, 4, 4), torch.full((1, 4, 4), 50.0)
     near[0, 0, 0] = 9.0
     total, score, class_score = head([near, far])

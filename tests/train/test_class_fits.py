@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from edgead.models.class_head import ClassHead
 from edgead.models.hgad_closed_form import ClosedFormHgad, class_cost
 from edgead.models.level import Level, LevelSpec
-from edgead.train.class_fits import ClassFit, FitOptions, fits_of_class, judge_left_out, set_class
-from edgead.train.left_out import Rows, fit_positions, gather_positions
+from edgead.train.class_fits import (
+    ClassFit,
+    FitOptions,
+    choose_class_share,
+    fits_of_class,
+    judge_left_out,
+    maps_of_classes,
+    set_class,
+)
+from edgead.train.left_out import LeftOutScores, Rows, fit_positions, gather_positions
 
 from ..tiny import make_backbone
 from .test_left_out import DoubleStore
@@ -27,7 +36,6 @@ def fitted() -> tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]]:
     noise = torch.randn(2 * COUNT, channels, h, w, dtype=torch.float64)
     noise[COUNT:] += 2.0
     store = DoubleStore(noise)
-    shared = [Level(SPEC, backbone.channels, backbone.sizes, positions=False).double()]
     rows = [Rows(tuple(range(start, start + COUNT)), (), (), tuple(range(COUNT))) for start in (0, COUNT)]
     torch.set_default_dtype(torch.float64)
     try:
@@ -35,7 +43,7 @@ def fitted() -> tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]]:
             next(
                 fits_of_class(
                     backbone,
-                    shared,
+                    [SPEC],
                     store,
                     own,
                     FitOptions((form,), (0.2,), 1e-3, 4, 1e-2, (FRACTION,), 0),
@@ -44,7 +52,12 @@ def fitted() -> tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]]:
             for form, own in zip(("positions", "centres"), rows, strict=True)
         ]
         model = ClosedFormHgad(
-            backbone, shared, ("positions", "centres"), centres=4, weights=[1.0], top_fractions=(FRACTION, FRACTION)
+            backbone,
+            [[SPEC]] * 2,
+            ("positions", "centres"),
+            centres=4,
+            weights=[1.0],
+            top_fractions=(FRACTION, FRACTION),
         )
         for index, fit in enumerate(fits):
             set_class(model, index, fit, FRACTION)
@@ -72,7 +85,8 @@ def test_no_image_takes_part_in_its_own_scale(
     """The score of an image is in deviations of the left-out scores of the others of its class."""
     model, store, fits, rows = fitted
     for index, fit in enumerate(fits):
-        found = judge_left_out(model, store, fit, index, rows[index].good, FRACTION)
+        fitted = maps_of_classes(model, store, rows[index].good)
+        found = judge_left_out(model.head, fitted, fit, index, FRACTION)
         scores = fit.scores.scores[FRACTION]
         for image in range(COUNT):
             others = np.delete(scores, image)
@@ -92,3 +106,28 @@ def test_the_cost_of_a_class_is_what_it_adds() -> None:
     centres = class_cost([Level(SPEC, channels, sizes, positions=False, centres=5)])
     assert centres.megabytes == pytest.approx(4e-6 * (64 + 8 + 5 * 9))
     assert centres.multiply_adds == 12 * (64 + 40)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("mark", "expected"), [(False, 0.25), (True, 1.0)])
+def test_the_share_that_tells_the_class_is_the_one_that_is_right(mark: bool, expected: float) -> None:
+    """Large defects need the lowest values of the map; classes that differ in one mark need all of them."""
+    torch.manual_seed(0)
+    own = 0.1 * torch.rand(COUNT, 2, 4, 4)
+    maps = [own.clone(), own.clone()]
+    for index, images in enumerate(maps):
+        if mark:
+            images[:, 1 - index, 0, 0] += 9.0
+        else:
+            images[:, 1 - index] += 1.0
+    defective = [images.clone() for images in maps]
+    for index, images in enumerate(defective if not mark else ()):
+        images[:, index, :3] += 9.0
+    head = ClassHead([[(4, 4)]] * 2, [1.0], (FRACTION, FRACTION))
+    fits = []
+    for index, images in enumerate(maps):
+        scores = LeftOutScores(images[:, index], defective[index][:, index], {FRACTION: np.linspace(0.0, 1.0, COUNT)})
+        fits.append(ClassFit("positions", 0.2, [], head.heads[index], [], scores))
+    found = choose_class_share(head, fits, [FRACTION] * 2, list(zip(maps, defective, strict=True)), (0.25, 1.0))
+    assert head.class_share == expected
+    assert found == 1.0

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, open_bundle
-from edgead.commands.training.closed_form import ClosedForm
+from edgead.commands.training.class_search import ClassSearch, ReadBackbone
+from edgead.commands.training.closed_form import NATIVE_SHARE, ClosedForm, native_side
 from edgead.commands.training.data import TrainingData
-from edgead.commands.training.unified import fit_each_class, fit_options, is_unified, join_classes
+from edgead.commands.training.unified import fit_options, hgad_model, is_unified, join_classes
 from edgead.config.model import ModelConfig
 from edgead.config.root import Config
 from edgead.data.dataset import evenly_spaced
@@ -64,25 +65,45 @@ def fit_added_classes(
     Raises:
         ConfigError: If a class exists already, or the images would be read by other rules.
     """
-    from edgead.models.hgad_closed_form import CENTRES, ClosedFormHgad
+    from edgead.models.hgad_closed_form import CENTRES, ClosedFormHgad, class_specs
     from edgead.models.zoo import load_model
 
-    names = data.classes
+    names, model = data.classes, config.model
     data = replace(data, image_size=base.image_size, classes=(*base.manifest.classes, *names))
     _check(base, data, names)
     before = load_model(base)
     assert isinstance(before, ClosedFormHgad)
-    levels = before.levels_of(0)
+    options = replace(fit_options(config), map_size=before.head.size)
+    search = ClassSearch(config, data, names, options, run, progress)
+    reader = ReadBackbone.of(config, data, before.backbone, model.image_size)
+    everyone = range(len(names))
+    features = search.read(reader, everyone)
+    sizes = sorted({*model.class_sizes} or {model.image_size})
+    specs = {size: class_specs(model.levels, size, model.image_size) for size in sizes}
     skeleton = ClosedFormHgad(
-        before.backbone, levels, (CENTRES,), centres=2, weights=[1.0] * len(levels), top_fractions=(1.0,)
+        before.backbone,
+        [specs[sizes[0]]],
+        (CENTRES,),
+        centres=2,
+        weights=[1.0] * len(model.levels),
+        top_fractions=(1.0,),
     )
-    found = fit_each_class(config, data, names, skeleton, fit_options(config), run, progress, lap)
-    forms = (*config.model.class_forms, *(fit.form for fit in found.fits))
-    update = {"class_forms": forms, "class_fractions": (*config.model.class_fractions, *found.fractions)}
-    config = config.model_copy(update={"model": config.model.model_copy(update=update)})
-    model = _widened(before, config, data.classes)
-    joined = join_classes(model, found, before.classes, config, data, progress, lap)
-    _note_taken(model, base, progress)
+    search.find_groups(skeleton, features, reader.data)
+    lap("features")
+    for size in sizes:
+        classes = [index for index in everyone if size == sizes[0] or _has_pixels(data, names[index], size)]
+        search.try_size(before.backbone, specs[size], size, features, classes)
+    chosen = search.chosen()
+    before_sizes = model.class_sizes or (model.image_size,) * before.classes
+    update = {
+        "class_forms": (*model.class_forms, *(one.choice.form for one in chosen)),
+        "class_sizes": (*before_sizes, *(one.choice.image_size for one in chosen)),
+        "class_fractions": (*model.class_fractions, *(one.fraction for one in chosen)),
+    }
+    config = config.model_copy(update={"model": model.model_copy(update=update)})
+    widened = _widened(before, config, data.classes)
+    joined = join_classes(widened, search, chosen, features, before.classes, config, reader, lap)
+    _note_taken(widened, base, progress)
     return joined
 
 
@@ -139,16 +160,17 @@ def _check(base: Bundle, data: TrainingData, names: tuple[str, ...]) -> None:
 
 def _widened(before: ClosedFormHgad, config: Config, classes: Sequence[str]) -> ClosedFormHgad:
     """Model with more classes, of which the first are those of `before`."""
-    from edgead.models.hgad_closed_form import ClosedFormHgad
-    from edgead.models.zoo import hgad_detector
-
-    model = hgad_detector(before.backbone, before.levels_of(0), config.model, classes)
-    assert isinstance(model, ClosedFormHgad)
+    model = hgad_model(before.backbone, config, classes)
     for index in range(before.classes):
         for into, level in zip(model.levels_of(index), before.levels_of(index), strict=True):
             into.load_state_dict(level.state_dict())
     model.head.copy_classes(before.head)
-    return model.eval()
+    return model
+
+
+def _has_pixels(data: TrainingData, name: str, size: int) -> bool:
+    """Whether the images of a class have the pixels for an input of `size` pixels."""
+    return NATIVE_SHARE * size <= native_side(data.scan.sizes_by_class[name])
 
 
 def _note_taken(model: ClosedFormHgad, base: Bundle, progress: Progress) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgead.commands.training.form_choice import power, rates_to_judge
+from edgead.commands.training.form_choice import best_fraction, power, rates_to_judge, worth
 from edgead.progress import Progress
 from edgead.teach.form import describe_form
 
 if TYPE_CHECKING:
-    from edgead.models.detector import Detector
+    from edgead.models.backbone import Backbone
+    from edgead.models.level import LevelSpec
     from edgead.train.class_fits import ClassFit, FitOptions
     from edgead.train.features import FeatureStore
     from edgead.train.left_out import Rows
@@ -23,6 +24,7 @@ class ClassChoice:
 
     Attributes:
         class_name: Name of the class.
+        image_size: Side of the class's input, in pixels.
         form: `positions` or `centres`.
         shrinkage: Weight of the covariance of all positions; None for centres.
         power: Share of the class's pseudo-defects above the thresholds of its left-out good images, mean over the rates.
@@ -31,6 +33,7 @@ class ClassChoice:
     """
 
     class_name: str
+    image_size: int
     form: str
     shrinkage: float | None
     power: float
@@ -40,7 +43,7 @@ class ClassChoice:
     def describe(self) -> str:
         """One sentence for the user."""
         return (
-            f"Class {self.class_name}: {describe_form(self.shrinkage)}, {self.power:.0%} of the pseudo-defects found; it takes {self.megabytes:.1f} MB of "
+            f"Class {self.class_name}: {self.image_size} px, {describe_form(self.shrinkage)}, {self.power:.0%} of the pseudo-defects found; it takes {self.megabytes:.1f} MB of "
             f"weights and {self.multiply_adds / 1e6:.1f} million multiply-adds per image."
         )
 
@@ -51,25 +54,34 @@ class Candidate:
 
     Attributes:
         fit: The fit.
-        powers: Share of the class's pseudo-defects that it finds, by share of the map behind the score.
+        fraction: Share of the map behind the score.
         choice: Its record.
     """
 
     fit: ClassFit
-    powers: Mapping[float, float]
+    fraction: float
     choice: ClassChoice
 
 
 def best_of_each_form(
-    model: Detector, store: FeatureStore, rows: Rows, name: str, options: FitOptions, promised: float
+    backbone: Backbone,
+    specs: Sequence[LevelSpec],
+    store: FeatureStore,
+    rows: Rows,
+    name: str,
+    image_size: int,
+    options: FitOptions,
+    promised: float,
 ) -> tuple[list[Candidate], list[ClassChoice]]:
-    """Fit every form of a class; of each kind of form the one that finds most pseudo-defects, best first, and all records.
+    """Fit every form of a class at one input size; of each kind of form the best, and the records of all.
 
     Args:
-        model: Model with the backbone and the features of each class.
+        backbone: Frozen features.
+        specs: Features of each level of the class.
         store: Features.
         rows: Rows of the class.
         name: Name of the class.
+        image_size: Side of the class's input, in pixels.
         options: Forms to try.
         promised: Promised false-alarm rate.
     """
@@ -79,26 +91,34 @@ def best_of_each_form(
     best: dict[str, Candidate] = {}
     tried = []
     rates = rates_to_judge(len(rows.good), promised)
-    for fit in fits_of_class(model.backbone, model.levels, store, rows, options):
+    for fit in fits_of_class(backbone, specs, store, rows, options):
         powers = {f: power(fit.scores.scores[f], fit.scores.pseudo[f], rates) for f in options.fractions}
         found, cost = round(max(powers.values()), 6), class_cost(fit.levels)
-        choice = ClassChoice(name, fit.form, fit.shrinkage, found, round(cost.megabytes, 3), cost.multiply_adds)
+        choice = ClassChoice(
+            name, image_size, fit.form, fit.shrinkage, found, round(cost.megabytes, 3), cost.multiply_adds
+        )
         tried.append(choice)
         if fit.form not in best or found > best[fit.form].choice.power:
-            best[fit.form] = Candidate(fit, powers, choice)
-    return sorted(best.values(), key=lambda one: -one.choice.power), tried
+            best[fit.form] = Candidate(fit, best_fraction(powers), choice)
+    return list(best.values()), tried
 
 
 def chosen_within(candidates: Sequence[Sequence[Candidate]], megabytes: float, progress: Progress) -> list[Candidate]:
     """Best form of each class; while all take too much memory, the class that loses least takes its smallest form.
 
+    A larger input has to gain as much as for a model of one class.
+
     Args:
-        candidates: Forms of each class, best first.
+        candidates: Forms of each class.
         megabytes: Largest size of all classes' weights in float32.
         progress: Receives a note if a class could not have its best form, or the limit cannot be kept.
     """
-    chosen = [own[0] for own in candidates]
-    smallest = [min(own, key=lambda one: one.choice.megabytes) for own in candidates]
+
+    def value(one: Candidate) -> float:
+        return worth(one.choice.power, one.choice.image_size)
+
+    chosen = [max(own, key=value) for own in candidates]
+    smallest = [min(own, key=lambda one: (one.choice.megabytes, -value(one))) for own in candidates]
     smaller = []
     while sum(one.choice.megabytes for one in chosen) > megabytes:
         open_ones = [i for i, one in enumerate(chosen) if one.choice.megabytes > smallest[i].choice.megabytes]
@@ -108,7 +128,7 @@ def chosen_within(candidates: Sequence[Sequence[Candidate]], megabytes: float, p
                 f"Warning: the classes take {total:.0f} MB, more than train.class_memory_mb={megabytes:g}; no form is smaller."
             )
             break
-        index = min(open_ones, key=lambda i: chosen[i].choice.power - smallest[i].choice.power)
+        index = min(open_ones, key=lambda i: value(chosen[i]) - value(smallest[i]))
         smaller.append(chosen[index].choice.class_name)
         chosen[index] = smallest[index]
     if smaller:

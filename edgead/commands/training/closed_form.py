@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.form_choice import Choice
 from edgead.commands.training.form_search import FormSearch, LeftOut
+from edgead.config.model import PUBLISHED
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.data.split import Split
@@ -86,15 +87,26 @@ def is_closed_form(config: Config, data: TrainingData | None) -> bool:
     return config.model.couplings == "never" and (data is None or data.grid is None)
 
 
-def sizes_to_try(config: Config, data: TrainingData) -> list[int]:
-    """Input sizes in pixels: the setting, and larger ones that the images have the pixels for."""
-    base = config.model.image_size
-    native = native_side(data.scan.sizes)
-    if config.model.pyramid or config.model.start is not None:
+def sizes_to_try(config: Config, data: TrainingData, class_name: str | None = None) -> list[int]:
+    """Input sizes in pixels: the setting, and larger ones that the images have the pixels for.
+
+    Args:
+        config: All settings.
+        data: Good images.
+        class_name: Class whose images count; None for all. Classes share a backbone, so that larger sizes are multiples.
+    """
+    base, model = config.model.image_size, config.model
+    if model.pyramid or model.start == PUBLISHED:
         return [base]
+    native = native_side(data.scan.sizes if class_name is None else data.scan.sizes_by_class[class_name])
+    step = 1 if model.start is None else base
     return [
         base,
-        *(size for size in sorted(config.train.larger_sizes) if base < size and NATIVE_SHARE * size <= native),
+        *(
+            size
+            for size in sorted(config.train.larger_sizes)
+            if base < size and size % step == 0 and NATIVE_SHARE * size <= native
+        ),
     ]
 
 

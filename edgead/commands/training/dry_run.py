@@ -115,8 +115,10 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
         n_good = len(data.split.fit) + len(data.split.early_stop) + len(data.split.threshold)
         if is_unified(config):
             n_pseudo, n_varied = count_class_pseudo(config, data), 0
+            sizes = sorted({size for name in data.scan.sizes_by_class for size in sizes_to_try(config, data, name)})
         else:
             n_pseudo, n_varied = count_pseudo(config, n_good), count_varied(config, n_good)
+            sizes = sizes_to_try(config, data)
         needs = training_needs(config, model, n_good + n_pseudo + n_varied, processes=1)
         facts += [
             ("classes", ", ".join(data.classes)),
@@ -124,7 +126,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
                 "images",
                 f"{n_good} to fit, each left out in turn for the threshold; {n_pseudo} pseudo-defective, {n_varied} changed",
             ),
-            ("sizes", ", ".join(f"{size} px" for size in sizes_to_try(config, data))),
+            ("sizes", ", ".join(f"{size} px" for size in sizes)),
             ("steps", CLOSED),
             ("needs", needs.describe()),
         ]

@@ -48,8 +48,12 @@ class Choice:
 
 def best_choice(choices: Sequence[Choice]) -> Choice:
     """Form with the most power; a larger input has to gain 2 points for each doubling of its side."""
-    smallest = min(choice.image_size for choice in choices)
-    return max(choices, key=lambda choice: choice.power - LARGER_GAIN * math.log2(choice.image_size / smallest))
+    return max(choices, key=lambda choice: worth(choice.power, choice.image_size))
+
+
+def worth(power: float, image_size: int) -> float:
+    """Power of a form, less what an input of this side in pixels has to gain over smaller ones."""
+    return power - LARGER_GAIN * math.log2(image_size)
 
 
 def rates_to_judge(n_images: int, promised: float) -> tuple[float, ...]:

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgead.commands.training.backbone_session import BackboneSession
-from edgead.commands.training.class_choice import best_of_each_form, chosen_within
-from edgead.commands.training.class_data import pseudo_origins, read_features, rows_of_class
-from edgead.commands.training.closed_form import CHOICES, ClosedForm
+from edgead.commands.training.class_choice import Candidate
+from edgead.commands.training.class_data import ClassFeatures
+from edgead.commands.training.class_search import ClassSearch, ReadBackbone
+from edgead.commands.training.closed_form import ClosedForm, sizes_to_try
 from edgead.commands.training.data import TrainingData
-from edgead.commands.training.device import choose_device
-from edgead.commands.training.form_choice import Choice, best_fraction
+from edgead.commands.training.form_choice import Choice
 from edgead.commands.training.form_search import LeftOut
-from edgead.commands.training.groups import image_groups
 from edgead.config.root import Config
-from edgead.data.dataset import Sample
 from edgead.data.split import Split
 from edgead.progress import Progress
-from edgead.storage import write_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgead.models.backbone import Backbone
     from edgead.models.detector import Detector
     from edgead.models.hgad_closed_form import ClosedFormHgad
-    from edgead.train.class_fits import ClassFit, FitOptions, Judged
-    from edgead.train.features import FeatureStore
+    from edgead.train.class_fits import FitOptions, Judged
+
+# shares of a class's map, lowest values first, that may tell the class
+CLASS_SHARES = (0.05, 0.2, 1.0)
+# pseudo-defective copies of each class that choose between them
+COPIES = 100
 
 
 def is_unified(config: Config) -> bool:
@@ -38,39 +41,13 @@ def is_unified(config: Config) -> bool:
     return config.model.start == CLOSED_FORM
 
 
-@dataclass
-class FittedClasses:
-    """Classes that were fitted together.
-
-    Attributes:
-        names: Names of the classes.
-        good: Good images, class by class.
-        members: Rows in `good` of each class.
-        counted: Rows that count for the threshold, rising.
-        store: Features of the good images, in its first rows.
-        fits: Best form of each class.
-        fractions: Share of the map behind the score of each class.
-        power: Share of pseudo-defects found, mean over the classes.
-        milliseconds: Time of the backbone on this machine; 0 if it was not measured.
-    """
-
-    names: tuple[str, ...]
-    good: tuple[Sample, ...]
-    members: list[list[int]]
-    counted: tuple[int, ...]
-    store: FeatureStore
-    fits: list[ClassFit]
-    fractions: list[float]
-    power: float
-    milliseconds: float
-
-
 def fit_classes(
     config: Config, data: TrainingData, run: Path, progress: Progress, lap: Callable[[str], None]
 ) -> ClosedForm:
     """Fit every form of every class to all of its good images, and keep for each the one that finds most pseudo-defects.
 
-    Scores are in deviations of each class's left-out scores, so that all have one threshold.
+    A class whose images have the pixels tries larger inputs too. If one of them takes a larger input, that is the model's, and
+    the others shrink it. Scores are in deviations of each class's left-out scores, so that all have one threshold.
 
     Args:
         config: All settings, fitted to the backbone.
@@ -79,118 +56,104 @@ def fit_classes(
         progress: Receiver of notes and progress.
         lap: Called with the name of each finished stage.
     """
-    from edgead.models.hgad_closed_form import ClosedFormHgad
-    from edgead.models.zoo import build_model, hgad_detector
+    from edgead.models.hgad_closed_form import class_specs
 
-    size = config.model.image_size
-    data, options = replace(data, image_size=(size, size)), fit_options(config)
-    settings = config.model.model_copy(update={"class_forms": ("centres",), "centres": 2})
-    skeleton = build_model(settings, ("shared",)).eval()
-    found = fit_each_class(config, data, data.classes, skeleton, options, run, progress, lap)
+    base, names = config.model.image_size, data.classes
+    search = ClassSearch(config, data, names, fit_options(config), run, progress)
+    everyone, sizes = range(len(names)), [sizes_to_try(config, data, name) for name in names]
+    skeleton = _skeleton(config, (base,))
+    reader = ReadBackbone.of(config, data, skeleton.backbone, base)
+    features = search.read(reader, everyone)
+    search.find_groups(skeleton, features, reader.data)
+    lap("features")
+    search.try_size(skeleton.backbone, class_specs(config.model.levels, base, base), base, features, everyone)
+    lap(f"{base} px")
+    for size in sorted({size for own in sizes for size in own[1:]}):
+        larger = _skeleton(config, (size,))
+        own_reader = ReadBackbone.of(config, data, larger.backbone, size)
+        if _is_affordable(config, size, reader.milliseconds + own_reader.milliseconds, progress):
+            classes = [index for index in everyone if size in sizes[index]]
+            of_size = search.read(own_reader, classes)
+            search.try_size(larger.backbone, class_specs(config.model.levels, size, size), size, of_size, classes)
+            lap(f"{size} px")
+    chosen = search.chosen()
+    class_sizes = tuple(one.choice.image_size for one in chosen)
+    largest = max(class_sizes)
+    if largest > base:
+        skeleton = _skeleton(config, class_sizes)
+        reader = ReadBackbone.of(config, data, skeleton.backbone, largest)
+        features = search.read(reader, everyone)
+        specs = [class_specs(config.model.levels, size, largest) for size in class_sizes]
+        chosen = search.refitted(chosen, skeleton.backbone, specs, features, skeleton.head.size)
+        lap("all sizes")
     update = {
-        "class_forms": tuple(fit.form for fit in found.fits),
-        "class_fractions": tuple(found.fractions),
-        "centres": options.centres,
+        "image_size": largest,
+        "class_forms": tuple(one.choice.form for one in chosen),
+        "class_sizes": class_sizes,
+        "class_fractions": tuple(one.fraction for one in chosen),
+        "centres": search.options.centres,
     }
     config = config.model_copy(update={"model": config.model.model_copy(update=update)})
-    model = hgad_detector(skeleton.backbone, skeleton.levels, config.model, data.classes)
+    model = hgad_model(skeleton.backbone, config, names)
+    return join_classes(model, search, chosen, features, 0, config, reader, lap)
+
+
+def hgad_model(backbone: Backbone, config: Config, names: Sequence[str]) -> ClosedFormHgad:
+    """Model of some classes on a backbone, not fitted yet."""
+    from edgead.models.hgad_closed_form import ClosedFormHgad
+    from edgead.models.zoo import hgad_detector
+
+    model = hgad_detector(backbone, (), config.model, names)
     assert isinstance(model, ClosedFormHgad)
-    return join_classes(model.eval(), found, 0, config, data, progress, lap)
-
-
-def fit_each_class(
-    config: Config,
-    data: TrainingData,
-    names: tuple[str, ...],
-    skeleton: Detector,
-    options: FitOptions,
-    run: Path,
-    progress: Progress,
-    lap: Callable[[str], None],
-) -> FittedClasses:
-    """Fit some classes, each alone.
-
-    Args:
-        config, data, run, progress, lap: Same as for `fit_classes`.
-        names: Classes to fit, which all images belong to.
-        skeleton: Model with the backbone and the features of each class; its own class tells near-copies only.
-        options: Forms to try.
-    """
-    from edgead.train.start import fit_projections
-
-    split = data.split
-    good = tuple(
-        sorted(
-            (*split.fit, *split.early_stop, *split.threshold),
-            key=lambda sample: (names.index(sample.class_name), sample.name),
-        )
-    )
-    members = [[row for row, sample in enumerate(good) if sample.class_name == name] for name in names]
-    pseudo = [pair for own in members for pair in pseudo_origins(config, own)]
-    is_cpu = choose_device(config.train.device).type == "cpu"
-    session = BackboneSession(skeleton.backbone, data.image_size) if is_cpu else None
-    store = read_features(config, data, good, pseudo, skeleton.backbone, session, run, progress)
-    for level in skeleton.levels:
-        fit_projections(level, store, range(len(good)))
-    groups = image_groups(skeleton, store, good, data.read, config.data.group_pattern, progress)
-    lap("features")
-    candidates, choices = [], []
-    for index, (name, own) in enumerate(zip(names, members, strict=True)):
-        rows = rows_of_class(own, len(good), [origin for origin, _ in pseudo], groups.of_image)
-        best, tried = best_of_each_form(skeleton, store, rows, name, options, config.train.promised_rate)
-        candidates.append(best)
-        choices += tried
-        progress.update("Classes", index + 1, len(names))
-    chosen = chosen_within(candidates, config.train.class_memory_mb, progress)
-    for one in chosen:
-        progress.note(one.choice.describe())
-    kept = [one.choice for one in chosen]
-    write_json(run / CHOICES, [{**asdict(choice), "chosen": choice in kept} for choice in choices])
-    fractions = [best_fraction(one.powers) for one in chosen]
-    found = float(np.mean([one.powers[fraction] for one, fraction in zip(chosen, fractions, strict=True)]))
-    milliseconds = session.milliseconds() if session else 0.0
-    fits = [one.fit for one in chosen]
-    return FittedClasses(names, good, members, groups.counted, store, fits, fractions, found, milliseconds)
+    return model.eval()
 
 
 def join_classes(
     model: ClosedFormHgad,
-    found: FittedClasses,
+    search: ClassSearch,
+    chosen: Sequence[Candidate],
+    features: ClassFeatures,
     first: int,
     config: Config,
-    data: TrainingData,
-    progress: Progress,
+    reader: ReadBackbone,
     lap: Callable[[str], None],
 ) -> ClosedForm:
     """Make fitted classes part of a model, and judge their good images by it.
 
     Args:
         model: Model with these classes, which are set here.
-        found: Fitted classes.
-        first: Index of the first of them in the model.
+        search: What found the forms.
+        chosen: Fitted form of each class.
+        features: Features of all good images of these classes.
+        first: Index of the first of these classes in the model.
         config: Settings that describe the model.
-        data: Images of the training.
-        progress, lap: Same as for `fit_classes`.
+        reader: Backbone of the model with the reader of its images.
+        lap: Called with the name of each finished stage.
     """
-    from edgead.train.class_fits import judge_left_out, set_class
+    from edgead.train.class_fits import judge_left_out, maps_of_classes, set_class
 
-    triples = list(enumerate(zip(found.fits, found.fractions, found.members, strict=True), start=first))
-    for index, (fit, fraction, _) in triples:
-        set_class(model, index, fit, fraction)
-    judged = [judge_left_out(model, found.store, fit, index, own, fraction) for index, (fit, fraction, own) in triples]
-    note_confusions(judged, found.names, progress, first)
+    of_image, good, counted = search.groups.of_image, search.images.good, search.groups.counted
+    for index, one in enumerate(chosen):
+        set_class(model, first + index, one.fit, one.fraction)
+    rows = [features.of_class(index, of_image) for index in range(len(chosen))]
+    fitted = [maps_of_classes(model, features.store, own.good) for own in rows]
+    if first == 0:
+        copies = [maps_of_classes(model, features.store, own.pseudo[:COPIES]) for own in rows]
+        config = _with_class_share(model, chosen, fitted, copies, config, search.progress)
+    pairs = enumerate(zip(chosen, fitted, strict=True), start=first)
+    judged = [judge_left_out(model.head, maps, one.fit, index, one.fraction) for index, (one, maps) in pairs]
+    note_confusions(judged, search.images.names, search.progress, first)
     lap("closed form")
-    threshold = tuple(found.good[row] for row in found.counted)
+    threshold = tuple(good[row] for row in counted)
     final = replace(
-        data,
-        split=Split(fit=found.good, early_stop=(), threshold=threshold),
-        n_near_copies=len(found.good) - len(threshold),
+        reader.data,
+        split=Split(fit=good, early_stop=(), threshold=threshold),
+        n_near_copies=len(good) - len(threshold),
     )
     largest = max(model.head.heads, key=lambda head: head.top_k).top_fraction
-    choice = Choice(
-        config.model.image_size, "classes", None, largest, round(found.power, 6), round(found.milliseconds, 2)
-    )
-    return ClosedForm(model, config, final, joined_left_out(judged, found.counted), choice)
+    power = round(float(np.mean([one.choice.power for one in chosen])), 6)
+    choice = Choice(config.model.image_size, "classes", None, largest, power, round(reader.milliseconds, 2))
+    return ClosedForm(model, config, final, joined_left_out(judged, counted), choice)
 
 
 def fit_options(config: Config) -> FitOptions:
@@ -207,6 +170,71 @@ def fit_options(config: Config) -> FitOptions:
         fractions=train.top_fractions or (config.model.top_fraction,),
         seed=train.seed,
     )
+
+
+def _skeleton(config: Config, sizes: Sequence[int]) -> Detector:
+    """Model with the backbone and the features of classes at some input sizes, in pixels; its weights do not count."""
+    from edgead.models.zoo import build_model
+
+    distinct = tuple(dict.fromkeys(sizes))
+    update = {
+        "image_size": max(distinct),
+        "class_sizes": distinct,
+        "class_forms": ("centres",) * len(distinct),
+        "centres": 2,
+    }
+    return build_model(config.model.model_copy(update=update), tuple(map(str, distinct))).eval()
+
+
+def _with_class_share(
+    model: ClosedFormHgad,
+    chosen: Sequence[Candidate],
+    fitted: Sequence[Tensor],
+    copies: Sequence[Tensor],
+    config: Config,
+    progress: Progress,
+) -> Config:
+    """Choose which share of the maps tells the class, and return the settings with it.
+
+    Args:
+        model: Model whose classes are all set.
+        chosen: Fitted form of each class.
+        fitted: Maps `(n, K, h, w)` of the good images of each class.
+        copies: The same of their first pseudo-defective copies.
+        config: Settings that describe the model.
+        progress: Receives a note.
+    """
+    from edgead.train.class_fits import choose_class_share
+
+    unseen = []
+    for index, (one, *parts) in enumerate(zip(chosen, fitted, copies, strict=True)):
+        own = (one.fit.scores.maps, one.fit.scores.pseudo_maps[: len(parts[1])])
+        unseen.append([_with_own(part, index, maps) for part, maps in zip(parts, own, strict=True)])
+    fits, fractions = [one.fit for one in chosen], [one.fraction for one in chosen]
+    found = choose_class_share(model.head, fits, fractions, unseen, CLASS_SHARES)
+    share = model.head.class_share
+    if len(chosen) > 1:
+        which = "whole map" if share == 1 else f"lowest {share:.0%} of the map"
+        progress.note(f"The {which} tells the class: it is right for {found:.1%} of good and pseudo-defective images.")
+    return config.model_copy(update={"model": config.model.model_copy(update={"class_share": share})})
+
+
+def _with_own(maps: Tensor, index: int, own: Tensor) -> Tensor:
+    """Maps `(n, K, h, w)` with those of one class replaced."""
+    changed = maps.clone()
+    changed[:, index] = own
+    return changed
+
+
+def _is_affordable(config: Config, size: int, milliseconds: float, progress: Progress) -> bool:
+    """Whether the backbone may run at a larger input besides the smallest one, which takes so many milliseconds together."""
+    budget, smallest = config.train.budget_ms, config.model.image_size
+    if budget is None or milliseconds <= budget:
+        return True
+    progress.note(
+        f"{size} px is not tried: the backbone at {smallest} and {size} px takes {milliseconds:.0f} ms, over the budget of {budget:g} ms."
+    )
+    return False
 
 
 def note_confusions(judged: Sequence[Judged], names: Sequence[str], progress: Progress, first: int) -> None:

@@ -15,10 +15,13 @@ import torch
 from edgead.builder.lower_precision import LowerOptions
 from edgead.bundle import Bundle, class_bias
 from edgead.commands.build_engine import EngineOptions, build_engine
+from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
+from edgead.commands.training import form_choice
 from edgead.commands.training.class_choice import Candidate, ClassChoice, chosen_within
 from edgead.commands.training.closed_form import CHOICES
 from edgead.config.root import Config
+from edgead.config.stream import CameraConfig
 from edgead.data.reader import read_image
 from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
@@ -28,7 +31,7 @@ from edgead.models.zoo import read_weights
 from edgead.progress import Silent
 from edgead.runner import REFERENCE
 
-from ...tiny_run import tiny_config
+from ...tiny_run import SIDE, tiny_config
 from .test_closed_form import Notes
 
 if TYPE_CHECKING:
@@ -84,7 +87,7 @@ def images_of(root: Path, name: str) -> list[Image]:
 
 
 def candidate(name: str, form: str, power: float, megabytes: float) -> Candidate:
-    return Candidate(cast("ClassFit", None), {}, ClassChoice(name, form, None, power, megabytes, 0))
+    return Candidate(cast("ClassFit", None), 0.02, ClassChoice(name, 320, form, None, power, megabytes, 0))
 
 
 def test_classes_that_lose_least_take_the_smaller_form() -> None:
@@ -133,6 +136,80 @@ def test_the_graph_recognises_the_class_and_can_be_told(bundle: Bundle, two_clas
             np.testing.assert_allclose(unknown["pred_score"], known["pred_score"], atol=1e-2)
             assert (known["pred_score"] <= threshold).all()
             assert (wrong["pred_score"] > threshold).all()
+
+
+@pytest.mark.slow
+def test_a_stream_of_several_classes_needs_no_class_and_obeys_one(
+    bundle: Bundle, two_classes: Path, tmp_path: Path
+) -> None:
+    """Good parts of both classes pass one camera, and a defect does not; a camera for one class turns the other one away."""
+    n_good = 0
+    for name in bundle.manifest.classes:
+        for image in images_of(two_classes, name):
+            frame = image.copy()
+            for folder, is_defective in (("good", False), ("all", False), ("all", True)):
+                (tmp_path / folder).mkdir(exist_ok=True)
+                if is_defective:
+                    frame[40:70, 40:70] = np.random.default_rng(0).integers(0, 256, (30, 30, 3))
+                picture = tmp_path / folder / f"{name}-{n_good}-{'bad' if is_defective else 'good'}.png"
+                cv2.imwrite(str(picture), frame[:, :, ::-1])
+            n_good += 1
+    found = {}
+    for folder, chosen in (("good", None), ("all", None), ("good", "dark"), ("good", "light")):
+        camera = CameraConfig.model_validate({"name": "line", "source": str(tmp_path / folder), "class": chosen})
+        with open_engine(bundle, REFERENCE, threads=1) as runner:
+            summary = stream(bundle, runner, [camera], StreamOutputs(None, None), config=Config())
+        found[folder, chosen] = (summary.n_processed, summary.n_anomalous)
+    assert found == {
+        ("good", None): (n_good, 0),
+        ("all", None): (2 * n_good, n_good),
+        ("good", "dark"): (n_good, n_good // 2),
+        ("good", "light"): (n_good, n_good // 2),
+    }
+
+
+@pytest.mark.slow
+def test_a_class_with_the_pixels_has_a_larger_input(
+    two_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only one class has the pixels, it alone tries a larger input and takes one that pays; a new class may too."""
+    monkeypatch.setattr(form_choice, "LARGER_GAIN", -1.0)  # a larger input always pays
+    data = tmp_path / "data"
+    for name, scale in (("dark", 0.5), ("light", 1.0)):
+        folder = data / name / "train" / "good"
+        folder.mkdir(parents=True)
+        for path in (two_classes / name / "train" / "good").glob("*.png"):
+            image = cv2.imread(str(path))
+            assert image is not None
+            size = round(scale * SIDE)
+            cv2.imwrite(str(folder / path.name), cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+    sizes = {"model__image_size": SIDE // 2, "train__larger_sizes": [SIDE], "train__forms": ["centres"]}
+    result = train(settings(data, **sizes), Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
+    choices = json.loads((result.run / CHOICES).read_text())
+    tried = {(one["class_name"], one["image_size"]) for one in choices}
+    assert tried == {("dark", SIDE // 2), ("light", SIDE // 2), ("light", SIDE)}
+    model = result.bundle.manifest.provenance.config["model"]
+    assert (model["image_size"], model["class_sizes"]) == (SIDE, [SIDE // 2, SIDE])
+    assert result.bundle.manifest.preprocessing.image_size == (SIDE, SIDE)
+    with open_engine(result.bundle, REFERENCE, threads=1) as runner:
+        for index, name in enumerate(result.bundle.manifest.classes):
+            images = np.stack([result.bundle.preprocess(image) for image in images_of(data, name)])
+            assert (runner.infer(images)["class_score"].argmax(axis=1) == index).all()
+    folder = tmp_path / "turned" / "train" / "good"
+    folder.mkdir(parents=True)
+    for path in (data / "light" / "train" / "good").glob("*.png"):
+        image = cv2.imread(str(path))
+        assert image is not None
+        cv2.imwrite(str(folder / path.name), image[:, :, [1, 2, 0]] // 2 + 100)
+    config = settings(tmp_path / "turned", **sizes, train__add_to=result.bundle.path)
+    added = train(config, Silent(), out=tmp_path / "more", runs=tmp_path, resume=False)
+    choices = json.loads((added.run / CHOICES).read_text())
+    assert {one["image_size"] for one in choices} == {SIDE // 2, SIDE}
+    new = added.bundle.manifest.provenance.config["model"]
+    assert new["class_sizes"][:2] == model["class_sizes"]
+    assert new["class_share"] == model["class_share"]
+    for name in ("dark", "light"):
+        assert added.bundle.manifest.thresholds[name] == result.bundle.manifest.thresholds[name]
 
 
 @pytest.mark.slow

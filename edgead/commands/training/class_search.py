@@ -1,0 +1,172 @@
+"""Trial of every closed form of every class, at each input size that the images of the class have the pixels for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.commands.training.backbone_session import BackboneSession
+from edgead.commands.training.class_choice import Candidate, ClassChoice, best_of_each_form, chosen_within
+from edgead.commands.training.class_data import ClassFeatures, class_images, read_features
+from edgead.commands.training.closed_form import CHOICES
+from edgead.commands.training.data import TrainingData
+from edgead.commands.training.device import choose_device
+from edgead.commands.training.form_choice import CENTRES, POSITIONS
+from edgead.commands.training.form_search import POSITION_BYTES
+from edgead.commands.training.groups import Groups, image_groups
+from edgead.config.root import Config
+from edgead.progress import Progress
+from edgead.storage import write_json
+
+if TYPE_CHECKING:
+    from edgead.models.backbone import Backbone
+    from edgead.models.detector import Detector
+    from edgead.models.level import LevelSpec
+    from edgead.train.class_fits import FitOptions
+
+
+@dataclass(frozen=True)
+class ReadBackbone:
+    """A backbone with the reader of its images.
+
+    Attributes:
+        backbone: Frozen features.
+        data: Reader of images at its input size.
+        session: The backbone in ONNX Runtime; None on a GPU.
+        milliseconds: Its time for an image on this machine; 0 if it was not measured.
+    """
+
+    backbone: Backbone
+    data: TrainingData
+    session: BackboneSession | None
+    milliseconds: float
+
+    @staticmethod
+    def of(config: Config, data: TrainingData, backbone: Backbone, image_size: int) -> ReadBackbone:
+        """Backbone whose images have a side of `image_size` pixels."""
+        data = replace(data, image_size=(image_size, image_size))
+        is_cpu = choose_device(config.train.device).type == "cpu"
+        session = BackboneSession(backbone, data.image_size) if is_cpu else None
+        return ReadBackbone(backbone, data, session, session.milliseconds() if session else 0.0)
+
+
+class ClassSearch:
+    """Trial of every form of some classes, each alone.
+
+    Args:
+        config: All settings, fitted to the backbone.
+        data: Good images of these classes.
+        names: Names of the classes.
+        options: Forms to try.
+        run: Folder of the run, for features on disk and for `choices.json`.
+        progress: Receiver of notes and progress.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: TrainingData,
+        names: tuple[str, ...],
+        options: FitOptions,
+        run: Path,
+        progress: Progress,
+    ) -> None:
+        self.config, self.options, self.run, self.progress = config, options, run, progress
+        self.images = class_images(config, data, names)
+        self.groups = Groups((), ())
+        self.candidates: list[list[Candidate]] = [[] for _ in names]
+        self.choices: list[ClassChoice] = []
+
+    def read(self, reader: ReadBackbone, classes: Sequence[int]) -> ClassFeatures:
+        """Features of the good images of some classes, given by index, and of their pseudo-defective copies."""
+        rows = self.images.rows_of(classes)
+        return read_features(
+            self.config, reader.data, self.images, rows, reader.backbone, reader.session, self.run, self.progress
+        )
+
+    def find_groups(self, model: Detector, features: ClassFeatures, data: TrainingData) -> None:
+        """Find the images that are left out together.
+
+        Args:
+            model: Model whose levels tell images apart; its projections are fitted here.
+            features: Features of all images.
+            data: Reader of images.
+        """
+        from edgead.train.start import fit_projections
+
+        for level in model.levels:
+            fit_projections(level, features.store, range(len(self.images.good)))
+        pattern = self.config.data.group_pattern
+        self.groups = image_groups(model, features.store, self.images.good, data.read, pattern, self.progress)
+
+    def try_size(
+        self, backbone: Backbone, specs: Sequence[LevelSpec], size: int, features: ClassFeatures, classes: Sequence[int]
+    ) -> None:
+        """Try all forms of some classes, given by index, at an input of `size` pixels."""
+        options = replace(self.options, forms=self._forms(backbone, specs, size))
+        for done, index in enumerate(classes, start=1):
+            name, rows = self.images.names[index], features.of_class(index, self.groups.of_image)
+            best, tried = best_of_each_form(
+                backbone, specs, features.store, rows, name, size, options, self.config.train.promised_rate
+            )
+            self.candidates[index] += best
+            self.choices += tried
+            self.progress.update(f"Classes at {size} px", done, len(classes))
+
+    def chosen(self) -> list[Candidate]:
+        """Best form of each class within the memory; all records are written to the run."""
+        chosen = chosen_within(self.candidates, self.config.train.class_memory_mb, self.progress)
+        for one in chosen:
+            self.progress.note(one.choice.describe())
+        kept = [one.choice for one in chosen]
+        write_json(self.run / CHOICES, [{**asdict(choice), "chosen": choice in kept} for choice in self.choices])
+        return chosen
+
+    def refitted(
+        self,
+        chosen: Sequence[Candidate],
+        backbone: Backbone,
+        specs: Sequence[Sequence[LevelSpec]],
+        features: ClassFeatures,
+        map_size: tuple[int, int],
+    ) -> list[Candidate]:
+        """Fit the chosen forms again, on the features of the backbone of the whole model.
+
+        Args:
+            chosen: Chosen form of each class.
+            backbone: Backbone with the features of all sizes.
+            specs: Features of each level of each class.
+            features: Features of the good images and their copies.
+            map_size: Size `(h, w)` of the model's anomaly map.
+        """
+        from edgead.train.class_fits import fits_of_class
+
+        found = []
+        for index, (one, own) in enumerate(zip(chosen, specs, strict=True)):
+            options = replace(
+                self.options,
+                forms=(one.choice.form,),
+                shrinkage=(one.choice.shrinkage or 0.0,),
+                fractions=(one.fraction,),
+                map_size=map_size,
+            )
+            rows = features.of_class(index, self.groups.of_image)
+            (fit,) = fits_of_class(backbone, own, features.store, rows, options)
+            found.append(replace(one, fit=fit))
+            self.progress.update("Classes", index + 1, len(chosen))
+        return found
+
+    def _forms(self, backbone: Backbone, specs: Sequence[LevelSpec], size: int) -> tuple[str, ...]:
+        """Forms to try: not one Gaussian per position of a large grid."""
+        from edgead.models.hgad_closed_form import class_level
+
+        forms = tuple(self.options.forms)
+        levels = [class_level(backbone, spec, CENTRES, 0) for spec in specs]
+        taken = sum(4.0 * level.size[0] * level.size[1] * level.channels**2 for level in levels)
+        settings = self.config.model
+        is_larger = size > min(settings.class_sizes, default=settings.image_size)
+        if is_larger and CENTRES in forms and taken > POSITION_BYTES:
+            return tuple(form for form in forms if form != POSITIONS)
+        return forms
