@@ -97,9 +97,10 @@ class ClassHead(nn.Module):
         return sum(parts[1:], parts[0]).clamp(max=FARTHEST_MAP)
 
     def distances(self, maps: Tensor) -> Tensor:
-        """Mean of the lowest values of maps `(..., h, w)`: how far the images are from the class of the map."""
+        """Mean of the lowest values of maps `(N, h, w)` or `(N, K, h, w)`: how far the images are from the class of the map."""
         positions = self.size[0] * self.size[1]
-        values = maps.flatten(-2)
+        classes = (len(self._heads),) if maps.dim() == 4 else ()
+        values = maps.reshape(-1, *classes, positions)  # sizes read from the maps would stay in the exported graph
         if self.class_share < 1.0:
             count = max(1, round(self.class_share * positions))
             values = values.topk(count, dim=-1, largest=False).values

@@ -22,6 +22,7 @@ from edgead.models.hgad_closed_form import ClosedFormHgad
 from edgead.models.torch_runner import TorchRunner
 from edgead.precision.int8 import position_products
 
+from ..export.tensorrt_operators import operator_problems, versions
 from ..tiny import CPU, SIDE, make_images, make_model
 
 CLASSES = ("bolt", "disc")
@@ -57,6 +58,7 @@ def test_one_graph_gives_torchs_numbers_whatever_is_known(model: ClosedFormHgad,
     counts = operator_counts(proto)
     assert not {"Softmax", "LogSoftmax", "ReduceLogSumExp", "Gather", "ArgMax"} & set(counts)
     assert len(position_products(proto)) == 1
+    assert [problem for version in versions() for problem in operator_problems(proto, version)] == []
     images = make_images(3, seed=7)
     unfolded, folded = (TorchRunner(m, model, (SIDE, SIDE), CPU) for m in (model, deployed))
     seen = []
