@@ -54,9 +54,14 @@ def blocks(name: str, channels: int) -> list[Block]:
 
 def stored_numbers(matrix: NDArray[Any]) -> int:
     """How many numbers of matrices `(P, C, C)` are stored and multiplied, after splitting if they are triangular."""
-    if not is_triangular(matrix):
-        return matrix.size
-    return sum(block.of(matrix).size for block in blocks("", len(matrix[0])))
+    return len(matrix) * stored_in_triangle(len(matrix[0])) if is_triangular(matrix) else matrix.size
+
+
+def stored_in_triangle(channels: int) -> int:
+    """How many numbers of one triangular matrix `(channels, channels)` are stored and multiplied."""
+    if channels < MIN_CHANNELS:
+        return channels**2
+    return sum(block.stop * (block.stop - block.start) for block in blocks("", channels))
 
 
 def block_nodes(product: onnx.NodeProto, channels: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:

@@ -16,6 +16,7 @@ from edgead.models.class_head import ClassHead
 from edgead.models.detector import Detector, Transform
 from edgead.models.level import Level, LevelSpec
 from edgead.runner import CLASS_EXCLUDED
+from edgead.triangles import stored_in_triangle
 
 POSITIONS, CENTRES = "positions", "centres"
 
@@ -136,8 +137,9 @@ def class_cost(levels: Sequence[Level]) -> ClassCost:
                 values += projection.weight.numel() + projection.out_channels
                 products += projection.weight.numel() * level.sizes[key][0] * level.sizes[key][1]
         if level.centres is None:
-            values += positions * channels * (channels + 1)
-            products += positions * channels**2
+            stored = stored_in_triangle(channels)
+            values += positions * (stored + channels)
+            products += positions * stored
         else:
             count = len(level.centres)
             values += channels * (channels + 1) + count * (channels + 1)
