@@ -28,7 +28,7 @@ from edgead.runner import CLASS_EXCLUDED, Runner
 from edgead.storage import atomic_path, json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
 from edgead.suggestion import did_you_mean
 from edgead.tiled_runner import TiledRunner
-from edgead.views import TileGrid
+from edgead.views import Stitcher, TileGrid
 
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
@@ -196,7 +196,10 @@ class Bundle:
         if maps is None or scores is None:
             return None
         n = len(arrays.get("held_out_classes", ()))
-        shapes = maps.shape == (n, *self.manifest.graph.map_size) and scores.shape == (n,)
+        size = self.manifest.graph.map_size
+        if self.grid is not None:
+            size = Stitcher(self.grid, size).size
+        shapes = maps.shape == (n, *size) and scores.shape == (n,)
         if not shapes or not all(a.dtype.kind == "f" and np.isfinite(a).all() for a in (maps, scores)):
             raise self._damaged(CALIBRATION, "the corrections of the held-out images do not fit the images")
         return maps.astype(np.float32), scores.astype(np.float32)

@@ -175,9 +175,10 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=320, help="side of the images in px")
     parser.add_argument("--n-train", type=int, default=120, help="good training images")
     parser.add_argument("--n-test", type=int, default=20, help="good test images, and defective ones of each kind")
-    parser.add_argument("--epochs", type=int, default=0, help="0: the closed-form start alone")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of all trainings")
     arguments = parser.parse_args()
-    settings: dict[str, object] = {"train.epochs": arguments.epochs, "model.image_size": arguments.side}
+    settings: dict[str, object] = {"model.image_size": arguments.side}
+    settings |= dict(text.split("=", 1) for text in arguments.set)
     print("| part | trained on | tested on | align | AUROC | AUPRO 0.3 | found | false alarms | not found | find, ms |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for part in arguments.parts:

@@ -32,7 +32,7 @@ from edgead.data.synthetic.make import make_part
 from edgead.data.synthetic.parts import PARTS
 from edgead.imaging import Image, png_from_rgb
 from edgead.model import Model
-from edgead.storage import write_bytes
+from edgead.storage import write_bytes, write_json
 from edgead.terminal import TerminalProgress
 from edgead.tiled_runner import TiledRunner
 
@@ -40,6 +40,7 @@ Frames = Callable[[int], Image]
 # Frames of this number and above are never trained on.
 UNSEEN = 1_000_000
 TIMED = 5
+SCORES = "scores.json"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--train", type=int, default=40, help="number of good frames to train on")
     parser.add_argument("--good", type=int, default=200, help="number of unseen good frames; each also gets a defect")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of both trainings")
-    parser.add_argument("--work", type=Path, help="folder for frames and bundles, reused if it has them")
+    parser.add_argument("--work", type=Path, help="folder for frames, bundles and scores, reused if it has them")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     frames = _mosaics(options.mosaic, options.side) if options.mosaic else _parts(options.part, options.side)
@@ -111,7 +112,7 @@ def measure(
 
     Args:
         frames: Frame of a number.
-        work: Folder for frames and bundles; those that it has are used again.
+        work: Folder for frames, bundles and scores; those that it has are used again.
         settings: Settings of both trainings by dotted key.
         tiles: Tiles of the second one.
         overlap: Their overlap.
@@ -127,18 +128,31 @@ def measure(
     for name, views in (("squeezed", {}), (f"tiles {tiles}", {"data.tiles": tiles, "data.overlap": overlap})):
         run = work / name.replace(" ", "-")
         if not (run / "bundle").is_dir():
-            quick = {"train.epochs": 0, "train.seed": 0}
             with TerminalProgress() as progress:
-                edgead.train_bundle(work / "good", settings={**quick, **settings, **views}, out=run, progress=progress)
+                edgead.train_bundle(work / "good", settings={**settings, **views}, out=run, progress=progress)
         models[name] = edgead.load(run / "bundle", engine="reference", threads=1)
-    scores: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
-    for number in range(n_good):
-        frame = frames(UNSEEN + number)
-        random = np.random.default_rng(number)
-        defective, place = make_sized_defect(frame, float(random.uniform(*sizes)), random, _place(frame, random))
-        for name, model in models.items():
-            scores[name].append(judge_pair(model, frame, defective, place))
-    return [_row(name, models[name], np.array(pairs), frames(UNSEEN)) for name, pairs in scores.items()]
+    pairs = _scored(frames, work / SCORES, models, n_good, sizes)
+    return [_row(name, models[name], np.array(pairs[name]), frames(UNSEEN)) for name in models]
+
+
+def _scored(
+    frames: Frames, path: Path, models: dict[str, Model], n_good: int, sizes: tuple[float, float]
+) -> dict[str, list[tuple[float, float]]]:
+    """Scores of each frame without and with a defect by bundle; those that the file has are not computed again."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    digests = {name: model.bundle.digest for name, model in models.items()}
+    known = {one["number"]: one["scores"] for one in kept if one["bundles"] == digests and one["sizes"] == list(sizes)}
+    with TerminalProgress() as progress:
+        for number in range(n_good):
+            if number in known:
+                continue
+            frame, random = frames(UNSEEN + number), np.random.default_rng(number)
+            defective, place = make_sized_defect(frame, float(random.uniform(*sizes)), random, _place(frame, random))
+            known[number] = {name: judge_pair(model, frame, defective, place) for name, model in models.items()}
+            kept.append({"number": number, "bundles": digests, "sizes": sizes, "scores": known[number]})
+            write_json(path, kept)
+            progress.update("Frames", number + 1, n_good)
+    return {name: [known[number][name] for number in range(n_good)] for name in models}
 
 
 def judge_pair(model: Model, frame: Image, defective: Image, place: tuple[float, float]) -> tuple[float, float]:

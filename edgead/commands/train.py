@@ -142,7 +142,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
             progress = progress if world.is_main else Silent()
             data = world.from_main(lambda: checked_data(config, progress))
         clock.lap("scan")
-        if is_closed_form(config, data):
+        if is_closed_form(config):
             return _train_in_closed_form(config, data, progress, world, clock, out, runs, resume, held, base)
         return _train(config, data, progress, world, clock, out, runs, resume, held)
 
@@ -166,10 +166,11 @@ def _train(
     from edgead.train.start import fit_head, pseudo_defect_auroc
 
     device = choose_device(config.train.device)
-    config = _without_couplings(fit_backbone(config, progress))
+    config = fit_backbone(config, progress)
     data = replace(data, image_size=(config.model.image_size, config.model.image_size))
     if data.n_tiles > 1:
-        config = world.from_main(lambda: chosen_levels(config, data, progress))
+        levels = world.from_main(lambda: chosen_levels(config, data, progress))
+        config = config.model_copy(update={"model": config.model.model_copy(update={"levels": levels})})
     _seed(config.train.seed)
     model = build_model(config.model, data.classes).to(device)
 
@@ -307,14 +308,6 @@ def _show_threshold_images(run: Path, found: ClosedForm, progress: Progress) -> 
         suspects, scores, maps = zip(*found.suspects, strict=True)
         write_sheet(run / SUSPECTS, suspects, scores, np.stack(maps), scale, read)
     progress.note(threshold_note(samples, thresholds, run / SHEET))
-
-
-def _without_couplings(config: Config) -> Config:
-    """Settings of a closed form with held-out images, for inputs that are parts of an image."""
-    if config.model.couplings != "never":
-        return config
-    model = config.model.model_copy(update={"blocks": 0, "base": "normal", "couplings": "auto"})
-    return config.model_copy(update={"model": model, "train": config.train.model_copy(update={"epochs": 0})})
 
 
 def _pooled_for_tiles(

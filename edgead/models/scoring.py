@@ -15,6 +15,8 @@ from edgead.models.level import resample
 
 SMOOTHING_SIGMA = 1.5
 SMALLEST_DEVIATION = 1e-6
+# Maps that are in float64 at a time.
+_CHUNK = 1024
 
 
 class ScoreHead(nn.Module):
@@ -77,9 +79,13 @@ class ScoreHead(nn.Module):
 
     def standardise(self, index: int, maps: Tensor) -> None:
         """Standardise one level from maps of good images `(N, h, w)`; mean and deviation are smoothed over neighbours."""
-        values = maps.double().cpu().numpy()
-        std = np.maximum(_smooth(values.std(axis=0)), SMALLEST_DEVIATION)
-        self.set_level(index, torch.from_numpy(_smooth(values.mean(axis=0))), torch.from_numpy(std))
+        chunks = maps.split(_CHUNK)
+        mean = sum(part.double().sum(dim=0) for part in chunks) / len(maps)
+        variance = sum((part.double() - mean).square().sum(dim=0) for part in chunks) / len(maps)
+        assert isinstance(mean, Tensor)
+        assert isinstance(variance, Tensor)
+        std = np.maximum(_smooth(variance.sqrt().cpu().numpy()), SMALLEST_DEVIATION)
+        self.set_level(index, torch.from_numpy(_smooth(mean.cpu().numpy())), torch.from_numpy(std))
 
     def as_if_normal(self, maps: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]:
         """Maps `(N, h_l, w_l)` rescaled to the mean and deviation over good images of C standard normal channels.

@@ -39,6 +39,8 @@ SAMPLE = 200_000
 LLOYD_STEPS = 8
 PER_CENTRE = 40
 _CHUNK = 16384
+# Inputs whose distances from all centres are in memory at a time: 52 MB at 20 x 20 positions and 2,048 centres.
+_JUDGED = 16
 
 
 @dataclass(frozen=True)
@@ -206,13 +208,16 @@ def fit_centres(level: Level, store: FeatureStore, rows: Rows, *, ridge: float, 
         others = (sums[changed] - own_sums) / rest.clamp_min(1.0)[:, None]
         half_others = torch.where(rest > 0.5, 0.5 * others.square().sum(dim=1), math.inf)
         mine = copies.get(name, [])
-        z = level.whitened(store.batch([*(rows.good[i] for i in group), *(rows.pseudo[i] for i in mine)]))
-        flat = z.permute(0, 2, 3, 1).reshape(-1, level.channels)
-        # only the centres that the group had a part in differ
-        distances = torch.addmm(half, flat, level.centres.T, alpha=-1.0)
-        distances[:, changed] = torch.addmm(half_others, flat, others.T, alpha=-1.0)
-        found = (2.0 * distances.amin(dim=1) + flat.square().sum(dim=1)) / level.channels
-        found = found.reshape(len(z), *level.size)
+        judged = [*(rows.good[i] for i in group), *(rows.pseudo[i] for i in mine)]
+        parts = []
+        for batch in store.batches(judged, _JUDGED):
+            z = level.whitened(batch)
+            flat = z.permute(0, 2, 3, 1).reshape(-1, level.channels)
+            # only the centres that the group had a part in differ
+            distances = torch.addmm(half, flat, level.centres.T, alpha=-1.0)
+            distances[:, changed] = torch.addmm(half_others, flat, others.T, alpha=-1.0)
+            parts.append((2.0 * distances.amin(dim=1) + flat.square().sum(dim=1)).reshape(len(z), *level.size))
+        found = torch.cat(parts) / level.channels
         energies.left_out[group] = found[: len(group)]
         energies.pseudo[mine] = found[len(group) :]
     return energies
@@ -223,9 +228,9 @@ class LeftOutScores:
     """Maps and scores of a head that is standardised by left-out energies.
 
     Attributes:
-        maps: Maps `(n, h, w)` of the good images, each standardised by the others.
-        scores: Scores of the same, `(n,)`, by share of the map that is averaged over.
-        pseudo: Scores of the pseudo-defective copies `(m,)`, by the same shares.
+        maps: Maps of the good inputs, `(n, h, w)`, each standardised by the others.
+        scores: Scores of the good images by share of the map that is averaged over; with tiles the highest of an image's tiles.
+        pseudo: Scores of the pseudo-defective copies `(m,)`, each one input, by the same shares.
         pseudo_maps: Maps `(m, h, w)` of the same.
     """
 
@@ -236,7 +241,9 @@ class LeftOutScores:
 
 
 @torch.no_grad()
-def standardise(head: ScoreHead, levels: Sequence[Energies], fractions: Sequence[float]) -> LeftOutScores:
+def standardise(
+    head: ScoreHead, levels: Sequence[Energies], fractions: Sequence[float], tiles: int = 1
+) -> LeftOutScores:
     """Standardise a head by left-out energies, and score the images with it.
 
     Each good image is standardised by the mean and deviation of the *others*: with few images its own values would bound
@@ -246,31 +253,34 @@ def standardise(head: ScoreHead, levels: Sequence[Energies], fractions: Sequence
         head: Score head; its constants are set from all good images.
         levels: Energies of each level.
         fractions: Shares of the map that scores are computed for.
+        tiles: Number of inputs of an image, which follow each other.
     """
     total = changed = torch.zeros(())
     for index, level in enumerate(levels):
         head.standardise(index, level.left_out)
         pseudo = head.standardised(index, level.pseudo)
-        means, deviations = _of_the_others(level.left_out.double().numpy())
-        own = (level.left_out - torch.from_numpy(means)) * (head.weights[index] / torch.from_numpy(deviations))
-        own = head.on_finest(index, own.float())
+        means, deviations = (torch.from_numpy(part) for part in _of_the_others(level.left_out, tiles))
+        images = zip(level.left_out.split(tiles), means, head.weights[index] / deviations, strict=True)
+        own = head.on_finest(index, torch.cat([((maps - mean) * gain).float() for maps, mean, gain in images]))
         total, changed = (own, pseudo) if index == 0 else (total + own, changed + pseudo)
     found = LeftOutScores(total, changed)
     for fraction in fractions:
         head.pool(fraction)
-        found.scores[fraction] = head.pooled(total).double().numpy()
+        found.scores[fraction] = head.pooled(total).unflatten(0, (-1, tiles)).amax(dim=1).double().numpy()
         found.pseudo[fraction] = head.pooled(changed).double().numpy()
     return found
 
 
-def _of_the_others(maps: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smoothed mean and deviation over all other maps, for each of `(n, h, w)`."""
-    n = len(maps)
-    total, squares = maps.sum(axis=0), np.square(maps).sum(axis=0)
-    means, deviations = np.empty_like(maps), np.empty_like(maps)
-    for index, own in enumerate(maps):
-        mean = (total - own) / (n - 1)
-        variance = np.maximum((squares - own**2) / (n - 1) - mean**2, 0.0)
+def _of_the_others(maps: Tensor, tiles: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Smoothed mean and deviation over the maps of all other images, for each image `(n / tiles, h, w)`."""
+    sums = np.stack([part.double().sum(dim=0).numpy() for part in maps.split(tiles)])
+    powers = np.stack([part.double().square().sum(dim=0).numpy() for part in maps.split(tiles)])
+    rest = len(maps) - tiles
+    total, squares = sums.sum(axis=0), powers.sum(axis=0)
+    means, deviations = np.empty_like(sums), np.empty_like(sums)
+    for index, (own, own_squares) in enumerate(zip(sums, powers, strict=True)):
+        mean = (total - own) / rest
+        variance = np.maximum((squares - own_squares) / rest - mean**2, 0.0)
         for values, into in ((mean, means), (np.sqrt(variance), deviations)):
             cv2.GaussianBlur(values, (0, 0), SMOOTHING_SIGMA, dst=into[index], borderType=cv2.BORDER_REPLICATE)
     return means, np.maximum(deviations, SMALLEST_DEVIATION)

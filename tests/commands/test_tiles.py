@@ -32,6 +32,8 @@ from tests.tiny_run import SIDE, tiny_config
 
 ONNX: BackendName = "onnxruntime"
 TILES = 4
+# Rows and columns of a frame's map that lie inside the crop for certain.
+CROPPED = slice(1, -1)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(parts: Path, **overrides: Any) -> Config:
     quick = {
-        "train__epochs": 0,
+        "model__couplings": "never",
+        "train__centres": 24,
+        "train__pseudo_defects": 1,
         "train__shrinkage": [0.2],
         "train__reference_images": 4,
         "train__calibration_images": 12,
@@ -93,13 +97,33 @@ def test_the_score_of_a_frame_is_the_largest_of_its_tiles(tiled: TrainResult) ->
     assert held_out[0].shape == (len(tiled.bundle.thresholds().scores), TILES, SIDE, SIDE, 3)
 
 
-def test_thresholds_of_a_bundle_are_those_of_its_held_out_frames(tiled: TrainResult) -> None:
-    """One score per frame, the largest of its tiles, and none per tile."""
-    held_out = tiled.bundle.held_out()
+def test_thresholds_of_a_bundle_are_those_of_left_out_frames(tiled: TrainResult) -> None:
+    """Every good frame has one score, the largest of its tiles, under the fit without any tile of it."""
+    held_out, corrections = tiled.bundle.held_out(), tiled.bundle.held_out_corrections()
     assert held_out is not None
+    assert corrections is not None
     with open_engine(tiled.bundle, "reference", threads=1) as runner:
+        outputs = runner.infer(held_out[0])
+    thresholds, inside = tiled.bundle.thresholds(), outputs["anomaly_map"][:, CROPPED, CROPPED]
+    assert len(thresholds.scores) == tiled.bundle.manifest.provenance.n_images["fit"] == 50
+    scores = outputs["pred_score"] + corrections[1]
+    np.testing.assert_allclose(np.sort(scores), np.sort(thresholds.scores), rtol=5e-3, atol=5e-3)
+    maxima = (inside + corrections[0][:, CROPPED, CROPPED]).max(axis=(1, 2))
+    np.testing.assert_allclose(np.sort(maxima), np.sort(thresholds.map_maxima), rtol=2e-2, atol=2e-2)
+    assert float(corrections[1].mean()) > 0.0
+
+
+@pytest.mark.slow
+def test_trained_couplings_have_thresholds_of_held_out_frames(parts: Path, tmp_path: Path) -> None:
+    """One score per frame, the largest of its tiles, and none per tile."""
+    config = settings(parts, model__couplings="always", train__epochs=0)
+    bundle = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False).bundle
+    held_out = bundle.held_out()
+    assert held_out is not None
+    assert bundle.held_out_corrections() is None
+    with open_engine(bundle, "reference", threads=1) as runner:
         scores = runner.infer(held_out[0])["pred_score"]
-    np.testing.assert_allclose(tiled.bundle.thresholds().scores, scores, rtol=1e-5)
+    np.testing.assert_allclose(bundle.thresholds().scores, scores, rtol=1e-5)
 
 
 def test_evaluation_and_stream_give_the_score_of_the_python_api(tiled: TrainResult, parts: Path) -> None:
@@ -215,19 +239,31 @@ def test_a_crop_in_pixels_needs_images_of_one_size(parts: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_tiles_choose_their_features_by_small_pseudo_defects(parts: Path) -> None:
-    """The usual levels and finer ones are tried; levels that the user has set are kept."""
+    """The usual levels and finer ones are tried in each form; levels that the user has set are kept."""
     from edgead.commands.training.data import prepare_data
     from edgead.commands.training.tile_levels import FINE, chosen_levels
 
     values = {"data.root": str(parts), "data.tiles": "2x2", "model.image_size": 96, "train.shrinkage": [0.2]}
-    config, notes = load_config(None, values), Notes()
+    config, notes = load_config(None, {**values, "train.centres": 24}), Notes()
     found = chosen_levels(config, prepare_data(config, Silent()), notes)
-    (note,) = notes.texts
+    (note,) = [text for text in notes.texts if text.startswith("Features for tiles")]
     shares = [int(share) for share in re.findall(r"(\d+)%", note)]
     assert len(shares) == 2
-    assert found.model.levels == (FINE if shares[1] > shares[0] else config.model.levels)
+    assert found == (FINE if shares[1] > shares[0] else config.model.levels)
+    assert sum("px, features" in text for text in notes.texts) == 4
     own = settings(parts)
-    assert chosen_levels(own, prepare_data(own, Silent()), notes) is own
+    assert chosen_levels(own, prepare_data(own, Silent()), notes) == own.model.levels
+
+
+def test_larger_inputs_are_tried_where_a_tile_has_the_pixels(parts: Path) -> None:
+    """A quarter of a frame of 256 px shows 135 px of it on each side."""
+    from edgead.commands.training.closed_form import sizes_to_try
+    from edgead.commands.training.data import prepare_data
+
+    config = settings(parts, model__image_size=96, train__larger_sizes=[128, 160])
+    assert sizes_to_try(config, prepare_data(config, Silent())) == [96, 128]
+    whole = settings(parts, model__image_size=96, train__larger_sizes=[128, 160], data__tiles="1x1")
+    assert sizes_to_try(whole, prepare_data(whole, Silent())) == [96, 128, 160]
 
 
 @pytest.mark.slow

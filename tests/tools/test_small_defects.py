@@ -18,7 +18,7 @@ SIDE = 384
 TINY: dict[str, Any] = {
     "model.image_size": 128,
     "model.levels": ["8:24"],
-    "model.blocks": 0,
+    "train.centres": 24,
     "train.shrinkage": [0.2],
     "train.device": "cpu",
     "train.reference_images": 4,

@@ -164,6 +164,21 @@ def test_an_image_does_not_standardise_itself() -> None:
     assert float(head([maps[:1]])[1]) < 3.0
 
 
+def test_the_tiles_of_an_image_are_left_out_together() -> None:
+    """Its score is the highest of its tiles, each standardised by the tiles of all other images."""
+    maps = torch.randn(12, 4, 4, generator=torch.Generator().manual_seed(5)).abs()
+    maps[3:6] += 2.0  # all three tiles of the second image
+    head = ScoreHead([(4, 4)], [1.0], 0.1)
+    found = standardise(head, [Energies(maps, maps[:1])], [0.1], tiles=3)
+    others = torch.cat([maps[:3], maps[6:]])
+    alone = ScoreHead([(4, 4)], [1.0], 0.1)
+    alone.standardise(0, others)
+    expected = alone([maps[3:6]])
+    torch.testing.assert_close(found.maps[3:6], expected[0], rtol=1e-4, atol=1e-4)
+    assert found.scores[0.1].shape == (4,)
+    assert found.scores[0.1][1] == pytest.approx(float(expected[1].max()), rel=1e-4)
+
+
 def test_thresholds_of_left_out_scores_keep_the_promise() -> None:
     """Over 200 draws of the good images, the mean realised false-alarm rate is at most the promised one.
 

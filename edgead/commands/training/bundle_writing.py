@@ -38,8 +38,8 @@ from edgead.stored_once import header, places_in_graph
 from edgead.tiled_runner import TiledRunner
 
 if TYPE_CHECKING:
+    from edgead.commands.training.best_form import LeftOut
     from edgead.commands.training.data import TrainingData
-    from edgead.commands.training.form_search import LeftOut
     from edgead.config.root import Config
     from edgead.export.onnx_graph import DeployedModel
     from edgead.models.detector import Detector
@@ -162,7 +162,7 @@ def _left_out_thresholds(
 ) -> dict[str, ClassThresholds]:
     """Thresholds at the promised rate, or at the smallest that the images certify if none was asked for."""
     names = np.array([sample.class_name for sample in data.split.threshold])
-    summaries = known = np.stack(summarise(left_out.scores, left_out.maps), axis=1)
+    summaries = known = np.stack(summarise(left_out.scores, left_out.maps, left_out.covered), axis=1)
     if left_out.known_scores is not None and left_out.known_maps is not None:
         known = np.stack(summarise(left_out.known_scores, left_out.known_maps), axis=1)
     confidence = config.train.confidence

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgead.commands.training.best_form import LeftOut
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.form_choice import Choice
-from edgead.commands.training.form_search import FormSearch, LeftOut
+from edgead.commands.training.form_search import FormSearch
+from edgead.commands.training.tile_levels import chosen_levels, levels_to_try
 from edgead.config.model import PUBLISHED
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 CHOICES = "choices.json"
 NATIVE_SHARE = 0.95
+# Up to this number of tiles, all of them are tried with each kind of features; of more only a part.
+MANY_TILES = 2048
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,14 @@ def fit_closed_form(
         lap: Called with the name of each finished stage.
     """
     good = tuple(sorted((*data.split.fit, *data.split.early_stop, *data.split.threshold), key=_by_name))
+    levels = levels_to_try(config, data)
+    if len(good) * data.n_tiles > MANY_TILES:
+        levels = (chosen_levels(config, data, progress),)
+        lap("features")
     search = FormSearch(config, data, good, run, progress)
     for size in sizes_to_try(config, data):
-        search.try_size(size)
+        for one in levels:
+            search.try_size(size, one)
         lap(f"{size} px")
     best = search.best
     assert best is not None
@@ -73,7 +82,7 @@ def fit_closed_form(
     suspects = search.suspects()
     if suspects:
         best = search.without(suspects)
-    counted, fitted = set(search.groups.counted), best.rows.good
+    counted, fitted = set(search.groups.counted), best.images
     kept = [place for place, index in enumerate(fitted) if index in counted]
     threshold = tuple(good[fitted[place]] for place in kept)
     split = Split(fit=tuple(good[index] for index in fitted), early_stop=(), threshold=threshold)
@@ -82,9 +91,9 @@ def fit_closed_form(
     return ClosedForm(best.model, best.config, final, best.left_out(kept), best.choice, search.shown(suspects))
 
 
-def is_closed_form(config: Config, data: TrainingData | None) -> bool:
+def is_closed_form(config: Config) -> bool:
     """Whether the model is fitted without any step of training."""
-    return config.model.couplings == "never" and (data is None or data.grid is None)
+    return config.model.couplings == "never"
 
 
 def sizes_to_try(config: Config, data: TrainingData, class_name: str | None = None) -> list[int]:
@@ -98,7 +107,9 @@ def sizes_to_try(config: Config, data: TrainingData, class_name: str | None = No
     base, model = config.model.image_size, config.model
     if model.pyramid or model.start == PUBLISHED:
         return [base]
-    native = native_side(data.scan.sizes if class_name is None else data.scan.sizes_by_class[class_name])
+    native = native_side(
+        data.scan.sizes if class_name is None else data.scan.sizes_by_class[class_name], shown_share(data)
+    )
     step = 1 if model.start is None else base
     return [
         base,
@@ -110,9 +121,22 @@ def sizes_to_try(config: Config, data: TrainingData, class_name: str | None = No
     ]
 
 
-def native_side(sizes: Mapping[tuple[int, int], int]) -> float:
-    """Median side of the images in pixels, as that of a square of the same area."""
-    return statistics.median(Counter({math.sqrt(h * w): n for (h, w), n in sizes.items()}).elements())
+def native_side(sizes: Mapping[tuple[int, int], int], share: float = 1.0) -> float:
+    """Median side in pixels of what an input shows, as that of a square of the same area.
+
+    Args:
+        sizes: Number of images by `(height, width)` in pixels.
+        share: Share of the image's area that an input shows.
+    """
+    return statistics.median(Counter({math.sqrt(h * w * share): n for (h, w), n in sizes.items()}).elements())
+
+
+def shown_share(data: TrainingData) -> float:
+    """Share of the image's area that an input shows: 1 without crop and tiles."""
+    if data.grid is None:
+        return 1.0
+    tile = data.grid.tiles[0]
+    return (tile.right - tile.left) * (tile.bottom - tile.top)
 
 
 def _by_name(sample: Sample) -> tuple[str, str]:

@@ -88,22 +88,32 @@ class TrainingData:
         """Read an image as a whole, squeezed to input size."""
         return self._resized(self._frame(sample))
 
-    def read_pseudo(self, sample: Sample, donor: Sample, key: tuple[int, ...]) -> Image:
-        """Make a pseudo-defective copy of an image, or of one of its tiles, at input size; `key` determines the change."""
+    def read_pseudo(self, sample: Sample, donor: Sample, key: tuple[int, ...], tile: int | None = None) -> Image:
+        """Make a pseudo-defective copy of an image, or of one of its tiles, at input size; `key` determines the change.
+
+        Args:
+            sample: Image.
+            donor: Another one, parts of which may be pasted.
+            key: Seed of all choices.
+            tile: Index of the tile; None = drawn.
+        """
         random = np.random.default_rng(key)
         image, other = self._frame(sample), self._frame(donor)
         if self.grid is None:
             return self._resized(make_pseudo_defect(image, other, random)[0])
-        index = int(random.integers(self.n_tiles))
+        index = int(random.integers(self.n_tiles)) if tile is None else tile
         region, donated = self.grid.region(image, index), self.grid.region(other, index)
         if random.random() < SMALL_SHARE:
             size = min(region.shape[:2]) * float(np.exp(random.uniform(*np.log(SMALL_SIZES))))
             return self.grid.fitted(make_sized_defect(region, size, random)[0])
         return self.grid.fitted(make_pseudo_defect(region, donated, random)[0])
 
-    def read_varied(self, sample: Sample, key: tuple[int, ...]) -> Image:
-        """Read an image at input size with a change that ordinary lines show; `key` determines it. Not for tiles."""
-        return self._resized(vary(self._frame(sample), np.random.default_rng(key), 1.0, self.image_size))
+    def read_varied(self, sample: Sample, key: tuple[int, ...], tile: int) -> Image:
+        """Read an image, or one of its tiles, at input size with a change that ordinary lines show; `key` determines it."""
+        random, frame = np.random.default_rng(key), self._frame(sample)
+        if self.grid is None:
+            return self._resized(vary(frame, random, 1.0, self.image_size))
+        return self.grid.fitted(vary(self.grid.region(frame, tile), random, 1.0, self.image_size))
 
     def read_pseudo_masked(
         self, sample: Sample, donor: Sample, key: tuple[int, ...], size_range: tuple[float, float]
@@ -200,7 +210,7 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     split = aligned.split
     views = view_options(config.data, scan.sizes)
     n_good = len(split.fit) + len(split.early_stop) + len(split.threshold)
-    if config.model.couplings == "never" and views is None:
+    if config.model.couplings == "never":
         progress.note(
             f"{n_good} good images: all of them fit the model, and each is left out in turn for the threshold."
         )

@@ -88,7 +88,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
     data = prepare_data(config, progress) if config.data.root.exists() or config.data.good else None
     device = choose_device(config.train.device)
     config = fit_backbone(config, progress)
-    is_closed = is_closed_form(config, data)
+    is_closed = is_closed_form(config)
     if is_closed:
         config = config.model_copy(update={"model": config.model.model_copy(update={"blocks": 0, "base": "normal"})})
     with torch.device("meta"):
@@ -117,9 +117,10 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
             n_pseudo, n_varied = count_class_pseudo(config, data), 0
             sizes = sorted({size for name in data.scan.sizes_by_class for size in sizes_to_try(config, data, name)})
         else:
-            n_pseudo, n_varied = count_pseudo(config, n_good), count_varied(config, n_good)
+            n_inputs = n_good * data.n_tiles
+            n_pseudo, n_varied = count_pseudo(config, n_inputs), count_varied(config, n_inputs)
             sizes = sizes_to_try(config, data)
-        needs = training_needs(config, model, n_good + n_pseudo + n_varied, processes=1)
+        needs = training_needs(config, model, n_good * data.n_tiles + n_pseudo + n_varied, processes=1)
         facts += [
             ("classes", ", ".join(data.classes)),
             (

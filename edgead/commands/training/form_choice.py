@@ -29,6 +29,7 @@ class Choice:
         top_fraction: Share of the map that the image score averages over, the largest that finds nearly as much as the best.
         power: Share of pseudo-defects above the thresholds of left-out good images, mean over the rates.
         milliseconds: Time of the backbone on this machine.
+        levels: Features of the levels, where several were tried; otherwise empty.
     """
 
     image_size: int
@@ -37,11 +38,13 @@ class Choice:
     top_fraction: float
     power: float
     milliseconds: float
+    levels: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """One line for the user."""
+        of = f"features {' and '.join(self.levels)}, " if self.levels else ""
         return (
-            f"{self.image_size} px, {describe_form(self.shrinkage)}: {self.power:.0%} of the pseudo-defects found, scores from "
+            f"{self.image_size} px, {of}{describe_form(self.shrinkage)}: {self.power:.0%} of the pseudo-defects found, scores from "
             f"{self.top_fraction:.2%} of the map, backbone {self.milliseconds:.0f} ms."
         )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgead.commands.training.best_form import BestForm, frozen_constants
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_choice import (
@@ -33,104 +34,68 @@ from edgead.progress import Progress
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from edgead.commands.training.backbone_session import BackboneSession
     from edgead.models.detector import Detector
     from edgead.train.features import FeatureStore
-    from edgead.train.left_out import Energies, LeftOutScores, Rows
+    from edgead.train.left_out import Energies, Rows
 
 POSITION_BYTES = 100e6
 # keeps the random numbers of varied copies apart from those of pseudo-defects
 VARIED = 1
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Good images scored by the fits without them, `(n, ...)` in the order of the threshold images.
-
-    Attributes:
-        scores: Image scores.
-        maps: Anomaly maps `(n, h, w)`, float32.
-        fitted_scores: Image scores of the finished model, which has seen the images.
-        fitted_maps: Anomaly maps of the finished model.
-        known_scores, known_maps: Left-out scores and maps with the class given; None for a model without classes.
-    """
-
-    scores: NDArray[np.float64]
-    maps: NDArray[np.float32]
-    fitted_scores: NDArray[np.float64]
-    fitted_maps: NDArray[np.float32]
-    known_scores: NDArray[np.float64] | None = None
-    known_maps: NDArray[np.float32] | None = None
+# Numbers of map values behind a tile's score that are tried.
+TILE_COUNTS = (1, 2, 4, 8, 16, 32)
 
 
 def count_pseudo(config: Config, n_good: int) -> int:
-    """Number of pseudo-defective copies of `n_good` images."""
+    """Number of pseudo-defective copies of `n_good` images, or of their tiles."""
     return min(config.train.pseudo_limit, config.train.pseudo_defects * n_good)
 
 
 def count_varied(config: Config, n_good: int) -> int:
-    """Number of copies of `n_good` images with a change of light, noise or compression."""
+    """Number of copies of `n_good` images, or of their tiles, with a change of light, noise or compression."""
     is_used = config.train.variation > 0.0 and POSITIONS in config.train.forms
     return min(config.train.variation_limit, n_good) if is_used else 0
 
 
-@dataclass
-class BestForm:
-    """Best form so far, with the constants of its frozen layers, and the features that it was fitted on."""
-
-    choice: Choice
-    model: Detector
-    config: Config
-    state: dict[str, Tensor]
-    scores: LeftOutScores
-    store: FeatureStore
-    rows: Rows
-
-    def left_out(self, kept: Sequence[int]) -> LeftOut:
-        """Restore the model to this form, and collect the scores of some of the images that it was fitted on."""
-        from edgead.train.left_out import fitted_energies
-
-        self.model.load_state_dict(self.state, strict=False)
-        head, fraction = self.model.head, self.choice.top_fraction
-        head.pool(fraction)
-        rows = [self.rows.good[index] for index in kept]
-        energies = [fitted_energies(level, self.store, rows) for level in self.model.levels]
-        fitted_maps, fitted_scores = head(energies)
-        return LeftOut(
-            scores=self.scores.scores[fraction][list(kept)],
-            maps=self.scores.maps.numpy()[list(kept)],
-            fitted_scores=fitted_scores.double().numpy(),
-            fitted_maps=fitted_maps.numpy(),
-        )
-
-
 class FormSearch:
-    """Trial of every form at every size."""
+    """Trial of every form at every size.
+
+    Each of the `tiles` inputs of an image is a row of its own: a fit learns from all of them, and leaves out those of one
+    image together.
+    """
 
     def __init__(
         self, config: Config, data: TrainingData, good: tuple[Sample, ...], run: Path, progress: Progress
     ) -> None:
         self.config, self.data, self.good, self.run, self.progress = config, data, good, run, progress
+        self.tiles = data.n_tiles
+        self.n_inputs = len(good) * self.tiles
         self.choices: list[Choice] = []
         self.best: BestForm | None = None
         self.groups = Groups((), ())
         self.pseudo = self._pseudo_origins()
         self.varied: list[int] = []
 
-    def try_size(self, size: int) -> None:
-        """Try both forms at one input size."""
+    def try_size(self, size: int, levels: tuple[str, ...] | None = None) -> None:
+        """Try both forms at one input size.
+
+        Args:
+            size: Side of the input in pixels.
+            levels: Features of the levels; None = those of the settings.
+        """
         from edgead.train.start import fit_projections
 
         data = replace(self.data, image_size=(size, size))
+        assert data.n_tiles == self.tiles
+        levels = levels or self.config.model.levels
         session: BackboneSession | None = None
         store: FeatureStore | None = None
         milliseconds = 0.0
-        forms = self._forms(size)
+        forms = self._forms(size, levels)
         self.varied = self._varied_origins() if POSITIONS in forms else []
         for form in forms:
-            config, model = self._model(size, form)
+            config, model = self._model(size, form, levels)
             if store is None:
                 device = choose_device(config.train.device)
                 session = _session(model, device, data)
@@ -143,33 +108,34 @@ class FormSearch:
                     return
                 store = self._features(model, session, device, config, data)
             for level in model.levels:
-                fit_projections(level, store, range(len(self.good)))
+                fit_projections(level, store, range(self.n_inputs))
             if not self.groups.of_image:
+                # one input tells copies of an image apart from others, and two pictures are compared as a whole
+                middle = range(self.tiles // 2, self.n_inputs, self.tiles)
                 self.groups = image_groups(
-                    model, store, self.good, data.read, self.config.data.group_pattern, self.progress
+                    model, store, self.good, data.overview, self.config.data.group_pattern, self.progress, middle
                 )
-                if form == POSITIONS and self.config.data.group_pattern is None:
+                if form == POSITIONS and self.tiles == 1 and self.config.data.group_pattern is None:
                     index_of = {sample: index for index, sample in enumerate(self.good)}
                     split = self.data.split
                     rows = [[index_of[sample] for sample in part] for part in (split.fit, split.early_stop)]
                     warn_of_twins(model, store, rows[0], rows[1], self.run / CACHE, self.progress)
             self._try_form(size, form, config, model, store, milliseconds)
 
-    def _forms(self, size: int) -> list[str]:
+    def _forms(self, size: int, levels: tuple[str, ...]) -> list[str]:
         forms: list[str] = list(self.config.train.forms)
-        if size > self.config.model.image_size and CENTRES in forms and self._position_bytes(size) > POSITION_BYTES:
-            return [form for form in forms if form != POSITIONS]
+        if size > self.config.model.image_size and CENTRES in forms:
+            _config, model = self._model(size, CENTRES, levels)
+            weights = sum(4.0 * level.size[0] * level.size[1] * level.channels**2 for level in model.levels)
+            return [form for form in forms if form != POSITIONS or weights <= POSITION_BYTES]
         return forms
 
-    def _position_bytes(self, size: int) -> float:
-        _config, model = self._model(size, CENTRES)
-        return sum(4.0 * level.size[0] * level.size[1] * level.channels**2 for level in model.levels)
-
-    def _model(self, size: int, form: str) -> tuple[Config, Detector]:
+    def _model(self, size: int, form: str, levels: tuple[str, ...]) -> tuple[Config, Detector]:
         from edgead.models.zoo import build_model
 
         settings: dict[str, Any] = {
             "image_size": size,
+            "levels": levels,
             "blocks": 0,
             "base": "normal",
             "positions": form == POSITIONS,
@@ -192,20 +158,22 @@ class FormSearch:
 
         from edgead.train.features import FeatureStore, extract_features, feature_key
 
-        n = len(self.good)
+        n, tiles = self.n_inputs, self.tiles
         copies, varied = len(self.pseudo), len(self.varied)
 
         def read(index: int) -> Image:
             if index < n:
-                return data.read(self.good[index])
+                return data.read_tile(self.good[index // tiles], index % tiles)
             if index >= n + copies:
                 number = index - n - copies
-                return data.read_varied(self.good[self.varied[number]], (config.train.seed, VARIED, number))
+                which, tile = divmod(self.varied[number], tiles)
+                return data.read_varied(self.good[which], (config.train.seed, VARIED, number), tile)
             origin = self.pseudo[index - n]
-            donor = self.good[(origin + 1) % n]
-            return data.read_pseudo(self.good[origin], donor, (config.train.seed, origin, index - n))
+            which, tile = divmod(origin, tiles)
+            donor = self.good[(which + 1) % len(self.good)]
+            return data.read_pseudo(self.good[which], donor, (config.train.seed, origin, index - n), tile)
 
-        content = f"{data.digest}/{config.train.seed}/closed-form/{copies}/{varied}"
+        content = f"{data.digest}/{config.train.seed}/closed-form/{n}/{copies}/{varied}"
         key = feature_key(model.backbone, content, data.preprocessing)
         task = f"Features at {data.image_size[0]} px"
         found = extract_features(
@@ -223,18 +191,20 @@ class FormSearch:
         return FeatureStore(found.arrays, torch.device("cpu"))
 
     def _pseudo_origins(self) -> list[int]:
-        """Images that get a pseudo-defective copy, spread over all of them."""
-        n = len(self.good)
+        """Inputs that get a pseudo-defective copy, spread over all of them."""
+        n = self.n_inputs
         wanted = count_pseudo(self.config, n)
         random = np.random.default_rng(self.config.train.seed)
-        order = [int(i) for _ in range(-(-wanted // n)) for i in random.permutation(n)]
-        return order[:wanted]
+        order = [int(i) for _ in range(-(-wanted // n)) for i in random.permutation(n)][:wanted]
+        # in the order of the images, each of which is then read once for all of its tiles
+        return order if self.tiles == 1 else sorted(order)
 
     def _varied_origins(self) -> list[int]:
-        """Images that get a copy with a change of light, noise or compression, spread over all of them."""
+        """Inputs that get a copy with a change of light, noise or compression, spread over all of them."""
         random = np.random.default_rng((self.config.train.seed, VARIED))
-        n = len(self.good)
-        return [int(i) for i in random.permutation(n)[: count_varied(self.config, n)]]
+        n = self.n_inputs
+        order = [int(i) for i in random.permutation(n)[: count_varied(self.config, n)]]
+        return order if self.tiles == 1 else sorted(order)
 
     def suspects(self) -> list[int]:
         """Good images that look defective to the best form, the worst first."""
@@ -254,8 +224,8 @@ class FormSearch:
     def shown(self, suspects: Sequence[int]) -> tuple[tuple[Sample, float, NDArray[np.float32]], ...]:
         """The suspects with their score and map, as the best form with them gave it."""
         assert self.best is not None
-        scores, maps = self.best.scores.scores[self.best.choice.top_fraction], self.best.scores.maps
-        return tuple((self.good[index], float(scores[index]), maps[index].float().numpy()) for index in suspects)
+        best, scores = self.best, self.best.scores.scores[self.best.choice.top_fraction]
+        return tuple((self.good[index], float(scores[index]), best.image_map(index)) for index in suspects)
 
     def without(self, suspects: Sequence[int]) -> BestForm:
         """The best form fitted again without suspects, and without the images of their groups."""
@@ -272,22 +242,24 @@ class FormSearch:
         for level in best.model.levels:
             fit_projections(level, best.store, rows.good)
         ((_, energies),) = self._fitted(choice.form, best.model, best.store, rows, [choice.shrinkage or 0.0])
-        scores = standardise(best.model.head, energies, (choice.top_fraction,))
-        return replace(best, state=_frozen(best.model), scores=scores, rows=rows)
+        scores = standardise(best.model.head, energies, (choice.top_fraction,), self.tiles)
+        return replace(best, state=frozen_constants(best.model), scores=scores, rows=rows)
 
     def _rows(self, good: Sequence[int]) -> Rows:
-        """Rows of the feature store for a fit on some of the good images."""
+        """Rows of the feature store for a fit on some of the good images, all tiles of each."""
         from edgead.train.left_out import Rows
 
-        place = {index: number for number, index in enumerate(good)}
+        tiles, n = self.tiles, self.n_inputs
+        inputs = [index * tiles + tile for index in good for tile in range(tiles)]
+        place = {index: number for number, index in enumerate(inputs)}
         pseudo = [number for number, origin in enumerate(self.pseudo) if origin in place]
         varied = [number for number, origin in enumerate(self.varied) if origin in place]
-        n, copies = len(self.good), len(self.good) + len(self.pseudo)
+        copies = n + len(self.pseudo)
         return Rows(
-            tuple(good),
+            tuple(inputs),
             tuple(n + number for number in pseudo),
             tuple(place[self.pseudo[number]] for number in pseudo),
-            tuple(self.groups.of_image[index] for index in good),
+            tuple(self.groups.of_image[index // tiles] for index in inputs),
             tuple(copies + number for number in varied),
             tuple(place[self.varied[number]] for number in varied),
         )
@@ -321,7 +293,7 @@ class FormSearch:
         from edgead.train.start import FEW_IMAGES_SHRINKAGE
 
         rows, train = self._rows(range(len(self.good))), config.train
-        enough = len(self.good) > max(level.channels for level in model.levels)
+        enough = self.n_inputs > max(level.channels for level in model.levels)
         amounts = [amount for amount in train.shrinkage if enough or amount >= FEW_IMAGES_SHRINKAGE]
         amounts = amounts or [max(train.shrinkage)]
         for done, (amount, energies) in enumerate(self._fitted(form, model, store, rows, amounts), start=1):
@@ -343,23 +315,28 @@ class FormSearch:
     ) -> None:
         from edgead.train.left_out import standardise
 
-        fractions = self.config.train.top_fractions or (self.config.model.top_fraction,)
-        found = standardise(model.head, energies, fractions)
+        fractions = self._fractions(model)
+        found = standardise(model.head, energies, fractions, self.tiles)
         rates = rates_to_judge(len(self.good), self.config.train.promised_rate)
         powers = {f: power(found.scores[f], found.pseudo[f], rates) for f in fractions}
         fraction = best_fraction(powers)
-        choice = Choice(size, form, amount, fraction, round(powers[fraction], 6), round(milliseconds, 2))
+        levels = config.model.levels if self.tiles > 1 else ()
+        choice = Choice(size, form, amount, fraction, round(powers[fraction], 6), round(milliseconds, 2), levels)
         self.choices.append(choice)
         self.progress.note(choice.describe())
         if self.best is None or best_choice(self.choices) is choice:
             settings = config.model.model_copy(update={"top_fraction": fraction})
             chosen = config.model_copy(update={"model": settings})
-            self.best = BestForm(choice, model, chosen, _frozen(model), found, store, rows)
+            grid = replace(self.data, image_size=(size, size)).grid
+            self.best = BestForm(choice, model, chosen, frozen_constants(model), found, store, rows, grid)
 
-
-def _frozen(model: Detector) -> dict[str, Tensor]:
-    """Copies of the constants beside the backbone."""
-    return {name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}
+    def _fractions(self, model: Detector) -> tuple[float, ...]:
+        """Shares of the map to try; on tiles, which are there for small defects, down to a single position."""
+        own = self.config.train.top_fractions or (self.config.model.top_fraction,)
+        if self.tiles == 1 or "top_fractions" in self.config.train.model_fields_set:
+            return own
+        positions = model.head.size[0] * model.head.size[1]
+        return tuple(count / positions for count in TILE_COUNTS)
 
 
 def _session(model: Detector, device: torch.device, data: TrainingData) -> BackboneSession | None:

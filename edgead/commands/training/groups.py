@@ -50,23 +50,25 @@ def image_groups(
     read: Callable[[Sample], Image],
     pattern: str | None,
     progress: Progress,
+    rows: Sequence[int] | None = None,
 ) -> Groups:
     """Find the images that are left out together.
 
     Args:
         model: Detector whose levels say which features tell images apart.
-        store: Features of the images, in its first rows.
+        store: Features of the images.
         samples: Good images.
         read: Function that reads an image at input size.
         pattern: Regular expression on names; images of a class with the same match, or first group of it, show one part.
         progress: Receives notes.
+        rows: Row of the store for each image; None = the first ones.
 
     Raises:
         ConfigError: If the pattern is not a regular expression or matches no name.
     """
     groups = list(range(len(samples)))
     split = Split(fit=(), early_stop=(), threshold=tuple(samples))
-    whitened = _whitened(model, store, len(samples))
+    whitened = _whitened(model, store, range(len(samples)) if rows is None else rows)
     found = independent_images(split, read, whitened, [])
     for note in found.notes():
         progress.note(note)
@@ -118,7 +120,7 @@ def warn_of_twins(
         )
 
 
-def _whitened(model: Detector, store: FeatureStore, n: int) -> NDArray[np.float16]:
+def _whitened(model: Detector, store: FeatureStore, places: Sequence[int]) -> NDArray[np.float16]:
     """Features of each image whitened alike at all positions, without their mean at each position, one row each."""
     import torch
 
@@ -128,11 +130,11 @@ def _whitened(model: Detector, store: FeatureStore, n: int) -> NDArray[np.float1
     parts = []
     with torch.no_grad():
         for level in model.levels:
-            _, covariance = pooled_gaussian(level, store, range(n))
+            _, covariance = pooled_gaussian(level, store, places)
             covariance.diagonal().add_(RIDGE * float(covariance.diagonal().mean()) + 1e-12)
             factor = inverse_factor(covariance[None])[0].float()
             rows = []
-            for batch in store.batches(range(n), BATCH):
+            for batch in store.batches(places, BATCH):
                 x = level.inputs(batch).cpu().flatten(2)
                 rows.append((factor @ x).half().flatten(1))
             values = torch.cat(rows)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from edgead.commands.training.data import TrainingData
 
 N_EXAMPLES = 64
+# Tiles that are judged for the choice at most, of at least as many images.
+N_TILES, LEAST_EXAMPLES = 1024, 8
 # Shares of the image's shorter side; wider than elsewhere, because the extent of large defects counts too.
 SIZES = (0.02, 0.25)
 
@@ -37,7 +39,8 @@ def fit_mask_rule(runner: Runner, data: TrainingData, thresholds: ClassThreshold
 
 
 def _examples(runner: Runner, data: TrainingData, progress: Progress) -> Iterator[MaskExample]:
-    samples = evenly_spaced(data.split.early_stop or data.split.threshold, N_EXAMPLES)
+    count = min(N_EXAMPLES, max(LEAST_EXAMPLES, N_TILES // data.n_tiles))
+    samples = evenly_spaced(data.split.early_stop or data.split.threshold, count)
     donors = data.split.fit
     for i, sample in enumerate(samples):
         image, mask = data.read_pseudo_masked(sample, donors[i % len(donors)], (7, i), SIZES)

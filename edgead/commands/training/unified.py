@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgead.commands.training.best_form import LeftOut
 from edgead.commands.training.class_choice import Candidate
 from edgead.commands.training.class_data import ClassFeatures
 from edgead.commands.training.class_search import ClassSearch, ReadBackbone
 from edgead.commands.training.closed_form import ClosedForm, sizes_to_try
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.form_choice import Choice
-from edgead.commands.training.form_search import LeftOut
 from edgead.config.root import Config
 from edgead.data.split import Split
 from edgead.progress import Progress

@@ -100,7 +100,8 @@ def verdict_of(manifest: Manifest, data: TrainingData, run: Path, align: str) ->
         of_images(thresholds, command, add),
         of_high_scores(thresholds, names, run, command),
         of_copies(data.n_near_copies, len(data.split.threshold)),
-        of_motion(_choices(run), align, command),
+        # a place of a tile is another place of the part in each tile
+        None if data.n_tiles > 1 else of_motion(_choices(run), align, command),
         None if sizes is None else of_sizes(sizes, command),
     ]
     known = [finding for finding in findings if finding is not None]
