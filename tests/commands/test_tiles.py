@@ -113,6 +113,27 @@ def test_thresholds_of_a_bundle_are_those_of_left_out_frames(tiled: TrainResult)
     assert float(corrections[1].mean()) > 0.0
 
 
+def test_a_frame_is_left_out_with_all_of_its_tiles(parts: Path, tmp_path: Path) -> None:
+    """Its tiles are rows of one group, and so are the pseudo-defective copies of any of them."""
+    from edgead.commands.training.data import prepare_data
+    from edgead.commands.training.form_search import FormSearch
+    from edgead.commands.training.groups import Groups
+
+    config = settings(parts)
+    data = prepare_data(config, Silent())
+    good = data.split.fit
+    search = FormSearch(config, data, good, tmp_path, Silent())
+    search.groups = Groups(tuple(range(len(good))), ())
+    rows = search._rows([1, 3])
+    assert rows.good == (4, 5, 6, 7, 12, 13, 14, 15)
+    assert rows.groups == (1, 1, 1, 1, 3, 3, 3, 3)
+    origins = {search.pseudo[row - search.n_inputs] for row in rows.pseudo}
+    assert origins == {rows.good[place] for place in rows.origin} != set()
+    changed = data.read_pseudo(good[0], good[1], (0,), 2).astype(int)
+    unlike = [np.mean(np.abs(changed - data.read_tile(good[0], tile)) > 0) for tile in range(TILES)]
+    assert int(np.argmin(unlike)) == 2
+
+
 @pytest.mark.slow
 def test_trained_couplings_have_thresholds_of_held_out_frames(parts: Path, tmp_path: Path) -> None:
     """One score per frame, the largest of its tiles, and none per tile."""
