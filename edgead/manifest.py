@@ -292,6 +292,18 @@ class TaughtRecord(_Record):
     left_out: dict[str, int]
 
 
+class LearnedRecord(_Record):
+    """Picture of a false alarm that `edgead learn` taught the model: its digest, alert, score before, and who judged it when."""
+
+    digest: str
+    alert: str
+    score: float
+    positions: Count = Field(description="Positions of the map where it differs.")
+    judged_by: str
+    learned_at: str
+    warning: str = ""
+
+
 class Provenance(_Record):
     """Origin of the bundle: time, data, seed, versions, settings and training metrics.
 
@@ -311,12 +323,15 @@ class Provenance(_Record):
     image_digests: tuple[str, ...] = ()
     dataset_snapshot: str = ""
     taught: TaughtRecord | None = Field(None, description="How it was taught; none: a training made it.")
+    learned: tuple[LearnedRecord, ...] = Field((), description="False alarms learned since, oldest first.")
 
     @model_serializer(mode="wrap")
     def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not used, as in bundles of before."""
         values: dict[str, Any] = dump(self)
-        return {key: value for key, value in values.items() if key not in ("taught", "dataset_snapshot") or value}
+        return {
+            key: value for key, value in values.items() if key not in ("taught", "learned", "dataset_snapshot") or value
+        }
 
 
 class Manifest(_Record):

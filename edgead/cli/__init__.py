@@ -20,7 +20,7 @@ from edgead.cli.crash import report_bug
 from edgead.cli.engines import bench, build_engine, doctor
 from edgead.cli.line import service, stream
 from edgead.cli.models import compare, model_app
-from edgead.cli.teaching import teach
+from edgead.cli.teaching import learn, teach
 from edgead.cli.workstation import demo, evaluate, export, predict, train
 from edgead.commands.training.device import is_launched_with_others
 from edgead.errors import EdgeadError
@@ -74,6 +74,7 @@ app.command(short_help="Save pictures of a camera or another source, for trainin
 app.add_typer(dataset_app, name="dataset")
 app.command(short_help="Make a systemd unit that starts the stream at boot.")(service)
 app.command(short_help="Learn a new part on this machine.")(teach)
+app.command(short_help="Teach the active model that false alarms are good.")(learn)
 app.command(short_help="Measure the latency of a frame on this machine.")(bench)
 app.command(short_help="Check this machine and the scores of a bundle here.")(doctor)
 app.command(short_help="Run every step on generated parts.")(demo)

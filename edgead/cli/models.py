@@ -84,6 +84,7 @@ model_app = typer.Typer(
 
 ModelsOption = Annotated[Path, typer.Option("--models", metavar="DIR", help="Model store of the line.")]
 WhoOption = Annotated[str | None, typer.Option(help="Name to record with the change; default: the current user.")]
+KeepOption = Annotated[int, typer.Option(min=2, help="Number of models to keep; the oldest others are removed.")]
 WhyOption = Annotated[str, typer.Option(help="Reason to record with the change.")]
 
 
@@ -100,7 +101,7 @@ def install(
     other_part: Annotated[
         bool, typer.Option("--other-part", help="Accept a bundle for other kinds of parts than the active model's.")
     ] = False,
-    keep: Annotated[int, typer.Option(min=2, help="Number of models to keep; the oldest others are removed.")] = 3,
+    keep: KeepOption = 3,
     who: WhoOption = None,
     why: WhyOption = "",
     json_output: JsonOption = False,

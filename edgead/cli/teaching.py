@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgead.cli.options import CameraOption, ConfigOption, SetOption, load
+from edgead.cli.alerts import FolderOption
+from edgead.cli.console import echo
+from edgead.cli.models import KeepOption, ModelsOption, WhoOption
+from edgead.cli.options import CameraOption, ConfigOption, JsonOption, SetOption, load, write_json
 
 if TYPE_CHECKING:
     from edgead.config.root import Config
@@ -80,6 +83,47 @@ def teach(
     typer.echo(
         f"Next: edgead stream {bundle} --camera 0; with more parts: edgead teach --refine {result.run} --camera 0"
     )
+
+
+def learn(
+    alert: Annotated[
+        list[str] | None,
+        typer.Argument(help="Id of an alert judged a false alarm; default: all that were not learned yet."),
+    ] = None,
+    alerts: FolderOption = Path("alerts"),
+    models: ModelsOption = Path("models"),
+    sure: Annotated[
+        bool, typer.Option("--sure", help="Learn pictures that look like a defect too: somebody has looked at them.")
+    ] = False,
+    activate: Annotated[
+        bool, typer.Option("--activate/--no-activate", help="Make the new version the active model.")
+    ] = True,
+    keep: KeepOption = 3,
+    who: WhoOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Learn false alarms at once, on this machine: the active model gets a new version that takes their pictures as good."""
+    from edgead.commands.learn import LearnOptions
+    from edgead.commands.learn import learn as run
+    from edgead.errors import CheckFailed
+    from edgead.line.model_store import ModelStore
+    from edgead.terminal import TerminalProgress
+
+    options = LearnOptions(tuple(alert or ()), sure=sure, activate=activate, keep=keep, who=who)
+    with TerminalProgress() as progress:
+        model, result = run(ModelStore(models), alerts, progress, options)
+    if json_output:
+        write_json(Path("-"), result.to_json(model))
+    else:
+        for line in result.lines(model):
+            echo(line)
+    refused = [picture.alert for picture, outcome in result.outcomes if outcome.refusal not in (None, "silent")]
+    if model is None and refused:
+        raise CheckFailed(
+            f"Nothing was learned: {', '.join(refused[:5])} {'was' if len(refused) == 1 else 'were'} refused.",
+            hint="Look at the pictures. Good parts that look like a defect are learned with --sure; the others need a training: "
+            "edgead train --from-dataset SET",
+        )
 
 
 def write_base_bundle(path: Path, run: Path | None, settings: Config) -> None:

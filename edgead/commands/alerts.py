@@ -226,14 +226,14 @@ def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]
         StorageError: If the disk is full, or another process writes to the folder.
     """
     n_new = n_known = n_missing = 0
-    decisive = _decisive(list_alerts(folder))
+    decisive = decisive_records(list_alerts(folder))
     changed: dict[str, Entry] = {}
     with open_collection(out, create=True) as collection:
         exported = _exported(out / RECORDS)
-        before = _decisive(exported.values())
+        before = decisive_records(exported.values())
         known = {entry.alert: entry for entry in collection.entries.values() if entry.alert}
         for record in records:
-            judged = _entry_of(decisive.get(_frame(record), record))
+            judged = _entry_of(decisive.get(frame_of(record), record))
             entry = replace(_entry_of(record), verdict=judged.verdict, kind=judged.kind, note=judged.note)
             name = (record.get("pictures") or {}).get("snapshot")
             earlier = known.get(entry.alert)
@@ -250,7 +250,7 @@ def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]
                     continue
                 earlier = collection.entries[hashlib.sha256(content).hexdigest()]
             n_known += 1
-            last = before.get(_frame(record))
+            last = before.get(frame_of(record))
             is_own = earlier.verdict == "unjudged" or (last is not None and earlier.verdict == _entry_of(last).verdict)
             now = replace(earlier, verdict=entry.verdict, kind=entry.kind, note=entry.note)
             if is_own and entry.verdict != "unjudged" and now != earlier:
@@ -263,19 +263,19 @@ def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]
     return ExportedPictures(len(records), n_new, n_known, n_missing)
 
 
-def _frame(record: Mapping[str, Any]) -> str:
+def frame_of(record: Mapping[str, Any]) -> str:
     """Name of the snapshot, which all alerts of one frame share; the id of an alert without a picture."""
     return str((record.get("pictures") or {}).get("snapshot") or record.get("id"))
 
 
-def _decisive(records: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def decisive_records(records: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """By frame, the record whose judgement holds for its picture."""
     order = {"defect": 0, "unsure": 1, "false-alarm": 3}
     found: dict[str, Mapping[str, Any]] = {}
     for record in records:
-        other = found.setdefault(_frame(record), record)
+        other = found.setdefault(frame_of(record), record)
         if order.get(str(record.get("judgement")), 2) < order.get(str(other.get("judgement")), 2):
-            found[_frame(record)] = record
+            found[frame_of(record)] = record
     return found
 
 

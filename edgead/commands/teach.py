@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,9 +99,15 @@ def teach(
             "--drop leaves out pictures of a teaching, and this is a new one.", hint="Name the teaching: --refine DIR"
         )
     samples = _samples(options, progress)
+    if options.data is None and options.source is not None and source is None:
+        source = source_from_uri(options.source, source_options(config.stream, _reading(base, earlier), give_up=True))
+    is_new = options.out is None or not options.out.exists()
     out = options.out or new_run(runs, "taught")
-    with exclusive_folder(
-        out, f"teaches in {out}", hint="Wait until it has finished, or name another folder: --out DIR"
+    with (
+        exclusive_folder(
+            out, f"teaches in {out}", hint="Wait until it has finished, or name another folder: --out DIR"
+        ),
+        _removed_if_empty(out, is_new),
     ):
         require_free_space(out, _bytes_needed(base), purpose="A taught bundle")
         run = TaughtRun.open(out) or TaughtRun.begin(out, base, *_white_levels(samples))
@@ -137,9 +145,6 @@ def _taught(
     count = min(before + wanted, MOST_PICTURES)
     record = run.record
     reading = Preprocessing.current(base.image_size, record.white_level, record.float_white_level).reading
-    if is_live and source is None:
-        assert options.source is not None
-        source = source_from_uri(options.source, source_options(config.stream, reading, give_up=True))
     # every image of a folder is another part, and none of them is in motion
     needs_rest = is_live and not isinstance(source, (FolderSource, WatchedFolder))
     teacher = Teacher(base, needs_rest=needs_rest, count=max(count, MIN_IMAGES), threads=config.engine.threads)
@@ -159,6 +164,23 @@ def _taught(
     chosen = taught.learnt.chosen
     progress.note(f"Chosen by left-out pictures and pseudo-defects: {chosen.describe()}")
     return taught, reference_of(base, taught, teacher.exact), origin
+
+
+def _reading(base: Base, earlier: TaughtRun | None) -> Reading:
+    """Reading of the images of a source; those of a new teaching have 8 bits."""
+    levels = (255, None) if earlier is None else (earlier.record.white_level, earlier.record.float_white_level)
+    return Preprocessing.current(base.image_size, *levels).reading
+
+
+@contextmanager
+def _removed_if_empty(folder: Path, is_new: bool) -> Iterator[None]:
+    """Remove a new folder again if the teaching fails before a picture was accepted."""
+    try:
+        yield
+    except BaseException:
+        if is_new and not (folder / PICTURES).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 class _Showing:

@@ -55,7 +55,7 @@ def standardise(manifest: BaseManifest, levels: Sequence[LevelEnergies], own_sha
         others, deviations = _of_the_others(values, own_share)
         own = ((values - others) * (record.weight / deviations)).astype(np.float32)
         parts = [own, (pseudo - mean) * gain, (fitted - mean) * gain]
-        on_finest = [_resample(part, manifest.map_size) for part in parts]
+        on_finest = [resample(part, manifest.map_size) for part in parts]
         sums = on_finest if not sums else [a + b for a, b in zip(sums, on_finest, strict=True)]
         means.append(mean)
         gains.append(gain)
@@ -65,7 +65,7 @@ def standardise(manifest: BaseManifest, levels: Sequence[LevelEnergies], own_sha
 def anomaly_maps(manifest: BaseManifest, energies: Sequence[NDArray[np.float32]], head: Standardised) -> Floats:
     """Anomaly maps `(N, h, w)` from the energies `(N, P)` of each level under a finished head."""
     parts = [
-        _resample((own.reshape(-1, *record.size) - mean) * gain, manifest.map_size)
+        resample((own.reshape(-1, *record.size) - mean) * gain, manifest.map_size)
         for record, own, mean, gain in zip(manifest.levels, energies, head.means, head.gains, strict=True)
     ]
     return np.asarray(np.sum(parts, axis=0), np.float32)
@@ -108,7 +108,8 @@ def _smooth(values: Doubles) -> Doubles:
     return np.asarray(smoothed, np.float64)
 
 
-def _resample(maps: NDArray[np.float32], size: tuple[int, int]) -> Floats:
+def resample(maps: NDArray[np.float32], size: tuple[int, int]) -> Floats:
+    """Maps `(N, h, w)` at another size, bilinear."""
     if maps.shape[1:] == size:
         return maps
     if not len(maps):

@@ -18,7 +18,7 @@ from edgead.commands.bundle import bundle_facts, verify_bundle
 from edgead.commands.teach import TeachOptions, TeachResult, teach
 from edgead.config.file import load_config
 from edgead.config.root import Config
-from edgead.errors import BundleError, ConfigError, DataError, StorageError
+from edgead.errors import BundleError, ConfigError, DataError, EdgeadError, StorageError
 from edgead.progress import Silent
 from edgead.stream.frame import Frame
 from edgead.stream.sources.source import SourceReport
@@ -347,3 +347,34 @@ def test_a_wrong_option_leaves_no_folder(base: Base, tmp_path: Path, is_drop: bo
     with pytest.raises(ConfigError if is_drop else DataError):
         teach(options, CONFIG, Silent(), runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("source", ["nonsense://here", "no-such-folder/video.mp4"])
+def test_a_source_that_gives_nothing_leaves_no_folder(base: Base, tmp_path: Path, source: str) -> None:
+    """An unknown or missing source is named, and no empty teaching stays, named or not."""
+    for out in (None, tmp_path / "out"):
+        with pytest.raises(EdgeadError):
+            teach(TeachOptions(base.path, out, source=source, count=5), CONFIG, Silent(), runs=tmp_path / "runs")
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in (tmp_path / "runs").glob("*")]
+
+
+def test_a_disk_that_fills_while_parts_are_shown_keeps_those_before(
+    base: Base, pictures: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture that finds no room is named; those accepted before it are there for the next teaching."""
+    real, accepted = TaughtRun.keep, []
+
+    def keep(run: TaughtRun, content: bytes, suffix: str, source: str) -> object:
+        if len(accepted) == 2:
+            raise StorageError("The disk is full.", hint="Free some space.")
+        accepted.append(source)
+        return real(run, content, suffix, source)
+
+    options = TeachOptions(base.path, tmp_path / "run", source="9", count=5, every_s=0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(TaughtRun, "keep", keep)
+        with pytest.raises(StorageError, match="disk is full"):
+            teach(options, CONFIG, Silent(), source=Camera(pictures[:6]))
+    again = teach(options, CONFIG, Silent(), source=Camera(pictures[2:6]))
+    assert again.bundle.manifest.provenance.n_images["fit"] == 6

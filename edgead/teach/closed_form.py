@@ -1,0 +1,160 @@
+"""Closed-form model of a bundle, opened with numpy and ONNX Runtime so that it can be changed on the device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgead.bundle import Bundle
+from edgead.errors import ConfigError
+from edgead.teach import centres as centre_fits
+from edgead.teach.form import Floats
+from edgead.teach.scoring import pooled, resample, top_count
+
+_BLOCK = 25
+
+
+@dataclass
+class Level:
+    """Level of a model, with what was changed of it.
+
+    Attributes:
+        index: Number of the level.
+        weight: Linear map of each position `(P, C, C)`, as stored in the file; None for centres.
+        centres: Centres `(K, C)` of whitened features; None for a map per position.
+        mean, gain: Constants `(h, w)` that standardise the energies.
+        rows: Changed maps `(C, C)` by position.
+    """
+
+    index: int
+    weight: NDArray[np.float32] | None
+    centres: Floats | None
+    mean: Floats
+    gain: Floats
+    rows: dict[int, Floats] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+        found = self.weight if self.weight is not None else self.centres
+        assert found is not None
+        return int(found.shape[-1])
+
+    def row(self, position: int) -> Floats:
+        """Linear map `(C, C)` of a position as it is now."""
+        assert self.weight is not None
+        changed = self.rows.get(position)
+        return np.asarray(self.weight[position]) if changed is None else changed
+
+    def energies(self, inputs: NDArray[Any], positions: Sequence[int] | NDArray[np.int64] | None = None) -> Floats:
+        """Energies `(N, p)` of inputs `(N, p, C)` at some positions; None = at all P, in their order."""
+        places = np.arange(inputs.shape[1]) if positions is None else np.asarray(positions, np.int64)
+        if self.centres is not None:
+            rows = inputs.astype(np.float32, copy=False).reshape(-1, self.channels)
+            return np.asarray(
+                centre_fits.nearest(rows, self.centres)[1].reshape(len(inputs), -1) / self.channels, np.float32
+            )
+        found = np.empty((len(inputs), len(places)), np.float32)
+        for start in range(0, len(places), _BLOCK):
+            part = places[start : start + _BLOCK]
+            maps = np.stack([self.row(int(position)) for position in part])
+            x = inputs[:, start : start + _BLOCK].astype(np.float32, copy=False).transpose(1, 0, 2)
+            z = np.matmul(x, maps.transpose(0, 2, 1))
+            found[:, start : start + _BLOCK] = np.square(z, out=z).mean(axis=2).T
+        return found
+
+
+@dataclass
+class ClosedForm:
+    """A model whose maps are squared norms after one linear map, or distances to centres.
+
+    Attributes:
+        levels: Its levels.
+        map_size: Size `(h, w)` of the anomaly map.
+        top: Number of map values behind a score.
+    """
+
+    levels: list[Level]
+    map_size: tuple[int, int]
+    top: int
+
+    def energies(self, inputs: Sequence[NDArray[Any]]) -> list[Floats]:
+        """Energies `(N, P)` of each level, from its inputs `(N, P, C)`."""
+        return [level.energies(x) for level, x in zip(self.levels, inputs, strict=True)]
+
+    def maps(self, energies: Sequence[Floats]) -> Floats:
+        """Anomaly maps `(N, h, w)` from the energies `(N, P)` of each level."""
+        total = np.zeros((len(energies[0]), *self.map_size), np.float32)
+        for level, own in zip(self.levels, energies, strict=True):
+            total += resample((own.reshape(-1, *level.mean.shape) - level.mean) * level.gain, self.map_size)
+        return total
+
+    def scores(self, energies: Sequence[Floats]) -> NDArray[np.float64]:
+        """Scores `(N,)` from the energies `(N, P)` of each level."""
+        return pooled(self.maps(energies), self.top / (self.map_size[0] * self.map_size[1]))
+
+
+def open_closed_form(bundle: Bundle) -> ClosedForm:
+    """Constants of a bundle's model, from its weights.
+
+    Raises:
+        ConfigError: If the model has no closed form, or judges a frame in tiles.
+    """
+    manifest = bundle.manifest
+    model = manifest.provenance.config.get("model", {})
+    reason = None
+    if manifest.model != "usf" or model.get("blocks") or manifest.nfa is not None or model.get("likelihood_map"):
+        reason = f"it is {manifest.model} with trained couplings or another score"
+    elif manifest.preprocessing.views is not None:
+        reason = "it judges crops or tiles of a frame"
+    elif manifest.graph.class_bias is not None:
+        reason = "it judges parts of several classes"
+    stored = read_weights(bundle.weights_path) if reason is None else {}
+    levels: list[Level] = []
+    while reason is None and f"head.mean_{len(levels)}" in stored:
+        index = len(levels)
+        weight, own = stored.get(f"_levels.{index}.start.weight"), stored.get(f"_levels.{index}.centres")
+        if weight is None or (own is None and weight.ndim != 3):
+            reason = "it has a scale per channel in place of a closed form"
+            break
+        levels.append(
+            Level(
+                index,
+                None if own is not None else weight,
+                None if own is None else np.array(own),
+                np.array(stored[f"head.mean_{index}"]),
+                np.array(stored[f"head.gain_{index}"]),
+            )
+        )
+    if reason is not None or not levels:
+        raise ConfigError(
+            f"The model of {bundle.path} cannot learn from a picture: {reason or 'its weights have no closed form'}.",
+            hint="Models that `edgead train` makes with model.couplings=never and without tiles can, and those of `edgead teach`. "
+            "Train this one again with the picture: edgead train --from-dataset SET",
+        )
+    size = manifest.graph.map_size
+    return ClosedForm(levels, size, manifest.graph.top_positions or top_count(size, float(model["top_fraction"])))
+
+
+def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Float arrays of a file in the format of safetensors, by name; they stay on disk until they are used."""
+    header, start = read_header(path)
+    return {
+        name: np.memmap(path, "<f4", "r", start + entry["data_offsets"][0], tuple(entry["shape"]))
+        for name, entry in header.items()
+        if name != "__metadata__" and entry["dtype"] == "F32" and int(np.prod(entry["shape"])) > 0
+    }
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Header of a file in the format of safetensors, and where its data begin."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(length))
+    return header, 8 + length

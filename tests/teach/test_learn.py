@@ -1,0 +1,280 @@
+"""`edgead learn`: a false alarm becomes a new version, what was found is found still, and the way back is exact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from edgead.bundle import Bundle, file_digest, open_bundle
+from edgead.cli import app
+from edgead.commands.alerts import judge
+from edgead.commands.learn import JudgedPicture, LearnOptions, learn, learn_pictures
+from edgead.commands.model import InstallOptions, install
+from edgead.commands.teach import TeachOptions, teach
+from edgead.config.file import load_config
+from edgead.data.reader import read_image
+from edgead.data.synthetic.make import write_dataset
+from edgead.engines.onnx_runner import OnnxRunner
+from edgead.errors import ConfigError, EdgeadError, StorageError
+from edgead.evaluation.threshold import class_thresholds
+from edgead.imaging import Image, png_from_rgb
+from edgead.line.model_store import ModelStore
+from edgead.models.zoo import load_model
+from edgead.progress import Silent
+from edgead.storage import exclusive
+from edgead.stream.spool.alert_record import AlertRecord
+from edgead.stream.spool.records import Change
+from edgead.teach.base import Base, write_base
+from edgead.teach.closed_form import ClosedForm, Level, open_closed_form
+from edgead.teach.learner import twin
+from edgead.teach.probes import PROBES
+from edgead.teach.tolerance import apply, tolerate
+from tests.notes import Notes
+
+from ..stream.spool.builders import alert_id, record, spool
+from ..tiny import SIDE
+
+FORMS = ("positions", "centres")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good parts, of which the last ones are not taught."""
+    data = tmp_path_factory.mktemp("parts") / "parts"
+    write_dataset(data, "disc", n_train=12, n_test_good=2, n_test_per_defect=1, seed=1, size=(SIDE, SIDE))
+    return data
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def bundle(request: pytest.FixtureRequest, base: Base, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of each form, taught with twelve parts."""
+    folder = tmp_path_factory.mktemp(request.param)
+    manifest = base.manifest.model_copy(
+        update={"forms": {request.param: base.manifest.forms[request.param]}, "sha256": {}}
+    )
+    files = {name: base.path / name for name in base.manifest.sha256 if name != "base.json"}
+    one = write_base(folder / "base", manifest, files)
+    options = TeachOptions(one.path, folder / "run", data=parts)
+    return teach(options, load_config(None, {}), Silent()).bundle
+
+
+@pytest.fixture
+def speck(parts: Path) -> Image:
+    """A good part with a speck."""
+    return with_speck(read_image(sorted((parts / "test" / "good").iterdir())[0]), (30, 34))
+
+
+def with_speck(image: Image, place: tuple[int, int]) -> Image:
+    changed: Image = image.copy()
+    cv2.circle(changed, place, 3, (250, 240, 120), -1)
+    return changed
+
+
+def score(bundle: Bundle, *images: Image) -> NDArray[np.float32]:
+    with OnnxRunner(bundle.model_path, threads=1, engine_name="reference") as runner:
+        return np.concatenate([runner.infer(bundle.preprocess(image)[None])["pred_score"].copy() for image in images])
+
+
+def picture(image: Image, name: str = "alert") -> JudgedPicture:
+    return JudgedPicture(name, png_from_rgb(image), image, "ann")
+
+
+def with_threshold(bundle: Bundle, value: float) -> Bundle:
+    """The bundle with another threshold, in memory."""
+    thresholds = bundle.manifest.thresholds["all"]
+    share = np.linspace(0.2, 1.0, len(thresholds.scores))
+    changed = class_thresholds(share * value, share * 2 * value, min(thresholds.heatmap_low, value / 4), 1 / 13)
+    return bundle.with_thresholds({name: changed for name in bundle.manifest.thresholds}, None)
+
+
+def test_a_speck_is_learned(bundle: Bundle, speck: Image, tmp_path: Path) -> None:
+    """Its twins stop alarming, no score rises, graph and weights agree, and the record says what was learned."""
+    before = with_threshold(bundle, float(score(bundle, speck)[0]) * 0.8)
+    limit = before.manifest.thresholds["all"].threshold.value
+    result = learn_pictures(before, tmp_path / "new", [picture(speck)], Silent(), sure=True, threads=1)
+    outcome = result.outcomes[0][1]
+    assert outcome.refusal is None, outcome.reason
+    new = result.bundle
+    assert new is not None
+    assert outcome.score > limit >= outcome.score_after
+    assert score(new, speck)[0] == pytest.approx(outcome.score_after, rel=1e-4)
+    twins = [twin(speck, 99, number) for number in range(10)]
+    assert (score(new, *twins) <= limit).mean() >= 0.9
+    images = bundle.reference()["images"]
+    old_scores, new_scores = score(bundle, *images), score(new, *images)
+    assert (new_scores <= old_scores + 1e-3).all()
+    np.testing.assert_allclose(new.reference()["pred_score"], new_scores, rtol=1e-5)
+    learned = new.manifest.provenance.learned
+    assert [(one.alert, one.judged_by, one.positions) for one in learned] == [("alert", "ann", outcome.n_positions)]
+    assert learned[0].digest in new.manifest.provenance.image_digests
+    again = learn_pictures(new, tmp_path / "again", [picture(speck)], Silent(), sure=True, threads=1)
+    assert again.bundle is None
+    assert again.outcomes[0][1].refusal == "silent"
+
+
+def test_torch_gives_the_same(bundle: Bundle, speck: Image, tmp_path: Path) -> None:
+    """A workstation that loads the weights of the new version has the model that the device runs."""
+    import torch
+
+    from edgead.models.torch_runner import TorchRunner
+
+    before = with_threshold(bundle, float(score(bundle, speck)[0]) * 0.8)
+    new = learn_pictures(before, tmp_path / "new", [picture(speck)], Silent(), sure=True, threads=1).bundle
+    assert new is not None
+    model = load_model(new)
+    found = TorchRunner(model, model, new.image_size, torch.device("cpu")).infer(speck[None])
+    assert found["pred_score"][0] == pytest.approx(float(score(new, speck)[0]), rel=1e-4)
+
+
+def test_what_was_judged_a_defect_is_found_still(bundle: Bundle, speck: Image, tmp_path: Path) -> None:
+    """A picture that looks like one judged a defect is refused, with its name; so is one that looks like a defect."""
+    value = float(score(bundle, speck)[0])
+    before = with_threshold(bundle, value * 0.8)
+    same = picture(twin(speck, 5, 1), "scratch")
+    result = learn_pictures(before, tmp_path / "a", [picture(speck)], Silent(), defects=[same], sure=True, threads=1)
+    assert result.bundle is None
+    assert result.outcomes[0][1].refusal == "gate"
+    assert "scratch, judged a defect" in result.outcomes[0][1].reason
+    low = with_threshold(bundle, value * 0.2)
+    refused = learn_pictures(low, tmp_path / "b", [picture(speck)], Silent(), threads=1)
+    assert refused.outcomes[0][1].refusal == "defect-like"
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_least_change_that_helps(form: str) -> None:
+    """Maps come down to the value and no further, no energy grows, and places that did not differ stay as they are."""
+    random = np.random.default_rng(0)
+    n, channels, side = 16, 12, 4
+    mean, gain = np.ones((side, side), np.float32), np.full((side, side), 2.0, np.float32)
+    weight = random.normal(size=(n, channels, channels)).astype(np.float32)
+    centres = random.normal(size=(30, channels)).astype(np.float32)
+    level = Level(0, weight, None, mean, gain) if form == "positions" else Level(0, None, centres, mean, gain)
+    model = ClosedForm([level], (side, side), 2)
+    x = 0.1 * random.normal(size=(3, n, channels)).astype(np.float32)
+    x[:, 5] += 3.0
+    x[1, 6] -= 2.0
+    value = 0.5 * float(model.maps(model.energies([x])).max(axis=(1, 2)).min())
+    changes = tolerate(model, [x], value)
+    changed = apply(model, changes)
+    maps = changed.maps(changed.energies([x]))
+    assert maps.max() <= value * 1.001
+    assert maps.max() >= value * 0.9, "and no further"
+    others = random.normal(size=(50, n, channels)).astype(np.float32)
+    old, new = level.energies(others), changed.levels[0].energies(others)
+    assert (new <= old * (1 + 1e-4)).all()
+    if form == "positions":
+        same = [place for place in range(n) if place not in changes[0].positions]
+        assert 0 < len(changes[0].positions) < n
+        np.testing.assert_array_equal(old[:, same], new[:, same])
+        # one picture at a place: the covariance grows by its outer product
+        one = tolerate(model, [x[:1]], value)
+        d, w = x[0, 5].astype(np.float64), weight[5].astype(np.float64)
+        s, limit = float(np.square(w @ d).sum()), (value / 2.0 + 1.0) * channels
+        covariance = np.linalg.inv(w.T @ w) + (1.0 / limit - 1.0 / s) * np.outer(d, d)
+        row = one[0].rows[5].astype(np.float64)
+        np.testing.assert_allclose(np.linalg.inv(row.T @ row), covariance, rtol=1e-2, atol=1e-3)
+
+
+@pytest.fixture
+def line(bundle: Bundle, speck: Image, tmp_path: Path) -> tuple[ModelStore, Path]:
+    """A store whose active model alarms at a speck, and the folder with that alert, which nobody has judged."""
+    from edgead.bundle import write_bundle
+
+    value = float(score(bundle, speck)[0]) * 0.8
+    files = {name: bundle.path / name for name in bundle.manifest.sha256 if name != "bundle.json"}
+    manifest = with_threshold(bundle, value).manifest.model_copy(update={"sha256": {}})
+    source = write_bundle(tmp_path / "source", manifest, files)
+    store = ModelStore(tmp_path / "models")
+    install(store, source.path, Notes(), InstallOptions(who="ann", threads=1))
+    add_alert(tmp_path / "alerts", 1, speck)
+    return store, tmp_path / "alerts"
+
+
+def add_alert(folder: Path, number: int, image: Image) -> None:
+    name = f"{alert_id(number)}-snapshot.png"
+    with spool(folder) as target:
+        target._archive.write([Change(patch=AlertRecord(**record(number, pictures={"snapshot": name})))])
+    (folder / name).write_bytes(png_from_rgb(image))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): file_digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_learning_on_the_line_and_undoing_it(line: tuple[ModelStore, Path], speck: Image) -> None:
+    """The verb learns what was judged, the new version is active, and a roll-back gives every bit of the one before."""
+    store, alerts = line
+    active = store.active()[0]
+    before = contents(store.path(active))
+    run = CliRunner()
+    arguments = ["learn", "--alerts", str(alerts), "--models", str(store.folder), "--who", "bob", "--sure"]
+    nothing = run.invoke(app, arguments)
+    assert "There is no false alarm that was not learned yet" in nothing.output
+    judge(alerts, alert_id(1), "false-alarm", who="ann")
+    done = run.invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert answer["alerts"][0]["learned"] is True
+    new, why = store.active()
+    assert (new.name, why.who, why.why) == (answer["model"], "bob", f"learned 1 false alarm: {alert_id(1)}")
+    assert new.engine == active.engine
+    bundle = open_bundle(store.path(new))
+    assert score(bundle, speck)[0] <= bundle.manifest.thresholds["all"].threshold.value
+    assert (bundle.path / PROBES).is_file()
+    assert "There is no false alarm" in run.invoke(app, arguments).output, "it is learned once"
+    store.roll_back(who="ann")
+    assert store.active()[0] == active
+    assert contents(store.path(active)) == before
+    assert not [path for path in store.folder.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_what_cannot_be_learned_is_named(
+    line: tuple[ModelStore, Path], speck: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alert that is gone, not judged, of a shared picture, without its picture, and a full disk; the store stays."""
+    store, alerts = line
+    before = store.file.read_bytes()
+    with pytest.raises(EdgeadError, match="There is no alert 'gone'"):
+        learn(store, alerts, Silent(), LearnOptions(("gone",), threads=1))
+    with pytest.raises(ConfigError, match="is judged not at all; only false alarms are learned"):
+        learn(store, alerts, Silent(), LearnOptions((alert_id(1),), threads=1))
+    judge(alerts, alert_id(1), "false-alarm", who="ann")
+    with spool(alerts) as target:
+        shared = {"snapshot": f"{alert_id(1)}-snapshot.png"}
+        target._archive.write([Change(patch=AlertRecord(**record(2, pictures=shared)))])
+    judge(alerts, alert_id(2), "defect", who="ann")
+    with pytest.raises(ConfigError, match=f"{alert_id(2)}, was judged defect"):
+        learn(store, alerts, Silent(), LearnOptions((alert_id(1),), threads=1))
+    judge(alerts, alert_id(2), "false-alarm", who="ann", replace=True)
+    from edgead.commands import learn as command
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_ROOM", 1e9)
+        with pytest.raises(StorageError, match="Learning a false alarm needs"):
+            learn(store, alerts, Silent(), LearnOptions(sure=True, threads=1))
+    with exclusive(store.folder / ".learn.lock", "learns"), pytest.raises(StorageError, match="learns false alarms"):
+        learn(store, alerts, Silent(), LearnOptions(sure=True, threads=1))
+    (alerts / shared["snapshot"]).unlink()
+    notes = Notes()
+    assert learn(store, alerts, notes, LearnOptions(threads=1))[0] is None
+    assert any("its picture is not stored any more" in text for text in notes.texts)
+    assert store.file.read_bytes() == before
+
+
+def test_other_models_are_refused(bundle_copy: Callable[[], Bundle]) -> None:
+    """A model with trained couplings has no closed form."""
+    bundle = bundle_copy()
+    config = {**bundle.manifest.provenance.config}
+    config["model"] = {**config["model"], "blocks": 2}
+    provenance = bundle.manifest.provenance.model_copy(update={"config": config})
+    other = Bundle(bundle.path, bundle.manifest.model_copy(update={"provenance": provenance}), bundle.digest)
+    with pytest.raises(ConfigError, match="cannot learn from a picture: it is usf with trained couplings"):
+        open_closed_form(other)
