@@ -1,7 +1,7 @@
 """Measure what `edgead learn` costs and keeps: `python -m tools.learn_goals BUNDLE --alarms DIR --defects DIR --json FILE`.
 
-Pictures of `--alarms` that raise an alarm are learned one after the other, each in a process of its own, whose wall and processor
-time and largest memory are printed; the first one also makes the probes. Twenty other twins of each are judged before and after.
+Pictures of `--alarms` that raise an alarm are learned one after the other and the versions installed in a store, each in a process of its
+own, whose wall and processor time and largest memory are printed; the first one also makes the probes. Twenty other twins of each are judged before and after.
 Of `--defects`, pictures of one kind of defect, the first half by the number in the name is clicked as good, once without and
 once with `--sure`; the other half, other parts, says how many are found before and after. Nothing is tuned by these pictures.
 """
@@ -24,9 +24,11 @@ import numpy as np
 
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.learn import JudgedPicture, learn_pictures
+from edgead.commands.model import InstallOptions, install
 from edgead.data.reader import read_image
 from edgead.engines.onnx_runner import OnnxRunner
 from edgead.imaging import Image
+from edgead.line.model_store import ModelStore
 from edgead.manifest import POOLED
 from edgead.progress import Silent
 from edgead.storage import write_json
@@ -44,8 +46,9 @@ class Learning:
         name: Its file.
         has_probes: Whether the bundle had its probes already.
         refusal: Why it is not learned; None if it is.
-        seconds: Wall time.
-        processor_s: Processor time.
+        seconds: Wall time of learning and writing the bundle.
+        processor_s: Its processor time.
+        install_s: Processor time of the installation after it, with the engine and its checks.
         peak_mb: Largest resident memory of the process.
         alarming_before, alarming_after: Share of its twins that raise an alarm.
     """
@@ -55,6 +58,7 @@ class Learning:
     refusal: str | None
     seconds: float
     processor_s: float
+    install_s: float
     peak_mb: float
     alarming_before: float = 1.0
     alarming_after: float = 1.0
@@ -84,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print each goal, and write all numbers as JSON where asked; 1 if a goal is missed."""
     options = _parser().parse_args(arguments)
     if options.measure is not None:
-        print(json.dumps(_measured(options.bundle, options.measure, options.out)))
+        print(json.dumps(_measured(options.bundle, options.measure, options.out, options.store)))
         return 0
     bundle = open_bundle(options.bundle)
     with tempfile.TemporaryDirectory(prefix="edgead-") as name:
@@ -104,7 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _report(learnings: list[Learning], clicks: list[Clicks]) -> bool:
     for one in learnings:
         print(
-            f"{one.name}: {one.refusal or 'learned'}, {one.seconds:.2f} s ({one.processor_s:.2f} s of processor time), "
+            f"{one.name}: {one.refusal or 'learned'}, {one.seconds:.2f} s ({one.processor_s:.2f} s of processor time, and "
+            f"{one.install_s:.2f} s to install), "
             f"{one.peak_mb:.0f} MB{'' if one.has_probes else ', with the probes'}; twins alarming {one.alarming_before:.0%} "
             f"before, {one.alarming_after:.0%} after"
         )
@@ -138,6 +143,8 @@ def _report(learnings: list[Learning], clicks: list[Clicks]) -> bool:
 
 def _learnings(bundle: Bundle, folder: Path, count: int, scratch: Path) -> list[Learning]:
     found: list[Learning] = []
+    store = scratch / "models"
+    install(ModelStore(store), bundle.path, Silent(), InstallOptions(who="tools.learn_goals"))
     for file in _pictures(folder):
         image = read_image(file, **bundle.manifest.preprocessing.reading)
         if _share_alarming(bundle, [image]) == 0.0:
@@ -145,7 +152,10 @@ def _learnings(bundle: Bundle, folder: Path, count: int, scratch: Path) -> list[
         out = scratch / f"version-{len(found)}"
         command = [sys.executable, "-m", "tools.learn_goals", str(bundle.path)]
         done = subprocess.run(
-            [*command, "--measure", str(file), "--out", str(out)], check=True, capture_output=True, text=True
+            [*command, "--measure", str(file), "--out", str(out), "--store", str(store)],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         one = Learning(**json.loads(done.stdout.splitlines()[-1]))
         if one.refusal is None:
@@ -165,20 +175,24 @@ def _learnings(bundle: Bundle, folder: Path, count: int, scratch: Path) -> list[
     return found
 
 
-def _measured(path: Path, file: Path, out: Path) -> dict[str, Any]:
+def _measured(path: Path, file: Path, out: Path, store: Path) -> dict[str, Any]:
     """Learn one picture in this process, and say what it cost."""
     import resource
 
     started, before = time.monotonic(), time.process_time()
     bundle = open_bundle(path)
     result = learn_pictures(bundle, out, [_judged(bundle, file)], Silent(), sure=True)
+    seconds, learned = time.monotonic() - started, time.process_time()
+    if result.bundle is not None:
+        install(ModelStore(store), out, Silent(), InstallOptions(activate=True, who="tools.learn_goals"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "name": file.name,
         "has_probes": bool(bundle.manifest.provenance.learned),
         "refusal": result.outcomes[0][1].refusal,
-        "seconds": time.monotonic() - started,
-        "processor_s": time.process_time() - before,
+        "seconds": seconds,
+        "processor_s": learned - before,
+        "install_s": time.process_time() - learned,
         "peak_mb": peak,
     }
 
@@ -229,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clicks", type=int, default=50, help="number of them to click as good, at most half")
     parser.add_argument("--json", type=Path, help="write the numbers into this file")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     return parser
 

@@ -93,7 +93,7 @@ def learn(
     alerts: FolderOption = Path("alerts"),
     models: ModelsOption = Path("models"),
     sure: Annotated[
-        bool, typer.Option("--sure", help="Learn pictures that look like a defect too: somebody has looked at them.")
+        bool, typer.Option("--sure", help="Learn pictures that look like a defect too; look at them first.")
     ] = False,
     activate: Annotated[
         bool, typer.Option("--activate/--no-activate", help="Make the new version the active model.")

@@ -39,6 +39,11 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
                 f"{left_out or 'none'}",
             )
         )
+    if provenance.learned:
+        last, n = provenance.learned[-1], len(provenance.learned)
+        facts.append(
+            ("learned", f"{n} false alarm{'' if n == 1 else 's'}, the last one {last.alert} at {last.learned_at}")
+        )
     if provenance.dataset_snapshot:
         facts.append(("data set snapshot", provenance.dataset_snapshot))
     facts += [(f"threshold {name}", _threshold_text(bundle, name)) for name in manifest.thresholds]

@@ -161,7 +161,7 @@ def stream(
                     control,
                     config,
                     progress,
-                    None if models is None else StoreControl(models.store),
+                    None if models is None else StoreControl(models.store, outputs.alerts_dir),
                 )
             )
             all_consumers.append(dashboard.monitor)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+from edgead.errors import ConfigError, EngineError
 from edgead.line.model_store import ModelStore
+
+# The first picture of a model takes some seconds, others about one; a busy device several times as long.
+LEARNING_LIMIT_S = 120.0
 
 
 class StoreControl:
-    """Lists, activates and rolls back the models of a store."""
+    """Lists, activates and rolls back the models of a store, and teaches the active one false alarms.
 
-    def __init__(self, store: ModelStore) -> None:
+    Args:
+        store: The store.
+        alerts: Folder of the stream's alerts; None = none, and nothing can be learned.
+    """
+
+    def __init__(self, store: ModelStore, alerts: Path | None = None) -> None:
         self._store = store
+        self._alerts = alerts
 
     def describe(self) -> dict[str, Any]:
         return self._store.read().to_json()
@@ -21,3 +35,33 @@ class StoreControl:
 
     def roll_back(self, who: str, why: str) -> None:
         self._store.roll_back(who=who, why=why)
+
+    def learn(self, alert: str, who: str, *, sure: bool) -> dict[str, Any]:
+        """Learn a false alarm with `edgead learn`, in a process of its own: its memory and work are not the stream's.
+
+        Raises:
+            ConfigError: If it cannot be learned.
+            EngineError: If it takes too long.
+        """
+        if self._alerts is None:
+            raise ConfigError("This stream keeps no alerts.", hint="Start it with --alerts DIR.")
+        command = [
+            sys.executable, "-m", "edgead", "learn", "--alerts", str(self._alerts), "--models", str(self._store.folder),
+            f"--who={who}", "--json", *(["--sure"] if sure else []), "--", alert,
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LEARNING_LIMIT_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(
+                f"{alert} was not learned within {LEARNING_LIMIT_S:.0f} s; nothing was changed.",
+                hint="Try again when the device has less to do, or run `edgead learn` there.",
+            ) from error
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError:
+            lines = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
+            words = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
+            raise ConfigError(
+                words.get("error", f"edgead learn ended with code {done.returncode}."), hint=words.get("hint", "")
+            ) from None
+        return dict(answer)

@@ -101,7 +101,7 @@ class Learner:
             image: The picture `(h, w, 3)`, uint8 RGB, at input size.
             defects: Pictures judged a defect.
             seed: Seed of its copies.
-            sure: Whether somebody has confirmed a picture that looks defective.
+            sure: Whether a picture that looks defective is confirmed to be good.
         """
         own = self._inputs_of(image)
         score = self._score(self.model, own)
@@ -115,7 +115,7 @@ class Learner:
             )
             if not sure:
                 return Outcome(score, score, refusal="defect-like", reason=text)
-            warning = f"{text} It was learned because somebody confirmed it."
+            warning = f"{text} It was learned because it was confirmed to be good."
         copies = [own, *(self._inputs_of(twin(image, seed, number)) for number in range(COPIES))]
         twins = [self._inputs_of(twin(image, seed, COPIES + number)) for number in range(TWINS)]
         learned = [np.concatenate(parts) for parts in zip(*copies, strict=True)]

@@ -76,9 +76,7 @@ def apply(model: ClosedForm, changes: Sequence[Change]) -> ClosedForm:
             # all levels have as many centres: a repeated one changes nothing
             repeated = np.repeat(centres[:1], added - len(change.centres), axis=0)
             centres = np.concatenate([centres, change.centres, repeated])
-        levels.append(
-            Level(level.index, level.weight, centres, level.mean, level.gain, {**level.rows, **change.rows})
-        )
+        levels.append(Level(level.index, level.weight, centres, level.mean, level.gain, {**level.rows, **change.rows}))
     return ClosedForm(levels, model.map_size, model.top)
 
 

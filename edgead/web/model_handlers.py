@@ -56,6 +56,39 @@ class RollBackRequest(Asked):
     why: Why = ""
 
 
+class LearnRequest(Asked):
+    sure: bool = Field(False, description="Learn a picture that looks like a defect too, after a look at it.")
+
+
+class LearnedAlert(Answer):
+    alert: str
+    learned: bool
+    refusal: str | None = Field(
+        description="`silent`: it raises no alarm any more; `defect-like` and `spread`: learned only with `sure`; `twins`, `gate`."
+    )
+    reason: str | None
+    warning: str | None
+    score: float
+    score_after: float
+    positions: int = Field(description="Positions of the map where the picture differs.")
+    found_elsewhere: float = Field(
+        description="Share of the places at which what looks like the learned pictures is found still."
+    )
+
+
+class ArtificialDefects(Answer):
+    first: int = Field(description="Number that the first version finds.")
+    lost: int = Field(description="Number of these that are found no longer.")
+
+
+class Learned(Answer):
+    """What came of learning a false alarm."""
+
+    model: str | None = Field(description="Name of the new active model; null if nothing was learned.")
+    alerts: list[LearnedAlert]
+    artificial_defects: ArtificialDefects
+
+
 def models(call: Call) -> LineModels:
     return _answer(call, _models(call))
 
@@ -81,6 +114,19 @@ def roll_back(call: Call) -> LineModels:
     except EdgeadError as error:
         raise Refusal(503, error.message, hint=error.hint, retry_s=5.0) from error
     return _answer(call, store)
+
+
+def learn(call: Call) -> Learned:
+    """Teach the active model that an alert was false; answers when the new version is active, after seconds."""
+    store, alert = _models(call), call.request.path_params["alert"]
+    if call.stream.store.alert(alert) is None:
+        raise Refusal(404, "No such alert.", hint="It may have been removed by the retention limits.")
+    try:
+        return Learned.model_validate(store.learn(alert, call.who, sure=call.body.sure))
+    except ConfigError as error:
+        raise Refusal(409, error.message, hint=error.hint) from error
+    except EdgeadError as error:
+        raise Refusal(503, error.message, hint=error.hint, retry_s=5.0) from error
 
 
 def _models(call: Call) -> ModelControl:

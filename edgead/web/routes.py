@@ -45,6 +45,8 @@ ENDPOINTS = (
              body=alert_models.Acknowledgement, errors=(404, 409)),
     Endpoint("POST", f"{_ALERT}/judge", alerts.judge, "Judge an alert: defect, false alarm or unsure.", alert_models.Record,
              body=alert_models.JudgementRequest, errors=(404, 409)),
+    Endpoint("POST", f"{_ALERT}/learn", line_models.learn, "Teach the active model that an alert was false.", line_models.Learned,
+             body=line_models.LearnRequest, errors=(404, 409, 503)),
     Endpoint("GET", f"{API}/models", line_models.models, "Installed models of the line, the active one and why.",
              line_models.LineModels, errors=(404, 503)),
     Endpoint("POST", f"{API}/models/activate", line_models.activate, "Make an installed model the active one.",

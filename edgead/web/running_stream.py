@@ -162,6 +162,10 @@ class ModelControl(Protocol):
 
     def roll_back(self, who: str, why: str) -> None: ...
 
+    def learn(self, alert: str, who: str, *, sure: bool) -> dict[str, Any]:
+        """Teach the active model that the picture of an alert is good; the keys of `edgead learn --json`."""
+        ...
+
 
 @dataclass
 class RunningStream:

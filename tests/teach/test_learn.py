@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from edgead.bundle import Bundle, file_digest, open_bundle
 from edgead.cli import app
 from edgead.commands.alerts import judge
+from edgead.commands.bundle import bundle_facts
 from edgead.commands.learn import JudgedPicture, LearnOptions, learn, learn_pictures
 from edgead.commands.model import InstallOptions, install
 from edgead.commands.teach import TeachOptions, teach
@@ -25,6 +26,7 @@ from edgead.engines.onnx_runner import OnnxRunner
 from edgead.errors import ConfigError, EdgeadError, StorageError
 from edgead.evaluation.threshold import class_thresholds
 from edgead.imaging import Image, png_from_rgb
+from edgead.line.model_control import StoreControl
 from edgead.line.model_store import ModelStore
 from edgead.models.zoo import load_model
 from edgead.progress import Silent
@@ -36,6 +38,7 @@ from edgead.teach.closed_form import ClosedForm, Level, open_closed_form
 from edgead.teach.learner import twin
 from edgead.teach.probes import PROBES
 from edgead.teach.tolerance import apply, tolerate
+from edgead.web.model_handlers import Learned
 from tests.notes import Notes
 
 from ..stream.spool.builders import alert_id, record, spool
@@ -229,11 +232,25 @@ def test_learning_on_the_line_and_undoing_it(line: tuple[ModelStore, Path], spec
     bundle = open_bundle(store.path(new))
     assert score(bundle, speck)[0] <= bundle.manifest.thresholds["all"].threshold.value
     assert (bundle.path / PROBES).is_file()
+    assert dict(bundle_facts(bundle.path))["learned"].startswith(f"1 false alarm, the last one {alert_id(1)} at 20")
     assert "There is no false alarm" in run.invoke(app, arguments).output, "it is learned once"
     store.roll_back(who="ann")
     assert store.active()[0] == active
     assert contents(store.path(active)) == before
     assert not [path for path in store.folder.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.slow
+def test_the_page_learns_in_a_process_of_its_own(line: tuple[ModelStore, Path]) -> None:
+    """The store as the web server sees it gives the verb's answer, or its words."""
+    store, alerts = line
+    control = StoreControl(store, alerts)
+    with pytest.raises(ConfigError, match="is judged not at all; only false alarms are learned"):
+        control.learn(alert_id(1), "bob", sure=True)
+    judge(alerts, alert_id(1), "false-alarm", who="ann")
+    answer = Learned.model_validate(control.learn(alert_id(1), "bob", sure=True))
+    assert answer.alerts[0].learned
+    assert (store.active()[0].name, store.active()[1].who) == (answer.model, "bob")
 
 
 def test_what_cannot_be_learned_is_named(

@@ -11,7 +11,7 @@ from edgead.line.model_store import ModelStore
 from edgead.web.running_stream import RunningStream
 
 from ..line.test_model_store import add
-from .parts import Browser
+from .parts import ALERT_ID, Browser, MemoryStore
 
 ROOT = "/api/v1/models"
 
@@ -48,6 +48,24 @@ def test_what_cannot_be_done_is_said(browser: Browser, models: ModelStore) -> No
     assert busy.status == 503
     assert "changes the models" in busy.message
     assert browser.ask("POST", f"{ROOT}/activate", body={"model": "b" * 12}).status in (401, 403)
+    assert models.active()[0].name == "a" * 12
+
+
+def test_what_cannot_be_learned_is_said(
+    browser: Browser, stream: RunningStream, models: ModelStore, tmp_path: Path
+) -> None:
+    """An alert that is gone, a stream without alerts, and the words of `edgead learn` where it fails."""
+    store = stream.store
+    assert isinstance(store, MemoryStore)
+    store.add(ALERT_ID)
+    url = f"/api/v1/alerts/{ALERT_ID}/learn"
+    assert browser.send("POST", "/api/v1/alerts/gone/learn", {}).status == 404
+    reply = browser.send("POST", url, {})
+    assert (reply.status, reply.message) == (409, "This stream keeps no alerts.")
+    stream.models = StoreControl(models, tmp_path / "alerts")
+    reply = browser.send("POST", url, {"sure": True})
+    assert reply.status == 409
+    assert "is not a bundle" in reply.message
     assert models.active()[0].name == "a" * 12
 
 

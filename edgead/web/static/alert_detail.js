@@ -5,6 +5,7 @@ import { get, path, send } from "./api.js";
 import { facts, h, setText } from "./dom.js";
 import { ago, duration, plural, score, utc } from "./format.js";
 import { judge, JudgeForm, readAgain, summaryOf } from "./judging.js";
+import { LearnForm } from "./learning.js";
 import { cameraUrl } from "./overview.js";
 import { store } from "./store.js";
 import { badge } from "./verdict.js";
@@ -27,6 +28,7 @@ export class AlertDetail {
   #onJudged;
   #judgeForm = new JudgeForm("judge", (judgement, words) => this.#judge(judgement, words));
   #judged = h("div", { class: "judgement", role: "status" });
+  #learnForm;
   #shown = "";
   #isClosed = false;
   #turn = 0;
@@ -56,10 +58,11 @@ export class AlertDetail {
       h("label", { for: "alert-note" }, "Note (optional)"), this.#note,
       h("div", { class: "actions" }, this.#button, h("span", { class: "hint" }, "Press Enter to acknowledge")), this.#problem);
     this.#form.hidden = true;
+    this.#learnForm = new LearnForm(id);
     this.element = h("article", { class: "card detail", "aria-labelledby": "alert-title" },
       h("div", { class: "head" }, h("a", { class: "back", href: "#/alerts", "aria-label": "All alerts" }, "←"),
         this.#title, this.#badge.element),
-      this.#media, this.#choices, this.#judged, this.#judgeForm.element,
+      this.#media, this.#choices, this.#judged, this.#learnForm.element, this.#judgeForm.element,
       this.#form, this.#done, this.#facts);
     this.#judgeForm.element.hidden = true;
     if (record) {
@@ -102,6 +105,7 @@ export class AlertDetail {
     this.#judgeForm.show("What was it?", record.judgement);
     if (before?.n_judgements !== record.n_judgements) this.#judgeForm.fill(record.judgement_kind, record.judgement_note);
     this.#showJudged(record);
+    this.#learnForm.show(record);
     this.#showDone(record);
     this.#showFacts(record);
   }

@@ -22,8 +22,8 @@ const TIMEOUT_MS = 8000;
 export const path = (...parts) => `api/v1/${parts.map(encodeURIComponent).join("/")}`;
 
 /** Send a request; the response, or an `ApiError`. */
-export async function request(url, { method = "GET", body, signal } = {}) {
-  const limit = AbortSignal.timeout(TIMEOUT_MS);
+export async function request(url, { method = "GET", body, signal, timeoutMs = TIMEOUT_MS } = {}) {
+  const limit = AbortSignal.timeout(timeoutMs);
   const headers = {};
   if (method !== "GET") headers["X-Edgead"] = "1";
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -50,8 +50,8 @@ export async function get(url, signal) {
   return (await request(url, { signal })).json();
 }
 
-export async function send(method, url, body) {
-  const response = await request(url, { method, body });
+export async function send(method, url, body, timeoutMs) {
+  const response = await request(url, { method, body, timeoutMs });
   return response.status === 204 ? null : response.json();
 }
 
