@@ -177,15 +177,12 @@ def _learnings(bundle: Bundle, folder: Path, count: int, scratch: Path) -> list[
 
 def _measured(path: Path, file: Path, out: Path, store: Path) -> dict[str, Any]:
     """Learn one picture in this process, and say what it cost."""
-    import resource
-
     started, before = time.monotonic(), time.process_time()
     bundle = open_bundle(path)
     result = learn_pictures(bundle, out, [_judged(bundle, file)], Silent(), sure=True)
     seconds, learned = time.monotonic() - started, time.process_time()
     if result.bundle is not None:
         install(ModelStore(store), out, Silent(), InstallOptions(activate=True, who="tools.learn_goals"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "name": file.name,
         "has_probes": bool(bundle.manifest.provenance.learned),
@@ -193,8 +190,14 @@ def _measured(path: Path, file: Path, out: Path, store: Path) -> dict[str, Any]:
         "seconds": seconds,
         "processor_s": learned - before,
         "install_s": time.process_time() - learned,
-        "peak_mb": peak,
+        "peak_mb": _peak_mb(),
     }
+
+
+def _peak_mb() -> float:
+    """Largest resident memory of this process; `getrusage` counts that of the process that started it too."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def _clicks(bundle: Bundle, folder: Path, count: int, sure: bool, scratch: Path) -> Clicks:
