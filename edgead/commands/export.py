@@ -16,6 +16,7 @@ from edgead.commands.training.bundle_writing import (
 from edgead.commands.training.requirements import require_torch
 from edgead.progress import Progress
 from edgead.storage import scratch_folder
+from edgead.teach.probes import PROBES
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def export(run: Path, progress: Progress) -> ExportResult:
     with scratch_folder(path.parent, "export") as folder:
         kept = (CALIBRATION, *((ALIGNMENT,) if old.aligner is not None else ()))
         files = {name: old.path / name for name in kept}
+        if (old.path / PROBES).is_file():
+            files[PROBES] = old.path / PROBES
         files[MODEL] = folder / MODEL
         deployed = DeployedModel(model)
         cost = write_graph(files[MODEL], deployed, old.image_size)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgead.arrays import save_arrays
 from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, open_bundle, write_bundle
 from edgead.commands.alerts import decisive_records, frame_of, list_alerts, show_alert
 from edgead.commands.model import InstallOptions, install
@@ -305,7 +306,7 @@ def learn_pictures(
             parity = _check(runner, compared, expected, threshold, bundle.manifest.parity)
             found = [{name: value.copy() for name, value in runner.infer(image[None]).items()} for image in images]
         new = {name: np.concatenate([one[name] for one in found]) for name in bundle.reference_outputs}
-        np.savez_compressed(files[REFERENCE], images=images, **new)  # type: ignore[arg-type]  # numpy's stub forbids any dict
+        save_arrays(files[REFERENCE], {"images": images, **new})
         manifest = _manifest(bundle.manifest, learner.model, learned, parity, added)
         return LearnResult(write_bundle(out, manifest, files), tuple(outcomes), lost)
 

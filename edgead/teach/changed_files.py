@@ -18,7 +18,8 @@ from edgead.engines.onnx_session import first_line, open_session
 from edgead.errors import EngineError
 from edgead.runner import Outputs
 from edgead.teach.closed_form import ClosedForm, read_header
-from edgead.teach.form import Floats
+from edgead.teach.form import Doubles, Floats
+from edgead.triangles import Block, blocks
 
 if TYPE_CHECKING:
     import onnx
@@ -46,10 +47,15 @@ class LevelNet:
 
         proto = onnx.load_model(str(bundle.model_path), load_external_data=False)
         self._is_centres = [level.centres is not None for level in model.levels]
-        self.constants = [_names(proto, level.weight, level.centres, bundle) for level in model.levels]
-        self._outputs = [
-            next(node.input[0] for node in proto.graph.node if names[0] in node.input[1:]) for names in self.constants
+        self.constants = [
+            level.in_graph or _names(proto, level.weight, level.centres, bundle) for level in model.levels
         ]
+        # of the blocks of a triangular map the last one takes all channels; of centres the first constant takes the features
+        readers = [
+            names[0] if level.centres is not None else names[-1]
+            for level, names in zip(model.levels, self.constants, strict=True)
+        ]
+        self._outputs = [next(node.input[0] for node in proto.graph.node if name in node.input[1:]) for name in readers]
         del proto
         values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._outputs]
         path = scratch / "levels.onnx"
@@ -103,14 +109,10 @@ def write_changed_graph(path: Path, bundle: Bundle, model: ClosedForm, constants
     """
     added = 0
     shutil.copyfile(bundle.model_path, path)
-    for level in model.levels:
+    for level, names in zip(model.levels, constants, strict=True):
         if level.rows:
             assert level.weight is not None
-            start = _place(path, level.weight)
-            with path.open("r+b") as file:
-                for position, row in level.rows.items():
-                    file.seek(start + position * row.nbytes)
-                    file.write(np.ascontiguousarray(row.T, "<f4").tobytes())
+            _write_rows(path, level.weight, level.rows, is_split=len(names) > 1)
     if any(level.centres is not None for level in model.levels):
         import onnx
         from onnx import numpy_helper
@@ -141,6 +143,8 @@ def write_changed_weights(path: Path, bundle: Bundle, model: ClosedForm) -> None
         shutil.copyfile(source, path)
         with path.open("r+b") as file:
             for level in model.levels:
+                if level.in_graph:
+                    continue
                 begin = start + header[f"_levels.{level.index}.start.weight"]["data_offsets"][0]
                 for position, row in level.rows.items():
                     file.seek(begin + position * row.nbytes)
@@ -197,17 +201,45 @@ def _names(
     return tuple(found)
 
 
-def _place(path: Path, weight: NDArray[np.float32]) -> int:
-    """Place in a file of the graph at which the linear maps `(P, C, C)` stand, transposed.
+def _write_rows(path: Path, weight: NDArray[np.float32], rows: dict[int, Floats], *, is_split: bool) -> None:
+    """Write changed linear maps into the file of a graph, transposed: whole, or as the blocks of triangular ones.
+
+    Any map with the same `W^T W` gives the same norms, and one of them is triangular.
+
+    Raises:
+        EngineError: If the maps of before do not stand in the file.
+    """
+    channels = weight.shape[1]
+    if is_split:
+        rows = {position: lower_triangular(row) for position, row in rows.items()}
+    parts = blocks("", channels) if is_split else [Block("", 0, channels)]
+    for part in parts:
+        first, last = (np.ascontiguousarray(part.of(weight[index].T[None]), "<f4") for index in (0, -1))
+        start = _place(path, first, last, len(weight))
+        with path.open("r+b") as file:
+            for position, row in rows.items():
+                value = np.ascontiguousarray(part.of(row.T[None]), "<f4")
+                file.seek(start + position * value.nbytes)
+                file.write(value.tobytes())
+
+
+def lower_triangular(weight: Floats) -> Floats:
+    """Lower triangular matrix L `(C, C)` with the same `L^T L` as a matrix, from the QR decomposition of its mirror image."""
+    upper: Doubles = np.linalg.qr(weight[:, ::-1].astype(np.float64))[1]
+    return np.asarray(np.tril(upper[::-1, ::-1]), np.float32)
+
+
+def _place(path: Path, first: NDArray[np.float32], last: NDArray[np.float32], count: int) -> int:
+    """Place in a file of the graph at which as many matrices stand, of which the first and the last are known.
 
     Raises:
         EngineError: If they stand nowhere.
     """
-    key = np.ascontiguousarray(weight[0].T, "<f4").tobytes()
+    key = first.tobytes()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = content.find(key)
-        last = start + weight.nbytes - len(key)
-        if start >= 0 and content[last : last + len(key)] == np.ascontiguousarray(weight[-1].T, "<f4").tobytes():
+        end = start + count * len(key)
+        if start >= 0 and content[end - len(key) : end] == last.tobytes():
             return start
     raise EngineError(
         f"The linear maps of the weights do not stand in {path.name}.", hint="Check the bundle: edgead bundle verify"

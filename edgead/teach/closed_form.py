@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
 from edgead.errors import ConfigError
+from edgead.stored_once import KEY, from_graph
 from edgead.teach import centres as centre_fits
 from edgead.teach.form import Floats
 from edgead.teach.scoring import pooled, resample, top_count
@@ -26,10 +27,12 @@ class Level:
 
     Attributes:
         index: Number of the level.
-        weight: Linear map of each position `(P, C, C)`, as stored in the file; None for centres.
+        weight: Linear map of each position `(P, C, C)`, as stored; None for centres.
         centres: Centres `(K, C)` of whitened features; None for a map per position.
         mean, gain: Constants `(h, w)` that standardise the energies.
         rows: Changed maps `(C, C)` by position.
+        in_graph: Names of the graph's constants that hold the maps, where the file of weights leaves them out: triangular ones
+            in blocks.
     """
 
     index: int
@@ -38,6 +41,7 @@ class Level:
     mean: Floats
     gain: Floats
     rows: dict[int, Floats] = field(default_factory=dict)
+    in_graph: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -115,7 +119,7 @@ def open_closed_form(bundle: Bundle) -> ClosedForm:
         reason = "it judges crops or tiles of a frame"
     elif manifest.graph.class_bias is not None:
         reason = "it judges parts of several classes"
-    stored = read_weights(bundle.weights_path) if reason is None else {}
+    stored, places = _read(bundle) if reason is None else ({}, {})
     levels: list[Level] = []
     while reason is None and f"head.mean_{len(levels)}" in stored:
         index = len(levels)
@@ -130,6 +134,7 @@ def open_closed_form(bundle: Bundle) -> ClosedForm:
                 None if own is None else np.array(own),
                 np.array(stored[f"head.mean_{index}"]),
                 np.array(stored[f"head.gain_{index}"]),
+                in_graph=tuple(places.get(f"_levels.{index}.start.weight", ())),
             )
         )
     if reason is not None or not levels:
@@ -142,14 +147,26 @@ def open_closed_form(bundle: Bundle) -> ClosedForm:
     return ClosedForm(levels, size, manifest.graph.top_positions or top_count(size, float(model["top_fraction"])))
 
 
-def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Float arrays of a file in the format of safetensors, by name; they stay on disk until they are used."""
+def _read(bundle: Bundle) -> tuple[dict[str, NDArray[np.float32]], dict[str, list[str]]]:
+    """Arrays of the levels and the head by name, and of those that the graph holds the names there; see `stored_once`.
+
+    Arrays of the file of weights stay on disk until they are used.
+    """
+    path = bundle.weights_path
     header, start = read_header(path)
-    return {
+    found: dict[str, NDArray[np.float32]] = {
         name: np.memmap(path, "<f4", "r", start + entry["data_offsets"][0], tuple(entry["shape"]))
         for name, entry in header.items()
         if name != "__metadata__" and entry["dtype"] == "F32" and int(np.prod(entry["shape"])) > 0
     }
+    stated = json.loads(header.get("__metadata__", {}).get(KEY, "{}"))
+    places = {name: names for name, names in stated.items() if name.startswith(("_levels.", "head."))}
+    if places:
+        import onnx
+
+        from_file = from_graph({KEY: json.dumps(places)}, onnx.load_model(str(bundle.model_path)))
+        found |= {name: np.asarray(value, np.float32) for name, value in from_file.items()}
+    return found, places
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:

@@ -14,7 +14,7 @@ distance :math:`s_0` from the latter, does the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ def apply(model: ClosedForm, changes: Sequence[Change]) -> ClosedForm:
             # all levels have as many centres: a repeated one changes nothing
             repeated = np.repeat(centres[:1], added - len(change.centres), axis=0)
             centres = np.concatenate([centres, change.centres, repeated])
-        levels.append(Level(level.index, level.weight, centres, level.mean, level.gain, {**level.rows, **change.rows}))
+        levels.append(replace(level, centres=centres, rows={**level.rows, **change.rows}))
     return ClosedForm(levels, model.map_size, model.top)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
@@ -31,15 +33,19 @@ from edgead.line.model_store import ModelStore
 from edgead.models.zoo import load_model
 from edgead.progress import Silent
 from edgead.storage import exclusive
+from edgead.stored_once import from_graph, header, places_in_graph
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.records import Change
 from edgead.teach.base import Base, write_base
+from edgead.teach.changed_files import _write_rows
 from edgead.teach.closed_form import ClosedForm, Level, open_closed_form
 from edgead.teach.learner import twin
 from edgead.teach.probes import PROBES
 from edgead.teach.tolerance import apply, tolerate
+from edgead.triangles import split_triangles
 from edgead.web.model_handlers import Learned
 from tests.notes import Notes
+from tests.test_triangles import graph_of, triangular
 
 from ..stream.spool.builders import alert_id, record, spool
 from ..tiny import SIDE
@@ -184,6 +190,29 @@ def test_the_least_change_that_helps(form: str) -> None:
         covariance = np.linalg.inv(w.T @ w) + (1.0 / limit - 1.0 / s) * np.outer(d, d)
         row = one[0].rows[5].astype(np.float64)
         np.testing.assert_allclose(np.linalg.inv(row.T @ row), covariance, rtol=1e-2, atol=1e-3)
+
+
+def test_triangular_maps_of_a_training_are_learned_in_blocks(tmp_path: Path) -> None:
+    """A graph that holds its maps as blocks gets them back as blocks, with the norms of the whole ones."""
+    random = np.random.default_rng(0)
+    matrix = triangular(44)
+    weight = np.ascontiguousarray(matrix.transpose(0, 2, 1))
+    proto = graph_of(matrix)
+    split_triangles(proto)
+    onnx.save(proto, str(tmp_path / "before.onnx"))
+    shutil.copyfile(tmp_path / "before.onnx", tmp_path / "after.onnx")
+    changed = {
+        position: (weight[position] + 0.1 * random.normal(size=(44, 44))).astype(np.float32) for position in (0, 3)
+    }
+    _write_rows(tmp_path / "after.onnx", weight, changed, is_split=True)
+    places = places_in_graph({"w": weight}, proto)
+    found = from_graph(header(places), onnx.load(str(tmp_path / "after.onnx")))["w"]
+    for position, before in enumerate(weight):
+        own = changed.get(position, before).astype(np.float64)
+        np.testing.assert_allclose(found[position].T @ found[position], own.T @ own, rtol=1e-3, atol=1e-3)
+        assert not np.triu(found[position], 1).any()
+        if position not in changed:
+            np.testing.assert_array_equal(found[position], before)
 
 
 @pytest.fixture
