@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgead.commands.bench import BenchResult
     from edgead.commands.doctor import Diagnosis
     from edgead.commands.predict import Predictions
+    from edgead.commands.roofline import LayerPoint, Roofline
     from edgead.engines.fingerprint import EngineRecord
     from edgead.engines.operator_times import OperatorTime
     from edgead.evaluation.evaluate import ClassResult, EvaluationResult, Metrics
@@ -30,6 +31,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 MIN_WIDTH = 60
 MOST_OPERATORS = 10
+MOST_LAYERS = 12
 MOST_PICTURES = 20
 STATUS_STYLE = {"ok": "green", "info": "dim", "warning": "yellow", "failed": "bold red"}
 
@@ -227,6 +229,8 @@ def show_bench(result: BenchResult) -> None:
         _show_cameras(result.cameras)
     if result.operators is not None:
         _show_operators(result.operators)
+    if result.roofline is not None:
+        _show_roofline(result.roofline)
     if gpu:
         out.print(
             "launched as one CUDA graph" if gpu["cuda_graph"] else f"no CUDA graph: {gpu['cuda_graph_note']}",
@@ -287,6 +291,40 @@ def _show_operators(times: list[OperatorTime]) -> None:
         share = f"{one.milliseconds / whole:.0%}"
         slowest.add_row(escape(one.operator), f"{one.milliseconds:.2f}", share, escape(one.node))
     out.print(slowest)
+
+
+def _show_roofline(roofline: Roofline) -> None:
+    """Print the layers that take the most time beside their limits, then the boards."""
+    peak = roofline.peak
+    out.print(
+        f"float32 graph, {peak.threads} thread(s): at best {peak.operations_per_s / 1e9:.0f} GFLOP/s and "
+        f"{peak.bytes_per_s / 1e9:.1f} GB/s (measured)"
+    )
+    table = _table("layer", "M mul-adds", "MB", "op/byte", "ms", "at least", "by")
+    slowest = sorted(roofline.layers, key=lambda layer: -(layer.measured_ms or layer.bound_ms))
+    for layer in slowest[:MOST_LAYERS]:
+        _add_layers(table, layer.short_name, [layer])
+    _add_layers(table, f"{len(slowest[MOST_LAYERS:])} others", slowest[MOST_LAYERS:])
+    _add_layers(table, f"all {len(slowest)}", slowest)
+    out.print(table)
+    if any(layer.measured_ms is not None and layer.measured_ms < layer.bound_ms for layer in slowest):
+        out.print("Below its limit: data stayed in the caches, or the peak was measured beside other work.")
+    boards = _table("predicted, never measured", "FP16, at least ms", "INT8, at least ms", "GB/s")
+    for one in roofline.predictions:
+        boards.add_row(one.board.name, f"{one.fp16_ms:.2f}", f"{one.int8_ms:.2f}", f"{one.board.gb_per_s:g}")
+    out.print(boards)
+    out.print("From data sheets alone. Engines take longer, by a factor that was not measured.")
+
+
+def _add_layers(table: Table, name: str, layers: list[LayerPoint]) -> None:
+    adds, size = (sum(getattr(layer.cost, key) for layer in layers) for key in ("multiply_adds", "n_bytes"))
+    measured = [layer.measured_ms for layer in layers if layer.measured_ms is not None]
+    by = {layer.bound_by for layer in layers}
+    table.add_row(
+        escape(name), f"{adds / 1e6:.1f}", f"{size / 1e6:.2f}", f"{2 * adds / size:.1f}" if size else "-",
+        f"{sum(measured):.2f}" if measured else "-", f"{sum(layer.bound_ms for layer in layers):.2f}",
+        by.pop() if len(by) == 1 else "",
+    )  # fmt: skip
 
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:

@@ -113,6 +113,13 @@ def bench(
     cameras: Annotated[
         int, typer.Option(min=1, max=64, help="Also measure a stream of this many cameras on the engine.")
     ] = 1,
+    roofline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also compare each layer with this processor's measured peak, predict Jetson boards, and draw it as .svg or .png; - for the table alone.",
+        ),
+    ] = None,
     json_file: JsonFileOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -128,14 +135,21 @@ def bench(
     size = re.fullmatch(r"(\d+)x(\d+)", frame_size)
     if not size or min(int(size[1]), int(size[2])) < 16:
         raise ConfigError(f"--frame-size must be HEIGHTxWIDTH with sides of 16 px or more, got {frame_size!r}.")
+    picture = None if roofline is None or str(roofline) == "-" else roofline
+    if picture is not None:
+        from edgead.commands.roofline_chart import draw_roofline, require_picture_name
+
+        require_picture_name(picture)
     settings = load(config, set_, {})
     started = time.monotonic()
     with open_model(bundle, engine, settings) as model, TerminalProgress() as progress:
         startup_s = time.monotonic() - started
         result = run(
             model.bundle, model.runner, progress, n_frames=frames, frame_size=(int(size[1]), int(size[2])), startup_s=startup_s,
-            operators=operators, n_cameras=cameras,
+            operators=operators, n_cameras=cameras, with_roofline=roofline is not None, threads=settings.engine.threads,
         )  # fmt: skip
+    if picture is not None and result.roofline is not None:
+        draw_roofline(result.roofline, picture)
     if json_file is not None:
         write_json(json_file, result.to_json())
     if json_file is None or str(json_file) != "-":

@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from edgead.runner import Runner
 from edgead.stream.frame import Frame
 from edgead.stream.scorer import Scorer
 from edgead.tiled_runner import TiledRunner
+
+if TYPE_CHECKING:
+    from edgead.commands.roofline import Roofline
 
 WARM_UP = 10
 
@@ -56,7 +59,7 @@ class GpuBench:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Latencies of n frames in ms; `gpu` for TensorRT engines, `operators` and `cameras` on request."""
+    """Latencies of n frames in ms; `gpu` for TensorRT engines, `operators`, `cameras` and `roofline` on request."""
 
     engine: str
     device: str
@@ -69,6 +72,7 @@ class BenchResult:
     gpu: GpuBench | None = None
     operators: list[OperatorTime] | None = None
     cameras: CamerasBench | None = None
+    roofline: Roofline | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `bench --json`."""
@@ -85,6 +89,7 @@ class BenchResult:
             "gpu": self.gpu.to_json() if self.gpu else None,
             "cameras": self.cameras.to_json() if self.cameras else None,
             "operators": None if self.operators is None else [asdict(one) for one in self.operators],
+            "roofline": None if self.roofline is None else self.roofline.to_json(),
         }
 
 
@@ -103,6 +108,8 @@ def bench(
     startup_s: float,
     operators: bool = False,
     n_cameras: int = 1,
+    with_roofline: bool = False,
+    threads: int = 0,
 ) -> BenchResult:
     """Measure on the bundle's reference images, alternating engine-only and end-to-end runs on the same frames.
 
@@ -115,6 +122,8 @@ def bench(
         startup_s: Seconds taken to open bundle and engine.
         operators: Whether to measure each operator of the engine's graph too, in separate runs.
         n_cameras: Number of cameras; above 1, a stream of this many is measured too.
+        with_roofline: Whether to compare the layers of the bundle's float32 graph with the processor's measured peak too.
+        threads: Number of CPU threads for that comparison; 0 = one per core this process may use.
 
     Raises:
         ConfigError: If `operators` is requested for an engine that ONNX Runtime does not run on the CPU.
@@ -174,6 +183,7 @@ def bench(
             frame_size=frame_size,
         ),
         operators=_operators(engine, bundle, n_frames) if operators else None,
+        roofline=_roofline(bundle, progress, threads) if with_roofline else None,
         gpu=GpuBench(gpu_ms, tensorrt.uses_graph, tensorrt.graph_note, tensorrt.power_note) if tensorrt else None,
     )
 
@@ -181,6 +191,12 @@ def bench(
 def _operators(runner: Runner, bundle: Bundle, n_frames: int) -> list[OperatorTime]:
     assert isinstance(runner, OnnxRunner)
     return operator_times(runner, bundle.reference()["images"][:1], runs=n_frames)
+
+
+def _roofline(bundle: Bundle, progress: Progress, threads: int) -> Roofline:
+    from edgead.commands.roofline import roofline  # imports onnx, which would count as memory of the engine
+
+    return roofline(bundle, progress, threads=threads)
 
 
 def peak_rss_mb() -> float:

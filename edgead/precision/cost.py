@@ -13,7 +13,7 @@ def node_multiply_adds(proto: onnx.ModelProto) -> dict[str, int]:
 
     A transposed convolution counts every tap of every input position, including those cut off by the padding.
     """
-    shapes = shapes_of(_for_one_image(proto), is_strict=True)
+    shapes = shapes_of(for_one_image(proto), is_strict=True)
     weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     costs = {}
     for node in proto.graph.node:
@@ -31,7 +31,7 @@ def node_multiply_adds(proto: onnx.ModelProto) -> dict[str, int]:
     return costs
 
 
-def _for_one_image(proto: onnx.ModelProto) -> onnx.ModelProto:
+def for_one_image(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Copy of a graph with a batch of one, so that the shapes of a transformer's reshaped tensors can be inferred."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(proto)

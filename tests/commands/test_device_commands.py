@@ -255,6 +255,7 @@ def test_bench_has_the_documented_keys(tiny_result: TrainResult) -> None:
         "gpu",
         "operators",
         "cameras",
+        "roofline",
     }
     assert result.keys() == keys
     assert set(result["engine_ms"]) == {"p50", "p95", "p99"}
