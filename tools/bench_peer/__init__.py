@@ -1,0 +1,1 @@
+"""Comparison with anomalib on the same images, weights and size."""
