@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from edgead.models.detector import Detector
     from edgead.runner import Outputs
 
+GRAPH_TASK, PARITY_TASK = "Writing the graph", "Comparing the graph with the model"
 BATCH = 8
 # Tiles of held-out frames that a bundle stores at most: 630 MB at 320 px before compression.
 HELD_OUT_INPUTS = 2048
@@ -89,9 +90,11 @@ def write_trained_bundle(
     model.eval()
     with scratch_folder(path.parent, "export") as folder:
         files = {name: folder / name for name in (MODEL, WEIGHTS, CALIBRATION, REFERENCE)}
+        progress.update(GRAPH_TASK, 0, 1)
         deployed = DeployedModel(model)
         cost = write_graph(files[MODEL], deployed, data.image_size)
         write_weights(files[WEIGHTS], model, files[MODEL])
+        progress.update(GRAPH_TASK, 1, 1)
         if left_out is not None:
             thresholds, nfa = _left_out_thresholds(left_out, data, config, progress, base), None
         else:
@@ -109,7 +112,9 @@ def write_trained_bundle(
         images = _reference_images(data, config)
         if base is not None:
             images = np.concatenate([base.reference()["images"], images])
+        progress.update(PARITY_TASK, 0, 1)
         parity, outputs = check_parity(model, deployed, files[MODEL], images, thresholds[POOLED].threshold.value)
+        progress.update(PARITY_TASK, 1, 1)
         progress.note(parity_text(parity))
         save_reference(files[REFERENCE], images, outputs)
         _save_good_images(files[CALIBRATION], data, config, left_out, base)

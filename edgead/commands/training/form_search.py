@@ -296,10 +296,11 @@ class FormSearch:
         enough = self.n_inputs > max(level.channels for level in model.levels)
         amounts = [amount for amount in train.shrinkage if enough or amount >= FEW_IMAGES_SHRINKAGE]
         amounts = amounts or [max(train.shrinkage)]
+        task, total = (f"Centres at {size} px", 1) if form == CENTRES else (f"Fits at {size} px", len(amounts))
+        self.progress.update(task, 0, total)  # the first fit takes longest
         for done, (amount, energies) in enumerate(self._fitted(form, model, store, rows, amounts), start=1):
             self._judge(size, form, amount, config, model, energies, milliseconds, store, rows)
-            if amount is not None:
-                self.progress.update(f"Fits at {size} px", done, len(amounts))
+            self.progress.update(task, done, total)
 
     def _judge(
         self,

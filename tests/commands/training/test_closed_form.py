@@ -21,6 +21,7 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.train import TrainResult, train
 from edgead.commands.training import form_search
+from edgead.commands.training.bundle_writing import GRAPH_TASK, PARITY_TASK
 from edgead.commands.training.closed_form import CHOICES, native_side
 from edgead.commands.training.form_choice import Choice, best_choice, best_fraction, power, rates_to_judge
 from edgead.commands.training.groups import _join, _root, image_groups, warn_of_twins
@@ -46,13 +47,17 @@ if TYPE_CHECKING:
 
 
 class Notes(Silent):
-    """Progress that keeps its notes."""
+    """Progress that keeps its notes and steps."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.steps: list[tuple[str, int, int]] = []
 
     def note(self, text: str) -> None:
         self.texts.append(text)
+
+    def update(self, task: str, done: int, total: int, detail: str = "") -> None:
+        self.steps.append((task, done, total))
 
 
 def settings(data: Path, **overrides: object) -> Config:
@@ -68,15 +73,30 @@ def settings(data: Path, **overrides: object) -> Config:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, list[str]]:
+def recorded(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, Notes]:
     runs = tmp_path_factory.mktemp("closed-form")
     notes = Notes()
-    return train(settings(tiny_data), notes, out=runs / "run", runs=runs, resume=False), notes.texts
+    return train(settings(tiny_data), notes, out=runs / "run", runs=runs, resume=False), notes
+
+
+@pytest.fixture(scope="module")
+def trained(recorded: tuple[TrainResult, Notes]) -> tuple[TrainResult, list[str]]:
+    return recorded[0], recorded[1].texts
 
 
 @pytest.fixture(scope="module")
 def bundle(trained: tuple[TrainResult, list[str]]) -> Bundle:
     return trained[0].bundle
+
+
+def test_every_fit_shows_a_bar_before_it_begins(recorded: tuple[TrainResult, Notes]) -> None:
+    """Fits, centres, graph and comparison are announced at 0, and ended."""
+    steps = recorded[1].steps
+    announced = {task for task, done, _ in steps if done == 0}
+    assert announced >= {f"Fits at {SIDE} px", f"Centres at {SIDE} px", GRAPH_TASK, PARITY_TASK}
+    last = {task: done == total for task, done, total in steps}
+    assert all(last.values()), last
+    assert steps.index((f"Fits at {SIDE} px", 0, 2)) < steps.index((f"Fits at {SIDE} px", 1, 2))
 
 
 def test_every_good_image_sets_the_threshold(trained: tuple[TrainResult, list[str]], tiny_data: Path) -> None:
