@@ -21,7 +21,7 @@ from typing import Any
 
 from edgead.storage import write_json
 from tools.bench_peer.chart import write_chart
-from tools.bench_peer.environment import PEERS, ROOT, footprint, make_environment
+from tools.bench_peer.environment import PEERS, footprint, make_environment, make_own_environment
 from tools.bench_peer.page import write_page
 from tools.bench_peer.plan import QUICK_IMAGES, ROWS, Plan, link_images
 from tools.bench_peer.rows import Places, Record, measure_latency, measure_row
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing, then write JSON, page and picture."""
     options = _parser().parse_args(arguments)
     plan = _plan(options)
+    os.environ["OMP_NUM_THREADS"] = str(plan.threads)
     work: Path = options.work
     if not options.only_page:
         _measure(options, plan, _places(options, work))
@@ -86,7 +87,7 @@ def once(file: Path, settings: dict[str, Any], measure: Callable[[], Record]) ->
 
 def _places(options: argparse.Namespace, work: Path) -> Places:
     peer = make_environment(options.environment, PEERS)
-    device = make_environment(options.own_environment, (str(ROOT),))
+    device = make_own_environment(options.own_environment)
     weights = work / "backbone.pth"
     if not weights.is_file():
         _write_weights(weights)
@@ -118,7 +119,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.quick:
         return QUICK
     return Plan(
-        size=options.size, epochs=options.epochs, train_minutes=options.train_minutes,
+        size=options.size, coreset=options.coreset, epochs=options.epochs, train_minutes=options.train_minutes,
         budget_minutes=options.budget, threads=options.threads, seed=options.seed, rounds=options.rounds, n_images=options.images,
     )  # fmt: skip
 
@@ -149,6 +150,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, help="most training, good test and defective test images each")
     parser.add_argument(
         "--epochs", type=int, help="most epochs of FastFlow and EfficientAD; default: until their time is over"
+    )
+    parser.add_argument(
+        "--coreset",
+        type=float,
+        default=plan.coreset,
+        help="share of the patches that PatchCore keeps; its own default is 0.1",
     )
     parser.add_argument(
         "--train-minutes",

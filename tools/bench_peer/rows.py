@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import sys
 from collections.abc import Sequence
@@ -44,7 +45,8 @@ class Places:
 def measure_row(row: str, images: Images, plan: Plan, places: Places) -> Record:
     """Train, score and export one row; what failed or used up its budget is in `status`."""
     folder = places.work / images.name / row
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of other settings, or of a run that was interrupted
+    folder.mkdir(parents=True)
     if row == "efficientad" and places.imagenette is None:
         why = "not run: it trains with Imagenette and teacher weights that anomalib downloads; name a copy with --imagenette"
         return {"status": why}
@@ -100,11 +102,10 @@ def _peer(row: str, images: Images, plan: Plan, places: Places, folder: Path) ->
         "model": row, "data": str(images.folder), "out": str(folder), "size": plan.size, "weights": str(places.weights),
         "batch": plan.batch, "workers": plan.threads, "threads": plan.threads, "held_out": plan.held_out, "seed": plan.seed,
         "epochs": plan.epochs if row in ("fastflow", "efficientad") else None, "train_minutes": plan.train_minutes,
-        "max_steps": None, "imagenet": None if places.imagenette is None else str(places.imagenette),
+        "coreset": plan.coreset, "imagenet": None if places.imagenette is None else str(places.imagenette),
         "test": [str(sample.path) for sample in images.test],
     }  # fmt: skip
     write_json(folder / "job.json", job)
-    (folder / "result.json").unlink(missing_ok=True)
     log = folder / "train.log"
     ran = run([places.peer, HERE / "peer_train.py", folder / "job.json"], log, 60 * plan.budget_minutes, OFFLINE)
     result = _read(folder / "result.json")
@@ -179,7 +180,7 @@ def _engine(
     file = folder / "engine-job.json"
     write_json(file, job)
     python, script = (places.device, "own_engine.py") if own else (places.peer, "peer_engine.py")
-    return run([python, HERE / script, file], folder / "engine.log", ENGINE_BUDGET_S, {"PWD": str(folder)})
+    return run([python, HERE / script, file], folder / "engine.log", ENGINE_BUDGET_S)
 
 
 def _bundle(folder: Path) -> Path:

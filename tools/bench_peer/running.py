@@ -36,7 +36,7 @@ class Ran:
 
 
 def run(command: Sequence[str | Path], log: Path, budget_s: float, variables: Mapping[str, str] | None = None) -> Ran:
-    """Run a command in a session of its own, its stderr in a log; end it and its children when its budget is used up."""
+    """Run a command in the folder of its log and in a session of its own; end it and its children with its budget."""
     log.parent.mkdir(parents=True, exist_ok=True)
     output, report = log.with_suffix(".out"), log.with_suffix(".report")
     report.unlink(missing_ok=True)
@@ -44,7 +44,7 @@ def run(command: Sequence[str | Path], log: Path, budget_s: float, variables: Ma
     words = [sys.executable, "-I", "-S", LAUNCHER, report, *command]
     with log.open("ab") as errors, output.open("wb") as printed:
         process = subprocess.Popen(
-            list(map(str, words)), stdout=printed, stderr=errors, start_new_session=True,
+            list(map(str, words)), stdout=printed, stderr=errors, start_new_session=True, cwd=log.parent,
             env={**os.environ, **(variables or {})},
         )  # fmt: skip
         try:
