@@ -99,7 +99,8 @@ def _write_weights(file: Path) -> None:
     import timm
     import torch
 
-    from edgead.models.backbone_weights import LITE0, load_weights
+    from edgead.models.backbone_weights import load_weights
+    from edgead.models.packaged_weights import LITE0
 
     network = timm.create_model(LITE0)
     load_weights(network, LITE0, "lite0")
