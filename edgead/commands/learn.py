@@ -25,6 +25,7 @@ from edgead.line.model_store import KEEP, Installed, ModelStore
 from edgead.manifest import POOLED, LearnedRecord, Manifest, Parity
 from edgead.printable import printable
 from edgead.progress import Progress
+from edgead.runner import Outputs
 from edgead.storage import exclusive, require_free_space, scratch_folder
 from edgead.teach.changed_files import LevelNet, write_changed_graph, write_changed_weights
 from edgead.teach.closed_form import ClosedForm, open_closed_form
@@ -294,7 +295,7 @@ def learn_pictures(
             if not learned:
                 return LearnResult(None, tuple(outcomes), lost)
             images = bundle.reference()["images"]
-            compared = [bundle.preprocess(picture.image) for picture, _ in learned[:_COMPARED]] + [*images[:_COMPARED]]
+            compared = [*images[:_COMPARED], *(bundle.preprocess(picture.image) for picture, _ in learned[:_COMPARED])]
             expected = [_outputs(learner.model, inputs_of(image)) for image in compared]
             constants = net.constants
         files = {name: bundle.path / name for name in (CALIBRATION, ALIGNMENT) if (bundle.path / name).is_file()}
@@ -303,8 +304,13 @@ def learn_pictures(
         write_changed_weights(files[WEIGHTS], bundle, learner.model)
         learner.probes.save(files[PROBES])
         with OnnxRunner(files[MODEL], threads=threads, engine_name="reference") as runner:
-            parity = _check(runner, compared, expected, threshold, bundle.manifest.parity)
-            found = [{name: value.copy() for name, value in runner.infer(image[None]).items()} for image in images]
+
+            def run(image: Image) -> Outputs:
+                return {name: value.copy() for name, value in runner.infer(image[None]).items()}
+
+            found = [run(image) for image in images]
+            seen = [*found[:_COMPARED], *(run(image) for image in compared[len(images[:_COMPARED]) :])]
+            parity = _check(seen, expected, threshold, bundle.manifest.parity)
         new = {name: np.concatenate([one[name] for one in found]) for name in bundle.reference_outputs}
         save_arrays(files[REFERENCE], {"images": images, **new})
         manifest = _manifest(bundle.manifest, learner.model, learned, parity, added)
@@ -363,22 +369,19 @@ def _manifest(
     return before.model_copy(update={"provenance": provenance, "parity": parity, "cost": cost, "sha256": {}})
 
 
-def _outputs(model: ClosedForm, inputs: Sequence[Floats]) -> dict[str, Any]:
+def _outputs(model: ClosedForm, inputs: Sequence[Floats]) -> Outputs:
     energies = model.energies(inputs)
     return {"anomaly_map": model.maps(energies), "pred_score": model.scores(energies).astype(np.float32)}
 
 
 def _check(
-    runner: OnnxRunner,
-    images: Sequence[Image],
-    expected: Sequence[dict[str, Any]],
+    found: Sequence[Outputs],
+    expected: Sequence[Outputs],
     threshold: float,
     before: Parity,
 ) -> Parity:
-    """Compare the changed graph with the outputs computed without it."""
-    result = merge(
-        compare_outputs(one, runner.infer(image[None]), threshold) for image, one in zip(images, expected, strict=True)
-    )
+    """Compare the outputs of the changed graph with those computed without it."""
+    result = merge(compare_outputs(one, own, threshold) for one, own in zip(expected, found, strict=True))
     if not result.is_parity:
         raise CheckFailed(
             f"The changed graph does not give the scores that were computed without it: {result.describe()}.",
