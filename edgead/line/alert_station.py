@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -152,7 +153,11 @@ class AlertStation:
         for record in self.spool.held_alerts():
             for camera in self._cameras:
                 if camera.name == record.camera and record.zone and (monitor := camera.zone(record.zone)):
-                    monitor.restore(record.id, restored_alert(record))
+                    context = self.contexts[camera.name]
+                    is_own = (record.bundle, record.engine) == (context.bundle, context.engine)
+                    alert = restored_alert(record)
+                    # scores of another model do not compare with the peak
+                    monitor.restore(record.id, alert if is_own else replace(alert, peak_is_final=True))
 
 
 def camera_now(camera: CameraStatus) -> CameraNow:

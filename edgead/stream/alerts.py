@@ -107,6 +107,7 @@ class Alert:
         resumed_s: Time at which a held alert last became active again.
         acknowledged_s: Time of the acknowledgement.
         closed_s, ended_by: Time and cause of the end.
+        peak_is_final: Whether the peak stays: another model judges now, whose scores do not compare with it.
     """
 
     number: int
@@ -120,6 +121,7 @@ class Alert:
     acknowledged_s: float | None = None
     closed_s: float | None = None
     ended_by: Ending | None = None
+    peak_is_final: bool = False
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ def _opens(rules: AlertRules, recent: tuple[bool, ...]) -> bool:
 
 
 def _with_peak(rules: AlertRules, alert: Alert, seen: Observation, frame_index: int) -> Alert:
-    if seen.score <= alert.peak_score or seen.area < rules.min_area:
+    if alert.peak_is_final or seen.score <= alert.peak_score or seen.area < rules.min_area:
         return alert
     # a threshold lowered meanwhile must not lower the severity already reached
     severity = rules.severity(seen.score) or alert.severity

@@ -11,7 +11,7 @@ import numpy as np
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image, resize
 from edgead.stream.notices import UnjudgedFrame, sentence
-from edgead.stream.result import FrameResult
+from edgead.stream.result import FrameResult, JudgedBy
 from edgead.stream.zones import Polygon
 
 # Text of a strip under 640 px wide cannot be read in a recording; drawing and encoding more than 1920 px is
@@ -37,10 +37,15 @@ class Annotator:
 
     def __init__(self, scale: HeatmapScale, *, opacity: float, zones: Sequence[Polygon] = ()) -> None:
         self._scale = scale
+        self._scales: dict[JudgedBy, HeatmapScale] = {}
         self._opacity = opacity
         self._zones = zones
         self._lock = threading.Lock()
         self._last: tuple[FrameResult, Image] | None = None
+
+    def add_model(self, judged_by: JudgedBy, scale: HeatmapScale) -> None:
+        """Add the colour scale of another model, before it judges the first frame."""
+        self._scales[judged_by] = scale
 
     def draw(self, result: FrameResult) -> Image:
         """Annotate a result.
@@ -61,13 +66,16 @@ class Annotator:
         _text(strip, f"not judged: {sentence(notice)}", badge_right + strip.shape[0] // 3, 0, _INK)
         return np.vstack([strip, picture])
 
+    def _scale_of(self, result: FrameResult) -> HeatmapScale:
+        return self._scale if result.judged_by is None else self._scales.get(result.judged_by, self._scale)
+
     def _draw(self, result: FrameResult) -> Image:
         image = fit_to_screen(result.frame.image)
         prediction = result.prediction
         picture = overlay(
             image,
             prediction.anomaly_map,
-            prediction.scale or self._scale,
+            prediction.scale or self._scale_of(result),
             prediction.segmentation,
             opacity=self._opacity,
         )

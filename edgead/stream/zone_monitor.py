@@ -183,12 +183,21 @@ class ZoneMonitor:
     def succeed(self, before: ZoneMonitor) -> None:
         """Continue for the same zone under another model: with its held alert, its cooldown and its count of alerts.
 
-        Recent frames are not continued: their scores are those of the other model, which must have finished.
+        Recent frames are not continued: their scores are those of the other model, which must have finished. The peak of a
+        held alert stays that of the model that opened it.
         """
         self.alert_id = before.alert_id
+        held = before._state.alert
         self._state = AlertState(
-            alert=before._state.alert, closed_s=before._state.closed_s, n_alerts=before._state.n_alerts
+            alert=None if held is None else replace(held, peak_is_final=True),
+            closed_s=before._state.closed_s,
+            n_alerts=before._state.n_alerts,
         )
+
+    def restart(self) -> None:
+        """Forget the alert and recent frames, but not when the last alert closed: what comes is no continuation."""
+        self.alert_id = None
+        self._state = AlertState(closed_s=self._state.closed_s, n_alerts=self._state.n_alerts)
 
     def verdict(self) -> ZoneVerdict:
         """The last verdict, without an event."""

@@ -18,6 +18,7 @@ import pytest
 
 from edgead.bundle import Bundle
 from edgead.commands.stream import StreamOutputs, stop_on_signals, stream
+from edgead.config.file import load_config
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
 from edgead.errors import BundleError, ConfigError, EdgeadError, SourceError, StorageError
@@ -86,6 +87,23 @@ def test_an_alert_that_is_open_at_the_end_is_closed(bundle: Bundle, tmp_path: Pa
     (path,) = (tmp_path / "alerts").glob("*.json")
     record = json.loads(path.read_text())
     assert (record["state"], record["ended_by"]) == ("closed", "end_of_stream")
+
+
+@pytest.mark.parametrize("engine", ["fake-fp32", "fake-int8"])
+def test_a_held_alert_of_another_engine_keeps_its_peak(bundle: Bundle, tmp_path: Path, engine: str) -> None:
+    """After a restart it resumes; a higher score replaces its peak only if the engine is the one that opened it."""
+    outputs = StreamOutputs(alerts_dir=tmp_path / "alerts")
+    config = load_config(None, {"alerts.latch": True})
+    for value, name in ((200, "fake-fp32"), (BAD, engine)):
+        runner = FakeRunner((32, 32))
+        runner.engine_name = name
+        video = write_video(tmp_path / f"{value}.mp4", [GOOD] * 5 + [value] * 10)
+        stream(bundle, runner, watching(video), outputs, config=config)
+    (path,) = (tmp_path / "alerts").glob("*.json")
+    record = json.loads(path.read_text())
+    assert record["state"] == "held"
+    expected = 200 if engine == "fake-int8" else BAD
+    assert record["peak_score"] == pytest.approx(expected / 255 - 0.5, abs=0.02)
 
 
 def test_missing_source_and_class_are_reported(bundle: Bundle, tmp_path: Path) -> None:

@@ -212,6 +212,9 @@ def test_a_change_at_the_end_of_the_stream(store: ModelStore, monkeypatch: pytes
     store.activate("b" * 12, who="ann")
     with following:
         assert asked.wait(5.0)
+        # several turns of the loop that waits for the inference thread
+        assert not following._closing.wait(0.2)
         assert closed == []
+        assert following._thread.is_alive()
     assert closed == [True]
     assert following.running.name == "a" * 12

@@ -169,6 +169,20 @@ def test_a_latched_alert_is_held_across_the_change() -> None:
     assert None not in names
 
 
+def test_a_held_alert_that_resumes_keeps_the_peak_of_its_own_model() -> None:
+    """Its score is in the units of the model that opened it; the higher scores of the new one do not replace it."""
+    rules = replace(RULES, latch=True)
+    consumer = run_with_change([BAD] * 4 + [GOOD] * 3 + [BAD] * 3, 4, rules)
+    assert [kind for kind, _, _ in events(consumer)] == ["opened", "held", "resumed", "held"]
+    peaks = {
+        (round(zone.event.alert.peak_score, 4), zone.event.alert.peak_frame)
+        for result in consumer.results
+        for zone in result.zones
+        if zone.event is not None
+    }
+    assert peaks == {(round(BAD / 255 - 0.5, 4), 1)}
+
+
 def test_frames_of_two_models_open_no_alert_together() -> None:
     """One anomalous frame before the change and one after it are not two in a row."""
     assert events(run_with_change([GOOD, GOOD, BAD, BAD, GOOD, GOOD], 3)) == []

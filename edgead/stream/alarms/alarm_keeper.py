@@ -128,7 +128,7 @@ class AlarmKeeper(OwnsNothing):
         looked_s = self._looked_s.setdefault(item.camera, item.time_s)
         if item.time_s - looked_s >= RENEW_S:
             self._looked_s[item.camera] = item.time_s
-            self._renew(item.camera)
+            self._renew(item.camera, item.judged_by)
 
     def promise(self, camera: str, zone: str, per_hour: float) -> AlarmPromise | None:
         """Promise for another number of false alarms per hour; None for an unknown zone.
@@ -173,7 +173,7 @@ class AlarmKeeper(OwnsNothing):
             else:
                 self._wanted[place] = change.alarms_per_hour
 
-    def _renew(self, camera: str) -> None:
+    def _renew(self, camera: str, judged_by: JudgedBy | None) -> None:
         with self._lock:
             wanted = {place: per_hour for place, per_hour in self._wanted.items() if place[0] == camera}
         for place, per_hour in wanted.items():
@@ -182,7 +182,7 @@ class AlarmKeeper(OwnsNothing):
             if move > LEAST_MOVE * abs(promise.threshold.value - self._zones[place].typical):
                 request = SetThreshold(
                     *place, None, None, OWN_NAME, record=promise.threshold, why=promise.sentence,
-                    alarms_per_hour=per_hour, instead_of=before,
+                    alarms_per_hour=per_hour, instead_of=before, judged_by=judged_by,
                 )  # fmt: skip
                 self._control.put(request)
 

@@ -17,7 +17,7 @@ from edgead.stream.control import OWN_NAME, Control, SetThreshold
 from edgead.stream.frame import Frame
 from edgead.stream.notices import ThresholdChanged, sentence
 from edgead.stream.pipeline import run_stream
-from edgead.stream.result import FrameResult, ZoneVerdict
+from edgead.stream.result import FrameResult, JudgedBy, ZoneVerdict
 
 from ..fakes import GOOD, OPTIONS, CollectingConsumer, ListSource, camera, plain, scorer, watch
 
@@ -37,14 +37,24 @@ def keeper(one: Camera, control: Control, *, basis: AlarmBasis = "images", wante
     return AlarmKeeper([one], control, assumed_fps=25.0, per_hour={PLACE: wanted}, basis=basis)
 
 
-def show(consumer: AlarmKeeper, *, fps: float, seconds: float, seed: int = 0, begin_s: float = 0.0) -> None:
+def show(
+    consumer: AlarmKeeper,
+    *,
+    fps: float,
+    seconds: float,
+    seed: int = 0,
+    begin_s: float = 0.0,
+    judged_by: JudgedBy | None = None,
+) -> None:
     """Good frames at a rate."""
     scores = np.random.default_rng(seed).gumbel(size=round(fps * seconds))
     picture = Prediction(np.zeros((2, 2), np.float32), 0.0, 1.0, 1.0)
     for index, score in enumerate(scores):
         frame = Frame(plain(GOOD, (2, 2)), index, 0.0, "x")
         verdict = ZoneVerdict("picture", float(score), 9.0, 1.0, False)
-        consumer.accept(FrameResult("line", frame, picture, begin_s + index / fps, fps, fps, (verdict,)))
+        consumer.accept(
+            FrameResult("line", frame, picture, begin_s + index / fps, fps, fps, (verdict,), judged_by=judged_by)
+        )
 
 
 def told(
@@ -73,6 +83,14 @@ def test_a_slower_stream_gets_the_lower_threshold_of_its_own_rate(one: Camera) -
     assert request.record.value < one.zones[0].threshold.value
     assert request.who == OWN_NAME
     assert "At 5.0" in request.why
+
+
+def test_a_request_names_the_model_whose_scores_it_is_about(one: Camera) -> None:
+    """A change of the model that comes first then makes it void."""
+    control, judge = Control(), JudgedBy("a", "fake-fp32")
+    show(keeper(one, control), fps=5.0, seconds=RENEW_S + 1, judged_by=judge)
+    (request,) = asked(control)
+    assert request.judged_by == judge
 
 
 def test_the_threshold_stays_where_the_rate_is_as_assumed(one: Camera) -> None:

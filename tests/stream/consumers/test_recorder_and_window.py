@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from edgead.errors import ConfigError, EdgeadError, StorageError
+from edgead.heatmap import HeatmapScale
 from edgead.prediction import Segmentation
 from edgead.stream.annotation import Annotator
 from edgead.stream.consumers.recorder import CODECS, MAX_GAP_S, Recorder, check_recording
 from edgead.stream.consumers.window import require_screen
+from edgead.stream.result import JudgedBy
 
 from ..fakes import BAD, GOOD, SCALE, result
 
@@ -167,6 +169,16 @@ def test_annotated_pictures_are_legible_and_bounded(size: tuple[int, int]) -> No
     assert picture.shape[0] > picture.shape[1] * size[0] / size[1] or size == (700, 200)
     assert np.array_equal(item.frame.image, before)
     assert annotator.draw(item) is picture
+
+
+def test_each_model_has_its_own_colours() -> None:
+    """After a change of the model a frame is drawn on the scale of the model that judged it, also one that waited."""
+    before, after = JudgedBy("a", "fake-fp32"), JudgedBy("b", "fake-fp32")
+    annotator = Annotator(SCALE, opacity=0.6)
+    annotator.add_model(after, HeatmapScale(5.0, 6.0, 7.0))
+    plain, first, second = (annotator.draw(replace(result(BAD), judged_by=one))[200:] for one in (None, before, after))
+    assert np.array_equal(plain, first)
+    assert not np.array_equal(first, second), "0.48 is nothing on a scale from 5 to 7"
 
 
 def test_verdicts_look_different() -> None:
