@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import edgead
+from edgead.contexts import stop_signals_blocked
 from edgead.stream.consumers.clip_file import packed
 from edgead.stream.consumers.clip_ring import ClipFrame
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Time limit of one clip; a hundred frames take a few seconds on a small board.
 LIMIT_S = 120.0
 
@@ -88,7 +87,7 @@ class ClipEncoder:
             if self._is_given_up:
                 raise ClipError("the stream was stopped before its turn came")
             try:
-                with _stop_signals_blocked():
+                with stop_signals_blocked():
                     self._process = subprocess.Popen(
                         [sys.executable, "-m", "edgead.stream.consumers.clip_file", str(path), str(fps)],
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -97,16 +96,6 @@ class ClipEncoder:
             except OSError as error:
                 raise ClipError(f"its encoder could not be started ({error.strerror or error})") from error
             return self._process
-
-
-@contextmanager
-def _stop_signals_blocked() -> Iterator[None]:
-    """Block the stop signals on this thread; a process inherits that, and is safe from its first moment on."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ending(code: int, said: bytes) -> str:
