@@ -58,6 +58,7 @@ STREAM = {
     "consumers": {"flat", "spool"},
     "monitoring": {"flat", "consumers"},
     "alarms": {"flat", "consumers"},
+    "shadow": {"flat", "consumers", "alarms"},
 }
 FRONT = ("cli", "terminal", "__main__")
 API = ("api", "model")

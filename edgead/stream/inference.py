@@ -156,9 +156,10 @@ class Inference:
             prediction, verdicts = feed.camera.judge(
                 outputs, index, frame_index=frame.index, time_s=time_s, pose=prepared.pose
             )
+            judged_ms = prepared.prepare_ms + engine_ms / len(batch) + (time.perf_counter() - start) * 1e3
             result = FrameResult(
                 feed.camera.name, frame, prediction, time_s, feed.source_fps, feed.meter.current_fps, verdicts,
-                judged_by=self._scorer.judged_by,
+                judged_by=self._scorer.judged_by, latency_ms=judged_ms,
             )  # fmt: skip
             feed.last = result
             self._hand_out(result)

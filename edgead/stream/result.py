@@ -60,6 +60,7 @@ class FrameResult:
         is_repeat: Whether the camera's last frame is sent again, with events that have no frame of their own (end of
             the stream, acknowledgement, change of the model).
         judged_by: Model that judged it; None for a scorer without a bundle.
+        latency_ms: Time of preparation, engine and rules, without waiting, in ms.
     """
 
     camera: str
@@ -71,6 +72,7 @@ class FrameResult:
     zones: tuple[ZoneVerdict, ...]
     is_repeat: bool = False
     judged_by: JudgedBy | None = None
+    latency_ms: float = 0.0
 
     @property
     def is_alert_open(self) -> bool:
