@@ -178,7 +178,7 @@ def hot_swap(bundle: Path, folder: Path, swaps: int) -> SwapReport:
         swaps: Number of changes.
     """
     store = ModelStore(folder / "models")
-    models = [_install(store, bundle, seed) for seed in range(len(FACTORS))]
+    models = [install_copy(store, bundle, seed) for seed in range(len(FACTORS))]
     factors = {model.digest: factor for model, factor in zip(models, FACTORS, strict=True)}
 
     def open_marked(path: Path, engine: str) -> MarkedModel:
@@ -208,9 +208,12 @@ def hot_swap(bundle: Path, folder: Path, swaps: int) -> SwapReport:
             stop.set()
 
     changer = threading.Thread(target=change, daemon=True)
-    config = load_config(
-        None, {"alerts.open_frames": 1, "alerts.window_frames": 1, "clips.seconds_before": 0, "clips.seconds_after": 0}
-    )
+    settings = {
+        "alerts.open_frames": 1, "alerts.window_frames": 1, "clips.seconds_before": 0, "clips.seconds_after": 0,
+        # the changes here are the script's alone
+        "model_health.watch_s": 0,
+    }  # fmt: skip
+    config = load_config(None, settings)
     started = time.monotonic()
     poll_s, model_changer.POLL_S = model_changer.POLL_S, 0.01
     changer.start()
@@ -234,7 +237,7 @@ def hot_swap(bundle: Path, folder: Path, swaps: int) -> SwapReport:
     )  # fmt: skip
 
 
-def _install(store: ModelStore, bundle: Path, seed: int) -> Installed:
+def install_copy(store: ModelStore, bundle: Path, seed: int) -> Installed:
     """Install a copy of the bundle under a digest of its own; no engine is built, the graph itself judges."""
     staged = store.folder / f"staged-{seed}"
     shutil.copytree(bundle, staged, ignore=shutil.ignore_patterns("engines"))

@@ -51,6 +51,16 @@ def stream(
         Path | None,
         typer.Option(metavar="DIR", help="Run the active model of this store, in place of a bundle and an engine."),
     ] = None,
+    shadow: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Also judge a share of the frames with this bundle or installed model, and report what it would change.",
+        ),
+    ] = None,
+    shadow_share: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of the frames that the shadow judges, e.g. 0.1.")
+    ] = None,
     alerts: Annotated[Path, typer.Option(help="Folder for alert records and pictures.")] = Path("alerts"),
     sink: Annotated[
         list[str] | None,
@@ -97,7 +107,8 @@ def stream(
 
     keep_files_private()
     manager = ServiceManager()
-    settings = _with_sinks(load(config, set_, {"web.address": web, "stream.loop": loop or None}), sink)
+    given = {"web.address": web, "stream.loop": loop or None, "shadow.share": shadow_share}
+    settings = _with_sinks(load(config, set_, given), sink)
     cameras = _cameras(settings, camera, source, class_name)
     status = StatusLine(sys.stderr.write, is_terminal=sys.stderr.isatty())
     active = None if models is None else _active_model(models, bundle, engine)
@@ -124,6 +135,7 @@ def stream(
                 model.bundle, model.runner, cameras, StreamOutputs(alerts, record, display), config=settings,
                 max_frames=max_frames, on_status=show, false_alarm_rate=model.false_alarm_rate,
                 false_alarms_per_hour=_per_hour(false_alarms_per_hour, false_alarm_rate), progress=progress, models=followed,
+                shadow=None if shadow is None else _shadow(shadow, None if active is None else active[0]),
             )  # fmt: skip
         finally:
             manager.stopping()
@@ -138,6 +150,10 @@ def stream(
             echo(f"Alerts: {alerts}/" if summary.n_alerts else "No alert was raised.")
         if record is not None and summary.n_processed:
             echo(f"Video: {record}")
+        if summary.shadow is not None:
+            echo(summary.shadow["text"])
+            if summary.shadow["differences"]:
+                echo(f"Pictures: {summary.shadow['folder']}/")
     if summary.n_processed == 0:
         nothing = _nothing_judged(summary)
         if summary.ended_by != "stop" or summary.n_captured:
@@ -159,6 +175,16 @@ def _active_model(models: Path, bundle: Path | None, engine: str | None) -> tupl
     active, why = store.active()
     echo(f"Model {active.name} of {models} is active: {why.sentence}", err=True)
     return store, active
+
+
+def _shadow(path: Path, store: ModelStore | None) -> tuple[Path, str | None]:
+    """Bundle folder of a shadow and its engine; with a store, the name of an installed model does too."""
+    from edgead.commands.compare import bundle_of
+
+    installed = None if store is None or path.exists() else store.read().find(str(path))
+    if store is None or installed is None:
+        return bundle_of(path), None
+    return store.path(installed), installed.engine
 
 
 def _nothing_judged(summary: StreamSummary) -> EdgeadError:

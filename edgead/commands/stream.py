@@ -7,19 +7,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from edgead.bundle import Bundle
+from edgead.commands.shadow import open_shadow
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
+from edgead.engines.detached import LOWEST
 from edgead.errors import ConfigError
 from edgead.line.alert_station import AlertStation
 from edgead.line.dashboard import Dashboard
 from edgead.line.model_changer import LineModels, ModelChanger
 from edgead.line.model_control import StoreControl
+from edgead.line.model_health import ModelHealth
 from edgead.line.readied import LineSettings, make_ready
+from edgead.line.shadow import LineShadow
 from edgead.line.start_report import Judge, last_start, note_start, start_report
 from edgead.manifest import ClassThresholds
 from edgead.progress import Progress, Silent
@@ -68,6 +72,7 @@ def stream(
     consumers: Sequence[Consumer] = (),
     event_sinks: Mapping[str, Sink] | None = None,
     models: LineModels | None = None,
+    shadow: tuple[Path, str | None] | None = None,
 ) -> StreamSummary:
     """Judge every frame of one or more cameras until they end, `max_frames` are judged or a signal comes.
 
@@ -87,6 +92,8 @@ def stream(
         consumers: Further receivers of every result and notice.
         event_sinks: Further receivers of events by name, beside those of the settings; they need an alert folder.
         models: Model store that the stream follows: a model that becomes active takes over; None = one model for good.
+        shadow: Bundle that judges a share of the frames beside this one and changes nothing, and its engine; None = the
+            best engine present.
 
     Raises:
         ConfigError: If a recording or a window is asked of several cameras, or the recording has an unknown suffix.
@@ -125,6 +132,7 @@ def stream(
         stack.enter_context(stop_on_signals(stop))
         all_consumers: list[Consumer] = [keeper, *consumers]
         station = None
+        watch = LineShadow(line, made)
         if outputs.alerts_dir is not None:
             station = stack.enter_context(
                 AlertStation(
@@ -140,6 +148,7 @@ def stream(
                     report.values,
                 )
             )
+            watch.report_to(station)
             note_start(outputs.alerts_dir, Judge.of(bundle, runner))
             all_consumers += station.consumers
         if memory is not None:
@@ -162,12 +171,21 @@ def stream(
                     config,
                     progress,
                     None if models is None else StoreControl(models.store, outputs.alerts_dir),
+                    watch.report,
                 )
             )
             all_consumers.append(dashboard.monitor)
 
+        if shadow is not None:
+            stack.callback(watch.consumer.end, "the stream ended")
+            watch.begin(open_shadow(*shadow, nice=LOWEST if watch.is_live else 0), bundle)
+            all_consumers.append(watch.consumer)
+        annotator = _annotator(made[0], bundle.thresholds(cameras[0].class_name), config)
         if models is not None:
-            stack.enter_context(ModelChanger(models, line, made, control, keeper, station, dashboard))
+            health = ModelHealth([camera.name for camera in made], config.model_health, watch.report)
+            all_consumers.append(health)
+            changer = ModelChanger(models, line, made, control, keeper, station, dashboard, annotator, health)
+            stack.enter_context(changer)
 
         def show(status: StreamStatus) -> None:
             if station is not None:
@@ -177,10 +195,10 @@ def stream(
             if on_status is not None:
                 on_status(status)
 
-        return run_stream(
+        summary = run_stream(
             made,
             Scorer.of(bundle, runner),
-            [*all_consumers, *_pictures(made[0], bundle.thresholds(cameras[0].class_name), outputs, config, stop)],
+            [*all_consumers, *_pictures(annotator, outputs, stop)],
             RunOptions(
                 queue_size=config.stream.queue_size,
                 fallback_fps=config.stream.record_fps,
@@ -192,14 +210,17 @@ def stream(
             control=control,
             on_status=show,
         )
+    found = watch.report()
+    return summary if found is None else replace(summary, shadow=found.to_json())
 
 
-def _pictures(
-    camera: Camera, thresholds: ClassThresholds, outputs: StreamOutputs, config: Config, stop: threading.Event
-) -> list[Consumer]:
-    """Consumers that record and show the only camera."""
+def _annotator(camera: Camera, thresholds: ClassThresholds, config: Config) -> Annotator:
     zones = [polygon for zone in camera.zones for polygon in (*zone.shape.include, *zone.shape.exclude)]
-    annotator = Annotator(thresholds.heatmap_scale, opacity=config.stream.opacity, zones=zones)
+    return Annotator(thresholds.heatmap_scale, opacity=config.stream.opacity, zones=zones)
+
+
+def _pictures(annotator: Annotator, outputs: StreamOutputs, stop: threading.Event) -> list[Consumer]:
+    """Consumers that record and show the only camera."""
     consumers: list[Consumer] = []
     if outputs.record is not None:
         consumers.append(Recorder(outputs.record, annotator.draw))

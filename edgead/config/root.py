@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from edgead.config import defaults
 from edgead.config.families import FAMILIES
 from edgead.config.model import ModelConfig
+from edgead.config.models import ModelHealthConfig, ShadowConfig
 from edgead.config.section import Section
 from edgead.config.sinks import SinkSettings
 from edgead.config.stream import (
@@ -36,6 +37,8 @@ class Config(Section):
     spool: SpoolConfig = SpoolConfig()
     clips: ClipConfig = ClipConfig()
     web: WebConfig = WebConfig()
+    shadow: ShadowConfig = ShadowConfig()
+    model_health: ModelHealthConfig = ModelHealthConfig()
     sinks: tuple[SinkSettings, ...] = Field((), description="Sinks that events are delivered to.")
     cameras: tuple[CameraConfig, ...] = Field(
         (), description="Cameras of a stream, where it has several cameras or zones."

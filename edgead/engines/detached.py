@@ -129,7 +129,7 @@ class DetachedRunner:
 
     def _gone(self) -> str:
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(2.0)
+            self._process.wait(10.0)
         code = self._process.returncode
         how = f"by signal {-code}" if code is not None and code < 0 else f"with {code}"
         return f"The process of the engine has ended ({how}): too little memory is the usual reason."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -23,6 +23,7 @@ from edgead.stream.camera import Camera
 from edgead.stream.control import Control
 from edgead.stream.monitoring.meter import StreamStatus
 from edgead.stream.monitoring.monitor import Monitor
+from edgead.stream.shadow.report import ShadowReport
 from edgead.web.address import parse_address
 from edgead.web.options import AuthOptions, WebOptions
 from edgead.web.running_stream import (
@@ -52,6 +53,7 @@ class Dashboard:
         config: Limits and certificates.
         progress: Receives the address and, at the first start, the token.
         models: Models of the line; None for a stream without a model store.
+        shadow: Returns the report of the shadow; None for a stream that has none.
 
     Raises:
         ConfigError: If the address cannot be used.
@@ -71,6 +73,7 @@ class Dashboard:
         config: Config,
         progress: Progress,
         models: ModelControl | None = None,
+        shadow: Callable[[], ShadowReport | None] | None = None,
     ) -> None:
         self.monitor = Monitor({camera.name: [zone.name for zone in camera.zones] for camera in cameras})
         self._address = parse_address(address)
@@ -81,6 +84,7 @@ class Dashboard:
         self._configs = configs
         self._facts = _facts(cameras, configs, bundle, runner, alerts, config)
         self._models = models
+        self._shadow = shadow
         self._control = control
         self._stack = ExitStack()
 
@@ -95,6 +99,7 @@ class Dashboard:
             promise=self._promise,
             sinks=self._sinks,
             models=self._models,
+            shadow=self._shadow,
         )
         web = self._config.web
         if (web.certificate is None) != (web.key is None):

@@ -15,15 +15,17 @@ from typing import Any, Protocol
 from typing_extensions import Self
 
 from edgead.bundle import Bundle
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, EngineError
 from edgead.line.alert_station import AlertStation
 from edgead.line.dashboard import Dashboard
+from edgead.line.model_health import ModelHealth
 from edgead.line.model_store import Activation, Installed, ModelStore
 from edgead.line.readied import LineSettings, Readied, make_ready
 from edgead.line.start_report import Judge, note_start
 from edgead.progress import Silent
 from edgead.runner import Runner
 from edgead.stream.alarms.alarm_keeper import AlarmKeeper
+from edgead.stream.annotation import Annotator
 from edgead.stream.camera import Camera
 from edgead.stream.control import OWN_NAME, Control
 from edgead.stream.result import JudgedBy
@@ -80,6 +82,8 @@ class ModelChanger:
         keeper: Alarm rates of the zones.
         station: Spool of the stream; None without alerts.
         dashboard: Dashboard; None without one.
+        annotator: Drawing of the recording and the window; None without either.
+        health: Watch of a model's first minutes; None without one.
     """
 
     def __init__(
@@ -91,6 +95,8 @@ class ModelChanger:
         keeper: AlarmKeeper,
         station: AlertStation | None,
         dashboard: Dashboard | None,
+        annotator: Annotator | None = None,
+        health: ModelHealth | None = None,
     ) -> None:
         self._models = models
         self._line = line
@@ -99,6 +105,9 @@ class ModelChanger:
         self._keeper = keeper
         self._station = station
         self._dashboard = dashboard
+        self._annotator = annotator
+        self._health = health
+        self._before: Installed | None = None
         self._running = models.running
         self._refused: tuple[Activation, str] | None = None
         self._problem = ""
@@ -115,6 +124,9 @@ class ModelChanger:
     ) -> None:
         self._closing.set()
         self._thread.join(10.0)
+        if isinstance(error, EngineError) and self._health is not None and self._health.is_watching:
+            # the next start would meet the same engine
+            self._leave(f"its engine failed in its first minutes: {error.message}")
         if self._opened is not self._models.opened:
             self._opened.__exit__(kind, error, trace)
 
@@ -133,7 +145,9 @@ class ModelChanger:
                 _LOG.exception("the store of models was not followed; the next attempt is in %s s", POLL_S)
 
     def look(self) -> None:
-        """Change to the active model of the store if another one is running."""
+        """Leave a model that is not healthy, and change to the active model of the store if another one is running."""
+        if self._health is not None and self._health.violation:
+            self._leave(self._health.violation)
         state = self._models.store.read()
         active, why = state.active, state.why
         if active is None or why is None:
@@ -144,6 +158,8 @@ class ModelChanger:
         self._refused = None
         if (active.digest, active.engine) == (self._running.digest, self._running.engine):
             return
+        if self._health is not None and any(one.left == active.name for one in state.activations):
+            self._health.spare(active.digest)
         try:
             opened = self._models.open(self._models.store.path(active), active.engine)
         except Exception as error:
@@ -178,6 +194,8 @@ class ModelChanger:
         self._keeper.plan(judged_by, readied.budget)
         if self._station is not None:
             self._station.add_model(judged_by, readied.cameras, self._line.cameras, bundle)
+        if self._annotator is not None:
+            self._annotator.add_model(judged_by, bundle.thresholds(self._line.cameras[0].class_name).heatmap_scale)
         values: dict[str, Any] = {
             "trained_at": bundle.manifest.provenance.created_at,
             "thresholds": {
@@ -194,12 +212,31 @@ class ModelChanger:
         return TakeOver(scorer, cameras, why.who, why.why, values), readied
 
     def _taken(self, active: Installed, opened: OpenModel, readied: Readied) -> None:
-        before, self._opened, self._running = self._opened, opened, active
+        before, self._opened = self._opened, opened
+        self._before, self._running = self._running, active
         before.__exit__(None, None, None)
         if self._dashboard is not None:
             self._dashboard.change_model(self._cameras, opened.bundle, opened.runner)
         if self._line.alerts_dir is not None:
             note_start(self._line.alerts_dir, Judge.of(opened.bundle, opened.runner))
+
+    def _leave(self, reason: str) -> None:
+        """Make the model before the active one again; after a failure the next look tries again."""
+        before = self._before
+        if before is None or self._health is None:
+            return
+        try:
+            self._models.store.return_to(
+                before, who=OWN_NAME, why=reason, only_from=self._running.name, is_unhealthy=True
+            )
+        except EdgeadError as problem:
+            if problem.message != self._problem:
+                _LOG.error("%s is not rolled back to %s: %s", self._running.name, before.name, problem.message)
+            self._problem = problem.message
+            return
+        self._problem = ""
+        self._health.settle()
+        _LOG.error("%s is rolled back to %s: %s", self._running.name, before.name, reason)
 
     def _refuse(self, active: Installed, why: Activation, error: Exception) -> None:
         """Say why a model does not take over, and make the running one the active one again."""

@@ -28,7 +28,8 @@ class StoreControl:
         self._alerts = alerts
 
     def describe(self) -> dict[str, Any]:
-        return self._store.read().to_json()
+        state = self._store.read()
+        return {**state.to_json(), "changed": None if state.why is None else state.why.sentence}
 
     def activate(self, name: str, who: str, why: str) -> None:
         self._store.activate(name, who=who, why=why)

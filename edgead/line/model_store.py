@@ -72,6 +72,7 @@ class Activation:
         at: UTC time.
         who, why: Person or program, and reason.
         kind: `activate`, or `rollback` to the model that was active before.
+        left: Model that a line left by itself, because of its health; empty for any other change.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Activation:
     who: str
     why: str = ""
     kind: str = "activate"
+    left: str = ""
 
     @property
     def sentence(self) -> str:
@@ -225,15 +227,16 @@ class ModelStore:
             )
             return back
 
-    def return_to(self, model: Installed, *, who: str, why: str, only_from: str) -> None:
-        """Make a model active again, with its engine, in place of one that a line has refused.
+    def return_to(self, model: Installed, *, who: str, why: str, only_from: str, is_unhealthy: bool = False) -> None:
+        """Make a model active again, with its engine, in place of one that a line has refused, or left.
 
-        The refused model is no longer on the way back. Nothing changes if it is not active any more.
+        The other model is no longer on the way back. Nothing changes if it is not active any more.
 
         Args:
             model: Model that judges on.
             who, why: Program, and reason.
-            only_from: Name of the refused model.
+            only_from: Name of the other model.
+            is_unhealthy: Whether it has judged, and was left because of its health.
 
         Raises:
             ConfigError: If the model is not installed any more.
@@ -256,7 +259,7 @@ class ModelStore:
                 ),
                 trail=tuple(name for name in state.trail if name != only_from),
             )
-            self._write(_activated(state, model.name, who, why, "rollback"))
+            self._write(_activated(state, model.name, who, why, "rollback", only_from if is_unhealthy else ""))
 
     def add(self, staged: Path, model: Installed, *, activate: bool, keep: int = KEEP) -> tuple[str, ...]:
         """Give a complete bundle folder its place, and remove the oldest models beyond `keep`.
@@ -336,10 +339,10 @@ class ModelStore:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _activated(state: StoreState, name: str, who: str, why: str, kind: str = "activate") -> StoreState:
+def _activated(state: StoreState, name: str, who: str, why: str, kind: str = "activate", left: str = "") -> StoreState:
     # a model that becomes active again is not twice on the way back
     trail = (*(one for one in state.trail if one != name), name)
-    activations = (*state.activations, Activation(name, _now(), who, why, kind))[-MAX_ACTIVATIONS:]
+    activations = (*state.activations, Activation(name, _now(), who, why, kind, left))[-MAX_ACTIVATIONS:]
     return replace(state, trail=trail, activations=activations)
 
 

@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
+from edgead.errors import EdgeadError
 from edgead.stream import part_search
 from edgead.stream.frame_faults import FaultKind
 from edgead.stream.monitoring.histogram import HistogramView
 from edgead.stream.monitoring.monitor import CameraView
+from edgead.stream.shadow.report import ShadowReport
 from edgead.web.camera_answers import threshold_now
 from edgead.web.running_stream import RunningStream
 
@@ -87,7 +89,59 @@ def metrics_text(stream: RunningStream) -> str:
     ]  # fmt: skip
     for name, help_text, samples in gauges:
         out.family(name, "gauge", help_text, samples)
+    if (left := _model_left(stream)) is not None:
+        out.family(
+            "edgead_model_rolled_back",
+            "gauge",
+            "1 after the line has left a model by itself, until another change.",
+            [({}, left)],
+        )
+    report = None if stream.shadow is None else stream.shadow()
+    if report is not None:
+        _shadow(out, report)
     return out.text()
+
+
+def _model_left(stream: RunningStream) -> float | None:
+    """Whether the last change of the model was a roll-back by itself; None without a model store that can be read."""
+    try:
+        activations = [] if stream.models is None else stream.models.describe()["activations"]
+    except EdgeadError:
+        return None
+    return float(bool(activations[-1]["left"])) if activations else None
+
+
+def _shadow(out: Exposition, report: ShadowReport) -> None:
+    verdicts = [
+        ({"camera": name, "verdict": verdict}, float(n))
+        for name, counts in report.cameras.items()
+        for verdict, n in (
+            ("same", counts.judged - counts.only_active - counts.only_shadow),
+            ("only_active", counts.only_active),
+            ("only_shadow", counts.only_shadow),
+        )
+    ]
+    out.family(
+        "edgead_shadow_frames", "gauge", "Frames that the shadow has judged, by who calls them anomalous.", verdicts
+    )
+    found = report.forecast
+    ends: list[tuple[Labels, float | None]] = [
+        ({"end": end}, None if found is None else value)
+        for end, value in (
+            ("low", None if found is None else found.low),
+            ("expected", None if found is None else found.per_hour),
+            ("high", None if found is None else found.high),
+        )
+    ]
+    out.family(
+        "edgead_shadow_alarms_per_hour", "gauge", "Forecast of the shadow's alarms in an hour, 95 % interval.", ends
+    )
+    costs: list[tuple[str, str, float | None]] = [
+        ("edgead_shadow_cpu_share", "Processor time of the shadow, as a share of one core.", report.cost.cpu_share),
+        ("edgead_shadow_slowdown", "Added latency of the active model while the shadow works.", report.cost.slowdown),
+    ]
+    for name, help_text, value in costs:
+        out.family(name, "gauge", help_text, [({}, value)])
 
 
 def _counters(out: Exposition, views: Sequence[CameraView]) -> None:

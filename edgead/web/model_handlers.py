@@ -35,6 +35,7 @@ class ModelActivation(Answer):
     who: str
     why: str
     kind: str = Field(description="`activate` or `rollback`.")
+    left: str = Field("", description="Model that the line left by itself because of its health; empty otherwise.")
 
 
 class LineModels(Answer):
@@ -44,6 +45,7 @@ class LineModels(Answer):
     running: str = Field(description="Digest of the bundle that judges now.")
     previous: str | None = Field(description="Model that a roll-back returns to; null if there is none.")
     installed: list[InstalledModel]
+    changed: str | None = Field(description="Who made the active model so, when and why, in words.")
     activations: list[ModelActivation] = Field(description="Changes of the active model, oldest first.")
 
 

@@ -47,6 +47,9 @@ class BundleInfo(Answer):
     digest: str
     model: str
     classes: list[str]
+    changed: str | None = Field(
+        None, description="Who made the model active, when and why, in words; null without a model store."
+    )
 
 
 class EngineInfo(Answer):
@@ -80,6 +83,7 @@ class SinkInfo(Answer):
 
 class Abilities(Answer):
     clips: bool
+    shadow: bool = Field(description="Whether a shadow has a report.")
 
 
 class Info(Answer):

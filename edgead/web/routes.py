@@ -6,6 +6,7 @@ from edgead.web import alert_handlers as alerts
 from edgead.web import alert_models, camera_models, models
 from edgead.web import camera_handlers as cameras
 from edgead.web import model_handlers as line_models
+from edgead.web import shadow_handlers as shadows
 from edgead.web import stream_handlers as stream
 from edgead.web.endpoint import Endpoint
 
@@ -53,6 +54,10 @@ ENDPOINTS = (
              line_models.LineModels, body=line_models.ActivateRequest, errors=(404, 503)),
     Endpoint("POST", f"{API}/models/rollback", line_models.roll_back, "Make the model before the active one again.",
              line_models.LineModels, body=line_models.RollBackRequest, errors=(404, 409, 503)),
+    Endpoint("GET", f"{API}/shadow", shadows.shadow, "What a shadow model would have changed, and its cost.",
+             shadows.ShadowAnswer, errors=(404,)),
+    Endpoint("GET", f"{API}/shadow/pictures/{{picture}}", shadows.picture, "A frame that both models judge differently.",
+             media="image/jpeg", errors=(404,)),
     Endpoint("GET", f"{API}/changes", alerts.changes, "Threshold changes, newest first.", alert_models.Changes),
     Endpoint("GET", f"{API}/events", alerts.events, "Server-sent events: alert, camera and change.",
              media="text/event-stream", errors=(503,)),

@@ -11,6 +11,7 @@ from edgead.heatmap import HeatmapScale
 from edgead.manifest import ThresholdRecord
 from edgead.stream.control import Control
 from edgead.stream.monitoring.monitor import Monitor
+from edgead.stream.shadow.report import ShadowReport
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import StoredEvent
 from edgead.stream.spool.judgements import Opinion
@@ -155,7 +156,7 @@ class ModelControl(Protocol):
     """Models of the line, as far as the web server needs them; thread-safe."""
 
     def describe(self) -> dict[str, Any]:
-        """Installed models, the active and the previous one, and activations."""
+        """Installed models, the active and the previous one, activations, and the last of them in words (`changed`)."""
         ...
 
     def activate(self, name: str, who: str, why: str) -> None: ...
@@ -181,6 +182,7 @@ class RunningStream:
             `EdgeadError` if there are too few good images.
         sinks: Returns the states of the sinks, by name.
         models: Models of the line; None for a stream without a model store.
+        shadow: Returns the report of the shadow, or None before the first.
     """
 
     monitor: Monitor
@@ -191,3 +193,4 @@ class RunningStream:
     promise: Callable[[str, str, float], tuple[ThresholdRecord, str]] | None = None
     sinks: Callable[[], dict[str, SinkState]] = field(default=dict)
     models: ModelControl | None = None
+    shadow: Callable[[], ShadowReport | None] | None = None

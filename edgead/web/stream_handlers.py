@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 from starlette.responses import PlainTextResponse, Response
 
+from edgead.errors import EdgeadError
 from edgead.stream.spool.alert_record import JUDGEMENTS
 from edgead.web import models
 from edgead.web.endpoint import Call
 from edgead.web.errors import Refusal
 from edgead.web.health import alive, ready
 from edgead.web.metrics import metrics_text
+from edgead.web.running_stream import RunningStream
 
 
 def log_in(call: Call) -> Response:
@@ -60,7 +62,9 @@ def info(call: Call) -> models.Info:
         version=facts.version,
         started_at=call.server.started_at,
         uptime_s=0.0 if status is None else round(status.elapsed_s, 1),
-        bundle=models.BundleInfo(digest=facts.bundle, model=facts.model, classes=list(facts.classes)),
+        bundle=models.BundleInfo(
+            digest=facts.bundle, model=facts.model, classes=list(facts.classes), changed=_changed(stream)
+        ),
         engine=models.EngineInfo(
             name=facts.engine, device=facts.engine_device, ms=None if status is None else status.engine_ms
         ),
@@ -78,8 +82,15 @@ def info(call: Call) -> models.Info:
             )
             for name in sorted({*depths, *states})
         ],
-        can=models.Abilities(clips=facts.clips),
+        can=models.Abilities(clips=facts.clips, shadow=stream.shadow is not None and stream.shadow() is not None),
     )
+
+
+def _changed(stream: RunningStream) -> str | None:
+    try:
+        return None if stream.models is None else stream.models.describe()["changed"]
+    except EdgeadError:  # the store says more where models are listed
+        return None
 
 
 def _judged(counts: Mapping[tuple[str | None, str | None], int]) -> models.JudgedInfo:

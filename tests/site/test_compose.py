@@ -18,10 +18,13 @@ import pytest
 import yaml
 
 from edgead.config.file import load_config
+from edgead.line.model_control import StoreControl
+from edgead.line.model_store import ModelStore
 from edgead.web.metrics import metrics_text
 from tools.dockerfile import instructions
 
-from ..web.parts import MemoryStore, judged, make_stream, tell
+from ..line.test_model_store import add
+from ..web.parts import MemoryStore, judged, make_stream, shadow_report, tell
 
 DOCKER = Path(__file__).parents[2] / "docker"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
@@ -38,7 +41,9 @@ def expressions() -> list[str]:
 
 def exported(tmp_path: Path) -> tuple[set[str], set[str]]:
     """Names of samples, and labels, that a stream exports."""
-    stream = make_stream(tmp_path)
+    store = ModelStore(tmp_path / "models")
+    add(store, "a")
+    stream = make_stream(tmp_path, shadow=shadow_report, models=StoreControl(store))
     tell(stream.monitor)
     stream.monitor.accept(judged())
     assert isinstance(stream.store, MemoryStore)

@@ -381,5 +381,5 @@ def info(device: FakeDevice) -> dict[str, Any]:
         "spool": {"evidence_ok": True, "records_ok": True, "free_mb": 20480.0, "detail": ""},
         "judged": {"defect": 3, "false_alarm": 9, "unsure": 1, "unjudged": 4},
         "sinks": [{"name": "mqtt", "depth": 0, "state": "connected", "detail": "broker.example:8883"}],
-        "can": {"clips": True},
+        "can": {"clips": True, "shadow": False},
     }  # fmt: skip

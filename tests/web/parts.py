@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edgead.evaluation.forecast import forecast_count
 from edgead.manifest import ThresholdRecord
 from edgead.prediction import Prediction
 from edgead.stream.alerts import Alert
@@ -31,7 +32,10 @@ from edgead.stream.notices import (
     ThresholdChanged,
     UnjudgedFrame,
 )
-from edgead.stream.result import FrameResult, ZoneVerdict
+from edgead.stream.result import FrameResult, JudgedBy, ZoneVerdict
+from edgead.stream.shadow.gallery import Difference
+from edgead.stream.shadow.report import ShadowCost, ShadowReport
+from edgead.stream.shadow.tally import CameraTally
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import StoredEvent, stored_event
 from edgead.stream.spool.judgements import AlertGoneError, Opinion
@@ -49,6 +53,7 @@ from ..stream.fakes import GOOD, SCALE, THRESHOLD, plain
 TOKEN = "a token of more than sixteen characters"
 LINE, SIDE = "line", "side"
 LEFT = "left"
+PICTURE = "only-shadow-00001.jpg"
 ALERT_ID = "20261123T021500Z-3f9a2c"
 GOOD_SCORES = tuple(float(score) for score in np.linspace(0.0, 0.19, 99))
 STARTED_WITH = ThresholdRecord(value=THRESHOLD, false_alarm_rate=0.01, certified=True, interval=None, n_images=99)
@@ -207,6 +212,19 @@ def judged(
         for number, zone in enumerate(zones)
     )  # fmt: skip
     return FrameResult(camera, frame, prediction, index / 10, 10.0, 10.0, verdicts, is_repeat)
+
+
+def shadow_report(folder: Path | None = None) -> ShadowReport:
+    """A shadow that watched for a while, with one picture if there is a folder for it."""
+    counts = CameraTally(judged=100, both=2, only_active=1, only_shadow=5, seconds=360.0, alerts=2, alerts_active=1)
+    difference = Difference("only_shadow", LINE, 77, 7.7, 0.6, 1.4, PICTURE)
+    if folder is not None:
+        (folder / difference.picture).write_bytes(b"JPEG")
+    return ShadowReport(
+        JudgedBy("b" * 64, "onnxruntime-fp32"), JudgedBy("a" * 64, "onnxruntime-fp32"), 100, 1000, 2, 1, 5, 360.0, 2, 1,
+        forecast_count(2, 0.1, 1.0), {LINE: counts}, (difference,), None if folder is None else str(folder),
+        ShadowCost(8.1, 0.02, 150.0, 20.0, 20.4, 3, 0.1),
+    )  # fmt: skip
 
 
 def lost(reason: str) -> CameraLost:

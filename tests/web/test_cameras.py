@@ -47,12 +47,12 @@ def test_info_and_page(stream: RunningStream, browser: Browser) -> None:
     """The facts of the stream, and the page without login."""
     tell(stream.monitor)
     info = browser.get("/api/v1/info").json
-    assert info["bundle"] == {"digest": "sha256:ab", "model": "usf", "classes": ["disc"]}
+    assert info["bundle"] == {"digest": "sha256:ab", "model": "usf", "classes": ["disc"], "changed": None}
     assert info["engine"] == {"name": "onnxruntime-fp32", "device": "cpu", "ms": 7.5}
     assert info["cameras"] == [LINE, SIDE]
     assert info["spool"]["free_mb"] == 1234.5
     assert info["sinks"] == [{"name": "mqtt", "depth": 3, "state": "ok", "detail": ""}]
-    assert info["can"] == {"clips": False}
+    assert info["can"] == {"clips": False, "shadow": False}
     assert info["started_at"].endswith("Z")
     page = browser.ask("GET", "/")
     assert page.status == 200

@@ -39,6 +39,19 @@ def test_models_are_listed_activated_and_rolled_back(browser: Browser, models: M
     assert models.active()[1].kind == "rollback"
 
 
+def test_a_roll_back_by_itself_is_said_and_counted(browser: Browser, models: ModelStore) -> None:
+    """Info has the reason in words, the list has the model that was left, and a metric is 1 until the next change."""
+    assert "edgead_model_rolled_back 0" in browser.get("/metrics").body.decode()
+    models.activate("b" * 12, who="ann")
+    first = models.read().installed[0]
+    models.return_to(first, who="edgead", why="9 alarms within 5 minutes", only_from="b" * 12, is_unhealthy=True)
+    assert browser.get("/api/v1/info").json["bundle"]["changed"].endswith(": 9 alarms within 5 minutes")
+    assert browser.get(ROOT).json["activations"][-1]["left"] == "b" * 12
+    assert "edgead_model_rolled_back 1" in browser.get("/metrics").body.decode()
+    models.activate("b" * 12, who="ann")
+    assert "edgead_model_rolled_back 0" in browser.get("/metrics").body.decode()
+
+
 def test_what_cannot_be_done_is_said(browser: Browser, models: ModelStore) -> None:
     """An unknown model, no way back, a store that is being changed, and a request without a login."""
     assert browser.send("POST", f"{ROOT}/activate", {"model": "c"}).status == 404

@@ -30,6 +30,7 @@ from .parts import (
     ALERT_ID,
     GOOD_SCORES,
     LINE,
+    PICTURE,
     SIDE,
     Browser,
     MemoryStore,
@@ -37,6 +38,7 @@ from .parts import (
     judged,
     make_stream,
     serving,
+    shadow_report,
     tell,
 )
 
@@ -90,6 +92,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSt
     for letter in "ab":
         add(models, letter)
     stream.models = StoreControl(models)
+    stream.shadow = lambda: shadow_report(folder)
     with serving(stream, UNLIMITED) as browser:
         yield stream, browser
 
@@ -147,7 +150,7 @@ def test_every_endpoint_answers_as_documented(filled: tuple[RunningStream, Brows
     queries = {"get_cameras_camera_zones_zone_threshold": "?value=0.1"}
     for method, path, operation in OPERATIONS:
         name = operation["operationId"]
-        address = path.format(camera=LINE, zone="picture", alert=ALERT_ID) + queries.get(name, "")
+        address = path.format(camera=LINE, zone="picture", alert=ALERT_ID, picture=PICTURE) + queries.get(name, "")
         status = ask(filled[1], method, address, operation, {**filled[1].bearer, "X-Edgead": "1"}, bodies.get(name))
         expected = {"post_session": 401, "get_alerts_alert_heatmap": 404, "get_alerts_alert_peak": 404}
         expected["post_alerts_alert_learn"] = 409  # this stream keeps no alerts
@@ -181,7 +184,7 @@ def requests(
     @st.composite
     def one(draw: st.DrawFn) -> tuple[str, str, dict[str, Any], dict[str, str], Any]:
         method, path, operation = draw(st.sampled_from(operations))
-        known = {"camera": [LINE, SIDE], "zone": ["picture", "left"], "alert": [ALERT_ID]}
+        known = {"camera": [LINE, SIDE], "zone": ["picture", "left"], "alert": [ALERT_ID], "picture": [PICTURE]}
         names = {
             name: draw(st.sampled_from(values * 2) | st.sampled_from(values) | ODD) for name, values in known.items()
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -129,6 +129,7 @@ class StreamSummary:
         delay_ms: Latency from capture to verdict, including the wait for the engine.
         cameras: Totals of each camera.
         n_damaged: Number of frames that came damaged, for example by lost packets; most are not shown either.
+        shadow: Report of the shadow; None without one.
     """
 
     ended_by: Literal["source", "max_frames", "stop"]
@@ -149,6 +150,7 @@ class StreamSummary:
     delay_ms: Latency | None
     cameras: tuple[CameraSummary, ...]
     n_damaged: int = 0
+    shadow: dict[str, Any] | None = None
 
 
 class Series:

@@ -31,6 +31,7 @@ EventKind = Literal[
     "threshold_changed",
     "model_changed",
     "model_refused",  # the model before judges on
+    "shadow_report",  # what another model would have changed
     "stream_started",
     "stream_stopped",
 ]

@@ -8,6 +8,7 @@ import { store } from "./store.js";
 import { badge } from "./verdict.js";
 
 const EVERY_MS = 5000;
+const MOST_PICTURES = 6;
 
 export function open(root, { onLogout, who }) {
   const device = h("div");
@@ -17,6 +18,10 @@ export function open(root, { onLogout, who }) {
   const health = h("tbody");
   const sinks = h("tbody");
   const noSinks = h("p", { class: "muted" }, "Alerts are not sent to other systems.");
+  const shadowText = h("p");
+  const shadowPictures = h("div", { class: "columns is-even" });
+  const shadow = card("Shadow model", shadowText, shadowPictures);
+  shadow.hidden = true;
   const sinkTable = table("Deliveries", ["Sink", "State", "Waiting", "Detail"], sinks);
   let timer = 0;
   let isClosed = false;
@@ -27,6 +32,7 @@ export function open(root, { onLogout, who }) {
       card("Judged alerts", judged),
       card("Session", h("p", {}, "Logged in as ", h("strong", {}, who ?? "–"), "."),
         h("button", { type: "button", onclick: () => send("DELETE", path("session")).finally(onLogout) }, "Log out"))),
+    shadow,
     card("Deliveries", sinkTable, noSinks),
     card("Camera health", table("Camera health",
       ["Camera", "State", "Frames/s", "Delay p50 / p95", "Judged", "Skipped", "Restarts", "Last error"], health)));
@@ -37,7 +43,9 @@ export function open(root, { onLogout, who }) {
     model.replaceChildren(facts([
       ["Model", info.bundle.model], ["Classes", info.bundle.classes?.length ? info.bundle.classes.join(", ") : "one"],
       ["Bundle", h("code", {}, info.bundle.digest.replace("sha256:", "").slice(0, 16))],
-      ["Engine", info.engine.name], ["Runs on", info.engine.device], ["Time per frame", ms(info.engine.ms)]]));
+      info.bundle.changed ? ["Active since", info.bundle.changed] : null,
+      ["Engine", info.engine.name], ["Runs on", info.engine.device], ["Time per frame", ms(info.engine.ms)],
+    ].filter(Boolean)));
     storage.replaceChildren(facts([
       ["Records", state(info.spool.records_ok)], ["Pictures and clips", state(info.spool.evidence_ok)],
       ["Free", `${count(Math.round(info.spool.free_mb))} MB`], info.spool.detail ? ["Detail", info.spool.detail] : null,
@@ -48,6 +56,18 @@ export function open(root, { onLogout, who }) {
     noSinks.hidden = info.sinks.length > 0;
     sinkTable.hidden = !info.sinks.length;
     sinks.replaceChildren(...info.sinks.map((sink) => row([sink.name, sink.state, count(sink.depth), sink.detail ?? ""])));
+  }
+
+  function showShadow(report) {
+    shadow.hidden = false;
+    shadowText.textContent = report.text;
+    const names = report.differences.map((one) => one.picture).join();
+    if (shadowPictures.dataset.names === names) return;
+    shadowPictures.dataset.names = names;
+    shadowPictures.replaceChildren(...report.differences.slice(0, MOST_PICTURES).map((one) => h("figure", { class: "difference" },
+      h("img", { src: path("shadow", "pictures", one.picture), alt: "Heatmaps of the active model and of the shadow" }),
+      h("figcaption", { class: "muted" },
+        `${one.camera}, frame ${one.frame}: active ${one.active_level.toFixed(2)}, shadow ${one.shadow_level.toFixed(2)} of the threshold`))));
   }
 
   function update() {
@@ -62,7 +82,11 @@ export function open(root, { onLogout, who }) {
   }
 
   async function follow() {
-    if (!document.hidden) await get(path("info")).then((info) => isClosed || show(info), () => {});
+    if (!document.hidden) {
+      const info = await get(path("info")).catch(() => null);
+      if (info && !isClosed) show(info);
+      if (info?.can.shadow) await get(path("shadow")).then((report) => isClosed || showShadow(report), () => {});
+    }
     if (!isClosed) timer = setTimeout(follow, EVERY_MS);
   }
 
