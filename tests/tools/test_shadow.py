@@ -1,0 +1,37 @@
+"""The promises of a shadow, in short: simulated lines, the real thing replayed, and its cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgead.commands.train import TrainResult
+from tools.shadow import Line, latency, replay, simulate
+
+
+@pytest.mark.parametrize("line", [Line(10.0, 1.0, 0.0, 2.0, 0.1), Line(10.0, 4.0, 60.0, 2.0, 0.1)])
+def test_the_forecast_covers_simulated_hours(line: Line) -> None:
+    """At most 3 of 20 hours outside: at 95 % more come once in sixty draws, at 70 % nearly always."""
+    found = simulate(line, 20)
+    assert found.n == 20
+    assert found.covered >= 17
+    assert found.width < 80, "an interval that says nothing covers too"
+
+
+@pytest.mark.slow
+def test_the_forecast_covers_the_real_thing(tiny_result: TrainResult) -> None:
+    """A stream with a shadow, and then the hour that was forecast, with a real engine and the alert rules of a stream."""
+    found = replay(tiny_result.bundle.path, 4)
+    assert found.n == 4
+    assert found.covered >= 3
+    assert found.width > 0
+
+
+@pytest.mark.slow
+def test_the_cost_is_measured(tiny_result: TrainResult) -> None:
+    """A live stream without and with a shadow: latencies, processor time and memory of its process."""
+    found = latency(tiny_result.bundle.path, seconds=6.0, fps=10.0, share=0.5, turns=1)
+    assert found.judged + found.skipped > 0
+    assert found.alone_p50 > 0
+    assert found.beside_p50 > 0
+    assert found.memory_mb > 20
+    assert 0 < found.cpu_share < 2
