@@ -33,6 +33,8 @@ from edgead.stream.shadow.tally import ShadowTally
 from edgead.stream.sources.memory import MemorySource
 
 FPS, SETTLE, LENGTH = 5.0, 10, 100
+# Seconds of the line's time between two frames of a replay, in which no time is waited.
+REPLAY_S = 10.0
 QUIET = ZoneVerdict("picture", 0.0, 1.0, 0.0, is_anomalous=False)
 OPENED = ZoneVerdict(
     "picture", 2.0, 1.0, 1.0, is_anomalous=True, event=AlertEvent("opened", Alert(1, 0.0, 0, 2.0, 0))
@@ -119,17 +121,18 @@ def replay(bundle: Path, n: int, seed: int = 0) -> Coverage:
 
     Frames are the bundle's own images, plain or with a patch of noise that the model calls anomalous, in bursts.
     """
-    config = load_config(None, {"shadow.share": 0.5, "shadow.pictures": 0, "stream.record_fps": 0.2})
+    config = load_config(None, {"shadow.share": 0.5, "shadow.pictures": 0, "stream.record_fps": 1 / REPLAY_S})
     camera = [CameraConfig(name="line", source="memory")]
     plain, odd = _pictures(open_bundle(bundle))
+    an_hour = round(3600 / REPLAY_S)
     outcomes = []
     for number in range(n):
         rng = np.random.default_rng(seed + number)
-        frames = _frames(plain, odd, 720 * 3, rng)
+        frames = _frames(plain, odd, 3 * an_hour, rng)
         with tempfile.TemporaryDirectory() as folder:
             found: list[dict[str, Any] | None] = []
             alerts = 0
-            for part, shadow in ((frames[:1440], (bundle, REFERENCE)), (frames[1440:], None)):
+            for part, shadow in ((frames[: 2 * an_hour], (bundle, REFERENCE)), (frames[2 * an_hour :], None)):
                 runner, own = open_with_thresholds(open_bundle(bundle), REFERENCE, threads=1)
                 with runner:
                     summary = stream(
