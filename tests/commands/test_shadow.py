@@ -74,5 +74,10 @@ def test_a_shadow_that_cannot_judge_these_cameras_is_named(bundle_copy: Callable
     for path, error, words in ((tmp_path / "no", BundleError, "no"), (other.path, (BundleError, EngineError), "part")):
         with FakeRunner((32, 32)) as runner, pytest.raises(error, match=words):
             stream(
-                bundle, runner, cameras, StreamOutputs(tmp_path / "alerts"), config=load_config(None, {}), shadow=path
+                bundle,
+                runner,
+                cameras,
+                StreamOutputs(tmp_path / "alerts"),
+                config=load_config(None, {}),
+                shadow=(path, None),
             )
