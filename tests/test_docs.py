@@ -28,7 +28,8 @@ PAGES = {
 # the first two name the tools that make them, the others are about files, words, programs and Python
 WITHOUT_COMMANDS = (
     "docs/results.md", "docs/precision.md", "docs/events.md", "docs/glossary.md", "docs/compatibility.md", "docs/index.md",
-    "docs/peers.md", "docs/python.md", "docs/architecture.md", "docs/dependencies.md", *(path.name for path in PAPERS),
+    "docs/peers.md", "docs/kinds.md", "docs/python.md", "docs/architecture.md", "docs/dependencies.md",
+    *(path.name for path in PAPERS),
 )  # fmt: skip
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")

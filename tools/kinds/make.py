@@ -53,7 +53,7 @@ class Recipe:
 
 
 def write_kinds(out: Path, recipe: Recipe, progress: Callable[[int, int], None] | None = None) -> None:
-    """Write every kind that is not there yet; a killed call goes on where it was.
+    """Write every kind that is not there yet; the same call continues one that was killed.
 
     Args:
         out: Folder of the data set, new or of an earlier call with the same recipe.
