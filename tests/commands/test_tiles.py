@@ -114,7 +114,7 @@ def test_thresholds_of_a_bundle_are_those_of_left_out_frames(tiled: TrainResult)
 
 
 def test_a_frame_is_left_out_with_all_of_its_tiles(parts: Path, tmp_path: Path) -> None:
-    """Its tiles are rows of one group, and so are the pseudo-defective copies of any of them."""
+    """Its tiles are rows of one group, and so are the pseudo-defective copies of any of them; a copy shows the tile it is of."""
     from edgead.commands.training.data import prepare_data
     from edgead.commands.training.form_search import FormSearch
     from edgead.commands.training.groups import Groups
@@ -132,6 +132,9 @@ def test_a_frame_is_left_out_with_all_of_its_tiles(parts: Path, tmp_path: Path) 
     changed = data.read_pseudo(good[0], good[1], (0,), 2).astype(int)
     unlike = [np.mean(np.abs(changed - data.read_tile(good[0], tile)) > 0) for tile in range(TILES)]
     assert int(np.argmin(unlike)) == 2
+    varied = data.read_varied(good[0], (0,), 3).ravel()
+    alike = [np.corrcoef(varied, data.read_tile(good[0], tile).ravel())[0, 1] for tile in range(TILES)]
+    assert int(np.argmax(alike)) == 3
 
 
 @pytest.mark.slow
