@@ -151,12 +151,12 @@ class TrainConfig(Section):
     pseudo_limit: int = Field(
         250, ge=10, le=10000, description="Largest number of pseudo-defective copies that choose a closed form."
     )
-    variation: float = Field(
+    variation: float | None = Field(
         0.0,
         ge=0,
         le=100,
         description="Weight of good images changed in light, noise and compression in a closed form, so that such changes raise "
-        "fewer alarms; 0.3 is a good start, 0: none.",
+        "fewer alarms; null: 1 or 0.3, the larger one that costs hardly any pseudo-defects, 0: none.",
     )
     variation_limit: int = Field(
         250, ge=1, le=10000, description="Largest number of good images that are changed in this way."

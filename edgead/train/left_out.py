@@ -8,11 +8,11 @@ under the fit without them follows from the whitened :math:`z = G^{-1/2} d` alon
 pooled covariance, which is the mean over hundreds of positions, the shared whitening and the displacements by changes of
 light keep all images.
 
-A change of light, noise or compression moves the features of a good image. With the mean square V of these displacements at a
-position, the covariance becomes :math:`\Sigma + w V`: directions in which such changes move features count less.
+A change of light, noise or compression moves the features of a good image. With the mean square V of these displacements, at a
+position or over all, the covariance becomes :math:`\Sigma + w V`: directions in which such changes move features count less.
 
-Centres are means of the features assigned to them: those of a group are subtracted, and a centre with no other features is
-not used.
+Centres are means of the features assigned to them: those of a group, and of varied copies of it, are subtracted, and a centre
+with no other features is not used.
 """
 
 from __future__ import annotations
@@ -119,13 +119,28 @@ def gather_positions(level: Level, store: FeatureStore, rows: Rows, variation: f
 def _displacements(level: Level, store: FeatureStore, rows: Rows) -> Tensor:
     """Mean square `(P, C, C)`, float64, of the offsets of varied copies from their originals at each position."""
     total = torch.zeros(())
-    for start in range(0, len(rows.varied), BATCH):
-        part = slice(start, start + BATCH)
-        originals = store.batch([rows.good[i] for i in rows.varied_origin[part]])
-        offsets = level.inputs(store.batch(rows.varied[part])) - level.inputs(originals)
+    for offsets in _offsets(level, store, rows):
         columns = offsets.flatten(2).permute(2, 0, 1)
         total = total + torch.bmm(columns.transpose(1, 2), columns).cpu().double()
     return total / len(rows.varied)
+
+
+def _pooled_displacements(level: Level, store: FeatureStore, rows: Rows) -> Tensor:
+    """Mean square `(C, C)`, float64, of the offsets of varied copies from their originals over all positions."""
+    count, total = 0, torch.zeros(())
+    for offsets in _offsets(level, store, rows):
+        columns = offsets.flatten(2).permute(1, 0, 2).flatten(1)
+        count += columns.shape[1]
+        total = total + (columns @ columns.T).cpu().double()
+    return total / count
+
+
+def _offsets(level: Level, store: FeatureStore, rows: Rows) -> Iterator[Tensor]:
+    """Offsets of a level's features of varied copies from those of their originals, in batches `(N, C, h, w)`."""
+    for start in range(0, len(rows.varied), BATCH):
+        part = slice(start, start + BATCH)
+        originals = store.batch([rows.good[i] for i in rows.varied_origin[part]])
+        yield level.inputs(store.batch(rows.varied[part])) - level.inputs(originals)
 
 
 @torch.no_grad()
@@ -166,11 +181,13 @@ def fitted_energies(level: Level, store: FeatureStore, rows: Sequence[int]) -> T
 
 
 @torch.no_grad()
-def fit_centres(level: Level, store: FeatureStore, rows: Rows, *, ridge: float, seed: int) -> Energies:
+def fit_centres(
+    level: Level, store: FeatureStore, rows: Rows, *, ridge: float, seed: int, variation: float = 0.0
+) -> Energies:
     """Fit one whitening for all positions and centres of the whitened features, and compute the energies.
 
     The centres are means of a sample of the features (k-means: Lloyd, 1982). One draw of the sample serves the fit on all
-    images and every fit without a group.
+    images and every fit without a group. With a variation, the sample has features of the varied copies too.
 
     Args:
         level: Level with centres, which is set to the fit on all good images.
@@ -178,18 +195,29 @@ def fit_centres(level: Level, store: FeatureStore, rows: Rows, *, ridge: float, 
         rows: Rows of the store.
         ridge: Ridge on the diagonal of the covariance, as a share of the mean variance.
         seed: Seed of the sample and of the first centres.
+        variation: Weight of the displacements of the varied copies in the covariance; 0 = without the copies.
 
     Raises:
         TrainingError: If the features do not vary.
     """
     assert isinstance(level.start, SharedLinear)
     assert level.centres is not None
+    is_varied = bool(rows.varied) and variation > 0.0
     mean, covariance = pooled_gaussian(level, store, rows.good)
     covariance.diagonal().add_(ridge * float(covariance.diagonal().mean()))
     _check_varies(covariance)
+    if is_varied:
+        covariance += variation * _pooled_displacements(level, store, rows)
     level.start.weight.copy_(inverse_factor(covariance[None])[0])
     level.start.mean.copy_(mean)
-    sample = _sample(level, store, rows.good, seed)
+    per_image = min(level.size[0] * level.size[1], max(1, SAMPLE // len(rows.good)))
+    sample = _sample(level, store, rows.good, per_image, np.random.default_rng(seed))
+    blocks = {name: list(group) for name, group in rows.members().items()}
+    if is_varied:
+        varied = _sample(level, store, rows.varied, per_image, np.random.default_rng((seed, 1)))
+        sample = torch.cat([sample, varied])
+        for block, origin in enumerate(rows.varied_origin, start=len(rows.good)):
+            blocks[rows.groups[origin]].append(block)
     centres = _k_means(sample, len(level.centres), seed)
     labels = _nearest(sample, centres)
     counts = torch.bincount(labels, minlength=len(centres)).to(sample.dtype)
@@ -197,10 +225,9 @@ def fit_centres(level: Level, store: FeatureStore, rows: Rows, *, ridge: float, 
     level.centres.copy_(torch.where(counts[:, None] > 0, sums / counts.clamp_min(1.0)[:, None], centres))
     energies = _empty(level, rows)
     copies = rows.copies()
-    per_image = len(sample) // len(rows.good)
     half = 0.5 * level.centres.square().sum(dim=1)
     for name, group in rows.members().items():
-        own = torch.cat([torch.arange(i * per_image, (i + 1) * per_image) for i in group])
+        own = torch.cat([torch.arange(i * per_image, (i + 1) * per_image) for i in blocks[name]])
         changed, places = labels[own].unique(return_inverse=True)
         n_own = torch.bincount(places).to(sample.dtype)
         rest = counts[changed] - n_own
@@ -383,11 +410,11 @@ def pooled_gaussian(level: Level, store: FeatureStore, rows: Sequence[int]) -> t
     return mean + origin[:, 0].cpu().double(), products / count - torch.outer(mean, mean)
 
 
-def _sample(level: Level, store: FeatureStore, rows: Sequence[int], seed: int) -> Tensor:
-    """Whitened features `(n * k, C)` at k random positions of each of n images, image after image."""
-    random = np.random.default_rng(seed)
+def _sample(
+    level: Level, store: FeatureStore, rows: Sequence[int], per_image: int, random: np.random.Generator
+) -> Tensor:
+    """Whitened features `(n * per_image, C)` at random positions of each of n images, image after image."""
     positions = level.size[0] * level.size[1]
-    per_image = min(positions, max(1, SAMPLE // len(rows)))
     parts = []
     for start in range(0, len(rows), BATCH):
         z = level.whitened(store.batch(rows[start : start + BATCH])).flatten(2)

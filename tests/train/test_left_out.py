@@ -209,20 +209,39 @@ def test_thresholds_of_left_out_scores_keep_the_promise() -> None:
     assert np.mean(np.array(realised) > limit) < 0.1
 
 
-def test_directions_of_varied_copies_count_less() -> None:
+@pytest.mark.parametrize("centres", [0, 1])
+def test_directions_of_varied_copies_count_less(centres: int) -> None:
     """An offset that copies show raises the energy less the more weight they have; an offset across it, as much as before."""
     features = 0.3 * torch.randn(40, CHANNELS, *SIZE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     moved = features[:10].clone()
-    moved[:, 0] += 3.0
+    moved[:5, 0] += 3.0
+    moved[5:, 0] -= 3.0
     probes = torch.zeros(2, CHANNELS, *SIZE, dtype=torch.float64)
     probes[0, 0], probes[1, 1] = 3.0, 3.0
     store = DoubleStore(torch.cat([features, moved, probes]))
     rows = Rows(tuple(range(40)), (), (), tuple(range(40)), tuple(range(40, 50)), tuple(range(10)))
     energies = []
     for weight in (0.0, 0.1, 1.0):
-        level = make_level()
-        fit_positions(level, store, rows, gather_positions(level, store, rows, weight), amount=0.5, ridge=RIDGE)
+        level = make_level(centres=centres)
+        if centres:
+            fit_centres(level, store, rows, ridge=RIDGE, seed=0, variation=weight)
+        else:
+            fit_positions(level, store, rows, gather_positions(level, store, rows, weight), amount=0.5, ridge=RIDGE)
         energies.append(level.energy(level.whitened(store.batch([50, 51]))).mean(dim=(1, 2)))
     along, across = torch.stack(energies).T
     assert along[0] > 3 * along[1] > 3 * along[2]
     assert across.min() > 0.9 * across.max()
+
+
+def test_centres_of_copies_leave_with_their_original() -> None:
+    """A left-out image is not judged by centres of its own varied copy; those of another image's copy are used."""
+    random = torch.Generator().manual_seed(0)
+    features = 0.1 * torch.randn(9, CHANNELS, *SIZE, generator=random, dtype=torch.float64)
+    features[0] += 20.0
+    features[8] = features[0]  # a copy of an image far from all others
+    store = DoubleStore(features)
+    found = []
+    for origin in (0, 1):
+        rows = Rows(tuple(range(8)), (), (), tuple(range(8)), (8,), (origin,))
+        found.append(fit_centres(make_level(centres=6), store, rows, ridge=RIDGE, seed=0, variation=1e-9).left_out[0])
+    assert float(found[0].mean()) > 20.0 * float(found[1].mean())

@@ -75,10 +75,12 @@ def fit_closed_form(
         for one in levels:
             search.try_size(size, one)
         lap(f"{size} px")
+    assert search.best is not None
+    progress.note(f"Chosen by pseudo-defects: {search.best.choice.describe()}")
+    search.learn_variations()
+    lap("Changes of light")
     best = search.best
-    assert best is not None
     write_json(run / CHOICES, [vars(choice) for choice in search.choices])
-    progress.note(f"Chosen by pseudo-defects: {best.choice.describe()}")
     suspects = search.suspects()
     if suspects:
         best = search.without(suspects)

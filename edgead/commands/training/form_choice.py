@@ -15,6 +15,9 @@ from edgead.teach.form import describe_form
 RATES = (0.01, 0.02, 0.05)
 LARGER_GAIN = 0.02
 NEARLY = 0.9
+# Weights of changes of light, noise and compression, tried in this order, and the share of pseudo-defects that they may cost.
+VARIATION_WEIGHTS = (1.0, 0.3)
+BEARABLE_LOSS = 0.005
 POSITIONS, CENTRES = "positions", "centres"
 
 
@@ -30,6 +33,7 @@ class Choice:
         power: Share of pseudo-defects above the thresholds of left-out good images, mean over the rates.
         milliseconds: Time of the backbone on this machine.
         levels: Features of the levels, where several were tried; otherwise empty.
+        variation: Weight of changes of light, noise and compression in the fit; 0 = not learned.
     """
 
     image_size: int
@@ -39,6 +43,7 @@ class Choice:
     power: float
     milliseconds: float
     levels: tuple[str, ...] = ()
+    variation: float = 0.0
 
     def describe(self) -> str:
         """One line for the user."""
@@ -59,6 +64,11 @@ def worth(power: float, image_size: int) -> float:
     return power - LARGER_GAIN * math.log2(image_size)
 
 
+def bears(varied: float, unvaried: float) -> bool:
+    """Whether a fit with changes of light finds nearly as many pseudo-defects as one without, each a share 0..1."""
+    return varied >= unvaried - BEARABLE_LOSS
+
+
 def rates_to_judge(n_images: int, promised: float) -> tuple[float, ...]:
     """False-alarm rates at which forms are compared; those below 1/(n + 1) become that rate."""
     smallest = 1.0 / (n_images + 1)
@@ -76,3 +86,18 @@ def power(scores: NDArray[np.float64], pseudo: NDArray[np.float64], rates: Seque
         return 0.0
     thresholds = [threshold_from_scores(scores, rate).value for rate in rates]
     return float(np.mean([np.mean(pseudo > threshold) for threshold in thresholds]))
+
+
+def variation_note(unvaried: Choice, varied: Choice, n_copies: int, is_borne: bool) -> str:
+    """What learning changes of light, noise and compression costs, for the user.
+
+    Args:
+        unvaried: The best form without them.
+        varied: The last weight that was tried.
+        n_copies: Number of changed copies of good images.
+        is_borne: Whether the fit with them is kept.
+    """
+    found = f"{varied.power:.1%} of the pseudo-defects found, {unvaried.power:.1%} without"
+    if not is_borne:
+        return f"Changes of light, noise and compression are not learned: at weight {varied.variation:g}, {found}."
+    return f"Changes of light, noise and compression, learned from {n_copies} copies at weight {varied.variation:g}: {found}."

@@ -17,11 +17,14 @@ from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_choice import (
     CENTRES,
     POSITIONS,
+    VARIATION_WEIGHTS,
     Choice,
+    bears,
     best_choice,
     best_fraction,
     power,
     rates_to_judge,
+    variation_note,
 )
 from edgead.commands.training.groups import Groups, image_groups, warn_of_twins
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from edgead.commands.training.backbone_session import BackboneSession
     from edgead.models.detector import Detector
     from edgead.train.features import FeatureStore
-    from edgead.train.left_out import Energies, Rows
+    from edgead.train.left_out import Energies, LeftOutScores, Rows
 
 POSITION_BYTES = 100e6
 # keeps the random numbers of varied copies apart from those of pseudo-defects
@@ -54,8 +57,7 @@ def count_pseudo(config: Config, n_good: int) -> int:
 
 def count_varied(config: Config, n_good: int) -> int:
     """Number of copies of `n_good` images, or of their tiles, with a change of light, noise or compression."""
-    is_used = config.train.variation > 0.0 and POSITIONS in config.train.forms
-    return min(config.train.variation_limit, n_good) if is_used else 0
+    return 0 if config.train.variation == 0.0 else min(config.train.variation_limit, n_good)
 
 
 class FormSearch:
@@ -75,7 +77,7 @@ class FormSearch:
         self.best: BestForm | None = None
         self.groups = Groups((), ())
         self.pseudo = self._pseudo_origins()
-        self.varied: list[int] = []
+        self.varied = self._varied_origins()
 
     def try_size(self, size: int, levels: tuple[str, ...] | None = None) -> None:
         """Try both forms at one input size.
@@ -92,9 +94,7 @@ class FormSearch:
         session: BackboneSession | None = None
         store: FeatureStore | None = None
         milliseconds = 0.0
-        forms = self._forms(size, levels)
-        self.varied = self._varied_origins() if POSITIONS in forms else []
-        for form in forms:
+        for form in self._forms(size, levels):
             config, model = self._model(size, form, levels)
             if store is None:
                 device = choose_device(config.train.device)
@@ -206,6 +206,30 @@ class FormSearch:
         order = [int(i) for i in random.permutation(n)[: count_varied(self.config, n)]]
         return order if self.tiles == 1 else sorted(order)
 
+    def learn_variations(self) -> None:
+        """Fit the best form again with good images changed in light, noise and compression.
+
+        The weight is `train.variation`, else the largest one with which the good images still let nearly as many
+        pseudo-defects be found. Form, size and share of the map stay, so that only the weight differs.
+        """
+        best, given = self.best, self.config.train.variation
+        assert best is not None
+        if not best.rows.varied:
+            return
+        rates = rates_to_judge(len(self.good), self.config.train.promised_rate)
+        fraction = best.choice.top_fraction
+        weights = VARIATION_WEIGHTS if given is None else (given,)
+        for done, weight in enumerate(weights, start=1):
+            choice = replace(best.choice, variation=weight)
+            scores = self._scores_again(choice, best, best.rows)
+            choice = replace(choice, power=round(power(scores.scores[fraction], scores.pseudo[fraction], rates), 6))
+            self.choices.append(choice)
+            self.progress.update("Changes of light", done, len(weights))
+            if given is not None or bears(choice.power, best.choice.power):
+                self.best = replace(best, choice=choice, state=frozen_constants(best.model), scores=scores)
+                break
+        self.progress.note(variation_note(best.choice, self.choices[-1], len(best.rows.varied), self.best is not best))
+
     def suspects(self) -> list[int]:
         """Good images that look defective to the best form, the worst first."""
         if not self.config.train.leave_out_suspects:
@@ -229,21 +253,25 @@ class FormSearch:
 
     def without(self, suspects: Sequence[int]) -> BestForm:
         """The best form fitted again without suspects, and without the images of their groups."""
-        from edgead.train.left_out import standardise
         from edgead.train.start import fit_projections
 
         assert self.best is not None
         best, choice = self.best, self.best.choice
         of_image = self.groups.of_image
         names = {of_image[index] for index in suspects}
-        # those of the best form's store; the last size that was tried may have none
-        self.varied = self._varied_origins() if best.rows.varied else []
         rows = self._rows([index for index in range(len(self.good)) if of_image[index] not in names])
         for level in best.model.levels:
             fit_projections(level, best.store, rows.good)
-        ((_, energies),) = self._fitted(choice.form, best.model, best.store, rows, [choice.shrinkage or 0.0])
-        scores = standardise(best.model.head, energies, (choice.top_fraction,), self.tiles)
+        scores = self._scores_again(choice, best, rows)
         return replace(best, state=frozen_constants(best.model), scores=scores, rows=rows)
+
+    def _scores_again(self, choice: Choice, best: BestForm, rows: Rows) -> LeftOutScores:
+        """Left-out scores of the best form's model, fitted as a choice says."""
+        from edgead.train.left_out import standardise
+
+        amounts = [choice.shrinkage or 0.0]
+        ((_, energies),) = self._fitted(choice.form, best.model, best.store, rows, amounts, choice.variation)
+        return standardise(best.model.head, energies, (choice.top_fraction,), self.tiles)
 
     def _rows(self, good: Sequence[int]) -> Rows:
         """Rows of the feature store for a fit on some of the good images, all tiles of each."""
@@ -265,7 +293,13 @@ class FormSearch:
         )
 
     def _fitted(
-        self, form: str, model: Detector, store: FeatureStore, rows: Rows, amounts: Sequence[float]
+        self,
+        form: str,
+        model: Detector,
+        store: FeatureStore,
+        rows: Rows,
+        amounts: Sequence[float],
+        variation: float = 0.0,
     ) -> Iterator[tuple[float | None, list[Energies]]]:
         """Energies of each level, fitted with each shrinkage; centres have none."""
         from edgead.train.left_out import fit_centres, fit_positions, gather_positions
@@ -274,10 +308,13 @@ class FormSearch:
         if form == CENTRES:
             yield (
                 None,
-                [fit_centres(level, store, rows, ridge=train.centre_ridge, seed=train.seed) for level in model.levels],
+                [
+                    fit_centres(level, store, rows, ridge=train.centre_ridge, seed=train.seed, variation=variation)
+                    for level in model.levels
+                ],
             )
             return
-        fits = [gather_positions(level, store, rows, train.variation) for level in model.levels]
+        fits = [gather_positions(level, store, rows, variation) for level in model.levels]
         for amount in amounts:
             yield (
                 amount,
