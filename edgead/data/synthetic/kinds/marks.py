@@ -97,7 +97,7 @@ def paint_dot_at(part: Surface, centre: Points, rng: np.random.Generator, streng
 
 def pinhole(part: Surface, rng: np.random.Generator, strength: float) -> Surface:
     """A small round hole with a dark inside and a sharp rim, from about 1 permille of the picture."""
-    radius = unit_of(part) * (0.016 + 0.014 * strength)
+    radius = unit_of(part) * (0.010 + 0.020 * strength)
     distance = oval(part, place_on(part, rng, 0.05), radius, rng)
     cover = np.asarray(np.clip((1.0 - distance) * radius / 1.4 + 0.5, 0, 1), np.float32)
     colour = part.colour * (1 - np.float32(0.72 + 0.2 * strength) * cover)[:, :, None]
@@ -143,7 +143,7 @@ def glue(part: Surface, rng: np.random.Generator, strength: float) -> Surface:
 
 def chip(part: Surface, rng: np.random.Generator, strength: float) -> Surface:
     """A flake broken out of the surface: a pale hollow with corners."""
-    radius = unit_of(part) * (0.020 + 0.028 * strength)
+    radius = unit_of(part) * (0.012 + 0.036 * strength)
     centre = place_on(part, rng, 0.045)
     corners = np.sort(rng.uniform(0, 2 * np.pi, 7))
     ring = centre + radius * np.stack([np.cos(corners), np.sin(corners)], 1) * rng.uniform(0.65, 1.15, (7, 1))
