@@ -15,7 +15,7 @@ def open_shadow(path: Path, engine: str | None, *, nice: int) -> OpenShadow:
     Args:
         path: Bundle folder.
         engine: `<backend>-<precision>` or `reference`; None = the best engine present.
-        nice: Added to the nice value of the process: 0 none, 19 the lowest priority.
+        nice: Nice value of the process, 19 the lowest priority; 0 = that of this process.
 
     Raises:
         BundleError: If the bundle is damaged.

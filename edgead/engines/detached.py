@@ -40,7 +40,7 @@ class DetachedRunner:
         bundle: Verified bundle.
         name: `<backend>-<precision>` or `reference`; None = the best engine present.
         threads: Number of CPU threads of ONNX Runtime.
-        nice: Added to the process's nice value once the engine is open: 0 the priority of this process, 19 the lowest.
+        nice: Nice value of the process once the engine is open, 19 the lowest priority; 0 = that of this process.
         call_s: Longest duration of one call, in seconds.
 
     Raises:

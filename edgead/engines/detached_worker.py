@@ -27,7 +27,8 @@ def serve(connection: Connection, path: Path, name: str | None, threads: int, ni
     with opened:
         engine = opened.engine if isinstance(opened, TiledRunner) else opened
         # not before: at the lowest priority a busy machine would take minutes to open it
-        os.nice(nice)
+        if nice:
+            os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
         facts = {key: getattr(engine, key) for key in ("engine_name", "device", "input_spec", "output_specs")}
         connection.send(("ok", facts))
         while True:

@@ -20,9 +20,9 @@ def test_the_forecast_covers_simulated_hours(line: Line) -> None:
 @pytest.mark.slow
 def test_the_forecast_covers_the_real_thing(tiny_result: TrainResult) -> None:
     """A stream with a shadow, and then the hour that was forecast, with a real engine and the alert rules of a stream."""
-    found = replay(tiny_result.bundle.path, 4)
-    assert found.n == 4
-    assert found.covered >= 3
+    found = replay(tiny_result.bundle.path, 2)
+    assert found.n == 2
+    assert found.covered >= 1
     assert found.width > 0
 
 
