@@ -56,9 +56,11 @@ def test_a_peer_over_its_budget_is_reported_as_such(tiny_data: Path, tmp_path: P
     images = Images("disc", tiny_data, (), 40)
     places = Places(script(tmp_path, "sleep 600"), Path("device"), Path("weights"), None, tmp_path / "work")
     assert measure_row("padim", images, plan, places)["status"] == "over its budget of 0.005 minutes"
-    failing = replace(places, peer=script(tmp_path, "echo 'no such layer' >&2; exit 3"))
+    failing = replace(
+        places, peer=script(tmp_path, "echo 'error: no such layer' >&2; echo 'hint: another' >&2; exit 3")
+    )
     assert measure_row("padim", images, replace(plan, budget_minutes=1), failing)["status"] == (
-        "failed with status 3: no such layer"
+        "failed with status 3: error: no such layer"
     )
     assert measure_row("efficientad", images, plan, places)["status"].startswith("not run: ")
 

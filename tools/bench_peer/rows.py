@@ -195,4 +195,5 @@ def _why(code: int | None, log: Path, plan: Plan) -> str:
     if code is None:
         return f"over its budget of {plan.budget_minutes:g} minutes"
     lines: Sequence[str] = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"failed with status {code}: {lines[-1][:200] if lines else 'no message'}"
+    said = next((line for line in reversed(lines) if line.startswith("error:")), lines[-1] if lines else "no message")
+    return f"failed with status {code}: {said[:200]}"
