@@ -204,9 +204,12 @@ def write_graph(path: Path, deployed: DeployedModel, image_size: tuple[int, int]
     """Write the ONNX graph of a model, and return its cost."""
     import onnx
 
+    from edgead.export.maxima import split_maxima
     from edgead.export.onnx_graph import graph_multiply_adds, graph_parameters, onnx_from_model
 
     proto = onnx_from_model(deployed, image_size)
+    # not in a base bundle, whose number of centres the device decides
+    split_maxima(proto)
     onnx.save(proto, str(path))
     before, after = deployed.flow_cost()
     return Cost(
