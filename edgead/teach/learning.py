@@ -93,7 +93,7 @@ class Learnt:
         inputs: Inputs of the levels, with the projections.
         levels: Constants of each level.
         head: Standardised head, with left-out maps.
-        scores: Left-out scores of the pictures, `(n,)`; up to 30 pictures each under a model that the others teach alone.
+        scores: Left-out scores of the pictures, `(n,)`; up to 100 pictures each under a model that others teach alone.
         fitted_scores: Scores of the pictures under the finished model, `(n,)`.
         pseudo_scores: Scores of the pseudo-defective copies, `(m,)`.
     """

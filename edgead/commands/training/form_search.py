@@ -224,8 +224,9 @@ class FormSearch:
             scores = self._scores_again(choice, best, best.rows)
             choice = replace(choice, power=round(power(scores.scores[fraction], scores.pseudo[fraction], rates), 6))
             self.choices.append(choice)
-            self.progress.update("Changes of light", done, len(weights))
-            if given is not None or bears(choice.power, best.choice.power):
+            is_borne = given is not None or bears(choice.power, best.choice.power)
+            self.progress.update("Changes of light", len(weights) if is_borne else done, len(weights))
+            if is_borne:
                 self.best = replace(best, choice=choice, state=frozen_constants(best.model), scores=scores)
                 break
         self.progress.note(variation_note(best.choice, self.choices[-1], len(best.rows.varied), self.best is not best))
@@ -267,11 +268,38 @@ class FormSearch:
 
     def _scores_again(self, choice: Choice, best: BestForm, rows: Rows) -> LeftOutScores:
         """Left-out scores of the best form's model, fitted as a choice says."""
+        from edgead.train.cross_fit import has_few_groups
         from edgead.train.left_out import standardise
 
         amounts = [choice.shrinkage or 0.0]
         ((_, energies),) = self._fitted(choice.form, best.model, best.store, rows, amounts, choice.variation)
-        return standardise(best.model.head, energies, (choice.top_fraction,), self.tiles)
+        fractions = (choice.top_fraction,)
+        found = standardise(best.model.head, energies, fractions, self.tiles)
+        return self._by_others(choice, best.model, best.store, rows, fractions) if has_few_groups(rows) else found
+
+    def _by_others(
+        self, choice: Choice, model: Detector, store: FeatureStore, rows: Rows, fractions: Sequence[float]
+    ) -> LeftOutScores:
+        """Left-out scores of few images, each under a fit on other images alone."""
+        from edgead.train.cross_fit import cross_fit
+        from edgead.train.start import fit_projections
+
+        def fit(others: Rows) -> list[Energies]:
+            for level in model.levels:
+                fit_projections(level, store, others.good)
+            amounts = [choice.shrinkage or 0.0]
+            ((_, energies),) = self._fitted(choice.form, model, store, others, amounts, choice.variation)
+            return energies
+
+        return cross_fit(
+            model,
+            store,
+            rows,
+            fit,
+            fractions,
+            tiles=self.tiles,
+            progress=lambda done, total: self.progress.update("Each image by the others", done, total),
+        )
 
     def _rows(self, good: Sequence[int]) -> Rows:
         """Rows of the feature store for a fit on some of the good images, all tiles of each."""
@@ -351,22 +379,36 @@ class FormSearch:
         store: FeatureStore,
         rows: Rows,
     ) -> None:
+        from edgead.train.cross_fit import has_few_groups
         from edgead.train.left_out import standardise
 
         fractions = self._fractions(model)
         found = standardise(model.head, energies, fractions, self.tiles)
-        rates = rates_to_judge(len(self.good), self.config.train.promised_rate)
-        powers = {f: power(found.scores[f], found.pseudo[f], rates) for f in fractions}
-        fraction = best_fraction(powers)
         levels = config.model.levels if self.tiles > 1 else ()
-        choice = Choice(size, form, amount, fraction, round(powers[fraction], 6), round(milliseconds, 2), levels)
+        choice = self._judged(Choice(size, form, amount, fractions[0], 0.0, round(milliseconds, 2), levels), found)
+        # scores of few images are too good, so that only a form which seems to be the best is fitted again and again
+        if has_few_groups(rows) and self._is_best(choice):
+            found = self._by_others(choice, model, store, rows, fractions)
+            choice = self._judged(choice, found)
+        is_best = self._is_best(choice)
         self.choices.append(choice)
         self.progress.note(choice.describe())
-        if self.best is None or best_choice(self.choices) is choice:
+        if is_best:
+            fraction = choice.top_fraction
             settings = config.model.model_copy(update={"top_fraction": fraction})
             chosen = config.model_copy(update={"model": settings})
             grid = replace(self.data, image_size=(size, size)).grid
             self.best = BestForm(choice, model, chosen, frozen_constants(model), found, store, rows, grid)
+
+    def _judged(self, choice: Choice, found: LeftOutScores) -> Choice:
+        """The choice with its share of the map and its power, as left-out scores say."""
+        rates = rates_to_judge(len(self.good), self.config.train.promised_rate)
+        powers = {share: power(found.scores[share], found.pseudo[share], rates) for share in found.scores}
+        fraction = best_fraction(powers)
+        return replace(choice, top_fraction=fraction, power=round(powers[fraction], 6))
+
+    def _is_best(self, choice: Choice) -> bool:
+        return self.best is None or best_choice([self.best.choice, choice]) is choice
 
     def _fractions(self, model: Detector) -> tuple[float, ...]:
         """Shares of the map to try; on tiles, which are there for small defects, down to a single position."""
