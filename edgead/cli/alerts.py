@@ -124,9 +124,15 @@ def export(
         raise ConfigError("export takes one of --out and --pictures.", hint="--pictures writes the records too.")
     records = list_alerts(alerts, state=state, camera=camera, judged=judged, since=since, until=until)
     if pictures is not None:
+        from edgead.commands.judged_frames import export_frames
+
         done = export_pictures(alerts, pictures, records)
         echo(f"Wrote {done.n_new} pictures of {done.n_alerts} alerts to {pictures}; {done.n_known} were there already, "
              f"{done.n_missing} are no longer stored.")  # fmt: skip
+        frames = export_frames(alerts, pictures, state=state, camera=camera, judged=judged, since=since, until=until)
+        if frames != type(frames)(0, 0, 0):
+            echo(f"Wrote {frames.n_new} frames judged without an alert; {frames.n_known} were there already, "
+                 f"{frames.n_missing} are no longer stored.")  # fmt: skip
         return
     if out is None:
         export_alerts(records, sys.stdout.write)

@@ -95,7 +95,7 @@ def list_alerts(
         raise ConfigError(f"An alert's state is one of {', '.join(STATES)}, got {state!r}.")
     if judged is not None and judged not in FILTERS:
         raise ConfigError(f"Alerts are listed by one of {', '.join(FILTERS)}, got {judged!r}.")
-    start, end = (None if text is None else _iso(text) for text in (since, until))
+    start, end = (None if text is None else utc_time(text) for text in (since, until))
     with open_alerts_for_reading(folder) as archive:
         found: list[dict[str, Any]] = []
         for record in _all(archive, state, camera, judged):
@@ -308,7 +308,12 @@ def _entry_of(record: Mapping[str, Any]) -> Entry:
     )
 
 
-def _iso(text: str) -> str:
+def utc_time(text: str) -> str:
+    """A date or time of a person as UTC, ISO 8601, as records have it.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:

@@ -224,7 +224,10 @@ def _joined(
         if known.verdict != "unjudged":
             conflicts.append(f"{path} is {known.verdict} in the data set, and {other.verdict} there")
             return known
-        now = replace(known, verdict=other.verdict, kind=other.kind, note=other.note)
+        now = replace(
+            known, verdict=other.verdict, kind=other.kind, note=other.note, judged_by=other.judged_by,
+            judged_at=other.judged_at,
+        )  # fmt: skip
     if other.verdict == now.verdict and other.kind and other.kind != now.kind:
         if now.kind:
             conflicts.append(f"{path} has the kind {now.kind!r} in the data set, and {other.kind!r} there")

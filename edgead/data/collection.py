@@ -42,6 +42,8 @@ class Entry:
         alert: Id of the alert that it belongs to; may be empty.
         mask: Path of a mask of its defects below the folder; may be empty.
         mask_digest: SHA-256 of the mask's file, hexadecimal; empty without a mask, or in an index of an earlier version.
+        judged_by: Name of the person who judged it on the dashboard; may be empty.
+        judged_at: When, UTC, ISO 8601; may be empty.
     """
 
     path: str
@@ -58,6 +60,8 @@ class Entry:
     alert: str = ""
     mask: str = ""
     mask_digest: str = ""
+    judged_by: str = ""
+    judged_at: str = ""
 
     @property
     def is_good(self) -> bool:

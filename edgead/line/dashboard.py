@@ -21,6 +21,7 @@ from edgead.runner import Runner
 from edgead.stream.alarms.alarm_keeper import AlarmKeeper
 from edgead.stream.camera import Camera
 from edgead.stream.control import Control
+from edgead.stream.judged_frames import FOLDER, JudgedFrames
 from edgead.stream.monitoring.meter import StreamStatus
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.shadow.report import ShadowReport
@@ -100,6 +101,7 @@ class Dashboard:
             sinks=self._sinks,
             models=self._models,
             shadow=self._shadow,
+            frames=JudgedFrames(self._alerts.spool.folder / FOLDER),
         )
         web = self._config.web
         if (web.certificate is None) != (web.key is None):

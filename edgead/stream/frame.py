@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import numpy as np
 
@@ -36,3 +38,18 @@ class Frame:
             raise ShapeError("frame", expected="(H, W, 3)", actual=self.image.shape)
         if self.image.dtype != np.uint8:
             raise TypeError(f"frame must be uint8, got {self.image.dtype}")
+
+
+def taken_at(frame: Frame) -> str:
+    """When a frame was taken from its source, by the system's present clock: UTC, ISO 8601, to the millisecond."""
+    return utc_text(time.time() - (time.monotonic() - frame.captured_at_s))
+
+
+def utc_text(unix_s: float) -> str:
+    """Seconds since 1970 as UTC, ISO 8601, to the millisecond.
+
+    >>> utc_text(0.5)
+    '1970-01-01T00:00:00.500Z'
+    """
+    at = datetime.fromtimestamp(unix_s, timezone.utc)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgead.web import alert_handlers as alerts
 from edgead.web import alert_models, camera_models, models
 from edgead.web import camera_handlers as cameras
+from edgead.web import frame_handlers as frames
 from edgead.web import model_handlers as line_models
 from edgead.web import shadow_handlers as shadows
 from edgead.web import stream_handlers as stream
@@ -35,6 +36,13 @@ ENDPOINTS = (
     Endpoint("PUT", f"{_CAMERA}/zones/{{zone}}/threshold", cameras.set_threshold,
              "Change the threshold, from the next frame on.", camera_models.ThresholdAnswer,
              body=camera_models.ThresholdRequest, errors=(404, 409, 503)),
+    Endpoint("POST", f"{_CAMERA}/frames", frames.hold, "Hold the frame shown now, for a person to judge it.", frames.HeldAnswer,
+             body=frames.HoldRequest, status=201, errors=(404, 409, 503)),
+    Endpoint("GET", f"{_CAMERA}/frames/{{held}}/picture.jpg", frames.picture, "A held frame as JPEG, without a heatmap.",
+             query=frames.HeldPictureQuery, media="image/jpeg", errors=(404,)),
+    Endpoint("POST", f"{_CAMERA}/frames/{{held}}/judge", frames.judge,
+             "Judge a held frame, defect, good or unsure; it is stored losslessly.", frames.JudgedFrame,
+             body=frames.FrameJudgement, errors=(404, 409, 503)),
     Endpoint("GET", f"{API}/alerts", alerts.alerts, "Alerts, the last to arrive first.", alert_models.Alerts, query=alert_models.AlertsQuery),
     Endpoint("GET", _ALERT, alerts.alert, "One alert.", alert_models.Record, errors=(404,)),
     *(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from edgead.heatmap import HeatmapScale
 from edgead.manifest import ThresholdRecord
 from edgead.stream.control import Control
+from edgead.stream.judged_frames import JudgedFrames
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.shadow.report import ShadowReport
 from edgead.stream.spool.alert_record import AlertRecord
@@ -183,6 +184,7 @@ class RunningStream:
         sinks: Returns the states of the sinks, by name.
         models: Models of the line; None for a stream without a model store.
         shadow: Returns the report of the shadow, or None before the first.
+        frames: Folder of frames that people judge; None for a stream that has none.
     """
 
     monitor: Monitor
@@ -194,3 +196,4 @@ class RunningStream:
     sinks: Callable[[], dict[str, SinkState]] = field(default=dict)
     models: ModelControl | None = None
     shadow: Callable[[], ShadowReport | None] | None = None
+    frames: JudgedFrames | None = None

@@ -120,6 +120,8 @@ class FakeDevice:
         self.changes: list[dict[str, Any]] = []
         self.sessions: dict[str, str] = {}
         self.listeners: list[queue.Queue[str]] = []
+        self.held: Image | None = None
+        self.judged_frames: list[dict[str, Any]] = []
         self.is_silent = False
         self.is_over = False
         self._sequence = 0
@@ -297,6 +299,20 @@ class Handler(BaseHTTPRequestHandler):
                 self._json([camera.answer() for camera in device.cameras.values()])
             case "GET", ["cameras", name, "picture.jpg"]:
                 self._picture(device.cameras[name])
+            case "POST", ["cameras", name, "frames"]:
+                device.held = device.cameras[name].picture(False)
+                self._json({
+                    "id": "h1", "camera": name, "frame": body["frame"], "time": now(), "score": 2.1, "threshold": 4.0,
+                    "is_anomalous": False,
+                }, 201)  # fmt: skip
+            case "GET", ["cameras", name, "frames", "h1", "picture.jpg"]:
+                assert device.held is not None
+                self._send(200, jpeg_from_rgb(device.held, 95), "image/jpeg")
+            case "POST", ["cameras", name, "frames", "h1", "judge"]:
+                if device.judged_frames and not body["again"]:
+                    return self._error(409, f"The frame was already judged {device.judged_frames[-1]['judgement']}.")
+                device.judged_frames.append(body)
+                self._json({"verdict": body["judgement"]})
             case "GET", ["cameras", name, "scores"]:
                 self._json(scores(device.cameras[name], float(self.query["seconds"]), self.query["zone"]))
             case "GET", ["cameras", name, "zones", zone, "threshold"]:

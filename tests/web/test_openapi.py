@@ -19,6 +19,7 @@ from edgead.line.model_control import StoreControl
 from edgead.line.model_store import ModelStore
 from edgead.manifest import ThresholdRecord
 from edgead.stream.alerts import Alert
+from edgead.stream.judged_frames import JudgedFrames
 from edgead.web.openapi import openapi_document
 from edgead.web.options import AuthOptions, WebOptions
 from edgead.web.routes import ENDPOINTS
@@ -93,6 +94,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSt
         add(models, letter)
     stream.models = StoreControl(models)
     stream.shadow = lambda: shadow_report(folder)
+    stream.frames = JudgedFrames(folder / "frames")
     with serving(stream, UNLIMITED) as browser:
         yield stream, browser
 
@@ -145,12 +147,16 @@ def test_every_endpoint_answers_as_documented(filled: tuple[RunningStream, Brows
         "post_session": {"token": "wrong", "name": "Ada"}, "post_alerts_alert_acknowledge": {"note": "seen"},
         "post_alerts_alert_judge": {"judgement": "false-alarm", "kind": "dust"},
         "post_alerts_alert_learn": {"sure": False}, "put_cameras_camera_zones_zone_threshold": {"value": 0.1},
+        "post_cameras_camera_frames": {}, "post_cameras_camera_frames_held_judge": {"judgement": "defect", "kind": "dent"},
         "post_models_activate": {"model": "b" * 12}, "post_models_rollback": {"why": "false alarms"},
     }  # fmt: skip
     queries = {"get_cameras_camera_zones_zone_threshold": "?value=0.1"}
+    held = filled[1].send("POST", f"/api/v1/cameras/{LINE}/frames", {}).json["id"]
     for method, path, operation in OPERATIONS:
         name = operation["operationId"]
-        address = path.format(camera=LINE, zone="picture", alert=ALERT_ID, picture=PICTURE) + queries.get(name, "")
+        address = path.format(camera=LINE, zone="picture", alert=ALERT_ID, picture=PICTURE, held=held) + queries.get(
+            name, ""
+        )
         status = ask(filled[1], method, address, operation, {**filled[1].bearer, "X-Edgead": "1"}, bodies.get(name))
         expected = {"post_session": 401, "get_alerts_alert_heatmap": 404, "get_alerts_alert_peak": 404}
         expected["post_alerts_alert_learn"] = 409  # this stream keeps no alerts
@@ -185,6 +191,7 @@ def requests(
     def one(draw: st.DrawFn) -> tuple[str, str, dict[str, Any], dict[str, str], Any]:
         method, path, operation = draw(st.sampled_from(operations))
         known = {"camera": [LINE, SIDE], "zone": ["picture", "left"], "alert": [ALERT_ID], "picture": [PICTURE]}
+        known["held"] = ["0123456789abcdef"]
         names = {
             name: draw(st.sampled_from(values * 2) | st.sampled_from(values) | ODD) for name, values in known.items()
         }

@@ -479,3 +479,31 @@ def test_keys_can_be_turned_off(open_page: Any) -> None:
     page.keyboard.press("l")
     page.wait_for_timeout(200)
     assert page.locator(".tile").count() == 2
+
+
+def test_the_frame_shown_is_judged_by_keys(open_page: Any, device: FakeDevice) -> None:
+    """`j` holds the frame, which stands still; a key judges it, another one corrects that; `j` brings the live picture back."""
+    page = open_page()
+    page.keyboard.press("1")
+    until(page, "document.querySelector('.picture.is-large img')?.naturalWidth > 0")
+    shown = "document.querySelector('.picture.is-large img').src"
+    form = page.locator(".judge")
+    assert not form.is_visible()
+    page.keyboard.press("d")
+    page.keyboard.press("j")
+    wait_for_text(page, ".judge-heading", r"Frame \d+, score 2\.1")
+    still = page.evaluate(shown)
+    page.fill("#frame-kind", "dent")
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    wait_for_text(page, ".judge [role=status]", "1 frame judged: Defect")
+    page.keyboard.press("f")
+    wait_for_text(page, ".judge [role=status]", "1 frame judged: Good")
+    assert [(one["judgement"], one["kind"], one["again"]) for one in device.judged_frames] == [
+        ("defect", "dent", False), ("good", "dent", True),
+    ]  # fmt: skip
+    assert page.evaluate(shown) == still
+    assert axe.Axe().run(page).violations_count == 0
+    page.keyboard.press("j")
+    until(page, f"{shown} !== {still!r}")
+    assert not form.is_visible()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image, jpeg_from_rgb, resize
+from edgead.stream.judged_frames import HeldFrame, HeldFrames
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.notices import NotJudged
 from edgead.stream.result import FrameResult
@@ -20,6 +21,8 @@ INTERVAL_S = 0.1
 _WIDTH_STEP = 16
 _QUALITY = 80
 _KEPT = 32
+# Frames of a camera that were shown last: a person who judges one has seen it a moment ago.
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class LivePictures:
         self._clock = clock
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[str, bool, int], _CacheEntry] = OrderedDict()
+        self._shown: dict[str, deque[FrameResult | NotJudged]] = {}
+        self.held = HeldFrames()
         self.n_drawn = 0
 
     def picture(self, camera: str, *, heatmap: bool, width: int) -> LivePicture | None:
@@ -89,7 +94,26 @@ class LivePictures:
                 return last
             entry.picture = self._draw(item, camera, heatmap, -(-width // _WIDTH_STEP) * _WIDTH_STEP)
             entry.drawn_s = now_s
+            self._note_shown(camera, item)
             return entry.picture
+
+    def hold(self, camera: str, index: int | None = None) -> HeldFrame | None:
+        """Hold a frame for a person to judge; None before the first frame or for an unknown camera.
+
+        Args:
+            camera: Name of the camera.
+            index: Index of the frame that the person sees; the newest frame if it was not shown lately, or None is given.
+        """
+        with self._lock:
+            shown = list(self._shown.get(camera, ()))
+        item = next((one for one in reversed(shown) if one.frame.index == index), None) or self._monitor.newest(camera)
+        return None if item is None else self.held.hold(camera, item)
+
+    def _note_shown(self, camera: str, item: FrameResult | NotJudged) -> None:
+        with self._lock:
+            shown = self._shown.setdefault(camera, deque(maxlen=_SHOWN))
+            if not any(one.frame is item.frame for one in shown):
+                shown.append(item)
 
     def _entry(self, key: tuple[str, bool, int]) -> _CacheEntry:
         with self._lock:
@@ -100,7 +124,7 @@ class LivePictures:
             return entry
 
     def _draw(self, item: FrameResult | NotJudged, camera: str, heatmap: bool, width: int) -> LivePicture:
-        image = _at_width(item.frame.image, width)
+        image = at_width(item.frame.image, width)
         if heatmap and isinstance(item, FrameResult):
             prediction = item.prediction
             image = overlay(
@@ -115,7 +139,8 @@ class LivePictures:
         return LivePicture(jpeg, item.frame.index, item)
 
 
-def _at_width(image: Image, width: int) -> Image:
+def at_width(image: Image, width: int) -> Image:
+    """An image `(H, W, 3)` shrunk to a width in pixels; a narrower one as it is."""
     height, full = image.shape[:2]
     if width >= full:
         return image

@@ -4,6 +4,7 @@ import { alertUrl } from "./alert_state.js";
 import { get, path } from "./api.js";
 import { facts, h, setText, svg } from "./dom.js";
 import { count, ms, percent, score } from "./format.js";
+import { FRAME_JUDGEMENTS, FrameJudging } from "./frame_judging.js";
 import { legend } from "./legend.js";
 import { levelBar } from "./level.js";
 import { LivePicture, staleWords } from "./picture.js";
@@ -44,6 +45,7 @@ class CameraView {
   #seconds = 600;
   #threshold;
   #picture;
+  #judging;
   #timer = 0;
   #isClosed = false;
 
@@ -53,13 +55,18 @@ class CameraView {
     this.#threshold = new ThresholdPanel(camera.name, () => this.#loadTrace(), (value) => this.#trace.propose(value));
     const image = h("img", { alt: `Live picture of ${camera.name}` });
     const picture = h("div", { class: "picture is-large" }, image, this.#overlay, this.#since);
+    this.#picture = new LivePicture(image, camera.name, {
+      heatmap: true, width: 1280, perSecond: 10, onPicture: (age) => setText(this.#since, staleWords(age)), onNone: (words) => setText(this.#since, words),
+    });
+    this.#judging = new FrameJudging(camera.name, this.#picture);
     root.append(
       h("div", { class: "head" }, h("a", { class: "back", href: "#/", "aria-label": "All cameras" }, "←"),
         h("h1", {}, camera.name), this.#badge.element, this.#alertLine),
       h("div", { class: "columns" },
         h("div", { class: "wide" },
           h("section", { class: "card", "aria-label": "Live picture" }, picture,
-            h("div", { class: "controls" }, this.#heatmap.element, this.#zonesToggle.element), this.#legend.element),
+            h("div", { class: "controls" }, this.#heatmap.element, this.#zonesToggle.element, this.#judging.button),
+            this.#judging.element, this.#legend.element),
           h("section", { class: "card", "aria-labelledby": "scores-title" },
             h("div", { class: "controls" }, h("h2", { id: "scores-title" }, "Scores"), this.#spans()), this.#trace.element)),
         h("div", { class: "narrow" },
@@ -69,10 +76,9 @@ class CameraView {
             h("h2", { id: "health-title" }, "Health"), this.#healthWords,
             h("details", { class: "change" }, h("summary", {}, "Details"), this.#health)))));
     this.#legend.element.classList.add("is-on");
-    this.#picture = new LivePicture(image, camera.name, {
-      heatmap: true, width: 1280, perSecond: 10, onPicture: (age) => setText(this.#since, staleWords(age)), onNone: (words) => setText(this.#since, words),
-    }).start();
-    this.keys = { h: () => this.#heatmap.flip(), z: () => this.#zonesToggle.flip() };
+    this.#picture.start();
+    this.keys = { h: () => this.#heatmap.flip(), z: () => this.#zonesToggle.flip(), j: () => this.#judging.flip() };
+    for (const [judgement, , key] of FRAME_JUDGEMENTS) this.keys[key] = () => this.#judging.judge(judgement);
     this.escape = "#/";
     this.update();
     this.#follow();
@@ -95,6 +101,7 @@ class CameraView {
   close() {
     this.#isClosed = true;
     clearTimeout(this.#timer);
+    this.#judging.close();
     this.#picture.stop();
     this.#trace.stop();
     this.#threshold.close();

@@ -5,6 +5,7 @@ import { h } from "./dom.js";
 const KEYS = [
   ["o", "Cameras"], ["l", "Alerts"], ["s", "System"], ["h", "Heatmap on or off, on a camera's page"],
   ["z", "Zones on or off, on a camera's page"], ["1 … 9", "Open camera 1 … 9"], ["j / k", "Next and previous alert"],
+  ["j", "Judge the frame shown, on a camera's page; then d, f or u, and j again for the live picture"],
   ["Enter", "Open the focused alert; in the note, acknowledge"], ["a", "Go to the note to acknowledge"], ["d / f / u", "Judge the alert, or the selected ones: defect, false alarm, unsure"],
   ["x", "Select the focused alert, or not"], ["Esc", "Back"],
   ["?", "This help"],

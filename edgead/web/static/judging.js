@@ -51,7 +51,7 @@ export async function readAgain(id) {
   }
 }
 
-/** Kind, note and a button for each judgement; `onJudge` gets the judgement and { kind, note }. */
+/** Kind, note and a button for each judgement of a `thing`; `onJudge` gets the judgement and { kind, note }. */
 export class JudgeForm {
   #heading = h("p", { class: "judge-heading" });
   #kind;
@@ -61,13 +61,17 @@ export class JudgeForm {
   #problem = h("p", { class: "problem", role: "alert" });
   #done = h("p", { class: "hint", role: "status" });
   #onJudge;
+  #judgements;
+  #thing;
 
-  constructor(name, onJudge) {
+  constructor(name, onJudge, judgements = JUDGEMENTS, thing = "alert") {
     this.#onJudge = onJudge;
+    this.#judgements = judgements;
+    this.#thing = thing;
     this.#kinds = h("datalist", { id: `${name}-kinds` });
     this.#kind = h("input", { id: `${name}-kind`, maxlength: "64", list: `${name}-kinds`, autocomplete: "off" });
     this.#note = h("input", { id: `${name}-note`, maxlength: "500", autocomplete: "off" });
-    this.#buttons = JUDGEMENTS.map(([judgement, words, key]) => h("button", {
+    this.#buttons = judgements.map(([judgement, words, key]) => h("button", {
       type: "button", class: "toggle", "data-judgement": judgement, onclick: () => this.submit(judgement) }, words, h("kbd", {}, key)));
     this.element = h("div", { class: "judge", role: "group", "aria-label": "Judge" }, this.#heading,
       h("div", { class: "controls" }, this.#buttons),
@@ -95,6 +99,8 @@ export class JudgeForm {
 
   clear() {
     this.#kind.value = this.#note.value = "";
+    setText(this.#problem, "");
+    setText(this.#done, "");
   }
 
   async submit(judgement) {
@@ -105,9 +111,11 @@ export class JudgeForm {
       const words = { kind: this.#kind.value.trim(), note: this.#note.value.trim() };
       const { judged, problems } = await this.#onJudge(judgement, words);
       setText(this.#problem, problems.join(" "));
-      setText(this.#done, judged.length ? `${plural(judged.length, "alert")} judged: ${wordsOf(judgement)}` : "");
+      setText(this.#done, judged.length ? `${plural(judged.length, this.#thing)} judged: ${this.#wordsOf(judgement)}` : "");
     } finally {
       for (const button of this.#buttons) button.disabled = false;
     }
   }
+
+  #wordsOf = (judgement) => this.#judgements.find(([one]) => one === judgement)[1];
 }

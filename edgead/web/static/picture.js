@@ -33,6 +33,7 @@ export class LivePicture {
   #timer = 0;
   #isSeen = true;
   #isRunning = false;
+  #isPaused = false;
   #observer;
   #frame = null;
   #newAt = 0;
@@ -78,17 +79,38 @@ export class LivePicture {
     this.#next(0);
   }
 
+  /** Index of the frame that is shown, or null. */
+  get frame() {
+    return this.#frame === null ? null : Number(this.#frame);
+  }
+
+  /** Show no newer picture until `resume`. */
+  pause() {
+    this.#isPaused = true;
+    this.#abort?.abort();
+    clearTimeout(this.#timer);
+  }
+
+  resume() {
+    this.#isPaused = false;
+    this.#newAt = performance.now();
+    this.#next(0);
+  }
+
+  /** Show this picture while paused. */
+  still = (blob) => this.#show(URL.createObjectURL(blob));
+
   #wake() {
     if (this.#isRunning && !this.#abort) this.#next(0);
   }
 
   #next(delay) {
     clearTimeout(this.#timer);
-    if (this.#isRunning && this.#isSeen && !document.hidden) this.#timer = setTimeout(() => this.#load(), delay);
+    if (this.#isRunning && !this.#isPaused && this.#isSeen && !document.hidden) this.#timer = setTimeout(() => this.#load(), delay);
   }
 
   async #load() {
-    if (this.#abort) return;
+    if (this.#abort || this.#isPaused) return;
     const abort = (this.#abort = new AbortController());
     const begin = performance.now();
     let delay = RETRY_MS;
