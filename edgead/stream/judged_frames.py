@@ -178,7 +178,9 @@ class JudgedFrames:
                         )
                     collection.add(content, ".png", entry)
                     return collection.entries[digest]
-                if before.verdict != entry.verdict and before.verdict != "unjudged" and not again:
+                if before.verdict != "unjudged" and not again:
+                    if (before.verdict, before.kind, before.note) == (entry.verdict, kind, note):
+                        return before
                     raise FrameJudgedBeforeError(before)
                 now = replace(
                     before, verdict=entry.verdict, kind=kind, note=note, judged_by=who, judged_at=entry.judged_at

@@ -67,6 +67,8 @@ def test_another_judgement_needs_to_be_asked_for(browser: Browser, stream: Runni
     assert browser.send("POST", address, {"judgement": "good"}).status == 200
     reply = browser.send("POST", f"{FRAMES}/{hold(browser)}/judge", {"judgement": "defect"})
     assert (reply.status, "already judged good by script" in reply.message) == (409, True)
+    assert browser.send("POST", address, {"judgement": "good"}).status == 200
+    assert browser.send("POST", address, {"judgement": "good", "note": "mine"}).status == 409
     assert browser.send("POST", address, {"judgement": "defect", "again": True}).json["verdict"] == "defect"
     assert [entry.verdict for entry in read_entries(folder).values()] == ["defect"]
 
