@@ -207,17 +207,22 @@ def test_a_zone_outside_the_crop_is_refused(tiled: TrainResult) -> None:
 
 @pytest.mark.slow
 def test_an_int8_engine_of_tiles_has_thresholds_of_frames(tiled: TrainResult) -> None:
-    """Ranges come from tiles, gate and thresholds from frames."""
+    """Ranges come from tiles, gate and thresholds from frames, whose left-out scores are carried over to the engine."""
     bundle = open_bundle(tiled.bundle.path)
     options = EngineOptions(LowerOptions(max_drop=1.0))
     built = build_engine(bundle, "int8", ONNX, Silent(), options)
     assert built.record.lower is not None
     scores = built.record.lower.thresholds["all"].scores
-    assert len(scores) == len(bundle.thresholds().scores)
+    before = bundle.thresholds().scores
+    assert len(scores) == len(before)
+    assert np.corrcoef(scores, before)[0, 1] > 0.95
+    held_out, corrections = bundle.held_out(), bundle.held_out_corrections()
+    assert held_out is not None
+    assert corrections is not None
     with edgead.load(bundle.path, engine=built.name) as model:
-        held_out = bundle.held_out()
-        assert held_out is not None
-        np.testing.assert_allclose(model.runner.infer(held_out[0])["pred_score"], scores, rtol=1e-4)
+        found = model.runner.infer(held_out[0])["pred_score"]
+    assert len(found) == len(held_out[0])
+    np.testing.assert_allclose(np.median(found + corrections[1]), np.median(scores), rtol=0.15)
 
 
 def test_native_tiles_keep_the_scale_of_the_frame(parts: Path) -> None:

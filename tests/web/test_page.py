@@ -293,7 +293,7 @@ def test_alerts_are_reviewed_by_keyboard(open_page: Any, device: FakeDevice) -> 
         "n_judgements": 2,
     }  # no event has told the page
     page.click(".detail [data-judgement=defect]")
-    wait_for_text(page, ".detail .problem", "already judged unsure by Bob. Judge it again to replace that")
+    wait_for_text(page, ".detail .judge .problem", "already judged unsure by Bob. Judge it again to replace that")
     wait_for_text(page, ".judgement", "Unsure: dust by Bob")
     page.click(".detail [data-judgement=defect]")
     wait_for_text(page, ".judgement", "Defect: dust by Ada")
