@@ -132,7 +132,7 @@ def stream(
         stack.enter_context(stop_on_signals(stop))
         all_consumers: list[Consumer] = [keeper, *consumers]
         station = None
-        watch = LineShadow(line, made)
+        watch = LineShadow(line, made, stop)
         if outputs.alerts_dir is not None:
             station = stack.enter_context(
                 AlertStation(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -29,8 +31,9 @@ from edgead.errors import EngineError
 from edgead.runner import REFERENCE, Outputs, Runner, TensorSpec
 
 LOWEST = 19
-# Opening verifies digests and judges a reference image; TensorRT engines may take a minute.
-OPEN_S, CALL_S = 300.0, 60.0
+# Opening verifies digests and judges a reference image; TensorRT engines may take a minute. A stream that stops waits for a
+# call, within the patience of service managers.
+OPEN_S, CALL_S = 300.0, 20.0
 
 
 class DetachedRunner:
@@ -52,7 +55,7 @@ class DetachedRunner:
     ) -> None:
         self._call_s = call_s
         self._lock = threading.Lock()
-        own, theirs = _two_ends()
+        own, theirs = _two_ends(call_s)
         package = str(Path(edgead.__file__).parents[1])
         search = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
         words = [str(theirs.fileno()), str(bundle.path), name or "", str(threads), str(nice)]
@@ -80,7 +83,10 @@ class DetachedRunner:
         return self._process.pid
 
     def usage(self) -> tuple[float, float]:
-        """Processor time of the process in seconds, and its resident memory in MB; zeros once it has ended."""
+        """Processor time of the process in seconds, and its resident memory in MB; zeros once it has ended, or without /proc."""
+        # also collects a process that was killed, whose number may belong to another one later
+        if self._process.poll() is not None:
+            return 0.0, 0.0
         try:
             stat = (
                 Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
@@ -100,6 +106,8 @@ class DetachedRunner:
         with self._lock:
             try:
                 self._connection.send((np.ascontiguousarray(batch), class_bias))
+            except BlockingIOError as error:
+                raise self._given_up(self._call_s, "did not answer") from error
             except (OSError, ValueError) as error:
                 raise EngineError(self._gone()) from error
             outputs: Outputs = self._answer(self._call_s, "did not answer")
@@ -117,15 +125,20 @@ class DetachedRunner:
     def _answer(self, limit_s: float, what: str) -> Any:
         try:
             if not self._connection.poll(limit_s):
-                self._end()
-                raise EngineError(f"The process of the engine {what} within {limit_s:g} s, and was ended.")
+                raise self._given_up(limit_s, what)
             kind, content = self._connection.recv()
+        except BlockingIOError as error:
+            raise self._given_up(self._call_s, what) from error
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise EngineError(self._gone()) from error
         if kind == "error":
             message, hint = content
             raise EngineError(message, hint=hint)
         return content
+
+    def _given_up(self, limit_s: float, what: str) -> EngineError:
+        self._end()
+        return EngineError(f"The process of the engine {what} within {limit_s:g} s, and was ended.")
 
     def _gone(self) -> str:
         with suppress(subprocess.TimeoutExpired):
@@ -166,7 +179,16 @@ def open_detached(
     return runner, bundle.frame_runner(runner), own
 
 
-def _two_ends() -> tuple[Connection, Connection]:
+def _two_ends(limit_s: float) -> tuple[Connection, Connection]:
+    """Both ends of a connection; reading and writing at the first one fail with BlockingIOError after `limit_s`.
+
+    A batch is larger than the buffer of a socket, and a process that stands still would never read it.
+    """
     from multiprocessing import Pipe
 
-    return Pipe()
+    own, theirs = Pipe()
+    limit = struct.pack("@ll", int(limit_s), int(limit_s % 1 * 1e6))
+    with socket.socket(fileno=os.dup(own.fileno())) as end:
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            end.setsockopt(socket.SOL_SOCKET, option, limit)
+    return own, theirs

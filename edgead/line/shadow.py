@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from edgead.stream.result import JudgedBy
 from edgead.stream.scorer import Scorer
 from edgead.stream.shadow.report import ShadowReport
 from edgead.stream.shadow.session import ShadowSession
-from edgead.stream.shadow.shadow import Shadow
+from edgead.stream.shadow.shadow import QUEUE, Shadow
 from edgead.stream.spool.events import Event, iso
 
 _LOG = logging.getLogger(__name__)
@@ -53,17 +54,21 @@ class LineShadow:
     Args:
         line: Settings of the line.
         cameras: Cameras of the stream.
+        stop: Event that ends the stream from outside.
 
     Attributes:
         is_live: Whether frames come at their own pace; files wait for the shadow.
     """
 
-    def __init__(self, line: LineSettings, cameras: Sequence[Camera]) -> None:
+    def __init__(self, line: LineSettings, cameras: Sequence[Camera], stop: threading.Event | None = None) -> None:
         self._line = line
         self._sources = {camera.name: camera.source for camera in cameras}
         self._station: AlertStation | None = None
         self.is_live = any(source.live or source.paced for source in self._sources.values())
-        self.consumer = Shadow(waits=not self.is_live, on_end=self._ended)
+        # a watched folder is timed by the world, but its frames wait in a short queue
+        has_live = any(source.live for source in self._sources.values())
+        queue = QUEUE if has_live else min(QUEUE, line.config.stream.queue_size)
+        self.consumer = Shadow(waits=not self.is_live, on_end=self._ended, queue=queue, stop=stop)
 
     def report_to(self, station: AlertStation | None) -> None:
         """Send the event of each watch to this spool."""
@@ -87,6 +92,9 @@ class LineShadow:
             scorer = Scorer.of(bundle, runner)
             scorer.warm_up(1, readied.cameras[0].class_bias)
             folder = None if self._line.alerts_dir is None else _new_folder(self._line.alerts_dir, bundle.digest)
+            if folder is not None:
+                # also those of streams that were killed
+                _remove_old(folder)
             session = ShadowSession(
                 JudgedBy(bundle.digest, runner.engine_name),
                 scorer,
@@ -116,7 +124,6 @@ class LineShadow:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json(folder / REPORT, values)
-                _remove_old(folder.parent)
             except (OSError, EdgeadError) as error:
                 _LOG.warning("the report of the shadow is not kept: %s", error)
         if self._station is not None:
@@ -139,8 +146,9 @@ def _new_folder(alerts_dir: Path, digest: str) -> Path:
     return alerts_dir / FOLDER / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}-{digest[:12]}"
 
 
-def _remove_old(folder: Path) -> None:
-    for old in sorted(path for path in folder.iterdir() if path.is_dir())[:-KEEP]:
+def _remove_old(new: Path) -> None:
+    """Remove the oldest folders of watches, so that a new one has its place among the last ones."""
+    for old in shadow_folders(new.parent.parent)[: 1 - KEEP]:
         shutil.rmtree(old, ignore_errors=True)
 
 

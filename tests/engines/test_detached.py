@@ -66,6 +66,21 @@ def test_engines_that_cannot_be_opened_are_named(bundle_copy: Callable[[], Bundl
 
 
 @pytest.mark.slow
+def test_a_process_that_stands_still_is_ended(tiny_result: TrainResult) -> None:
+    """Also with a batch that no buffer takes, which it never reads; what was killed leaves nothing behind."""
+    runner = DetachedRunner(tiny_result.bundle, REFERENCE, nice=0, call_s=1.5)
+    _, height, width, _ = runner.input_spec.shape
+    os.kill(runner.pid, signal.SIGSTOP)
+    with pytest.raises(EngineError, match=r"did not answer within 1\.5 s, and was ended"):
+        runner.infer(np.zeros((2000, height or 0, width or 0, 3), np.uint8))
+    with pytest.raises(EngineError, match="by signal 9"):
+        runner.infer(np.zeros((1, height or 0, width or 0, 3), np.uint8))
+    assert runner.usage() == (0.0, 0.0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(runner.pid, 0)
+
+
+@pytest.mark.slow
 def test_a_killed_process_and_a_closed_runner(tiny_result: TrainResult) -> None:
     """At the lowest priority. A kill, as by the kernel without memory, is an error with its signal; closing ends the process."""
     _, height, width, _ = (runner := DetachedRunner(tiny_result.bundle, REFERENCE)).input_spec.shape

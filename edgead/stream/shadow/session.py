@@ -92,6 +92,7 @@ class ShadowSession:
         self._latency: dict[bool, deque[float]] = {False: deque(maxlen=_KEPT), True: deque(maxlen=_KEPT)}
         self._n_halved = 0
         self._n_beside = 0
+        self._after_gap: set[str] = set()
         self._owned = owned or ExitStack()
         self._usage = usage or (lambda: (0.0, 0.0))
         self._used = self._began_with = self._usage()
@@ -134,11 +135,15 @@ class ShadowSession:
         start, own_start = time.perf_counter(), time.thread_time()
         camera = self._cameras[result.camera]
         try:
+            # frames that were picked before the gap was seen
+            begins = begins or result.camera in self._after_gap
+            self._after_gap.discard(result.camera)
             if begins:
                 for zone in camera.zones:
                     zone.restart()
             prepared = self._scorer.prepare(result.frame, camera.tiles)
             if prepared.lacks_part:
+                self._after_gap.add(result.camera)
                 self.break_off(result.camera)
                 return
             outputs = self._scorer.score([prepared], camera.class_bias)

@@ -31,14 +31,28 @@ class Shadow:
     Args:
         waits: Whether the stream waits for the shadow.
         on_end: Called with the last report of every watch.
+        queue: Number of waiting frames at which a further one is skipped, if the stream does not wait; at most the length
+            of the consumer's queue.
+        stop: Event that ends the stream from outside; frames that wait then are not judged, unless the stream waits.
+
+    Attributes:
+        limit: Number of waiting frames at which a further one is skipped; None = the stream waits.
     """
 
     name = "shadow"
     lossless = True
 
-    def __init__(self, *, waits: bool, on_end: Callable[[ShadowReport], None]) -> None:
-        self._limit = None if waits else QUEUE
+    def __init__(
+        self,
+        *,
+        waits: bool,
+        on_end: Callable[[ShadowReport], None],
+        queue: int = QUEUE,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.limit = None if waits else queue
         self._on_end = on_end
+        self._stop = stop or threading.Event()
         self._lock = threading.Lock()
         self._working = threading.Lock()
         self._session: ShadowSession | None = None
@@ -68,6 +82,11 @@ class Shadow:
     def is_watching(self) -> bool:
         return self._session is not None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it waits for its engine, whose calls have a time limit."""
+        return self._working.locked()
+
     def report(self) -> ShadowReport | None:
         """Report of the watch that runs, or of the last one; None before the first."""
         session = self._session
@@ -80,7 +99,7 @@ class Shadow:
         if isinstance(item, FrameResult):
             if item.is_repeat:
                 return False
-            taken, begins = session.pick(item, self._limit)
+            taken, begins = session.pick(item, self.limit)
             if taken:
                 self._picked.append((session, begins))
             return taken
@@ -96,7 +115,8 @@ class Shadow:
         session, begins = self._picked.popleft()
         try:
             with self._working:
-                if session is not self._session:
+                is_late = self.limit is not None and self._stop.is_set()
+                if session is not self._session or is_late:
                     session.forget()
                     return
                 session.judge(item, begins=begins)

@@ -20,7 +20,7 @@ from edgead.stream.camera import Camera
 from edgead.stream.control import Control
 from edgead.stream.frame import Frame
 from edgead.stream.pipeline import run_stream
-from edgead.stream.result import JudgedBy
+from edgead.stream.result import FrameResult, JudgedBy
 from edgead.stream.scorer import Scorer
 from edgead.stream.shadow.report import ShadowReport
 from edgead.stream.shadow.session import ShadowSession
@@ -151,6 +151,51 @@ def test_a_live_stream_does_not_wait_for_a_busy_shadow() -> None:
     assert gate.is_set(), "100 frames were judged while the shadow stood still"
     assert report.cost.skipped >= 100 - QUEUE - 1
     assert report.judged + report.cost.skipped == report.frames
+
+
+def test_a_stop_does_not_wait_for_the_shadow_s_queue() -> None:
+    """Frames that wait are not judged any more, and a call that takes longer than the stream's patience is no hang."""
+    gate = threading.Event()
+    source, stop = ListSource([GOOD], live=True, endless=True, pace_s=0.001), threading.Event()
+
+    class Stopper(CollectingConsumer):
+        def accept(self, item: object) -> None:
+            if shadow.report().cost.skipped and not stop.is_set():  # type: ignore[union-attr]
+                stop.set()
+                threading.Timer(0.6, gate.set).start()
+
+    reports: list[ShadowReport] = []
+    shadow = Shadow(waits=False, on_end=reports.append, stop=stop)
+    shadow.begin(session(source, SlowRunner(gate)))
+    active = Scorer(FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE, judged_by=ACTIVE)
+    run_stream([camera(source)], active, [shadow, Stopper()], replace(OPTIONS, grace_s=0.2), stop=stop)
+    (report,) = reports
+    assert (report.judged, report.problem) == (1, "")
+
+
+def test_a_frame_without_the_part_is_a_gap() -> None:
+    """Frames that were picked before it was seen are a stretch of their own: no alert counts before it has settled."""
+    source = ListSource([GOOD])
+    one, collected = session(source), CollectingConsumer()
+    active = Scorer(FakeRunner(INPUT_SIZE), image_size=INPUT_SIZE)
+    run_stream([camera(source)], active, [collected], OPTIONS, stop=threading.Event())
+    good = collected.results[0]
+    bad = replace(good, frame=replace(good.frame, image=np.full_like(good.frame.image, BAD)))
+    ready = one._scorer.prepare
+
+    def judge(result: FrameResult, n: int, *, begins: bool = False) -> None:
+        for _ in range(n):
+            one.pick(result, None)
+            one.judge(result, begins=begins)
+
+    judge(good, 1, begins=True)
+    judge(good, 20)
+    one._scorer.prepare = lambda *given: replace(ready(*given), lacks_part=True)  # type: ignore[method-assign]
+    judge(good, 1)
+    one._scorer.prepare = ready  # type: ignore[method-assign]
+    judge(bad, 3)
+    report = one.report()
+    assert (report.judged, report.alerts) == (24, 0)
 
 
 def test_a_shadow_that_fails_ends_alone() -> None:
