@@ -226,7 +226,7 @@ class ModelChanger:
         if before is None or self._health is None:
             return
         try:
-            self._models.store.return_to(
+            is_back = self._models.store.return_to(
                 before, who=OWN_NAME, why=reason, only_from=self._running.name, is_unhealthy=True
             )
         except EdgeadError as problem:
@@ -236,7 +236,10 @@ class ModelChanger:
             return
         self._problem = ""
         self._health.settle()
-        _LOG.error("%s is rolled back to %s: %s", self._running.name, before.name, reason)
+        if is_back:
+            _LOG.error("%s is rolled back to %s: %s", self._running.name, before.name, reason)
+        else:
+            _LOG.warning("%s is left for the model that was activated meanwhile: %s", self._running.name, reason)
 
     def _refuse(self, active: Installed, why: Activation, error: Exception) -> None:
         """Say why a model does not take over, and make the running one the active one again."""

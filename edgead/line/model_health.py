@@ -26,6 +26,8 @@ CONFIDENCE = 0.998
 LEAST_ALARMS = 5
 # Frames of which the median latency is taken.
 LEAST_FRAMES = 200
+# Share of the watch that every camera must have seen before too few alarms count.
+_COMPLETE = 0.9
 
 
 @dataclass(frozen=True)
@@ -133,18 +135,21 @@ class ModelHealth(OwnsNothing):
     def _restart(self) -> None:
         self._tally = ShadowTally(self._cameras, settle=0)
         self._latencies: deque[float] = deque(maxlen=4 * LEAST_FRAMES)
-        self._began: dict[str, float] = {}
+        self._seen: set[str] = set()
+        self._n_frames = 0
         self._n_alarms = 0
 
     def _judged(self, result: FrameResult) -> None:
-        begins = result.camera not in self._began
-        began_s = self._began.setdefault(result.camera, result.time_s)
+        begins = result.camera not in self._seen
+        self._seen.add(result.camera)
+        self._n_frames += 1
         self._tally.add(result.camera, result.time_s, result.zones, result.zones, begins=begins)
         self._latencies.append(result.latency_ms)
         self._n_alarms += sum(zone.event is not None and zone.event.kind == "opened" for zone in result.zones)
         if self._limits is None or self._violation:
             return
-        is_over = result.time_s - began_s >= self._settings.watch_s
+        # without pauses: a camera that is lost, or a clock that jumps, is no watch
+        is_over = self._tally.cameras[result.camera].seconds >= self._settings.watch_s
         self._violation = self._broken(self._limits, is_over=is_over)
         if is_over and not self._violation:
             _LOG.info("the model is settled: %d alarms in its first %g s", self._n_alarms, self._settings.watch_s)
@@ -158,10 +163,10 @@ class ModelHealth(OwnsNothing):
                 return (
                     f"{self._n_alarms} alarms within {minutes:g} minutes, where {whose} {alarms.low} to {alarms.high}"
                 )
-            if is_over and limits.is_own and self._n_alarms < alarms.low:
+            if is_over and limits.is_own and self._n_alarms < alarms.low and self._is_complete():
                 return f"{self._n_alarms} alarms in {minutes:g} minutes, where {whose} {alarms.low} to {alarms.high}"
         # once at a time: the median of this many frames changes slowly
-        if limits.latency_ms is not None and len(self._latencies) % (LEAST_FRAMES // 4) == 0:
+        if limits.latency_ms is not None and self._n_frames % (LEAST_FRAMES // 4) == 0:
             median = self._median()
             limit_ms = limits.latency_ms * self._settings.max_latency_ratio
             if median is not None and median > limit_ms:
@@ -170,6 +175,10 @@ class ModelHealth(OwnsNothing):
                     f"{self._settings.max_latency_ratio:g} times as much is allowed"
                 )
         return ""
+
+    def _is_complete(self) -> bool:
+        """Whether every camera was watched for about the whole time, so that few alarms mean something."""
+        return all(one.seconds >= _COMPLETE * self._settings.watch_s for one in self._tally.cameras.values())
 
     def _median(self) -> float | None:
         found = statistics.median(self._latencies) if len(self._latencies) >= LEAST_FRAMES else math.nan

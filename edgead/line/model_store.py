@@ -227,7 +227,7 @@ class ModelStore:
             )
             return back
 
-    def return_to(self, model: Installed, *, who: str, why: str, only_from: str, is_unhealthy: bool = False) -> None:
+    def return_to(self, model: Installed, *, who: str, why: str, only_from: str, is_unhealthy: bool = False) -> bool:
         """Make a model active again, with its engine, in place of one that a line has refused, or left.
 
         The other model is no longer on the way back. Nothing changes if it is not active any more.
@@ -238,6 +238,9 @@ class ModelStore:
             only_from: Name of the other model.
             is_unhealthy: Whether it has judged, and was left because of its health.
 
+        Returns:
+            Whether the model is active again; False if the other one was not active any more.
+
         Raises:
             ConfigError: If the model is not installed any more.
             StorageError: If another process changes the store, or it cannot be written.
@@ -246,7 +249,7 @@ class ModelStore:
         with self.changing():
             state = self.read()
             if state.active is None or state.active.name != only_from:
-                return
+                return False
             if all(one.name != model.name for one in state.installed):
                 raise ConfigError(
                     f"{model.name} is not installed in {self.folder} any more.",
@@ -260,6 +263,7 @@ class ModelStore:
                 trail=tuple(name for name in state.trail if name != only_from),
             )
             self._write(_activated(state, model.name, who, why, "rollback", only_from if is_unhealthy else ""))
+            return True
 
     def add(self, staged: Path, model: Installed, *, activate: bool, keep: int = KEEP) -> tuple[str, ...]:
         """Give a complete bundle folder its place, and remove the oldest models beyond `keep`.

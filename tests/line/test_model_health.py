@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +265,23 @@ def test_the_interval_is_that_of_the_shadow_if_there_was_one(report: object, eve
             break
     assert words in health.violation if words else not health.violation
     assert health.is_watching == bool(words)
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_an_outage_is_not_taken_for_quiet(is_lost: bool) -> None:
+    """A camera that was lost for half an hour, or never came back, has not watched: its missing alarms are no reason."""
+    health = ModelHealth(["line", "side"], ModelHealthConfig(watch_s=900.0), lambda: Report())  # type: ignore[arg-type, return-value]
+    for index in range(900):
+        for camera in ("line", "side"):
+            health.accept(replace(frame(index, A), camera=camera))
+    health.accept(ModelChanged("", 0.0, A, B, "ann"))
+    cameras = ("line",) if is_lost else ("line", "side")
+    for index in (*range(900, 905), *range(1350, 1600)):
+        for camera in cameras:
+            health.accept(replace(frame(index, B, opens=not is_lost and index % 30 == 0), camera=camera))
+        assert not health.violation
+        assert health.is_watching or index > 1560, "the pause is no watch"
+    assert not health.is_watching
 
 
 def test_clocks_that_jump_change_nothing() -> None:
