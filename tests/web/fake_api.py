@@ -118,6 +118,7 @@ class FakeDevice:
         self.alerts: dict[str, dict[str, Any]] = {}
         self.pictures: dict[str, dict[str, bytes]] = {}
         self.changes: list[dict[str, Any]] = []
+        self.shadow: dict[str, Any] | None = None
         self.sessions: dict[str, str] = {}
         self.listeners: list[queue.Queue[str]] = []
         self.held: Image | None = None
@@ -295,6 +296,11 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(204, b"", "text/plain")
             case "GET", ["info"]:
                 self._json(info(device))
+            case "GET", ["shadow"] if device.shadow is not None:
+                self._json(device.shadow)
+            case "GET", ["shadow", "pictures", name] if name in str(device.shadow):
+                halves = [FakeCamera(name).picture(True), FakeCamera(name, is_bad=True).picture(True)]
+                self._send(200, jpeg_from_rgb(np.hstack(halves), 85), "image/jpeg")
             case "GET", ["cameras"]:
                 self._json([camera.answer() for camera in device.cameras.values()])
             case "GET", ["cameras", name, "picture.jpg"]:
@@ -397,5 +403,5 @@ def info(device: FakeDevice) -> dict[str, Any]:
         "spool": {"evidence_ok": True, "records_ok": True, "free_mb": 20480.0, "detail": ""},
         "judged": {"defect": 3, "false_alarm": 9, "unsure": 1, "unjudged": 4},
         "sinks": [{"name": "mqtt", "depth": 0, "state": "connected", "detail": "broker.example:8883"}],
-        "can": {"clips": True, "shadow": False},
+        "can": {"clips": True, "shadow": device.shadow is not None},
     }  # fmt: skip

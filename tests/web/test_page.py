@@ -6,12 +6,14 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.web.fake_api import TOKEN, FakeCamera, FakeDevice
+from tests.web.parts import shadow_report
 
 sync_api = pytest.importorskip("playwright.sync_api")
 sync_api.expect.set_options(timeout=60_000)
@@ -437,6 +439,27 @@ def check_view(page: Any, name: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
     found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == [], name
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["server", "phone"])
+def test_a_shadow_shows_what_it_would_change(
+    open_page: Any, device: FakeDevice, size: dict[str, int], scheme: str
+) -> None:
+    """A card of the page System, with the report in words and the largest differences; there is none without a shadow."""
+    page = open_page(size, scheme)
+    page.keyboard.press("s")
+    page.wait_for_selector("text=Model and engine")
+    assert not page.locator("text=Shadow model").is_visible()
+    report = shadow_report()
+    many = tuple(replace(report.differences[0], frame=n, camera=HOSTILE, picture=f"{n:05d}.jpg") for n in range(8))
+    device.shadow = replace(report, differences=many, problem=HOSTILE).to_json()
+    wait_for_text(page, ".card:has-text('Shadow model') p", "anomalous for the shadow alone 5.* in an hour: about 20 ")
+    until(page, "[...document.querySelectorAll('.difference img')].filter((one) => one.naturalWidth > 0).length === 6")
+    wait_for_text(page, ".difference figcaption", "frame 0: active model .left. 0.60, shadow .right. 1.40")
+    check_markup(page)
+    check_view(page, "system with a shadow")
+    device.shadow = report.to_json()
+    sync_api.expect(page.locator(".difference")).to_have_count(1)
 
 
 def test_hostile_names_and_notes_stay_text(browser: Any) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgead.web.running_stream import RunningStream
 
-from .parts import Browser, shadow_report
+from .parts import LINE, Browser, shadow_report
 
 ROOT = "/api/v1/shadow"
 
@@ -28,6 +29,20 @@ def test_the_report_of_a_shadow(browser: Browser, folder: Path) -> None:
     assert report["cost"]["slowdown"] == pytest.approx(0.02)
     assert "anomalous for the shadow alone 5" in report["text"]
     assert browser.get("/api/v1/info").json["can"]["shadow"] is True
+
+
+def test_every_key_is_documented() -> None:
+    """Those of `report.json`, with those inside them."""
+    page = (Path(__file__).parents[2] / "docs" / "update.md").read_text(encoding="utf-8")
+
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, list | tuple):
+            return set().union(*map(keys, value))
+        return set(value).union(*map(keys, value.values())) if isinstance(value, dict) else set()
+
+    names = keys(shadow_report().to_json()) - {LINE}
+    assert len(names) > 40
+    assert {name for name in names if f"`{name}`" not in page} == set()
 
 
 def test_its_pictures(browser: Browser, folder: Path) -> None:

@@ -67,7 +67,7 @@ export function open(root, { onLogout, who }) {
     shadowPictures.replaceChildren(...report.differences.slice(0, MOST_PICTURES).map((one) => h("figure", { class: "difference" },
       h("img", { src: path("shadow", "pictures", one.picture), alt: "Heatmaps of the active model and of the shadow" }),
       h("figcaption", { class: "muted" },
-        `${one.camera}, frame ${one.frame}: active ${one.active_level.toFixed(2)}, shadow ${one.shadow_level.toFixed(2)} of the threshold`))));
+        `${one.camera}, frame ${one.frame}: active model (left) ${one.active_level.toFixed(2)}, shadow (right) ${one.shadow_level.toFixed(2)}; 1 is the threshold`))));
   }
 
   function update() {
