@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from edgead.bundle import Bundle, open_bundle
-from edgead.commands.learn import JudgedPicture, learn_pictures
+from edgead.commands.learn import JudgedPicture, learn_pictures, stored_digest
 from edgead.commands.model import InstallOptions, install
 from edgead.data.reader import read_image
 from edgead.engines.onnx_runner import OnnxRunner
@@ -223,8 +223,8 @@ def _share_alarming(bundle: Bundle, images: list[Image]) -> float:
 
 
 def _judged(bundle: Bundle, file: Path) -> JudgedPicture:
-    image = read_image(file, **bundle.manifest.preprocessing.reading)
-    return JudgedPicture(file.name, file.read_bytes(), image, "tools.learn_goals")
+    image = bundle.preprocess(read_image(file, **bundle.manifest.preprocessing.reading))
+    return JudgedPicture(file.name, stored_digest(file.read_bytes()), image, "tools.learn_goals")
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -115,7 +115,7 @@ def learn(
     if json_output:
         write_json(Path("-"), result.to_json(model))
     else:
-        for line in result.lines(model):
+        for line in result.lines(model, models, is_active=activate):
             echo(line)
     refused = [picture.alert for picture, outcome in result.outcomes if outcome.refusal not in (None, "silent")]
     if model is None and refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,20 +47,20 @@ class JudgedPicture:
 
     Attributes:
         alert: Id of the alert, or another name.
-        content: Its file.
-        image: The picture `(H, W, 3)`, uint8 RGB.
+        digest: Digest of its file as bundles store it; see `stored_digest`.
+        image: The picture as the model judges it, `(h, w, 3)`, uint8 RGB, at input size.
         judged_by: Who judged it.
     """
 
     alert: str
-    content: bytes
+    digest: str
     image: Image
     judged_by: str = ""
 
-    @property
-    def digest(self) -> str:
-        """Digest of the file as bundles store it."""
-        return hashlib.sha256(self.content).hexdigest()[:STORED_DIGITS]
+
+def stored_digest(content: bytes) -> str:
+    """Digest of a file as bundles store it."""
+    return hashlib.sha256(content).hexdigest()[:STORED_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,13 @@ class LearnResult:
     outcomes: tuple[tuple[JudgedPicture, Outcome], ...]
     lost: tuple[int, int]
 
-    def lines(self, model: Installed | None) -> list[str]:
+    def lines(self, model: Installed | None, folder: Path, *, is_active: bool = True) -> list[str]:
         """What to tell the user.
 
         Args:
             model: The installed model.
+            folder: Folder of the model store.
+            is_active: Whether the model was made the active one.
         """
         found = []
         for picture, outcome in self.outcomes:
@@ -105,7 +107,9 @@ class LearnResult:
             found += [
                 f"Of {first} artificial defects that the first version finds, {first - lost} are found. What looks like the learned "
                 f"pictures is found at {least:.0%} of the places at which it was found before.",
-                f"Installed {model.name}. To undo it: edgead model rollback",
+                f"{model.name} is active. To undo it: edgead model rollback --models {folder}"
+                if is_active
+                else f"Installed {model.name}. To use it: edgead model activate {model.name} --models {folder}",
             ]
         return found
 
@@ -175,64 +179,64 @@ def learn(
         The installed model, None if nothing was learned, and what came of each picture.
 
     Raises:
-        ConfigError: If an alert was not judged a false alarm, or the model has no closed form.
+        ConfigError: If an alert was not judged a false alarm, the model has no closed form, or another model became active
+            meanwhile.
+        DataError: If the picture of an alert in `options.alerts` cannot be read, or does not show the part.
         EdgeadError: If an alert is gone.
         StorageError: If the disk is full, or another process learns for this store; the store is unchanged.
     """
     options = options or LearnOptions()
-    active, _ = store.active()
+    store.active()  # no lock in a folder without models
     # a second person would begin with the same version, and the one who installs last would undo the other
     with exclusive(store.folder / _LOCK, f"learns false alarms for {store.folder}"):
-        return _learn(store, active, folder, progress, options)
+        return _learn(store, folder, progress, options)
 
 
 def _learn(
-    store: ModelStore, active: Installed, folder: Path, progress: Progress, options: LearnOptions
+    store: ModelStore, folder: Path, progress: Progress, options: LearnOptions
 ) -> tuple[Installed | None, LearnResult]:
+    active, _ = store.active()
     bundle = open_bundle(store.path(active))
-    records = list_alerts(folder, judged="judged")
+    records = list_alerts(folder)
     for alert in options.alerts:
         _require_false_alarm(show_alert(folder, alert))
     by_frame = decisive_records(records)
     wanted = [
         record
         for frame, record in by_frame.items()
-        if record["judgement"] == "false-alarm"
+        if record.get("judgement") == "false-alarm"
         and (not options.alerts or any(frame_of(one) == frame and one["id"] in options.alerts for one in records))
     ]
     for alert in options.alerts:
         frame = next(frame_of(record) for record in records if record["id"] == alert)
-        if by_frame[frame]["judgement"] != "false-alarm":
+        if by_frame[frame].get("judgement") != "false-alarm":
             raise ConfigError(
-                f"Another alert of the same picture, {by_frame[frame]['id']}, was judged {by_frame[frame]['judgement']}.",
+                f"Another alert of the same picture, {by_frame[frame]['id']}, is judged "
+                f"{by_frame[frame].get('judgement') or 'not at all'}.",
                 hint="A picture is learned only if all its alerts are false.",
             )
     known = {record.digest for record in bundle.manifest.provenance.learned}
-    read = [_read(folder, record, bundle, progress) for record in reversed(wanted)]
-    pictures = [picture for picture in read if picture is not None and picture.digest not in known]
-    defects = [
-        picture
-        for record in by_frame.values()
-        if record["judgement"] == "defect" and (picture := _read(folder, record, bundle, progress)) is not None
-    ]
+    if options.alerts:
+        pictures = [_read(folder, record, bundle) for record in reversed(wanted)]
+    else:
+        pictures = list(_readable(folder, reversed(wanted), bundle, progress))
+    pictures = [picture for picture in pictures if picture.digest not in known]
+    defects = _readable(
+        folder, (record for record in by_frame.values() if record.get("judgement") == "defect"), bundle, progress
+    )
     with scratch_folder(store.folder, "learn") as scratch:
         result = learn_pictures(
             bundle, scratch / "bundle", pictures, progress, defects=defects, sure=options.sure, threads=options.threads
         )
         if result.bundle is None:
             return None, result
-        now_active = store.active()[0]
-        if now_active != active:
-            raise ConfigError(
-                f"{now_active.name} became active in {store.folder} while a new version of {active.name} was made.",
-                hint="Nothing was changed; start again.",
-            )
         n = sum(outcome.refusal is None for _, outcome in result.outcomes)
         first = next(picture.alert for picture, outcome in result.outcomes if outcome.refusal is None)
         why = f"learned {n} false alarm{'' if n == 1 else 's'}: {first}{'' if n == 1 else ' and others'}"
         installing = InstallOptions(
-            activate=options.activate, keep=options.keep, who=options.who, why=why, threads=options.threads
-        )
+            activate=options.activate, keep=options.keep, who=options.who, why=why, only_from=active.name,
+            threads=options.threads,
+        )  # fmt: skip
         return install(store, result.bundle.path, progress, installing), result
 
 
@@ -242,7 +246,7 @@ def learn_pictures(
     pictures: Sequence[JudgedPicture],
     progress: Progress,
     *,
-    defects: Sequence[JudgedPicture] = (),
+    defects: Iterable[JudgedPicture] = (),
     sure: bool = False,
     threads: int = 0,
 ) -> LearnResult:
@@ -279,23 +283,22 @@ def learn_pictures(
                 probes = make_probes(
                     model, inputs_of, good, threshold, lambda done, total: progress.update("Probes", done, total)
                 )
-            known = [Known(picture.alert, inputs_of(bundle.preprocess(picture.image))) for picture in defects]
+            known = [Known(picture.alert, inputs_of(picture.image)) for picture in defects]
             learner = Learner(
                 model, inputs_of, probes, threshold=threshold, ordinary=thresholds.heatmap_low,
                 looks_defective=_Tail(thresholds.scores, probes, model, threshold),
             )  # fmt: skip
             outcomes = []
             for done, picture in enumerate(pictures, start=1):
-                image = bundle.preprocess(picture.image)
                 seed = int(picture.digest[:8], 16)
-                outcomes.append((picture, learner.learn(image, known, seed=seed, sure=sure)))
+                outcomes.append((picture, learner.learn(picture.image, known, seed=seed, sure=sure)))
                 progress.update("False alarms", done, len(pictures))
             learned = [(picture, outcome) for picture, outcome in outcomes if outcome.refusal is None]
             lost = learner.lost(), int(probes.first_found.sum())
             if not learned:
                 return LearnResult(None, tuple(outcomes), lost)
             images = bundle.reference()["images"]
-            compared = [*images[:_COMPARED], *(bundle.preprocess(picture.image) for picture, _ in learned[:_COMPARED])]
+            compared = [*images[:_COMPARED], *(picture.image for picture, _ in learned[:_COMPARED])]
             expected = [_outputs(learner.model, inputs_of(image)) for image in compared]
             constants = net.constants
         files = {name: bundle.path / name for name in (CALIBRATION, ALIGNMENT) if (bundle.path / name).is_file()}
@@ -398,18 +401,34 @@ def _check(
     )
 
 
-def _read(folder: Path, record: Mapping[str, Any], bundle: Bundle, progress: Progress) -> JudgedPicture | None:
-    """Picture of an alert; None if it is not stored any more."""
-    name = (record.get("pictures") or {}).get("snapshot")
-    path = folder / Path(str(name)).name
+def _readable(
+    folder: Path, records: Iterable[Mapping[str, Any]], bundle: Bundle, progress: Progress
+) -> Iterator[JudgedPicture]:
+    """Pictures of alerts; those that are not stored any more, or do not show the part, are noted and left out."""
+    for record in records:
+        try:
+            yield _read(folder, record, bundle)
+        except DataError as error:
+            progress.note(f"Left out: {error.message}")
+
+
+def _read(folder: Path, record: Mapping[str, Any], bundle: Bundle) -> JudgedPicture:
+    """Picture of an alert.
+
+    Raises:
+        DataError: If it is not stored any more, cannot be read, or does not show the part.
+    """
+    path = folder / Path(frame_of(record)).name
     try:
-        if not name:
-            raise DataError(f"{record['id']} has no picture.")
-        image = read_image(path, **bundle.manifest.preprocessing.reading)
-        return JudgedPicture(str(record["id"]), path.read_bytes(), image, str(record.get("judged_by") or ""))
+        content = path.read_bytes()
+        image = bundle.preprocess(read_image(path, **bundle.manifest.preprocessing.reading))
     except (DataError, OSError) as error:
-        progress.note(f"{record['id']} is left out: its picture is not stored any more or cannot be read ({error}).")
-        return None
+        why = error.message if isinstance(error, DataError) else f"{error.strerror}."
+        raise DataError(
+            f"The picture of {record['id']} is not stored any more, or cannot be used: {why}",
+            hint="The retention limits remove old pictures. Other false alarms can be learned.",
+        ) from error
+    return JudgedPicture(str(record["id"]), stored_digest(content), image, str(record.get("judged_by") or ""))
 
 
 def _require_false_alarm(record: Mapping[str, Any]) -> None:

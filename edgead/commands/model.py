@@ -40,6 +40,7 @@ class InstallOptions:
         other_part: Whether a bundle for other kinds of parts than the active one's is meant.
         keep: Number of installed models to keep, at least 2.
         who, why: Person and reason; None = the user at the terminal.
+        only_from: Name of the model that must still be active in the end; None = any.
         threads: CPU threads of ONNX Runtime for the checks; 0 = one per core.
     """
 
@@ -50,6 +51,7 @@ class InstallOptions:
     keep: int = KEEP
     who: str | None = None
     why: str = ""
+    only_from: str | None = None
     threads: int = 0
 
 
@@ -66,7 +68,8 @@ def install(store: ModelStore, path: Path, progress: Progress, options: InstallO
 
     Raises:
         BundleError: If the bundle is damaged.
-        ConfigError: If it is for other kinds of parts than the active model, or the options are wrong.
+        ConfigError: If it is for other kinds of parts than the active model, `only_from` is not active any more, or the options
+            are wrong.
         CheckFailed: If its engine misses the gate, or a check of `doctor` fails.
         StorageError: If the disk is full, or another process changes the store.
     """
@@ -104,7 +107,9 @@ def install(store: ModelStore, path: Path, progress: Progress, options: InstallO
                 name, staged.digest, manifest.model, manifest.classes, manifest.provenance.created_at, built.name,
                 datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), who, options.why,
             )  # fmt: skip
-            gone = store.add(staged_path, model, activate=options.activate, keep=options.keep)
+            gone = store.add(
+                staged_path, model, activate=options.activate, keep=options.keep, only_from=options.only_from
+            )
             model = store.read().find(name) or model
             if model.engine != built.name:
                 progress.note(f"The line goes on with {model.engine}; --activate changes it to {built.name}.")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
-from edgead.errors import ConfigError, EngineError
+from edgead.errors import ConfigError, EngineError, StorageError
 from edgead.line.model_store import ModelStore
 
 # The first picture of a model takes some seconds, others about one; a busy device several times as long.
@@ -26,6 +27,7 @@ class StoreControl:
     def __init__(self, store: ModelStore, alerts: Path | None = None) -> None:
         self._store = store
         self._alerts = alerts
+        self._learning = threading.Lock()
 
     def describe(self) -> dict[str, Any]:
         state = self._store.read()
@@ -42,7 +44,8 @@ class StoreControl:
 
         Raises:
             ConfigError: If it cannot be learned.
-            EngineError: If it takes too long.
+            EngineError: If it takes too long, or its process is killed.
+            StorageError: If this stream learns another one.
         """
         if self._alerts is None:
             raise ConfigError("This stream keeps no alerts.", hint="Start it with --alerts DIR.")
@@ -50,13 +53,26 @@ class StoreControl:
             sys.executable, "-m", "edgead", "learn", "--alerts", str(self._alerts), "--models", str(self._store.folder),
             f"--who={who}", "--json", *(["--sure"] if sure else []), "--", alert,
         ]  # fmt: skip
+        # a process costs seconds and memory also where it only finds that it has to wait
+        if not self._learning.acquire(blocking=False):
+            raise StorageError("Another false alarm is being learned.", hint="Wait until it has finished.")
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=LEARNING_LIMIT_S, check=False)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
+                timeout=LEARNING_LIMIT_S, check=False,
+            )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise EngineError(
-                f"{alert} was not learned within {LEARNING_LIMIT_S:.0f} s; nothing was changed.",
+                f"{alert} was not learned within {LEARNING_LIMIT_S:.0f} s, and its process was ended.",
                 hint="Try again when the device has less to do, or run `edgead learn` there.",
             ) from error
+        finally:
+            self._learning.release()
+        if done.returncode < 0:
+            raise EngineError(
+                f"The process that learned {alert} was killed by signal {-done.returncode}.",
+                hint="Check the free memory of this device (edgead doctor), and try again.",
+            )
         try:
             answer = json.loads(done.stdout)
         except ValueError:

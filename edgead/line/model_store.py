@@ -265,7 +265,9 @@ class ModelStore:
             self._write(_activated(state, model.name, who, why, "rollback", only_from if is_unhealthy else ""))
             return True
 
-    def add(self, staged: Path, model: Installed, *, activate: bool, keep: int = KEEP) -> tuple[str, ...]:
+    def add(
+        self, staged: Path, model: Installed, *, activate: bool, keep: int = KEEP, only_from: str | None = None
+    ) -> tuple[str, ...]:
         """Give a complete bundle folder its place, and remove the oldest models beyond `keep`.
 
         The active model and the one that a roll-back returns to are never removed.
@@ -276,11 +278,21 @@ class ModelStore:
             activate: Whether to make it the active one; the first model always is. If it is active already, its engine
                 stays without this.
             keep: Number of models to keep.
+            only_from: Name of the model that must still be active; None = any.
 
         Returns:
             Names of the removed models.
+
+        Raises:
+            ConfigError: If another model than `only_from` is active.
+            StorageError: If another process changes the store, or it cannot be written.
         """
         with self.changing():
+            if only_from is not None and self.active()[0].name != only_from:
+                raise ConfigError(
+                    f"{self.active()[0].name} became active in {self.folder} while a new version of {only_from} was made.",
+                    hint="Nothing was changed; start again.",
+                )
             if staged != self.path(model):
                 replace_folder(staged, self.path(model))
             state = self.read()

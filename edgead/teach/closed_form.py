@@ -108,17 +108,17 @@ def open_closed_form(bundle: Bundle) -> ClosedForm:
     """Constants of a bundle's model, from its weights.
 
     Raises:
-        ConfigError: If the model has no closed form, or judges a frame in tiles.
+        ConfigError: If the model has no closed form, judges a frame in tiles, or parts of several classes.
     """
     manifest = bundle.manifest
     model = manifest.provenance.config.get("model", {})
     reason = None
-    if manifest.model != "usf" or model.get("blocks") or manifest.nfa is not None or model.get("likelihood_map"):
+    if len(manifest.classes) > 1:
+        reason = "it judges parts of several classes"
+    elif manifest.model != "usf" or model.get("blocks") or manifest.nfa is not None or model.get("likelihood_map"):
         reason = f"it is {manifest.model} with trained couplings or another score"
     elif manifest.preprocessing.views is not None:
         reason = "it judges crops or tiles of a frame"
-    elif manifest.graph.class_bias is not None:
-        reason = "it judges parts of several classes"
     stored, places = _read(bundle) if reason is None else ({}, {})
     levels: list[Level] = []
     while reason is None and f"head.mean_{len(levels)}" in stored:
@@ -134,13 +134,14 @@ def open_closed_form(bundle: Bundle) -> ClosedForm:
                 None if own is None else np.array(own),
                 np.array(stored[f"head.mean_{index}"]),
                 np.array(stored[f"head.gain_{index}"]),
-                in_graph=tuple(places.get(f"_levels.{index}.start.weight", ())),
+                in_graph=() if own is not None else tuple(places.get(f"_levels.{index}.start.weight", ())),
             )
         )
     if reason is not None or not levels:
         raise ConfigError(
             f"The model of {bundle.path} cannot learn from a picture: {reason or 'its weights have no closed form'}.",
-            hint="Models that `edgead train` makes with model.couplings=never and without tiles can, and those of `edgead teach`. "
+            hint="Models of one class that `edgead train` makes with model.couplings=never and without tiles can, and those of "
+            "`edgead teach`. "
             "Train this one again with the picture: edgead train --from-dataset SET",
         )
     size = manifest.graph.map_size

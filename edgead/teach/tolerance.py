@@ -23,6 +23,8 @@ from edgead.teach.centres import nearest
 from edgead.teach.closed_form import ClosedForm, Level
 from edgead.teach.form import Floats
 
+# A graph may compare its centres in as many equal parts: a number that divides stays one.
+_PARTS = 8
 # Rounding to float32 may leave a norm a little above its limit.
 _SLACK = 1e-4
 
@@ -70,6 +72,8 @@ def apply(model: ClosedForm, changes: Sequence[Change]) -> ClosedForm:
     """A model with some changes; the constants that stay are shared."""
     levels = []
     added = max(len(change.centres) for change in changes)
+    if added and all(level.centres is not None and len(level.centres) % _PARTS == 0 for level in model.levels):
+        added += -added % _PARTS
     for level, change in zip(model.levels, changes, strict=True):
         centres = level.centres
         if centres is not None:

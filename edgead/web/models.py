@@ -84,6 +84,7 @@ class SinkInfo(Answer):
 class Abilities(Answer):
     clips: bool
     shadow: bool = Field(description="Whether a shadow has a report.")
+    learning: bool = Field(description="Whether false alarms can be learned: the stream has a model store.")
 
 
 class Info(Answer):

@@ -82,7 +82,11 @@ def info(call: Call) -> models.Info:
             )
             for name in sorted({*depths, *states})
         ],
-        can=models.Abilities(clips=facts.clips, shadow=stream.shadow is not None and stream.shadow() is not None),
+        can=models.Abilities(
+            clips=facts.clips,
+            shadow=stream.shadow is not None and stream.shadow() is not None,
+            learning=stream.models is not None,
+        ),
     )
 
 

@@ -13,13 +13,15 @@ from edgead.line import model_store
 from edgead.line.model_store import Installed, ModelStore
 
 
-def add(store: ModelStore, letter: str, *, activate: bool = False, keep: int = 3) -> tuple[str, ...]:
+def add(
+    store: ModelStore, letter: str, *, activate: bool = False, keep: int = 3, only_from: str | None = None
+) -> tuple[str, ...]:
     """Install a folder in place of a bundle."""
     staged = store.folder / f"staged-{letter}"
     staged.mkdir(parents=True)
     (staged / "content").write_text(letter)
     model = Installed(letter * 12, letter * 64, "usf", ("part",), "2026", "onnxruntime-fp32", "2026", "me", "new lens")
-    return store.add(staged, model, activate=activate, keep=keep)
+    return store.add(staged, model, activate=activate, keep=keep, only_from=only_from)
 
 
 @pytest.fixture
@@ -58,6 +60,19 @@ def test_roll_back_returns_to_the_one_before(store: ModelStore) -> None:
     with pytest.raises(ConfigError, match="No other model"):
         store.roll_back(who="ann")
     assert active(store) == "b"
+
+
+def test_a_new_version_of_a_model_that_was_left_is_not_installed(store: ModelStore) -> None:
+    """Who made another model active meanwhile is not overruled by a version of the one before."""
+    for letter in "ab":
+        add(store, letter, activate=True)
+    before = store.file.read_bytes()
+    with pytest.raises(ConfigError, match=f"{'b' * 12} became active in .* of {'a' * 12} was made"):
+        add(store, "c", activate=True, only_from="a" * 12)
+    assert store.file.read_bytes() == before
+    assert not store.path(replace(store.active()[0], name="c" * 12)).exists()
+    add(store, "d", activate=True, only_from="b" * 12)
+    assert active(store) == "d"
 
 
 def test_a_refusal_that_comes_late_changes_nothing(store: ModelStore) -> None:

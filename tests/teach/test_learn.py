@@ -14,22 +14,24 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from edgead.bundle import Bundle, file_digest, open_bundle
+from edgead.aligner import PartNotFoundError
+from edgead.bundle import Bundle, file_digest, open_bundle, write_bundle
 from edgead.cli import app
 from edgead.commands.alerts import judge
 from edgead.commands.bundle import bundle_facts
-from edgead.commands.learn import JudgedPicture, LearnOptions, learn, learn_pictures
+from edgead.commands.learn import JudgedPicture, LearnOptions, LearnResult, learn, learn_pictures, stored_digest
 from edgead.commands.model import InstallOptions, install
 from edgead.commands.teach import TeachOptions, teach
 from edgead.config.file import load_config
 from edgead.data.reader import read_image
 from edgead.data.synthetic.make import write_dataset
 from edgead.engines.onnx_runner import OnnxRunner
-from edgead.errors import ConfigError, EdgeadError, StorageError
+from edgead.errors import ConfigError, DataError, EdgeadError, StorageError
 from edgead.evaluation.threshold import class_thresholds
+from edgead.export import maxima
 from edgead.imaging import Image, png_from_rgb
 from edgead.line.model_control import StoreControl
-from edgead.line.model_store import ModelStore
+from edgead.line.model_store import Installed, ModelStore
 from edgead.models.zoo import load_model
 from edgead.progress import Silent
 from edgead.storage import exclusive
@@ -39,7 +41,7 @@ from edgead.stream.spool.records import Change
 from edgead.teach.base import Base, write_base
 from edgead.teach.changed_files import _write_rows
 from edgead.teach.closed_form import ClosedForm, Level, open_closed_form
-from edgead.teach.learner import twin
+from edgead.teach.learner import Outcome, twin
 from edgead.teach.probes import PROBES
 from edgead.teach.tolerance import apply, tolerate
 from edgead.triangles import split_triangles
@@ -92,7 +94,7 @@ def score(bundle: Bundle, *images: Image) -> NDArray[np.float32]:
 
 
 def picture(image: Image, name: str = "alert") -> JudgedPicture:
-    return JudgedPicture(name, png_from_rgb(image), image, "ann")
+    return JudgedPicture(name, stored_digest(png_from_rgb(image)), image, "ann")
 
 
 def with_threshold(bundle: Bundle, value: float) -> Bundle:
@@ -126,6 +128,24 @@ def test_a_speck_is_learned(bundle: Bundle, speck: Image, tmp_path: Path) -> Non
     again = learn_pictures(new, tmp_path / "again", [picture(speck)], Silent(), sure=True, threads=1)
     assert again.bundle is None
     assert again.outcomes[0][1].refusal == "silent"
+
+
+@pytest.mark.parametrize("bundle", ["centres"], indirect=True)
+def test_a_graph_that_compares_its_centres_in_parts(
+    bundle: Bundle, speck: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of centres still divides into the parts, as in the graph of a training."""
+    monkeypatch.setattr(maxima, "MIN_CHANNELS", maxima.PARTS)
+    proto = onnx.load(str(bundle.model_path))
+    maxima.split_maxima(proto)
+    assert any(node.op_type == "Split" for node in proto.graph.node)
+    onnx.save(proto, str(tmp_path / "model.onnx"))
+    files = {name: bundle.path / name for name in bundle.manifest.sha256 if name != "bundle.json"}
+    manifest = with_threshold(bundle, float(score(bundle, speck)[0]) * 0.8).manifest.model_copy(update={"sha256": {}})
+    before = write_bundle(tmp_path / "before", manifest, {**files, "model.onnx": tmp_path / "model.onnx"})
+    result = learn_pictures(before, tmp_path / "new", [picture(speck)], Silent(), sure=True, threads=1)
+    assert result.bundle is not None
+    assert score(result.bundle, speck)[0] == pytest.approx(result.outcomes[0][1].score_after, rel=1e-4)
 
 
 def test_torch_gives_the_same(bundle: Bundle, speck: Image, tmp_path: Path) -> None:
@@ -218,8 +238,6 @@ def test_triangular_maps_of_a_training_are_learned_in_blocks(tmp_path: Path) -> 
 @pytest.fixture
 def line(bundle: Bundle, speck: Image, tmp_path: Path) -> tuple[ModelStore, Path]:
     """A store whose active model alarms at a speck, and the folder with that alert, which nobody has judged."""
-    from edgead.bundle import write_bundle
-
     value = float(score(bundle, speck)[0]) * 0.8
     files = {name: bundle.path / name for name in bundle.manifest.sha256 if name != "bundle.json"}
     manifest = with_threshold(bundle, value).manifest.model_copy(update={"sha256": {}})
@@ -296,8 +314,11 @@ def test_what_cannot_be_learned_is_named(
     with spool(alerts) as target:
         shared = {"snapshot": f"{alert_id(1)}-snapshot.png"}
         target._archive.write([Change(patch=AlertRecord(**record(2, pictures=shared)))])
+    with pytest.raises(ConfigError, match=f"{alert_id(2)}, is judged not at all"):
+        learn(store, alerts, Silent(), LearnOptions((alert_id(1),), threads=1))
+    assert learn(store, alerts, Silent(), LearnOptions(sure=True, threads=1))[1].outcomes == ()
     judge(alerts, alert_id(2), "defect", who="ann")
-    with pytest.raises(ConfigError, match=f"{alert_id(2)}, was judged defect"):
+    with pytest.raises(ConfigError, match=f"{alert_id(2)}, is judged defect"):
         learn(store, alerts, Silent(), LearnOptions((alert_id(1),), threads=1))
     judge(alerts, alert_id(2), "false-alarm", who="ann", replace=True)
     from edgead.commands import learn as command
@@ -308,15 +329,54 @@ def test_what_cannot_be_learned_is_named(
             learn(store, alerts, Silent(), LearnOptions(sure=True, threads=1))
     with exclusive(store.folder / ".learn.lock", "learns"), pytest.raises(StorageError, match="learns false alarms"):
         learn(store, alerts, Silent(), LearnOptions(sure=True, threads=1))
-    (alerts / shared["snapshot"]).unlink()
     notes = Notes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Bundle, "pose", no_part)
+        assert learn(store, alerts, notes, LearnOptions(threads=1))[0] is None
+    assert any("The part is not found" in text for text in notes.texts)
+    (alerts / shared["snapshot"]).unlink()
     assert learn(store, alerts, notes, LearnOptions(threads=1))[0] is None
-    assert any("its picture is not stored any more" in text for text in notes.texts)
+    assert any("is not stored any more" in text for text in notes.texts)
+    with pytest.raises(DataError, match="is not stored any more"):
+        learn(store, alerts, Silent(), LearnOptions((alert_id(1),), threads=1))
     assert store.file.read_bytes() == before
 
 
+def no_part(bundle: Bundle, image: Image) -> None:
+    raise PartNotFoundError("The part is not found.")
+
+
+def test_the_way_back_and_the_way_on_are_named(tmp_path: Path) -> None:
+    """A version that waits is not undone by a roll-back, which would leave another model."""
+    model = Installed("a" * 12, "a" * 64, "usf", ("part",), "2026", "onnxruntime-fp32", "2026", "me")
+    one = JudgedPicture("alert", "0" * 16, np.zeros((8, 8, 3), np.uint8))
+    result = LearnResult(None, ((one, Outcome(2.0, 0.5)),), (0, 4))
+    assert result.lines(model, tmp_path)[-1].endswith(f"To undo it: edgead model rollback --models {tmp_path}")
+    waits = result.lines(model, tmp_path, is_active=False)
+    assert waits[-1].endswith(f"To use it: edgead model activate {model.name} --models {tmp_path}")
+
+
+def test_a_model_that_became_active_meanwhile_stays(line: tuple[ModelStore, Path]) -> None:
+    """The new version of the model before is not installed, however late the change comes."""
+    store, alerts = line
+    judge(alerts, alert_id(1), "false-alarm", who="ann")
+    other, _ = learn(store, alerts, Silent(), LearnOptions(sure=True, activate=False, threads=1))
+    assert other is not None
+    judge(alerts, alert_id(1), "false-alarm", who="eve", replace=True)  # two versions of one second would be the same
+
+    class Meddling(Silent):
+        def note(self, text: str) -> None:
+            if text.startswith("engine "):
+                store.activate(other.name, who="bob")
+
+    with pytest.raises(ConfigError, match=f"{other.name} became active"):
+        learn(store, alerts, Meddling(), LearnOptions(sure=True, threads=1))
+    assert store.active()[0].name == other.name
+    assert len(store.read().installed) == 2
+
+
 def test_other_models_are_refused(bundle_copy: Callable[[], Bundle]) -> None:
-    """A model with trained couplings has no closed form."""
+    """A model with trained couplings has no closed form, and one of several classes has several thresholds."""
     bundle = bundle_copy()
     config = {**bundle.manifest.provenance.config}
     config["model"] = {**config["model"], "blocks": 2}
@@ -324,3 +384,6 @@ def test_other_models_are_refused(bundle_copy: Callable[[], Bundle]) -> None:
     other = Bundle(bundle.path, bundle.manifest.model_copy(update={"provenance": provenance}), bundle.digest)
     with pytest.raises(ConfigError, match="cannot learn from a picture: it is usf with trained couplings"):
         open_closed_form(other)
+    classes = Bundle(bundle.path, bundle.manifest.model_copy(update={"classes": ("bolt", "nut")}), bundle.digest)
+    with pytest.raises(ConfigError, match="it judges parts of several classes"):
+        open_closed_form(classes)

@@ -25,6 +25,7 @@ from typing_extensions import Self
 import edgead
 from edgead.heatmap import HeatmapScale, overlay
 from edgead.imaging import Image, jpeg_from_rgb
+from edgead.web.model_handlers import ArtificialDefects, Learned, LearnedAlert
 
 TOKEN = "a-token-for-tests"
 STATIC = Path(edgead.__file__).parent / "web" / "static"
@@ -119,6 +120,8 @@ class FakeDevice:
         self.pictures: dict[str, dict[str, bytes]] = {}
         self.changes: list[dict[str, Any]] = []
         self.shadow: dict[str, Any] | None = None
+        self.learnings: list[Learned] = []
+        self.can_learn, self.learn_error = True, ""
         self.sessions: dict[str, str] = {}
         self.listeners: list[queue.Queue[str]] = []
         self.held: Image | None = None
@@ -185,6 +188,18 @@ class FakeDevice:
         }  # fmt: skip
         self.tell("alert", "alert_judged", record["camera"], record)
         return record
+
+    def learn(self, alert_id: str, *, sure: bool) -> dict[str, Any]:
+        """A picture that looks like a defect: refused, or learned with a warning."""
+        reason = "Its score 6.3 (threshold 4) is so high that good parts hardly explain it: it looks like a defect."
+        one = LearnedAlert(
+            alert=alert_id, learned=sure, refusal=None if sure else "defect-like", reason=None if sure else reason,
+            warning=f"{reason} It was learned because it was confirmed to be good." if sure else None, score=6.3,
+            score_after=2.9 if sure else 6.3, positions=4 if sure else 0, found_elsewhere=0.97,
+        )  # fmt: skip
+        found = ArtificialDefects(first=40, lost=0)
+        self.learnings.append(Learned(model="3f9a2c" * 2 if sure else None, alerts=[one], artificial_defects=found))
+        return self.learnings[-1].model_dump(mode="json")
 
     def change(self, camera: FakeCamera, zone: str, who: str, wanted: dict[str, float]) -> dict[str, Any]:
         before = camera.threshold
@@ -353,6 +368,10 @@ class Handler(BaseHTTPRequestHandler):
                         409, f"The alert was already judged {record['judgement']} by {record['judged_by']}."
                     )
                 self._json(device.judge(alert_id, who, body["judgement"], body["kind"], body["note"]))
+            case "POST", ["alerts", alert_id, "learn"]:
+                if device.learn_error:
+                    return self._error(503, device.learn_error, "Wait until it has finished.")
+                self._json(device.learn(alert_id, sure=body["sure"]))
             case "GET", ["alerts", alert_id, kind]:
                 self._send(200, device.pictures[alert_id][kind], "image/jpeg")
             case "GET", ["events"]:
@@ -403,5 +422,5 @@ def info(device: FakeDevice) -> dict[str, Any]:
         "spool": {"evidence_ok": True, "records_ok": True, "free_mb": 20480.0, "detail": ""},
         "judged": {"defect": 3, "false_alarm": 9, "unsure": 1, "unjudged": 4},
         "sinks": [{"name": "mqtt", "depth": 0, "state": "connected", "detail": "broker.example:8883"}],
-        "can": {"clips": True, "shadow": device.shadow is not None},
+        "can": {"clips": True, "shadow": device.shadow is not None, "learning": device.can_learn},
     }  # fmt: skip

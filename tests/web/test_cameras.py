@@ -52,7 +52,7 @@ def test_info_and_page(stream: RunningStream, browser: Browser) -> None:
     assert info["cameras"] == [LINE, SIDE]
     assert info["spool"]["free_mb"] == 1234.5
     assert info["sinks"] == [{"name": "mqtt", "depth": 3, "state": "ok", "detail": ""}]
-    assert info["can"] == {"clips": False, "shadow": False}
+    assert info["can"] == {"clips": False, "shadow": False, "learning": False}
     assert info["started_at"].endswith("Z")
     page = browser.ask("GET", "/")
     assert page.status == 200

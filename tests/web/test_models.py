@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from edgead.line import model_control
 from edgead.line.model_control import StoreControl
 from edgead.line.model_store import ModelStore
 from edgead.web.running_stream import RunningStream
 
 from ..line.test_model_store import add
-from .parts import ALERT_ID, Browser, MemoryStore
+from .parts import ALERT_ID, Browser, MemoryStore, until
 
 ROOT = "/api/v1/models"
 
@@ -80,6 +82,31 @@ def test_what_cannot_be_learned_is_said(
     assert reply.status == 409
     assert "is not a bundle" in reply.message
     assert models.active()[0].name == "a" * 12
+
+
+def test_one_false_alarm_is_learned_at_a_time(
+    browser: Browser, stream: RunningStream, models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one has to wait, without a process of its own; one that is killed says so, and the next one may begin."""
+    store = stream.store
+    assert isinstance(store, MemoryStore)
+    store.add(ALERT_ID)
+    url, started, go = f"/api/v1/alerts/{ALERT_ID}/learn", tmp_path / "started", tmp_path / "go"
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho >> {started}\nuntil [ -e {go} ]; do sleep 0.02; done\nkill -9 $$\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(model_control.sys, "executable", str(program))
+    stream.models = StoreControl(models, tmp_path / "alerts")
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(browser.send, "POST", url, {})
+        assert until(started.exists)
+        second = browser.send("POST", url, {})
+        assert (second.status, second.message) == (503, "Another false alarm is being learned.")
+        go.touch()
+        killed = first.result()
+    assert (killed.status, killed.message) == (503, f"The process that learned {ALERT_ID} was killed by signal 9.")
+    assert started.read_text() == "\n"
+    assert browser.send("POST", url, {}).message == killed.message
 
 
 def test_a_stream_without_a_store(browser: Browser, stream: RunningStream) -> None:

@@ -301,6 +301,44 @@ def test_alerts_are_reviewed_by_keyboard(open_page: Any, device: FakeDevice) -> 
     wait_for_text(page, ".judgement", "Defect: dust by Ada")
 
 
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_a_false_alarm_is_learned(open_page: Any, device: FakeDevice, size: dict[str, int]) -> None:
+    """Offered once it is judged so; what looks like a defect needs a second click, and a device that is busy says so."""
+    alert = device.open_alert("left")
+    page = open_page(size)
+    page.goto(f"{device.url}#/alerts/{alert['id']}")
+    page.wait_for_selector(".detail [data-judgement=false-alarm]")
+    learn, sure = page.locator("text=Stop alarms like this"), page.locator("text=It is a good part: learn it")
+    assert not learn.is_visible()
+    page.click(".detail [data-judgement=false-alarm]")
+    device.learn_error = "Another false alarm is being learned."
+    learn.click()
+    wait_for_text(page, ".learn .problem", "is being learned. Wait until it has finished")
+    device.learn_error = ""
+    assert not sure.is_visible()
+    learn.click()
+    wait_for_text(page, ".learn [role=status]", "^Not learned: Its score 6.3 .* looks like a defect")
+    assert page.inner_text(".learn .problem") == ""
+    sure.click()
+    wait_for_text(page, ".learn [role=status]", "^Learned: model 3f9a2c3f9a2c is active. .* confirmed to be good")
+    assert not sure.is_visible()
+    assert [one.alerts[0].learned for one in device.learnings] == [False, True]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.click(".detail [data-judgement=defect]")
+    sync_api.expect(learn).to_be_hidden()
+
+
+def test_learning_is_not_offered_without_a_model_store(open_page: Any, device: FakeDevice) -> None:
+    """The button could only fail."""
+    device.can_learn = False
+    alert = device.open_alert("left")
+    device.judge(alert["id"], "Bob", "false-alarm")
+    page = open_page()
+    page.goto(f"{device.url}#/alerts/{alert['id']}")
+    wait_for_text(page, ".judgement", "False alarm")
+    assert not page.locator("text=Stop alarms like this").is_visible()
+
+
 def test_alerts_beyond_the_first_page_are_judged_and_none_is_shown_twice(open_page: Any, device: FakeDevice) -> None:
     """A judgement there shows at once and can be replaced; the review queue goes on where it was when a new alert comes."""
     ids = [device.open_alert("left")["id"] for _ in range(106)]

@@ -2,12 +2,14 @@
 
 import { path, send } from "./api.js";
 import { h, setText } from "./dom.js";
+import { store } from "./store.js";
 
 // the first picture of a model takes some seconds, and a busy device several times as long
 const LIMIT_MS = 130000;
 
 export class LearnForm {
   #id;
+  #record = null;
   #button = h("button", { type: "button", onclick: () => this.#learn(false) }, "Stop alarms like this");
   #sure = h("button", { type: "button", onclick: () => this.#learn(true) }, "It is a good part: learn it");
   #done = h("p", { class: "hint", role: "status" });
@@ -23,9 +25,12 @@ export class LearnForm {
     this.element.hidden = true;
   }
 
-  /** Offered for a false alarm alone. */
+  /** Offered for a false alarm alone, and where the stream has a model store. */
   show(record) {
-    this.element.hidden = record.judgement !== "false-alarm";
+    this.#record = record;
+    this.element.hidden = record.judgement !== "false-alarm" || !store.info?.can?.learning;
+    // a link to an alert may be drawn before the device has said what it can
+    if (!store.info) store.addEventListener("cameras", () => this.show(this.#record), { once: true });
   }
 
   async #learn(sure) {
