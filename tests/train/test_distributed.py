@@ -243,7 +243,8 @@ TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("accelerate", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_launchers(launcher: str, place: Path, tmp_path: Path) -> None:
     """`torchrun` and `accelerate launch` end with code 0, one bundle and one report."""
     if launcher == "accelerate":

@@ -184,7 +184,8 @@ def test_corrections_turn_scores_into_left_out_ones(bundle: Bundle) -> None:
     assert float(corrections[1].mean()) > 0.0
 
 
-@pytest.mark.parametrize("form", [pytest.param("positions", marks=pytest.mark.slow), "centres"])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["positions", "centres"])
 def test_both_forms_deploy(form: str, tiny_data: Path, tmp_path: Path) -> None:
     """Torch, folded torch and ONNX agree, the bundle loads in torch, and INT8 has thresholds of its own."""
     config = settings(tiny_data, train__forms=[form], train__shrinkage=[0.2])
@@ -405,6 +406,7 @@ def test_several_photographs_of_each_part_are_told(tmp_path: Path) -> None:
         assert any("closely resemble" in text for text in notes.texts) is expected
 
 
+@pytest.mark.slow
 def test_features_of_torch_give_the_same_thresholds(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
