@@ -78,7 +78,7 @@ class LearnResult:
     lost: tuple[int, int]
 
     def lines(self, model: Installed | None, folder: Path, *, is_active: bool = True) -> list[str]:
-        """What to tell the user.
+        """Lines for the user.
 
         Args:
             model: The installed model.
@@ -143,7 +143,7 @@ class LearnResult:
 
 @dataclass(frozen=True)
 class LearnOptions:
-    """What to learn, and what to do with it.
+    """Pictures to learn, and the use of the new version.
 
     Attributes:
         alerts: Alerts judged a false alarm, by id; empty = all that were not learned yet.

@@ -150,7 +150,7 @@ class DetachedRunner:
     def _end(self) -> None:
         self._connection.close()
         try:
-            # it ends by itself when nobody is at the other end
+            # it ends by itself when the connection is closed
             self._process.wait(0.5)
         except subprocess.TimeoutExpired:
             self._process.kill()

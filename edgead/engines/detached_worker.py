@@ -1,4 +1,4 @@
-"""Process of a `DetachedRunner`: opens an engine, and answers each batch until nobody asks any more.
+"""Process of a `DetachedRunner`: opens an engine, and answers batches until the connection is closed.
 
 Protocol, on the connection whose number is the first argument: first the facts about the engine, then an answer for each
 batch and class bias. An answer is `("ok", content)` or `("error", (message, hint))`.

@@ -1,4 +1,4 @@
-"""What this machine's processor can do at best: operations and bytes per second, measured."""
+"""Measured peak of this machine's processor: operations and bytes per second."""
 
 from __future__ import annotations
 

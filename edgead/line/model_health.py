@@ -32,7 +32,7 @@ _COMPLETE = 0.9
 
 @dataclass(frozen=True)
 class _Limits:
-    """What the first minutes of a model may show.
+    """Limits for the first minutes of a model.
 
     Attributes:
         latency_ms: Median latency of the model before; None if too few frames were judged by it.

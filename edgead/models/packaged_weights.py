@@ -35,10 +35,15 @@ class PackagedWeights:
 
     def is_installed(self) -> bool:
         """Whether the package can be imported, without importing it."""
-        try:
-            return importlib.util.find_spec(self.module) is not None
-        except (ImportError, ValueError):  # a module without a specification, or one that an import hook refuses
-            return False
+        return is_installed(self.module)
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a module without a specification, or one that an import hook refuses
+        return False
 
 
 def _lite(number: int, sha256: str, extra: str) -> PackagedWeights:

@@ -39,7 +39,7 @@ class Verdict:
     next_count: tuple[int, float] | None
 
     def sentences(self) -> list[str]:
-        """What to tell the user."""
+        """Lines for the user."""
         text = [
             f"With {self.n_pictures} pictures at most {self.rate:.1%} of good parts are promised to raise an alarm (each picture "
             f"judged by a model without it); {self.found:.0%} of small artificial defects are found at that threshold."

@@ -60,9 +60,7 @@ def cross_fit(
     Raises:
         TrainingError: If the features of the other folds do not vary.
     """
-    constants = {
-        name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("backbone.")
-    }
+    constants = frozen_constants(model)
     names = sorted(set(rows.groups))
     folds = min(folds, len(names))
     head = model.head
@@ -87,6 +85,11 @@ def cross_fit(
         found.pseudo[share] = head.pooled(pseudo_maps).double().numpy()
     head.pool(fraction)
     return found
+
+
+def frozen_constants(model: Detector) -> dict[str, Tensor]:
+    """Copies of the constants beside the backbone."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}
 
 
 def _maps(model: Detector, store: FeatureStore, rows: Sequence[int]) -> Tensor:

@@ -89,7 +89,7 @@ def power(scores: NDArray[np.float64], pseudo: NDArray[np.float64], rates: Seque
 
 
 def variation_note(unvaried: Choice, varied: Choice, n_copies: int, is_borne: bool) -> str:
-    """What learning changes of light, noise and compression costs, for the user.
+    """Cost of learning changes of light, noise and compression, in a sentence for the user.
 
     Args:
         unvaried: The best form without them.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.commands.training.best_form import BestForm, frozen_constants
+from edgead.commands.training.best_form import BestForm
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_choice import (
@@ -212,6 +212,8 @@ class FormSearch:
         The weight is `train.variation`, else the largest one with which the good images still let nearly as many
         pseudo-defects be found. Form, size and share of the map stay, so that only the weight differs.
         """
+        from edgead.train.cross_fit import frozen_constants
+
         best, given = self.best, self.config.train.variation
         assert best is not None
         if not best.rows.varied:
@@ -254,6 +256,7 @@ class FormSearch:
 
     def without(self, suspects: Sequence[int]) -> BestForm:
         """The best form fitted again without suspects, and without the images of their groups."""
+        from edgead.train.cross_fit import frozen_constants
         from edgead.train.start import fit_projections
 
         assert self.best is not None
@@ -271,9 +274,8 @@ class FormSearch:
         from edgead.train.cross_fit import has_few_groups
         from edgead.train.left_out import standardise
 
-        amounts = [choice.shrinkage or 0.0]
-        ((_, energies),) = self._fitted(choice.form, best.model, best.store, rows, amounts, choice.variation)
         fractions = (choice.top_fraction,)
+        energies = self._energies(choice, best.model, best.store, rows)
         found = standardise(best.model.head, energies, fractions, self.tiles)
         return self._by_others(choice, best.model, best.store, rows, fractions) if has_few_groups(rows) else found
 
@@ -287,9 +289,7 @@ class FormSearch:
         def fit(others: Rows) -> list[Energies]:
             for level in model.levels:
                 fit_projections(level, store, others.good)
-            amounts = [choice.shrinkage or 0.0]
-            ((_, energies),) = self._fitted(choice.form, model, store, others, amounts, choice.variation)
-            return energies
+            return self._energies(choice, model, store, others)
 
         return cross_fit(
             model,
@@ -300,6 +300,12 @@ class FormSearch:
             tiles=self.tiles,
             progress=lambda done, total: self.progress.update("Each image by the others", done, total),
         )
+
+    def _energies(self, choice: Choice, model: Detector, store: FeatureStore, rows: Rows) -> list[Energies]:
+        """Energies of each level, fitted as a choice says."""
+        amounts = [choice.shrinkage or 0.0]
+        ((_, energies),) = self._fitted(choice.form, model, store, rows, amounts, choice.variation)
+        return energies
 
     def _rows(self, good: Sequence[int]) -> Rows:
         """Rows of the feature store for a fit on some of the good images, all tiles of each."""
@@ -379,7 +385,7 @@ class FormSearch:
         store: FeatureStore,
         rows: Rows,
     ) -> None:
-        from edgead.train.cross_fit import has_few_groups
+        from edgead.train.cross_fit import frozen_constants, has_few_groups
         from edgead.train.left_out import standardise
 
         fractions = self._fractions(model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +21,10 @@ def require_torch(purpose: str) -> None:
     Raises:
         MissingDependencyError: If one of them is not installed.
     """
+    from edgead.models.packaged_weights import is_installed
+
     for module in TRAINING_PACKAGES:
-        if not _is_installed(module):
+        if not is_installed(module):
             raise MissingDependencyError(module, needed_for=purpose, install=INSTALL)
 
 
@@ -67,10 +68,3 @@ def _sources(config: ModelConfig) -> Iterator[tuple[str, str]]:
     keys = [FeatureKey.parse(part.partition(":")[0]) for level in config.levels for part in level.split("+")]
     for network in sorted({key.backbone for key in keys if key.backbone} - {config.backbone}):
         yield network, default_source(network)
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # a module without a specification, or one that an import hook refuses
-        return False

@@ -227,7 +227,7 @@ def _with_own(maps: Tensor, index: int, own: Tensor) -> Tensor:
 
 
 def _is_affordable(config: Config, size: int, milliseconds: float, progress: Progress) -> bool:
-    """Whether the backbone may run at a larger input besides the smallest one, which takes so many milliseconds together."""
+    """Whether both backbone runs, at the smallest and at a larger input, keep to `train.budget_ms` together."""
     budget, smallest = config.train.budget_ms, config.model.image_size
     if budget is None or milliseconds <= budget:
         return True
