@@ -298,6 +298,7 @@ def test_a_version_compatible_engine_outlives_an_upgrade(
             open_engine(bundle, "tensorrt-fp32", threads=1)
 
 
+@pytest.mark.slow
 def test_out_of_memory_names_the_option_that_helps(desk: Desk, bundle_copy: BundleCopy) -> None:
     """TensorRT gives no engine and says why: the error quotes it, names --workspace-mb, and keeps the whole log."""
     bundle, scene = bundle_copy(), desk.install(TYPED)

@@ -15,6 +15,9 @@ from edgead.models.zoo import load_model
 from edgead.progress import Silent
 from tests.tiny_run import tiny_config
 
+# every case is a training with couplings
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("coupling", ["uniform", "affine"])
 def test_only_a_uniform_flow_ranks_by_its_norm(coupling: str, tiny_data: Path, tmp_path: Path) -> None:

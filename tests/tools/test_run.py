@@ -22,6 +22,9 @@ from tests.tools.tables import TINY, call, write_table
 from tools.results.cells import PLAIN, expand, read_table
 from tools.results.run import Workplace, is_finished, known_records, read_records, run_cell
 
+# every cell is a training
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FAILS = {"settings": {"model.backbone": "no_such_backbone"}}
 ONE_FAILS: dict[str, Any] = {

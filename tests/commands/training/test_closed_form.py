@@ -383,6 +383,7 @@ def test_the_images_behind_the_threshold_are_named_and_drawn(trained: tuple[Trai
     assert sheet.shape[1] > 8 * 240
 
 
+@pytest.mark.slow
 def test_an_excluded_image_has_no_say(tiny_data: Path, tmp_path: Path) -> None:
     """Images named by data.exclude are neither fitted nor behind the threshold; a name that matches nothing is an error."""
     config = settings(tiny_data, data__exclude=["train/good/00[0-4].png"], train__forms=["centres"])
