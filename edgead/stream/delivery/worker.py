@@ -105,7 +105,7 @@ class Worker:
 
     @property
     def is_working(self) -> bool:
-        """Whether the last attempt succeeded; False before the first has ended."""
+        """Whether the last attempt succeeded; False until the receiver has first answered."""
         return self._is_ok and self._has_succeeded
 
     def health(self) -> SinkHealth:
@@ -179,6 +179,8 @@ class Worker:
         self._back_off.reset()
         with self._lock:
             self._n_delivered += len(events)
+            # before the cursor is saved: a slow disk does not make a sink that confirms look like one that hangs
+            self._has_succeeded = True
         try:
             self._spool.cursors.advance(self._options.name, self._cursor)
         except StorageError as error:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -73,6 +74,26 @@ def test_where_a_new_sink_begins(tmp_path: Path, from_beginning: bool, expected:
         with Delivery(target, [(options(from_beginning=not from_beginning), sink)], drain_s=5.0):
             wait_until(lambda: sink.got)
         assert sink.numbers == [4]
+
+
+def test_a_slow_disk_is_not_a_dead_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving waits for a sink whose receiver has confirmed while its position is still being saved."""
+    with spool(tmp_path) as target:
+        advance = target.cursors.advance
+
+        def slowly(*arguments: Any) -> None:
+            if sink.numbers == [1]:
+                target.append(plain_event())
+                saving.set()
+                time.sleep(1.5)
+            advance(*arguments)
+
+        monkeypatch.setattr(target.cursors, "advance", slowly)
+        sink, saving = ListSink(), threading.Event()
+        target.append(plain_event())
+        with delivery(target, sink):
+            assert saving.wait(60)
+        assert sink.numbers == [1, 2]
 
 
 def test_a_dead_sink_does_not_delay_others(tmp_path: Path) -> None:
