@@ -67,10 +67,10 @@ def collect(
     from contextlib import ExitStack
 
     from edgead.cli.options import open_model
-    from edgead.commands.collect import CollectOptions, CollectSummary
     from edgead.commands.collect import collect as run
     from edgead.commands.stream import stop_on_signals
     from edgead.errors import ConfigError
+    from edgead.stream.collector import CollectOptions, CollectSummary
 
     if (camera is None) == (source is None):
         raise ConfigError(

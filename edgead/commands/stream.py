@@ -174,7 +174,7 @@ def stream(
                     watch.report,
                 )
             )
-            all_consumers.append(dashboard.monitor)
+            all_consumers += dashboard.consumers
 
         if shadow is not None:
             stack.callback(watch.consumer.end, "the stream ended")

@@ -20,6 +20,9 @@ from edgead.progress import Progress
 from edgead.runner import Runner
 from edgead.stream.alarms.alarm_keeper import AlarmKeeper
 from edgead.stream.camera import Camera
+from edgead.stream.consumers.consumer import Consumer
+from edgead.stream.consumers.picture_collector import FOLDER as COLLECTED
+from edgead.stream.consumers.picture_collector import PictureCollector
 from edgead.stream.control import Control
 from edgead.stream.judged_frames import FOLDER, JudgedFrames
 from edgead.stream.monitoring.meter import StreamStatus
@@ -41,7 +44,7 @@ from edgead.web.token import open_token
 
 
 class Dashboard:
-    """Serves the page and the REST API while the stream runs; `monitor` is a consumer of the stream.
+    """Serves the page and the REST API while the stream runs; `consumers` belong to the stream.
 
     Args:
         address: Address to listen on, HOST:PORT.
@@ -77,6 +80,7 @@ class Dashboard:
         shadow: Callable[[], ShadowReport | None] | None = None,
     ) -> None:
         self.monitor = Monitor({camera.name: [zone.name for zone in camera.zones] for camera in cameras})
+        self.collector = PictureCollector(alerts.spool.folder / COLLECTED)
         self._address = parse_address(address)
         self._alerts = alerts
         self._keeper = keeper
@@ -102,6 +106,7 @@ class Dashboard:
             models=self._models,
             shadow=self._shadow,
             frames=JudgedFrames(self._alerts.spool.folder / FOLDER),
+            collector=self.collector,
         )
         web = self._config.web
         if (web.certificate is None) != (web.key is None):
@@ -129,6 +134,11 @@ class Dashboard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @property
+    def consumers(self) -> list[Consumer]:
+        """Receivers of every result and notice."""
+        return [self.monitor, self.collector]
 
     def change_model(self, cameras: Sequence[Camera], bundle: Bundle, runner: Runner) -> None:
         """Show another model, which has taken over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgead.web import alert_handlers as alerts
 from edgead.web import alert_models, camera_models, models
 from edgead.web import camera_handlers as cameras
+from edgead.web import collection_handlers as collections
 from edgead.web import frame_handlers as frames
 from edgead.web import model_handlers as line_models
 from edgead.web import shadow_handlers as shadows
@@ -43,6 +44,10 @@ ENDPOINTS = (
     Endpoint("POST", f"{_CAMERA}/frames/{{held}}/judge", frames.judge,
              "Judge a held frame, defect, good or unsure; it is stored losslessly.", frames.JudgedFrame,
              body=frames.FrameJudgement, errors=(404, 409, 503)),
+    Endpoint("GET", f"{_CAMERA}/collection", collections.collection, "Pictures of good parts that are being collected.",
+             collections.CollectionAnswer, errors=(404, 409)),
+    Endpoint("PUT", f"{_CAMERA}/collection", collections.change, "Start or stop collecting pictures of good parts.",
+             collections.CollectionAnswer, body=collections.CollectionRequest, errors=(404, 409, 503)),
     Endpoint("GET", f"{API}/alerts", alerts.alerts, "Alerts, the last to arrive first.", alert_models.Alerts, query=alert_models.AlertsQuery),
     Endpoint("GET", _ALERT, alerts.alert, "One alert.", alert_models.Record, errors=(404,)),
     *(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from edgead.heatmap import HeatmapScale
 from edgead.manifest import ThresholdRecord
+from edgead.stream.consumers.picture_collector import PictureCollector
 from edgead.stream.control import Control
 from edgead.stream.judged_frames import JudgedFrames
 from edgead.stream.monitoring.monitor import Monitor
@@ -185,6 +186,7 @@ class RunningStream:
         models: Models of the line; None for a stream without a model store.
         shadow: Returns the report of the shadow, or None before the first.
         frames: Folder of frames that people judge; None for a stream that has none.
+        collector: Pictures that people collect; None for a stream that has none.
     """
 
     monitor: Monitor
@@ -197,3 +199,4 @@ class RunningStream:
     models: ModelControl | None = None
     shadow: Callable[[], ShadowReport | None] | None = None
     frames: JudgedFrames | None = None
+    collector: PictureCollector | None = None

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 import edgead
-from edgead.commands.collect import CollectOptions, CollectSummary, collect
+from edgead.commands.collect import collect
 from edgead.commands.train import TrainResult
 from edgead.config.root import Config
 from edgead.data.collection import INDEX, open_collection, read_entries
 from edgead.data.reader import read_image
 from edgead.errors import DataError, StorageError
 from edgead.imaging import Image
+from edgead.stream.collector import CollectOptions, CollectSummary
 from edgead.stream.sources.source import Source
 
 from ..stream.fakes import ListSource

@@ -126,6 +126,7 @@ class FakeDevice:
         self.listeners: list[queue.Queue[str]] = []
         self.held: Image | None = None
         self.judged_frames: list[dict[str, Any]] = []
+        self.collecting: list[bool] = []
         self.is_silent = False
         self.is_over = False
         self._sequence = 0
@@ -334,6 +335,11 @@ class Handler(BaseHTTPRequestHandler):
                     return self._error(409, f"The frame was already judged {device.judged_frames[-1]['judgement']}.")
                 device.judged_frames.append(body)
                 self._json({"verdict": body["judgement"]})
+            case "PUT", ["cameras", name, "collection"]:
+                device.collecting.append(body["collecting"])
+                self._json(collection(device))
+            case "GET", ["cameras", name, "collection"]:
+                self._json(collection(device))
             case "GET", ["cameras", name, "scores"]:
                 self._json(scores(device.cameras[name], float(self.query["seconds"]), self.query["zone"]))
             case "GET", ["cameras", name, "zones", zone, "threshold"]:
@@ -412,6 +418,16 @@ def scores(camera: FakeCamera, seconds: float, zone: str) -> dict[str, Any]:
         points.append([round(float(age), 2), value - 0.12, value + 0.15])
     spans = [[20.0, None, camera.alert["id"]]] if camera.alert else []
     return {"zone": zone, "threshold": camera.threshold, "points": points, "alerts": spans}
+
+
+def collection(device: FakeDevice) -> dict[str, Any]:
+    is_on = bool(device.collecting) and device.collecting[-1]
+    ended = "stop" if device.collecting and not is_on else ""
+    return {
+        "collecting": is_on, "who": "script" if device.collecting else "", "every_s": 2.0, "limit": 200, "looked_at": 30,
+        "saved": 12, "near_copies": 10, "anomalous": 8, "faulty": 0, "pictures": 40, "megabytes": 31.5, "ended": ended,
+        "problem": "", "folder": "alerts/collected",
+    }  # fmt: skip
 
 
 def info(device: FakeDevice) -> dict[str, Any]:

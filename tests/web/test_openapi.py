@@ -19,6 +19,7 @@ from edgead.line.model_control import StoreControl
 from edgead.line.model_store import ModelStore
 from edgead.manifest import ThresholdRecord
 from edgead.stream.alerts import Alert
+from edgead.stream.consumers.picture_collector import PictureCollector
 from edgead.stream.judged_frames import JudgedFrames
 from edgead.web.openapi import openapi_document
 from edgead.web.options import AuthOptions, WebOptions
@@ -95,6 +96,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSt
     stream.models = StoreControl(models)
     stream.shadow = lambda: shadow_report(folder)
     stream.frames = JudgedFrames(folder / "frames")
+    stream.collector = PictureCollector(folder / "collected")
     with serving(stream, UNLIMITED) as browser:
         yield stream, browser
 
@@ -148,7 +150,7 @@ def test_every_endpoint_answers_as_documented(filled: tuple[RunningStream, Brows
         "post_alerts_alert_judge": {"judgement": "false-alarm", "kind": "dust"},
         "post_alerts_alert_learn": {"sure": False}, "put_cameras_camera_zones_zone_threshold": {"value": 0.1},
         "post_cameras_camera_frames": {}, "post_cameras_camera_frames_held_judge": {"judgement": "defect", "kind": "dent"},
-        "post_models_activate": {"model": "b" * 12}, "post_models_rollback": {"why": "false alarms"},
+        "put_cameras_camera_collection": {"collecting": True}, "post_models_activate": {"model": "b" * 12}, "post_models_rollback": {"why": "false alarms"},
     }  # fmt: skip
     queries = {"get_cameras_camera_zones_zone_threshold": "?value=0.1"}
     held = filled[1].send("POST", f"/api/v1/cameras/{LINE}/frames", {}).json["id"]

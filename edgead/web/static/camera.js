@@ -2,6 +2,7 @@
 
 import { alertUrl } from "./alert_state.js";
 import { get, path } from "./api.js";
+import { Collecting } from "./collecting.js";
 import { facts, h, setText, svg } from "./dom.js";
 import { count, ms, percent, score } from "./format.js";
 import { FRAME_JUDGEMENTS, FrameJudging } from "./frame_judging.js";
@@ -46,6 +47,7 @@ class CameraView {
   #threshold;
   #picture;
   #judging;
+  #collecting;
   #timer = 0;
   #isClosed = false;
 
@@ -59,14 +61,15 @@ class CameraView {
       heatmap: true, width: 1280, perSecond: 10, onPicture: (age) => setText(this.#since, staleWords(age)), onNone: (words) => setText(this.#since, words),
     });
     this.#judging = new FrameJudging(camera.name, this.#picture);
+    this.#collecting = new Collecting(camera.name);
     root.append(
       h("div", { class: "head" }, h("a", { class: "back", href: "#/", "aria-label": "All cameras" }, "←"),
         h("h1", {}, camera.name), this.#badge.element, this.#alertLine),
       h("div", { class: "columns" },
         h("div", { class: "wide" },
           h("section", { class: "card", "aria-label": "Live picture" }, picture,
-            h("div", { class: "controls" }, this.#heatmap.element, this.#zonesToggle.element, this.#judging.button),
-            this.#judging.element, this.#legend.element),
+            h("div", { class: "controls" }, this.#heatmap.element, this.#zonesToggle.element, this.#judging.button, this.#collecting.button),
+            this.#judging.element, this.#collecting.element, this.#legend.element),
           h("section", { class: "card", "aria-labelledby": "scores-title" },
             h("div", { class: "controls" }, h("h2", { id: "scores-title" }, "Scores"), this.#spans()), this.#trace.element)),
         h("div", { class: "narrow" },
@@ -102,6 +105,7 @@ class CameraView {
     this.#isClosed = true;
     clearTimeout(this.#timer);
     this.#judging.close();
+    this.#collecting.close();
     this.#picture.stop();
     this.#trace.stop();
     this.#threshold.close();
