@@ -91,8 +91,10 @@ def record_of(bundle: Bundle, name: str) -> EngineRecord:
 @pytest.mark.parametrize(
     ("precision", "version"),
     [
-        *((precision, version) for version in (WEAK, TYPED, TYPED_ONLY) for precision in ("fp32", "fp16")),
+        *(("fp16", version) for version in (WEAK, TYPED, TYPED_ONLY)),
+        ("fp32", TYPED_ONLY),
         ("int8", TYPED),
+        *(pytest.param("fp32", version, marks=pytest.mark.slow) for version in (WEAK, TYPED)),
         *(pytest.param("int8", version, marks=pytest.mark.slow) for version in (WEAK, TYPED_ONLY)),
     ],
 )

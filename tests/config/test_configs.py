@@ -72,7 +72,17 @@ def test_configuration_loads_and_says_how_to_run_it(path: Path) -> None:
     assert others[0].startswith("# "), "a second line says what it is"
 
 
-@pytest.mark.parametrize("path", TRAINING, ids=str)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # the models of the other families differ in size and epochs alone
+        pytest.param(
+            path, marks=pytest.mark.slow if path.parent.name in FAMILIES and path.parent.name != "btad" else ()
+        )
+        for path in TRAINING
+    ],
+    ids=str,
+)
 def test_configuration_can_be_trained(path: Path) -> None:
     """A dry run builds the model, with every level that the settings name."""
     found = plan(path)

@@ -22,6 +22,9 @@ from edgead.models.zoo import read_weights
 from ..tiny import BACKBONE, SIDE, write_parts_and_weights
 from .worlds import CASES
 
+# every test starts processes that import torch
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 LONGEST = 120.0
@@ -100,7 +103,6 @@ BATCHES: dict[str, tuple[int, int, dict[str, Any]]] = {
         if "fibers" in CASES[name][1] or "fibers" not in BATCHES[kind][2]
     ],
 )
-@pytest.mark.slow
 def test_two_processes_train_what_one_does(name: str, batches: str, worlds: Worlds, tmp_path: Path) -> None:
     """Weights, fitted and held-out losses are those of one process, where a process has less of a batch or nothing too."""
     n_fit, n_held_out, settings = BATCHES[batches]
@@ -243,7 +245,6 @@ TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_launchers(launcher: str, place: Path, tmp_path: Path) -> None:
     """`torchrun` and `accelerate launch` end with code 0, one bundle and one report."""
@@ -257,7 +258,6 @@ def test_launchers(launcher: str, place: Path, tmp_path: Path) -> None:
     assert "on disk" in err  # several processes did train: one would keep its features in memory
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_every_process(place: Path, tmp_path: Path) -> None:
     """An interrupt of torchrun in the middle of the training ends it and its processes; the run resumes."""
     argv = train_command(place, tmp_path / "run", "--epochs", "2000")

@@ -93,7 +93,7 @@ def test_a_seed_gives_one_result(trainer: Trainer, uninterrupted: tuple[Path, fl
     assert held_out[best_epoch] < held_out[0] - 0.01
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(
     seed: int, trainer: Trainer, uninterrupted: tuple[Path, float], tmp_path: Path
 ) -> None:

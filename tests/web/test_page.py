@@ -585,7 +585,5 @@ def test_good_pictures_are_collected_by_a_button(open_page: Any, device: FakeDev
     stop = page.locator("text=Stop collecting")
     assert stop.get_attribute("aria-pressed") == "true"
     stop.click()
-    wait_for_text(
-        page, "[role=status].collected", r"Stopped\. 12 of 200 .*; left out: 10 near-copies, 8 anomalous\."
-    )
+    wait_for_text(page, "[role=status].collected", r"Stopped\. 12 of 200 .*; left out: 10 near-copies, 8 anomalous\.")
     assert device.collecting == [True, False]
