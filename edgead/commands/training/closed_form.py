@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.commands.training.best_form import LeftOut
+from edgead.commands.training.choices_chart import draw_choices
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.form_choice import Choice
 from edgead.commands.training.form_search import FormSearch
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from edgead.models.detector import Detector
 
 CHOICES = "choices.json"
+CHOICES_CHART = "choices.svg"
 NATIVE_SHARE = 0.95
 # Up to this number of tiles, all of them are tried with each kind of features; of more only a part.
 MANY_TILES = 2048
@@ -80,7 +82,9 @@ def fit_closed_form(
     search.learn_variations()
     lap("Changes of light")
     best = search.best
-    write_json(run / CHOICES, [vars(choice) for choice in search.choices])
+    write_json(run / CHOICES, [{**vars(choice), "chosen": choice is best.choice} for choice in search.choices])
+    draw_choices(search.choices, best.choice, run / CHOICES_CHART)
+    progress.note(f"What was tried, as a picture: {run / CHOICES_CHART}")
     suspects = search.suspects()
     if suspects:
         best = search.without(suspects)

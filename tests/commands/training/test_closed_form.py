@@ -23,7 +23,7 @@ from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.train import TrainResult, train
 from edgead.commands.training import form_search
 from edgead.commands.training.bundle_writing import GRAPH_TASK, PARITY_TASK
-from edgead.commands.training.closed_form import CHOICES, native_side
+from edgead.commands.training.closed_form import CHOICES, CHOICES_CHART, native_side
 from edgead.commands.training.form_choice import (
     VARIATION_WEIGHTS,
     Choice,
@@ -147,7 +147,11 @@ def test_a_rate_that_was_asked_for_is_kept(tiny_data: Path, tmp_path: Path) -> N
 def test_choices_are_recorded(trained: tuple[TrainResult, list[str]]) -> None:
     """Every form that was tried is in the run's folder and in a note, and the bundle has the best of them."""
     result, notes = trained
-    choices = [Choice(**one) for one in json.loads((result.run / CHOICES).read_text())]
+    found = json.loads((result.run / CHOICES).read_text())
+    (kept,) = [one for one in found if one["chosen"]]
+    choices = [Choice(**{key: value for key, value in one.items() if key != "chosen"}) for one in found]
+    assert best_choice(choices).power == kept["power"]
+    assert (result.run / CHOICES_CHART).read_text().startswith("<svg")
     forms = [choice for choice in choices if not choice.variation]
     assert Counter(choice.form for choice in forms) == {"positions": 2, "centres": 1}
     assert all(choice.describe() in notes for choice in forms)
