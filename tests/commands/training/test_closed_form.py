@@ -150,7 +150,6 @@ def test_choices_are_recorded(trained: tuple[TrainResult, list[str]]) -> None:
     found = json.loads((result.run / CHOICES).read_text())
     (kept,) = [one for one in found if one["chosen"]]
     choices = [Choice(**{key: value for key, value in one.items() if key != "chosen"}) for one in found]
-    assert best_choice(choices).power == kept["power"]
     assert (result.run / CHOICES_CHART).read_text().startswith("<svg")
     forms = [choice for choice in choices if not choice.variation]
     assert Counter(choice.form for choice in forms) == {"positions": 2, "centres": 1}
@@ -166,7 +165,7 @@ def test_choices_are_recorded(trained: tuple[TrainResult, list[str]]) -> None:
     borne = [choice for choice in varied if bears(choice.power, best.power)]
     assert borne == varied[-1:] or (not borne and len(varied) == len(VARIATION_WEIGHTS))
     assert variation_note(best, varied[-1], 40, bool(borne)) in notes
-    assert result.bundle.manifest.provenance.metrics["pseudo_defect_power"] == [best, *borne][-1].power
+    assert result.bundle.manifest.provenance.metrics["pseudo_defect_power"] == [best, *borne][-1].power == kept["power"]
     # zones average over as many map values as the whole image
     height, width = result.bundle.manifest.graph.map_size
     assert result.bundle.manifest.graph.top_positions == max(1, round(best.top_fraction * height * width))
