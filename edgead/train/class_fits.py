@@ -7,7 +7,7 @@ are (`left_out.standardise`). The fits of the other classes have not seen the im
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from edgead.models.class_head import ClassHead
 from edgead.models.hgad_closed_form import CENTRES, POSITIONS, ClosedFormHgad, class_level
 from edgead.models.level import Level, LevelSpec
 from edgead.models.scoring import SMALLEST_DEVIATION, ScoreHead
+from edgead.train.cross_fit import cross_fit, has_few_groups
 from edgead.train.features import FeatureStore
 from edgead.train.left_out import (
     BATCH,
@@ -123,6 +124,33 @@ def fits_of_class(
         levels = unfitted(CENTRES)
         energies = [fit_centres(lv, store, rows, ridge=options.centre_ridge, seed=options.seed) for lv in levels]
         yield finished(CENTRES, None, levels, energies)
+
+
+def scored_by_others(fit: ClassFit, store: FeatureStore, rows: Rows, options: FitOptions) -> ClassFit:
+    """A fit whose left-out scores come from fits on other images alone, if the images of the class are few.
+
+    Args:
+        fit: Fit of the class; its constants stay.
+        store: Features.
+        rows: Good images of the class and their pseudo-defective copies.
+        options: Options that it was fitted with.
+
+    Raises:
+        TrainingError: If the features of the other images do not vary.
+    """
+    if not has_few_groups(rows):
+        return fit
+
+    def energies(others: Rows) -> list[Energies]:
+        for level in fit.levels:
+            fit_projections(level, store, others.good)
+        if fit.shrinkage is None:
+            return [fit_centres(lv, store, others, ridge=options.centre_ridge, seed=options.seed) for lv in fit.levels]
+        gathered = [gather_positions(level, store, others) for level in fit.levels]
+        pairs = zip(fit.levels, gathered, strict=True)
+        return [fit_positions(lv, store, others, own, amount=fit.shrinkage, ridge=options.ridge) for lv, own in pairs]
+
+    return replace(fit, scores=cross_fit(fit.levels, fit.head, store, rows, energies, options.fractions))
 
 
 @torch.no_grad()

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgead.models.detector import Detector
+from edgead.models.level import Level
+from edgead.models.scoring import ScoreHead
 from edgead.train.features import FeatureStore
 from edgead.train.left_out import Energies, LeftOutScores, Rows, fitted_energies
 
@@ -32,7 +34,8 @@ def has_few_groups(rows: Rows) -> bool:
 
 @torch.no_grad()
 def cross_fit(
-    model: Detector,
+    levels: Sequence[Level],
+    head: ScoreHead,
     store: FeatureStore,
     rows: Rows,
     fit: Fit,
@@ -44,13 +47,14 @@ def cross_fit(
 ) -> LeftOutScores:
     """Score every good image, and its copies, under a fit on the images of other folds.
 
-    The model keeps the constants that it came with.
+    Levels and head keep the constants that they came with.
 
     Args:
-        model: Detector that is fitted.
+        levels: Levels that are fitted.
+        head: Their score head.
         store: Features.
         rows: Rows of the store; the images of a group are in one fold.
-        fit: Function that fits the levels of `model` to the given rows, projections included, and returns the left-out
+        fit: Function that fits `levels` to the given rows, projections included, and returns the left-out
             energies of each level.
         fractions: Shares of the map that scores are computed for.
         tiles: Number of inputs of an image, which follow each other.
@@ -60,23 +64,24 @@ def cross_fit(
     Raises:
         TrainingError: If the features of the other folds do not vary.
     """
-    constants = frozen_constants(model)
+    parts: tuple[nn.Module, ...] = (*levels, head)
+    constants = [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in parts]
     names = sorted(set(rows.groups))
     folds = min(folds, len(names))
-    head = model.head
-    maps = torch.empty(len(rows.good), *head.size)
-    pseudo_maps = torch.empty(len(rows.pseudo), *head.size)
+    maps = torch.empty(len(rows.good), *head.size, dtype=torch.float32)
+    pseudo_maps = torch.empty(len(rows.pseudo), *head.size, dtype=torch.float32)
     for fold in range(folds):
         left = set(names[fold::folds])
         for index, level in enumerate(fit(_without(rows, left))):
             head.standardise(index, level.left_out)
         own = [i for i, group in enumerate(rows.groups) if group in left]
         copies = [i for i, origin in enumerate(rows.origin) if rows.groups[origin] in left]
-        maps[own] = _maps(model, store, [rows.good[i] for i in own])
+        maps[own] = _maps(levels, head, store, [rows.good[i] for i in own])
         if copies:
-            pseudo_maps[copies] = _maps(model, store, [rows.pseudo[i] for i in copies])
+            pseudo_maps[copies] = _maps(levels, head, store, [rows.pseudo[i] for i in copies])
         progress(fold + 1, folds)
-    model.load_state_dict(constants, strict=False)
+    for part, before in zip(parts, constants, strict=True):
+        part.load_state_dict(before)
     found = LeftOutScores(maps, pseudo_maps)
     fraction = head.top_fraction
     for share in fractions:
@@ -92,8 +97,8 @@ def frozen_constants(model: Detector) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}
 
 
-def _maps(model: Detector, store: FeatureStore, rows: Sequence[int]) -> Tensor:
-    maps, _scores = model.head([fitted_energies(level, store, rows) for level in model.levels])
+def _maps(levels: Sequence[Level], head: ScoreHead, store: FeatureStore, rows: Sequence[int]) -> Tensor:
+    maps, _scores = head([fitted_energies(level, store, rows) for level in levels])
     return maps.float().cpu()
 
 

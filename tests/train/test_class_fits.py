@@ -16,9 +16,11 @@ from edgead.train.class_fits import (
     fits_of_class,
     judge_left_out,
     maps_of_classes,
+    scored_by_others,
     set_class,
 )
-from edgead.train.left_out import LeftOutScores, Rows, fit_positions, gather_positions
+from edgead.train.cross_fit import FOLDS, MOST_GROUPS
+from edgead.train.left_out import LeftOutScores, Rows, fit_positions, fitted_energies, gather_positions
 
 from ..tiny import make_backbone
 from .test_left_out import DoubleStore
@@ -131,3 +133,46 @@ def test_the_share_that_tells_the_class_is_the_one_that_is_right(mark: bool, exp
     found = choose_class_share(head, fits, [FRACTION] * 2, list(zip(maps, defective, strict=True)), (0.25, 1.0))
     assert head.class_share == expected
     assert found == 1.0
+
+
+@pytest.mark.parametrize("form", ["positions", "centres"])
+def test_few_images_of_a_class_are_scored_by_fits_on_the_others(form: str) -> None:
+    """Maps and scores are those of a fit that never saw the image, in any constant, and the fit itself is unchanged."""
+    torch.manual_seed(0)
+    spec = LevelSpec.parse("16:5")
+    backbone = make_backbone(("16",))
+    channels, (h, w) = backbone.channels["16"], backbone.sizes["16"]
+    store = DoubleStore(torch.randn(2 * COUNT, channels, h, w, dtype=torch.float64))
+    # images of another class come first, and some copies of the good images last
+    good, pseudo = tuple(range(5, COUNT)), tuple(range(COUNT, COUNT + 3))
+    rows = Rows(good, pseudo, (0, 7, 14), tuple(range(len(good))))
+    options = FitOptions((form,), (0.2,), 1e-3, 4, 1e-2, (FRACTION, 1.0), 0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        (fit,) = fits_of_class(backbone, [spec], store, rows, options)
+        before = [{k: v.clone() for k, v in part.state_dict().items()} for part in (*fit.levels, fit.head)]
+        found = scored_by_others(fit, store, rows, options)
+        for part, own in zip((*found.levels, found.head), before, strict=True):
+            assert all(torch.equal(tensor, own[name]) for name, tensor in part.state_dict().items())
+        for i in (0, 7):
+            kept = [k for k in range(len(good)) if k % FOLDS != i % FOLDS]
+            others = Rows(tuple(good[k] for k in kept), (), (), tuple(kept))
+            (alone,) = fits_of_class(backbone, [spec], store, others, options)
+            copy = rows.origin.index(i)
+            maps, _ = alone.head([fitted_energies(level, store, [good[i], pseudo[copy]]) for level in alone.levels])
+            torch.testing.assert_close(found.scores.maps[i], maps[0].float(), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(found.scores.pseudo_maps[copy], maps[1].float(), rtol=1e-5, atol=1e-5)
+            assert found.scores.scores[1.0][i] == pytest.approx(float(maps[0].mean()), rel=1e-4, abs=1e-5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_many_images_of_a_class_keep_the_fast_scores(
+    fitted: tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]],
+) -> None:
+    """Another fit ten times over would take long, and changes little."""
+    _, store, fits, rows = fitted
+    options = FitOptions(("positions",), (0.2,), 1e-3, 4, 1e-2, (FRACTION,), 0)
+    many = Rows(tuple(range(COUNT)), (), (), tuple(range(MOST_GROUPS + 1)))
+    assert scored_by_others(fits[0], store, many, options) is fits[0]
+    assert scored_by_others(fits[0], store, rows[0], options).scores is not fits[0].scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -30,6 +31,10 @@ class Toy(nn.Module):
         level = Level(LevelSpec.parse(f"16:{KEPT}"), {"16": CHANNELS}, {"16": SIZE}, positions=True, centres=0)
         self.levels = nn.ModuleList([level])
         self.head = ScoreHead([SIZE], [1.0], FRACTION)
+
+    @property
+    def parts(self) -> list[Level]:
+        return [level for level in self.levels if isinstance(level, Level)]
 
 
 class Features(FeatureStore):
@@ -79,7 +84,9 @@ def test_each_image_is_scored_by_a_fit_on_the_other_folds() -> None:
     energies = fit(model, store, rows)
     model.head.standardise(0, energies[0].left_out)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = cross_fit(model, store, rows, lambda others: fit(model, store, others), (FRACTION, 1.0), folds=5)  # type: ignore[arg-type]
+    found = cross_fit(
+        model.parts, model.head, store, rows, lambda others: fit(model, store, others), (FRACTION, 1.0), folds=5
+    )
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert model.head.top_fraction == FRACTION
@@ -105,7 +112,8 @@ def test_few_images_keep_the_promised_rate() -> None:
         model, store, rows, new = made(40, 100, seed)
         assert has_few_groups(rows)
         fast = standardise(model.head, fit(model, store, rows), (FRACTION,)).scores[FRACTION]
-        others = cross_fit(model, store, rows, lambda part: fit(model, store, part), (FRACTION,)).scores[FRACTION]  # type: ignore[arg-type] # noqa: B023
+        again = partial(fit, model, store)
+        others = cross_fit(model.parts, model.head, store, rows, again, (FRACTION,)).scores[FRACTION]
         unseen = scores_of(model, store, new)
         for name, own in (("fast", fast), ("others", others)):
             realised[name].append(float(np.mean(unseen > threshold_from_scores(own, promised).value)))

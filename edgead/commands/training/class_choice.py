@@ -75,6 +75,8 @@ def best_of_each_form(
 ) -> tuple[list[Candidate], list[ClassChoice]]:
     """Fit every form of a class at one input size; of each kind of form the best, and the records of all.
 
+    Few images are scored by fits on other images alone, which is done for the best of each kind: it decides between them.
+
     Args:
         backbone: Frozen features.
         specs: Features of each level of the class.
@@ -86,21 +88,30 @@ def best_of_each_form(
         promised: Promised false-alarm rate.
     """
     from edgead.models.hgad_closed_form import class_cost
-    from edgead.train.class_fits import fits_of_class
+    from edgead.train.class_fits import fits_of_class, scored_by_others
+
+    rates = rates_to_judge(len(rows.good), promised)
+
+    def judged(fit: ClassFit) -> Candidate:
+        powers = {f: power(fit.scores.scores[f], fit.scores.pseudo[f], rates) for f in options.fractions}
+        cost, found = class_cost(fit.levels), round(max(powers.values()), 6)
+        megabytes = round(cost.megabytes, 3)
+        choice = ClassChoice(name, image_size, fit.form, fit.shrinkage, found, megabytes, cost.multiply_adds)
+        return Candidate(fit, best_fraction(powers), choice)
 
     best: dict[str, Candidate] = {}
     tried = []
-    rates = rates_to_judge(len(rows.good), promised)
     for fit in fits_of_class(backbone, specs, store, rows, options):
-        powers = {f: power(fit.scores.scores[f], fit.scores.pseudo[f], rates) for f in options.fractions}
-        found, cost = round(max(powers.values()), 6), class_cost(fit.levels)
-        choice = ClassChoice(
-            name, image_size, fit.form, fit.shrinkage, found, round(cost.megabytes, 3), cost.multiply_adds
-        )
-        tried.append(choice)
-        if fit.form not in best or found > best[fit.form].choice.power:
-            best[fit.form] = Candidate(fit, best_fraction(powers), choice)
-    return list(best.values()), tried
+        one = judged(fit)
+        tried.append(one.choice)
+        if fit.form not in best or one.choice.power > best[fit.form].choice.power:
+            best[fit.form] = one
+    found = []
+    for one in best.values():
+        again = scored_by_others(one.fit, store, rows, options)
+        found.append(one if again is one.fit else judged(again))
+        tried[tried.index(one.choice)] = found[-1].choice
+    return found, tried
 
 
 def chosen_within(candidates: Sequence[Sequence[Candidate]], megabytes: float, progress: Progress) -> list[Candidate]:

@@ -141,7 +141,7 @@ class ClassSearch:
             features: Features of the good images and their copies.
             map_size: Size `(h, w)` of the model's anomaly map.
         """
-        from edgead.train.class_fits import fits_of_class
+        from edgead.train.class_fits import fits_of_class, scored_by_others
 
         found = []
         for index, (one, own) in enumerate(zip(chosen, specs, strict=True)):
@@ -154,7 +154,7 @@ class ClassSearch:
             )
             rows = features.of_class(index, self.groups.of_image)
             (fit,) = fits_of_class(backbone, own, features.store, rows, options)
-            found.append(replace(one, fit=fit))
+            found.append(replace(one, fit=scored_by_others(fit, features.store, rows, options)))
             self.progress.update("Classes", index + 1, len(chosen))
         return found
 

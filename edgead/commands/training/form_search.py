@@ -292,7 +292,8 @@ class FormSearch:
             return self._energies(choice, model, store, others)
 
         return cross_fit(
-            model,
+            list(model.levels),
+            model.head,
             store,
             rows,
             fit,
