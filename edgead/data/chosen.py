@@ -14,6 +14,7 @@ from edgead.data.names import is_neutral, role_of, stem_without_role
 from edgead.data.parts import sample_of
 from edgead.data.roles import Picture
 from edgead.data.sorting import finish_sorting
+from edgead.data.unread import unread_sentences
 from edgead.errors import DataError
 
 LAYOUT = "chosen folders"
@@ -68,13 +69,16 @@ def choose_dataset(root: Path, roles: FolderRoles, *, need_train: bool = True) -
     defects = [sample for sample in samples if sample.gt_label]
     for folders, option, there in ((good, "--good", [*goods, *defects]), (bad, "--bad", defects)):
         if folders and not there:
-            raise DataError(f"There are no images in the folders of {option}: {', '.join(map(str, folders))}.")
+            raise DataError(
+                f"There are no images in the folders of {option}: {', '.join(map(str, folders))}.",
+                hint=" ".join(unread_sentences(others)) or "Give folders of PNG, JPEG, BMP or TIFF files.",
+            )
     if need_train and not goods:
         raise DataError(
             f"There are {len(defects)} defective images and no good ones to train on.", hint="Add --good DIR."
         )
     parts = (goods, defects) if need_train else ([], [*goods, *defects])
-    notes = [roles_of(found), *about_masks(found)]
+    notes = [roles_of(found), *about_masks(found), *unread_sentences(others)]
     return with_text_names(dataset_of(base, LAYOUT, parts, notes, need_train=need_train))
 
 

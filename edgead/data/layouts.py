@@ -16,6 +16,7 @@ from edgead.data.parts import LABELLED, Parts, layout_of, parts_of_class
 from edgead.data.roles import Picture, start_of
 from edgead.data.sorting import Sorted, sort_folder
 from edgead.data.unclear import refuse_unclear
+from edgead.data.unread import unread_sentences
 from edgead.errors import DataError
 
 Class = tuple[str, ...]
@@ -57,7 +58,8 @@ def find_dataset(root: Path, *, need_train: bool = True) -> Dataset:
     found_here = sort_folder(root.resolve() if masks else root, split, masks)
     base = root.resolve() if masks else root
     if not found_here.pictures and not found_here.masks:
-        raise DataError(f"There are no images in {root}: it holds {contents_of(root)}.", hint=WHAT_TO_GIVE)
+        hint = " ".join(unread_sentences(list_files(root))) or WHAT_TO_GIVE
+        raise DataError(f"There are no images in {root}: it holds {contents_of(root)}.", hint=hint)
     name = root.resolve().parent.name if split else _name_of(root)
     return _recognised(base, base.parent if masks else base, name, found_here, role, need_train, split == "test")
 
@@ -131,9 +133,8 @@ def _recognised(
     layout = " and ".join(sorted(layouts))
     if LABELLED in layout or found.tools or "masks" in layout:
         notes.insert(0, roles_of(found))
-    return dataset_of(
-        root, layout, (parts.train, parts.test), [*notes, *parts.notes(), *about_masks(found)], need_train=need_train
-    )
+    notes += [*parts.notes(), *about_masks(found), *unread_sentences(list_files(root))]
+    return dataset_of(root, layout, (parts.train, parts.test), notes, need_train=need_train)
 
 
 def _classes(root: Path, pictures: Sequence[Picture]) -> dict[Class, list[Picture]]:

@@ -37,6 +37,8 @@ def _aspect_warning(sizes: Mapping[Size, int], image_size: Size) -> str:
 def _difference_warning(sizes: Mapping[Size, int]) -> str:
     if len(sizes) < 2:
         return ""
+    if turned := _turned_warning(sizes):
+        return turned
     heights, widths = [size[0] for size in sizes], [size[1] for size in sizes]
     aspects = [width / height for height, width in sizes]
     ratios = [max(values) / min(values) for values in (heights, widths, aspects)]
@@ -48,6 +50,23 @@ def _difference_warning(sizes: Mapping[Size, int]) -> str:
         f"Warning: the images have {len(sizes)} sizes, from {_text(small)} to {_text(large)} ({count} of "
         f"{sum(sizes.values())} are {_text(common)}). All are resized to one size, so that the same part and the same "
         "defect look different: use images of one camera position, or train a model for each size."
+    )
+
+
+def _turned_warning(sizes: Mapping[Size, int]) -> str:
+    """Warning about pictures taken upright and lying, as a phone does."""
+    lying = {size: n for size, n in sizes.items() if size[1] > size[0]}
+    upright = {size: n for size, n in sizes.items() if size[0] > size[1]}
+    if not lying or not upright:
+        return ""
+    often_lying, often_upright = (max(group, key=lambda size: group[size]) for group in (lying, upright))
+    if (often_lying[1] / often_lying[0]) * (often_upright[0] / often_upright[1]) < VERY_DIFFERENT:
+        return ""
+    return (
+        f"Warning: {sum(lying.values())} of {sum(sizes.values())} images are wider than high (such as "
+        f"{_text(often_lying)}) and {sum(upright.values())} are higher than wide (such as {_text(often_upright)}). Each "
+        "is stretched to a square, so the same part looks different in the two: hold the camera in one way, or pad "
+        "instead of stretching with --keep-aspect."
     )
 
 

@@ -29,3 +29,11 @@ def test_very_different_sizes_are_named() -> None:
     """Sizes that differ by a factor of two or more are named, with the most common one."""
     (warning,) = size_warnings({(480, 640): 50, (960, 1280): 7, (200, 300): 1}, INPUT)
     assert "3 sizes, from 300 x 200 px to 1280 x 960 px (50 of 58 are 640 x 480 px)" in warning
+
+
+def test_pictures_taken_upright_and_lying_are_named() -> None:
+    """A phone held in two ways gives one size in two directions: each is named with its count, and padding is offered."""
+    (warning,) = size_warnings({(2000, 3000): 30, (3000, 2000): 10}, INPUT)
+    assert "30 of 40 images are wider than high (such as 3000 x 2000 px)" in warning
+    assert "10 are higher than wide (such as 2000 x 3000 px)" in warning
+    assert "--keep-aspect" in warning
