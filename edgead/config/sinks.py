@@ -319,6 +319,12 @@ def secret_of(what: str, value: SecretStr | None, file: Path | None, variable: s
     else:
         return None if value is None else value.get_secret_value()
     if not text:
-        raise ConfigError(f"The {what} is empty: {source} holds nothing.")
+        hint = (
+            f"Set it before the start (`export {variable}=…`); for a service write `{variable}=…` to the file of "
+            "`edgead service --environment-file`."
+            if file is None
+            else f"Write it to {file}, in a single line."
+        )
+        raise ConfigError(f"The {what} is empty: {source} holds nothing.", hint=hint)
     remember_secrets(text)
     return text

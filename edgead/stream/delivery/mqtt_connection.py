@@ -83,12 +83,17 @@ class Connection:
         try:
             self._client.connect(settings.host, settings.resolved_port, settings.keepalive_s)
         except (OSError, ValueError) as error:
-            raise DeliveryError(f"The broker {settings.address} cannot be reached: {error}") from error
+            raise DeliveryError(
+                f"The broker {settings.address} cannot be reached: {error}. Check that it runs, and host, port and tls of "
+                "the sink"
+            ) from error
         self._client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._is_connected or self._is_lost, settings.timeout_s)
         if self._refusal is not None:
-            raise DeliveryError(f"The broker {settings.address} refuses the connection: {self._refusal}")
+            raise DeliveryError(
+                f"The broker {settings.address} refuses the connection: {self._refusal}. {_what_to_check(settings)}"
+            )
         if not self.is_alive:
             raise DeliveryError(f"The broker {settings.address} does not answer")
 
@@ -198,3 +203,16 @@ class Connection:
             if len(self._received) < _MAX_RECEIVED:
                 self._received.append(Message(message.topic, bytes(message.payload), bool(message.retain)))
             self._changed.notify_all()
+
+
+def _what_to_check(settings: MqttSettings) -> str:
+    """What a person checks when the broker refuses the login."""
+    if settings.user is None:
+        return "The sink has no user: give it `user` and `password_env`, or allow anonymous clients at the broker"
+    if settings.password_env is not None:
+        where = f"in the environment variable {settings.password_env}"
+    elif settings.password_file is not None:
+        where = f"in {settings.password_file}"
+    else:
+        where = "in the settings of the sink"
+    return f"Check the user {settings.user} and the password {where}, and the broker's access rules"

@@ -20,7 +20,12 @@ from edgead.stream.sources.mjpeg import LARGEST_IMAGE, MjpegCapture
 
 _BOUNDARY = re.compile(r"(?i)boundary=\"?-*([^\";,\s]+)")
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
-_HINT = "Check address, user, password and network; a slow camera may need a larger stream.open_timeout_s."
+_HINT = "Check that the camera is on, its address and the network; a slow one may need a larger stream.open_timeout_s."
+_HINTS = {
+    401: "Check user and password in the address: http://USER:PASSWORD@CAMERA/…",
+    403: "Give this user the right to see the video, on the camera's own page.",
+    404: "Check the path in the address: the camera's manual or its own page states it.",
+}
 
 
 class HttpCamera:
@@ -71,16 +76,18 @@ class HttpCamera:
         Raises:
             SourceError: If the server does not answer in time or answers with an error.
         """
+        hint = _HINT
         request = urllib.request.Request(self._place, headers={"Cache-Control": "no-cache"})
         try:
             answer: http.client.HTTPResponse = self._opener.open(request, timeout=self._open_timeout_s)
             return answer
         except urllib.error.HTTPError as error:
             error.close()
-            problem = f"HTTP status {error.code}"
+            problem = f"HTTP status {error.code} ({error.reason})" if error.reason else f"HTTP status {error.code}"
+            hint = _HINTS.get(error.code, _HINT)
         except (OSError, http.client.HTTPException, ValueError) as error:
             problem = redact_message(str(getattr(error, "reason", error)) or type(error).__name__, self._url)
-        raise SourceError(f"{redact(self._url)} cannot be opened: {problem}.", hint=_HINT, retryable=True)
+        raise SourceError(f"{redact(self._url)} cannot be opened: {problem}.", hint=hint, retryable=True)
 
 
 class SnapshotCapture:

@@ -77,7 +77,7 @@ class LiveSource:
         except SourceError as error:
             if self._options.give_up or not error.retryable:
                 raise
-            self._lose(error.message)
+            self._lose(_told(error))
         return self
 
     def __exit__(
@@ -198,7 +198,7 @@ class LiveSource:
         except SourceError as error:
             if not error.retryable:
                 raise
-            self._enter("reconnecting", error.message)
+            self._enter("reconnecting", _told(error))
             _LOG.debug("%s does not answer (attempt %d)", self.name, self.report.restarts)
         else:
             _LOG.debug("%s is back after %d reconnection(s)", self.name, self.report.restarts)
@@ -215,3 +215,8 @@ class LiveSource:
         _LOG.debug("%s: next reconnection in %.0f s, as the budget of the restart window is spent", self.name, rest_s)
         self._enter("resting")
         stop.wait(rest_s)
+
+
+def _told(error: SourceError) -> str:
+    """Why a source cannot be opened and what to do, for people who see neither terminal nor log."""
+    return f"{error.message} {error.hint}" if error.hint else error.message

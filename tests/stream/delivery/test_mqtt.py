@@ -232,6 +232,7 @@ def test_user_and_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ):
             sink.deliver([event(1)])
     assert "wrong" not in str(caught.value)
+    assert "Check the user ada and the password in the environment variable PASSWORD_FOR_TEST" in str(caught.value)
 
 
 def test_a_broker_that_is_killed_again_and_again(broker: Broker, tmp_path: Path) -> None:

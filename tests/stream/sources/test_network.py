@@ -143,6 +143,18 @@ def test_a_wrong_password_is_refused_without_being_shown() -> None:
     assert logins
     assert "wr0ng" not in caught.value.message + caught.value.hint
     assert "operator" not in caught.value.message
+    assert "Check user and password" in caught.value.hint
+
+
+def test_a_camera_that_is_retried_says_what_to_check() -> None:
+    """The state of a source that is tried again has the advice too: of several cameras nothing else is shown."""
+    with mjpeg_camera(serve_paced, user="operator", password="right") as (place, _):
+        options = replace(SOURCE_OPTIONS, give_up=False)
+        with source_from_uri(f"http://operator:wr0ng@{place}/", options) as source:
+            state = source.report.state
+    assert state is not None
+    assert "HTTP status 401" in state.last_error
+    assert "Check user and password in the address" in state.last_error
 
 
 def noisy(number: int) -> Image:
