@@ -235,6 +235,7 @@ def service(
 ) -> None:
     """Make a systemd unit that starts the stream at boot and restarts it after a failure."""
     from edgead.commands.service import ServiceOptions, advice, service_unit, write_service
+    from edgead.commands.service_site import lacking_here
 
     options = ServiceOptions(
         config, folder, user, tuple(option or ()), tuple(writable or ()), watchdog_s, environment_file, memory_max
@@ -243,7 +244,7 @@ def service(
     words = _words_of_stream(options.arguments)
     settings = _with_sinks(load(config, words.get("set_"), {}), words.get("sink"))
     _cameras(settings, words.get("camera"), words.get("source"), words.get("class_name"))
-    for sentence in advice(options, settings):
+    for sentence in [*advice(options, settings), *lacking_here(options, settings, words, sys.executable)]:
         echo(f"Warning: {sentence}", err=True)
     if out is None:
         typer.echo(text, nl=False)

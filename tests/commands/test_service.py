@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgead.commands.service import ServiceOptions, advice, service_unit, write_service
+from edgead.commands.service_site import lacking_here
 from edgead.config.root import Config
 from edgead.errors import ConfigError
 
@@ -188,3 +189,36 @@ def test_what_the_service_would_lack_is_said(options: ServiceOptions, tmp_path: 
     assert str(elsewhere) in missing
     elsewhere.mkdir()
     assert advice(named, config) == []
+
+
+def test_what_this_machine_lacks_is_said_with_its_command(options: ServiceOptions, tmp_path: Path) -> None:
+    """A missing bundle, user and file of secrets, and a secret that the file does not hold, each with what to do."""
+    config = Config.model_validate({"sinks": [{"kind": "mqtt", "host": "h", "user": "u", "password_env": "MQTT_WORD"}]})
+    words = {"web": "127.0.0.1:8080"}
+    program = "/opt/edgead/venv/bin/python"
+
+    def lacking(**changes: object) -> str:
+        changed = replace(options, **{"user": "root", **changes})  # type: ignore[arg-type]
+        return "\n".join(one for one in lacking_here(changed, config, words, program) if " lies in " not in one)
+
+    assert "sudo useradd --system" in lacking(user="nosuchuser")
+    assert "There is no bundle at" in lacking()
+    assert "EDGEAD_WEB_TOKEN" in lacking()
+    (options.folder / "runs" / "latest" / "bundle").mkdir(parents=True)
+    assert "There is no bundle at" not in lacking()
+    secrets = tmp_path / "secrets.env"
+    absent = lacking(environment_file=secrets)
+    assert f"install -m 600 /dev/null {secrets}" in absent
+    assert "EDGEAD_WEB_TOKEN=…, MQTT_WORD=…" in absent
+    secrets.write_text("MQTT_WORD=\nEDGEAD_WEB_TOKEN=0123456789abcdef\n")
+    assert lacking(environment_file=secrets) == f"{secrets} has no line MQTT_WORD=…, which the stream reads: add it."
+    secrets.write_text("MQTT_WORD=x\nEDGEAD_WEB_TOKEN=0123456789abcdef\n")
+    assert lacking(environment_file=secrets) == ""
+
+
+def test_folders_of_another_user_and_hidden_ones_are_found(options: ServiceOptions) -> None:
+    """A folder that the service's user may not write to, or that a private /tmp hides, keeps the service from working."""
+    options.folder.chmod(0o755)
+    found = lacking_here(replace(options, user="nobody", folder=Path("/etc")), Config(), {}, "/tmp/venv/bin/python")
+    assert any("The user nobody may not write to /etc: `sudo chown -R nobody: /etc`" in one for one in found)
+    assert any("The program /tmp/venv/bin/python lies in /tmp" in one for one in found)
