@@ -70,13 +70,18 @@ class PoseReference:
 
     def describe(self) -> str:
         """Effect of the alignment on the good images, one sentence."""
+        return (
+            f"The part was found in {self.found_share:.0%} of the held-out good images: {self.range_text()}; their edges "
+            f"resemble the reference picture by {self.likeness:.2f} when aligned, {self.unmoved_likeness:.2f} as they are."
+        )
+
+    def range_text(self) -> str:
+        """How far the part was turned, shifted and scaled, as a part of a sentence."""
         angles, scales = ([getattr(pose, name) for pose in self.poses] for name in ("angle_deg", "scale"))
         shifts = [max(map(abs, pose.shift)) for pose in self.poses]
         return (
-            f"The part was found in {self.found_share:.0%} of the held-out good images: turned by {min(angles, default=0):.1f} to "
-            f"{max(angles, default=0):.1f} degrees, shifted by up to {max(shifts, default=0):.1%} of a side, scaled by "
-            f"{min(scales, default=1):.3f} to {max(scales, default=1):.3f}; their edges resemble the reference picture by "
-            f"{self.likeness:.2f} when aligned, {self.unmoved_likeness:.2f} as they are."
+            f"turned by {min(angles, default=0):.1f} to {max(angles, default=0):.1f} degrees, shifted by up to "
+            f"{max(shifts, default=0):.1%} of a side, scaled by {min(scales, default=1):.3f} to {max(scales, default=1):.3f}"
         )
 
 
@@ -113,6 +118,22 @@ def fit_reference(images: Sequence[Image], held_out: Sequence[Image], search: Po
         picture, search, usual, least, _share(found),
         float(np.mean(likeness)), float(np.mean(unmoved)), poses,
     )  # fmt: skip
+
+
+def may_move(images: Sequence[Image], search: PoseRange, still: float) -> bool:
+    """Whether the part of the first image lies elsewhere in the others, which are found as it is; a quick test.
+
+    Args:
+        images: Good images `(H, W, 3)`, uint8, RGB, at least two.
+        search: Range of poses around the reference.
+        still: Likeness of two images, as they are, from which on the part lies still.
+    """
+    size = working_size((images[0].shape[0], images[0].shape[1]))
+    wide = PoseRange(min(180.0, 2 * search.angle_deg), min(0.3, 2 * search.shift), min(0.5, 2 * search.scale))
+    finder = PoseFinder(grey_picture(images[0], size), wide)
+    others = images[1:]
+    unmoved = [finder.likeness(grey_picture(image, size).astype(np.float32), UNMOVED) for image in others]
+    return float(np.mean(unmoved)) < still and 2 * _share(_found(others, finder)) > 1
 
 
 def _found(images: Sequence[Image], finder: PoseFinder) -> list[Pose | None]:

@@ -65,8 +65,8 @@ def _turned_warning(sizes: Mapping[Size, int]) -> str:
     return (
         f"Warning: {sum(lying.values())} of {sum(sizes.values())} images are wider than high (such as "
         f"{_text(often_lying)}) and {sum(upright.values())} are higher than wide (such as {_text(often_upright)}). Each "
-        "is stretched to a square, so the same part looks different in the two: hold the camera in one way, or pad "
-        "instead of stretching with --keep-aspect."
+        "is stretched to a square, so the same part looks different in the two, and --align finds it in one of them alone: "
+        "take all of them in one way, in training and on the line, or pad instead of stretching with --keep-aspect."
     )
 
 

@@ -22,6 +22,7 @@ from edgead.config.training import DataConfig
 from edgead.data.dataset import Sample
 from edgead.data.masks import read_mask
 from edgead.data.split import Split
+from edgead.data.synthetic.make import make_part
 from edgead.errors import BundleError, DataError
 from edgead.evaluation.metrics import auroc
 from edgead.imaging import Image, png_from_rgb
@@ -178,6 +179,30 @@ def test_a_texture_is_refused_when_alignment_is_on_and_left_alone_by_auto() -> N
     assert found.aligner is not None
     assert found.split == split
     assert align_split(DataConfig(), split, board, Silent()).aligner is None
+
+
+def test_parts_that_move_far_are_said_before_a_training_without_alignment() -> None:
+    """Turned parts give a warning with the option; parts at rest, textures and aligned parts give none."""
+    samples = [Sample(Path(f"{seed}.png"), f"{seed}.png", "part") for seed in range(16)]
+    split = Split(tuple(samples), (), ())
+
+    def said(read: Callable[[Sample], Image]) -> tuple[bool, str]:
+        notes = Notes()
+        found = align_split(DataConfig(), split, cache(read), notes)
+        assert found.aligner is None
+        return found.motion is not None, " ".join(notes.texts)
+
+    moves, text = said(lambda sample: moved_part("board", int(sample.path.stem), (128, 128))[0])
+    assert moves
+    assert "Warning: the parts do not lie still" in text
+    assert "--align auto" in text
+    at_rest = {
+        part: said(
+            lambda sample, part=part: make_part(part, np.random.default_rng(int(sample.path.stem)), (128, 128))[0]
+        )
+        for part in ("board", "fabric")
+    }
+    assert at_rest == {"board": (False, ""), "fabric": (False, "")}
 
 
 def test_an_export_keeps_the_reference_picture(aligned: TrainResult, tmp_path: Path) -> None:

@@ -11,16 +11,21 @@ import numpy as np
 from edgead.aligner import Aligner
 from edgead.config.training import DataConfig
 from edgead.data.dataset import Sample, evenly_spaced
-from edgead.data.pose_reference import PoseReference, fit_reference
+from edgead.data.pose_reference import PoseReference, fit_reference, may_move
 from edgead.data.split import MIN_EARLY_STOP, MIN_THRESHOLD_IMAGES, Split
 from edgead.errors import DataError
-from edgead.imaging import Image
+from edgead.imaging import Image, resize
 from edgead.pose import PoseRange
 from edgead.progress import Progress
 
 # Images that the reference picture is the mean of, and others that it is judged by.
 N_IMAGES = 24
 _MANY = 0.05
+# To see whether parts move, so many images are looked at; a first one is compared with a few others.
+_N_TO_LOOK_AT, _N_AT_FIRST = 8, 3
+_LOOK_SIDE = 512
+# Parts lie still where single images resemble each other as much; they move far where alignment gains as much.
+_STILL, _FAR = 0.7, 0.3
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,13 @@ class AlignedSplit:
         aligner: Alignment of every image; None = they stay as they are.
         split: The images.
         n_left_out: Number of images left out because the part is not found.
+        motion: What alignment would do, if it is off and parts turn or shift far; otherwise None.
     """
 
     aligner: Aligner | None
     split: Split
     n_left_out: int = 0
+    motion: PoseReference | None = None
 
 
 def align_split(
@@ -53,7 +60,10 @@ def align_split(
         DataError: If alignment is on and the part is not found in most images, or too few of them remain.
     """
     if settings.align == "off":
-        return AlignedSplit(None, split)
+        motion = _motion(settings, split, read)
+        if motion is not None:
+            progress.note(f"Warning: the parts do not lie still. {motion.describe()} Align them: --align auto")
+        return AlignedSplit(None, split, motion=motion)
     reference = _reference(settings, split, read)
     if settings.align == "on" and not reference.is_usable:
         raise DataError(
@@ -82,6 +92,28 @@ def _reference(settings: DataConfig, split: Split, read: Callable[[Sample], Imag
     return fit_reference(
         [read(sample) for sample in chosen], [read(s) for s in evenly_spaced(judged, N_IMAGES)], search
     )
+
+
+def _motion(settings: DataConfig, split: Split, read: Callable[[Sample], Image]) -> PoseReference | None:
+    """What alignment would do for parts that turn or shift far; None for parts at rest and for textures."""
+    chosen = evenly_spaced(split.fit, _N_TO_LOOK_AT)
+    rest = evenly_spaced([sample for sample in split.fit if sample not in chosen], _N_TO_LOOK_AT)
+    if len(chosen) < _N_TO_LOOK_AT or not rest:
+        return None
+    images = [_small(read(sample)) for sample in chosen]
+    search = PoseRange(settings.align_angle, settings.align_shift, settings.align_scale)
+    if not may_move(images[: _N_AT_FIRST + 1], search, _STILL):
+        return None
+    reference = fit_reference(images, [_small(read(sample)) for sample in rest], search)
+    is_far = reference.is_usable and reference.likeness - reference.unmoved_likeness > _FAR
+    return reference if is_far else None
+
+
+def _small(image: Image) -> Image:
+    """An image that is enough to find a part in, so that two dozen photographs do not fill the memory."""
+    height, width = image.shape[:2]
+    share = _LOOK_SIDE / max(height, width)
+    return image if share >= 1 else resize(image, (round(height * share), round(width * share)))
 
 
 def _found(aligner: Aligner, split: Split, read: Callable[[Sample], Image], progress: Progress) -> AlignedSplit:

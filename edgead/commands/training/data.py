@@ -17,6 +17,7 @@ from edgead.commands.training.views import ViewOptions, view_options
 from edgead.config.root import Config
 from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.dataset import Sample
+from edgead.data.pose_reference import PoseReference
 from edgead.data.pseudo_defects import make_pseudo_defect
 from edgead.data.reader import read_image
 from edgead.data.scan import Scan, data_digest, scan_images
@@ -41,7 +42,7 @@ class TrainingData:
     """Good images, split by use, and functions that read them.
 
     With crop or tiles, each image gives `n_tiles` inputs. `snapshot` is the digest of the snapshot of a data set that these
-    are the images of; empty for any other folder.
+    are the images of; empty for any other folder. `motion` says how far parts move that are not aligned; None if they do not.
     """
 
     root: Path
@@ -56,6 +57,7 @@ class TrainingData:
     aligner: Aligner | None = None
     n_without_part: int = 0
     snapshot: str = ""
+    motion: PoseReference | None = None
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -231,6 +233,7 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
         view_options=views,
         aligner=aligned.aligner,
         n_without_part=aligned.n_left_out,
+        motion=aligned.motion,
     )
 
 

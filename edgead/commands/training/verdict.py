@@ -18,6 +18,7 @@ from edgead.commands.training.defect_sizes import DefectSizes
 from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.threshold_images import highest
 from edgead.config import defaults
+from edgead.data.pose_reference import PoseReference
 from edgead.data.snapshots import snapshot_of
 from edgead.evaluation.threshold import images_to_certify, threshold_from_scores
 from edgead.manifest import POOLED, ClassThresholds, Manifest
@@ -97,11 +98,13 @@ def verdict_of(manifest: Manifest, data: TrainingData, run: Path, align: str) ->
     command, add = commands_of(data.root)
     sizes = _sizes(metrics, data)
     findings = [
+        # before all else: until parts are aligned, high scores and small defects have this reason
+        None if data.motion is None else of_far_motion(data.motion, command),
         of_images(thresholds, command, add),
         of_high_scores(thresholds, names, run, command),
         of_copies(data.n_near_copies, len(data.split.threshold)),
         # a place of a tile is another place of the part in each tile
-        None if data.n_tiles > 1 else of_motion(_choices(run), align, command),
+        None if data.n_tiles > 1 or data.motion is not None else of_motion(_choices(run), align, command),
         None if sizes is None else of_sizes(sizes, command),
     ]
     known = [finding for finding in findings if finding is not None]
@@ -213,6 +216,16 @@ def of_motion(choices: Sequence[Mapping[str, Any]], align: str, command: str) ->
         f"parts that move or vary: a model of every place finds {positions:.0%} of the artificial defects, one without "
         f"places {centres:.0%}",
         f"Let training test whether aligning the parts helps: {command} --align auto",
+    )
+
+
+def of_far_motion(motion: PoseReference, command: str) -> Finding:
+    """Parts that turn or shift so far that the same place shows something else in each image."""
+    return Finding(
+        "weak",
+        f"parts that move: {motion.range_text()}; the good images resemble each other by {motion.likeness:.2f} when aligned, "
+        f"{motion.unmoved_likeness:.2f} as they are",
+        f"Align the parts: {command} --align auto",
     )
 
 

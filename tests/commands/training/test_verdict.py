@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,14 +16,17 @@ from edgead.commands.training.verdict import (
     Verdict,
     commands_of,
     of_copies,
+    of_far_motion,
     of_high_scores,
     of_images,
     of_motion,
     of_power,
     of_sizes,
 )
+from edgead.data.pose_reference import PoseReference
 from edgead.evaluation.threshold import class_thresholds
 from edgead.manifest import ClassThresholds
+from edgead.pose import Pose, PoseRange
 
 COMMAND = "edgead train data"
 
@@ -89,6 +93,21 @@ def test_parts_that_move() -> None:
     assert of_motion(choices, "on", COMMAND) is None
     assert of_motion([*choices, {"form": "positions", "power": 0.65}], "off", COMMAND) is None
     assert of_motion(choices[:2], "off", COMMAND) is None
+
+
+def test_parts_that_turn_and_shift_far() -> None:
+    """Motion that alignment would take away is a weak verdict, with how far parts moved and the option."""
+    search = PoseRange(20.0, 0.1, 0.08)
+    poses = tuple(
+        Pose(np.asarray(cv2.getRotationMatrix2D((50.0, 50.0), -angle, 1.0), np.float64), (101, 101), 0.9)
+        for angle in (-14.0, 12.0)
+    )
+    motion = PoseReference(np.zeros((8, 8), np.uint8), search, 0.9, 0.4, 1.0, 0.98, 0.48, poses)
+    found = of_far_motion(motion, COMMAND)
+    assert found.grade == "weak"
+    assert "turned by -14.0 to 12.0 degrees" in found.what
+    assert "by 0.98 when aligned, 0.48 as they are" in found.what
+    assert found.advice == f"Align the parts: {COMMAND} --align auto"
 
 
 def test_small_defects() -> None:
