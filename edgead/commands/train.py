@@ -21,7 +21,7 @@ from edgead.commands.training.data import TrainingData, fit_backbone, prepare_da
 from edgead.commands.training.device import choose_device, is_launched_with_others, is_main_process
 from edgead.commands.training.near_copies import independent_images, whitened_features
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
-from edgead.commands.training.requirements import require_torch, require_weights
+from edgead.commands.training.requirements import require_fitting_weights, require_torch, require_weights
 from edgead.commands.training.runs import (
     BUNDLE,
     CHECKPOINT,
@@ -127,6 +127,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
             # before any check: from here on an error of one process ends all of them
             world = held.enter_context(launched_world())
         require_weights(config.model)
+        require_fitting_weights(config.model)
         if resume:
             out = out or unfinished_run(runs)
             read_run(out)  # a misspelt folder is not made for its lock

@@ -38,7 +38,7 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
     elif weights == "timm":
         _load_hub(network, name)
     else:
-        _copy_named(network, read_weight_file(Path(weights)), weights)
+        _copy_named(network, read_weight_file(Path(weights)), weights, name)
     _require_finite(network, weights)
 
 
@@ -54,11 +54,7 @@ def digest(network: nn.Module) -> str:
 
 
 def _load_packaged(network: nn.Module, name: str, packaged: PackagedWeights) -> None:
-    if name != packaged.network:
-        raise ConfigError(
-            f"model.weights {packaged.source!r} contains weights of {packaged.network}, not of {name!r}.",
-            hint="Use --weights timm (the hub) or --weights FILE.safetensors.",
-        )
+    packaged.require_network(name)
     try:
         module = importlib.import_module(packaged.module)
     except ImportError as error:
@@ -91,10 +87,10 @@ def _load_hub(network: nn.Module, name: str) -> None:
             ],
             hint="Check the network, or name a local file: --weights FILE.safetensors.",
         ) from error
-    _copy_named(network, source.state_dict(), f"timm's {name}")
+    _copy_named(network, source.state_dict(), f"timm's {name}", name)
 
 
-def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str, name: str) -> None:
     own = network.state_dict()
     # FeatureListNet flattens names: blocks.0.0.conv becomes blocks_0.0... in some timm models
     by_flat_name = {key.replace(".", "_"): value for key, value in tensors.items()}
@@ -108,12 +104,19 @@ def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str) -> N
     wrong = [key for key, value in matched.items() if value is None or value.shape != own[key].shape]
     if wrong:
         raise ConfigError(
-            f"{where} does not fit the backbone: {len(wrong)} of {len(own)} tensors are missing or of another shape, "
-            f"first {wrong[0]!r}.",
-            hint="The file must contain a timm state dict of the same model; a network whose position codes cannot be "
-            "resampled needs the image size that it was trained at (--image-size).",
+            f"{where} does not fit the backbone {name}: {len(wrong)} of {len(own)} tensors are missing or of another shape, "
+            f"first {_mismatch(wrong[0], matched[wrong[0]], own[wrong[0]], tensors)}.",
+            hint="Name the timm model that the file was saved from (--backbone); the file must contain its state dict. A network "
+            "whose position codes cannot be resampled needs the image size that it was trained at (--image-size).",
         )
     network.load_state_dict(matched)
+
+
+def _mismatch(key: str, found: Tensor | None, own: Tensor, tensors: dict[str, Tensor]) -> str:
+    """What the file has in place of the network's tensor `key`."""
+    if found is not None:
+        return f"{key!r}, {tuple(found.shape)} instead of {tuple(own.shape)}"
+    return f"{key!r}, which is missing; the {len(tensors)} tensors of the file begin with {next(iter(tensors), '')!r}"
 
 
 def _require_finite(network: nn.Module, where: str) -> None:

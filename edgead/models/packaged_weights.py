@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
+from edgead.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class PackagedWeights:
@@ -36,6 +38,18 @@ class PackagedWeights:
     def is_installed(self) -> bool:
         """Whether the package can be imported, without importing it."""
         return is_installed(self.module)
+
+    def require_network(self, name: str) -> None:
+        """Refuse another network than that of the weights.
+
+        Raises:
+            ConfigError: If `name` is not the timm model of these weights.
+        """
+        if name != self.network:
+            raise ConfigError(
+                f"model.weights {self.source!r} contains weights of {self.network}, not of {name!r}.",
+                hint="Use --weights timm (the hub) or --weights FILE.safetensors.",
+            )
 
 
 def is_installed(module: str) -> bool:

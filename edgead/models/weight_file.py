@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,11 +36,16 @@ def check_weight_file(path: Path) -> Format:
     if not path.is_file():
         raise ConfigError(
             f"model.weights {str(path)!r} is not a weight source: it is neither 'lite0', 'lite1', 'lite2', 'timm' nor an existing file.",
-            hint="Name a .safetensors file with timm's tensor names.",
+            hint="Name an existing .safetensors, .pth or .bin file with timm's tensor names.",
         )
     try:
         with path.open("rb") as file:
             first = file.read(64)
+            if first.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+                raise ConfigError(
+                    f"{path} is cut off: the end of a torch file is missing after {path.stat().st_size:,} bytes.",
+                    hint="Copy or download it again.",
+                )
             if first.startswith((b"PK\x03\x04", b"\x80\x02")):
                 return "torch"
             _check_safetensors(path, first, file.read)
@@ -68,8 +75,10 @@ def read_weight_file(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an untyped error per cause
+        named = re.search(r"GLOBAL (\S+)", str(error))  # torch names the first object that it refuses
+        held = f"it holds Python objects ({named[1]})" if named else "it is damaged, or holds Python objects"
         raise ConfigError(
-            f"{path} cannot be read as tensors alone: it is damaged, or holds Python objects, which could run code.",
+            f"{path} cannot be read as tensors alone: {held}, which could run code.",
             hint=CONVERT,
         ) from error
     tensors = {name: value for name, value in clean_state_dict(_unwrapped(content)).items() if torch.is_tensor(value)}

@@ -91,7 +91,7 @@ def test_the_converting_command_works(tmp_path: Path, monkeypatch: pytest.Monkey
         (b"<!DOCTYPE html><html></html>", "web page"),
         (b"not weights at all", "not a safetensors file"),
         (b"\x10\0\0\0\0\0\0\0{broken", "damaged or cut off"),
-        (b"PK\x03\x04 cut off", "damaged"),
+        (b"PK\x03\x04 cut off", "is cut off: the end of a torch file is missing"),
     ],
     ids=["empty", "lfs", "html", "text", "header", "zip"],
 )

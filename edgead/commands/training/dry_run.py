@@ -15,7 +15,7 @@ from edgead.commands.training.data import fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_search import count_pseudo, count_varied
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
-from edgead.commands.training.requirements import main_source, require_torch, require_weights
+from edgead.commands.training.requirements import main_source, require_fitting_weights, require_torch, require_weights
 from edgead.commands.training.unified import is_unified
 from edgead.config.root import Config
 from edgead.errors import EdgeadError
@@ -55,7 +55,7 @@ class DryRun:
         """Check weights and disk; features that other runs may have left in a shared cache count as missing.
 
         Raises:
-            ConfigError: If the backbone weights are missing or of an unknown format.
+            ConfigError: If the backbone weights are missing, of an unknown format or of another network.
             MissingDependencyError: If they are in a package that is not installed.
             StorageError: If the disk is too small.
         """
@@ -154,6 +154,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
 def _weights_problem(config: Config) -> EdgeadError | None:
     try:
         require_weights(config.model)
+        require_fitting_weights(config.model)
     except EdgeadError as error:
         return error
     return None

@@ -45,11 +45,36 @@ def require_weights(config: ModelConfig) -> None:
             require_hub_weights(network)
         elif source not in PACKAGED:
             check_weight_file(Path(source))
-        elif not PACKAGED[source].is_installed():
+        else:
             packaged = PACKAGED[source]
+            packaged.require_network(network)
+            if packaged.is_installed():
+                continue
             raise MissingDependencyError(
                 packaged.package, needed_for=f"The backbone {network}", install=packaged.install
             )
+
+
+def require_fitting_weights(config: ModelConfig) -> None:
+    """Load a file of weights into its backbone, so that a file of another network is refused before any image is read.
+
+    Weights from packages and from the hub fit, and are not loaded here.
+
+    Raises:
+        ConfigError: If the file does not fit the backbone, holds other objects than tensors, or is not finite.
+    """
+    from edgead.models.packaged_weights import PACKAGED
+
+    source = main_source(config)
+    if source == "timm" or source in PACKAGED:
+        return
+    from edgead.models.backbone import Backbone
+    from edgead.models.backbone_fit import fit_to_backbone
+    from edgead.models.level import LevelSpec
+
+    fitted, _ = fit_to_backbone(config)
+    keys = list(dict.fromkeys(key for level in fitted.levels for key in LevelSpec.parse(level).keys))
+    Backbone(fitted.backbone, source, keys, (fitted.image_size, fitted.image_size))
 
 
 def main_source(config: ModelConfig) -> str:

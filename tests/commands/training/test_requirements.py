@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from edgead.commands.train import TrainResult, train
 from edgead.commands.training.dry_run import dry_run
-from edgead.commands.training.requirements import require_weights
+from edgead.commands.training.requirements import require_fitting_weights, require_weights
 from edgead.config.model import ModelConfig
 from edgead.errors import ConfigError
 from edgead.models import hub
@@ -193,3 +193,44 @@ def test_exported_weights_that_are_not_finite_are_named(tiny_result: TrainResult
     save_file(tensors, tmp_path / "w.safetensors")
     with pytest.raises(BundleError, match="not finite"):
         load_weights(load_model(tiny_result.bundle), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["another", "shape", "cut", "object"])
+def test_weights_of_another_network_are_refused_before_the_data(name: str, tmp_path: Path) -> None:
+    """A file that does not fit the backbone is named with what it holds, by a training and by a dry run, before any image is read."""
+    networks = {"another": "vit_tiny_patch16_224", "shape": "resnet50d"}
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model(networks.get(name, "resnet18"), pretrained=False).state_dict(), path)
+    if name == "cut":
+        path.write_bytes(path.read_bytes()[:100_000])
+    if name == "object":
+        torch.save({"weights": torch.zeros(1), "owner": tmp_path}, path)
+    expected = {
+        "another": "first 'conv1.weight', which is missing; the 152 tensors of the file begin with 'cls_token'",
+        "shape": "does not fit the backbone resnet18",
+        "cut": "is cut off: the end of a torch file is missing after 100,000 bytes",
+        "object": "it holds Python objects (pathlib.",
+    }[name]
+    config = tiny_config(tmp_path / "nowhere", model__backbone="resnet18", model__weights=str(path))
+    with pytest.raises(ConfigError) as caught:
+        train(config, Silent(), out=None, runs=tmp_path / "runs", resume=False)
+    assert expected in caught.value.message
+    assert caught.value.hint
+    assert not (tmp_path / "runs").exists()
+    planned = dry_run(config, Silent(), out=None, runs=tmp_path)
+    assert planned.weights is not None
+    assert expected in planned.weights.message
+
+
+def test_tensors_of_another_shape_are_named_with_both_shapes(tmp_path: Path) -> None:
+    """A file of a wider network of the same kind says which shape it has, and which one is needed."""
+    torch.save(timm.create_model("vit_small_patch16_224", pretrained=False).state_dict(), tmp_path / "small.pth")
+    config = ModelConfig(backbone="vit_tiny_patch16_224", weights=str(tmp_path / "small.pth"), image_size=64)
+    with pytest.raises(ConfigError, match=r"first 'cls_token', \(1, 1, 384\) instead of \(1, 1, 192\)"):
+        require_fitting_weights(config)
+
+
+def test_packaged_weights_of_another_network_are_refused_without_torch() -> None:
+    """A package's weights for another backbone are refused by the first check, which needs no torch."""
+    with pytest.raises(ConfigError, match="contains weights of tf_efficientnet_lite0, not of 'resnet18'"):
+        require_weights(ModelConfig(backbone="resnet18", weights="lite0"))
