@@ -244,7 +244,7 @@ def _train(
     bundle = open_bundle(run / BUNDLE)
     clock.lap("export")
     pseudo = None if before is None or after is None else (before, after)
-    verdict = verdict_of(bundle.manifest, data, run, config.data.align) if world.is_main else None
+    verdict = verdict_of(bundle.manifest, data, run, config) if world.is_main else None
     return TrainResult(run, bundle, state, starts, clock.seconds, len(data.scan.broken), pseudo, kept, verdict)
 
 
@@ -294,7 +294,7 @@ def _train_in_closed_form(
     world.barrier()
     bundle = open_bundle(run / BUNDLE)
     clock.lap("export")
-    verdict = verdict_of(bundle.manifest, found.data, run, config.data.align) if world.is_main else None
+    verdict = verdict_of(bundle.manifest, found.data, run, config) if world.is_main else None
     return TrainResult(run, bundle, TrainState(), [], clock.seconds, n_broken, None, False, verdict)
 
 

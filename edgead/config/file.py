@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from edgead.config.root import Config
+from edgead.config.root import Config, Origin
 from edgead.config.section import Section
 from edgead.errors import ConfigError
 from edgead.migration import upgrade_settings
@@ -36,7 +36,9 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
     """
     if path is None and DEFAULT_CONFIG.is_file():
         path = DEFAULT_CONFIG
-    return validate(read_values(path, overrides), str(path) if path is not None else "the options")
+    config = validate(read_values(path, overrides), str(path) if path is not None else "the options")
+    config._origin = Origin(path, dict(overrides))
+    return config
 
 
 def read_values(path: Path | None, overrides: Mapping[str, Any]) -> dict[str, Any]:

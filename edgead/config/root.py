@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from edgead.config import defaults
 from edgead.config.families import FAMILIES
@@ -25,8 +28,23 @@ from edgead.config.stream import (
 from edgead.config.training import DataConfig, EngineConfig, TrainConfig
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where settings come from; settings are equal wherever they come from.
+
+    Attributes:
+        file: File that they were read from; None = no file.
+        overrides: Value per dotted key that was given beside it.
+    """
+
+    file: Path | None = field(default=None, compare=False)
+    overrides: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
 class Config(Section):
     """Configuration of a run."""
+
+    _origin: Origin = PrivateAttr(default_factory=lambda: Origin())
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -66,6 +84,11 @@ class Config(Section):
             for zone in camera.zones:
                 self.alerts_of(camera, zone)
         return self
+
+    @property
+    def origin(self) -> Origin:
+        """Where the settings come from."""
+        return self._origin
 
     def stream_of(self, camera: CameraConfig) -> StreamConfig:
         """Stream settings, with those that the camera overrides."""

@@ -33,7 +33,7 @@ def fit_mask_rule(runner: Runner, data: TrainingData, thresholds: ClassThreshold
     rule = choose_mask_rule(_examples(runner, data, progress), thresholds.heatmap_low, thresholds.threshold.value)
     progress.note(
         f"Marks: regions of alarms above {rule.extent:.0%} of the way to the threshold, chosen on pseudo-defects; images below "
-        f"the threshold have none, so at most {thresholds.threshold.false_alarm_rate:.3g} of good images show a mark."
+        f"the threshold have none, so at most {thresholds.threshold.false_alarm_rate:.2%} of good images show a mark."
     )
     return rule
 

@@ -46,7 +46,9 @@ def threshold_note(samples: Sequence[Sample], thresholds: ClassThresholds, sheet
     text = f"The threshold {record.value:.3g} is set by the good images with the highest scores: {named}. "
     if len(rest) >= len(order):
         without = threshold_from_scores(rest, record.false_alarm_rate, record.confidence)
-        text += f"Without these three it would be {without.value:.3g}. "
+        # fewer scores may not certify the rate any more: an extrapolated threshold lies above that of all images
+        if without.value < record.value:
+            text += f"Without these three it would be {without.value:.3g}. "
     return (
         f"{text}Are they really good? {sheet} shows the highest {len(order)}. Leave out what is not with --exclude NAME and "
         "train again; of rare but good ones, add more."

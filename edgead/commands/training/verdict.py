@@ -18,6 +18,8 @@ from edgead.commands.training.defect_sizes import DefectSizes
 from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.threshold_images import highest
 from edgead.config import defaults
+from edgead.config.file import DEFAULT_CONFIG
+from edgead.config.root import Config, Origin
 from edgead.data.pose_reference import PoseReference
 from edgead.data.snapshots import snapshot_of
 from edgead.evaluation.threshold import images_to_certify, threshold_from_scores
@@ -35,6 +37,15 @@ HIGH_SCORES = 0.25
 N_HIGHEST = 3
 LARGE_DEFECT = 0.1
 MOST_ADVICE = 2
+_OPTIONS = {
+    "model.name": "--model",
+    **{f"model.{name}": f"--{name}" for name in ("coupling", "base", "backbone", "weights")},
+    "model.image_size": "--image-size",
+    "train.epochs": "--epochs",
+    "train.device": "--device",
+    "train.seed": "--seed",
+}
+_REPEATED = {f"data.{name}": f"--{name}" for name in ("good", "bad", "masks", "exclude")}
 _FOUND_KEY = re.compile(r"found_(\d+)_px")
 
 
@@ -83,19 +94,20 @@ class Verdict:
         return lines
 
 
-def verdict_of(manifest: Manifest, data: TrainingData, run: Path, align: str) -> Verdict:
+def verdict_of(manifest: Manifest, data: TrainingData, run: Path, config: Config) -> Verdict:
     """Judge a finished training by what it has measured; no image is scored.
 
     Args:
         manifest: Manifest of the bundle.
         data: Images of the training.
         run: Folder of the run, with `choices.json` where several forms were tried.
-        align: Setting `data.align`.
+        config: Settings of the training.
     """
     metrics, thresholds = manifest.provenance.metrics, manifest.thresholds[POOLED]
     power = metrics.get("pseudo_defect_power")
     names = [path_text(sample.name) for sample in data.split.threshold]
     command, add = commands_of(data.root)
+    command += "".join(f" {word}" for word in option_words(config.origin))
     sizes = _sizes(metrics, data)
     findings = [
         # before all else: until parts are aligned, high scores and small defects have this reason
@@ -104,7 +116,7 @@ def verdict_of(manifest: Manifest, data: TrainingData, run: Path, align: str) ->
         of_high_scores(thresholds, names, run, command),
         of_copies(data.n_near_copies, len(data.split.threshold)),
         # a place of a tile is another place of the part in each tile
-        None if data.n_tiles > 1 or data.motion is not None else of_motion(_choices(run), align, command),
+        None if data.n_tiles > 1 or data.motion is not None else of_motion(_choices(run), config.data.align, command),
         None if sizes is None else of_sizes(sizes, command),
     ]
     known = [finding for finding in findings if finding is not None]
@@ -127,6 +139,25 @@ def commands_of(root: Path) -> tuple[str, str]:
         return f"edgead train {shlex.quote(path_text(root))}", ""
     dataset = shlex.quote(path_text(snapshot.folder.parent.parent))
     return f"edgead train --from-dataset {dataset}", f"edgead dataset add {dataset} FOLDER --as good"
+
+
+def option_words(origin: Origin) -> list[str]:
+    """Words of the command line that give a training the same settings again, quoted for a shell.
+
+    Args:
+        origin: Where the settings come from; `./edgead.yaml` is read without being named, and the folder of the images is
+            not among the words.
+    """
+    file, overrides = origin.file, origin.overrides
+    words = [] if file is None or file == DEFAULT_CONFIG else ["--config", shlex.quote(path_text(file))]
+    for key, value in overrides.items():
+        if key in _REPEATED:
+            words += [word for item in value or () for word in (_REPEATED[key], shlex.quote(path_text(item)))]
+        elif key in _OPTIONS and value is not None:
+            words += [_OPTIONS[key], shlex.quote(str(value))]
+        elif key not in ("data.root", "train.add_to"):
+            words += ["--set", shlex.quote(f"{key}={json.dumps(value, default=str)}")]
+    return words
 
 
 def of_power(power: float | None, *, has_reason: bool) -> Finding | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ from PIL import Image
 from edgead.commands.dataset import add_pictures, take_snapshot
 from edgead.commands.training.defect_sizes import DefectSizes
 from edgead.commands.training.verdict import (
+    _OPTIONS,
+    _REPEATED,
     Finding,
     Verdict,
     commands_of,
@@ -22,7 +25,9 @@ from edgead.commands.training.verdict import (
     of_motion,
     of_power,
     of_sizes,
+    option_words,
 )
+from edgead.config.file import load_config, parse_override
 from edgead.data.pose_reference import PoseReference
 from edgead.evaluation.threshold import class_thresholds
 from edgead.manifest import ClassThresholds
@@ -62,6 +67,34 @@ def test_advice_after_training_on_a_data_set_names_the_data_set(tmp_path: Path) 
         f"with: edgead dataset add '{dataset}' FOLDER --as good; then train again: edgead train --from-dataset '{dataset}'"
     )
     assert commands_of(pictures) == (f"edgead train {pictures}", "")
+
+
+def test_advice_keeps_the_settings_of_the_training(tmp_path: Path) -> None:
+    """A command to train again gives the same settings: what its options and --set parse to is what was given."""
+    (tmp_path / "line.yaml").write_text("train: {seed: 3}", encoding="utf-8")
+    given = {
+        "data.root": "parts", "data.exclude": ["a b.png", "c.png"], "model.backbone": "vit_tiny_patch16_224",
+        "model.weights": "my weights.pth", "model.levels": ["16@6", "16@9"], "model.image_size": 128, "train.variation": None,
+    }  # fmt: skip
+    config = load_config(tmp_path / "line.yaml", given)
+    words = shlex.split(" ".join(option_words(config.origin)))
+    assert words[:2] == ["--config", str(tmp_path / "line.yaml")]
+    pairs = list(zip(words[2::2], words[3::2], strict=True))
+    assert [value for name, value in pairs if name == "--exclude"] == ["a b.png", "c.png"]
+    assert ("--backbone", "vit_tiny_patch16_224") in pairs
+    assert ("--weights", "my weights.pth") in pairs
+    assert ("--image-size", "128") in pairs
+    assert dict(parse_override(value) for name, value in pairs if name == "--set") == {
+        "model.levels": ["16@6", "16@9"],
+        "train.variation": None,
+    }
+
+
+def test_the_words_of_the_advice_are_options_of_train() -> None:
+    """Every option that advice may name is one that `edgead train` has."""
+    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
+    section = page.partition("## `edgead train`")[2].partition("\n## ")[0]
+    assert all(f"`{option} " in section for option in (*_OPTIONS.values(), *_REPEATED.values()))
 
 
 def test_high_good_scores() -> None:
