@@ -19,11 +19,12 @@ from edgead.printable import path_text, printable
 if TYPE_CHECKING:
     from edgead.commands.bench import BenchResult
     from edgead.commands.doctor import Diagnosis
+    from edgead.commands.evaluate import Evaluation
     from edgead.commands.predict import Predictions
     from edgead.commands.roofline import LayerPoint, Roofline
     from edgead.engines.fingerprint import EngineRecord
     from edgead.engines.operator_times import OperatorTime
-    from edgead.evaluation.evaluate import ClassResult, EvaluationResult, Metrics
+    from edgead.evaluation.evaluate import ClassResult, EvaluationResult
     from edgead.evaluation.robustness import Robustness, RobustnessPoint
     from edgead.line.throughput import CamerasBench
 
@@ -110,26 +111,17 @@ def show_engine(record: EngineRecord) -> None:
         out.print(rows)
 
 
-def show_evaluation(result: EvaluationResult) -> None:
+def show_evaluation(found: Evaluation) -> None:
     """Print metrics per class and their mean, marked regions, and each kind of defect; rates with the number of images."""
-    table = _table("class", "image AUROC", "pixel AUROC", "AUPRO 0.3", "AUPRO 0.05", "false alarms", "detected")
-    rows = [(name, part.metrics) for name, part in result.classes.items()]
-    if len(rows) > 1:
-        rows.append(("mean", result.mean))
-    for name, m in rows:
-        values = (m.image_auroc, m.pixel_auroc, m.aupro_0_3, m.aupro_0_05)
-        table.add_row(
-            escape(name),
-            *("-" if value is None else f"{value:.4f}" for value in values),
-            _share(m.false_alarm_rate, m.n_good - m.n_trained_on),
-            _share(m.detection_rate, m.n_defective),
-        )
+    result = found.result
     out.print(f"engine {result.engine}")
-    out.print(table)
-    for name, part in result.classes.items():
-        if (allowed := roc_text(part)) is not None:
-            out.print(f"{f'{escape(name)}: ' if len(result.classes) > 1 else ''}{allowed}")
-    _show_marks(rows)
+    for number, (headings, rows) in enumerate(found.tables()):
+        table = _table(*headings)
+        for name, *values in rows:
+            table.add_row(escape(name), *values)
+        out.print(table)
+        if number == 0:
+            _show_roc(result)
     for name, part in result.classes.items():
         if len(part.defects) > 1:
             defects = _table("defect", "image AUROC", "detected")
@@ -138,6 +130,12 @@ def show_evaluation(result: EvaluationResult) -> None:
                 defects.add_row(escape(kind), auroc, _share(defect.detected.value, defect.detected.n))
             out.print(f"{escape(name)}: kinds of defect")
             out.print(defects)
+
+
+def _show_roc(result: EvaluationResult) -> None:
+    for name, part in result.classes.items():
+        if (allowed := roc_text(part)) is not None:
+            out.print(f"{f'{escape(name)}: ' if len(result.classes) > 1 else ''}{allowed}")
 
 
 def roc_text(part: ClassResult) -> str | None:
@@ -192,20 +190,6 @@ def show_robustness(result: Robustness) -> None:
     out.print(table)
     for line in (*result.left_out, result.rule):
         out.print(line)
-
-
-def _show_marks(rows: list[tuple[str, Metrics]]) -> None:
-    if all(m.seg_f1 is None and m.marked_good_rate is None for _, m in rows):
-        return
-    table = _table("marks", "SegF1", "best", "mask IoU", "regions hit", "good images marked")
-    for name, m in rows:
-        table.add_row(
-            escape(name),
-            *("-" if value is None else f"{value:.4f}" for value in (m.seg_f1, m.seg_f1_best, m.mask_iou)),
-            _share(m.region_recall, m.n_regions),
-            _share(m.marked_good_rate, m.n_good - m.n_trained_on),
-        )
-    out.print(table)
 
 
 def show_bench(result: BenchResult) -> None:

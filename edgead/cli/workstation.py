@@ -247,7 +247,7 @@ def evaluate(
     if json_file is not None:
         write_json(json_file, result.to_json())
     if json_file is None or str(json_file) != "-":
-        show_evaluation(result.result)
+        show_evaluation(result)
         if result.result.mean.marked_good_rate is not None or result.result.mean.mask_iou is not None:
             typer.echo(f"Marked regions: {result.segmentation}.")
         if result.class_accuracy is not None:
@@ -373,7 +373,7 @@ def demo(
     settings = load(config, set_, {})
     with TerminalProgress() as progress:
         result = run(settings, progress, out=out, part=part)
-    show_evaluation(result.evaluation.result)
+    show_evaluation(result.evaluation)
     show_facts(
         [
             ("took", f"{result.seconds:.0f} s"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,9 @@ from edgead.data.masks import read_mask
 from edgead.data.reader import read_image
 from edgead.errors import ConfigError, DataError
 from edgead.evaluation.alignment import Alignment, alignment_of
-from edgead.evaluation.evaluate import EvaluationResult, ScoredImage, evaluate
+from edgead.evaluation.evaluate import EvaluationResult, Metrics, ScoredImage, evaluate
 from edgead.evaluation.marking import kind_of, marking_at
+from edgead.evaluation.metric_columns import tables_of
 from edgead.evaluation.report import Report, write_report
 from edgead.evaluation.robustness import Robustness
 from edgead.evaluation.segmentation import SegmentationKind
@@ -78,6 +80,30 @@ class Evaluation:
     bad_masks: tuple[tuple[str, str], ...] = ()
     robustness: Robustness | None = None
     part_not_found: dict[str, int] | None = None
+
+    @property
+    def metrics(self) -> Metrics:
+        """Metrics of the only class, or their means over the classes; `result.classes` has those of each."""
+        return self.result.mean
+
+    def tables(self) -> list[tuple[list[str], list[list[str]]]]:
+        """Tables that `edgead eval` prints, each as headings and rows of texts, a row per class."""
+        return tables_of(self.result)
+
+    def _repr_html_(self) -> str:
+        def row(cell: str, texts: list[str]) -> str:
+            return f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in texts)}</tr>"
+
+        tables = (row("th", headings) + "".join(row("td", texts) for texts in rows) for headings, rows in self.tables())
+        return f"<p>engine {escape(self.result.engine)}</p>" + "".join(f"<table>{rows}</table>" for rows in tables)
+
+    def __repr__(self) -> str:
+        lines = [f"Evaluation(engine {self.result.engine})"]
+        for headings, rows in self.tables():
+            widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+            for texts in (headings, *rows):
+                lines.append("  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip())
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """`EvaluationResult.to_json` plus the segmentation, and class mode and accuracy for models with class input."""

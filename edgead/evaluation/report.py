@@ -18,6 +18,7 @@ from edgead.evaluation.evaluate import (
     ScoredImage,
     image_counts,
 )
+from edgead.evaluation.metric_columns import METRIC_COLUMNS
 from edgead.evaluation.report_charts import histogram, number, rate_chart
 from edgead.evaluation.report_gallery import ImageBudget, ImageReader, card, choose_images, inline_jpeg, legend
 from edgead.evaluation.report_robustness import robustness_section
@@ -32,20 +33,6 @@ from edgead.storage import write_bytes
 MAX_IMAGE_BYTES = 12_000_000
 CURVE_POINTS = 200
 DASH = "–"
-
-COLUMNS = (
-    ("image AUROC", "image_auroc"),
-    ("image AP", "image_ap"),
-    ("image F1-max", "image_f1max"),
-    ("pixel AUROC", "pixel_auroc"),
-    ("pixel AP", "pixel_ap"),
-    ("AUPRO 0.3", "aupro_0_3"),
-    ("AUPRO 0.05", "aupro_0_05"),
-    ("mask IoU", "mask_iou"),
-    ("SegF1", "seg_f1"),
-    ("best SegF1", "seg_f1_best"),
-    ("region recall", "region_recall"),
-)
 
 
 @dataclass(frozen=True)
@@ -138,10 +125,7 @@ def _metrics_table(result: EvaluationResult) -> str:
         f'<th scope="col">{name}</th>'
         for name in (
             "class",
-            *(name for name, _ in COLUMNS),
-            "found",
-            "false alarms",
-            "marked good",
+            *(column.title for column in METRIC_COLUMNS),
             "threshold",
             "good",
             "defective",
@@ -172,8 +156,7 @@ def _metrics_table(result: EvaluationResult) -> str:
 
 
 def _metric_cells(metrics: Metrics) -> str:
-    cells = [_score(getattr(metrics, key)) for _, key in COLUMNS]
-    cells += [_percent(metrics.detection_rate), _percent(metrics.false_alarm_rate), _percent(metrics.marked_good_rate)]
+    cells = [(_percent if column.count else _score)(column.value(metrics)) for column in METRIC_COLUMNS]
     cells += [DASH if metrics.threshold is None else number(metrics.threshold)]
     cells += [str(metrics.n_good), str(metrics.n_defective)]
     return "".join(f"<td>{cell}</td>" for cell in cells)

@@ -185,7 +185,7 @@ def test_rejects_alone_are_evaluated(tiny_result: TrainResult, tiny_data: Path) 
     mean = result.result.mean
     assert (mean.n_good, mean.n_defective, mean.image_auroc) == (0, len(list(kind.iterdir())), None)
     assert mean.detection_rate is not None
-    show_evaluation(result.result)
+    show_evaluation(result)
 
 
 def test_export_again_gives_the_same_scores(bundle_copy: BundleCopy) -> None:
