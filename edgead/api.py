@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.errors import ConfigError
-from edgead.progress import Progress, Silent
+from edgead.progress import Progress, as_progress
 
 if TYPE_CHECKING:
     from edgead.builder.choice import BackendName
@@ -42,7 +42,7 @@ def train_bundle(
     out: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = "runs",
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | Callable[[str], object] | None = None,
 ) -> TrainResult:
     """Learn from good images and write a bundle; what `edgead train` does. Needs the extra `train`.
 
@@ -54,7 +54,7 @@ def train_bundle(
         runs: Parent folder of the runs, in which `latest` points at the newest.
         resume: Continue the interrupted run in `out`, or the newest unfinished one, with the settings of that run; those
             that are given may repeat them, and a finished `Config` has to agree with them.
-        progress: Receives notes and progress; None = silent.
+        progress: Receives each note, for example `print`, or notes and progress as an object with `note` and `update`; None = silent.
 
     Returns:
         The run's folder, the verified bundle, losses and times. `result.bundle.path` is what `load` takes.
@@ -72,7 +72,7 @@ def train_bundle(
 
     require_torch("Training")
     values = {**(settings or {}), **({} if data is None else {"data.root": str(data)})}
-    run, parent, shown = None if out is None else Path(out), Path(runs), progress or Silent()
+    run, parent, shown = None if out is None else Path(out), Path(runs), as_progress(progress)
     if resume and not isinstance(config, Config):
         file = None if config is None else Path(config)
         chosen = resumed_config(file, values, shown, out=run, runs=parent)
@@ -87,7 +87,7 @@ def build_engine(
     *,
     backend: BackendName = "auto",
     options: EngineOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Callable[[str], object] | None = None,
 ) -> BuiltEngine:
     """Build and check the best engine that this machine can run; what `edgead build-engine` does.
 
@@ -96,7 +96,7 @@ def build_engine(
         precision: `fp32`, `fp16` or `int8`; where the machine lacks it, the result says what was built instead.
         backend: `auto` takes TensorRT where it can be used, else ONNX Runtime.
         options: Calibration images, gate, device and TensorRT's options, from `engine_options`; None = defaults.
-        progress: Receives notes and progress; None = silent.
+        progress: Receives each note, for example `print`, or notes and progress as an object with `note` and `update`; None = silent.
 
     Returns:
         The engine's name, which `load(engine=...)` takes, its record, and why it differs from the request.
@@ -110,7 +110,7 @@ def build_engine(
     from edgead.model import Model
 
     opened = bundle.bundle if isinstance(bundle, Model) else open_bundle(Path(bundle))
-    return build(opened, precision, backend, progress or Silent(), options)
+    return build(opened, precision, backend, as_progress(progress), options)
 
 
 def evaluate(
@@ -125,7 +125,7 @@ def evaluate(
     bad: Sequence[str | os.PathLike[str]] = (),
     masks: Sequence[str | os.PathLike[str]] = (),
     robustness_images: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Callable[[str], object] | None = None,
 ) -> Evaluation:
     """Measure detection, localisation and false alarms on labelled images; what `edgead eval` does.
 
@@ -141,7 +141,11 @@ def evaluate(
         masks: Folders of masks or annotations of the images in `good` and `bad`.
         robustness_images: Largest number of good and of defective images that are changed in light, focus, compression and
             position to measure robustness, 0 = all; None = robustness is not measured.
-        progress: Receives notes and progress; None = silent.
+        progress: Receives each note, for example `print`, or notes and progress as an object with `note` and `update`; None = silent.
+
+    Returns:
+        `result.metrics` has the numbers, `result.metrics.image_auroc` and so on, 0..1, None where undefined; `result.to_json()`
+        has those of each class and kind of defect as plain values. Jupyter shows the tables that `edgead eval` prints.
 
     Raises:
         DataError: If there is no labelled image that can be read.
@@ -159,7 +163,7 @@ def evaluate(
             )  # fmt: skip
     roles = FolderRoles(*(tuple(Path(folder) for folder in folders) for folders in (good, bad, masks)))
     return evaluate_bundle(
-        model.bundle, model.runner, Path(data), progress or Silent(), false_alarm_rate=model.false_alarm_rate,
+        model.bundle, model.runner, Path(data), as_progress(progress), false_alarm_rate=model.false_alarm_rate,
         report=None if report is None else Path(report), class_mode=class_mode, segmentation=segmentation,
         alignment=alignment, roles=roles, robustness_images=robustness_images,
     )  # fmt: skip
@@ -175,7 +179,7 @@ def open_stream(
     settings: Mapping[str, Any] | None = None,
     config: Config | str | os.PathLike[str] | None = None,
     max_frames: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Callable[[str], object] | None = None,
 ) -> Iterator[FrameResult]:
     """Judge every frame of a source with the alert rules of `edgead stream`, and iterate over the judged frames.
 
@@ -193,7 +197,7 @@ def open_stream(
         settings: Value per dotted key, for example `{"alerts.open_frames": 1}`.
         config: YAML file that `settings` override, or a finished `Config` alone; None reads `./edgead.yaml` where there is one.
         max_frames: Number of judged frames to end after.
-        progress: Receives notes and progress; None = silent.
+        progress: Receives each note, for example `print`, or notes and progress as an object with `note` and `update`; None = silent.
 
     Yields:
         Each judged frame: the frame, score and map, and for each zone the verdict, its alert and what changed.
@@ -216,7 +220,7 @@ def open_stream(
     if sinks and alerts is None:
         raise ConfigError("Sinks deliver the events of an alert folder, and none was given.", hint="Add alerts=FOLDER.")
     chosen = _settings(config, settings or {})
-    return _judged_frames(model, source, class_name, alerts, sinks or {}, chosen, max_frames, progress)
+    return _judged_frames(model, source, class_name, alerts, sinks or {}, chosen, max_frames, as_progress(progress))
 
 
 def _judged_frames(
@@ -227,7 +231,7 @@ def _judged_frames(
     sinks: Mapping[str, Sink],
     config: Config,
     max_frames: int | None,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Iterator[FrameResult]:
     from edgead.commands.stream import StreamOutputs, stream
     from edgead.config.stream import CameraConfig

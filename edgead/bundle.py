@@ -48,6 +48,9 @@ class Bundle:
         self.manifest = manifest
         self.digest = digest
 
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r}, {self.manifest.model}, classes={list(self.manifest.classes)})"
+
     @property
     def model_path(self) -> Path:
         return self.path / MODEL

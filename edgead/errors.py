@@ -32,6 +32,8 @@ class EdgeadError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.__notes__ = [f"hint: {hint}"]  # tracebacks of Python 3.11 and Jupyter show notes below the message
 
 
 class ConfigError(EdgeadError):

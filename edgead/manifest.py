@@ -170,8 +170,8 @@ class ClassThresholds(_Record):
     the images.
     """
 
-    scores: tuple[float, ...]
-    map_maxima: tuple[float, ...]
+    scores: tuple[float, ...] = Field(repr=False)
+    map_maxima: tuple[float, ...] = Field(repr=False)
     threshold: ThresholdRecord
     pixel_threshold: ThresholdRecord
     heatmap_low: float

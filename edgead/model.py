@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,13 +183,15 @@ class Model:
 
         Raises:
             ShapeError: If an array is no image.
-            TypeError: If its values are not uint8.
+            TypeError: If it is no NumPy array, such as a path, or its values are not uint8.
             BundleError: If the bundle does not know the class.
             EngineError: If the engine fails.
             PartNotFoundError: If the bundle aligns parts, and an image shows none; `Model.pose` tells before.
         """
         if isinstance(images, np.ndarray) and images.ndim != 4:
             return self._predict([_checked(images)], class_name)[0]
+        if not isinstance(images, (np.ndarray, Sequence)) or isinstance(images, (str, bytes)):
+            raise TypeError(_no_array(images))
         return self._predict([_checked(image) for image in images], class_name)
 
     def pose(self, image: NDArray[np.uint8]) -> Pose | None:
@@ -301,17 +303,52 @@ def load(
 
 
 def _checked(image: NDArray[np.uint8]) -> Image:
+    if not isinstance(image, np.ndarray):
+        raise TypeError(_no_array(image))
     if image.dtype != np.uint8:
-        raise TypeError(
-            f"an image must be uint8, got {image.dtype}; Model.read_image scales 16-bit files as in training"
-        )
+        raise TypeError(f"an image must be uint8, 0 to 255, got {image.dtype}; {_to_uint8(image)}")
     if image.ndim == 2 and 0 not in image.shape:
         return np.repeat(image[:, :, None], 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ShapeError(
-            "image", expected="(H, W, 3) RGB or (H, W) grey; a list of them for several", actual=image.shape
-        )
+        expected = f"(H, W, 3) RGB or (H, W) grey; a list of them for several{_reshaped(image.shape)}"
+        raise ShapeError("image", expected=expected, actual=image.shape)
     return image
+
+
+def _no_array(image: object) -> str:
+    """What an object that is no NumPy array was, and what to give in its place."""
+    seen = type(image)
+    if isinstance(image, (str, os.PathLike)):
+        how = "read a file with Model.read_image, or judge files with `edgead predict`"
+    elif seen.__module__.startswith("torch"):
+        how = "give image.cpu().numpy(), of the shape (H, W, 3)"
+    elif seen.__module__.startswith("PIL"):
+        how = "give numpy.asarray(image.convert('RGB')), or read the file with Model.read_image"
+    else:
+        how = "read a file with Model.read_image"
+    return f"an image must be a NumPy array, uint8, (H, W, 3) RGB or (H, W) grey, got {seen.__module__}.{seen.__qualname__}; {how}"
+
+
+def _to_uint8(image: NDArray[Any]) -> str:
+    """How to make uint8 of an array of another type."""
+    if image.dtype == bool:
+        return "give image.astype(numpy.uint8) * 255"
+    if image.dtype.kind == "f":
+        return "of values from 0 to 1 give (image * 255).round().astype(numpy.uint8), of a file Model.read_image"
+    return "Model.read_image scales files of more than 8 bits as in training"
+
+
+def _reshaped(shape: tuple[int, ...]) -> str:
+    """How an array of a near shape becomes an image; empty if that is unknown."""
+    if len(shape) != 3:
+        return ""
+    if shape[2] == 1:
+        return " (give image[:, :, 0])"
+    if shape[2] == 4:
+        return " (leave alpha out: image[:, :, :3])"
+    if shape[0] in (1, 3):
+        return " (channels come last: image.transpose(1, 2, 0))" if shape[0] == 3 else " (give image[0])"
+    return ""
 
 
 def _result(

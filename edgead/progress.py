@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -23,3 +24,20 @@ class Silent:
 
     def update(self, task: str, done: int, total: int, detail: str = "") -> None:
         return None
+
+
+class Notes(Silent):
+    """Progress of which the sentences go to a function, such as `print`."""
+
+    def __init__(self, receive: Callable[[str], object]) -> None:
+        self._receive = receive
+
+    def note(self, text: str) -> None:
+        self._receive(text)
+
+
+def as_progress(given: Progress | Callable[[str], object] | None) -> Progress:
+    """Receiver of progress reports: an object with the protocol, a function that takes each sentence, or None = silent."""
+    if given is None:
+        return Silent()
+    return Notes(given) if callable(given) else given

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import edgead
@@ -128,7 +130,16 @@ def test_one_image_a_list_and_a_batch(model: edgead.Model, images: list[NDArray[
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        (np.zeros((8, 8, 3), np.float32), TypeError, "uint8, got float32; Model.read_image"),
+        (np.zeros((8, 8, 3), np.float32), TypeError, "uint8, 0 to 255, got float32; of values from 0 to 1 give"),
+        (np.zeros((8, 8, 3), bool), TypeError, r"got bool; give image.astype\(numpy.uint8\) \* 255"),
+        (np.zeros((8, 8, 3), np.uint16), TypeError, "got uint16; Model.read_image scales"),
+        ("part.png", TypeError, "got builtins.str; read a file with Model.read_image"),
+        ([Path("part.png")], TypeError, "Path; read a file with Model.read_image"),
+        (PIL.Image.new("RGB", (8, 8)), TypeError, r"got PIL.Image.Image; give numpy.asarray\(image.convert\('RGB'\)\)"),
+        (torch.zeros(8, 8, 3, dtype=torch.uint8), TypeError, r"got torch.Tensor; give image.cpu\(\).numpy\(\)"),
+        (None, TypeError, "got builtins.NoneType; read a file"),
+        (np.zeros((8, 8, 1), np.uint8), ValueError, r"give image\[:, :, 0\]"),
+        (np.zeros((3, 8, 8), np.uint8), ValueError, r"channels come last: image.transpose\(1, 2, 0\)"),
         (np.zeros((8, 8, 4), np.uint8), ValueError, r"\(H, W, 3\)"),
         (np.zeros((0, 8, 3), np.uint8), ValueError, r"\(H, W, 3\)"),
         (np.zeros(8, np.uint8), ValueError, r"\(H, W, 3\)"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +47,13 @@ def test_every_error_has_its_exit_code_and_its_line_in_the_overview(kind: type[e
     assert errors.__doc__ is not None
     (line,) = [line for line in errors.__doc__.splitlines() if f"{listed.__name__} " in line]
     assert f" {kind.exit_code} " in f"{line} "
+
+
+def test_a_traceback_shows_the_hint() -> None:
+    """Where notes exist, Python's own traceback ends with what to do, so that a notebook says it too."""
+    lines = traceback.format_exception(errors.DataError("what", hint="do this"))
+    assert (lines[-1] == "hint: do this\n") == (sys.version_info >= (3, 11))
+    assert not hasattr(errors.DataError("what"), "__notes__")
 
 
 def test_message_and_hint_are_kept() -> None:

@@ -41,7 +41,7 @@ class BuiltEngine:
     """
 
     name: str
-    record: EngineRecord
+    record: EngineRecord = field(repr=False)
     requested: Precision
     reason: str
     reused: bool = False

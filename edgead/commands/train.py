@@ -86,6 +86,10 @@ class TrainResult:
     couplings_kept: bool
     verdict: Verdict | None = None
 
+    def __repr__(self) -> str:
+        grade = "" if self.verdict is None else f", verdict={self.verdict.grade!r}"
+        return f"TrainResult(run={str(self.run)!r}{grade}, seconds={sum(self.seconds.values()):.0f}, bundle={self.bundle!r})"
+
 
 @dataclass
 class _Clock:
