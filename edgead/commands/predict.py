@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.aligner import PartNotFoundError
-from edgead.bundle import Bundle
-from edgead.data.folders import IMAGE_SUFFIXES, is_image, list_images
+from edgead.bundle import MANIFEST, Bundle, bundle_folder
+from edgead.data.folders import IMAGE_SUFFIXES, is_image, list_files, list_images
+from edgead.data.unread import unread_sentences
 from edgead.errors import ConfigError, DataError
 from edgead.heatmap import Region
 from edgead.imaging import Image, png_from_rgb
@@ -252,20 +253,27 @@ def list_pictures(paths: Sequence[Path]) -> list[tuple[Path, PurePosixPath]]:
     """Every picture of files and folders once, with its path relative to the folder that was named.
 
     Raises:
-        DataError: If a path does not exist or is no picture, or a folder holds none.
+        DataError: If a path does not exist, is no picture or is a bundle or its run, or a folder holds none.
     """
     pictures: dict[Path, PurePosixPath] = {}
+    usual = f"Pictures end in {', '.join(IMAGE_SUFFIXES)}."
     for path in paths:
         if path.is_dir():
+            if (bundle_folder(path) / MANIFEST).is_file():
+                raise DataError(
+                    f"{path} is a bundle or its run, not a folder of pictures.",
+                    hint=f"Name the bundle with its option: edgead predict PICTURES --bundle {path_text(path)}",
+                )
             below = list_images(path)
             if not below:
-                raise DataError(f"{path} holds no picture.", hint=f"Pictures end in {', '.join(IMAGE_SUFFIXES)}.")
+                hint = " ".join(unread_sentences(list_files(path))) or usual
+                raise DataError(f"{path} holds no picture.", hint=hint)
             for file in below:
                 pictures.setdefault(file, PurePosixPath(file.relative_to(path).as_posix()))
         elif not path.exists():
             raise DataError(f"There is no file or folder {path}.", hint="Name pictures, or folders of pictures.")
         elif not is_image(path):
-            raise DataError(f"{path} is no picture.", hint=f"Pictures end in {', '.join(IMAGE_SUFFIXES)}.")
+            raise DataError(f"{path} is no picture.", hint=" ".join(unread_sentences([path])) or usual)
         else:
             pictures.setdefault(path, PurePosixPath(path.name))
     return list(pictures.items())

@@ -175,7 +175,8 @@ class ModelStore:
         if state.active is None or state.why is None:
             raise ConfigError(
                 f"There is no active model in {self.folder}.",
-                hint=f"Install one: edgead model install BUNDLE --models {self.folder}",
+                hint=f"Install one: edgead model install BUNDLE --models {self.folder}; a stream runs it with edgead stream "
+                f"--models {self.folder} instead of a bundle.",
             )
         return state.active, state.why
 

@@ -136,6 +136,24 @@ def test_wrong_paths_are_refused(tmp_path: Path) -> None:
             list_pictures([path])
 
 
+def test_a_run_and_a_picture_of_a_phone_are_told_what_to_do(tmp_path: Path) -> None:
+    """The folder of a run, which other commands take first, is not judged as pictures; other formats have their advice."""
+    (tmp_path / "run" / "bundle").mkdir(parents=True)
+    (tmp_path / "run" / "bundle" / "bundle.json").touch()
+    (tmp_path / "run" / "threshold-images.png").touch()
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "IMG_1.HEIC").touch()
+    for path, advice in (
+        (tmp_path / "run", f"--bundle {tmp_path / 'run'}"),
+        (tmp_path / "run" / "bundle", "--bundle"),
+        (tmp_path / "phone", "Most Compatible"),
+        (tmp_path / "phone" / "IMG_1.HEIC", "Most Compatible"),
+    ):
+        with pytest.raises(DataError) as caught:
+            list_pictures([path])
+        assert advice in caught.value.hint
+
+
 def test_names_of_heatmaps_differ() -> None:
     """Pictures of the same name from several folders and formats have a heatmap each."""
     pictures = [
