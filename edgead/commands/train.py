@@ -17,7 +17,7 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.commands.training.class_addition import fit_added_classes, open_base, with_images_of
 from edgead.commands.training.closed_form import fit_closed_form, is_closed_form
 from edgead.commands.training.curve import write_curve, write_table
-from edgead.commands.training.data import TrainingData, fit_backbone, prepare_data
+from edgead.commands.training.data import DRAWING, TrainingData, fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device, is_launched_with_others, is_main_process
 from edgead.commands.training.near_copies import independent_images, whitened_features
 from edgead.commands.training.needs import CACHE, feature_folder, memory_limit, pseudo_copies, training_needs
@@ -365,7 +365,7 @@ def _closed_form_start(
         return data.read_pseudo(early_stop[which], donor, (config.train.seed, which, copy))
 
     limit, cache = memory_limit(config, world.size), feature_folder(config, run)
-    content = f"{data.digest}/{config.train.seed}/{copies}" if copies else data.digest
+    content = f"{data.digest}/{config.train.seed}/{DRAWING}/{copies}" if copies else data.digest
     key = feature_key(model.backbone, content, data.preprocessing)
 
     def needs() -> Estimate:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgead.commands.training.backbone_session import BackboneSession
-from edgead.commands.training.data import TrainingData
+from edgead.commands.training.data import DRAWING, TrainingData
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_search import count_pseudo
 from edgead.commands.training.needs import feature_folder, memory_limit
@@ -133,7 +133,7 @@ def read_features(
 
     device = choose_device(config.train.device)
     which = [name for name, own in zip(images.names, images.members, strict=True) if own[0] in set(rows)]
-    content = f"{data.digest}/{seed}/classes/{len(images.pseudo)}/{'|'.join(which)}/{len(rows)}"
+    content = f"{data.digest}/{seed}/classes/{DRAWING}/{len(images.pseudo)}/{'|'.join(which)}/{len(rows)}"
     task = f"Features at {data.image_size[0]} px"
     found = extract_features(
         session or backbone.to(device),

@@ -18,7 +18,7 @@ from edgead.config.root import Config
 from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.dataset import Sample
 from edgead.data.pose_reference import PoseReference
-from edgead.data.pseudo_defects import make_pseudo_defect
+from edgead.data.pseudo_defects import SIZE_RANGE, make_pseudo_defect
 from edgead.data.reader import read_image
 from edgead.data.scan import Scan, data_digest, scan_images
 from edgead.data.size_report import size_warnings
@@ -26,7 +26,7 @@ from edgead.data.sized_defects import make_sized_defect
 from edgead.data.split import Split, split_good
 from edgead.data.variations import vary
 from edgead.errors import ConfigError
-from edgead.imaging import Decoding, Image, resize
+from edgead.imaging import Decoding, Image, ResizeRule, resize
 from edgead.manifest import Preprocessing
 from edgead.printable import path_text
 from edgead.progress import Progress
@@ -35,6 +35,11 @@ from edgead.views import TileGrid
 # Tiles are there for small defects: this share of their pseudo-defects is small, by its share of a tile's side.
 SMALL_SHARE = 0.5
 SMALL_SIZES = (0.015, 0.05)
+# Shorter side of the largest frame that pseudo-defects are drawn on, in pixels and in sides of the input: on the 24 million pixels
+# of a photograph each one takes seconds, and nothing finer would be left of it in the input.
+LEAST_SIDE, SIDES = 640, 2
+# Version of how pseudo-defects are drawn, for stored features of them.
+DRAWING = 2
 
 
 @dataclass(frozen=True)
@@ -100,9 +105,9 @@ class TrainingData:
             tile: Index of the tile; None = drawn.
         """
         random = np.random.default_rng(key)
-        image, other = self._frame(sample), self._frame(donor)
         if self.grid is None:
-            return self._resized(make_pseudo_defect(image, other, random)[0])
+            return self._with_defect(sample, donor, random, SIZE_RANGE)[0]
+        image, other = self._frame(sample), self._frame(donor)
         index = int(random.integers(self.n_tiles)) if tile is None else tile
         region, donated = self.grid.region(image, index), self.grid.region(other, index)
         if random.random() < SMALL_SHARE:
@@ -120,11 +125,15 @@ class TrainingData:
     def read_pseudo_masked(
         self, sample: Sample, donor: Sample, key: tuple[int, ...], size_range: tuple[float, float]
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Make a pseudo-defective copy of an image as the model's input, with the mask `(H, W)` of the whole image."""
-        changed, mask = make_pseudo_defect(
-            self._frame(sample), self._frame(donor), np.random.default_rng(key), size_range
-        )
-        return self._resized(changed) if self.grid is None else self.grid.cut(changed), mask
+        """Make a pseudo-defective copy of an image as the model's input, with the mask `(H, W)` of the whole image.
+
+        The mask may be smaller than the image, in its shape.
+        """
+        random = np.random.default_rng(key)
+        if self.grid is None:
+            return self._with_defect(sample, donor, random, size_range)
+        changed, mask = make_pseudo_defect(self._frame(sample), self._frame(donor), random, size_range)
+        return self.grid.cut(changed), mask
 
     def random_place(self, random: np.random.Generator) -> tuple[float, float]:
         """A random place (x, y) inside the crop, in shares of the frame's width and height."""
@@ -137,6 +146,23 @@ class TrainingData:
         """Read the input that shows a place of an image, with a defect of some pixels there; `key` determines its kind."""
         changed, at = make_sized_defect(self._frame(sample), size, np.random.default_rng(key), place)
         return self._resized(changed) if self.grid is None else self.grid.cut(changed, [self.grid.tile_at(at)])[0]
+
+    def _with_defect(
+        self, sample: Sample, donor: Sample, random: np.random.Generator, size_range: tuple[float, float]
+    ) -> tuple[Image, NDArray[np.bool_]]:
+        """An image at input size with a pseudo-defect, and the mask of the frame that it was drawn on."""
+        frame, resized = self._frame_to_draw_on(sample)
+        changed, mask = make_pseudo_defect(frame, self._frame_to_draw_on(donor)[0], random, size_range)
+        if resized is None:
+            return self._resized(changed), mask
+        # what shrinking twice does to the rest of the picture does not count
+        difference = self._resized(changed).astype(np.int16) - self._resized(frame)
+        return np.clip(resized + difference, 0, 255).astype(np.uint8), mask
+
+    def _frame_to_draw_on(self, sample: Sample) -> tuple[Image, Image | None]:
+        """An image to draw a defect on, shrunk if it is large, and then also the whole image at input size."""
+        size, rule = self.image_size, self.preprocessing.resize
+        return _shrunk_frame(sample.path, self.aligner, size, rule, **self.preprocessing.reading)
 
     def _frame(self, sample: Sample) -> Image:
         """Read an image, and align it."""
@@ -163,6 +189,29 @@ def _kept_frame(
     frame = _read_frame(path, aligner, white_level, float_white_level, decoding)
     frame.flags.writeable = False
     return frame
+
+
+@lru_cache(maxsize=64)
+def _shrunk_frame(
+    path: Path,
+    aligner: Aligner | None,
+    size: tuple[int, int],
+    rule: ResizeRule,
+    white_level: float,
+    float_white_level: float | None,
+    decoding: Decoding,
+) -> tuple[Image, Image | None]:
+    """See `_frame_to_draw_on`; few images are asked for many times."""
+    frame = _read_frame(path, aligner, white_level, float_white_level, decoding)
+    height, width = frame.shape[:2]
+    side = max(LEAST_SIDE, SIDES * max(size))
+    if min(height, width) <= side:
+        frame.flags.writeable = False
+        return frame, None
+    scale = side / min(height, width)
+    shrunk, resized = resize(frame, (round(height * scale), round(width * scale))), resize(frame, size, rule)
+    shrunk.flags.writeable = resized.flags.writeable = False
+    return shrunk, resized
 
 
 def fit_backbone(config: Config, progress: Progress) -> Config:

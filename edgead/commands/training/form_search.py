@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.commands.training.best_form import BestForm
-from edgead.commands.training.data import TrainingData
+from edgead.commands.training.data import DRAWING, TrainingData
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_choice import (
     CENTRES,
@@ -173,7 +173,7 @@ class FormSearch:
             donor = self.good[(which + 1) % len(self.good)]
             return data.read_pseudo(self.good[which], donor, (config.train.seed, origin, index - n), tile)
 
-        content = f"{data.digest}/{config.train.seed}/closed-form/{n}/{copies}/{varied}"
+        content = f"{data.digest}/{config.train.seed}/closed-form/{DRAWING}/{n}/{copies}/{varied}"
         key = feature_key(model.backbone, content, data.preprocessing)
         task = f"Features at {data.image_size[0]} px"
         found = extract_features(
