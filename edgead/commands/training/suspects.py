@@ -13,7 +13,7 @@ from edgead.evaluation.threshold import threshold_from_scores
 from edgead.printable import path_text
 
 SHEET = "suspected-defects.png"
-MIN_IMAGES = 100
+MIN_IMAGES = 40
 TAIL_FROM, TAIL_TO = 0.80, 0.95
 EXPECTED = 0.05
 NAMED = 5
@@ -28,7 +28,7 @@ def suspected_defects(scores: ArrayLike) -> list[int]:
     posterior predictive under a scale-free prior). A score is suspected if fewer than 0.05 are expected.
 
     Args:
-        scores: Left-out scores of independent good images `(n,)`; none is suspected among fewer than 100.
+        scores: Left-out scores of independent good images `(n,)`; none is suspected among fewer than 40.
     """
     values = np.asarray(scores, np.float64)
     n = len(values)
