@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -177,7 +178,8 @@ def _source(name: str, weights: str | None) -> str | None:
 def _create(name: str, taps: Sequence[Tap], sizes: Sequence[Size]) -> nn.Module:
     """Create a network with random weights that returns the tapped features, in order."""
     if not timm.is_model(name):
-        close = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5])
+        stem = name.split(".")[0]
+        close = ", ".join(get_close_matches(stem, timm.list_models(), n=5) or timm.list_models(f"*{stem[:6]}*")[:5])
         raise ConfigError(
             f"model.backbone {name!r} is not a timm model.",
             hint=f"Similar names: {close}." if close else "See timm.list_models().",
