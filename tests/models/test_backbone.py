@@ -465,7 +465,9 @@ def test_stride_one_is_the_picture_itself() -> None:
         Backbone(TINY, None, ["resnet18*16/1"], SIZE)
 
 
-@pytest.mark.parametrize(("name", "near"), [("vit_tinny_patch16_224", "vit_tiny_patch16_224"), ("resnet19", "resnet18")])
+@pytest.mark.parametrize(
+    ("name", "near"), [("vit_tinny_patch16_224", "vit_tiny_patch16_224"), ("resnet19", "resnet18")]
+)
 def test_a_mistyped_backbone_gets_the_nearest_names(name: str, near: str) -> None:
     """The first suggestion is the name that was meant, not one that merely begins alike."""
     with pytest.raises(ConfigError, match=f"'{name}' is not a timm model") as caught:
