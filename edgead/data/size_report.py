@@ -9,6 +9,10 @@ VERY_DIFFERENT = 2.0
 Size = tuple[int, int]
 
 
+# Largest ratio of two aspect ratios that a camera held in two ways gives.
+SAME_SHAPE = 1.25
+
+
 def size_warnings(sizes: Mapping[Size, int], image_size: Size) -> list[str]:
     """Warnings about images that are much longer than wide, or of very different sizes.
 
@@ -60,7 +64,8 @@ def _turned_warning(sizes: Mapping[Size, int]) -> str:
     if not lying or not upright:
         return ""
     often_lying, often_upright = (max(group, key=lambda size: group[size]) for group in (lying, upright))
-    if (often_lying[1] / often_lying[0]) * (often_upright[0] / often_upright[1]) < VERY_DIFFERENT:
+    wide, high = often_lying[1] / often_lying[0], often_upright[0] / often_upright[1]
+    if wide * high < VERY_DIFFERENT or max(wide, high) > SAME_SHAPE * min(wide, high):
         return ""
     return (
         f"Warning: {sum(lying.values())} of {sum(sizes.values())} images are wider than high (such as "

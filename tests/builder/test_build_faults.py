@@ -140,6 +140,7 @@ def test_a_killed_build_is_cleaned_up_by_the_next_which_runs_alone(bundle: Bundl
     assert_runs(bundle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_size_limit_is_told_as_what_it_is(bundle: Bundle, builds: Builds, precision: str) -> None:
     """ONNX Runtime says "Protobuf serialization failed" when it cannot write; the error says why it could not."""
@@ -152,6 +153,7 @@ def test_a_size_limit_is_told_as_what_it_is(bundle: Bundle, builds: Builds, prec
     assert left_over(bundle) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_before_the_work(template: Path, small_disk: Path, builds: Builds) -> None:
     """The error gives the space needed, the free space and a hint; the previous engine still runs and is reused."""
     shutil.copytree(template, small_disk / "bundle")

@@ -321,6 +321,7 @@ def test_out_of_memory_names_the_option_that_helps(desk: Desk, bundle_copy: Bund
     assert not desk.build(bundle, "fp16", "--rebuild")["reused"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_disk_that_fills_up_during_a_build(
     desk: Desk, bundle_copy: BundleCopy, small_disk: Path, fails: bool
@@ -362,6 +363,7 @@ def test_a_cut_or_swapped_engine_is_refused(desk: Desk, bundle_copy: BundleCopy)
         pass
 
 
+@pytest.mark.slow
 def test_bench_and_doctor_tell_what_the_gpu_does(desk: Desk, bundle_copy: BundleCopy) -> None:
     """Both report the GPU time and the use of one CUDA graph, as text and as JSON."""
     bundle = bundle_copy()
@@ -395,6 +397,7 @@ def test_bench_and_doctor_tell_what_the_gpu_does(desk: Desk, bundle_copy: Bundle
     assert "one CUDA graph" in desk.out
 
 
+@pytest.mark.slow
 def test_bench_and_doctor_say_why_no_graph_is_used(
     desk: Desk, bundle_copy: BundleCopy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

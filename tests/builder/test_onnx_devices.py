@@ -268,6 +268,7 @@ def test_device_reaches_the_build(gpu: Gpu, bundle_copy: BundleCopy) -> None:
     assert "auto, cpu, cuda" in refused.exception.message
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_gone_is_said_and_the_cpu_goes_on(gpu: Gpu, bundle_copy: BundleCopy) -> None:
     """With the same scores; forced, it is an error, and doctor warns."""
     bundle = bundle_copy()

@@ -64,6 +64,7 @@ def test_messages_do_not_go_into_files_opened_later(tmp_path: Path) -> None:
     assert int(done.stdout) > 2
 
 
+@pytest.mark.slow
 def test_text_of_people_cannot_control_the_terminal(tmp_path: Path) -> None:
     """Names and notes from the dashboard or a script are shown with escapes, in every form of `edgead alerts`."""
     with spool(tmp_path / "alerts") as target:

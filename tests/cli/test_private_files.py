@@ -39,6 +39,7 @@ def test_the_folder_of_alerts_is_private(tmp_path: Path) -> None:
         assert stat.S_IMODE(target.folder.stat().st_mode) == 0o750
 
 
+@pytest.mark.slow
 def test_a_stream_writes_nothing_for_others(tmp_path: Path) -> None:
     """Records, pictures, clip, database, recording and lines of events: no bit for group and others."""
     settings = (

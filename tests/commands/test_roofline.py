@@ -51,6 +51,7 @@ def test_boards_are_those_of_the_data_sheets() -> None:
     assert (of_operations.fp16_ms, of_operations.int8_ms) == pytest.approx((1.0, 0.5))
 
 
+@pytest.mark.slow
 def test_bench_draws_it(tiny_result: TrainResult, tmp_path: Path) -> None:
     """Table, JSON and both kinds of picture; every measured layer has its dot, and boards are called predictions."""
     words = [

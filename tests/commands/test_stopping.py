@@ -89,6 +89,7 @@ def test_a_signal_to_every_process_leaves_the_clip_whole(tmp_path: Path) -> None
     assert "clip" not in output
 
 
+@pytest.mark.slow
 def test_closing_the_terminal_is_a_normal_stop(tmp_path: Path) -> None:
     """SIGHUP, with a terminal that can no longer be written, finishes the recording and closes the alert."""
     master, terminal = pty.openpty()
@@ -121,6 +122,7 @@ def show(master: int, hang_up: threading.Event) -> None:
     os.close(master)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_frames", [0, 10])
 def test_a_silent_camera_does_not_hold_up_the_stop(tmp_path: Path, n_frames: int) -> None:
     """Before its first frame and later, a stop ends the stream at once and normally, far within the time limits."""

@@ -33,6 +33,8 @@ def test_very_different_sizes_are_named() -> None:
 
 def test_pictures_taken_upright_and_lying_are_named() -> None:
     """A phone held in two ways gives one size in two directions: each is named with its count, and padding is offered."""
+    (other,) = size_warnings({(2000, 3000): 30, (900, 100): 10}, INPUT)[-1:]
+    assert "the images have 2 sizes" in other
     (warning,) = size_warnings({(2000, 3000): 30, (3000, 2000): 10}, INPUT)
     assert "30 of 40 images are wider than high (such as 3000 x 2000 px)" in warning
     assert "10 are higher than wide (such as 2000 x 3000 px)" in warning

@@ -148,6 +148,7 @@ def assert_right_or_refused(outcomes: list[tuple[str, dict[str, Any]]]) -> None:
             assert outcome["code"] == 1, (mutation, outcome)
 
 
+@pytest.mark.slow
 def test_mutated_bundles_judge_rightly_or_are_refused(tmp_path: Path) -> None:
     """Under right digests, no mutation of manifest, graph or arrays gives another exit code than 0 or 1, or other scores."""
     outcomes = judged(tmp_path, 0, 45, 120)

@@ -124,6 +124,7 @@ def test_a_float16_scale_needs_the_newer_ones(usf: Forms) -> None:
     assert any("float16 scale" in one for one in operator_problems(usf.int8_between_float16(), versions()[0]))
 
 
+@pytest.mark.slow
 def test_a_missing_row_would_be_found(usf: Forms) -> None:
     """An operator that no row of the table names fails in each form of the real graph."""
     for make, _, taking in FORMS.values():

@@ -392,6 +392,7 @@ MISSION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISSION)
 def test_large_models_are_tried_without_memory(name: str) -> None:
     """On the meta device channels and sizes of the papers' backbones are known, and no value is allocated."""

@@ -172,6 +172,7 @@ extract(Path(sys.argv[1]), Killed(), 0, shard_bytes=0)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_extraction_goes_on_where_it_was(tmp_path: Path) -> None:
     """After a kill in the second of three shards the first is neither read nor computed again, and the result is that
     of an extraction in one go; unfinished files of the killed process are removed once they are old.

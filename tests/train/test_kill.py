@@ -81,6 +81,7 @@ def assert_same_result(first: Path, second: Path) -> None:
             assert torch.equal(a.get_tensor(name), b.get_tensor(name)), name
 
 
+@pytest.mark.slow
 def test_a_seed_gives_one_result(trainer: Trainer, uninterrupted: tuple[Path, float], tmp_path: Path) -> None:
     """Two runs with the same seed have the same weights and history, bit for bit."""
     trainer.start(tmp_path / "c.safetensors", tmp_path / "out.safetensors", resume=False)

@@ -159,6 +159,7 @@ def test_a_clip_shows_before_and_after(tmp_path: Path) -> None:
         assert not list(tmp_path.glob(".*tmp*"))
 
 
+@pytest.mark.slow
 def test_a_long_clip_takes_its_time(tmp_path: Path) -> None:
     """Frames that take the encoder much longer than one look at it."""
     options = ClipOptions(pre_s=10.0, post_s=0.0, fps=5.0, max_side_px=640, memory_mb=50.0)
