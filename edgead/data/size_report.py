@@ -6,11 +6,9 @@ from collections.abc import Mapping
 
 EXTREME_ASPECT = 4.0
 VERY_DIFFERENT = 2.0
-Size = tuple[int, int]
-
-
 # Largest ratio of two aspect ratios that a camera held in two ways gives.
 SAME_SHAPE = 1.25
+Size = tuple[int, int]
 
 
 def size_warnings(sizes: Mapping[Size, int], image_size: Size) -> list[str]:
