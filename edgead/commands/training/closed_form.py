@@ -85,7 +85,9 @@ def fit_closed_form(
     write_json(run / CHOICES, [{**vars(choice), "chosen": choice is best.choice} for choice in search.choices])
     draw_choices(search.choices, best.choice, run / CHOICES_CHART)
     progress.note(f"What was tried, as a picture: {run / CHOICES_CHART}")
-    best, suspects = search.without_suspects()
+    suspects = search.suspects()
+    if suspects:
+        best = search.without(suspects)
     counted, fitted = set(search.groups.counted), best.images
     kept = [place for place, index in enumerate(fitted) if index in counted]
     threshold = tuple(good[fitted[place]] for place in kept)

@@ -48,7 +48,6 @@ POSITION_BYTES = 100e6
 VARIED = 1
 # Numbers of map values behind a tile's score that are tried.
 TILE_COUNTS = (1, 2, 4, 8, 16, 32)
-SUSPECT_PASSES = 3
 
 
 def count_pseudo(config: Config, n_good: int) -> int:
@@ -234,38 +233,20 @@ class FormSearch:
                 break
         self.progress.note(variation_note(best.choice, self.choices[-1], len(best.rows.varied), self.best is not best))
 
-    def without_suspects(self) -> tuple[BestForm, list[int]]:
-        """The best form without good images that look defective, and these images, those that stand out most first.
+    def suspects(self) -> list[int]:
+        """Good images that look defective to the best form, the worst first."""
+        if not self.config.train.leave_out_suspects:
+            return []
+        found = suspected_defects(self._counted_scores())
+        if found:
+            samples = [self.good[index] for index in self.groups.counted]
+            rate = max(self.config.train.promised_rate, 1.0 / (len(samples) - len(found) + 1))
+            self.progress.note(suspects_note(samples, self._counted_scores(), found, rate, self.run / SUSPECTS))
+        return [self.groups.counted[place] for place in found]
 
-        Once the worst are left out of the fit, others may stand out that they have hidden.
-        """
+    def _counted_scores(self) -> NDArray[np.float64]:
         assert self.best is not None
-        best, suspects = self.best, list[int]()
-        for _ in range(SUSPECT_PASSES if self.config.train.leave_out_suspects else 0):
-            places = self._counted_places(best)
-            found = suspected_defects(self._scores_of(best)[places])
-            if not found:
-                break
-            suspects += [best.images[places[number]] for number in found]
-            best = self._without(suspects)
-        if suspects:
-            places = self._counted_places(self.best)
-            samples, scores = (
-                [self.good[self.best.images[place]] for place in places],
-                self._scores_of(self.best)[places],
-            )
-            rate = max(self.config.train.promised_rate, 1.0 / (len(samples) - len(suspects) + 1))
-            of_suspects = [samples.index(self.good[index]) for index in suspects]
-            self.progress.note(suspects_note(samples, scores, of_suspects, rate, self.run / SUSPECTS))
-        return best, suspects
-
-    def _counted_places(self, best: BestForm) -> list[int]:
-        """Places, among the images of a form, of those that count for the threshold."""
-        counted = set(self.groups.counted)
-        return [place for place, index in enumerate(best.images) if index in counted]
-
-    def _scores_of(self, best: BestForm) -> NDArray[np.float64]:
-        return best.scores.scores[best.choice.top_fraction]
+        return self.best.scores.scores[self.best.choice.top_fraction][list(self.groups.counted)]
 
     def shown(self, suspects: Sequence[int]) -> tuple[tuple[Sample, float, NDArray[np.float32]], ...]:
         """The suspects with their score and map, as the best form with them gave it."""
@@ -273,7 +254,7 @@ class FormSearch:
         best, scores = self.best, self.best.scores.scores[self.best.choice.top_fraction]
         return tuple((self.good[index], float(scores[index]), best.image_map(index)) for index in suspects)
 
-    def _without(self, suspects: Sequence[int]) -> BestForm:
+    def without(self, suspects: Sequence[int]) -> BestForm:
         """The best form fitted again without suspects, and without the images of their groups."""
         from edgead.train.cross_fit import frozen_constants
         from edgead.train.start import fit_projections

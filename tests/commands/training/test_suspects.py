@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 
 from edgead.commands.train import train
 from edgead.commands.training import suspects as suspects_module
-from edgead.commands.training.form_search import FormSearch
-from edgead.commands.training.groups import Groups
 from edgead.commands.training.suspects import MIN_IMAGES, SHEET, suspected_defects, suspects_note
 from edgead.data.dataset import Sample
 from edgead.evaluation.threshold import threshold_from_scores
@@ -106,37 +103,3 @@ def test_a_training_leaves_suspects_out(tiny_data: Path, tmp_path: Path, monkeyp
     assert found is not None
     assert float(found[1]) > 2.0 * max(record.scores)
     assert (result.run / SHEET).exists()
-
-
-def test_a_second_look_finds_what_the_worst_has_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One of two odd images is found by the scores of all, the other one by those of a fit without it; then it ends."""
-    first = np.concatenate([np.linspace(1.0, 8.0, 50), np.linspace(8.2, 16.0, 8), [29.0, 90.0]])
-    assert suspected_defects(first) == [59]
-    samples = tuple(Sample(Path(f"{i}.png"), f"{i}.png", "part") for i in range(60))
-
-    def form(images: list[int], scores: NDArray[np.float64]) -> SimpleNamespace:
-        found = SimpleNamespace(scores={0.01: scores})
-        return SimpleNamespace(images=tuple(images), scores=found, choice=SimpleNamespace(top_fraction=0.01))
-
-    def without(search: FormSearch, suspects: list[int]) -> SimpleNamespace:
-        kept = [i for i in range(60) if i not in suspects]
-        # the fit without the worst one is tighter, and the other one stands out
-        return form(kept, np.where(np.array(kept) == 58, 29.0, 0.6 * first[kept]))
-
-    search = object.__new__(FormSearch)
-    notes = Notes()
-    config = tiny_config(tmp_path)
-    for name, value in {"config": config, "good": samples, "run": tmp_path, "progress": notes}.items():
-        setattr(search, name, value)
-    search.groups = Groups(tuple(range(60)), tuple(range(60)))
-    search.best = form(list(range(60)), first)
-    monkeypatch.setattr(FormSearch, "_without", without)
-    best, suspects = search.without_suspects()
-    assert suspects == [59, 58]
-    assert best.images == tuple(range(58))
-    (note,) = notes.texts
-    assert "2 of 60 good images look defective" in note
-    assert "59.png (90), 58.png (29)" in note
-    off = config.model_copy(update={"train": config.train.model_copy(update={"leave_out_suspects": False})})
-    search.config = off
-    assert search.without_suspects()[1] == []
