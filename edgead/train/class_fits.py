@@ -31,6 +31,7 @@ from edgead.train.left_out import (
     gather_positions,
     standardise,
 )
+from edgead.train.level_fits import fit_levels
 from edgead.train.start import FEW_IMAGES_SHRINKAGE, fit_projections
 
 
@@ -144,11 +145,17 @@ def scored_by_others(fit: ClassFit, store: FeatureStore, rows: Rows, options: Fi
     def energies(others: Rows) -> list[Energies]:
         for level in fit.levels:
             fit_projections(level, store, others.good)
-        if fit.shrinkage is None:
-            return [fit_centres(lv, store, others, ridge=options.centre_ridge, seed=options.seed) for lv in fit.levels]
-        gathered = [gather_positions(level, store, others) for level in fit.levels]
-        pairs = zip(fit.levels, gathered, strict=True)
-        return [fit_positions(lv, store, others, own, amount=fit.shrinkage, ridge=options.ridge) for lv, own in pairs]
+        amounts = None if fit.shrinkage is None else (fit.shrinkage,)
+        ((_, found),) = fit_levels(
+            fit.levels,
+            store,
+            others,
+            amounts,
+            ridge=options.ridge,
+            centre_ridge=options.centre_ridge,
+            seed=options.seed,
+        )
+        return found
 
     return replace(fit, scores=cross_fit(fit.levels, fit.head, store, rows, energies, options.fractions))
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from edgead.models.detector import Detector
 from edgead.models.level import Level
 from edgead.models.scoring import ScoreHead
 from edgead.train.features import FeatureStore
@@ -90,11 +89,6 @@ def cross_fit(
         found.pseudo[share] = head.pooled(pseudo_maps).double().numpy()
     head.pool(fraction)
     return found
-
-
-def frozen_constants(model: Detector) -> dict[str, Tensor]:
-    """Copies of the constants beside the backbone."""
-    return {name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}
 
 
 def _maps(levels: Sequence[Level], head: ScoreHead, store: FeatureStore, rows: Sequence[int]) -> Tensor:

@@ -120,3 +120,8 @@ class BestForm:
     @cached_property
     def _stitcher(self) -> Stitcher | None:
         return None if self.grid is None else Stitcher(self.grid, self.model.head.size)
+
+
+def frozen_constants(model: Detector) -> dict[str, Tensor]:
+    """Copies of the constants beside the backbone."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}

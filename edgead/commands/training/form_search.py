@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.commands.training.best_form import BestForm
+from edgead.commands.training.best_form import BestForm, frozen_constants
 from edgead.commands.training.data import DRAWING, TrainingData
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_choice import (
@@ -212,8 +212,6 @@ class FormSearch:
         The weight is `train.variation`, else the largest one with which the good images still let nearly as many
         pseudo-defects be found. Form, size and share of the map stay, so that only the weight differs.
         """
-        from edgead.train.cross_fit import frozen_constants
-
         best, given = self.best, self.config.train.variation
         assert best is not None
         if not best.rows.varied:
@@ -256,7 +254,6 @@ class FormSearch:
 
     def without(self, suspects: Sequence[int]) -> BestForm:
         """The best form fitted again without suspects, and without the images of their groups."""
-        from edgead.train.cross_fit import frozen_constants
         from edgead.train.start import fit_projections
 
         assert self.best is not None
@@ -337,27 +334,13 @@ class FormSearch:
         variation: float = 0.0,
     ) -> Iterator[tuple[float | None, list[Energies]]]:
         """Energies of each level, fitted with each shrinkage; centres have none."""
-        from edgead.train.left_out import fit_centres, fit_positions, gather_positions
+        from edgead.train.level_fits import fit_levels
 
-        train = self.config.train
-        if form == CENTRES:
-            yield (
-                None,
-                [
-                    fit_centres(level, store, rows, ridge=train.centre_ridge, seed=train.seed, variation=variation)
-                    for level in model.levels
-                ],
-            )
-            return
-        fits = [gather_positions(level, store, rows, variation) for level in model.levels]
-        for amount in amounts:
-            yield (
-                amount,
-                [
-                    fit_positions(level, store, rows, fit, amount=amount, ridge=train.ridge)
-                    for level, fit in zip(model.levels, fits, strict=True)
-                ],
-            )
+        train, levels = self.config.train, list(model.levels)
+        return fit_levels(
+            levels, store, rows, None if form == CENTRES else amounts, ridge=train.ridge, centre_ridge=train.centre_ridge,
+            seed=train.seed, variation=variation,
+        )  # fmt: skip
 
     def _try_form(
         self, size: int, form: str, config: Config, model: Detector, store: FeatureStore, milliseconds: float
@@ -386,7 +369,7 @@ class FormSearch:
         store: FeatureStore,
         rows: Rows,
     ) -> None:
-        from edgead.train.cross_fit import frozen_constants, has_few_groups
+        from edgead.train.cross_fit import has_few_groups
         from edgead.train.left_out import standardise
 
         fractions = self._fractions(model)
