@@ -58,7 +58,7 @@ def find_dataset(root: Path, *, need_train: bool = True) -> Dataset:
     found_here = sort_folder(root.resolve() if masks else root, split, masks)
     base = root.resolve() if masks else root
     if not found_here.pictures and not found_here.masks:
-        hint = " ".join(unread_sentences(list_files(root))) or WHAT_TO_GIVE
+        hint = " ".join(unread_sentences(found_here.others)) or WHAT_TO_GIVE
         raise DataError(f"There are no images in {root}: it holds {contents_of(root)}.", hint=hint)
     name = root.resolve().parent.name if split else _name_of(root)
     return _recognised(base, base.parent if masks else base, name, found_here, role, need_train, split == "test")
@@ -133,7 +133,7 @@ def _recognised(
     layout = " and ".join(sorted(layouts))
     if LABELLED in layout or found.tools or "masks" in layout:
         notes.insert(0, roles_of(found))
-    notes += [*parts.notes(), *about_masks(found), *unread_sentences(list_files(root))]
+    notes += [*parts.notes(), *about_masks(found), *unread_sentences(found.others)]
     return dataset_of(root, layout, (parts.train, parts.test), notes, need_train=need_train)
 
 

@@ -33,6 +33,7 @@ class Sorted:
         unread: Annotation files beside images in a format that is not read.
         unreadable: Images whose mask cannot be read, so that they are neither good nor defective, with the reason.
         tools: Formats of the annotations that were read.
+        others: Files that are not images.
     """
 
     pictures: list[Picture]
@@ -42,6 +43,7 @@ class Sorted:
     unread: list[Path] = field(default_factory=list)
     unreadable: list[tuple[Picture, str]] = field(default_factory=list)
     tools: tuple[str, ...] = ()
+    others: Sequence[Path] = ()
 
     @property
     def has_evidence(self) -> bool:
@@ -104,6 +106,7 @@ def finish_sorting(
         annotations.unread if any(picture.role is None for picture in kept) else [],
         unreadable,
         tuple(tools),
+        others,
     )
 
 
