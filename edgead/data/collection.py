@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from edgead.errors import DataError
+from edgead.errors import DataError, StorageError
 from edgead.storage import exclusive, storage_error, write_bytes
 
 INDEX = "index.jsonl"
@@ -195,6 +195,26 @@ def read_entries(folder: Path) -> dict[str, Entry]:
     if not _is_entry(lines[-1]):
         lines.pop()
     return {entry.digest: entry for entry in (_entry(line, index, n) for n, line in enumerate(lines, start=1))}
+
+
+def require_room(folder: Path, taken: int, more: int, max_mb: float, what: str) -> None:
+    """Check that pictures of a running stream keep to their share of the disk.
+
+    Args:
+        folder: Folder of the pictures.
+        taken: Bytes that they take.
+        more: Bytes to add.
+        max_mb: Size of all of them that is allowed.
+        what: Name of the pictures for the message.
+
+    Raises:
+        StorageError: If they would take more.
+    """
+    if taken + more > max_mb * 1e6:
+        raise StorageError(
+            f"{folder} has {taken / 1e6:.0f} MB of {what}, and {max_mb:.0f} MB are allowed.",
+            hint="Add them to a data set (`edgead dataset add`), and move the folder away.",
+        )
 
 
 def no_collection(folder: Path) -> DataError:

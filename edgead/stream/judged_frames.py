@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from edgead.data.collection import Entry, open_collection
-from edgead.errors import EdgeadError, StorageError
+from edgead.data.collection import Entry, open_collection, require_room
+from edgead.errors import EdgeadError
 from edgead.imaging import png_from_rgb
 from edgead.printable import printable
 from edgead.storage import require_free_space
@@ -170,12 +170,7 @@ class JudgedFrames:
             with open_collection(self.folder, create=True) as collection:
                 before = collection.entries.get(digest)
                 if before is None:
-                    if collection.n_bytes + len(content) > self._max_mb * 1e6:
-                        raise StorageError(
-                            f"{self.folder} has {collection.n_bytes / 1e6:.0f} MB of judged frames, and {self._max_mb:.0f} MB "
-                            "are allowed.",
-                            hint="Add them to a data set (`edgead dataset add`), and move the folder away.",
-                        )
+                    require_room(self.folder, collection.n_bytes, len(content), self._max_mb, "judged frames")
                     collection.add(content, ".png", entry)
                     return collection.entries[digest]
                 if before.verdict != "unjudged" and not again:

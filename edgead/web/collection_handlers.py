@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgead.stream.consumers.picture_collector import PictureCollector
 from edgead.web.endpoint import Call
-from edgead.web.errors import Refusal
+from edgead.web.errors import no_folder
 from edgead.web.models import Answer, Asked
 
 EVERY_S, LIMIT = 2.0, 200
@@ -70,9 +70,5 @@ def _answer(camera: str, collector: PictureCollector) -> CollectionAnswer:
 def _collector(call: Call) -> PictureCollector:
     collector = call.stream.collector
     if collector is None:
-        raise Refusal(
-            409,
-            "This stream has no folder for pictures.",
-            hint="Start it with `edgead stream --web … --alerts DIR`.",
-        )
+        raise no_folder("pictures")
     return collector

@@ -19,3 +19,10 @@ class Refusal(Exception):
         self.message = message
         self.hint = hint
         self.retry_s = retry_s
+
+
+def no_folder(what: str) -> Refusal:
+    """Answer of a stream that keeps no alerts, and so has no folder for something."""
+    return Refusal(
+        409, f"This stream has no folder for {what}.", hint="Start it with `edgead stream --web … --alerts DIR`."
+    )

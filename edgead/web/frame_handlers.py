@@ -13,7 +13,7 @@ from edgead.stream.judged_frames import FrameJudgedBeforeError, HeldFrame, Judge
 from edgead.stream.monitoring.live_pictures import MAX_WIDTH, MIN_WIDTH, at_width
 from edgead.stream.spool.judgements import MAX_KIND, MAX_NOTE
 from edgead.web.endpoint import Call
-from edgead.web.errors import Refusal
+from edgead.web.errors import Refusal, no_folder
 from edgead.web.models import Answer, Asked
 
 _QUALITY = 90
@@ -103,11 +103,7 @@ def judge(call: Call) -> JudgedFrame:
 def _folder(call: Call) -> JudgedFrames:
     frames = call.stream.frames
     if frames is None:
-        raise Refusal(
-            409,
-            "This stream has no folder for judged frames.",
-            hint="Start it with `edgead stream --web … --alerts DIR`.",
-        )
+        raise no_folder("judged frames")
     return frames
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from edgead.data.collection import Collection, open_collection
+from edgead.data.collection import Collection, open_collection, require_room
 from edgead.errors import StorageError
 from edgead.storage import require_free_space
 from edgead.stream.collector import LEAST_FREE_MB, CollectOptions, Collector, CollectSummary, JudgedScore
@@ -97,7 +97,7 @@ class PictureCollector:
                     self._collection = self._stack.enter_context(open_collection(self.folder, create=True))
                     self._n_bytes = self._collection.n_bytes
                 try:
-                    self._check_size()
+                    require_room(self.folder, self._n_bytes, 1, self._max_mb, "pictures")
                 except StorageError:
                     self._close_if_unused()
                     raise
@@ -191,13 +191,6 @@ class PictureCollector:
 
     def _check_space(self) -> None:
         require_free_space(self.folder, int(LEAST_FREE_MB * 1e6), purpose="Collecting pictures")
-
-    def _check_size(self) -> None:
-        if self._n_bytes >= self._max_mb * 1e6:
-            raise StorageError(
-                f"{self.folder} has {self._n_bytes / 1e6:.0f} MB of pictures, and {self._max_mb:.0f} MB are allowed.",
-                hint="Add them to a data set (`edgead dataset add`), and move the folder away.",
-            )
 
 
 def _copy(summary: CollectSummary, ended_by: str) -> CollectSummary:
