@@ -316,7 +316,7 @@ def _checked(image: NDArray[np.uint8]) -> Image:
 
 
 def _no_array(image: object) -> str:
-    """What an object that is no NumPy array was, and what to give in its place."""
+    """Message about an object that is no NumPy array, with the conversion that helps."""
     seen = type(image)
     if isinstance(image, (str, os.PathLike)):
         how = "read a file with Model.read_image, or judge files with `edgead predict`"

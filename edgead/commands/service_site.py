@@ -1,4 +1,4 @@
-"""What the service would lack on this machine: its user, its secrets, its bundle, and rights to its folders."""
+"""Check of this machine before a service is installed: user, secrets, bundle and rights to the folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HIDDEN = (Path("/tmp"), Path("/var/tmp"))
 
 
 def lacking_here(options: ServiceOptions, config: Config, words: Mapping[str, Any], python: str) -> list[str]:
-    """What is missing on this machine for the service to start, one sentence each with what to do.
+    """List what is missing on this machine for the service to start, each with its remedy in one sentence.
 
     Args:
         options: Command, folders and user of the service.

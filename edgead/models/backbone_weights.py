@@ -113,7 +113,7 @@ def _copy_named(network: nn.Module, tensors: dict[str, Tensor], where: str, name
 
 
 def _mismatch(key: str, found: Tensor | None, own: Tensor, tensors: dict[str, Tensor]) -> str:
-    """What the file has in place of the network's tensor `key`."""
+    """Description of the tensor `key` in the file: its other shape, or that it is missing."""
     if found is not None:
         return f"{key!r}, {tuple(found.shape)} instead of {tuple(own.shape)}"
     return f"{key!r}, which is missing; the {len(tensors)} tensors of the file begin with {next(iter(tensors), '')!r}"

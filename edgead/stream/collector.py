@@ -76,7 +76,7 @@ class CollectSummary:
 
 @dataclass(frozen=True)
 class JudgedScore:
-    """What a model found in a frame.
+    """Verdict of a model on a frame.
 
     Attributes:
         score, threshold: Raw units.

@@ -21,10 +21,10 @@ from edgead.progress import Progress
 # Images that the reference picture is the mean of, and others that it is judged by.
 N_IMAGES = 24
 _MANY = 0.05
-# To see whether parts move, so many images are looked at; a first one is compared with a few others.
+# Numbers of images that show whether parts move: for the whole check, and for the quick comparison before it.
 _N_TO_LOOK_AT, _N_AT_FIRST = 8, 3
 _LOOK_SIDE = 512
-# Parts lie still where single images resemble each other as much; they move far where alignment gains as much.
+# Likeness of single images from which on parts lie still, and gain of likeness by alignment from which on they move far.
 _STILL, _FAR = 0.7, 0.3
 
 
@@ -36,7 +36,7 @@ class AlignedSplit:
         aligner: Alignment of every image; None = they stay as they are.
         split: The images.
         n_left_out: Number of images left out because the part is not found.
-        motion: What alignment would do, if it is off and parts turn or shift far; otherwise None.
+        motion: Effect of aligning, if alignment is off and parts turn or shift far; otherwise None.
     """
 
     aligner: Aligner | None
@@ -95,7 +95,7 @@ def _reference(settings: DataConfig, split: Split, read: Callable[[Sample], Imag
 
 
 def _motion(settings: DataConfig, split: Split, read: Callable[[Sample], Image]) -> PoseReference | None:
-    """What alignment would do for parts that turn or shift far; None for parts at rest and for textures."""
+    """Effect of aligning parts that turn or shift far; None for parts at rest and for textures."""
     chosen = evenly_spaced(split.fit, _N_TO_LOOK_AT)
     rest = evenly_spaced([sample for sample in split.fit if sample not in chosen], _N_TO_LOOK_AT)
     if len(chosen) < _N_TO_LOOK_AT or not rest:

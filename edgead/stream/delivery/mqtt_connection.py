@@ -206,7 +206,7 @@ class Connection:
 
 
 def _what_to_check(settings: MqttSettings) -> str:
-    """What a person checks when the broker refuses the login."""
+    """Advice for a login that the broker refuses."""
     if settings.user is None:
         return "The sink has no user: give it `user` and `password_env`, or allow anonymous clients at the broker"
     if settings.password_env is not None:
