@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from edgead.bundle import Bundle, open_bundle
-from edgead.commands.learn import JudgedPicture, learn_pictures, stored_digest
+from edgead.commands.learned_bundle import JudgedPicture, learn_pictures, stored_digest
 from edgead.commands.model import InstallOptions, install
 from edgead.data.reader import read_image
 from edgead.engines.onnx_runner import OnnxRunner

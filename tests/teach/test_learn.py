@@ -19,7 +19,8 @@ from edgead.bundle import Bundle, file_digest, open_bundle, write_bundle
 from edgead.cli import app
 from edgead.commands.alerts import judge
 from edgead.commands.bundle import bundle_facts
-from edgead.commands.learn import JudgedPicture, LearnOptions, LearnResult, learn, learn_pictures, stored_digest
+from edgead.commands.learn import LearnOptions, learn
+from edgead.commands.learned_bundle import JudgedPicture, LearnResult, learn_pictures, stored_digest
 from edgead.commands.model import InstallOptions, install
 from edgead.commands.teach import TeachOptions, teach
 from edgead.config.file import load_config
@@ -321,7 +322,7 @@ def test_what_cannot_be_learned_is_named(
     with pytest.raises(ConfigError, match=f"{alert_id(2)}, is judged defect"):
         learn(store, alerts, Silent(), LearnOptions((alert_id(1),), threads=1))
     judge(alerts, alert_id(2), "false-alarm", who="ann", replace=True)
-    from edgead.commands import learn as command
+    from edgead.commands import learned_bundle as command
 
     with monkeypatch.context() as patch:
         patch.setattr(command, "_ROOM", 1e9)
