@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.errors import EngineError
+from edgead.graph_file import without_constants
 
 if TYPE_CHECKING:
     import onnx
@@ -43,6 +44,8 @@ OUTPUTS = re.compile(r"anomaly_map|pred_score|class_score|level_norm_\d+")
 # A tensor inside the graph, per image: 1 GB of float32, thirty times what the largest backbone needs at 1024 px.
 MAX_ELEMENTS = 1 << 28
 _SMALL = 4096  # elements; larger constants are weights, which no shape depends on
+# Larger numbers than those of a small constant of any type are not read.
+_LARGE_BYTES = 16 * _SMALL
 
 
 def check_graph(path: Path, *, optimised: bool) -> None:
@@ -58,7 +61,7 @@ def check_graph(path: Path, *, optimised: bool) -> None:
     import onnx
 
     try:
-        model = onnx.load_model(str(path), load_external_data=False)
+        model = onnx.ModelProto.FromString(without_constants(path, _LARGE_BYTES))
         problem = next(iter(_problems(model, optimised)), "")
     except Exception as error:  # protobuf's exceptions have no typed module
         problem = (
