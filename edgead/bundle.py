@@ -325,12 +325,13 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bund
                 digests[name] = file_digest(staging / name)
             complete = manifest.model_copy(update={"sha256": {**digests, MANIFEST: BLANK}})
             raw = with_own_digest(json_bytes(complete.model_dump(mode="json")))
-            _parse_manifest(staging, raw)
+            written = _parse_manifest(staging, raw)
             write_bytes(staging / MANIFEST, raw)
             replace_folder(staging, path)
         except OSError as error:
             raise storage_error(path, error) from error
-    return open_bundle(path)
+    # the digests are those of the files that were written
+    return Bundle(path.resolve(), written, hashlib.sha256(raw).hexdigest())
 
 
 def file_digest(path: Path) -> str:

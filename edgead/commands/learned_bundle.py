@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgead.arrays import save_arrays
 from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
@@ -16,12 +17,13 @@ from edgead.commands.training.suspects import MIN_IMAGES, suspected_defects
 from edgead.data.copies import STORED_DIGITS
 from edgead.engines.onnx_runner import OnnxRunner
 from edgead.errors import CheckFailed
-from edgead.evaluation.compare import compare_outputs, merge
+from edgead.evaluation.compare import compare_outputs
 from edgead.imaging import Image
 from edgead.line.model_store import Installed
 from edgead.manifest import POOLED, LearnedRecord, Manifest, Parity
 from edgead.printable import printable
 from edgead.progress import Progress
+from edgead.runner import REFERENCE as GRAPH
 from edgead.runner import Outputs
 from edgead.storage import require_free_space, scratch_folder
 from edgead.teach.changed_files import LevelNet, write_changed_graph, write_changed_weights
@@ -31,9 +33,9 @@ from edgead.teach.learner import Known, Learner, Outcome
 from edgead.teach.probes import PROBES, Probes, load_probes, make_probes
 from edgead.teach.run import now
 
-# Share of the bundle's size that its changed copy and the graph with further outputs need.
+# Share of the size of the bundle that its changed files and their copy in the new one need.
 _ROOM = 2.0
-# Reference images on which the changed graph is compared with the scores computed without it, beside the learned pictures.
+# Learned pictures on which the changed graph is compared with the scores computed without it, beside the reference images.
 _COMPARED = 4
 
 
@@ -163,58 +165,107 @@ def learn_pictures(
         CheckFailed: If the changed graph does not give the scores that were computed without it.
         StorageError: If the disk is full.
     """
+    size = sum((bundle.path / name).stat().st_size for name in bundle.manifest.sha256)
+    require_free_space(out.parent, int(_ROOM * size), purpose="Learning a false alarm")
+    threshold = bundle.manifest.thresholds[POOLED].threshold.value
+    with scratch_folder(out.parent, "learning") as scratch:
+        files = {name: scratch / name for name in (MODEL, WEIGHTS, REFERENCE, PROBES)}
+        changed = _change(bundle, pictures, defects, files, progress, sure=sure, threads=threads)
+        if changed.expected is None:
+            return LearnResult(None, changed.outcomes, changed.lost)
+        found = _run(files[MODEL], changed.images, threads)
+        parity = _check(found, changed.expected, threshold, bundle.manifest.parity)
+        images = bundle.reference()["images"]
+        new = {name: found[name][: len(images)] for name in bundle.reference_outputs}
+        save_arrays(files[REFERENCE], {"images": images, **new}, level=1)
+        manifest = _manifest(bundle.manifest, changed, parity)
+        same = {name: bundle.path / name for name in (CALIBRATION, ALIGNMENT) if (bundle.path / name).is_file()}
+        return LearnResult(write_bundle(out, manifest, {**same, **files}), changed.outcomes, changed.lost)
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """What the changed model is, without its arrays: they give way before its graph is opened.
+
+    Attributes:
+        outcomes, lost: As in `LearnResult`.
+        images: The reference images and some of the learned pictures, `(h, w, 3)` each.
+        expected: Outputs of the changed model for them; None if nothing was learned.
+        added: Number of float values that its graph has more.
+        n_centres: Number of its centres; None for a map per position.
+    """
+
+    outcomes: tuple[tuple[JudgedPicture, Outcome], ...]
+    lost: tuple[int, int]
+    images: Sequence[Image] = ()
+    expected: Outputs | None = None
+    added: int = 0
+    n_centres: int | None = None
+
+    @property
+    def learned(self) -> list[tuple[JudgedPicture, Outcome]]:
+        """Pictures that were learned."""
+        return [(picture, outcome) for picture, outcome in self.outcomes if outcome.refusal is None]
+
+
+def _change(
+    bundle: Bundle,
+    pictures: Sequence[JudgedPicture],
+    defects: Iterable[JudgedPicture],
+    files: Mapping[str, Path],
+    progress: Progress,
+    *,
+    sure: bool,
+    threads: int,
+) -> _Changed:
+    """Learn pictures one after the other, and write graph, weights and probes of the changed model."""
     model = open_closed_form(bundle)
     thresholds = bundle.manifest.thresholds[POOLED]
     threshold = thresholds.threshold.value
-    size = sum((bundle.path / name).stat().st_size for name in bundle.manifest.sha256)
-    require_free_space(out.parent, int(_ROOM * size), purpose="Learning a false alarm")
-    with scratch_folder(out.parent, "learning") as scratch:
-        with LevelNet(bundle, model, scratch, threads) as net:
+    images = bundle.reference()["images"]
+    with LevelNet(bundle, model, threads) as net:
+        probes = _probes(bundle, model, net, images, progress)
+        known = [Known(picture.alert, net(picture.image)) for picture in defects]
+        learner = Learner(
+            model, net, probes, threshold=threshold, ordinary=thresholds.heatmap_low,
+            looks_defective=_Tail(thresholds.scores, probes, model, threshold),
+        )  # fmt: skip
+        outcomes = []
+        for done, picture in enumerate(pictures, start=1):
+            seed = int(picture.digest[:8], 16)
+            outcomes.append((picture, learner.learn(picture.image, known, seed=seed, sure=sure)))
+            progress.update("False alarms", done, len(pictures))
+        constants = net.constants
+    found = _Changed(tuple(outcomes), (learner.lost(), int(probes.first_found.sum())))
+    if not found.learned:
+        return found
+    added = write_changed_graph(files[MODEL], bundle, learner.model, constants)
+    write_changed_weights(files[WEIGHTS], bundle, learner.model)
+    learner.probes.save(files[PROBES])
+    inputs = [np.concatenate(one) for one in zip(learner.probes.reference, *learner.learned[:_COMPARED], strict=True)]
+    centres = learner.model.levels[0].centres
+    return replace(
+        found,
+        images=[*images, *(picture.image for picture, _ in found.learned[:_COMPARED])],
+        expected=_outputs(learner.model, inputs),
+        added=added,
+        n_centres=None if centres is None else len(centres),
+    )
 
-            def inputs_of(image: Image) -> list[Floats]:
-                return net(image)[0]
 
-            probes = load_probes(bundle.path / PROBES, model)
-            if probes is None:
-                good = list(bundle.calibration_images())
-                probes = make_probes(
-                    model, inputs_of, good, threshold, lambda done, total: progress.update("Probes", done, total)
-                )
-            known = [Known(picture.alert, inputs_of(picture.image)) for picture in defects]
-            learner = Learner(
-                model, inputs_of, probes, threshold=threshold, ordinary=thresholds.heatmap_low,
-                looks_defective=_Tail(thresholds.scores, probes, model, threshold),
-            )  # fmt: skip
-            outcomes = []
-            for done, picture in enumerate(pictures, start=1):
-                seed = int(picture.digest[:8], 16)
-                outcomes.append((picture, learner.learn(picture.image, known, seed=seed, sure=sure)))
-                progress.update("False alarms", done, len(pictures))
-            learned = [(picture, outcome) for picture, outcome in outcomes if outcome.refusal is None]
-            lost = learner.lost(), int(probes.first_found.sum())
-            if not learned:
-                return LearnResult(None, tuple(outcomes), lost)
-            images = bundle.reference()["images"]
-            compared = [*images[:_COMPARED], *(picture.image for picture, _ in learned[:_COMPARED])]
-            expected = [_outputs(learner.model, inputs_of(image)) for image in compared]
-            constants = net.constants
-        files = {name: bundle.path / name for name in (CALIBRATION, ALIGNMENT) if (bundle.path / name).is_file()}
-        files |= {name: scratch / name for name in (MODEL, WEIGHTS, REFERENCE, PROBES)}
-        added = write_changed_graph(files[MODEL], bundle, learner.model, constants)
-        write_changed_weights(files[WEIGHTS], bundle, learner.model)
-        learner.probes.save(files[PROBES])
-        with OnnxRunner(files[MODEL], threads=threads, engine_name="reference") as runner:
-
-            def run(image: Image) -> Outputs:
-                return {name: value.copy() for name, value in runner.infer(image[None]).items()}
-
-            found = [run(image) for image in images]
-            seen = [*found[:_COMPARED], *(run(image) for image in compared[len(images[:_COMPARED]) :])]
-            parity = _check(seen, expected, threshold, bundle.manifest.parity)
-        new = {name: np.concatenate([one[name] for one in found]) for name in bundle.reference_outputs}
-        save_arrays(files[REFERENCE], {"images": images, **new})
-        manifest = _manifest(bundle.manifest, learner.model, learned, parity, added)
-        return LearnResult(write_bundle(out, manifest, files), tuple(outcomes), lost)
+def _probes(
+    bundle: Bundle, model: ClosedForm, net: LevelNet, reference: NDArray[np.uint8], progress: Progress
+) -> Probes:
+    """Probes of a bundle, which the first learned picture makes."""
+    probes = load_probes(bundle.path / PROBES, model)
+    if probes is None:
+        good = list(bundle.calibration_images())
+        threshold = bundle.manifest.thresholds[POOLED].threshold.value
+        probes = make_probes(model, net, good, threshold, lambda done, total: progress.update("Probes", done, total))
+    if len(probes.reference[0]) != len(reference):
+        inputs = [net(image) for image in reference]
+        probes = replace(probes, reference=[np.concatenate(one) for one in zip(*inputs, strict=True)])
+    return probes
 
 
 class _Tail:
@@ -238,26 +289,19 @@ class _Tail:
         return len(self._scores) in suspected_defects([*self._scores, score])
 
 
-def _manifest(
-    before: Manifest,
-    model: ClosedForm,
-    learned: Sequence[tuple[JudgedPicture, Outcome]],
-    parity: Parity,
-    added: int,
-) -> Manifest:
+def _manifest(before: Manifest, changed: _Changed, parity: Parity) -> Manifest:
     at = now().isoformat(timespec="seconds")
     records = tuple(
         LearnedRecord(
             digest=picture.digest, alert=picture.alert, score=outcome.score, positions=outcome.n_positions,
             judged_by=picture.judged_by, learned_at=at, warning=outcome.warning,
         )
-        for picture, outcome in learned
+        for picture, outcome in changed.learned
     )  # fmt: skip
     provenance = before.provenance
     config = dict(provenance.config)
-    centres = model.levels[0].centres
-    if centres is not None:
-        config["model"] = {**config["model"], "centres": len(centres)}
+    if changed.n_centres is not None:
+        config["model"] = {**config["model"], "centres": changed.n_centres}
     provenance = provenance.model_copy(
         update={
             "config": config,
@@ -265,7 +309,7 @@ def _manifest(
             "image_digests": (*provenance.image_digests, *(record.digest for record in records)),
         }
     )
-    cost = before.cost.model_copy(update={"parameters": before.cost.parameters + added})
+    cost = before.cost.model_copy(update={"parameters": before.cost.parameters + changed.added})
     return before.model_copy(update={"provenance": provenance, "parity": parity, "cost": cost, "sha256": {}})
 
 
@@ -274,14 +318,16 @@ def _outputs(model: ClosedForm, inputs: Sequence[Floats]) -> Outputs:
     return {"anomaly_map": model.maps(energies), "pred_score": model.scores(energies).astype(np.float32)}
 
 
-def _check(
-    found: Sequence[Outputs],
-    expected: Sequence[Outputs],
-    threshold: float,
-    before: Parity,
-) -> Parity:
+def _run(graph: Path, images: Sequence[Image], threads: int) -> Outputs:
+    """Outputs of a graph for images, which it judges one at a time."""
+    with OnnxRunner(graph, threads=threads, engine_name=GRAPH) as runner:
+        found = [{name: value.copy() for name, value in runner.infer(image[None]).items()} for image in images]
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+
+def _check(found: Outputs, expected: Outputs, threshold: float, before: Parity) -> Parity:
     """Compare the outputs of the changed graph with those computed without it."""
-    result = merge(compare_outputs(one, own, threshold) for one, own in zip(expected, found, strict=True))
+    result = compare_outputs(expected, found, threshold)
     if not result.is_parity:
         raise CheckFailed(
             f"The changed graph does not give the scores that were computed without it: {result.describe()}.",

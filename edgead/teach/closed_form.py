@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.bundle import Bundle
-from edgead.errors import ConfigError
-from edgead.stored_once import KEY, from_graph
+from edgead.errors import BundleError, ConfigError
+from edgead.graph_file import constants_of
+from edgead.stored_once import KEY
 from edgead.teach import centres as centre_fits
 from edgead.teach.form import Floats
+from edgead.teach.maps import Maps, TriangularMaps, WholeMaps
 from edgead.teach.scoring import pooled, resample, top_count
 
 _BLOCK = 25
@@ -27,7 +29,7 @@ class Level:
 
     Attributes:
         index: Number of the level.
-        weight: Linear map of each position `(P, C, C)`, as stored; None for centres.
+        maps: Linear maps of the positions, as stored; None for centres.
         centres: Centres `(K, C)` of whitened features; None for a map per position.
         mean, gain: Constants `(h, w)` that standardise the energies.
         rows: Changed maps `(C, C)` by position.
@@ -36,7 +38,7 @@ class Level:
     """
 
     index: int
-    weight: NDArray[np.float32] | None
+    maps: Maps | None
     centres: Floats | None
     mean: Floats
     gain: Floats
@@ -46,31 +48,36 @@ class Level:
     @property
     def channels(self) -> int:
         """Number of channels C."""
-        found = self.weight if self.weight is not None else self.centres
-        assert found is not None
-        return int(found.shape[-1])
+        if self.centres is not None:
+            return int(self.centres.shape[1])
+        assert self.maps is not None
+        return self.maps.channels
 
     def row(self, position: int) -> Floats:
         """Linear map `(C, C)` of a position as it is now."""
-        assert self.weight is not None
+        assert self.maps is not None
         changed = self.rows.get(position)
-        return np.asarray(self.weight[position]) if changed is None else changed
+        return self.maps.row(position) if changed is None else changed
 
     def energies(self, inputs: NDArray[Any], positions: Sequence[int] | NDArray[np.int64] | None = None) -> Floats:
         """Energies `(N, p)` of inputs `(N, p, C)` at some positions; None = at all P, in their order."""
-        places = np.arange(inputs.shape[1]) if positions is None else np.asarray(positions, np.int64)
         if self.centres is not None:
             rows = inputs.astype(np.float32, copy=False).reshape(-1, self.channels)
             return np.asarray(
                 centre_fits.nearest(rows, self.centres)[1].reshape(len(inputs), -1) / self.channels, np.float32
             )
+        assert self.maps is not None
+        places = np.arange(inputs.shape[1]) if positions is None else np.asarray(positions, np.int64)
         found = np.empty((len(inputs), len(places)), np.float32)
         for start in range(0, len(places), _BLOCK):
             part = places[start : start + _BLOCK]
-            maps = np.stack([self.row(int(position)) for position in part])
             x = inputs[:, start : start + _BLOCK].astype(np.float32, copy=False).transpose(1, 0, 2)
-            z = np.matmul(x, maps.transpose(0, 2, 1))
-            found[:, start : start + _BLOCK] = np.square(z, out=z).mean(axis=2).T
+            # a slice of the stored maps is no copy
+            norms = self.maps.norms(x, slice(start, start + len(part)) if positions is None else part)
+            for own, position in enumerate(part.tolist()):
+                if position in self.rows:
+                    norms[own] = np.square(x[own] @ self.rows[position].T).sum(axis=1)
+            found[:, start : start + _BLOCK] = norms.T / self.channels
         return found
 
 
@@ -119,24 +126,28 @@ def open_closed_form(bundle: Bundle) -> ClosedForm:
         reason = f"it is {manifest.model} with trained couplings or another score"
     elif manifest.preprocessing.views is not None:
         reason = "it judges crops or tiles of a frame"
-    stored, places = _read(bundle) if reason is None else ({}, {})
+    stored, in_graph = _read(bundle) if reason is None else ({}, {})
     levels: list[Level] = []
     while reason is None and f"head.mean_{len(levels)}" in stored:
         index = len(levels)
-        weight, own = stored.get(f"_levels.{index}.start.weight"), stored.get(f"_levels.{index}.centres")
-        if weight is None or (own is None and weight.ndim != 3):
+        name = f"_levels.{index}.start.weight"
+        centres, weight = stored.get(f"_levels.{index}.centres"), stored.get(name)
+        maps: Maps | None = None
+        held = in_graph.get(name, [])
+        if centres is None and len(held) > 1:
+            maps = TriangularMaps([value for _, value in held])
+        elif centres is None and weight is not None and weight.ndim == 3:
+            maps = WholeMaps(weight)
+        elif centres is None:
             reason = "it has a scale per channel in place of a closed form"
             break
         levels.append(
             Level(
-                index,
-                None if own is not None else weight,
-                None if own is None else np.array(own),
-                np.array(stored[f"head.mean_{index}"]),
-                np.array(stored[f"head.gain_{index}"]),
-                in_graph=() if own is not None else tuple(places.get(f"_levels.{index}.start.weight", ())),
+                index, maps, None if centres is None else np.array(centres),
+                np.array(stored[f"head.mean_{index}"]), np.array(stored[f"head.gain_{index}"]),
+                in_graph=() if centres is not None else tuple(constant for constant, _ in held),
             )
-        )
+        )  # fmt: skip
     if reason is not None or not levels:
         raise ConfigError(
             f"The model of {bundle.path} cannot learn from a picture: {reason or 'its weights have no closed form'}.",
@@ -148,10 +159,12 @@ def open_closed_form(bundle: Bundle) -> ClosedForm:
     return ClosedForm(levels, size, manifest.graph.top_positions or top_count(size, float(model["top_fraction"])))
 
 
-def _read(bundle: Bundle) -> tuple[dict[str, NDArray[np.float32]], dict[str, list[str]]]:
-    """Arrays of the levels and the head by name, and of those that the graph holds the names there; see `stored_once`.
+def _read(
+    bundle: Bundle,
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, list[tuple[str, NDArray[np.float32]]]]]:
+    """Arrays of the levels and the head by name, and those that the graph holds, by the names of the constants there.
 
-    Arrays of the file of weights stay on disk until they are used.
+    See `stored_once`. Large arrays stay on disk until they are used.
     """
     path = bundle.weights_path
     header, start = read_header(path)
@@ -162,12 +175,21 @@ def _read(bundle: Bundle) -> tuple[dict[str, NDArray[np.float32]], dict[str, lis
     }
     stated = json.loads(header.get("__metadata__", {}).get(KEY, "{}"))
     places = {name: names for name, names in stated.items() if name.startswith(("_levels.", "head."))}
+    in_graph: dict[str, list[tuple[str, NDArray[np.float32]]]] = {}
     if places:
-        import onnx
-
-        from_file = from_graph({KEY: json.dumps(places)}, onnx.load_model(str(bundle.model_path)))
-        found |= {name: np.asarray(value, np.float32) for name, value in from_file.items()}
-    return found, places
+        try:
+            constants = constants_of(bundle.model_path)
+            for name, names in places.items():
+                read = [(one, constants[one].read(bundle.model_path)) for one in names]
+                in_graph[name] = read
+                if len(read) == 1:
+                    found[name] = read[0][1]
+        except (KeyError, ValueError) as error:
+            raise BundleError(
+                f"{bundle.model_path} does not hold the constants that {path.name} names: {error}.",
+                hint="Copy the bundle again from where it was trained, or train it again.",
+            ) from error
+    return found, in_graph
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:

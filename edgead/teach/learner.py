@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgead.data.variations import change_image, vary
 from edgead.imaging import Image
@@ -75,6 +76,7 @@ class Learner:
     Attributes:
         model: The model with all pictures that were learned.
         probes: The probes, with what these pictures look like.
+        learned: Inputs `(1, P, C)` of each level, of each picture that was learned.
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class Learner:
         self.model = model
         self._inputs_of = inputs_of
         self.probes = probes
+        self.learned: list[list[Floats]] = []
+        self._found: NDArray[np.bool_] | None = None
         self._threshold = threshold
         self._ordinary = ordinary
         self._looks_defective = looks_defective
@@ -119,18 +123,20 @@ class Learner:
         copies = [own, *(self._inputs_of(twin(image, seed, number)) for number in range(COPIES))]
         twins = [self._inputs_of(twin(image, seed, COPIES + number)) for number in range(TWINS)]
         learned = [np.concatenate(parts) for parts in zip(*copies, strict=True)]
-        checked = [np.concatenate(parts) for parts in zip(*twins, strict=True)]
+        checked = [np.concatenate(parts) for parts in zip(own, *twins, strict=True)]
         for share in SHARES:
             changes = tolerate(self.model, learned, self._ordinary + share * (self._threshold - self._ordinary))
             changed = apply(self.model, changes)
-            silent = float(np.mean(changed.scores(changed.energies(checked)) <= self._threshold))
-            if silent >= SILENT and self._score(changed, own) <= self._threshold:
+            after = changed.scores(changed.energies(checked))
+            silent, score_after = float(np.mean(after[1:] <= self._threshold)), float(after[0])
+            if silent >= SILENT and score_after <= self._threshold:
                 break
         else:
             reason = f"{1.0 - silent:.0%} of its twins would still raise an alarm."
             return Outcome(score, score, refusal="twins", reason=reason)
         n = sum(len(change.positions) for change in changes)
-        if reason := self._worse(changed, changes, defects):
+        found = self.probes.found(changed, self._threshold)
+        if reason := self._worse(changed, changes, defects, found):
             return Outcome(score, score, n, refusal="gate", reason=reason, warning=warning)
         kinds = self._kinds_with(own)
         new = [kind[-1:] for kind in kinds]
@@ -145,9 +151,10 @@ class Learner:
             if not sure:
                 return Outcome(score, score, n, elsewhere, "spread", text, warning)
             warning = f"{warning} {text}".strip()
-        self.model = changed
+        self.model, self._found = changed, found
+        self.learned.append(own)
         self.probes = replace(self.probes, kinds=[kind.astype(np.float16) for kind in kinds], kind_shares=shares)
-        return Outcome(score, self._score(changed, own), n, elsewhere, warning=warning)
+        return Outcome(score, score_after, n, elsewhere, warning=warning)
 
     def _kinds_with(self, own: Sequence[Floats]) -> list[Floats]:
         """What the learned pictures and a new one add to good ones, `(k + 1, P, C)` of each level."""
@@ -161,10 +168,14 @@ class Learner:
 
     def lost(self) -> int:
         """Number of artificial defects that the first version found and this one does not."""
-        return int(np.sum(self.probes.first_found & ~self.probes.found(self.model, self._threshold)))
+        if self._found is None:
+            self._found = self.probes.found(self.model, self._threshold)
+        return int(np.sum(self.probes.first_found & ~self._found))
 
-    def _worse(self, changed: ClosedForm, changes: Sequence[Change], defects: Sequence[Known]) -> str:
-        """What a changed model finds worse; empty if nothing."""
+    def _worse(
+        self, changed: ClosedForm, changes: Sequence[Change], defects: Sequence[Known], found: NDArray[np.bool_]
+    ) -> str:
+        """What a changed model finds worse, which finds these artificial defects `(m,)`; empty if nothing."""
         limit, first = self._threshold, self.probes.first_found
         missed = [
             known.name
@@ -173,7 +184,7 @@ class Learner:
         ]
         if missed:
             return f"{', '.join(missed[:5])}, judged a defect, would not be found any more."
-        lost = int(np.sum(first & ~self.probes.found(changed, limit)))
+        lost = int(np.sum(first & ~found))
         if lost > LOST * len(first):
             return (
                 f"{lost} of {int(first.sum())} artificial defects that the first version finds would not be found any more "

@@ -25,6 +25,8 @@ PROBES = "probes.npz"
 GOOD, COPIES = 16, 3
 # Places to which what a picture shows is moved.
 MOVES = 32
+# Pictures at a time, so that no array holds all of them in float32.
+_AT_ONCE = 16
 Halves = NDArray[np.float16]
 
 
@@ -41,6 +43,8 @@ class Probes:
             level.
         kinds: What each learned picture adds to good ones where it differs, `(k, P, C)` of each level; elsewhere zero.
         kind_shares: Share of the places at which the model found that before it learned the picture, `(k,)`.
+        reference: Inputs `(r, P, C)` of the bundle's reference images, of each level, on which every changed graph is
+            compared with the scores computed without it; none as yet = `r` is 0.
     """
 
     good: Sequence[Halves]
@@ -50,13 +54,14 @@ class Probes:
     first_shares: Sequence[Floats]
     kinds: Sequence[Halves] = ()
     kind_shares: Sequence[float] = ()
+    reference: Sequence[Floats] = ()
 
     def save(self, path: Path) -> None:
         """Write the arrays; `path` is a temporary file."""
         arrays = {
             "origin": self.origin, "first_found": self.first_found, "kind_shares": np.array(self.kind_shares, np.float32)
         }  # fmt: skip
-        for name in ("good", "defects", "first_shares", "kinds"):
+        for name in ("good", "defects", "first_shares", "kinds", "reference"):
             arrays |= {f"{name}_{index}": value for index, value in enumerate(getattr(self, name))}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub forbids any dict here
 
@@ -84,22 +89,29 @@ class Probes:
             kinds: What each picture adds, `(k, P, C)` of each level.
             threshold: Image threshold.
         """
-        n_good, shares = len(self.good[0]), []
+        shares = []
         for number in range(len(kinds[0])):
-            inputs = []
-            for level, good, added in zip(model.levels, self.good, kinds, strict=True):
-                height, width = level.mean.shape
-                field = added[number].astype(np.float32).reshape(height, width, -1)
-                # every place of the map is as likely
-                places = np.random.default_rng(number).random((MOVES, 2))
-                copies = [
-                    np.roll(field, (int(y * height), int(x * width)), axis=(0, 1)).reshape(-1, level.channels)
-                    for y, x in places
-                ]
-                originals = good[np.arange(MOVES) % n_good].astype(np.float32)
-                inputs.append(originals + np.stack(copies))
-            shares.append(float(np.mean(model.scores(model.energies(inputs)) > threshold)))
+            # every place of the map is as likely
+            places = np.random.default_rng(number).random((MOVES, 2))
+            scores = [
+                model.scores(model.energies(self._moved_kind(model, [kind[number] for kind in kinds], places, start)))
+                for start in range(0, MOVES, _AT_ONCE)
+            ]
+            shares.append(float(np.mean(np.concatenate(scores) > threshold)))
         return np.asarray(shares, np.float32)
+
+    def _moved_kind(self, model: ClosedForm, kind: Sequence[NDArray[Any]], places: Doubles, start: int) -> list[Floats]:
+        """Inputs `(m, P, C)` of each level: good pictures with what a picture adds, at some of the places from `start` on."""
+        found = []
+        numbers = np.arange(start, min(start + _AT_ONCE, len(places)))
+        for level, good, added in zip(model.levels, self.good, kind, strict=True):
+            height, width = level.mean.shape
+            field = added.astype(np.float32).reshape(height, width, -1)
+            inputs = good[numbers % len(good)].astype(np.float32)
+            for own, (y, x) in zip(inputs, places[numbers], strict=True):
+                own += np.roll(field, (int(y * height), int(x * width)), axis=(0, 1)).reshape(own.shape)
+            found.append(inputs)
+        return found
 
 
 def moved(changed: NDArray[Any], good: NDArray[Any]) -> Floats:
@@ -145,7 +157,9 @@ def make_probes(
         probes.share_found(model, index, range(level.mean.size), threshold) for index, level in enumerate(model.levels)
     ]
     none = [np.zeros((0, level.mean.size, level.channels), np.float16) for level in model.levels]
-    return Probes(probes.good, probes.defects, origin, probes.found(model, threshold), shares, none)
+    no_reference = [one.astype(np.float32) for one in none]
+    first_found = probes.found(model, threshold)
+    return Probes(probes.good, probes.defects, origin, first_found, shares, none, (), no_reference)
 
 
 def load_probes(path: Path, model: ClosedForm) -> Probes | None:
@@ -158,15 +172,27 @@ def load_probes(path: Path, model: ClosedForm) -> Probes | None:
         return None
     n = len(model.levels)
     lists = {name: [f"{name}_{index}" for index in range(n)] for name in ("good", "defects", "first_shares", "kinds")}
+    sizes = [(level.mean.size, level.channels) for level in model.levels]
+    # earlier versions have none
+    references = [f"reference_{index}" for index in range(n)]
     try:
         arrays = load_arrays(
-            path, ["origin", "first_found", "kind_shares", *(one for names in lists.values() for one in names)]
+            path,
+            ["origin", "first_found", "kind_shares", *(one for names in lists.values() for one in names)],
+            optional=references,
         )
         found = {name: [arrays[one] for one in names] for name, names in lists.items()}
-        sizes = [(level.mean.size, level.channels) for level in model.levels]
+        found["reference"] = [
+            arrays.get(name, np.zeros((0, *size), np.float32)) for name, size in zip(references, sizes, strict=True)
+        ]
         fits = all(
-            g.shape[1:] == d.shape[1:] == size and s.shape == size[:1] and len(d) == len(arrays["origin"])
-            for g, d, s, size in zip(found["good"], found["defects"], found["first_shares"], sizes, strict=True)
+            g.shape[1:] == d.shape[1:] == r.shape[1:] == size
+            and s.shape == size[:1]
+            and len(d) == len(arrays["origin"])
+            and len(r) == len(found["reference"][0])
+            for g, d, s, r, size in zip(
+                found["good"], found["defects"], found["first_shares"], found["reference"], sizes, strict=True
+            )
         )
         if not fits:
             raise DamagedArraysError("they do not fit the model")
@@ -174,7 +200,7 @@ def load_probes(path: Path, model: ClosedForm) -> Probes | None:
         raise BundleError(f"{path} cannot be used: {error.message}", hint="Copy the bundle again.") from error
     return Probes(
         found["good"], found["defects"], arrays["origin"], arrays["first_found"], found["first_shares"],
-        found["kinds"], arrays["kind_shares"].tolist(),
+        found["kinds"], arrays["kind_shares"].tolist(), found["reference"],
     )  # fmt: skip
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from edgead.aligner import PartNotFoundError
 from edgead.bundle import Bundle, file_digest, open_bundle, write_bundle
 from edgead.cli import app
+from edgead.commands import learned_bundle as command
 from edgead.commands.alerts import judge
 from edgead.commands.bundle import bundle_facts
 from edgead.commands.learn import LearnOptions, learn
@@ -27,28 +29,25 @@ from edgead.config.file import load_config
 from edgead.data.reader import read_image
 from edgead.data.synthetic.make import write_dataset
 from edgead.engines.onnx_runner import OnnxRunner
-from edgead.errors import ConfigError, DataError, EdgeadError, StorageError
+from edgead.errors import CheckFailed, ConfigError, DataError, EdgeadError, StorageError
 from edgead.evaluation.threshold import class_thresholds
 from edgead.export import maxima
+from edgead.graph_file import constants_of
 from edgead.imaging import Image, png_from_rgb
 from edgead.line.model_control import StoreControl
 from edgead.line.model_store import Installed, ModelStore
 from edgead.models.zoo import load_model
 from edgead.progress import Silent
 from edgead.storage import exclusive
-from edgead.stored_once import from_graph, header, places_in_graph
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.records import Change
 from edgead.teach.base import Base, write_base
-from edgead.teach.changed_files import _write_rows
-from edgead.teach.closed_form import ClosedForm, Level, open_closed_form
+from edgead.teach.changed_files import LevelNet
+from edgead.teach.closed_form import open_closed_form
 from edgead.teach.learner import Outcome, twin
-from edgead.teach.probes import PROBES
-from edgead.teach.tolerance import apply, tolerate
-from edgead.triangles import split_triangles
+from edgead.teach.probes import PROBES, load_probes
 from edgead.web.model_handlers import Learned
 from tests.notes import Notes
-from tests.test_triangles import graph_of, triangular
 
 from ..stream.spool.builders import alert_id, record, spool
 from ..tiny import SIDE
@@ -131,6 +130,52 @@ def test_a_speck_is_learned(bundle: Bundle, speck: Image, tmp_path: Path) -> Non
     assert again.outcomes[0][1].refusal == "silent"
 
 
+def test_the_inputs_of_the_reference_images_travel_in_the_bundle(bundle: Bundle, speck: Image, tmp_path: Path) -> None:
+    """They give the new reference without the graph, and bundles of earlier versions get them with the next picture."""
+    before = with_threshold(bundle, float(score(bundle, speck)[0]) * 0.8)
+    new = learn_pictures(before, tmp_path / "new", [picture(speck)], Silent(), sure=True, threads=1).bundle
+    assert new is not None
+    model, images = open_closed_form(new), new.reference()["images"]
+    probes = load_probes(new.path / PROBES, model)
+    assert probes is not None
+    np.testing.assert_allclose(
+        model.maps(model.energies(probes.reference)), new.reference()["anomaly_map"], rtol=1e-3, atol=1e-3
+    )
+    none = [one[:0] for one in probes.reference]
+    replace(probes, reference=none).save(tmp_path / PROBES)
+    with np.load(tmp_path / PROBES) as stored:
+        np.savez(tmp_path / PROBES, **{name: stored[name] for name in stored if not name.startswith("reference")})
+    earlier = load_probes(tmp_path / PROBES, model)
+    assert earlier is not None
+    assert [len(one) for one in earlier.reference] == [0] * len(none)
+    (new.path / PROBES).write_bytes((tmp_path / PROBES).read_bytes())
+    with LevelNet(new, model, 1) as net:
+        again = command._probes(new, model, net, images, Silent())
+    for one, other in zip(again.reference, probes.reference, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_changed_graph_with_other_scores_is_refused(
+    bundle: Bundle, speck: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number of the backbone that was overwritten by mistake: no bundle is written."""
+    before = with_threshold(bundle, float(score(bundle, speck)[0]) * 0.8)
+    real = command.write_changed_graph
+
+    def damaging(path: Path, *rest: Any) -> int:
+        added = real(path, *rest)
+        kernels = [one for one in constants_of(path).values() if one.is_float and one.dims[2:] == (3, 3)]
+        with path.open("r+b") as file:
+            file.seek(kernels[0].start)
+            file.write(np.full(9, 0.5, "<f4").tobytes())
+        return added
+
+    monkeypatch.setattr(command, "write_changed_graph", damaging)
+    with pytest.raises(CheckFailed, match="does not give the scores that were computed without it"):
+        learn_pictures(before, tmp_path / "new", [picture(speck)], Silent(), sure=True, threads=1)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("bundle", ["centres"], indirect=True)
 def test_a_graph_that_compares_its_centres_in_parts(
     bundle: Bundle, speck: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -176,64 +221,6 @@ def test_what_was_judged_a_defect_is_found_still(bundle: Bundle, speck: Image, t
     refused = learn_pictures(low, tmp_path / "b", [picture(speck)], Silent(), threads=1)
     assert refused.outcomes[0][1].refusal == "defect-like"
     assert not (tmp_path / "b").exists()
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_the_least_change_that_helps(form: str) -> None:
-    """Maps come down to the value and no further, no energy grows, and places that did not differ stay as they are."""
-    random = np.random.default_rng(0)
-    n, channels, side = 16, 12, 4
-    mean, gain = np.ones((side, side), np.float32), np.full((side, side), 2.0, np.float32)
-    weight = random.normal(size=(n, channels, channels)).astype(np.float32)
-    centres = random.normal(size=(30, channels)).astype(np.float32)
-    level = Level(0, weight, None, mean, gain) if form == "positions" else Level(0, None, centres, mean, gain)
-    model = ClosedForm([level], (side, side), 2)
-    x = 0.1 * random.normal(size=(3, n, channels)).astype(np.float32)
-    x[:, 5] += 3.0
-    x[1, 6] -= 2.0
-    value = 0.5 * float(model.maps(model.energies([x])).max(axis=(1, 2)).min())
-    changes = tolerate(model, [x], value)
-    changed = apply(model, changes)
-    maps = changed.maps(changed.energies([x]))
-    assert maps.max() <= value * 1.001
-    assert maps.max() >= value * 0.9, "and no further"
-    others = random.normal(size=(50, n, channels)).astype(np.float32)
-    old, new = level.energies(others), changed.levels[0].energies(others)
-    assert (new <= old * (1 + 1e-4)).all()
-    if form == "positions":
-        same = [place for place in range(n) if place not in changes[0].positions]
-        assert 0 < len(changes[0].positions) < n
-        np.testing.assert_array_equal(old[:, same], new[:, same])
-        # one picture at a place: the covariance grows by its outer product
-        one = tolerate(model, [x[:1]], value)
-        d, w = x[0, 5].astype(np.float64), weight[5].astype(np.float64)
-        s, limit = float(np.square(w @ d).sum()), (value / 2.0 + 1.0) * channels
-        covariance = np.linalg.inv(w.T @ w) + (1.0 / limit - 1.0 / s) * np.outer(d, d)
-        row = one[0].rows[5].astype(np.float64)
-        np.testing.assert_allclose(np.linalg.inv(row.T @ row), covariance, rtol=1e-2, atol=1e-3)
-
-
-def test_triangular_maps_of_a_training_are_learned_in_blocks(tmp_path: Path) -> None:
-    """A graph that holds its maps as blocks gets them back as blocks, with the norms of the whole ones."""
-    random = np.random.default_rng(0)
-    matrix = triangular(44)
-    weight = np.ascontiguousarray(matrix.transpose(0, 2, 1))
-    proto = graph_of(matrix)
-    split_triangles(proto)
-    onnx.save(proto, str(tmp_path / "before.onnx"))
-    shutil.copyfile(tmp_path / "before.onnx", tmp_path / "after.onnx")
-    changed = {
-        position: (weight[position] + 0.1 * random.normal(size=(44, 44))).astype(np.float32) for position in (0, 3)
-    }
-    _write_rows(tmp_path / "after.onnx", weight, changed, is_split=True)
-    places = places_in_graph({"w": weight}, proto)
-    found = from_graph(header(places), onnx.load(str(tmp_path / "after.onnx")))["w"]
-    for position, before in enumerate(weight):
-        own = changed.get(position, before).astype(np.float64)
-        np.testing.assert_allclose(found[position].T @ found[position], own.T @ own, rtol=1e-3, atol=1e-3)
-        assert not np.triu(found[position], 1).any()
-        if position not in changed:
-            np.testing.assert_array_equal(found[position], before)
 
 
 @pytest.fixture
@@ -322,7 +309,6 @@ def test_what_cannot_be_learned_is_named(
     with pytest.raises(ConfigError, match=f"{alert_id(2)}, is judged defect"):
         learn(store, alerts, Silent(), LearnOptions((alert_id(1),), threads=1))
     judge(alerts, alert_id(2), "false-alarm", who="ann", replace=True)
-    from edgead.commands import learned_bundle as command
 
     with monkeypatch.context() as patch:
         patch.setattr(command, "_ROOM", 1e9)
