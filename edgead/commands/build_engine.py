@@ -87,12 +87,14 @@ class EngineOptions:
         tensorrt: Batch, memory and accelerator for TensorRT; None = the defaults of `BuildOptions`.
         rebuild: Whether to build again even if the same request was built before.
         device: Device the engine runs on; `auto` = the GPU if a backend can use it.
+        opens_graph: Whether to open the bundle's own graph first; False if this process has run it already.
     """
 
     lower: LowerOptions = field(default_factory=LowerOptions)
     tensorrt: BuildOptions | None = None
     rebuild: bool = False
     device: DeviceChoice = "auto"
+    opens_graph: bool = True
 
 
 def engine_options(
@@ -165,9 +167,10 @@ def build_engine(
         if text:
             progress.note(text)
     with exclusive(bundle.engines_path / LOCK, "builds an engine of this bundle"):
-        # refuses a graph that no backend should see
-        with open_engine(bundle, REFERENCE, threads=0):
-            pass
+        if options.opens_graph:
+            # refuses a graph that no backend should see
+            with open_engine(bundle, REFERENCE, threads=0):
+                pass
         if chosen.is_plain:
             _require_room(bundle)
             return BuiltEngine(f"{ONNXRUNTIME}-fp32", build_onnxruntime(bundle), precision, reason)

@@ -114,9 +114,9 @@ def _learn(
         why = f"learned {n} false alarm{'' if n == 1 else 's'}: {first}{'' if n == 1 else ' and others'}"
         installing = InstallOptions(
             activate=options.activate, keep=options.keep, who=options.who, why=why, only_from=active.name,
-            threads=options.threads,
+            threads=options.threads, is_compared=True,
         )  # fmt: skip
-        return install(store, result.bundle.path, progress, installing), result
+        return install(store, result.bundle, progress, installing), result
 
 
 def _readable(

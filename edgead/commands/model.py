@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import getpass
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +13,10 @@ from typing import Protocol, TypeVar, cast, get_args
 
 from edgead.builder.choice import BackendName
 from edgead.bundle import ENGINES, Bundle, open_bundle
-from edgead.commands.build_engine import build_engine
+from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.bundle import folder_mb
 from edgead.commands.doctor.model import check_model
-from edgead.engines.fingerprint import Precision, read_record
+from edgead.engines.fingerprint import ONNXRUNTIME, Precision, read_record
 from edgead.engines.first_image import SAME_AGAIN, WRONG
 from edgead.engines.parity import compare_to_reference
 from edgead.errors import CheckFailed, ConfigError, EdgeadError, EngineError
@@ -42,6 +43,8 @@ class InstallOptions:
         who, why: Person and reason; None = the user at the terminal.
         only_from: Name of the model that must still be active in the end; None = any.
         threads: CPU threads of ONNX Runtime for the checks; 0 = one per core.
+        is_compared: Whether this process has run the bundle's own graph and taken its results as the reference, so that only the
+            engine is compared with them.
     """
 
     precision: Precision | None = None
@@ -53,16 +56,19 @@ class InstallOptions:
     why: str = ""
     only_from: str | None = None
     threads: int = 0
+    is_compared: bool = False
 
 
-def install(store: ModelStore, path: Path, progress: Progress, options: InstallOptions | None = None) -> Installed:
+def install(
+    store: ModelStore, given: Path | Bundle, progress: Progress, options: InstallOptions | None = None
+) -> Installed:
     """Verify a bundle, copy it, build its engine, check both as `doctor` does, and give it its place in the store.
 
     Until the last step nothing in the store changes: a failure or a kill leaves the models that were there.
 
     Args:
         store: Model store of the line.
-        path: Bundle folder.
+        given: Bundle folder, or a bundle whose files this process has just written or verified; its copy is verified anyway.
         progress: Receives notes and progress.
         options: Options; None = the defaults.
 
@@ -78,8 +84,8 @@ def install(store: ModelStore, path: Path, progress: Progress, options: InstallO
         raise ConfigError(
             f"A store keeps at least 2 models, got {options.keep}.", hint="The one before is needed for a roll-back."
         )
-    source = open_bundle(path)
-    check_thresholds(source.manifest.thresholds, source.manifest.nfa, str(path))
+    source = given if isinstance(given, Bundle) else open_bundle(given)
+    check_thresholds(source.manifest.thresholds, source.manifest.nfa, str(source.path))
     who = options.who or user()
     with store.installing():
         state = store.read()
@@ -98,10 +104,14 @@ def install(store: ModelStore, path: Path, progress: Progress, options: InstallO
             if known is None:
                 shutil.copytree(source.path, staged_path, ignore=shutil.ignore_patterns(ENGINES))
             staged = open_bundle(staged_path)
-            built = build_engine(staged, precision, backend, progress)
+            building = EngineOptions(opens_graph=not options.is_compared)
+            built = build_engine(staged, precision, backend, progress, building)
             if built.record.fingerprint.precision != precision:
                 progress.note(f"The engine is {built.name} instead of {precision}: {built.reason}")
-            _check(staged_path, built.name, options.threads, progress)
+            compared = {REFERENCE} if options.is_compared else set()
+            if built.name == f"{ONNXRUNTIME}-fp32" and built.record.fingerprint.device == "cpu":
+                compared.add(built.name)
+            _check(staged_path, built.name, options.threads, progress, compared)
             manifest = staged.manifest
             model = Installed(
                 name, staged.digest, manifest.model, manifest.classes, manifest.provenance.created_at, built.name,
@@ -201,9 +211,9 @@ def _engine_like(active: Installed | None, options: InstallOptions) -> tuple[Pre
     return options.precision or (own if own in get_args(Precision) else "fp32"), backend
 
 
-def _check(path: Path, engine: str, threads: int, progress: Progress) -> None:
+def _check(path: Path, engine: str, threads: int, progress: Progress, compared: Collection[str]) -> None:
     """The checks of `doctor` that are about this bundle and its engine."""
-    for check in check_model(path, named=True, threads=threads):
+    for check in check_model(path, named=True, threads=threads, compared=compared):
         if check.status == "failed":
             raise CheckFailed(f"Not installed: {check.name}: {check.detail}", hint=check.advice)
         if check.name in ("bundle", f"engine {engine}"):

@@ -15,6 +15,7 @@ from edgead.commands.bench import bench
 from edgead.commands.build_engine import build_engine
 from edgead.commands.bundle import bundle_facts
 from edgead.commands.doctor import doctor
+from edgead.commands.doctor.model import check_model
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.export import export
 from edgead.commands.train import TrainResult
@@ -271,6 +272,26 @@ def test_doctor_is_content_with_a_good_bundle(bundle_copy: BundleCopy) -> None:
     assert diagnosis.ok
     names = {check.name for check in diagnosis.checks}
     assert {"engine reference", "engine onnxruntime-fp32", "cameras", "bundle"} <= names
+
+
+def test_what_was_compared_already_is_opened_only(bundle_copy: BundleCopy) -> None:
+    """An installation has compared its engine when it built it; a changed engine still fails."""
+    bundle = bundle_copy()
+    build_engine(bundle, "fp32", "onnxruntime", Silent())
+    engine = "engine onnxruntime-fp32"
+
+    def details(*compared: str) -> dict[str, tuple[str, str]]:
+        return {one.name: (one.status, one.detail) for one in check_model(bundle.path, True, 1, compared=compared)}
+
+    every, few = details(), details("reference", "onnxruntime-fp32")
+    assert every.keys() - few.keys() == {"engine reference"}
+    assert "verdicts flip" in every[engine][1]
+    n = len(bundle.reference()["images"])
+    assert f"opens; {n} reference images when it was built" in few[engine][1]
+    assert few[engine][0] == "ok"
+    with (bundle.engines_path / "onnxruntime-fp32" / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    assert details("reference", "onnxruntime-fp32")[engine][0] == "failed"
 
 
 def test_doctor_finds_a_flipped_byte_and_a_missing_bundle(bundle_copy: BundleCopy, tmp_path: Path) -> None:

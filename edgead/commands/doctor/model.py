@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -20,21 +20,23 @@ SAME_AGAIN = 1.05
 TIMED_RUNS = 10
 
 
-def check_model(path: Path, named: bool, threads: int) -> Iterator[Check]:
+def check_model(path: Path, named: bool, threads: int, *, compared: Collection[str] = ()) -> Iterator[Check]:
     """Score the bundle's reference images with every engine, or test the backends if there is no bundle.
 
     Args:
         path: Expected path of the bundle.
         named: Whether the user named the bundle; then a missing one is a failure.
         threads: Number of CPU threads of ONNX Runtime.
+        compared: Engines of float32 that this process has compared with the reference images already: they are opened, and
+            judge one of them. The bundle's own graph among them is left out.
     """
     try:
-        yield from _model(path, named, threads)
+        yield from _model(path, named, threads, compared)
     except ImportError as error:  # reported by the check of that package
         yield Check("model", "failed", f"no model can run here: {error}", "Fix the failed checks above first.")
 
 
-def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
+def _model(path: Path, named: bool, threads: int, compared: Collection[str]) -> Iterator[Check]:
     yield from _tensorrt()
     if not path.is_dir() and not named:
         from edgead.commands.doctor.proof import check_backends
@@ -55,10 +57,27 @@ def _model(path: Path, named: bool, threads: int) -> Iterator[Check]:
     classes = f"{len(manifest.classes)} class{'es' if len(manifest.classes) > 1 else ''}"
     yield Check("bundle", "ok", f"{path}: {manifest.model}, {classes}, all {len(manifest.sha256)} file digests match")
     for name in (REFERENCE, *present_engines(bundle)):
+        if name == REFERENCE and name in compared:
+            continue
         try:
-            yield from _engine(bundle, name, threads)
+            yield from _opens(bundle, name, threads) if name in compared else _engine(bundle, name, threads)
         except EdgeadError as error:
             yield Check(f"engine {name}", "failed", error.message, error.hint)
+
+
+def _opens(bundle: Bundle, name: str, threads: int) -> Iterator[Check]:
+    """Check that an engine opens, which judges one reference image."""
+    from edgead.engines.fingerprint import read_record
+    from edgead.engines.opening import open_engine
+
+    notes: list[str] = []
+    with open_engine(bundle, name, threads=threads, on_note=notes.append) as runner:
+        record = read_record(bundle.engines_path / name)
+        detail = (
+            f"on {runner.device}, opens; {record.n_images} reference images when it was built: largest relative difference "
+            f"{record.max_relative_difference:.1e}"
+        )
+        yield Check(f"engine {name}", "warning" if notes else "ok", detail, " ".join(notes))
 
 
 def _tensorrt() -> Iterator[Check]:
