@@ -1,7 +1,8 @@
 """Measure what `edgead learn` costs and keeps: `python -m tools.learn_goals BUNDLE --alarms DIR --defects DIR --json FILE`.
 
 Pictures of `--alarms` that raise an alarm are learned one after the other and the versions installed in a store, each in a process of its
-own, whose wall and processor time and largest memory are printed; the first one also makes the probes. Twenty other twins of each are judged before and after.
+own, whose wall and processor time and largest memory are printed; the first one also makes the probes. With `--repeat` each is learned
+as often, and the medians of the times and the largest memory are printed. Twenty other twins of each are judged before and after.
 Of `--defects`, pictures of one kind of defect, the first half by the number in the name is clicked as good, once without and
 once with `--sure`; the other half, other parts, says how many are found before and after. Nothing is tuned by these pictures.
 """
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Learning:
         seconds: Wall time of learning and writing the bundle.
         processor_s: Its processor time.
         install_s: Processor time of the installation after it, with the engine and its checks.
+        whole_s: Processor time of the whole process, with the start of Python and all imports.
         peak_mb: Largest resident memory of the process.
         alarming_before, alarming_after: Share of its twins that raise an alarm.
     """
@@ -59,6 +61,7 @@ class Learning:
     seconds: float
     processor_s: float
     install_s: float
+    whole_s: float
     peak_mb: float
     alarming_before: float = 1.0
     alarming_after: float = 1.0
@@ -92,7 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     bundle = open_bundle(options.bundle)
     with tempfile.TemporaryDirectory(prefix="edgead-") as name:
-        learnings = _learnings(bundle, options.alarms, options.count, Path(name)) if options.alarms else []
+        learnings = (
+            _learnings(bundle, options.alarms, options.count, options.repeat, Path(name)) if options.alarms else []
+        )
         clicks = (
             [_clicks(bundle, options.defects, options.clicks, sure, Path(name)) for sure in (False, True)]
             if options.defects
@@ -109,7 +114,7 @@ def _report(learnings: list[Learning], clicks: list[Clicks]) -> bool:
     for one in learnings:
         print(
             f"{one.name}: {one.refusal or 'learned'}, {one.seconds:.2f} s ({one.processor_s:.2f} s of processor time, and "
-            f"{one.install_s:.2f} s to install), "
+            f"{one.install_s:.2f} s to install; the whole process {one.whole_s:.2f} s), "
             f"{one.peak_mb:.0f} MB{'' if one.has_probes else ', with the probes'}; twins alarming {one.alarming_before:.0%} "
             f"before, {one.alarming_after:.0%} after"
         )
@@ -117,10 +122,9 @@ def _report(learnings: list[Learning], clicks: list[Clicks]) -> bool:
     learned = [one for one in learnings if one.refusal is None]
     later = [one for one in learned if one.has_probes]
     if later:
-        seconds, peak = max(one.seconds for one in later), max(one.peak_mb for one in later)
-        goals.append(
-            (f"under {MOST_SECONDS:g} s once the probes are there", seconds < MOST_SECONDS, f"{seconds:.2f} s")
-        )
+        seconds, peak = max(one.processor_s for one in later), max(one.peak_mb for one in later)
+        text = f"under {MOST_SECONDS:g} s of processor time once the probes are there"
+        goals.append((text, seconds < MOST_SECONDS, f"{seconds:.2f} s"))
         goals.append((f"under {MOST_MB:g} MB", peak < MOST_MB, f"{peak:.0f} MB"))
     if learned:
         silent = 1.0 - float(np.mean([one.alarming_after for one in learned]))
@@ -141,7 +145,7 @@ def _report(learnings: list[Learning], clicks: list[Clicks]) -> bool:
     return all(is_met for _, is_met, _ in goals)
 
 
-def _learnings(bundle: Bundle, folder: Path, count: int, scratch: Path) -> list[Learning]:
+def _learnings(bundle: Bundle, folder: Path, count: int, repeat: int, scratch: Path) -> list[Learning]:
     found: list[Learning] = []
     store = scratch / "models"
     install(ModelStore(store), bundle.path, Silent(), InstallOptions(who="tools.learn_goals"))
@@ -149,30 +153,43 @@ def _learnings(bundle: Bundle, folder: Path, count: int, scratch: Path) -> list[
         image = read_image(file, **bundle.manifest.preprocessing.reading)
         if _share_alarming(bundle, [image]) == 0.0:
             continue
-        out = scratch / f"version-{len(found)}"
-        command = [sys.executable, "-m", "tools.learn_goals", str(bundle.path)]
-        done = subprocess.run(
-            [*command, "--measure", str(file), "--out", str(out), "--store", str(store)],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        one = Learning(**json.loads(done.stdout.splitlines()[-1]))
+        runs = []
+        for turn in range(repeat):
+            out = scratch / f"version-{len(found)}-{turn}"
+            command = [sys.executable, "-m", "tools.learn_goals", str(bundle.path)]
+            command += ["--measure", str(file), "--out", str(out), "--store", str(store)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            runs.append(Learning(**json.loads(done.stdout.splitlines()[-1])))
+        one = _middle(runs)
         if one.refusal is None:
             new = open_bundle(out)
             twins = [twin(bundle.preprocess(image), 4711, number) for number in range(TWINS)]
-            one = Learning(
-                **{
-                    **asdict(one),
-                    "alarming_before": _share_alarming(bundle, twins),
-                    "alarming_after": _share_alarming(new, twins),
-                }
+            one = replace(
+                one,
+                alarming_before=_share_alarming(bundle, twins),
+                alarming_after=_share_alarming(new, twins),
             )
             bundle = new
         found.append(one)
         if sum(learning.refusal is None for learning in found) == count:
             break
     return found
+
+
+def _middle(runs: list[Learning]) -> Learning:
+    """Medians of the times, and the largest memory, of the same picture."""
+
+    def median(name: str) -> float:
+        return float(np.median([getattr(one, name) for one in runs]))
+
+    return replace(
+        runs[-1],
+        seconds=median("seconds"),
+        processor_s=median("processor_s"),
+        install_s=median("install_s"),
+        whole_s=median("whole_s"),
+        peak_mb=max(one.peak_mb for one in runs),
+    )
 
 
 def _measured(path: Path, file: Path, out: Path, store: Path) -> dict[str, Any]:
@@ -182,7 +199,12 @@ def _measured(path: Path, file: Path, out: Path, store: Path) -> dict[str, Any]:
     result = learn_pictures(bundle, out, [_judged(bundle, file)], Silent(), sure=True)
     seconds, learned = time.monotonic() - started, time.process_time()
     if result.bundle is not None:
-        install(ModelStore(store), out, Silent(), InstallOptions(activate=True, who="tools.learn_goals"))
+        install(
+            ModelStore(store),
+            result.bundle,
+            Silent(),
+            InstallOptions(activate=True, who="tools.learn_goals", is_compared=True),
+        )
     return {
         "name": file.name,
         "has_probes": bool(bundle.manifest.provenance.learned),
@@ -190,6 +212,7 @@ def _measured(path: Path, file: Path, out: Path, store: Path) -> dict[str, Any]:
         "seconds": seconds,
         "processor_s": learned - before,
         "install_s": time.process_time() - learned,
+        "whole_s": time.process_time(),
         "peak_mb": _peak_mb(),
     }
 
@@ -242,6 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", type=Path, help="bundle with a closed-form model")
     parser.add_argument("--alarms", type=Path, help="folder of pictures, of which those that alarm are learned")
     parser.add_argument("--count", type=int, default=3, help="number of them to learn")
+    parser.add_argument("--repeat", type=int, default=1, help="how often each of them is learned, for medians")
     parser.add_argument("--defects", type=Path, help="folder of pictures with one kind of defect")
     parser.add_argument("--clicks", type=int, default=50, help="number of them to click as good, at most half")
     parser.add_argument("--json", type=Path, help="write the numbers into this file")
