@@ -32,7 +32,8 @@ from edgead.stream.shadow.stretches import Stretches
 from edgead.stream.shadow.tally import ShadowTally
 from edgead.stream.sources.memory import MemorySource
 
-FPS, SETTLE, LENGTH = 5.0, 10, 100
+# A stretch of a simulated line lasts 20 s, as one of 100 frames at 5 frames/s; fewer frames take less time to draw.
+FPS, SETTLE, LENGTH = 1.0, 2, 20
 # Seconds of the line's time between two frames of a replay, in which no time is waited.
 REPLAY_S = 10.0
 QUIET = ZoneVerdict("picture", 0.0, 1.0, 0.0, is_anomalous=False)
@@ -60,11 +61,11 @@ class Line:
     share: float
 
 
-LINES = tuple(
-    Line(per_hour, burst, spread_s, watched_h, share)
-    for watched_h, share in ((2.0, 0.1), (8.0, 0.1), (2.0, 1.0))
-    for per_hour in (1.0, 10.0, 100.0)
-    for burst, spread_s in ((1.0, 0.0), (4.0, 60.0), (4.0, 600.0), (10.0, 900.0))
+# Mean size of bursts, and the time over which each is spread.
+BURSTS = ((1.0, 0.0), (4.0, 60.0), (4.0, 600.0), (10.0, 900.0), (10.0, 1800.0))
+LINES = (
+    *(Line(per_hour, *burst, 2.0, 0.1) for per_hour in (1.0, 10.0, 100.0) for burst in BURSTS),
+    *(Line(10.0, *burst, *watched) for watched in ((2.0, 1.0), (8.0, 0.1)) for burst in (BURSTS[0], *BURSTS[2:4])),
 )
 
 
@@ -90,18 +91,21 @@ def simulate(line: Line, n: int, seed: int = 0) -> Coverage:
     rng = np.random.default_rng(seed)
     outcomes = []
     for _ in range(n):
-        times = _alarms(line, line.watched_h + 1.0, rng)
-        seen = np.unique((times[times < line.watched_h * 3600.0] * FPS).astype(int))
-        coming = int((times >= line.watched_h * 3600.0).sum())
-        outcomes.append((*_forecast(line, set(seen.tolist()), random.Random(int(rng.integers(2**31)))), coming))
+        # a frame opens one alert at most
+        frames = np.unique((_alarms(line, line.watched_h + 1.0, rng) * FPS).astype(int))
+        is_seen = frames < round(line.watched_h * 3600.0 * FPS)
+        seen, coming = set(frames[is_seen].tolist()), int((~is_seen).sum())
+        outcomes.append((*_forecast(line, seen, random.Random(int(rng.integers(2**31)))), coming))
     return _coverage(outcomes)
 
 
 def _alarms(line: Line, hours: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    starts = rng.uniform(0.0, hours * 3600.0, rng.poisson(line.per_hour * hours / line.burst))
+    # bursts that began before the watch reach into it
+    n = rng.poisson(line.per_hour * (hours + line.spread_s / 3600.0) / line.burst)
+    starts = rng.uniform(-line.spread_s, hours * 3600.0, n)
     sizes = rng.geometric(1.0 / line.burst, starts.size)
     times = np.repeat(starts, sizes) + rng.uniform(0.0, line.spread_s, int(sizes.sum()))
-    return np.asarray(times[times < hours * 3600.0])
+    return np.asarray(times[(times >= 0.0) & (times < hours * 3600.0)])
 
 
 def _forecast(line: Line, alarms: set[int], chance: random.Random) -> tuple[int, int]:
@@ -246,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--simulate", action="store_true")
-    parser.add_argument("--draws", type=int, default=200, help="Draws of each simulated line.")
+    parser.add_argument("--draws", type=int, default=500, help="Draws of each simulated line.")
     parser.add_argument("--replays", type=int, default=20, help="Runs of the real thing.")
     parser.add_argument("--seconds", type=float, default=60.0, help="Length of each stream whose latency is taken.")
     parser.add_argument("--fps", type=float, default=10.0)

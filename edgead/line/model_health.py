@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from edgead.config.models import ModelHealthConfig
 from edgead.contexts import OwnsNothing
+from edgead.evaluation.bursts import Dispersion
 from edgead.evaluation.forecast import CountForecast, forecast_count
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.notices import ModelChanged
@@ -126,10 +127,11 @@ class ModelHealth(OwnsNothing):
         if not self._settings.alarms:
             alarms = None
         if alarms is not None:
+            # the best value alone: bursts that are only possible would hide a model that alarms too often
+            seen = Dispersion(alarms.dispersion, alarms.coming_dispersion)
             alarms = forecast_count(
-                alarms.n_seen, alarms.seen_h, self._settings.watch_s / HOUR_S, dispersion=alarms.dispersion,
-                coming_dispersion=alarms.coming_dispersion, confidence=CONFIDENCE,
-            )  # fmt: skip
+                alarms.n_seen, alarms.seen_h, self._settings.watch_s / HOUR_S, dispersions=[seen], confidence=CONFIDENCE
+            )
         return _Limits(self._median(), alarms, is_own)
 
     def _restart(self) -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from edgead.evaluation.bursts import Dispersion
 from edgead.evaluation.forecast import forecast_count
 
 
@@ -40,11 +41,27 @@ def test_many_events_are_counted_without_a_jump() -> None:
 
 
 def test_bursts_widen_it() -> None:
-    """A dispersion of 4 doubles the width; one of the coming hours alone counts too."""
-    plain, wide = forecast_count(400, 4.0, 4.0), forecast_count(400, 4.0, 4.0, dispersion=4.0)
+    """A dispersion of 4 doubles the width; one of the coming hours alone counts too, and what is only possible as far as it is."""
+    plain = forecast_count(400, 4.0, 4.0)
+    wide = forecast_count(400, 4.0, 4.0, dispersions=[Dispersion(4.0, 4.0)])
     assert (wide.high - wide.low) / (plain.high - plain.low) == pytest.approx(2.0, rel=0.1)
-    half = forecast_count(400, 4.0, 4.0, dispersion=1.0, coming_dispersion=4.0)
+    half = forecast_count(400, 4.0, 4.0, dispersions=[Dispersion(1.0, 4.0)])
     assert plain.high < half.high < wide.high
+    mixed = forecast_count(400, 4.0, 4.0, dispersions=[Dispersion(weight=0.9), Dispersion(4.0, 4.0, 0.1)])
+    assert plain.high < mixed.high < wide.high
+    assert plain.low > mixed.low > wide.low
+    assert (mixed.dispersion, mixed.coming_dispersion) == pytest.approx((1.3, 1.3))
+
+
+def test_the_ends_of_bursts_are_those_of_a_simulation() -> None:
+    """Logarithmic bursts give negative binomial counts: each end leaves out as many draws as it says."""
+    rng = np.random.default_rng(0)
+    excess, mean = 7.0, 40.0
+    found = forecast_count(10**6, 10**6 / mean, 1.0, dispersions=[Dispersion(1.0 + excess, 1.0 + excess)])
+    bursts = rng.poisson(mean / excess * math.log1p(excess), 20_000)
+    counts = np.array([rng.logseries(excess / (1.0 + excess), n).sum() for n in bursts])
+    for outside in (counts > found.high, counts < found.low):
+        assert 0.015 < outside.mean() < 0.028, "counts are whole numbers: less than 2.5 % by the share of one of them"
 
 
 @pytest.mark.parametrize("per_hour", [0.5, 5.0, 50.0])

@@ -14,7 +14,14 @@ def test_the_forecast_covers_simulated_hours(line: Line) -> None:
     found = simulate(line, 20)
     assert found.n == 20
     assert found.covered >= 17
-    assert found.width < 80, "an interval that says nothing covers too"
+    assert found.width < 150, "an interval that says nothing covers too"
+
+
+def test_the_forecast_covers_bursts_of_which_few_were_seen() -> None:
+    """With bursts of ten over a quarter of an hour, an interval from the best value of their dispersion covered 87 of 100 hours."""
+    found = simulate(Line(10.0, 10.0, 900.0, 2.0, 0.1), 100)
+    assert found.covered >= 93
+    assert found.width < 80
 
 
 @pytest.mark.slow

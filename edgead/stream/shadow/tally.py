@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgead.evaluation.bursts import dispersions
 from edgead.evaluation.forecast import CountForecast, forecast_count
 from edgead.stream.alarms.blocks import BlockSums, Floats, dispersion
 from edgead.stream.result import ZoneVerdict
@@ -107,7 +108,8 @@ class ShadowTally:
     def forecast(self, hours: float = 1.0, confidence: float = 0.95) -> CountForecast | None:
         """Alarms of all cameras in the coming hours; None if a camera was watched for less than a minute.
 
-        It holds if the coming hours are like the observed ones; alarms in bursts widen it as far as they were seen.
+        It holds if the coming hours are like the observed ones. Bursts widen it as far as they were seen, and while few alarms leave
+        open whether they come in bursts, as far as that is possible.
         """
         tallies = list(self.cameras.values())
         if any(tally.seconds < LEAST_S for tally in tallies):
@@ -115,19 +117,13 @@ class ShadowTally:
         n = sum(tally.alerts for tally in tallies)
         rate = sum(tally.alerts / tally.seconds for tally in tallies)
         seconds = n / rate if n else min(tally.seconds for tally in tallies)
-        sums = self._blocks.sums
-        seen = block_dispersion(sums[:, 0], sums[:, 1])
-        passed_s = float(sums[:, 2].sum())
-        share = min(1.0, float(sums[:, 1].sum()) / passed_s) if passed_s > 0.0 else 1.0
-        return forecast_count(
-            n,
-            seconds / HOUR_S,
-            hours,
-            dispersion=seen,
-            # a share of the frames thins the bursts that all of them will show
-            coming_dispersion=1.0 + (seen - 1.0) / share,
-            confidence=confidence,
-        )
+        events, watched_s, passed_s = self._blocks.sums.T
+        share = min(1.0, float(watched_s.sum() / passed_s.sum())) if passed_s.sum() > 0.0 else 1.0
+        possible = dispersions(events, watched_s, share)
+        found = forecast_count(n, seconds / HOUR_S, hours, dispersions=possible, confidence=confidence)
+        seen = block_dispersion(events, watched_s)
+        # a share of the frames thins the bursts that all of them will show
+        return replace(found, dispersion=seen, coming_dispersion=1.0 + (seen - 1.0) / share)
 
     def _interval(self, tally: CameraTally, time_s: float, *, begins: bool) -> float:
         before_s, tally._last_s = tally._last_s, time_s
