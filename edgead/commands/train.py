@@ -294,6 +294,8 @@ def _train_in_closed_form(
         )
         if base is None:
             _show_threshold_images(run, found, progress)
+        if found.suspects:
+            _show_suspects(run, found)
         mark_latest(run)
     world.barrier()
     bundle = open_bundle(run / BUNDLE)
@@ -303,16 +305,21 @@ def _train_in_closed_form(
 
 
 def _show_threshold_images(run: Path, found: ClosedForm, progress: Progress) -> None:
-    from edgead.commands.training.suspects import SHEET as SUSPECTS
     from edgead.commands.training.threshold_images import SHEET, threshold_note, write_sheet
 
     samples, thresholds = found.data.split.threshold, open_bundle(run / BUNDLE).thresholds()
     scale, read = thresholds.heatmap_scale, found.data.overview
     write_sheet(run / SHEET, samples, thresholds.scores, found.left_out.maps, scale, read)
-    if found.suspects:
-        suspects, scores, maps = zip(*found.suspects, strict=True)
-        write_sheet(run / SUSPECTS, suspects, scores, np.stack(maps), scale, read)
     progress.note(threshold_note(samples, thresholds, run / SHEET))
+
+
+def _show_suspects(run: Path, found: ClosedForm) -> None:
+    from edgead.commands.training.suspects import SHEET
+    from edgead.commands.training.threshold_images import write_sheet
+
+    samples, scores, maps = zip(*found.suspects, strict=True)
+    scale = open_bundle(run / BUNDLE).thresholds().heatmap_scale
+    write_sheet(run / SHEET, samples, scores, np.stack(maps), scale, found.data.overview)
 
 
 def _pooled_for_tiles(

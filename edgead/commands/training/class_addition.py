@@ -94,6 +94,8 @@ def fit_added_classes(
         classes = [index for index in everyone if size == sizes[0] or _has_pixels(data, names[index], size)]
         search.try_size(before.backbone, specs[size], size, features, classes)
     chosen = search.chosen()
+    own_specs = [specs[one.choice.image_size] for one in chosen]
+    chosen, features, suspects = search.without_suspects(chosen, before.backbone, own_specs, features, before.head.size)
     before_sizes = model.class_sizes or (model.image_size,) * before.classes
     update = {
         "class_forms": (*model.class_forms, *(one.choice.form for one in chosen)),
@@ -104,7 +106,7 @@ def fit_added_classes(
     widened = _widened(before, config, data.classes)
     joined = join_classes(widened, search, chosen, features, before.classes, config, reader, lap)
     _note_taken(widened, base, progress)
-    return joined
+    return replace(joined, suspects=suspects)
 
 
 def old_summaries(thresholds: ClassThresholds) -> NDArray[np.float64]:

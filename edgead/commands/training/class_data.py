@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from edgead.models.backbone import Backbone
     from edgead.train.features import FeatureStore
     from edgead.train.left_out import Rows
+
+# Row of features that belong to no image any more.
+LEFT_OUT = -1
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,17 @@ class ClassImages:
         good = [row for index in classes for row in self.members[index]]
         known = set(good)
         return good + [len(self.good) + number for number, (origin, _) in enumerate(self.pseudo) if origin in known]
+
+    def without(self, rows: Collection[int]) -> ClassImages:
+        """The images but some good ones, given by row, and without the copies of these or with parts of them."""
+        kept = [row for row in range(len(self.good)) if row not in rows]
+        place = {row: number for number, row in enumerate(kept)}
+        return ClassImages(
+            self.names,
+            tuple(self.good[row] for row in kept),
+            tuple(tuple(place[row] for row in own if row in place) for own in self.members),
+            tuple((place[origin], place[donor]) for origin, donor in self.pseudo if origin in place and donor in place),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,14 @@ class ClassFeatures:
             tuple(origin for _, origin in copies),
             tuple(groups[row] for row in members),
         )
+
+    def without(self, rows: Collection[int]) -> ClassFeatures:
+        """The features but those of some good images, given by row, and of their copies; see `ClassImages.without`."""
+        images, n_good = self.images.without(rows), len(self.images.good)
+        good = [row for row in range(n_good) if row not in rows]
+        copies = [n for n, pair in enumerate(self.images.pseudo) if not any(row in rows for row in pair)]
+        new = {row: number for number, row in enumerate((*good, *(n_good + n for n in copies)))}
+        return ClassFeatures(images, self.store, tuple(new.get(row, LEFT_OUT) for row in self.rows))
 
 
 def class_images(config: Config, data: TrainingData, names: tuple[str, ...]) -> ClassImages:

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgead.commands.training.backbone_session import BackboneSession
 from edgead.commands.training.class_choice import Candidate, ClassChoice, best_of_each_form, chosen_within
 from edgead.commands.training.class_data import ClassFeatures, class_images, read_features
@@ -16,7 +19,10 @@ from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.form_search import POSITION_BYTES
 from edgead.commands.training.groups import Groups, image_groups
+from edgead.commands.training.suspects import SHEET as SUSPECTS
+from edgead.commands.training.suspects import suspected_defects, suspects_note
 from edgead.config.root import Config
+from edgead.data.dataset import Sample
 from edgead.progress import Progress
 from edgead.storage import write_json
 
@@ -25,6 +31,10 @@ if TYPE_CHECKING:
     from edgead.models.detector import Detector
     from edgead.models.level import LevelSpec
     from edgead.train.class_fits import FitOptions
+
+
+# A good image that looks defective, with its score and its map `(h, w)`.
+Suspect = tuple[Sample, float, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -141,22 +151,84 @@ class ClassSearch:
             features: Features of the good images and their copies.
             map_size: Size `(h, w)` of the model's anomaly map.
         """
-        from edgead.train.class_fits import fits_of_class, scored_by_others
-
         found = []
         for index, (one, own) in enumerate(zip(chosen, specs, strict=True)):
-            options = replace(
-                self.options,
-                forms=(one.choice.form,),
-                shrinkage=(one.choice.shrinkage or 0.0,),
-                fractions=(one.fraction,),
-                map_size=map_size,
-            )
-            rows = features.of_class(index, self.groups.of_image)
-            (fit,) = fits_of_class(backbone, own, features.store, rows, options)
-            found.append(replace(one, fit=scored_by_others(fit, features.store, rows, options)))
+            found.append(self._fitted_again(one, backbone, own, features, index, map_size))
             self.progress.update("Classes", index + 1, len(chosen))
         return found
+
+    def without_suspects(
+        self,
+        chosen: Sequence[Candidate],
+        backbone: Backbone,
+        specs: Sequence[Sequence[LevelSpec]],
+        features: ClassFeatures,
+        map_size: tuple[int, int] | None,
+    ) -> tuple[list[Candidate], ClassFeatures, tuple[Suspect, ...]]:
+        """Fit the classes with good images that look defective again without these, which leave `images` and `groups`.
+
+        Args:
+            chosen: Fitted form of each class.
+            backbone, specs, features, map_size: As for `refitted`; None = a map of the size of each class's finest level.
+
+        Returns:
+            The fits, the features without the suspects and the images of their groups, and the suspects, the worst first.
+        """
+        found = [self._suspects(one, index) for index, one in enumerate(chosen)]
+        if not any(found):
+            return list(chosen), features, ()
+        left_out = self.groups.mates([row for own in found for row, _ in own])
+        features = features.without(left_out)
+        self.images, self.groups = features.images, self.groups.without(left_out)
+        fits = [
+            self._fitted_again(one, backbone, own, features, index, map_size) if found[index] else one
+            for index, (one, own) in enumerate(zip(chosen, specs, strict=True))
+        ]
+        shown = sorted((suspect for own in found for _, suspect in own), key=lambda suspect: -suspect[1])
+        return fits, features, tuple(shown)
+
+    def _suspects(self, one: Candidate, index: int) -> list[tuple[int, Suspect]]:
+        """Rows of the good images of a class that look defective to its form, each with its score and map."""
+        if not self.config.train.leave_out_suspects:
+            return []
+        counted = set(self.groups.counted)
+        members = self.images.members[index]
+        places = [place for place, row in enumerate(members) if row in counted]
+        samples = [self.images.good[members[place]] for place in places]
+        scores = one.fit.scores.scores[one.fraction][places]
+        found = suspected_defects(scores)
+        if found:
+            rate = max(self.config.train.promised_rate, 1.0 / (len(places) - len(found) + 1))
+            name = self.images.names[index] if len(self.images.names) > 1 else None
+            self.progress.note(suspects_note(samples, scores, found, rate, self.run / SUSPECTS, name))
+        maps = one.fit.scores.maps
+        return [
+            (members[places[number]], (samples[number], float(scores[number]), maps[places[number]].float().numpy()))
+            for number in found
+        ]
+
+    def _fitted_again(
+        self,
+        one: Candidate,
+        backbone: Backbone,
+        specs: Sequence[LevelSpec],
+        features: ClassFeatures,
+        index: int,
+        map_size: tuple[int, int] | None,
+    ) -> Candidate:
+        """A class with its chosen form, fitted to other features or other images."""
+        from edgead.train.class_fits import fits_of_class, scored_by_others
+
+        options = replace(
+            self.options,
+            forms=(one.choice.form,),
+            shrinkage=(one.choice.shrinkage or 0.0,),
+            fractions=(one.fraction,),
+            map_size=map_size,
+        )
+        rows = features.of_class(index, self.groups.of_image)
+        (fit,) = fits_of_class(backbone, specs, features.store, rows, options)
+        return replace(one, fit=scored_by_others(fit, features.store, rows, options))
 
     def _forms(self, backbone: Backbone, specs: Sequence[LevelSpec], size: int) -> tuple[str, ...]:
         """Forms to try: not one Gaussian per position of a large grid."""

@@ -258,9 +258,8 @@ class FormSearch:
 
         assert self.best is not None
         best, choice = self.best, self.best.choice
-        of_image = self.groups.of_image
-        names = {of_image[index] for index in suspects}
-        rows = self._rows([index for index in range(len(self.good)) if of_image[index] not in names])
+        left_out = self.groups.mates(suspects)
+        rows = self._rows([index for index in range(len(self.good)) if index not in left_out])
         for level in best.model.levels:
             fit_projections(level, best.store, rows.good)
         scores = self._scores_again(choice, best, rows)

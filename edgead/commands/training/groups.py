@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,20 @@ class Groups:
 
     of_image: tuple[int, ...]
     counted: tuple[int, ...]
+
+    def mates(self, images: Collection[int]) -> set[int]:
+        """All images of the groups of some images."""
+        names = {self.of_image[index] for index in images}
+        return {index for index, name in enumerate(self.of_image) if name in names}
+
+    def without(self, images: Collection[int]) -> Groups:
+        """The groups without some images, which are whole groups; those after them move up."""
+        kept = [index for index in range(len(self.of_image)) if index not in images]
+        place = {index: number for number, index in enumerate(kept)}
+        return Groups(
+            tuple(place[self.of_image[index]] for index in kept),
+            tuple(place[index] for index in self.counted if index in place),
+        )
 
 
 def image_groups(

@@ -46,7 +46,12 @@ def suspected_defects(scores: ArrayLike) -> list[int]:
 
 
 def suspects_note(
-    samples: Sequence[Sample], scores: ArrayLike, suspects: Sequence[int], rate: float, sheet: Path
+    samples: Sequence[Sample],
+    scores: ArrayLike,
+    suspects: Sequence[int],
+    rate: float,
+    sheet: Path,
+    class_name: str | None = None,
 ) -> str:
     """Sentences for the user about the suspected images, and what they cost if they are good parts.
 
@@ -56,6 +61,7 @@ def suspects_note(
         suspects: Indices of the suspects.
         rate: Promised false-alarm rate.
         sheet: Picture of the suspects.
+        class_name: Class of the images, if the model has others too.
     """
     values = np.asarray(scores, np.float64)
     named = ", ".join(f"{path_text(samples[i].name)} ({values[i]:.3g})" for i in suspects[:NAMED])
@@ -63,8 +69,9 @@ def suspects_note(
     kept = np.delete(values, list(suspects))
     record = threshold_from_scores(kept, rate)
     above = int((kept >= record.value).sum())
+    of_class = "" if class_name is None else f" of class {class_name}"
     return (
-        f"Warning: {len(suspects)} of {len(values)} good images look defective, by scores far beyond all others: {named}{more}. "
+        f"Warning: {len(suspects)} of {len(values)} good images{of_class} look defective, by scores far beyond all others: {named}{more}. "
         f"They are left out of the fit and of the threshold. {path_text(sheet)} shows them: if they are good parts, "
         f"{(above + len(suspects)) / (len(values) + 1):.2%} of good parts will raise alarms instead of {rate:.2%}, and "
         "--set train.leave_out_suspects=false keeps them."

@@ -78,14 +78,15 @@ def fit_classes(
             lap(f"{size} px")
     chosen = search.chosen()
     class_sizes = tuple(one.choice.image_size for one in chosen)
-    largest = max(class_sizes)
+    largest, map_size = max(class_sizes), None
+    specs = [class_specs(config.model.levels, size, largest) for size in class_sizes]
     if largest > base:
         skeleton = _skeleton(config, class_sizes)
         reader = ReadBackbone.of(config, data, skeleton.backbone, largest)
-        features = search.read(reader, everyone)
-        specs = [class_specs(config.model.levels, size, largest) for size in class_sizes]
-        chosen = search.refitted(chosen, skeleton.backbone, specs, features, skeleton.head.size)
+        features, map_size = search.read(reader, everyone), skeleton.head.size
+        chosen = search.refitted(chosen, skeleton.backbone, specs, features, map_size)
         lap("all sizes")
+    chosen, features, suspects = search.without_suspects(chosen, skeleton.backbone, specs, features, map_size)
     update = {
         "image_size": largest,
         "class_forms": tuple(one.choice.form for one in chosen),
@@ -95,7 +96,7 @@ def fit_classes(
     }
     config = config.model_copy(update={"model": config.model.model_copy(update=update)})
     model = hgad_model(skeleton.backbone, config, names)
-    return join_classes(model, search, chosen, features, 0, config, reader, lap)
+    return replace(join_classes(model, search, chosen, features, 0, config, reader, lap), suspects=suspects)
 
 
 def hgad_model(backbone: Backbone, config: Config, names: Sequence[str]) -> ClosedFormHgad:

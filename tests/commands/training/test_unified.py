@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,11 +18,14 @@ from edgead.bundle import Bundle, class_bias
 from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
-from edgead.commands.training import form_choice
+from edgead.commands.training import form_choice, suspects
 from edgead.commands.training.class_choice import Candidate, ClassChoice, chosen_within
+from edgead.commands.training.class_data import ClassFeatures, ClassImages
 from edgead.commands.training.closed_form import CHOICES
+from edgead.commands.training.groups import Groups
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
+from edgead.data.dataset import Sample
 from edgead.data.reader import read_image
 from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
@@ -30,6 +34,8 @@ from edgead.manifest import POOLED
 from edgead.models.zoo import read_weights
 from edgead.progress import Silent
 from edgead.runner import REFERENCE
+from edgead.train.features import FeatureStore
+from edgead.train.left_out import Rows
 
 from ...tiny_run import SIDE, tiny_config
 from .test_closed_form import Notes
@@ -104,6 +110,42 @@ def test_classes_that_lose_least_take_the_smaller_form() -> None:
     assert "serves b, where it loses least" in notes.texts[0]
     assert [one.choice.form for one in chosen_within(forms, 5, notes)] == ["centres"] * 3
     assert any("no form is smaller" in note for note in notes.texts)
+
+
+def test_images_that_are_left_out_take_their_copies_along() -> None:
+    """The rows that stay belong to the same features as before, also where a copy borrows from a left-out image."""
+    good = tuple(Sample(Path(f"{i}.png"), f"{i}.png", "ab"[i // 3]) for i in range(6))
+    images = ClassImages(("a", "b"), good, ((0, 1, 2), (3, 4, 5)), ((0, 1), (1, 2), (2, 0), (3, 4), (5, 3)))
+    store = FeatureStore({"f": np.arange(11, dtype=np.float16)[:, None, None, None]}, torch.device("cpu"))
+    before, groups = ClassFeatures(images, store, tuple(range(11))), Groups((0, 0, 2, 3, 4, 4), (0, 2, 3, 4))
+    assert groups.mates([1]) == {0, 1}
+    kept, fewer = before.without({0, 1}), groups.without({0, 1})
+    assert fewer == Groups((0, 1, 2, 2), (0, 1, 2))
+    assert [sample.name for sample in kept.images.good] == ["2.png", "3.png", "4.png", "5.png"]
+    assert kept.of_class(0, fewer.of_image) == Rows((2,), (), (), (0,))
+    assert kept.of_class(1, fewer.of_image) == Rows((3, 4, 5), (9, 10), (0, 2), (1, 2, 2))
+
+
+@pytest.mark.slow
+def test_a_class_leaves_its_suspects_out(two_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect among the good images of a class is named with the class, drawn, and in neither fit nor threshold."""
+    monkeypatch.setattr(suspects, "MIN_IMAGES", COUNT)
+    data = tmp_path / "classes"
+    shutil.copytree(two_classes, data)
+    path = data / "light" / "train" / "good" / "7.png"
+    image = cv2.imread(str(path))
+    assert image is not None
+    cv2.rectangle(image, (20, 30), (90, 100), (255, 0, 255), -1)
+    cv2.imwrite(str(path), image)
+    notes = Notes()
+    chosen = settings(data, train__forms=["positions"])
+    result = train(chosen, notes, out=tmp_path / "run", runs=tmp_path, resume=False)
+    images = result.bundle.manifest.provenance.n_images
+    assert images["fit"] == images["threshold"] == 2 * COUNT - 1
+    (warning,) = [text for text in notes.texts if "look defective" in text]
+    assert f"1 of {COUNT} good images of class light" in warning
+    assert "7.png" in warning
+    assert (result.run / suspects.SHEET).exists()
 
 
 @pytest.mark.slow
