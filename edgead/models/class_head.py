@@ -21,11 +21,12 @@ class ClassHead(nn.Module):
        c_k = -(\bar A_k - \mu_k) / \sigma_k
 
     with the standardised map :math:`A_k` of class k (`ScoreHead`), the mean :math:`\bar A_k` of its lowest values, the class
-    bias :math:`\beta`, and means and deviations over good images of class k: of the image score (a, b), so that one threshold
-    serves all classes, and of the mean of the lowest values (mu, sigma). The class is a property of the whole image: a mark
-    that is normal in one class stays a defect in another one that looks alike. A large defect leaves the lowest values as
-    they are, whereas classes that differ in one mark need all values to be told apart. With a known class, or one that explains the image
-    far better than the others, the map is that of this class alone.
+    bias :math:`\beta`, and constants from good images of class k: a and b put its image scores on a scale on which one threshold
+    serves all classes (`train.class_fits.scale_of_scores`), mu and sigma are mean and deviation of the mean of the lowest
+    values. The class is a property of the whole image: a mark that is normal in one class stays a defect in another one that
+    looks alike. A large defect leaves the lowest values as they are, whereas classes that differ in one mark need all values
+    to be told apart. With a known class, or one that explains the image far better than the others, the map is that of this
+    class alone.
 
     Args:
         sizes: Size `(h, w)` of each level's map, for each class; the anomaly map has the finest one of all.

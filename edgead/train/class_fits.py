@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgead.evaluation.threshold import threshold_from_scores
 from edgead.models.backbone import Backbone
 from edgead.models.class_head import ClassHead
 from edgead.models.hgad_closed_form import CENTRES, POSITIONS, ClosedFormHgad, class_level
@@ -47,6 +49,7 @@ class FitOptions:
         centre_ridge: Ridge of the covariance behind the centres.
         fractions: Shares of the map to try for the image score.
         seed: Seed of the centres.
+        promised_rate: Promised false-alarm rate, at which scores of all classes are made equal.
         map_size: Size `(h, w)` of the anomaly map of the whole model; None = that of the class's finest level.
     """
 
@@ -57,6 +60,7 @@ class FitOptions:
     centre_ridge: float
     fractions: Sequence[float]
     seed: int
+    promised_rate: float
     map_size: tuple[int, int] | None = None
 
 
@@ -71,6 +75,7 @@ class ClassFit:
         head: Standardisation of the map.
         energies: Energies of the class's good images per level.
         scores: Left-out maps and scores of the same, and scores of their pseudo-defective copies.
+        promised_rate: Promised false-alarm rate, at which scores of all classes are made equal.
     """
 
     form: str
@@ -79,6 +84,7 @@ class ClassFit:
     head: ScoreHead
     energies: list[Energies]
     scores: LeftOutScores
+    promised_rate: float
 
 
 def fits_of_class(
@@ -100,7 +106,8 @@ def fits_of_class(
     def finished(form: str, amount: float | None, levels: list[Level], energies: list[Energies]) -> ClassFit:
         sizes = [level.size for level in levels]
         head = ScoreHead(sizes, [1.0] * len(levels), options.fractions[0], options.map_size)
-        return ClassFit(form, amount, levels, head, energies, standardise(head, energies, options.fractions))
+        scores = standardise(head, energies, options.fractions)
+        return ClassFit(form, amount, levels, head, energies, scores, options.promised_rate)
 
     projected = [class_level(backbone, spec, CENTRES, 0) for spec in specs]
     for level in projected:
@@ -179,7 +186,22 @@ def set_class(model: ClosedFormHgad, index: int, fit: ClassFit, fraction: float)
 def set_scale(head: ClassHead, index: int, fit: ClassFit, fraction: float) -> None:
     """Set the constants that compare a class with the others; see `set_class`."""
     scores, distances = fit.scores.scores[fraction], _distances(head, fit.scores.maps)
-    head.set_class(index, _mean_and_deviation(scores), _mean_and_deviation(distances))
+    head.set_class(index, scale_of_scores(scores, fit.promised_rate), _mean_and_deviation(distances))
+
+
+def scale_of_scores(scores: NDArray[np.float64], promised_rate: float) -> tuple[float, float]:
+    """Mean of the left-out scores of a class, and the deviation of the normal distribution with their mean and threshold.
+
+    Classes whose scores have tails of other lengths reach their thresholds at the same multiple of this deviation, so that
+    one threshold for all of them gives each class the rate that its own would.
+
+    Args:
+        scores: Left-out scores of good images `(n,)`.
+        promised_rate: False-alarm rate of the threshold; the smallest that n images certify, if that is larger.
+    """
+    rate = max(promised_rate, 1.0 / (len(scores) + 1))
+    mean, threshold = float(scores.mean()), threshold_from_scores(scores, rate).value
+    return mean, max((threshold - mean) / NormalDist().inv_cdf(1.0 - rate), SMALLEST_DEVIATION)
 
 
 @torch.no_grad()
@@ -271,7 +293,7 @@ def judge_left_out(head: ClassHead, fitted: Tensor, fit: ClassFit, index: int, f
         fraction: Share of the map that the image score averages over.
     """
     own, n = fit.scores.maps.float(), len(fitted)
-    score_mean, score_deviation = _of_the_others(fit.scores.scores[fraction])
+    score_mean, score_deviation = _scales_of_the_others(fit.scores.scores[fraction], fit.promised_rate)
     distance_mean, distance_deviation = _of_the_others(_distances(head, own))
     found: list[tuple[Tensor, ...]] = []
     for start in range(0, n, BATCH):
@@ -303,6 +325,13 @@ def _of_the_others(values: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
     mean = (values.sum() - values) / (n - 1)
     variance = (np.square(values).sum() - np.square(values)) / (n - 1) - mean**2
     return torch.from_numpy(mean), torch.from_numpy(np.maximum(np.sqrt(np.maximum(variance, 0.0)), SMALLEST_DEVIATION))
+
+
+def _scales_of_the_others(scores: NDArray[np.float64], promised_rate: float) -> tuple[Tensor, Tensor]:
+    """`scale_of_scores` of all other scores, for each of `(n,)`."""
+    scales = [scale_of_scores(np.delete(scores, index), promised_rate) for index in range(len(scores))]
+    mean, deviation = torch.tensor(scales, dtype=torch.float64).unbind(dim=1)
+    return mean, deviation
 
 
 def _as_map(values: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from edgead.train.class_fits import (
     fits_of_class,
     judge_left_out,
     maps_of_classes,
+    scale_of_scores,
     scored_by_others,
     set_class,
 )
@@ -25,7 +26,7 @@ from edgead.train.left_out import LeftOutScores, Rows, fit_positions, fitted_ene
 from ..tiny import make_backbone
 from .test_left_out import DoubleStore
 
-CHANNELS, COUNT, FRACTION = 8, 20, 0.25
+CHANNELS, COUNT, FRACTION, RATE = 8, 20, 0.25, 0.1
 SPEC = LevelSpec.parse("16")
 
 
@@ -48,7 +49,7 @@ def fitted() -> tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]]:
                     [SPEC],
                     store,
                     own,
-                    FitOptions((form,), (0.2,), 1e-3, 4, 1e-2, (FRACTION,), 0),
+                    FitOptions((form,), (0.2,), 1e-3, 4, 1e-2, (FRACTION,), 0, RATE),
                 )
             )
             for form, own in zip(("positions", "centres"), rows, strict=True)
@@ -84,7 +85,7 @@ def test_a_class_is_fitted_as_if_it_were_alone(
 def test_no_image_takes_part_in_its_own_scale(
     fitted: tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]],
 ) -> None:
-    """The score of an image is in deviations of the left-out scores of the others of its class."""
+    """The score of an image is on the scale of the left-out scores of the others of its class."""
     model, store, fits, rows = fitted
     for index, fit in enumerate(fits):
         fitted = maps_of_classes(model, store, rows[index].good)
@@ -92,11 +93,24 @@ def test_no_image_takes_part_in_its_own_scale(
         scores = fit.scores.scores[FRACTION]
         for image in range(COUNT):
             others = np.delete(scores, image)
-            expected = (scores[image] - others.mean()) / others.std()
+            # of 19 scores the second highest certifies 10 %, where a standard normal distribution has 1.2816
+            expected = (scores[image] - others.mean()) / ((np.sort(others)[-2] - others.mean()) / 1.2815515655)
             assert found.known_scores[image] == pytest.approx(expected, rel=1e-5, abs=1e-5)
         assert (found.predicted == index).all()
         # nothing but the own class explains these images, so nothing changes where the class is not given
         np.testing.assert_allclose(found.scores, found.known_scores, rtol=1e-6, atol=1e-6)
+
+
+def test_one_threshold_gives_every_class_the_promised_rate() -> None:
+    """Scores with a short and with a long tail reach their own thresholds at the same value."""
+    random = np.random.default_rng(0)
+    above = []
+    for draw in (lambda n: random.uniform(5.0, 6.0, n), lambda n: random.lognormal(0.0, 1.0, n)):
+        mean, deviation = scale_of_scores(draw(1999), 0.005)
+        # 2.5758 deviations of a normal distribution are exceeded by 0.5 %
+        above.append(float(np.mean((draw(200_000) - mean) / deviation > 2.5758)))
+    assert above == pytest.approx([0.005, 0.005], abs=0.003)
+    assert scale_of_scores(np.arange(9.0), 0.005) == pytest.approx((4.0, 4.0 / 1.2816), rel=1e-4)
 
 
 def test_the_cost_of_a_class_is_what_it_adds() -> None:
@@ -129,7 +143,7 @@ def test_the_share_that_tells_the_class_is_the_one_that_is_right(mark: bool, exp
     fits = []
     for index, images in enumerate(maps):
         scores = LeftOutScores(images[:, index], defective[index][:, index], {FRACTION: np.linspace(0.0, 1.0, COUNT)})
-        fits.append(ClassFit("positions", 0.2, [], head.heads[index], [], scores))
+        fits.append(ClassFit("positions", 0.2, [], head.heads[index], [], scores, RATE))
     found = choose_class_share(head, fits, [FRACTION] * 2, list(zip(maps, defective, strict=True)), (0.25, 1.0))
     assert head.class_share == expected
     assert found == 1.0
@@ -146,7 +160,7 @@ def test_few_images_of_a_class_are_scored_by_fits_on_the_others(form: str) -> No
     # images of another class come first, and some copies of the good images last
     good, pseudo = tuple(range(5, COUNT)), tuple(range(COUNT, COUNT + 3))
     rows = Rows(good, pseudo, (0, 7, 14), tuple(range(len(good))))
-    options = FitOptions((form,), (0.2,), 1e-3, 4, 1e-2, (FRACTION, 1.0), 0)
+    options = FitOptions((form,), (0.2,), 1e-3, 4, 1e-2, (FRACTION, 1.0), 0, RATE)
     torch.set_default_dtype(torch.float64)
     try:
         (fit,) = fits_of_class(backbone, [spec], store, rows, options)
@@ -172,7 +186,7 @@ def test_many_images_of_a_class_keep_the_fast_scores(
 ) -> None:
     """Another fit ten times over would take long, and changes little."""
     _, store, fits, rows = fitted
-    options = FitOptions(("positions",), (0.2,), 1e-3, 4, 1e-2, (FRACTION,), 0)
+    options = FitOptions(("positions",), (0.2,), 1e-3, 4, 1e-2, (FRACTION,), 0, RATE)
     many = Rows(tuple(range(COUNT)), (), (), tuple(range(MOST_GROUPS + 1)))
     assert scored_by_others(fits[0], store, many, options) is fits[0]
     assert scored_by_others(fits[0], store, rows[0], options).scores is not fits[0].scores

@@ -47,7 +47,7 @@ def fit_classes(
     """Fit every form of every class to all of its good images, and keep for each the one that finds most pseudo-defects.
 
     A class whose images have the pixels tries larger inputs too. If one of them takes a larger input, that is the model's, and
-    the others shrink it. Scores are in deviations of each class's left-out scores, so that all have one threshold.
+    the others shrink it. Scores are on a scale on which the thresholds of all classes are equal, so that all have one.
 
     Args:
         config: All settings, fitted to the backbone.
@@ -170,6 +170,7 @@ def fit_options(config: Config) -> FitOptions:
         centre_ridge=train.centre_ridge,
         fractions=train.top_fractions or (config.model.top_fraction,),
         seed=train.seed,
+        promised_rate=train.promised_rate,
     )
 
 
