@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgead.models.backbone import Backbone
 
 TIMED_RUNS = 5
+# Pixels of a run: more images at a time take memory for their activations, and are not faster.
+PIXELS = 16 * 320 * 320
 
 
 class BackboneSession:
@@ -61,8 +63,10 @@ class BackboneSession:
         """Features by key of `(N, H, W, 3)` uint8 RGB, as `Backbone` gives them."""
         import torch
 
-        found = self._session.run(None, {"image": images.numpy()})
-        return {key: torch.from_numpy(values) for key, values in zip(self.keys, found, strict=True)}
+        parts = images.split(max(1, PIXELS // (images.shape[1] * images.shape[2])))
+        found = [self._session.run(None, {"image": part.numpy()}) for part in parts]
+        values = [one[0] if len(one) == 1 else np.concatenate(one) for one in zip(*found, strict=True)]
+        return {key: torch.from_numpy(array) for key, array in zip(self.keys, values, strict=True)}
 
     def milliseconds(self) -> float:
         """Median time of one image on this machine, in milliseconds."""
