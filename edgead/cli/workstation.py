@@ -119,6 +119,13 @@ def train(
         bool | None,
         typer.Option("--keep-aspect", help="Pad frames or tiles to a square instead of stretching them."),
     ] = None,
+    composition: Annotated[
+        bool,
+        typer.Option(
+            "--composition",
+            help="Also raise an alarm where parts are missing, extra or swapped, wherever in the image they lie.",
+        ),
+    ] = False,
     budget_ms: Annotated[
         float | None,
         typer.Option(help="Longest time of the backbone for a larger input, in ms on this machine; default: any."),
@@ -167,7 +174,8 @@ def train(
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
         "train.seed": seed, "train.budget_ms": budget_ms, "train.add_to": add_to, "data.exclude": exclude or None,
         "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles, "data.align": align,
-        "data.overlap": overlap, "data.keep_aspect": keep_aspect, **folder_roles(data, good, bad, masks),
+        "data.overlap": overlap, "data.keep_aspect": keep_aspect,
+        "model.composition": defaults.COMPOSITION if composition else None, **folder_roles(data, good, bad, masks),
     }  # fmt: skip
     asked = overrides_of(set_, options)
     if dry_run:
@@ -361,7 +369,7 @@ def _complete_part(incomplete: str) -> list[str]:
 def demo(
     out: Annotated[Path, typer.Option(help="Output folder; it must be new or empty.")] = Path("edgead-demo"),
     part: Annotated[
-        str, typer.Option(help="Generated part: disc, cap, fabric or board.", autocompletion=_complete_part)
+        str, typer.Option(help="Generated part: disc, cap, fabric, board or tray.", autocompletion=_complete_part)
     ] = "disc",
     config: ConfigOption = None,
     set_: SetOption = None,

@@ -102,6 +102,11 @@ def _check(config: Config) -> None:
             "A base bundle judges whole frames: data.crop, data.tiles, data.keep_aspect and data.align do not apply.",
             hint="Leave them out, or train on the workstation with them.",
         )
+    if model.composition:
+        raise ConfigError(
+            f"A taught model does not judge the composition of an image: model.composition must be empty, got {model.composition}.",
+            hint="Leave it out, or train on the workstation with it.",
+        )
     if model.weights is not None and Path(model.weights).suffix and not Path(model.weights).is_file():
         raise ConfigError(
             f"model.weights names {model.weights}, which is no file.", hint="Name the file of the weights."

@@ -9,6 +9,7 @@ MODEL: Final = "usf"
 BASE: Final = "normal"
 BACKBONE: Final = "tf_efficientnet_lite0"
 IMAGE_SIZE: Final = 320
+COMPOSITION: Final = "8"
 EPOCHS: Final = 6
 DEVICE: Final = "auto"
 SEED: Final = 0

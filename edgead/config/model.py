@@ -25,6 +25,10 @@ def _known_name(value: Any) -> Any:
     return value
 
 
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) else value
+
+
 def _start(values: dict[str, Any]) -> str:
     """Start of a family that has two: settings of the published form ask for it."""
     of_published = (*_OF_COUPLINGS, "components", "score", "pyramid")
@@ -108,6 +112,11 @@ class ModelConfig(Section):
         le=1,
         description="hgad in closed form: share of a class's map, lowest values first, whose mean says how far the image is from the "
         "class; chosen by the training.",
+    )
+    composition: Annotated[str, BeforeValidator(_number_as_text)] = Field(
+        "",
+        description="Closed form of one class: feature map (STRIDE[@BLOCK], such as 8) by which an image is also judged for how much it "
+        "shows of each kind of thing, wherever that lies, so that missing, extra and swapped parts raise an alarm; empty: it is not.",
     )
     blocks: int = Field(2, ge=0, le=64, description="Number of couplings per level.")
     couplings: Literal["never", "auto", "always"] = Field(
@@ -239,6 +248,14 @@ class ModelConfig(Section):
             raise ValueError(f"centres have no trained couplings: set couplings=never (got {self.couplings})")
         if self.segmentation == "nfa" and self.couplings == "never":
             raise ValueError("segmentation=nfa needs held-out images: set couplings=auto or always (got never)")
+        return self
+
+    @model_validator(mode="after")
+    def _composition_is_in_closed_form(self) -> ModelConfig:
+        if self.composition and (self.couplings != "never" or self.start is not None):
+            raise ValueError(
+                f"composition needs the closed form of one class: name=usf with couplings=never (got {self.name}, {self.couplings})"
+            )
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from edgead.flows.linear import ActNorm, SharedLinear
 from edgead.flows.multiscale import Conditions, Latent, MultiScaleFlow, ParallelFlow
 from edgead.flows.position_code import position_code
 from edgead.models.backbone import Backbone
+from edgead.models.composition import Composition
 from edgead.models.level import Level, squared_norm
 from edgead.models.scoring import ScoreHead
 
@@ -61,6 +62,7 @@ class Detector(nn.Module):
         loss: Objective: `nll`, or CFLOW's `log_sigmoid`, -log sigmoid(log p / C), with less weight on likely positions.
         gives_norms: Whether `forward` also returns the mean square of each level's latent, `(N, h, w)` each, with the
             mean and deviation of a standard normal latent: the input of the NFA segmentation.
+        composition: What raises map and score where parts are missing, extra or swapped; None = nothing.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Detector(nn.Module):
         likelihood_map: bool = False,
         loss: LossKind = "nll",
         gives_norms: bool = False,
+        composition: Composition | None = None,
     ) -> None:
         super().__init__()
         if gives_norms and likelihood_map and not flow.is_uniform:
@@ -87,6 +90,7 @@ class Detector(nn.Module):
         self.likelihood_map = likelihood_map
         self.loss_kind = loss
         self.gives_norms = gives_norms
+        self.composition = composition
         self.position_channels = position_channels
         for index, level in enumerate(levels if position_channels else ()):
             self.register_buffer(f"code_{index}", position_code(position_channels, *level.size), persistent=False)
@@ -237,8 +241,10 @@ class Detector(nn.Module):
 
     def run(self, images: Tensor, transform: Transform, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
         """Run from images to the outputs, with `transform` replaceable: the exported graph has a folded one."""
-        latents = transform(self.inputs(self.features(images)))
-        return self.score(self.statistics(latents, class_bias))
+        features = self.features(images)
+        latents = transform(self.inputs(features))
+        outputs = self.score(self.statistics(latents, class_bias))
+        return outputs if self.composition is None else self.composition.raised(features, outputs)
 
     def forward(self, images: Tensor, class_bias: Tensor | None = None) -> tuple[Tensor, ...]:
         """Outputs named by `outputs`, `anomaly_map` and `pred_score` first, of `(N, H, W, 3)` uint8 RGB."""

@@ -20,7 +20,9 @@ from edgead.flows.flow import Flow, FlowSequence
 from edgead.flows.linear import ActNorm
 from edgead.flows.multiscale import MultiScaleFlow, ParallelFlow, UShapedFlow
 from edgead.models.backbone import Backbone
+from edgead.models.composition import Composition
 from edgead.models.detector import Detector
+from edgead.models.feature_key import FeatureKey
 from edgead.models.hgad import HgadDetector
 from edgead.models.hgad_closed_form import POSITIONS, ClosedFormHgad, class_specs
 from edgead.models.level import Level, LevelSpec
@@ -110,11 +112,22 @@ def assemble(config: ModelConfig, classes: Sequence[str], weights: str | None) -
     if config.family.is_autoencoder:
         specs.append(LevelSpec.parse(f"{config.decoded_size}/1"))
     keys = list(dict.fromkeys(key for spec in specs for key in spec.keys))
+    if config.composition and composition_key(config) not in keys:
+        keys.append(composition_key(config))
     backbone = Backbone(config.backbone, weights, keys, (config.image_size, config.image_size))
     # with a form per class, these levels only say which features there are
     centres = 0 if config.start == CLOSED_FORM else config.centres
     levels = [Level(spec, backbone.channels, backbone.sizes, config.positions, centres) for spec in specs]
     return BUILDERS[config.name](backbone, levels, config, classes)
+
+
+def composition_key(config: ModelConfig) -> str:
+    """Feature map behind the composition of an image.
+
+    Raises:
+        ConfigError: If `model.composition` is not `STRIDE[@BLOCK]`.
+    """
+    return str(FeatureKey.parse(config.composition))
 
 
 def register_family(family: ModelFamily, builder: Builder) -> None:
@@ -202,6 +215,7 @@ def flow_detector(backbone: Backbone, levels: Sequence[Level], flow: MultiScaleF
         likelihood_map=settings.likelihood_map,
         loss=settings.loss,
         gives_norms=settings.segmentation == "nfa",
+        composition=Composition.of(backbone, composition_key(settings)) if settings.composition else None,
     )
 
 

@@ -126,6 +126,8 @@ def open_closed_form(bundle: Bundle) -> ClosedForm:
         reason = f"it is {manifest.model} with trained couplings or another score"
     elif manifest.preprocessing.views is not None:
         reason = "it judges crops or tiles of a frame"
+    elif model.get("composition"):
+        reason = "it judges how much of each kind of thing an image shows"
     stored, in_graph = _read(bundle) if reason is None else ({}, {})
     levels: list[Level] = []
     while reason is None and f"head.mean_{len(levels)}" in stored:

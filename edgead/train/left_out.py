@@ -203,22 +203,18 @@ def fit_centres(
     assert isinstance(level.start, SharedLinear)
     assert level.centres is not None
     is_varied = bool(rows.varied) and variation > 0.0
-    mean, covariance = pooled_gaussian(level, store, rows.good)
-    covariance.diagonal().add_(ridge * float(covariance.diagonal().mean()))
-    _check_varies(covariance)
-    if is_varied:
-        covariance += variation * _pooled_displacements(level, store, rows)
-    level.start.weight.copy_(inverse_factor(covariance[None])[0])
-    level.start.mean.copy_(mean)
-    per_image = min(level.size[0] * level.size[1], max(1, SAMPLE // len(rows.good)))
-    sample = _sample(level, store, rows.good, per_image, np.random.default_rng(seed))
+    whiten_alike(
+        level, store, rows.good, ridge, variation * _pooled_displacements(level, store, rows) if is_varied else None
+    )
+    per_image = _per_image(level, rows.good)
+    sample = sample_of(level, store, rows.good, seed)
     blocks = {name: list(group) for name, group in rows.members().items()}
     if is_varied:
         varied = _sample(level, store, rows.varied, per_image, np.random.default_rng((seed, 1)))
         sample = torch.cat([sample, varied])
         for block, origin in enumerate(rows.varied_origin, start=len(rows.good)):
             blocks[rows.groups[origin]].append(block)
-    centres = _k_means(sample, len(level.centres), seed)
+    centres = centres_of(sample, len(level.centres), seed)
     labels = _nearest(sample, centres)
     counts = torch.bincount(labels, minlength=len(centres)).to(sample.dtype)
     sums = torch.zeros_like(centres).index_add_(0, labels, sample)
@@ -248,6 +244,41 @@ def fit_centres(
         energies.left_out[group] = found[: len(group)]
         energies.pseudo[mine] = found[len(group) :]
     return energies
+
+
+@torch.no_grad()
+def whiten_alike(
+    level: Level, store: FeatureStore, rows: Sequence[int], ridge: float, added: Tensor | None = None
+) -> None:
+    """Set the first layer of a level, the same at all positions, to whiten its features.
+
+    Args:
+        level: Level with one layer for all positions.
+        store: Features.
+        rows: Rows of the store.
+        ridge: Ridge on the diagonal of the covariance, as a share of the mean variance.
+        added: Further covariance `(C, C)`; None = none.
+
+    Raises:
+        TrainingError: If the features do not vary.
+    """
+    assert isinstance(level.start, SharedLinear)
+    mean, covariance = pooled_gaussian(level, store, rows)
+    covariance.diagonal().add_(ridge * float(covariance.diagonal().mean()))
+    _check_varies(covariance)
+    if added is not None:
+        covariance += added
+    level.start.weight.copy_(inverse_factor(covariance[None])[0])
+    level.start.mean.copy_(mean)
+
+
+def sample_of(level: Level, store: FeatureStore, rows: Sequence[int], seed: int) -> Tensor:
+    """Whitened features `(S, C)` at random positions of some images, as many of each, image after image."""
+    return _sample(level, store, rows, _per_image(level, rows), np.random.default_rng(seed))
+
+
+def _per_image(level: Level, rows: Sequence[int]) -> int:
+    return min(level.size[0] * level.size[1], max(1, SAMPLE // len(rows)))
 
 
 @dataclass
@@ -422,7 +453,12 @@ def _sample(
     return torch.cat(parts)
 
 
-def _k_means(sample: Tensor, count: int, seed: int) -> Tensor:
+def centres_of(sample: Tensor, count: int, seed: int) -> Tensor:
+    """Centres `(count, C)` of features `(S, C)` by k-means (Lloyd, 1982).
+
+    Raises:
+        TrainingError: If there are fewer features than centres.
+    """
     random = torch.Generator().manual_seed(seed)
     centres = sample[torch.randperm(len(sample), generator=random)[:count]].clone()
     if len(centres) < count:

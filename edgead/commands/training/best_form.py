@@ -98,6 +98,8 @@ class BestForm:
             part = kept[start : start + step]
             rows = [row for place in part for row in self.rows.good[place * tiles : (place + 1) * tiles]]
             maps, scores = head([fitted_energies(level, self.store, rows) for level in self.model.levels])
+            if self.model.composition is not None:
+                maps, scores = self.model.composition.raised(self.store.batch(rows), (maps, scores))
             fitted_maps += [self.stitched(own) for own in maps.split(tiles)]
             fitted_scores += scores.unflatten(0, (-1, tiles)).amax(dim=1).tolist()
         return LeftOut(

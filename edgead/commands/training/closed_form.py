@@ -23,6 +23,7 @@ from edgead.config.model import PUBLISHED
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.data.split import Split
+from edgead.errors import ConfigError
 from edgead.progress import Progress
 from edgead.storage import write_json
 
@@ -66,7 +67,15 @@ def fit_closed_form(
         run: Folder of the run, for features on disk and for `choices.json`.
         progress: Receiver of notes and progress.
         lap: Called with the name of each finished stage.
+
+    Raises:
+        ConfigError: If the composition of images is wanted that are cut into tiles.
     """
+    if config.model.composition and data.n_tiles > 1:
+        raise ConfigError(
+            f"model.composition judges whole images, and these are cut into {data.n_tiles} tiles each.",
+            hint="Leave out --tiles, or --composition; a crop (--crop) is fine.",
+        )
     good = tuple(sorted((*data.split.fit, *data.split.early_stop, *data.split.threshold), key=_by_name))
     levels = levels_to_try(config, data)
     if len(good) * data.n_tiles > MANY_TILES:
@@ -81,6 +90,9 @@ def fit_closed_form(
     progress.note(f"Chosen by pseudo-defects: {search.best.choice.describe()}")
     search.learn_variations()
     lap("Changes of light")
+    if config.model.composition:
+        search.learn_composition()
+        lap("composition")
     best = search.best
     write_json(run / CHOICES, [{**vars(choice), "chosen": choice is best.choice} for choice in search.choices])
     draw_choices(search.choices, best.choice, run / CHOICES_CHART)

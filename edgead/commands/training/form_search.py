@@ -263,7 +263,24 @@ class FormSearch:
         for level in best.model.levels:
             fit_projections(level, best.store, rows.good)
         scores = self._scores_again(choice, best, rows)
-        return replace(best, state=frozen_constants(best.model), scores=scores, rows=rows)
+        return self._with_composition(replace(best, state=frozen_constants(best.model), scores=scores, rows=rows))
+
+    def learn_composition(self) -> None:
+        """Fit the composition of good images for the best form, if the model has one."""
+        assert self.best is not None
+        self.best = self._with_composition(self.best)
+
+    def _with_composition(self, best: BestForm) -> BestForm:
+        from edgead.train.composition_fit import fit_composition
+
+        if best.model.composition is None:
+            return best
+        best.model.load_state_dict(best.state, strict=False)
+        train, scores = self.config.train, best.scores.scores[best.choice.top_fraction]
+        offsets = fit_composition(
+            best.model.composition, best.store, best.rows, scores, promised_rate=train.promised_rate, seed=train.seed
+        )
+        return replace(best, state=frozen_constants(best.model), scores=offsets.added_to(best.scores))
 
     def _scores_again(self, choice: Choice, best: BestForm, rows: Rows) -> LeftOutScores:
         """Left-out scores of the best form's model, fitted as a choice says."""

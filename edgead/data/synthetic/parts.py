@@ -15,6 +15,7 @@ from edgead.data.synthetic.defects import Defect, crack, crease, cut, dent, fibr
 from edgead.data.synthetic.disc import draw_disc
 from edgead.data.synthetic.fabric import draw_fabric
 from edgead.data.synthetic.surface import Size, Surface
+from edgead.data.synthetic.tray import draw_tray
 
 
 class Draw(Protocol):
@@ -68,5 +69,11 @@ PARTS: dict[str, Part] = {
         draw_board,
         ("missing_component",),
         {"scratch": scratch, "solder_bridge": solder_bridge, "stain": stain, "crack": crack, "fibre": fibre},
+    ),
+    "tray": Part(
+        "kit of small parts, loose on a tray",
+        draw_tray,
+        ("missing_item", "extra_item", "swapped_item"),
+        {"stain": stain, "fibre": fibre},
     ),
 }

@@ -206,6 +206,37 @@ def test_both_forms_deploy(form: str, tiny_data: Path, tmp_path: Path) -> None:
     assert own.threshold.value != before.threshold.value
 
 
+@pytest.mark.slow
+def test_the_composition_of_an_image_is_judged_in_every_form_of_the_model(tiny_data: Path, tmp_path: Path) -> None:
+    """Torch and graph agree, the left-out offsets are behind the threshold, and the engine's scores with corrections too."""
+    config = settings(tiny_data, train__forms=["centres"], train__variation=0.0, model__composition="8")
+    result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
+    parity = result.bundle.manifest.parity
+    assert max(parity.scores, parity.peaks) < 1e-4
+    composition = load_model(result.bundle).composition
+    assert composition is not None
+    assert float(composition.get_buffer("gain")) > 0.0
+    plain = settings(tiny_data, train__forms=["centres"], train__variation=0.0)
+    before = train(plain, Silent(), out=tmp_path / "plain", runs=tmp_path, resume=False).bundle.thresholds().scores
+    raised = np.array(result.bundle.thresholds().scores) - np.array(before)
+    assert raised.min() == pytest.approx(0.0, abs=1e-4)
+    # the tenth of the good images with the rarest composition
+    assert 1 <= (raised > 1e-3).sum() <= 6
+    test_corrections_turn_scores_into_left_out_ones(result.bundle)
+
+
+def test_a_composition_is_of_whole_images_and_one_class(tiny_data: Path, tmp_path: Path) -> None:
+    """Tiles, several classes and trained couplings are refused with what to change."""
+    with pytest.raises(ConfigError, match="judges whole images, and these are cut into 4 tiles"):
+        train(
+            settings(tiny_data, model__composition="8", data__tiles="2x2"),
+            Silent(), out=tmp_path / "run", runs=tmp_path, resume=False,
+        )  # fmt: skip
+    for wrong in ({"model__name": "hgad", "model__start": "closed-form"}, {"model__couplings": "auto"}):
+        with pytest.raises(ConfigError, match="composition needs the closed form of one class"):
+            settings(tiny_data, model__composition="8", **wrong)
+
+
 def test_an_exact_engine_keeps_the_thresholds(bundle: Bundle) -> None:
     """Carried over to an engine whose outputs are equal, thresholds stay; twice the scores double them."""
     random = np.random.default_rng(0)
