@@ -120,12 +120,12 @@ def train(
         typer.Option("--keep-aspect", help="Pad frames or tiles to a square instead of stretching them."),
     ] = None,
     composition: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--composition",
             help="Also raise an alarm where parts are missing, extra or swapped, wherever in the image they lie.",
         ),
-    ] = False,
+    ] = None,
     budget_ms: Annotated[
         float | None,
         typer.Option(help="Longest time of the backbone for a larger input, in ms on this machine; default: any."),
