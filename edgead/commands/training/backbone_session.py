@@ -63,8 +63,11 @@ class BackboneSession:
         """Features by key of `(N, H, W, 3)` uint8 RGB, as `Backbone` gives them."""
         import torch
 
-        parts = images.split(max(1, PIXELS // (images.shape[1] * images.shape[2])))
-        found = [self._session.run(None, {"image": part.numpy()}) for part in parts]
+        step = max(1, PIXELS // (images.shape[1] * images.shape[2]))
+        found = [
+            self._session.run(None, {"image": images[start : start + step].numpy()})
+            for start in range(0, len(images), step)
+        ]
         values = [one[0] if len(one) == 1 else np.concatenate(one) for one in zip(*found, strict=True)]
         return {key: torch.from_numpy(array) for key, array in zip(self.keys, values, strict=True)}
 

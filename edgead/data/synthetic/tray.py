@@ -123,4 +123,5 @@ LOOKS = {
 @lru_cache(maxsize=4)
 def _inside(size: Size) -> Field:
     x, y = grid(size)
-    return soft_step(0.94 - np.maximum(np.abs(x), np.abs(y)), pixel(size))
+    edge = np.asarray(0.94 - np.maximum(np.abs(x), np.abs(y)), np.float32)
+    return soft_step(edge, pixel(size))
