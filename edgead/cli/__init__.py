@@ -21,7 +21,8 @@ from edgead.cli.engines import bench, build_engine, doctor
 from edgead.cli.line import service, stream
 from edgead.cli.models import compare, model_app
 from edgead.cli.teaching import learn, teach
-from edgead.cli.workstation import demo, evaluate, export, predict, train
+from edgead.cli.training import train
+from edgead.cli.workstation import demo, evaluate, export, predict
 from edgead.commands.training.device import is_launched_with_others
 from edgead.errors import EdgeadError
 

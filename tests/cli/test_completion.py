@@ -59,9 +59,7 @@ def test_engines_and_parts_are_offered(tmp_path: Path) -> None:
 def test_the_folder_of_images_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """`edgead train data` is `edgead train --data data`; two different folders are an error."""
     asked: list[Any] = []
-    monkeypatch.setattr(
-        "edgead.cli.workstation._dry_run", lambda config, asked_, *rest: asked.append(asked_["data.root"])
-    )
+    monkeypatch.setattr("edgead.cli.training._dry_run", lambda config, asked_, *rest: asked.append(asked_["data.root"]))
     for line in (["pictures"], ["--data", "pictures"], ["pictures", "--data", "pictures"]):
         app(["train", "--dry-run", *line], standalone_mode=False)
     assert asked == ["pictures"] * 3
