@@ -84,7 +84,7 @@ $(STAMP): pyproject.toml tools/system_packages.sh
 	sh tools/system_packages.sh $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar off --editable '.[train,demo,backbones,web,dev]'
+	$(BIN)/python -m pip install --progress-bar off --editable '.[train,demo,backbones,web,ray,dev]'
 	$(BIN)/python -c 'import cv2'
 	touch $(STAMP)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgead.commands.evaluate import Evaluation
     from edgead.commands.predict import Predictions
     from edgead.commands.roofline import LayerPoint, Roofline
+    from edgead.commands.train_each import EachPlan, EachResult
     from edgead.engines.fingerprint import EngineRecord
     from edgead.engines.operator_times import OperatorTime
     from edgead.evaluation.evaluate import ClassResult, EvaluationResult
@@ -83,6 +84,26 @@ def show_facts(facts: list[tuple[str, str]]) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in facts:
         table.add_row(f"[bold]{escape(name)}[/bold]", escape(value))
+    out.print(table)
+
+
+def show_class_states(plan: EachPlan) -> None:
+    """Print each class with how far its training is."""
+    table = _names_last("state", "images", "class")
+    for one in plan.classes:
+        table.add_row(one.state, str(one.n_images), escape(one.name))
+    out.print(table)
+
+
+def show_class_trainings(result: EachResult) -> None:
+    """Print each class with its verdict, promised false alarms, time and bundle."""
+    table = _names_last("class", "status", "verdict", "false alarms", "time", "bundle")
+    for one in result.results:
+        rate = "-" if one.false_alarm_rate is None else f"{one.false_alarm_rate:.2%}"
+        seconds = "-" if one.seconds is None else f"{one.seconds:.0f} s"
+        style = "bold red" if one.status == "failed" else "green"
+        bundle = "-" if one.bundle is None else path_text(one.bundle)
+        table.add_row(escape(one.name), f"[{style}]{one.status}[/]", one.verdict or "-", rate, seconds, escape(bundle))
     out.print(table)
 
 

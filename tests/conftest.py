@@ -45,8 +45,9 @@ settings.load_profile("edgead")
 # The files that take longest, by the default tests or by the slow ones. Begun last, one would keep a process busy alone.
 LONGEST = (
     "export/test_real_graphs.py", "test_real_data.py", "tools/test_soak.py", "stream/delivery/test_kill.py",
-    "web/test_openapi.py", "builder/test_build_tensorrt.py", "engines/test_hostile_bundles.py",
-    "engines/test_tensorrt_surface.py", "tools/test_run.py", "train/test_end_to_end.py", "line/test_dashboard.py",
+    "web/test_openapi.py", "launch/test_ray.py", "commands/test_train_each.py", "builder/test_build_tensorrt.py",
+    "engines/test_hostile_bundles.py", "engines/test_tensorrt_surface.py", "tools/test_run.py", "train/test_end_to_end.py",
+    "line/test_dashboard.py",
     "test_api.py", "train/test_distributed.py", "commands/test_build_engine.py", "stream/sources/test_rtsp.py",
     "config/test_configs.py", "train/test_altub.py", "builder/test_build_faults.py", "tools/test_gpu_check.py",
     "tools/test_precision.py", "stream/test_frame_faults.py", "commands/training/test_closed_form.py",

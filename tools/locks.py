@@ -26,7 +26,7 @@ from tools.wheelhouse import environment_of, unsatisfied
 ROOT = PYPROJECT.parent
 LOCKS, PAGE = ROOT / "locks", ROOT / "docs" / "dependencies.md"
 # what CI installs; pip writes the other extras that a developer needs out of these
-DEVELOPMENT = ("train", "demo", "backbones", "web", "dev")
+DEVELOPMENT = ("train", "demo", "backbones", "web", "ray", "dev")
 DEVICE = ("web", "mqtt")
 PYTHON = (3, 11)
 Resolve = Callable[[Sequence[str]], "tuple[int, str]"]

@@ -9,6 +9,7 @@ import typer
 
 from edgead.cli.collections import snapshot_root
 from edgead.cli.console import echo
+from edgead.cli.each_class import train_classes
 from edgead.cli.options import (
     BadOption,
     ConfigOption,
@@ -132,7 +133,12 @@ def train(
             help="Add the classes of the new images to a model of hgad in closed form; its other classes stay as they are.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one in ./runs.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the run, or of the runs of --each-class; default: a new one in ./runs, or ./runs/ and the name of DATA."
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -143,6 +149,31 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report what the training would do and need, without training.")
     ] = False,
+    each_class: Annotated[
+        bool,
+        typer.Option(
+            "--each-class",
+            help="Train a model of each folder in DATA by itself, in --out/CLASS; finished ones are skipped, interrupted ones "
+            "resumed.",
+        ),
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Trainings of --each-class at a time; default: as many as the cores and the free memory allow.",
+        ),
+    ] = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|ray",
+            help="Where --each-class trains: processes of this machine, or the Ray cluster at RAY_ADDRESS; default: local.",
+        ),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the result of --each-class as one JSON object on stdout.")
+    ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -152,6 +183,12 @@ def train(
     from edgead.terminal import TerminalProgress, show_facts
 
     data = _one_folder(folder, data)
+    if each_class and from_dataset is not None:
+        from edgead.errors import ConfigError
+
+        raise ConfigError(
+            "--from-dataset names one data set, and --each-class a folder of several.", hint="Leave out one of them."
+        )
     if from_dataset is not None:
         data = snapshot_root(from_dataset, given=[data, good, bad, masks])
     options = {
@@ -163,6 +200,13 @@ def train(
         "model.composition": defaults.COMPOSITION if composition else None, **folder_roles(data, good, bad, masks),
     }  # fmt: skip
     asked = overrides_of(set_, options)
+    if each_class:
+        train_classes(config, asked, out=out, jobs=jobs, launcher=launcher, dry_run=dry_run, json_output=json_output)
+        return
+    if jobs is not None or launcher is not None or json_output:
+        from edgead.errors import ConfigError
+
+        raise ConfigError("--jobs, --launcher and --json belong to --each-class.", hint="Add it, or leave them out.")
     if dry_run:
         _dry_run(config, asked, out, resume)
         return
