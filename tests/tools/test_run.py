@@ -288,6 +288,8 @@ def test_killed_worker_takes_its_own_cell_only(data: Path, tmp_path: Path) -> No
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
     (record,) = records.values()
-    assert record["error"] == "ProcessError: its process ended with signal 9 (out of memory?); the run can go on."
+    assert (
+        record["error"] == "ProcessError: Its process was ended by signal 9 (out of memory?). Its run can be resumed."
+    )
     cell = next(cell for cell in expand(read_table(table)) if cell.id == record["id"])
     assert (Workplace(data, tmp_path).run(cell) / "run.json").is_file()

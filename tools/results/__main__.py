@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgead.errors import ConfigError, DataError, EdgeadError
+from edgead.launch.launcher import Launcher
+from edgead.launch.local import LocalLauncher
+from edgead.launch.on_ray import RayLauncher
 from edgead.storage import write_bytes
 from tools.results.cells import TABLE, Cell, Table, check_data, data_digest, data_folder, expand, read_table, select
 from tools.results.chart import draw_chart
@@ -53,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=int, default=0, help="per cell, of torch and ONNX Runtime (default: cores / N)"
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="cells at a time, each in a process")
+    parser.add_argument(
+        "--launcher", choices=("local", "ray"), default="local", help="processes of this machine, or a Ray cluster"
+    )
     parser.add_argument("--keep-bundles", action="store_true", help="keep every bundle in WORK/runs")
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--json", type=Path, default=Path("docs/results.json"))
@@ -99,7 +105,7 @@ def _work(
 
     with Display(len(cells), open_cells, records, options.workers) as display:
         n_done = 0
-        for record in run_cells(open_cells, place, digest_of, in_time, display, options.workers):
+        for record in run_cells(open_cells, place, digest_of, in_time, display, _launcher(options, place)):
             records[record["id"]] = record
             failed += "error" in record
             n_done += 1
@@ -110,6 +116,13 @@ def _work(
     if not open_cells:
         _write(options, load_results(table, everything, records))
     return 1 if failed else 0
+
+
+def _launcher(options: argparse.Namespace, place: Workplace) -> Launcher | None:
+    """Launcher of the cells; None for one at a time in this process."""
+    if options.launcher == "ray":
+        return RayLauncher(options.workers, place.threads, reads=place.root, writes=place.work, takes_gpu=True)
+    return LocalLauncher(options.workers, place.threads) if options.workers > 1 else None
 
 
 def _write(options: argparse.Namespace, results: Results) -> None:
