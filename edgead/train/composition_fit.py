@@ -30,7 +30,7 @@ WHITENING_RIDGE = 0.01
 # Deviation that the share of a word has at least, in positions of the map.
 SMALLEST_DEVIATION = 0.1
 # Share of the good images whose composition leaves the map as it is.
-ORDINARY = 0.9
+ORDINARY = 0.5
 
 
 @dataclass(frozen=True)
