@@ -124,10 +124,10 @@ def test_a_frame_is_left_out_with_all_of_its_tiles(parts: Path, tmp_path: Path) 
     good = data.split.fit
     search = FormSearch(config, data, good, tmp_path, Silent())
     search.groups = Groups(tuple(range(len(good))), ())
-    rows = search._rows([1, 3])
+    rows = search.inputs.rows([1, 3], search.groups.of_image)
     assert rows.good == (4, 5, 6, 7, 12, 13, 14, 15)
     assert rows.groups == (1, 1, 1, 1, 3, 3, 3, 3)
-    origins = {search.pseudo[row - search.n_inputs] for row in rows.pseudo}
+    origins = {search.inputs.pseudo[row - search.inputs.n_inputs] for row in rows.pseudo}
     assert origins == {rows.good[place] for place in rows.origin} != set()
     changed = data.read_pseudo(good[0], good[1], (0,), 2).astype(int)
     unlike = [np.mean(np.abs(changed - data.read_tile(good[0], tile)) > 0) for tile in range(TILES)]

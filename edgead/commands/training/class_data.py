@@ -13,7 +13,7 @@ import numpy as np
 from edgead.commands.training.backbone_session import BackboneSession
 from edgead.commands.training.data import DRAWING, TrainingData
 from edgead.commands.training.device import choose_device
-from edgead.commands.training.form_search import count_pseudo
+from edgead.commands.training.form_inputs import count_pseudo
 from edgead.commands.training.needs import feature_folder, memory_limit
 from edgead.config.root import Config
 from edgead.data.dataset import Sample

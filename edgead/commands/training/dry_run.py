@@ -13,7 +13,7 @@ from edgead.commands.training.class_data import count_class_pseudo
 from edgead.commands.training.closed_form import is_closed_form, sizes_to_try
 from edgead.commands.training.data import fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device
-from edgead.commands.training.form_search import count_pseudo, count_varied
+from edgead.commands.training.form_inputs import count_pseudo, count_varied
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
 from edgead.commands.training.requirements import main_source, require_fitting_weights, require_torch, require_weights
 from edgead.commands.training.unified import is_unified

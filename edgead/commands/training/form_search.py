@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.commands.training.best_form import BestForm, frozen_constants
-from edgead.commands.training.data import DRAWING, TrainingData
+from edgead.commands.training.data import TrainingData
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_choice import (
     CENTRES,
@@ -26,13 +26,13 @@ from edgead.commands.training.form_choice import (
     rates_to_judge,
     variation_note,
 )
+from edgead.commands.training.form_inputs import FormInputs
 from edgead.commands.training.groups import Groups, image_groups, warn_of_twins
-from edgead.commands.training.needs import CACHE, feature_folder, memory_limit
+from edgead.commands.training.needs import CACHE
 from edgead.commands.training.suspects import SHEET as SUSPECTS
 from edgead.commands.training.suspects import suspected_defects, suspects_note
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
-from edgead.imaging import Image
 from edgead.progress import Progress
 
 if TYPE_CHECKING:
@@ -44,40 +44,22 @@ if TYPE_CHECKING:
     from edgead.train.left_out import Energies, LeftOutScores, Rows
 
 POSITION_BYTES = 100e6
-# keeps the random numbers of varied copies apart from those of pseudo-defects
-VARIED = 1
 # Numbers of map values behind a tile's score that are tried.
 TILE_COUNTS = (1, 2, 4, 8, 16, 32)
 
 
-def count_pseudo(config: Config, n_good: int) -> int:
-    """Number of pseudo-defective copies of `n_good` images, or of their tiles."""
-    return min(config.train.pseudo_limit, config.train.pseudo_defects * n_good)
-
-
-def count_varied(config: Config, n_good: int) -> int:
-    """Number of copies of `n_good` images, or of their tiles, with a change of light, noise or compression."""
-    return 0 if config.train.variation == 0.0 else min(config.train.variation_limit, n_good)
-
-
 class FormSearch:
-    """Trial of every form at every size.
-
-    Each of the `tiles` inputs of an image is a row of its own: a fit learns from all of them, and leaves out those of one
-    image together.
-    """
+    """Trial of every form at every size: a fit learns from all inputs, and leaves out those of one image together."""
 
     def __init__(
         self, config: Config, data: TrainingData, good: tuple[Sample, ...], run: Path, progress: Progress
     ) -> None:
         self.config, self.data, self.good, self.run, self.progress = config, data, good, run, progress
         self.tiles = data.n_tiles
-        self.n_inputs = len(good) * self.tiles
         self.choices: list[Choice] = []
         self.best: BestForm | None = None
         self.groups = Groups((), ())
-        self.pseudo = self._pseudo_origins()
-        self.varied = self._varied_origins()
+        self.inputs = FormInputs(config, data, good, run, progress)
 
     def try_size(self, size: int, levels: tuple[str, ...] | None = None) -> None:
         """Try both forms at one input size.
@@ -106,12 +88,12 @@ class FormSearch:
                         f"{size} px is not tried: the backbone takes {milliseconds:.0f} ms, over the budget of {budget:g} ms."
                     )
                     return
-                store = self._features(model, session, device, config, data)
+                store = self.inputs.features(model, session, device, data)
             for level in model.levels:
-                fit_projections(level, store, range(self.n_inputs))
+                fit_projections(level, store, range(self.inputs.n_inputs))
             if not self.groups.of_image:
                 # one input tells copies of an image apart from others, and two pictures are compared as a whole
-                middle = range(self.tiles // 2, self.n_inputs, self.tiles)
+                middle = range(self.tiles // 2, self.inputs.n_inputs, self.tiles)
                 self.groups = image_groups(
                     model, store, self.good, data.overview, self.config.data.group_pattern, self.progress, middle
                 )
@@ -145,66 +127,6 @@ class FormSearch:
         model = build_model(config.model, self.data.classes)
         model.drop_couplings()
         return config, model.eval()
-
-    def _features(
-        self,
-        model: Detector,
-        session: BackboneSession | None,
-        device: torch.device,
-        config: Config,
-        data: TrainingData,
-    ) -> FeatureStore:
-        import torch
-
-        from edgead.train.features import FeatureStore, extract_features, feature_key
-
-        n, tiles = self.n_inputs, self.tiles
-        copies, varied = len(self.pseudo), len(self.varied)
-
-        def read(index: int) -> Image:
-            if index < n:
-                return data.read_tile(self.good[index // tiles], index % tiles)
-            if index >= n + copies:
-                number = index - n - copies
-                which, tile = divmod(self.varied[number], tiles)
-                return data.read_varied(self.good[which], (config.train.seed, VARIED, number), tile)
-            origin = self.pseudo[index - n]
-            which, tile = divmod(origin, tiles)
-            donor = self.good[(which + 1) % len(self.good)]
-            return data.read_pseudo(self.good[which], donor, (config.train.seed, origin, index - n), tile)
-
-        content = f"{data.digest}/{config.train.seed}/closed-form/{DRAWING}/{n}/{copies}/{varied}"
-        key = feature_key(model.backbone, content, data.preprocessing)
-        task = f"Features at {data.image_size[0]} px"
-        found = extract_features(
-            session or model.backbone.to(device),
-            read,
-            n + copies + varied,
-            device=device,
-            memory_limit=0 if config.train.cache_dir else memory_limit(config, 1),
-            folder=feature_folder(config, self.run),
-            key=key,
-            progress=lambda done, total: self.progress.update(task, done, total),
-        )
-        # the fits are few large sums in float64, which stay on the CPU
-        model.cpu()
-        return FeatureStore(found.arrays, torch.device("cpu"))
-
-    def _pseudo_origins(self) -> list[int]:
-        """Inputs that get a pseudo-defective copy, spread over all of them."""
-        n = self.n_inputs
-        wanted = count_pseudo(self.config, n)
-        random = np.random.default_rng(self.config.train.seed)
-        order = [int(i) for _ in range(-(-wanted // n)) for i in random.permutation(n)][:wanted]
-        # in the order of the images, each of which is then read once for all of its tiles
-        return order if self.tiles == 1 else sorted(order)
-
-    def _varied_origins(self) -> list[int]:
-        """Inputs that get a copy with a change of light, noise or compression, spread over all of them."""
-        random = np.random.default_rng((self.config.train.seed, VARIED))
-        n = self.n_inputs
-        order = [int(i) for i in random.permutation(n)[: count_varied(self.config, n)]]
-        return order if self.tiles == 1 else sorted(order)
 
     def learn_variations(self) -> None:
         """Fit the best form again with good images changed in light, noise and compression.
@@ -258,8 +180,8 @@ class FormSearch:
 
         assert self.best is not None
         best, choice = self.best, self.best.choice
-        left_out = self.groups.mates(suspects)
-        rows = self._rows([index for index in range(len(self.good)) if index not in left_out])
+        left_out, of_image = self.groups.mates(suspects), self.groups.of_image
+        rows = self.inputs.rows([index for index in range(len(self.good)) if index not in left_out], of_image)
         for level in best.model.levels:
             fit_projections(level, best.store, rows.good)
         scores = self._scores_again(choice, best, rows)
@@ -321,25 +243,6 @@ class FormSearch:
         ((_, energies),) = self._fitted(choice.form, model, store, rows, amounts, choice.variation)
         return energies
 
-    def _rows(self, good: Sequence[int]) -> Rows:
-        """Rows of the feature store for a fit on some of the good images, all tiles of each."""
-        from edgead.train.left_out import Rows
-
-        tiles, n = self.tiles, self.n_inputs
-        inputs = [index * tiles + tile for index in good for tile in range(tiles)]
-        place = {index: number for number, index in enumerate(inputs)}
-        pseudo = [number for number, origin in enumerate(self.pseudo) if origin in place]
-        varied = [number for number, origin in enumerate(self.varied) if origin in place]
-        copies = n + len(self.pseudo)
-        return Rows(
-            tuple(inputs),
-            tuple(n + number for number in pseudo),
-            tuple(place[self.pseudo[number]] for number in pseudo),
-            tuple(self.groups.of_image[index // tiles] for index in inputs),
-            tuple(copies + number for number in varied),
-            tuple(place[self.varied[number]] for number in varied),
-        )
-
     def _fitted(
         self,
         form: str,
@@ -363,8 +266,8 @@ class FormSearch:
     ) -> None:
         from edgead.train.start import FEW_IMAGES_SHRINKAGE
 
-        rows, train = self._rows(range(len(self.good))), config.train
-        enough = self.n_inputs > max(level.channels for level in model.levels)
+        rows, train = self.inputs.rows(range(len(self.good)), self.groups.of_image), config.train
+        enough = self.inputs.n_inputs > max(level.channels for level in model.levels)
         amounts = [amount for amount in train.shrinkage if enough or amount >= FEW_IMAGES_SHRINKAGE]
         amounts = amounts or [max(train.shrinkage)]
         task, total = (f"Centres at {size} px", 1) if form == CENTRES else (f"Fits at {size} px", len(amounts))
