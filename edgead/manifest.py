@@ -309,7 +309,8 @@ class Provenance(_Record):
 
     `image_digests` are the first 16 hexadecimal digits of the SHA-256 of each image file that training used, for
     whatever purpose; empty in bundles until schema 2. `dataset_snapshot` is the digest of the snapshot that it was trained on
-    (`edgead train --from-dataset`), or empty.
+    (`edgead train --from-dataset`), or empty. `known_digests` are those of known defects, which nothing was fitted to, but which helped
+    to choose the form.
     """
 
     created_at: str
@@ -322,6 +323,7 @@ class Provenance(_Record):
     metrics: dict[str, float]
     image_digests: tuple[str, ...] = ()
     dataset_snapshot: str = ""
+    known_digests: tuple[str, ...] = ()
     taught: TaughtRecord | None = Field(None, description="How it was taught; none: a training made it.")
     learned: tuple[LearnedRecord, ...] = Field((), description="False alarms learned since, oldest first.")
 
@@ -330,7 +332,9 @@ class Provenance(_Record):
         """Leave out what is not used, as in bundles of before."""
         values: dict[str, Any] = dump(self)
         return {
-            key: value for key, value in values.items() if key not in ("taught", "learned", "dataset_snapshot") or value
+            key: value
+            for key, value in values.items()
+            if key not in ("taught", "learned", "dataset_snapshot", "known_digests") or value
         }
 
 

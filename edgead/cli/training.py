@@ -42,6 +42,15 @@ def train(
     good: GoodOption = None,
     bad: BadOption = None,
     masks: MasksOption = None,
+    known_defects: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--known-defects",
+            metavar="DIR",
+            help="Folder of pictures with known defects, a folder for each kind: five or more help to choose the form of the model, never "
+            "its thresholds; repeatable.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -197,7 +206,9 @@ def train(
         "train.seed": seed, "train.budget_ms": budget_ms, "train.add_to": add_to, "data.exclude": exclude or None,
         "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles, "data.align": align,
         "data.overlap": overlap, "data.keep_aspect": keep_aspect,
-        "model.composition": defaults.COMPOSITION if composition else None, **folder_roles(data, good, bad, masks),
+        "model.composition": defaults.COMPOSITION if composition else None,
+        "data.known_defects": [str(path) for path in known_defects or ()] or None,
+        **folder_roles(data, good, bad, masks),
     }  # fmt: skip
     asked = overrides_of(set_, options)
     if each_class:

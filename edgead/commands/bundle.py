@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgead.bundle import ENGINES, MANIFEST, Bundle, open_bundle
+from edgead.commands.training.known_report import N_FOUND, N_KNOWN, found_text
 from edgead.engines.opening import present_engines
 from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.evaluation.threshold import ASSUMPTION, images_to_certify, rate_interval
@@ -46,6 +47,9 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
         )
     if provenance.dataset_snapshot:
         facts.append(("data set snapshot", provenance.dataset_snapshot))
+    if N_KNOWN in provenance.metrics:
+        n, n_found = round(provenance.metrics[N_KNOWN]), round(provenance.metrics[N_FOUND])
+        facts.append(("known defects", found_text(n, n_found)))
     facts += [(f"threshold {name}", _threshold_text(bundle, name)) for name in manifest.thresholds]
     if manifest.nfa is not None:
         facts += [(f"regions {name}", _nfa_text(part)) for name, part in manifest.nfa.thresholds.items()]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgead.bundle import MANIFEST, Bundle
-from edgead.commands.scored_images import ImageScorer, score_images
+from edgead.commands.scored_images import ImageScorer, score_images, without_known_defects
 from edgead.commands.training.runs import BUNDLE
 from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.dataset import Sample
@@ -69,6 +69,7 @@ class ModelComparison:
         n_trained_on: Number of good images that A or B was trained on, left out of `false_alarms` and `auroc`.
         left_out: Images that A or B could not judge, with side and reason.
         page: Path of the HTML page; None if it was not asked for.
+        n_known_defects: Number of images left out because they helped to choose the form of A or B.
     """
 
     a: Side
@@ -82,6 +83,7 @@ class ModelComparison:
     n_trained_on: int
     left_out: tuple[tuple[Path, str, str], ...]
     page: Path | None = None
+    n_known_defects: int = 0
 
     @property
     def lines(self) -> list[str]:
@@ -92,6 +94,10 @@ class ModelComparison:
         if self.n_trained_on:
             lines.append(
                 f"{self.n_trained_on} good images that A or B was trained on are left out of the false alarms and the AUROC."
+            )
+        if self.n_known_defects:
+            lines.append(
+                f"{self.n_known_defects} images that helped to choose the form of A or B are left out of everything."
             )
         if self.auroc is None:
             lines.append("Image AUROC: undefined, it needs two good and two defective images of a class.")
@@ -117,6 +123,7 @@ class ModelComparison:
             "false_alarms": self.false_alarms.to_json(),
             "image_auroc": None if self.auroc is None else self.auroc.to_json(),
             "n_trained_on": self.n_trained_on,
+            **({"n_known_defects": self.n_known_defects} if self.n_known_defects else {}),
             "changes": [_change_json(change) for change in self.changes],
             "left_out": [{"image": str(path), "side": side, "reason": why} for path, side, why in self.left_out],
             "page": None if self.page is None else str(self.page),
@@ -164,18 +171,21 @@ def compare(
             f"{data} has no labelled test images (layout: {dataset.layout}).",
             hint="Use a folder with test/good and test/<defect>, or name folders: --good DIR --bad DIR.",
         )
+    samples = dataset.test
+    for bundle in {side.bundle.path: side.bundle for side in (a, b)}.values():
+        samples, _ = without_known_defects(bundle, samples, progress)
     promise = a.bundle.thresholds().threshold
     rate = false_alarm_rate or promise.false_alarm_rate
     confidence = confidence or promise.confidence
     judged, left_out = [], []
     for name, side in (("A", a), ("B", b)):
-        found, broken = _judge(side, dataset.test, rate, confidence, progress)
+        found, broken = _judge(side, samples, rate, confidence, progress)
         judged.append(found)
         left_out += [(path, name, reason) for path, reason in broken]
     pairs = [(judged[0][path], judged[1][path]) for path in judged[0] if path in judged[1]]
     if not pairs:
         raise DataError(
-            f"None of the {len(dataset.test)} labelled images in {data} can be judged by both A and B.",
+            f"None of the {len(samples)} labelled images in {data} can be judged by both A and B.",
             hint=f"The first reason: {left_out[0][2]}" if left_out else "",
         )
     bad = [pair for pair in pairs if pair[0].image.gt_label]
@@ -189,7 +199,7 @@ def compare(
     )
     result = ModelComparison(
         a, b, rate, confidence, _verdicts(bad), _verdicts(new), _auroc([*bad, *new]), changes, len(good) - len(new),
-        tuple(left_out), None if report is None else report / PAGE,
+        tuple(left_out), None if report is None else report / PAGE, len(dataset.test) - len(samples),
     )  # fmt: skip
     if result.page is not None:
         facts = {"A": a.describe(), "B": b.describe(), "Data": str(data)}

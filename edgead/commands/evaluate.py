@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from edgead.aligner import PartNotFoundError
 from edgead.bundle import Bundle
 from edgead.commands.robustness import RobustnessSetting, measure_robustness
-from edgead.commands.scored_images import ClassMode, ImageScorer, score_images
+from edgead.commands.scored_images import ClassMode, ImageScorer, score_images, without_known_defects
+from edgead.commands.training.known_report import N_FOUND, N_KNOWN, found_text
+from edgead.commands.training.known_report import SHEET as MISSED
 from edgead.commands.training.requirements import require_torch
 from edgead.commands.training.threshold_images import SHEET
 from edgead.data.chosen import FolderRoles, choose_dataset
@@ -68,6 +70,7 @@ class Evaluation:
         robustness: Results on changed copies of the images, if requested.
         part_not_found: Number of `good` and of `defective` images in which the part is not found; None for a bundle that
             aligns nothing.
+        n_known_defects: Number of test images left out because they helped to choose the form of the model.
     """
 
     result: EvaluationResult
@@ -80,6 +83,7 @@ class Evaluation:
     bad_masks: tuple[tuple[str, str], ...] = ()
     robustness: Robustness | None = None
     part_not_found: dict[str, int] | None = None
+    n_known_defects: int = 0
 
     @property
     def metrics(self) -> Metrics:
@@ -112,6 +116,8 @@ class Evaluation:
             values |= {"class_mode": self.class_mode, "class_accuracy": self.class_accuracy}
         if self.part_not_found is not None:
             values["part_not_found"] = self.part_not_found
+        if self.n_known_defects:
+            values["n_known_defects"] = self.n_known_defects
         if self.bad_masks:
             values["bad_masks"] = [{"mask": name, "reason": reason} for name, reason in self.bad_masks]
         if self.alignment is not None:
@@ -167,7 +173,8 @@ def evaluate_bundle(
             hint="Use a folder with test/good and test/<defect>, or with good/ and <defect>/, or name folders: --good DIR "
             "--bad DIR.",
         )
-    samples, bad_masks = _with_usable_masks(bundle, dataset.test, progress)
+    tested, n_known = without_known_defects(bundle, dataset.test, progress)
+    samples, bad_masks = _with_usable_masks(bundle, tested, progress)
     thresholds = {
         name: record if false_alarm_rate is None else at_rate(record, false_alarm_rate)
         for name, record in bundle.manifest.thresholds.items()
@@ -193,10 +200,10 @@ def evaluate_bundle(
         )
     if not images:
         raise DataError(
-            f"None of the {len(dataset.test)} test images in {data} can be judged: {len(broken) - len(lacking)} cannot be read, "
+            f"None of the {len(tested)} test images in {data} can be judged: {len(broken) - len(lacking)} cannot be read, "
             f"and in {len(lacking)} the part was not found."
             if lacking
-            else f"None of the {len(dataset.test)} test images in {data} can be read."
+            else f"None of the {len(tested)} test images in {data} can be read."
         )
     accuracy = scorer.n_right / len(images) if knows_classes else None
     _note_trained_on(images, progress)
@@ -209,7 +216,7 @@ def evaluate_bundle(
     if report is not None:
         page = report / REPORT_FILE
         write_report(page, _report(bundle, runner, data, result, images, thresholds, kind, robustness))
-    aligned = measure_alignment(bundle, model, dataset.test, progress) if model is not None else None
+    aligned = measure_alignment(bundle, model, tested, progress) if model is not None else None
     return Evaluation(
         result,
         kind,
@@ -221,6 +228,7 @@ def evaluate_bundle(
         bad_masks,
         robustness,
         None if bundle.aligner is None else {"good": n_good, "defective": len(lacking) - n_good},
+        n_known,
     )
 
 
@@ -387,16 +395,20 @@ def _report(
         "Training images": str(manifest.provenance.n_images.get("fit", 0)),
         "edgead": manifest.edgead_version,
     }
+    metrics = manifest.provenance.metrics
+    if N_KNOWN in metrics:
+        facts["Training"] = found_text(round(metrics[N_KNOWN]), round(metrics[N_FOUND]))
     read = partial(read_image, **manifest.preprocessing.reading)
     return Report(
         f"Evaluation of {', '.join(result.classes)}", facts, result, images, thresholds, read, read_mask, robustness,
-        are_left_out=bundle.held_out_corrections() is not None, threshold_sheet=_threshold_sheet(bundle),
+        are_left_out=bundle.held_out_corrections() is not None, threshold_sheet=_sheet(bundle, SHEET),
+        missed_sheet=_sheet(bundle, MISSED) if N_KNOWN in metrics else None,
     )  # fmt: skip
 
 
-def _threshold_sheet(bundle: Bundle) -> Image | None:
-    """Picture of the good images that set the threshold, which lies in the folder of the run."""
+def _sheet(bundle: Bundle, name: str) -> Image | None:
+    """Picture that the training has drawn into the folder of the run; None if it is not there."""
     try:
-        return read_image(bundle.path.parent / SHEET)
+        return read_image(bundle.path.parent / name)
     except DataError:
         return None

@@ -73,6 +73,48 @@ class ImageScorer:
         return self.markings[name].mark_outputs(outputs, index, is_anomalous=is_anomalous)
 
 
+def without_known_defects(
+    bundle: Bundle, samples: tuple[Sample, ...], progress: Progress
+) -> tuple[tuple[Sample, ...], int]:
+    """Images that were no known defects of the training, which helped to choose the form of the model.
+
+    Args:
+        bundle: Bundle, which has the digests of those.
+        samples: Labelled images.
+        progress: Receives a note of what is left out.
+
+    Returns:
+        The images that count, and the number of the others.
+
+    Raises:
+        DataError: If none is left.
+    """
+    known = frozenset(bundle.manifest.provenance.known_digests)
+    if not known:
+        return samples, 0
+    kept = tuple(sample for sample in samples if _digest(sample) not in known)
+    n_known = len(samples) - len(kept)
+    if not kept:
+        raise DataError(
+            f"All {n_known} test images are known defects of the training, which helped to choose the form of {bundle.path}.",
+            hint="Measure with defects that the training has not seen.",
+        )
+    if n_known:
+        progress.note(
+            f"{n_known} of the {len(samples)} test images are known defects of the training, which helped to choose the form of "
+            f"{bundle.path}. They are left out of every number."
+        )
+    return kept, n_known
+
+
+def _digest(sample: Sample) -> str:
+    """Stored digest of an image; empty if the file cannot be read, which scoring reports."""
+    try:
+        return stored_digest(sample.path)
+    except OSError:
+        return ""
+
+
 def score_images(
     scorer: ImageScorer, samples: tuple[Sample, ...], progress: Progress
 ) -> tuple[list[ScoredImage], list[tuple[Path, str]], list[Sample]]:

@@ -286,6 +286,8 @@ def _train_in_closed_form(
             found = fit(config, data, run, progress, clock.lap)
         shutil.rmtree(run / CACHE, ignore_errors=True)
         metrics = {"pseudo_defect_power": found.choice.power}
+        if found.known is not None:
+            metrics |= found.known.metrics
         provenance = _provenance(found.config, found.data, metrics)
         if base is not None:
             provenance = with_images_of(base, provenance)
@@ -310,6 +312,9 @@ def _show_threshold_images(run: Path, found: ClosedForm, progress: Progress) -> 
     samples, thresholds = found.data.split.threshold, open_bundle(run / BUNDLE).thresholds()
     scale, read = thresholds.heatmap_scale, found.data.overview
     write_sheet(run / SHEET, samples, thresholds.scores, found.left_out.maps, scale, read)
+    if found.known is not None:
+        found.known.write(run, scale, read)
+        progress.note(found.known.note(run))
     progress.note(threshold_note(samples, thresholds, run / SHEET))
 
 
@@ -498,6 +503,7 @@ def _provenance(config: Config, data: TrainingData, metrics: dict[str, float]) -
         metrics=metrics,
         image_digests=tuple(sorted(digest[:STORED_DIGITS] for digest in set(data.scan.digests.values()))),
         dataset_snapshot=data.snapshot,
+        known_digests=() if data.known is None else data.known.stored_digests,
     )
 
 

@@ -24,6 +24,15 @@ class DataConfig(Section):
     exclude: tuple[str, ...] = Field(
         (), description="Good images to leave out, by name or pattern such as batch7/*.png, relative to the data set."
     )
+    known_defects: tuple[Path, ...] = Field(
+        (),
+        description="Folders of pictures with known defects, with a folder for each kind and masks in ground_truth: five or more help "
+        "to choose the form of the model, never its thresholds. Empty: the defects of a data set of judged pictures.",
+    )
+    judged_defects: bool = Field(
+        True,
+        description="Use the pictures judged defect of a data set (--from-dataset) as known defects; false: they take no part.",
+    )
     white_level: float | None = Field(
         None,
         gt=0,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.data.dataset import Dataset, with_text_names
+from edgead.data.dataset import GOOD, Dataset, Sample, with_text_names
 from edgead.data.folders import is_image, list_files
 from edgead.data.layouts import about_masks, dataset_of, find_dataset, roles_of
 from edgead.data.names import is_neutral, role_of, stem_without_role
@@ -80,6 +80,43 @@ def choose_dataset(root: Path, roles: FolderRoles, *, need_train: bool = True) -
     parts = (goods, defects) if need_train else ([], [*goods, *defects])
     notes = [roles_of(found), *about_masks(found), *unread_sentences(others)]
     return with_text_names(dataset_of(base, LAYOUT, parts, notes, need_train=need_train))
+
+
+def choose_defects(root: Path, folders: Sequence[Path]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """Pictures of known defects, with the sentences about their masks for users.
+
+    A folder in one of `folders` is a kind of defect. Masks and annotations are recognised as in every data set: in folders
+    such as `ground_truth`, or beside the pictures.
+
+    Args:
+        root: Folder of the data set; folders that do not exist are looked for in it.
+        folders: Folders of pictures with defects.
+
+    Raises:
+        DataError: If a folder is missing or has no images, states that its images are good, or masks are ambiguous.
+    """
+    bad = tuple(_existing(root, folder, "--known-defects") for folder in folders)
+    pictures, others = _pictures((), bad, ())
+    named = ", ".join(map(str, bad))
+    defects = [picture for picture in pictures if picture.role == "defect"]
+    good = [picture for picture in defects if any(role_of(part) == GOOD for part in picture.parts[1:-1])]
+    if good:
+        raise DataError(
+            f"{len(good)} of the pictures of --known-defects are in a folder of good ones, such as {good[0].path}.",
+            hint="Name the folders of the defects alone; --known-defects may be repeated.",
+        )
+    base = Path(os.path.commonpath(bad))
+    found = finish_sorting(base, pictures, others)
+    if not found.pictures:
+        raise DataError(
+            f"There are no images in the folders of --known-defects: {named}.",
+            hint=" ".join(unread_sentences(others)) or "Give folders of PNG, JPEG, BMP or TIFF files.",
+        )
+    name = base.resolve().name or "data"
+    return tuple(sample_of(base, name, picture) for picture in found.pictures), (
+        *about_masks(found),
+        *unread_sentences(others),
+    )
 
 
 def _existing(root: Path, folder: Path, option: str) -> Path:

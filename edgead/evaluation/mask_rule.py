@@ -1,7 +1,8 @@
-"""Choice of the rule that marks regions, on pseudo-defects whose masks are known; no real defect takes part."""
+"""Choice of the rule that marks regions, on pseudo-defects and on known defects with masks."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -38,23 +39,41 @@ class MaskExample:
     mask: NDArray[np.bool_]
 
 
-def choose_mask_rule(examples: Iterable[MaskExample], ordinary: float, threshold: float) -> MaskRule:
+def choose_mask_rule(
+    examples: Iterable[MaskExample],
+    ordinary: float,
+    threshold: float,
+    known: Sequence[MaskExample] = (),
+    known_weight: float = 0.0,
+) -> MaskRule:
     """Choose a rule by its SegF1 on examples that are anomalous, one setting after the other.
 
     Of the values within one standard error of the best, the one that marks most is taken: pseudo-defects are smaller than
-    many real defects and come one to an image, so they favour rules that cut edges and drop weaker regions.
+    many real defects and come one to an image, so they favour rules that cut edges and drop weaker regions. With known
+    defects the SegF1 is the mean of that of pseudo-defects and that of known ones, by their weight.
 
     Args:
         examples: Images with pseudo-defects.
         ordinary: Map value of an ordinary position, the low end of the colour scale.
         threshold: Threshold of the image score.
+        known: Images with known defects; those below the threshold, which get no marks, do not count.
+        known_weight: Weight of the known defects, 0..1.
     """
     ranked = sorted((_shrunk(example) for example in examples), key=lambda example: -example.pred_score)
     n_anomalous = sum(example.pred_score > threshold for example in ranked)
     used = ranked[: max(n_anomalous, MIN_EXAMPLES)]
+    real = [_shrunk(example) for example in known if example.pred_score > threshold]
+    weight = known_weight if real else 0.0
+
+    def judged(rule: MaskRule) -> tuple[float, float]:
+        value, error = _seg_f1(used, rule, ordinary, threshold)
+        if not weight:
+            return value, error
+        own, own_error = _seg_f1(real, rule, ordinary, threshold)
+        return (1.0 - weight) * value + weight * own, math.hypot((1.0 - weight) * error, weight * own_error)
 
     def first_good(candidates: Sequence[MaskRule]) -> MaskRule | None:
-        found = [_seg_f1(used, rule, ordinary, threshold) for rule in candidates]
+        found = [judged(rule) for rule in candidates]
         best, error = max(found, default=(0.0, 0.0))
         if best == 0.0:
             return None

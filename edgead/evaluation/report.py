@@ -50,6 +50,7 @@ class Report:
         robustness: Results on changed images; None = not measured.
         are_left_out: Whether the scores behind the thresholds are left-out ones of all good images, not those of held-out ones.
         threshold_sheet: Picture of the good images that set the threshold, `(H, W, 3)`, uint8, RGB; None = there is none.
+        missed_sheet: Picture of the known defects that the training missed; None = there is none.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Report:
     robustness: Robustness | None = None
     are_left_out: bool = False
     threshold_sheet: Image | None = None
+    missed_sheet: Image | None = None
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -87,7 +89,7 @@ def report_html(report: Report) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><header><h1>{title}</h1>"
         f'<dl class="facts">{facts}</dl></header><main>{_tiles(report.result)}{_metrics_table(report.result)}{robustness}{sections}'
-        f"{_threshold_images(report, budget)}{left_out if budget.n_left_out else ''}</main><script>{SCRIPT}</script></body></html>\n"
+        f"{_threshold_images(report, budget)}{_missed_defects(report, budget)}{left_out if budget.n_left_out else ''}</main><script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -257,19 +259,40 @@ def _gallery(
 
 def _threshold_images(report: Report, budget: ImageBudget) -> str:
     """The good images that set the threshold, drawn by the training."""
-    if report.threshold_sheet is None or not budget.allows():
+    return _sheet(
+        report.threshold_sheet,
+        budget,
+        ("setting", "Good images that set the threshold", "Good images with the highest scores"),
+        "The good images of the training with the highest scores, the highest first, above their heatmaps. Are they really "
+        "good? A defect among them hides every defect like it: leave it out with <code>edgead train --exclude NAME</code>. If "
+        "they are rare but good, add more like them.",
+    )
+
+
+def _missed_defects(report: Report, budget: ImageBudget) -> str:
+    """Known defects of the training that are not found, drawn by it."""
+    return _sheet(
+        report.missed_sheet,
+        budget,
+        ("missed", "Known defects that the training missed", "Missed known defects"),
+        "The known defects that the training did not find, each judged by a choice of the form that had not seen it; those with the "
+        "highest scores, the highest first, above their heatmaps.",
+    )
+
+
+def _sheet(sheet: Image | None, budget: ImageBudget, names: tuple[str, str, str], text: str) -> str:
+    """Section with a picture that the training has drawn; `names` are its anchor, its title and what the picture shows."""
+    if sheet is None or not budget.allows():
         return ""
-    source, size = inline_jpeg(report.threshold_sheet)
+    anchor, title, shown = names
+    source, size = inline_jpeg(sheet)
     budget.left_bytes -= size
-    height, width = report.threshold_sheet.shape[:2]
+    height, width = sheet.shape[:2]
     return (
-        '<section aria-labelledby="setting"><h2 id="setting">Good images that set the threshold</h2><p>The good images of the '
-        "training with the highest scores, the highest first, above their heatmaps. Are they really good? A defect among them "
-        "hides every defect like it: leave it out with <code>edgead train --exclude NAME</code>. If they are rare but good, "
-        "add more like them.</p>"
+        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{title}</h2><p>{text}</p>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Pictures of these images">'
         f'<img class="sheet" src="{source}" width="{width}" height="{height}" decoding="async" '
-        'alt="Good images with the highest scores, each with score, file name and heatmap"></div></section>'
+        f'alt="{shown}, each with score, file name and heatmap"></div></section>'
     )
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -235,6 +236,35 @@ def binomial_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, 
     low = 0.0 if k == 0 else _bisect(lambda rate: 1.0 - _binomial_cdf(k - 1, n, rate) < tail)
     high = 1.0 if k == n else _bisect(lambda rate: _binomial_cdf(k, n, rate) > tail)
     return low, high
+
+
+def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a rate after k events in n trials: its mean coverage is near `confidence`, for few trials too.
+
+    E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927).
+
+    >>> tuple(round(end, 3) for end in wilson_interval(14, 20))
+    (0.481, 0.855)
+    """
+    if not 0 <= k <= n or n == 0:
+        raise ValueError(f"k of n needs 0 <= k <= n and n > 0, got {k} of {n}")
+    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
+    share, scale = k / n, 1.0 + z * z / n
+    middle = (share + z * z / (2.0 * n)) / scale
+    reach = z * math.sqrt(share * (1.0 - share) / n + z * z / (4.0 * n * n)) / scale
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def rate_to_promise(asked: float | None, usual: float, n: int, confidence: float | None = None) -> float:
+    """False-alarm rate that n good images promise.
+
+    Args:
+        asked: Rate that the user asked for, which is kept; None = the usual one, or the smallest that is certified.
+        usual: Usual rate.
+        n: Number of good images with a score.
+        confidence: See `threshold_from_scores`.
+    """
+    return max(usual, smallest_rate(n, confidence)) if asked is None else asked
 
 
 def checked_scores(scores: ArrayLike, *, keep_order: bool = False) -> NDArray[np.float64]:

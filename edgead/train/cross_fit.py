@@ -75,9 +75,9 @@ def cross_fit(
             head.standardise(index, level.left_out)
         own = [i for i, group in enumerate(rows.groups) if group in left]
         copies = [i for i, origin in enumerate(rows.origin) if rows.groups[origin] in left]
-        maps[own] = _maps(levels, head, store, [rows.good[i] for i in own])
+        maps[own] = fitted_maps(levels, head, store, [rows.good[i] for i in own])
         if copies:
-            pseudo_maps[copies] = _maps(levels, head, store, [rows.pseudo[i] for i in copies])
+            pseudo_maps[copies] = fitted_maps(levels, head, store, [rows.pseudo[i] for i in copies])
         progress(fold + 1, folds)
     for part, before in zip(parts, constants, strict=True):
         part.load_state_dict(before)
@@ -91,7 +91,9 @@ def cross_fit(
     return found
 
 
-def _maps(levels: Sequence[Level], head: ScoreHead, store: FeatureStore, rows: Sequence[int]) -> Tensor:
+@torch.no_grad()
+def fitted_maps(levels: Sequence[Level], head: ScoreHead, store: FeatureStore, rows: Sequence[int]) -> Tensor:
+    """Anomaly maps `(n, h, w)`, float32, of rows of a store, as the levels and the head are now."""
     maps, _scores = head([fitted_energies(level, store, rows) for level in levels])
     return maps.float().cpu()
 

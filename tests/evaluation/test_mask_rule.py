@@ -45,6 +45,16 @@ def test_of_equally_good_rules_the_one_that_marks_most_is_taken() -> None:
     assert choose_mask_rule(examples, ORDINARY, THRESHOLD).extent == EXTENTS[0]
 
 
+def test_known_defects_take_part_by_their_weight() -> None:
+    """Masks of known defects at another extent move the rule as far as they weigh; those below the threshold do not count."""
+    small, large = (ORDINARY + extent * (THRESHOLD - ORDINARY) for extent in (0.9, 0.3))
+    pseudo, known = _examples(small), _examples(large)
+    assert choose_mask_rule(pseudo, ORDINARY, THRESHOLD, known, 0.0) == choose_mask_rule(pseudo, ORDINARY, THRESHOLD)
+    assert choose_mask_rule(pseudo, ORDINARY, THRESHOLD, known, 0.95).extent == pytest.approx(0.3, abs=0.051)
+    unseen = [MaskExample(one.anomaly_map, THRESHOLD - 1.0, one.mask) for one in known]
+    assert choose_mask_rule(pseudo, ORDINARY, THRESHOLD, unseen, 0.95) == choose_mask_rule(pseudo, ORDINARY, THRESHOLD)
+
+
 def test_without_any_response_the_rule_is_the_default() -> None:
     """Pseudo-defects that the model does not see choose nothing."""
     blind = [MaskExample(np.zeros((5, 5), np.float32), 0.0, np.eye(10, dtype=bool)) for _ in range(4)]

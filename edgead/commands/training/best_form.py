@@ -60,6 +60,7 @@ class BestForm:
         store: Features.
         rows: Rows of the store that it was fitted on.
         grid: Tiles of an image; None without crop and tiles.
+        known: Features of the known defects, all inputs of each; None without any.
     """
 
     choice: Choice
@@ -70,6 +71,7 @@ class BestForm:
     store: FeatureStore
     rows: Rows
     grid: TileGrid | None
+    known: FeatureStore | None = None
 
     @property
     def tiles(self) -> int:
@@ -90,6 +92,7 @@ class BestForm:
         from edgead.train.left_out import fitted_energies
 
         self.model.load_state_dict(self.state, strict=False)
+        self.model.head.weights = self.choice.level_weights or self.model.head.weights
         head, fraction, tiles = self.model.head, self.choice.top_fraction, self.tiles
         head.pool(fraction)
         fitted_maps, fitted_scores = [], []
@@ -109,6 +112,16 @@ class BestForm:
             fitted_maps=np.stack(fitted_maps),
             covered=None if self._stitcher is None else self._stitcher.covered,
         )
+
+    def known_maps(self, n: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Maps `(n, h, w)` and scores `(n,)` of the n known defects under the model as `left_out` has restored it."""
+        from edgead.train.cross_fit import fitted_maps
+
+        assert self.known is not None
+        head, tiles = self.model.head, self.tiles
+        maps = fitted_maps(list(self.model.levels), head, self.known, range(n * tiles))
+        scores = head.pooled(maps).unflatten(0, (-1, tiles)).amax(dim=1).double().numpy()
+        return np.stack([self.stitched(own) for own in maps.split(tiles)]), scores
 
     def image_map(self, place: int) -> NDArray[np.float32]:
         """Left-out map of one of the images that it was fitted on, `(h, w)`."""

@@ -17,10 +17,11 @@ from edgead.commands.training.class_addition import joined_arrays, old_summaries
 from edgead.commands.training.defect_sizes import measure_defect_sizes
 from edgead.commands.training.mask_rule import fit_mask_rule
 from edgead.commands.training.parity_failure import parity_failure
+from edgead.commands.training.promise import rate_of
 from edgead.config import defaults
 from edgead.data.dataset import evenly_spaced
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
-from edgead.evaluation.threshold import class_thresholds, images_to_certify, smallest_rate
+from edgead.evaluation.threshold import class_thresholds, images_to_certify
 from edgead.manifest import (
     MIN_IMAGES,
     POOLED,
@@ -176,14 +177,13 @@ def _left_out_thresholds(
         summaries = np.concatenate([old_summaries(base.manifest.thresholds[POOLED]), summaries])
     for name in (POOLED, *(name for name in data.classes if name not in thresholds)):
         values = summaries if name == POOLED else known[names == name]
-        rate, smallest = config.train.promised_rate, smallest_rate(len(values), confidence)
-        if config.train.false_alarm_rate is None and smallest > rate:
-            rate = smallest
-            if name == POOLED:
-                progress.note(
-                    f"{len(values)} good images certify a false-alarm rate of {rate:.2%}, which is promised instead of "
-                    f"{config.train.promised_rate:.1%}; {images_to_certify(config.train.promised_rate, confidence)} certify that."
-                )
+        usual = config.train.promised_rate
+        rate = rate_of(config, len(values))
+        if rate > usual and name == POOLED:
+            progress.note(
+                f"{len(values)} good images certify a false-alarm rate of {rate:.2%}, which is promised instead of "
+                f"{usual:.1%}; {images_to_certify(usual, confidence)} certify that."
+            )
         thresholds[name] = class_thresholds(
             values[:, 0], values[:, 1], float(np.median(values[:, 2])), rate, confidence
         )

@@ -22,8 +22,8 @@ _STYLE = (
 def pareto_front(choices: Sequence[Choice]) -> list[Choice]:
     """Choices of which no other one finds as much in less time, or more in the same, the fastest first."""
     front: list[Choice] = []
-    for choice in sorted(choices, key=lambda one: (one.milliseconds, -one.power)):
-        if not front or choice.power > front[-1].power:
+    for choice in sorted(choices, key=lambda one: (one.milliseconds, -one.merit)):
+        if not front or choice.merit > front[-1].merit:
             front.append(choice)
     return front
 
@@ -47,13 +47,14 @@ def draw_choices(choices: Sequence[Choice], chosen: Choice, path: Path) -> None:
         x = LEFT + (WIDTH - LEFT - RIGHT) * milliseconds / end_ms
         return x, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * power
 
+    what = f"Artificial and known (weight {chosen.known_weight:.2f})" if chosen.known_weight else "Artificial"
     parts = [
         f'<rect class="card" width="{WIDTH}" height="{HEIGHT}"/>',
-        _text(LEFT, 22, "Artificial defects found, by time of the backbone on this machine", "head"),
+        _text(LEFT, 22, f"{what} defects found, by time of the backbone on this machine", "head"),
         _text(
             LEFT,
             42,
-            f"Circle: Gaussian per position. Square: centres. Ring: kept, {chosen.power:.0%} in {chosen.milliseconds:.0f} ms",
+            f"Circle: Gaussian per position. Square: centres. Ring: kept, {chosen.merit:.0%} in {chosen.milliseconds:.0f} ms",
             "soft",
         ),
     ]
@@ -65,14 +66,14 @@ def draw_choices(choices: Sequence[Choice], chosen: Choice, path: Path) -> None:
         x, y = place(number * step_ms, 0.0)
         parts.append(_text(x, y + 18, f"{number * step_ms:g} ms", "soft", "middle"))
     front = pareto_front(choices)
-    points = " ".join("{:.1f},{:.1f}".format(*place(choice.milliseconds, choice.power)) for choice in front)
+    points = " ".join("{:.1f},{:.1f}".format(*place(choice.milliseconds, choice.merit)) for choice in front)
     parts.append(f'<polyline class="front" points="{points}"/>')
-    parts.extend(_dot(place(choice.milliseconds, choice.power), choice) for choice in choices)
+    parts.extend(_dot(place(choice.milliseconds, choice.merit), choice) for choice in choices)
     for choice in front:
-        x, y = place(choice.milliseconds, choice.power)
+        x, y = place(choice.milliseconds, choice.merit)
         anchor = "end" if x > (LEFT + WIDTH - RIGHT) / 2 else "start"
         parts.append(_text(x + (-12 if anchor == "end" else 12), y - 8, _name(choice), "label", anchor))
-    x, y = place(chosen.milliseconds, chosen.power)
+    x, y = place(chosen.milliseconds, chosen.merit)
     parts.append(f'<circle class="chosen" cx="{x:.1f}" cy="{y:.1f}" r="9"/>')
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -95,7 +96,8 @@ def _name(choice: Choice) -> str:
     else:
         form = f"Gaussian per position, shrinkage {choice.shrinkage:g}"
     light = f", light at {choice.variation:g}" if choice.variation else ""
-    return f"{choice.image_size} px{''.join(f', {level}' for level in choice.levels)}, {form}{light}"
+    weights = f", weights {':'.join(f'{weight:g}' for weight in choice.level_weights)}" if choice.level_weights else ""
+    return f"{choice.image_size} px{''.join(f', {level}' for level in choice.levels)}{weights}, {form}{light}"
 
 
 def _text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:

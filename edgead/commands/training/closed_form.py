@@ -18,6 +18,8 @@ from edgead.commands.training.choices_chart import draw_choices
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.form_choice import Choice
 from edgead.commands.training.form_search import FormSearch
+from edgead.commands.training.known_report import KnownReport
+from edgead.commands.training.promise import promised_threshold
 from edgead.commands.training.tile_levels import chosen_levels, levels_to_try
 from edgead.config.model import PUBLISHED
 from edgead.config.root import Config
@@ -42,7 +44,7 @@ class ClosedForm:
     """Result of a closed-form training: the model, its settings and data, the left-out scores, and the form that was chosen.
 
     `suspects` are good images that look defective, the worst first, with the score and the map of each; none of them was
-    fitted.
+    fitted. `known` says which known defects are found; None without any.
     """
 
     model: Detector
@@ -51,6 +53,7 @@ class ClosedForm:
     left_out: LeftOut
     choice: Choice
     suspects: tuple[tuple[Sample, float, NDArray[np.float32]], ...] = ()
+    known: KnownReport | None = None
 
 
 def fit_closed_form(
@@ -59,7 +62,7 @@ def fit_closed_form(
     """Fit every form of the model to all good images, and keep the one that finds most pseudo-defects.
 
     Each form is judged by the share of pseudo-defects above the thresholds that its left-out good images set, at the
-    promised rate and at 1, 2 and 5 %.
+    promised rate and at 1, 2 and 5 %; known defects take part by their number (`known_choice`), and set no threshold.
 
     Args:
         config: All settings, fitted to the backbone.
@@ -87,7 +90,8 @@ def fit_closed_form(
             search.try_size(size, one)
         lap(f"{size} px")
     assert search.best is not None
-    progress.note(f"Chosen by pseudo-defects: {search.best.choice.describe()}")
+    by = "artificial and known defects" if search.without_each.decide else "pseudo-defects"
+    progress.note(f"Chosen by {by}: {search.best.choice.describe()}")
     search.learn_variations()
     lap("Changes of light")
     if config.model.composition:
@@ -106,7 +110,10 @@ def fit_closed_form(
     split = Split(fit=tuple(good[index] for index in fitted), early_stop=(), threshold=threshold)
     size = best.choice.image_size
     final = replace(data, split=split, image_size=(size, size), n_near_copies=len(fitted) - len(threshold))
-    return ClosedForm(best.model, best.config, final, best.left_out(kept), best.choice, search.shown(suspects))
+    left_out = best.left_out(kept)
+    threshold = promised_threshold(config, left_out.scores)
+    shown, known = search.shown(suspects), search.known_report(best, threshold)
+    return ClosedForm(best.model, best.config, final, left_out, best.choice, shown, known)
 
 
 def is_closed_form(config: Config) -> bool:

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from edgead.aligner import Aligner
 from edgead.commands.training.alignment import align_split
+from edgead.commands.training.known_defects import KnownDefects, find_known_defects
 from edgead.commands.training.views import ViewOptions, view_options
 from edgead.config.root import Config
 from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.dataset import Sample
+from edgead.data.masks import read_mask
 from edgead.data.pose_reference import PoseReference
 from edgead.data.pseudo_defects import SIZE_RANGE, make_pseudo_defect
 from edgead.data.reader import read_image
@@ -28,6 +30,7 @@ from edgead.data.variations import vary
 from edgead.errors import ConfigError
 from edgead.imaging import Decoding, Image, ResizeRule, resize
 from edgead.manifest import Preprocessing
+from edgead.pose import align
 from edgead.printable import path_text
 from edgead.progress import Progress
 from edgead.views import TileGrid
@@ -48,6 +51,7 @@ class TrainingData:
 
     With crop or tiles, each image gives `n_tiles` inputs. `snapshot` is the digest of the snapshot of a data set that these
     are the images of; empty for any other folder. `motion` says how far parts move that are not aligned; None if they do not.
+    `known` are pictures of known defects, which are not among the good images.
     """
 
     root: Path
@@ -63,6 +67,7 @@ class TrainingData:
     n_without_part: int = 0
     snapshot: str = ""
     motion: PoseReference | None = None
+    known: KnownDefects | None = None
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -90,6 +95,21 @@ class TrainingData:
         """Read one of the `n_tiles` inputs `(h, w, 3)` of an image."""
         frame = self._frame(sample)
         return self._resized(frame) if self.grid is None else self.grid.cut(frame, [index])[0]
+
+    def read_masked(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Read an image with a mask as the model's input, with the mask `(H, W)` of the whole image, aligned as the image is.
+
+        Raises:
+            DataError: If the image or the mask cannot be read.
+        """
+        assert sample.mask is not None
+        frame = read_image(sample.path, **self.preprocessing.reading)
+        mask = read_mask(sample.mask, (frame.shape[0], frame.shape[1]))
+        if self.aligner is not None:
+            pose = self.aligner.found(frame)
+            frame = align(frame, pose)
+            mask = align(np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2), pose)[:, :, 0] >= 128
+        return (self._resized(frame) if self.grid is None else self.grid.cut(frame)), mask
 
     def overview(self, sample: Sample) -> Image:
         """Read an image as a whole, squeezed to input size."""
@@ -255,10 +275,17 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     side = config.model.image_size
     for note in (*scan.notes, *size_warnings(scan.sizes, (side, side))):
         progress.note(note)
+    known, scan = find_known_defects(config, dataset, scan, progress)
     split = split_good(scan.readable, config.data.early_stop_fraction, config.data.threshold_fraction)
     reading = Preprocessing.current((side, side), scan.white_level, scan.float_white_level).reading
-    aligned = align_split(config.data, split, lambda sample: read_image(sample.path, **reading), progress)
+
+    def read(sample: Sample) -> Image:
+        return read_image(sample.path, **reading)
+
+    aligned = align_split(config.data, split, read, progress)
     split = aligned.split
+    if known is not None and aligned.aligner is not None:
+        known = known.with_part(aligned.aligner, read, progress)
     views = view_options(config.data, scan.sizes)
     n_good = len(split.fit) + len(split.early_stop) + len(split.threshold)
     if config.model.couplings == "never":
@@ -283,6 +310,7 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
         aligner=aligned.aligner,
         n_without_part=aligned.n_left_out,
         motion=aligned.motion,
+        known=known,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from edgead.commands.training.closed_form import is_closed_form, sizes_to_try
 from edgead.commands.training.data import fit_backbone, prepare_data
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_inputs import count_pseudo, count_varied
+from edgead.commands.training.known_defects import LEAST, KnownDefects
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
 from edgead.commands.training.requirements import main_source, require_fitting_weights, require_torch, require_weights
 from edgead.commands.training.unified import is_unified
@@ -120,13 +122,16 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
             n_inputs = n_good * data.n_tiles
             n_pseudo, n_varied = count_pseudo(config, n_inputs), count_varied(config, n_inputs)
             sizes = sizes_to_try(config, data)
-        needs = training_needs(config, model, n_good * data.n_tiles + n_pseudo + n_varied, processes=1)
+        n_known = 0 if data.known is None else len(data.known.samples)
+        n_rows = (n_good + n_known) * data.n_tiles + n_pseudo + n_varied
+        needs = training_needs(config, model, n_rows, processes=1)
         facts += [
             ("classes", ", ".join(data.classes)),
             (
                 "images",
                 f"{n_good} to fit, each left out in turn for the threshold; {n_pseudo} pseudo-defective, {n_varied} changed",
             ),
+            *_known_facts(data.known),
             ("sizes", ", ".join(f"{size} px" for size in sizes)),
             ("steps", CLOSED),
             ("needs", needs.describe()),
@@ -149,6 +154,17 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
     features = {key: (model.backbone.channels[key], *model.backbone.sizes[key]) for key in model.backbone.keys}
     folders = (feature_folder(config, run), run / CACHE)
     return DryRun(facts, needs, n_learned, n_parameters, features, folders, _weights_problem(config))
+
+
+def _known_facts(known: KnownDefects | None) -> list[tuple[str, str]]:
+    if known is None:
+        return []
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(Counter(s.defect for s in known.samples).items()))
+    masked = sum(sample.mask is not None for sample in known.samples)
+    does = "help to choose the form" if known.decide else f"decide nothing, which takes {LEAST}"
+    return [
+        ("known defects", f"{len(known.samples)} ({kinds}; {masked} with masks): they {does}, and set no threshold")
+    ]
 
 
 def _weights_problem(config: Config) -> EdgeadError | None:

@@ -34,6 +34,9 @@ class Choice:
         milliseconds: Time of the backbone on this machine.
         levels: Features of the levels, where several were tried; otherwise empty.
         variation: Weight of changes of light, noise and compression in the fit; 0 = not learned.
+        level_weights: Weights of the levels, where several were tried; otherwise empty.
+        known_power: Share of known defects found in the same way; None without any.
+        known_weight: Weight of that share beside `power` in the choice, 0..1.
     """
 
     image_size: int
@@ -44,19 +47,39 @@ class Choice:
     milliseconds: float
     levels: tuple[str, ...] = ()
     variation: float = 0.0
+    level_weights: tuple[float, ...] = ()
+    known_power: float | None = None
+    known_weight: float = 0.0
+
+    @property
+    def merit(self) -> float:
+        """Share of defects found that decides: of artificial ones, and of known ones by their weight."""
+        if self.known_power is None or self.known_weight == 0.0:
+            return self.power
+        return (1.0 - self.known_weight) * self.power + self.known_weight * self.known_power
+
+    def is_same_form(self, other: Choice) -> bool:
+        """Whether two choices are one form, however it was judged and whether or not changes of light are learned."""
+        return all(getattr(self, name) == getattr(other, name) for name in _FORM)
 
     def describe(self) -> str:
         """One line for the user."""
         of = f"features {' and '.join(self.levels)}, " if self.levels else ""
+        if self.level_weights:
+            of += f"weights {':'.join(f'{weight:g}' for weight in self.level_weights)}, "
+        known = "" if self.known_power is None else f" and {self.known_power:.0%} of the known defects"
         return (
-            f"{self.image_size} px, {of}{describe_form(self.shrinkage)}: {self.power:.0%} of the pseudo-defects found, scores from "
+            f"{self.image_size} px, {of}{describe_form(self.shrinkage)}: {self.power:.0%} of the pseudo-defects{known} found, scores from "
             f"{self.top_fraction:.2%} of the map, backbone {self.milliseconds:.0f} ms."
         )
 
 
+_FORM = ("image_size", "form", "shrinkage", "top_fraction", "levels", "level_weights")
+
+
 def best_choice(choices: Sequence[Choice]) -> Choice:
-    """Form with the most power; a larger input has to gain 2 points for each doubling of its side."""
-    return max(choices, key=lambda choice: worth(choice.power, choice.image_size))
+    """Form that finds most; a larger input has to gain 2 points for each doubling of its side."""
+    return max(choices, key=lambda choice: worth(choice.merit, choice.image_size))
 
 
 def worth(power: float, image_size: int) -> float:

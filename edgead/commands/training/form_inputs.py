@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,10 +75,6 @@ class FormInputs:
             device: Device of torch.
             data: Reader of the images.
         """
-        import torch
-
-        from edgead.train.features import FeatureStore, extract_features, feature_key
-
         config, n, tiles = self.config, self.n_inputs, self.tiles
         copies, varied = len(self.pseudo), len(self.varied)
 
@@ -95,16 +91,52 @@ class FormInputs:
             return data.read_pseudo(self.good[which], donor, (config.train.seed, origin, index - n), tile)
 
         content = f"{data.digest}/{config.train.seed}/closed-form/{DRAWING}/{n}/{copies}/{varied}"
-        key = feature_key(model.backbone, content, data.preprocessing)
-        task = f"Features at {data.image_size[0]} px"
+        return self._extracted(model, session, device, data, read, n + copies + varied, content, "Features")
+
+    def known_features(
+        self, model: Detector, session: BackboneSession | None, device: torch.device, data: TrainingData
+    ) -> FeatureStore | None:
+        """Features of the inputs of the known defects, in a store of their own; None without known defects.
+
+        Args:
+            model, session, device, data: See `features`.
+        """
+        known, tiles = data.known, self.tiles
+        if known is None:
+            return None
+
+        def read(index: int) -> Image:
+            return data.read_tile(known.samples[index // tiles], index % tiles)
+
+        n = len(known.samples) * tiles
+        return self._extracted(
+            model, session, device, data, read, n, f"{known.digest}/known/{n}", "Features of known defects"
+        )
+
+    def _extracted(
+        self,
+        model: Detector,
+        session: BackboneSession | None,
+        device: torch.device,
+        data: TrainingData,
+        read: Callable[[int], Image],
+        count: int,
+        content: str,
+        what: str,
+    ) -> FeatureStore:
+        import torch
+
+        from edgead.train.features import FeatureStore, extract_features, feature_key
+
+        task, config = f"{what} at {data.image_size[0]} px", self.config
         found = extract_features(
             session or model.backbone.to(device),
             read,
-            n + copies + varied,
+            count,
             device=device,
             memory_limit=0 if config.train.cache_dir else memory_limit(config, 1),
             folder=feature_folder(config, self.run),
-            key=key,
+            key=feature_key(model.backbone, content, data.preprocessing),
             progress=lambda done, total: self.progress.update(task, done, total),
         )
         # the fits are few large sums in float64, which stay on the CPU

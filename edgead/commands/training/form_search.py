@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,15 @@ from edgead.commands.training.form_choice import (
     Choice,
     bears,
     best_choice,
-    best_fraction,
-    power,
     rates_to_judge,
     variation_note,
 )
 from edgead.commands.training.form_inputs import FormInputs
 from edgead.commands.training.groups import Groups, image_groups, warn_of_twins
+from edgead.commands.training.known_choice import ChoicesWithout, Tally, folds_of, level_weights_to_try
+from edgead.commands.training.known_report import KnownReport
 from edgead.commands.training.needs import CACHE
+from edgead.commands.training.promise import promised_threshold
 from edgead.commands.training.suspects import SHEET as SUSPECTS
 from edgead.commands.training.suspects import suspected_defects, suspects_note
 from edgead.config.root import Config
@@ -60,6 +61,9 @@ class FormSearch:
         self.best: BestForm | None = None
         self.groups = Groups((), ())
         self.inputs = FormInputs(config, data, good, run, progress)
+        known = data.known
+        folds = () if known is None else folds_of(known.samples, config.data.group_pattern)
+        self.without_each = ChoicesWithout(folds, known is not None and known.decide)
 
     def try_size(self, size: int, levels: tuple[str, ...] | None = None) -> None:
         """Try both forms at one input size.
@@ -75,6 +79,7 @@ class FormSearch:
         levels = levels or self.config.model.levels
         session: BackboneSession | None = None
         store: FeatureStore | None = None
+        known: FeatureStore | None = None
         milliseconds = 0.0
         for form in self._forms(size, levels):
             config, model = self._model(size, form, levels)
@@ -89,6 +94,7 @@ class FormSearch:
                     )
                     return
                 store = self.inputs.features(model, session, device, data)
+                known = self.inputs.known_features(model, session, device, data)
             for level in model.levels:
                 fit_projections(level, store, range(self.inputs.n_inputs))
             if not self.groups.of_image:
@@ -102,7 +108,7 @@ class FormSearch:
                     split = self.data.split
                     rows = [[index_of[sample] for sample in part] for part in (split.fit, split.early_stop)]
                     warn_of_twins(model, store, rows[0], rows[1], self.run / CACHE, self.progress)
-            self._try_form(size, form, config, model, store, milliseconds)
+            self._try_form(size, form, config, model, store, milliseconds, known)
 
     def _forms(self, size: int, levels: tuple[str, ...]) -> list[str]:
         forms: list[str] = list(self.config.train.forms)
@@ -138,13 +144,12 @@ class FormSearch:
         assert best is not None
         if not best.rows.varied:
             return
-        rates = rates_to_judge(len(self.good), self.config.train.promised_rate)
-        fraction = best.choice.top_fraction
         weights = VARIATION_WEIGHTS if given is None else (given,)
         for done, weight in enumerate(weights, start=1):
             choice = replace(best.choice, variation=weight)
             scores = self._scores_again(choice, best, best.rows)
-            choice = replace(choice, power=round(power(scores.scores[fraction], scores.pseudo[fraction], rates), 6))
+            known = self._known_scores(best.model, best.known, (choice.top_fraction,))
+            choice = self._judged(choice, self._tally(scores, known))
             self.choices.append(choice)
             is_borne = given is not None or bears(choice.power, best.choice.power)
             self.progress.update("Changes of light", len(weights) if is_borne else done, len(weights))
@@ -173,6 +178,20 @@ class FormSearch:
         assert self.best is not None
         best, scores = self.best, self.best.scores.scores[self.best.choice.top_fraction]
         return tuple((self.good[index], float(scores[index]), best.image_map(index)) for index in suspects)
+
+    def known_report(self, best: BestForm, threshold: float) -> KnownReport | None:
+        """Known defects, each judged by a form that was chosen without it; None without any.
+
+        Args:
+            best: Form of the model, restored by its `left_out`.
+            threshold: Threshold of the model.
+        """
+        if self.data.known is None:
+            return None
+        samples = self.data.known.samples
+        maps, scores = best.known_maps(len(samples))
+        judgements = self.without_each.judged_finally(best.choice, scores, threshold)
+        return KnownReport(samples, tuple(judgements), maps, self.without_each.n_others(best.choice))
 
     def without(self, suspects: Sequence[int]) -> BestForm:
         """The best form fitted again without suspects, and without the images of their groups."""
@@ -210,6 +229,7 @@ class FormSearch:
         from edgead.train.left_out import standardise
 
         fractions = (choice.top_fraction,)
+        best.model.head.weights = choice.level_weights or best.model.head.weights
         energies = self._energies(choice, best.model, best.store, rows)
         found = standardise(best.model.head, energies, fractions, self.tiles)
         return self._by_others(choice, best.model, best.store, rows, fractions) if has_few_groups(rows) else found
@@ -262,7 +282,14 @@ class FormSearch:
         )  # fmt: skip
 
     def _try_form(
-        self, size: int, form: str, config: Config, model: Detector, store: FeatureStore, milliseconds: float
+        self,
+        size: int,
+        form: str,
+        config: Config,
+        model: Detector,
+        store: FeatureStore,
+        milliseconds: float,
+        known: FeatureStore | None,
     ) -> None:
         from edgead.train.start import FEW_IMAGES_SHRINKAGE
 
@@ -271,50 +298,88 @@ class FormSearch:
         amounts = [amount for amount in train.shrinkage if enough or amount >= FEW_IMAGES_SHRINKAGE]
         amounts = amounts or [max(train.shrinkage)]
         task, total = (f"Centres at {size} px", 1) if form == CENTRES else (f"Fits at {size} px", len(amounts))
+        weights_to_try = level_weights_to_try(
+            config.model.level_weights, len(model.levels), decide=self.without_each.decide
+        )
         self.progress.update(task, 0, total)  # the first fit takes longest
         for done, (amount, energies) in enumerate(self._fitted(form, model, store, rows, amounts), start=1):
-            self._judge(size, form, amount, config, model, energies, milliseconds, store, rows)
+            levels = config.model.levels if self.tiles > 1 else ()
+            tried = Choice(size, form, amount, 1.0, 0.0, round(milliseconds, 2), levels)
+            for weights in weights_to_try:
+                self._judge(replace(tried, level_weights=weights), config, model, energies, store, rows, known)
             self.progress.update(task, done, total)
 
     def _judge(
         self,
-        size: int,
-        form: str,
-        amount: float | None,
+        tried: Choice,
         config: Config,
         model: Detector,
         energies: list[Energies],
-        milliseconds: float,
         store: FeatureStore,
         rows: Rows,
+        known_store: FeatureStore | None,
     ) -> None:
         from edgead.train.cross_fit import has_few_groups
         from edgead.train.left_out import standardise
 
-        fractions = self._fractions(model)
-        found = standardise(model.head, energies, fractions, self.tiles)
-        levels = config.model.levels if self.tiles > 1 else ()
-        choice = self._judged(Choice(size, form, amount, fractions[0], 0.0, round(milliseconds, 2), levels), found)
-        # scores of few images are too good, so that only a form which seems to be the best is fitted again and again
-        if has_few_groups(rows) and self._is_best(choice):
-            found = self._by_others(choice, model, store, rows, fractions)
-            choice = self._judged(choice, found)
+        fractions, head = self._fractions(model), model.head
+        head.weights = tried.level_weights or head.weights
+        found = standardise(head, energies, fractions, self.tiles)
+        known = self._known_scores(model, known_store, fractions)
+        tally, without = self._tally(found, known), self.without_each
+        choice, better = self._judged(tried, tally), without.better(tried, tally)
         is_best = self._is_best(choice)
+        # scores of few images are too good, so that only a form which seems to be the best is fitted again and again
+        if has_few_groups(rows) and (is_best or better):
+            found = self._by_others(tried, model, store, rows, fractions)
+            tally = self._tally(found, known)
+            better = without.better(tried, tally, list(better))
+            if is_best:
+                choice = self._judged(tried, tally)
+                is_best = self._is_best(choice)
+        shares = {one.top_fraction for one in better.values()}
+        without.take(better, known, {share: self._threshold(found.scores[share]) for share in shares})
         self.choices.append(choice)
         self.progress.note(choice.describe())
         if is_best:
-            fraction = choice.top_fraction
-            settings = config.model.model_copy(update={"top_fraction": fraction})
-            chosen = config.model_copy(update={"model": settings})
-            grid = replace(self.data, image_size=(size, size)).grid
-            self.best = BestForm(choice, model, chosen, frozen_constants(model), found, store, rows, grid)
+            settings: dict[str, Any] = {"top_fraction": choice.top_fraction}
+            if choice.level_weights:
+                settings["level_weights"] = choice.level_weights
+            chosen = config.model_copy(update={"model": config.model.model_copy(update=settings)})
+            grid = replace(self.data, image_size=(choice.image_size, choice.image_size)).grid
+            state = frozen_constants(model)
+            self.best = BestForm(choice, model, chosen, state, found, store, rows, grid, known_store)
 
-    def _judged(self, choice: Choice, found: LeftOutScores) -> Choice:
-        """The choice with its share of the map and its power, as left-out scores say."""
+    def _judged(self, tried: Choice, tally: Tally) -> Choice:
+        """The choice with its share of the map and what it finds, all known defects included."""
+        return tally.judge(tried, range(len(self.without_each.folds)), decide=self.without_each.decide)
+
+    def _tally(self, found: LeftOutScores, known: Mapping[float, NDArray[np.float64]]) -> Tally:
         rates = rates_to_judge(len(self.good), self.config.train.promised_rate)
-        powers = {share: power(found.scores[share], found.pseudo[share], rates) for share in found.scores}
-        fraction = best_fraction(powers)
-        return replace(choice, top_fraction=fraction, power=round(powers[fraction], 6))
+        return Tally.of(found.scores, found.pseudo, known, rates)
+
+    def _known_scores(
+        self, model: Detector, store: FeatureStore | None, fractions: Sequence[float]
+    ) -> dict[float, NDArray[np.float64]]:
+        """Scores of the known defects under the fit on all good images, by share of the map."""
+        from edgead.train.cross_fit import fitted_maps
+
+        if store is None:
+            return {}
+        head, tiles = model.head, self.tiles
+        maps = fitted_maps(list(model.levels), head, store, range(len(self.without_each.folds) * tiles))
+        scores = {}
+        for share in fractions:
+            head.pool(share)
+            scores[share] = head.pooled(maps).unflatten(0, (-1, tiles)).amax(dim=1).double().numpy()
+        return scores
+
+    def _threshold(self, scores: NDArray[np.float64]) -> float:
+        """Threshold of a model in the form of these left-out scores of the good images, suspects left out."""
+        counted = scores[list(self.groups.counted)]
+        if self.config.train.leave_out_suspects:
+            counted = np.delete(counted, suspected_defects(counted))
+        return promised_threshold(self.config, counted)
 
     def _is_best(self, choice: Choice) -> bool:
         return self.best is None or best_choice([self.best.choice, choice]) is choice

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgead.commands.training.known_choice import weight_of_known
+from edgead.commands.training.known_defects import LEAST
 from edgead.data.dataset import evenly_spaced
 from edgead.evaluation.mask_rule import MaskExample, choose_mask_rule
 from edgead.manifest import ClassThresholds, MaskRule
@@ -22,7 +24,9 @@ SIZES = (0.02, 0.25)
 
 
 def fit_mask_rule(runner: Runner, data: TrainingData, thresholds: ClassThresholds, progress: Progress) -> MaskRule:
-    """Choose the rule on pseudo-defects in good images; a closed form was fitted to the originals.
+    """Choose the rule on pseudo-defects in good images, and on known defects with masks if there are five or more.
+
+    A closed form was fitted to the originals of the pseudo-defects.
 
     Args:
         runner: Open engine of the new bundle.
@@ -30,9 +34,17 @@ def fit_mask_rule(runner: Runner, data: TrainingData, thresholds: ClassThreshold
         thresholds: Thresholds of all classes together.
         progress: Receives progress, and a note of the choice.
     """
-    rule = choose_mask_rule(_examples(runner, data, progress), thresholds.heatmap_low, thresholds.threshold.value)
+    known = _known_examples(runner, data, progress)
+    rule = choose_mask_rule(
+        _examples(runner, data, progress),
+        thresholds.heatmap_low,
+        thresholds.threshold.value,
+        known,
+        weight_of_known(len(known)),
+    )
     progress.note(
-        f"Marks: regions of alarms above {rule.extent:.0%} of the way to the threshold, chosen on pseudo-defects; images below "
+        f"Marks: regions of alarms above {rule.extent:.0%} of the way to the threshold, chosen on pseudo-defects"
+        f"{f' and {len(known)} known ones with masks' if known else ''}; images below "
         f"the threshold have none, so at most {thresholds.threshold.false_alarm_rate:.2%} of good images show a mark."
     )
     return rule
@@ -47,3 +59,16 @@ def _examples(runner: Runner, data: TrainingData, progress: Progress) -> Iterato
         outputs = runner.infer(image[None])
         yield MaskExample(outputs["anomaly_map"][0].copy(), float(outputs["pred_score"][0]), mask)
         progress.update("Marks", i + 1, len(samples))
+
+
+def _known_examples(runner: Runner, data: TrainingData, progress: Progress) -> list[MaskExample]:
+    """Known defects whose masks mark something; none if they are too few to decide."""
+    samples = [sample for sample in data.known.samples if sample.mask is not None] if data.known is not None else []
+    examples = []
+    for done, sample in enumerate(samples, start=1):
+        image, mask = data.read_masked(sample)
+        outputs = runner.infer(image[None])
+        if mask.any():
+            examples.append(MaskExample(outputs["anomaly_map"][0].copy(), float(outputs["pred_score"][0]), mask))
+        progress.update("Masks of known defects", done, len(samples))
+    return examples if len(examples) >= LEAST else []

@@ -30,7 +30,7 @@ RUN_FILE = "run.json"
 SHORT_DIGEST = 16
 # sections of the settings that decide the result of a training, and what in them may change when it is resumed
 RECORDED = ("data", "model", "train")
-MOVABLE = {"data": ("root", "good", "bad", "masks"), "train": ("device",)}
+MOVABLE = {"data": ("root", "good", "bad", "masks", "known_defects"), "train": ("device",)}
 PACKAGES = ("edgead", "torch", "timm", "numpy", "opencv-python", "onnx", "onnxruntime", "safetensors")
 
 
@@ -108,6 +108,8 @@ def open_run(config: Config, data: TrainingData, run: Path, resume: bool) -> Non
         for key in keys:
             settings[section].pop(key, None)
     record = {"settings": settings, "data_digest": data.digest}
+    if data.known is not None:
+        record["known_defects"] = data.known.digest
     if resume:
         _check_same(run, record, data)
         remove_temporaries(run)
@@ -146,6 +148,11 @@ def _check_same(run: Path, record: dict[str, Any], data: TrainingData) -> None:
         raise ConfigError(
             f"{run} was started with other images{_other_images(before.get('images'), _short_digests(data))}.",
             hint="Restore the images of the run, or start a new run without --resume.",
+        )
+    if before.get("known_defects") != record.get("known_defects"):
+        raise ConfigError(
+            f"{run} was started with other known defects.",
+            hint="Restore their pictures, or start a new run without --resume.",
         )
 
 

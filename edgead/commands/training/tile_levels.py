@@ -44,7 +44,7 @@ def chosen_levels(config: Config, data: TrainingData, progress: Progress) -> tup
     with tempfile.TemporaryDirectory(prefix="edgead-") as folder:
         # a cache shared with other runs is for the features of all images
         own = config.model_copy(update={"train": config.train.model_copy(update={"cache_dir": None})})
-        search = FormSearch(own, replace(data, image_size=(size, size)), some, Path(folder), progress)
+        search = FormSearch(own, replace(data, image_size=(size, size), known=None), some, Path(folder), progress)
         for one in levels:
             search.try_size(size, one)
     return told(search.choices, len(some), progress)

@@ -16,6 +16,9 @@ from edgead.commands.training.closed_form import CHOICES
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.defect_sizes import DefectSizes
 from edgead.commands.training.form_choice import CENTRES, POSITIONS
+from edgead.commands.training.known_defects import LEAST
+from edgead.commands.training.known_report import N_FOUND, N_KNOWN, found_text
+from edgead.commands.training.known_report import SHEET as MISSED
 from edgead.commands.training.threshold_images import highest
 from edgead.config import defaults
 from edgead.config.file import DEFAULT_CONFIG
@@ -45,7 +48,9 @@ _OPTIONS = {
     "train.device": "--device",
     "train.seed": "--seed",
 }
-_REPEATED = {f"data.{name}": f"--{name}" for name in ("good", "bad", "masks", "exclude")}
+_REPEATED = {
+    f"data.{name}": f"--{name.replace('_', '-')}" for name in ("good", "bad", "masks", "exclude", "known_defects")
+}
 _FOUND_KEY = re.compile(r"found_(\d+)_px")
 
 
@@ -72,11 +77,13 @@ class Verdict:
         grade: `good`, `fair` or `weak`: the worst of its findings.
         power: Share of artificial defects found, 0..1; None if it was not measured.
         findings: Weaknesses, the worst first.
+        known: Number of known defects, and of those found by choices without them; None without any.
     """
 
     grade: Grade
     power: float | None
     findings: tuple[Finding, ...]
+    known: tuple[int, int] | None = None
 
     @property
     def advice(self) -> list[str]:
@@ -87,6 +94,8 @@ class Verdict:
         """The verdict for a terminal, one sentence or item per line."""
         found = "" if self.power is None else f" {self.power:.0%} of the artificial defects are found."
         lines = [f"Verdict: {self.grade}.{found}"]
+        if self.known is not None:
+            lines.append(f"{found_text(*self.known)}.")
         lines += [f"  - {finding.what}" for finding in self.findings]
         if self.advice:
             lines.append("What would help most:")
@@ -119,11 +128,14 @@ def verdict_of(manifest: Manifest, data: TrainingData, run: Path, config: Config
         None if data.n_tiles > 1 or data.motion is not None else of_motion(_choices(run), config.data.align, command),
         None if sizes is None else of_sizes(sizes, command),
     ]
-    known = [finding for finding in findings if finding is not None]
-    known += [finding for finding in (of_power(power, has_reason=bool(known)),) if finding is not None]
-    known.sort(key=lambda finding: -GRADES.index(finding.grade))
-    grade: Grade = max((finding.grade for finding in known), key=GRADES.index, default="good")
-    return Verdict(grade, power, tuple(known))
+    counts = (round(metrics[N_KNOWN]), round(metrics[N_FOUND])) if N_KNOWN in metrics else None
+    if counts is not None:
+        findings.append(of_known(*counts, run))
+    stated = [finding for finding in findings if finding is not None]
+    stated += [finding for finding in (of_power(power, has_reason=bool(stated)),) if finding is not None]
+    stated.sort(key=lambda finding: -GRADES.index(finding.grade))
+    grade: Grade = max((finding.grade for finding in stated), key=GRADES.index, default="good")
+    return Verdict(grade, power, tuple(stated), counts)
 
 
 def commands_of(root: Path) -> tuple[str, str]:
@@ -175,6 +187,24 @@ def of_power(power: float | None, *, has_reason: bool) -> Finding | None:
         else "See what a lower threshold finds, and how many more false alarms it costs: edgead eval --false-alarm-rate 0.05"
     )
     return Finding("weak" if power < FEW_FOUND else "fair", f"artificial defects: {1 - power:.0%} are missed", advice)
+
+
+def of_known(n: int, n_found: int, run: Path) -> Finding | None:
+    """Known defects that are missed.
+
+    Args:
+        n: Number of known defects.
+        n_found: Number of those found by choices without them.
+        run: Folder of the run.
+    """
+    share = n_found / n
+    if share >= SOME_FOUND or n < LEAST:
+        return None
+    return Finding(
+        "weak" if share < FEW_FOUND else "fair",
+        f"known defects: {n - n_found} of {n} are missed",
+        f"Look at {run / MISSED}: defects that the eye finds hard need a closer view (--crop, --tiles) or better light.",
+    )
 
 
 def of_images(thresholds: ClassThresholds, command: str, add: str = "") -> Finding | None:
