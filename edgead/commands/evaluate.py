@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,10 @@ from numpy.typing import NDArray
 
 from edgead.aligner import PartNotFoundError
 from edgead.bundle import Bundle
+from edgead.commands.evaluation_report import report_of
 from edgead.commands.robustness import RobustnessSetting, measure_robustness
 from edgead.commands.scored_images import ClassMode, ImageScorer, score_images, without_known_defects
-from edgead.commands.training.known_report import N_FOUND, N_KNOWN, found_text
-from edgead.commands.training.known_report import SHEET as MISSED
 from edgead.commands.training.requirements import require_torch
-from edgead.commands.training.threshold_images import SHEET
 from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.dataset import Sample
 from edgead.data.mask_check import check_masks
@@ -30,12 +27,12 @@ from edgead.evaluation.alignment import Alignment, alignment_of
 from edgead.evaluation.evaluate import EvaluationResult, Metrics, ScoredImage, evaluate
 from edgead.evaluation.marking import kind_of, marking_at
 from edgead.evaluation.metric_columns import tables_of
-from edgead.evaluation.report import Report, write_report
+from edgead.evaluation.report import write_report
 from edgead.evaluation.robustness import Robustness
 from edgead.evaluation.segmentation import SegmentationKind
 from edgead.evaluation.threshold import at_rate
 from edgead.imaging import Image
-from edgead.manifest import POOLED, ClassThresholds
+from edgead.manifest import POOLED
 from edgead.pose import UNMOVED, Pose
 from edgead.progress import Progress
 from edgead.runner import Runner
@@ -45,11 +42,6 @@ if TYPE_CHECKING:
     from edgead.models.detector import Detector
 
 REPORT_FILE = "report.html"
-SEGMENTATIONS: dict[SegmentationKind, str] = {
-    "threshold": "map above the pixel threshold",
-    "nfa": "regions by their number of false detections",
-    "hysteresis": "regions by the bundle's rule",
-}
 ALIGNMENT_BATCH = 8
 NO_ROLES = FolderRoles()
 
@@ -215,7 +207,7 @@ def evaluate_bundle(
     page = None
     if report is not None:
         page = report / REPORT_FILE
-        write_report(page, _report(bundle, runner, data, result, images, thresholds, kind, robustness))
+        write_report(page, report_of(bundle, runner, data, result, images, thresholds, kind, robustness))
     aligned = measure_alignment(bundle, model, tested, progress) if model is not None else None
     return Evaluation(
         result,
@@ -373,42 +365,3 @@ def _segmentation_kind(bundle: Bundle, wanted: SegmentationKind | None) -> Segme
         }[wanted]
         raise ConfigError(f"{bundle.path} has no {what}.", hint=f"{hint}, or measure --segmentation threshold.")
     return wanted or own
-
-
-def _report(
-    bundle: Bundle,
-    runner: Runner,
-    data: Path,
-    result: EvaluationResult,
-    images: list[ScoredImage],
-    thresholds: dict[str, ClassThresholds],
-    segmentation: SegmentationKind,
-    robustness: Robustness | None,
-) -> Report:
-    manifest = bundle.manifest
-    facts = {
-        "Bundle": str(bundle.path),
-        "Model": f"{manifest.model}, trained {manifest.provenance.created_at}",
-        "Engine": runner.engine_name,
-        "Data": str(data),
-        "Marked regions": SEGMENTATIONS[segmentation],
-        "Training images": str(manifest.provenance.n_images.get("fit", 0)),
-        "edgead": manifest.edgead_version,
-    }
-    metrics = manifest.provenance.metrics
-    if N_KNOWN in metrics:
-        facts["Training"] = found_text(round(metrics[N_KNOWN]), round(metrics[N_FOUND]))
-    read = partial(read_image, **manifest.preprocessing.reading)
-    return Report(
-        f"Evaluation of {', '.join(result.classes)}", facts, result, images, thresholds, read, read_mask, robustness,
-        are_left_out=bundle.held_out_corrections() is not None, threshold_sheet=_sheet(bundle, SHEET),
-        missed_sheet=_sheet(bundle, MISSED) if N_KNOWN in metrics else None,
-    )  # fmt: skip
-
-
-def _sheet(bundle: Bundle, name: str) -> Image | None:
-    """Picture that the training has drawn into the folder of the run; None if it is not there."""
-    try:
-        return read_image(bundle.path.parent / name)
-    except DataError:
-        return None
