@@ -284,17 +284,16 @@ def test_folders_that_cannot_be_meant_are_refused(tiny_data: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("other", "named"),
-    [({"model__couplings": "always"}, "usf with trained couplings"), ({"model__name": "hgad"}, "hgad")],
+    [
+        ({"model__couplings": "always"}, "usf with trained couplings"),
+        ({"model__name": "hgad", "model__start": "closed-form"}, "hgad"),
+    ],
 )
 def test_models_whose_form_they_cannot_choose_refuse_them(
     tiny_data: Path, defects: Path, other: dict[str, object], named: str
 ) -> None:
     """Trained couplings and models of many classes; the message says what to do instead."""
     config = settings(tiny_data, defects, **other)
-    if named == "hgad":
-        config = tiny_config(
-            tiny_data, data__known_defects=[str(defects)], model__name="hgad", model__couplings="never"
-        )
     with pytest.raises(ConfigError, match=f"this training is of {named}") as error:
         prepared(config)
     assert "edgead eval" in error.value.hint
