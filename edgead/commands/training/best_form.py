@@ -120,8 +120,8 @@ class BestForm:
         assert self.known is not None
         head, tiles = self.model.head, self.tiles
         maps = fitted_maps(list(self.model.levels), head, self.known, range(n * tiles))
-        scores = head.pooled(maps).unflatten(0, (-1, tiles)).amax(dim=1).double().numpy()
-        return np.stack([self.stitched(own) for own in maps.split(tiles)]), scores
+        scores = head.pooled(maps).reshape(n, tiles).amax(dim=1).double().numpy()
+        return np.stack([self.stitched(maps[i * tiles : (i + 1) * tiles]) for i in range(n)]), scores
 
     def image_map(self, place: int) -> NDArray[np.float32]:
         """Left-out map of one of the images that it was fitted on, `(h, w)`."""

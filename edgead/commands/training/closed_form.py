@@ -111,8 +111,7 @@ def fit_closed_form(
     size = best.choice.image_size
     final = replace(data, split=split, image_size=(size, size), n_near_copies=len(fitted) - len(threshold))
     left_out = best.left_out(kept)
-    threshold = promised_threshold(config, left_out.scores)
-    shown, known = search.shown(suspects), search.known_report(best, threshold)
+    shown, known = search.shown(suspects), search.known_report(best, promised_threshold(config, left_out.scores))
     return ClosedForm(best.model, best.config, final, left_out, best.choice, shown, known)
 
 

@@ -367,11 +367,12 @@ class FormSearch:
         if store is None:
             return {}
         head, tiles = model.head, self.tiles
-        maps = fitted_maps(list(model.levels), head, store, range(len(self.without_each.folds) * tiles))
+        n = len(self.without_each.folds)
+        maps = fitted_maps(list(model.levels), head, store, range(n * tiles))
         scores = {}
         for share in fractions:
             head.pool(share)
-            scores[share] = head.pooled(maps).unflatten(0, (-1, tiles)).amax(dim=1).double().numpy()
+            scores[share] = head.pooled(maps).reshape(n, tiles).amax(dim=1).double().numpy()
         return scores
 
     def _threshold(self, scores: NDArray[np.float64]) -> float:

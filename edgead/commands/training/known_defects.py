@@ -165,7 +165,8 @@ def _without(good: Scan, both: set[str], found: Scan, min_good: int, progress: P
 def _of_fitting_size(samples: Sequence[Sample], good: Scan, progress: Progress) -> list[Sample]:
     """Pictures about as large as the good ones: a part cut out of a picture looks like nothing that the camera will show."""
     limits = [(min(sides) / SIZE_FACTOR, max(sides) * SIZE_FACTOR) for sides in zip(*good.sizes, strict=True)]
-    kept, others = [], []
+    kept: list[tuple[Sample, tuple[int, int]]] = []
+    others: list[tuple[Sample, tuple[int, int]]] = []
     for sample in samples:
         size = image_size(sample.path)
         fits = all(low <= side <= high for side, (low, high) in zip(size, limits, strict=True))
