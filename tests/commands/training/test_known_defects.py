@@ -22,8 +22,10 @@ from edgead.commands.training.form_choice import worth
 from edgead.commands.training.known_choice import weight_of_known
 from edgead.commands.training.known_report import RECORD, SHEET
 from edgead.commands.training.resume import resumed_config
-from edgead.config.root import Config
+from edgead.commands.training.verdict import option_words
+from edgead.config.root import Config, Origin
 from edgead.data.copies import stored_digest
+from edgead.data.reader import read_image
 from edgead.data.synthetic.make import write_dataset
 from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError, DataError
@@ -297,6 +299,46 @@ def test_models_whose_form_they_cannot_choose_refuse_them(
     with pytest.raises(ConfigError, match=f"this training is of {named}") as error:
         prepared(config)
     assert "edgead eval" in error.value.hint
+
+
+def assert_the_bundle_gives_the_scores(result: TrainResult, defects: Path) -> None:
+    """The engine of the bundle gives the scores of the known defects whose fold has chosen the form of the model."""
+    judged, value = json.loads((result.run / RECORD).read_text()), result.bundle.thresholds().threshold.value
+    assert len(judged) == len(pictures(defects))
+    by_model = [one for one in judged if one["threshold"] == pytest.approx(value)]
+    assert by_model
+    with open_engine(result.bundle, REFERENCE, threads=1) as runner:
+        for one in by_model:
+            path = next(path for path in pictures(defects) if path.as_posix().endswith(one["name"]))
+            score = runner.infer(result.bundle.preprocess(read_image(path))[None])["pred_score"][0]
+            assert score == pytest.approx(one["score"], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_weights_of_levels_and_changes_of_light(tiny_data: Path, defects: Path, tmp_path: Path) -> None:
+    """Two levels get one of three weights, which the bundle has; the model that has learned changes of light judges too."""
+    config = settings(tiny_data, defects, model__levels=["16:24", "32:8"], train__variation=1.0)
+    result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
+    choices = json.loads((result.run / CHOICES).read_text())
+    assert {tuple(one["level_weights"]) for one in choices} == {(1.0, 1.0), (3.0, 1.0), (1.0, 3.0)}
+    (chosen,) = [one for one in choices if one["chosen"]]
+    assert chosen["variation"] == 1.0
+    assert result.bundle.manifest.provenance.config["model"]["level_weights"] == chosen["level_weights"]
+    assert_the_bundle_gives_the_scores(result, defects)
+
+
+@pytest.mark.slow
+def test_known_defects_on_tiles(tiny_data: Path, defects: Path, tmp_path: Path) -> None:
+    """A known defect on tiles has the highest score of its tiles, as a frame of the stream."""
+    config = settings(tiny_data, defects, data__tiles="2x2")
+    result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
+    assert_the_bundle_gives_the_scores(result, defects)
+
+
+def test_advised_commands_keep_them() -> None:
+    """What a training advises names the known defects again."""
+    words = option_words(Origin(None, {"data.known_defects": ["a", "b c"]}))
+    assert words == ["--known-defects", "a", "--known-defects", "'b c'"]
 
 
 def test_defects_of_judged_pictures_are_used_unless_refused(tiny_data: Path, defects: Path, tmp_path: Path) -> None:
