@@ -194,8 +194,14 @@ def _note_counts(known: KnownDefects, dataset: Dataset, *, is_snapshot: bool, pr
         also = n
         text += " --set data.judged_defects=false leaves them out."
     else:
-        stored = set(known.stored_digests)
-        also = sum(stored_digest(sample.path) in stored for sample in dataset.test)
+        also = sum(_is_among(sample, set(known.stored_digests)) for sample in dataset.test)
     if also:
         text += f" {also} of them are test images too: edgead eval leaves them out of its figures."
     progress.note(text)
+
+
+def _is_among(sample: Sample, digests: set[str]) -> bool:
+    try:
+        return stored_digest(sample.path) in digests
+    except OSError:  # a test image that cannot be read is none of this training's business
+        return False
