@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.commands.training.form_choice import Choice, best_choice, best_fraction, power
+from edgead.commands.training.form_choice import NEARLY, Choice, best_choice, power
 from edgead.data.dataset import Sample
 from edgead.evaluation.threshold import threshold_from_scores
 
@@ -90,7 +90,7 @@ class Tally:
             share: value if not weight else (1.0 - weight) * value + weight * found[share]
             for share, value in self.artificial.items()
         }
-        fraction = best_fraction(values)
+        fraction = best_fraction_of_both(self.artificial, values)
         return replace(
             choice,
             top_fraction=fraction,
@@ -98,6 +98,21 @@ class Tally:
             known_power=round(found[fraction], 6) if found else None,
             known_weight=round(weight, 6),
         )
+
+
+def best_fraction_of_both(artificial: Mapping[float, float], merits: Mapping[float, float]) -> float:
+    """Largest share of the map that finds 9 of 10 that the best one finds, of the artificial defects and of both kinds together.
+
+    The tolerance for larger defects has to hold for each: known defects that every share finds would otherwise hide in the mean that a
+    large one loses many artificial ones. Where no share does, the one that finds most of both is taken.
+
+    Args:
+        artificial: Share of artificial defects found, by share of the map.
+        merits: Weighted mean with the share of known defects found.
+    """
+    limit, least = NEARLY * max(artificial.values()), NEARLY * max(merits.values())
+    both = [share for share, found in artificial.items() if found >= limit and merits[share] >= least]
+    return max(both) if both else max(merits, key=lambda share: merits[share])
 
 
 def folds_of(samples: Sequence[Sample], pattern: str | None) -> tuple[int, ...]:

@@ -77,6 +77,18 @@ def test_known_defects_choose_the_share_of_the_map() -> None:
     assert chosen.merit == pytest.approx(0.75)
 
 
+def test_known_defects_that_every_share_finds_hide_no_loss() -> None:
+    """A large share that loses a seventh of the artificial defects is not taken, although the mean with the known ones hardly changes."""
+    artificial = {0.01: 0.70, 0.04: 0.60}
+    known = {share: np.ones((2, 20), bool) for share in artificial}
+    chosen = Tally(artificial, known).judge(form(), range(20), decide=True)
+    assert 0.5 * (0.60 + 1.0) >= 0.9 * 0.5 * (0.70 + 1.0), "the mean alone would take it"
+    assert chosen.top_fraction == 0.01
+    # known defects that contradict the artificial ones decide by what is found of both
+    apart = {0.01: np.zeros((2, 60), bool), 0.04: np.ones((2, 60), bool)}
+    assert Tally({0.01: 0.8, 0.04: 0.2}, apart).judge(form(), range(60), decide=True).top_fraction == 0.04
+
+
 def test_without_known_defects_the_choice_is_that_of_artificial_ones() -> None:
     """Merit is then the power, to the last digit."""
     good, artificial, _ = scores(1, 0)
