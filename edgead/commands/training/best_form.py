@@ -120,7 +120,10 @@ class BestForm:
         assert self.known is not None
         head, tiles = self.model.head, self.tiles
         maps = fitted_maps(list(self.model.levels), head, self.known, range(n * tiles))
-        scores = head.pooled(maps).reshape(n, tiles).amax(dim=1).double().numpy()
+        pooled = head.pooled(maps)
+        if self.model.composition is not None:  # of whole images, so that each has one input
+            maps, pooled = self.model.composition.raised(self.known.batch(range(n)), (maps, pooled))
+        scores = pooled.reshape(n, tiles).amax(dim=1).double().numpy()
         return np.stack([self.stitched(maps[i * tiles : (i + 1) * tiles]) for i in range(n)]), scores
 
     def image_map(self, place: int) -> NDArray[np.float32]:
