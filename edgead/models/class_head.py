@@ -79,7 +79,7 @@ class ClassHead(nn.Module):
         return max(head.top_k for head in self.heads)
 
     def set_class(self, index: int, scores: tuple[float, float], distances: tuple[float, float]) -> None:
-        """Set the scale of one class from (mean, deviation) of image scores and of `distances`, over good images."""
+        """Set the scale of one class from (offset, deviation) of image scores and of `distances`, over good images."""
         for name, (mean, deviation) in (("score", scores), ("distance", distances)):
             self.get_buffer(f"{name}_mean")[index] = mean
             self.get_buffer(f"{name}_gain")[index] = 1.0 / deviation

@@ -36,6 +36,9 @@ from edgead.train.left_out import (
 from edgead.train.level_fits import fit_levels
 from edgead.train.start import FEW_IMAGES_SHRINKAGE, fit_projections
 
+# Rate of the second threshold at which classes are made equal, and the deviation that they have at least, as a share of that of all scores.
+COMMON_RATE, SMALLEST_SHARE = 0.05, 0.1
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -190,18 +193,25 @@ def set_scale(head: ClassHead, index: int, fit: ClassFit, fraction: float) -> No
 
 
 def scale_of_scores(scores: NDArray[np.float64], promised_rate: float) -> tuple[float, float]:
-    """Mean of the left-out scores of a class, and the deviation of the normal distribution with their mean and threshold.
+    """Offset and deviation that put the thresholds of a class where those of a standard normal distribution lie.
 
-    Classes whose scores have tails of other lengths reach their thresholds at the same multiple of this deviation, so that
-    one threshold for all of them gives each class the rate that its own would.
+    Scores of classes differ in the length of their tails. On this scale all classes reach their thresholds for the promised rate at one value,
+    and those for 5 % at another, so that one threshold for all gives each class the rate that its own would. With a rate above 1 % there is no
+    room between the two: the mean takes the place of the second.
 
     Args:
         scores: Left-out scores of good images `(n,)`.
         promised_rate: False-alarm rate of the threshold; the smallest that n images certify, if that is larger.
     """
     rate = max(promised_rate, 1.0 / (len(scores) + 1))
-    mean, threshold = float(scores.mean()), threshold_from_scores(scores, rate).value
-    return mean, max((threshold - mean) / NormalDist().inv_cdf(1.0 - rate), SMALLEST_DEVIATION)
+    threshold, quantile = threshold_from_scores(scores, rate).value, NormalDist().inv_cdf(1.0 - rate)
+    other, other_quantile = float(scores.mean()), 0.0
+    if rate <= COMMON_RATE / 5.0:
+        other = threshold_from_scores(scores, COMMON_RATE).value
+        other_quantile = NormalDist().inv_cdf(1.0 - COMMON_RATE)
+    smallest = max(SMALLEST_DEVIATION, SMALLEST_SHARE * float(scores.std()))
+    deviation = max((threshold - other) / (quantile - other_quantile), smallest)
+    return threshold - quantile * deviation, deviation
 
 
 @torch.no_grad()
@@ -330,8 +340,8 @@ def _of_the_others(values: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
 def _scales_of_the_others(scores: NDArray[np.float64], promised_rate: float) -> tuple[Tensor, Tensor]:
     """`scale_of_scores` of all other scores, for each of `(n,)`."""
     scales = [scale_of_scores(np.delete(scores, index), promised_rate) for index in range(len(scores))]
-    mean, deviation = torch.tensor(scales, dtype=torch.float64).unbind(dim=1)
-    return mean, deviation
+    offset, deviation = torch.tensor(scales, dtype=torch.float64).unbind(dim=1)
+    return offset, deviation
 
 
 def _as_map(values: Tensor) -> Tensor:
