@@ -27,11 +27,11 @@ class DataConfig(Section):
     known_defects: tuple[Path, ...] = Field(
         (),
         description="Folders of pictures with known defects, with a folder for each kind and masks in ground_truth: five or more help "
-        "to choose the form of the model, never its thresholds. Empty: the defects of a data set of judged pictures.",
+        "to choose the form of the model, never its thresholds.",
     )
     judged_defects: bool = Field(
-        True,
-        description="Use the pictures judged defect of a data set (--from-dataset) as known defects; false: they take no part.",
+        False,
+        description="Use the pictures judged defect of a data set (--from-dataset) as known defects; false: they are its test images.",
     )
     white_level: float | None = Field(
         None,

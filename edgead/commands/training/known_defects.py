@@ -192,7 +192,7 @@ def _note_counts(known: KnownDefects, dataset: Dataset, *, is_snapshot: bool, pr
         )
     if is_snapshot:
         also = n
-        text += " --set data.judged_defects=false leaves them out."
+        text += " --set data.judged_defects=false leaves them to edgead eval."
     else:
         also = sum(_is_among(sample, set(known.stored_digests)) for sample in dataset.test)
     if also:

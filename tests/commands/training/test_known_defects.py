@@ -341,16 +341,18 @@ def test_advised_commands_keep_them() -> None:
     assert words == ["--known-defects", "a", "--known-defects", "'b c'"]
 
 
-def test_defects_of_judged_pictures_are_used_unless_refused(tiny_data: Path, defects: Path, tmp_path: Path) -> None:
-    """The test part of a snapshot has them; `data.judged_defects=false` leaves them alone."""
+def test_defects_of_judged_pictures_are_used_on_request(tiny_data: Path, defects: Path, tmp_path: Path) -> None:
+    """The test part of a snapshot has them; without `data.judged_defects` they stay its test images."""
     folder = tmp_path / "set"
     add_pictures(folder, tiny_data / "train" / "good", verdict="good", kind="")
     for kind in [path for path in defects.iterdir() if path.name != "ground_truth"]:
         add_pictures(folder, kind, verdict="defect", kind=kind.name)
     root = snapshot_to_train(str(folder)).root
-    data, notes = prepared(settings(root))
+    data, notes = prepared(settings(root, data__judged_defects=True))
     assert data.known is not None
     assert len(data.known.samples) == len(pictures(defects))
     assert "known defects of the data set help to choose the form" in notes
-    assert prepared(settings(root, data__judged_defects=False))[0].known is None
-    assert prepared(tiny_config(root))[0].known is None, "a model with couplings has no use for them"
+    assert prepared(settings(root))[0].known is None
+    assert prepared(tiny_config(root, data__judged_defects=True))[0].known is None, (
+        "a model with couplings has no use for them"
+    )
