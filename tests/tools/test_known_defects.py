@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from edgead.data.layouts import find_dataset
 from tests.tiny_run import SIDE
 from tools.known_defects import KNOWN, REST, drawn_defects, measure, table
@@ -20,6 +22,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 def test_both_models_judge_what_is_left(tiny_data: Path, tmp_path: Path) -> None:
     """The drawn defects are in no test folder; both models judge the others, one of them with a count of known defects."""
     dataset = find_dataset(tiny_data)

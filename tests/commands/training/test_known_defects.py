@@ -99,6 +99,7 @@ def test_they_are_found_with_kinds_and_masks(tiny_data: Path, defects: Path) -> 
     assert not {sample.path for sample in data.scan.readable} & set(files)
 
 
+@pytest.mark.slow
 def test_the_form_is_chosen_by_both(trained: tuple[TrainResult, list[str]], defects: Path) -> None:
     """The choice that is kept has the most of artificial and known defects together, and the record says what each found."""
     result, notes = trained
@@ -113,6 +114,7 @@ def test_the_form_is_chosen_by_both(trained: tuple[TrainResult, list[str]], defe
     assert any(note.startswith("Chosen by artificial and known defects: ") for note in notes)
 
 
+@pytest.mark.slow
 def test_each_is_judged_and_the_missed_are_drawn(trained: tuple[TrainResult, list[str]], defects: Path) -> None:
     """Counts in the note, the record, the bundle and the verdict are one; the sheet is there exactly if some are missed."""
     result, notes = trained
@@ -132,6 +134,7 @@ def test_each_is_judged_and_the_missed_are_drawn(trained: tuple[TrainResult, lis
     assert dict(bundle_facts(result.bundle.path))["known defects"].startswith(said)
 
 
+@pytest.mark.slow
 def test_threshold_and_promise_are_the_same_function_of_good_scores(
     trained: tuple[TrainResult, list[str]], tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +152,7 @@ def test_threshold_and_promise_are_the_same_function_of_good_scores(
     assert other.manifest.provenance.n_images == result.bundle.manifest.provenance.n_images
 
 
+@pytest.mark.slow
 def test_they_are_no_images_of_the_training(trained: tuple[TrainResult, list[str]], defects: Path) -> None:
     """The bundle knows them by digests of their own, apart from those of the images that were fitted."""
     provenance = trained[0].bundle.manifest.provenance
@@ -157,6 +161,7 @@ def test_they_are_no_images_of_the_training(trained: tuple[TrainResult, list[str
     assert not digests & set(provenance.image_digests)
 
 
+@pytest.mark.slow
 def test_an_evaluation_leaves_them_out(
     trained: tuple[TrainResult, list[str]], tiny_data: Path, defects: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +202,7 @@ def test_a_dry_run_counts_them(tiny_data: Path, defects: Path, tmp_path: Path) -
     assert plan.needs.features_memory_mb > plain.needs.features_memory_mb
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_them(
     trained: tuple[TrainResult, list[str]], tiny_data: Path, defects: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +219,7 @@ def test_a_resumed_run_keeps_them(
         train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_fewer_than_five_are_judged_and_decide_nothing(tiny_data: Path, defects: Path, tmp_path: Path) -> None:
     """Four have no weight in the choice, which is that of the artificial defects; they are counted nevertheless."""
     notes = Notes()
