@@ -185,7 +185,7 @@ def learn_pictures(
 
 @dataclass(frozen=True)
 class _Changed:
-    """What the changed model is, without its arrays: they give way before its graph is opened.
+    """Facts of the changed model without its arrays, which give way before its graph is opened.
 
     Attributes:
         outcomes, lost: As in `LearnResult`.

@@ -142,7 +142,7 @@ def _train(one: ClassFolder, log: _Log) -> TrainResult:
 
 
 def _record(run: Path) -> dict[str, Any]:
-    """What the training left beside the bundle; empty where it did not."""
+    """Record that the training left beside the bundle; empty where it left none."""
     try:
         record = json.loads((run / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

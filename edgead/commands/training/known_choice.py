@@ -45,7 +45,7 @@ def level_weights_to_try(own: Sequence[float], n_levels: int, *, decide: bool) -
 
 @dataclass(frozen=True)
 class Tally:
-    """What one form finds, by share of the map behind the score.
+    """Findings of one form, by share of the map behind the score.
 
     Attributes:
         artificial: Share of artificial defects found, mean over the rates.
