@@ -1,6 +1,6 @@
 """Constants in the file of an ONNX graph: where they lie, and the graph without them.
 
-Nearly all of such a file are numbers. Whoever asks for its operators, or changes some of the numbers, need not hold the rest in
+Constants fill nearly all of such a file. Code that reads the operators, or changes a few constants, need not hold the others in
 memory. The file is one message in the wire format of Protocol Buffers (Google, "Encoding"): fields, each a key with its number
 and kind, and a value; a message inside is a value with its length. A field that occurs twice is joined, so that leaving out a
 field never changes the others.
@@ -45,7 +45,7 @@ class Constant:
     stop: int
 
     def read(self, path: Path) -> NDArray[np.float32]:
-        """Its numbers, which stay on disk until they are used.
+        """Values of the constant, which stay on disk until they are used.
 
         Args:
             path: File of the graph.

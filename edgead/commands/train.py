@@ -41,7 +41,8 @@ from edgead.config.root import Config
 from edgead.data.copies import STORED_DIGITS
 from edgead.data.snapshots import check_snapshot, snapshot_of
 from edgead.imaging import Image
-from edgead.manifest import Provenance
+from edgead.manifest import ClassThresholds, Provenance
+from edgead.prediction import HeatmapScale
 from edgead.progress import Progress, Silent
 from edgead.storage import write_json
 
@@ -294,10 +295,11 @@ def _train_in_closed_form(
         write_trained_bundle(
             run / BUNDLE, found.model.cpu(), found.data, found.config, provenance, progress, found.left_out, base
         )
+        thresholds = open_bundle(run / BUNDLE).thresholds()
         if base is None:
-            _show_threshold_images(run, found, progress)
+            _show_threshold_images(run, found, thresholds, progress)
         if found.suspects:
-            _show_suspects(run, found)
+            _show_suspects(run, found, thresholds.heatmap_scale)
         mark_latest(run)
     world.barrier()
     bundle = open_bundle(run / BUNDLE)
@@ -306,11 +308,10 @@ def _train_in_closed_form(
     return TrainResult(run, bundle, TrainState(), [], clock.seconds, n_broken, None, False, verdict)
 
 
-def _show_threshold_images(run: Path, found: ClosedForm, progress: Progress) -> None:
+def _show_threshold_images(run: Path, found: ClosedForm, thresholds: ClassThresholds, progress: Progress) -> None:
     from edgead.commands.training.threshold_images import SHEET, threshold_note, write_sheet
 
-    samples, thresholds = found.data.split.threshold, open_bundle(run / BUNDLE).thresholds()
-    scale, read = thresholds.heatmap_scale, found.data.overview
+    samples, scale, read = found.data.split.threshold, thresholds.heatmap_scale, found.data.overview
     write_sheet(run / SHEET, samples, thresholds.scores, found.left_out.maps, scale, read)
     if found.known is not None:
         found.known.write(run, scale, read)
@@ -318,12 +319,11 @@ def _show_threshold_images(run: Path, found: ClosedForm, progress: Progress) -> 
     progress.note(threshold_note(samples, thresholds, run / SHEET))
 
 
-def _show_suspects(run: Path, found: ClosedForm) -> None:
+def _show_suspects(run: Path, found: ClosedForm, scale: HeatmapScale) -> None:
     from edgead.commands.training.suspects import SHEET
     from edgead.commands.training.threshold_images import write_sheet
 
     samples, scores, maps = zip(*found.suspects, strict=True)
-    scale = open_bundle(run / BUNDLE).thresholds().heatmap_scale
     write_sheet(run / SHEET, samples, scores, np.stack(maps), scale, found.data.overview)
 
 

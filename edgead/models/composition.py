@@ -33,13 +33,13 @@ class Composition(nn.Module):
     Args:
         key: Feature map of the backbone.
         channels: Number of its channels.
-        positions: Number of its positions.
+        size: Its size `(h, w)`.
         words: Number of words K.
     """
 
-    def __init__(self, key: str, channels: int, positions: int, words: int = WORDS) -> None:
+    def __init__(self, key: str, channels: int, size: tuple[int, int], words: int = WORDS) -> None:
         super().__init__()
-        self.key, self.positions = key, positions
+        self.key, self.size = key, size
         self.register_buffer("word_weight", torch.zeros(words, channels, 1, 1))
         self.register_buffer("word_bias", torch.zeros(words))
         self.register_buffer("mean", torch.zeros(words))
@@ -50,8 +50,7 @@ class Composition(nn.Module):
     @staticmethod
     def of(backbone: Backbone, key: str) -> Composition:
         """Composition of one feature map of a backbone, not fitted yet."""
-        height, width = backbone.sizes[key]
-        return Composition(key, backbone.channels[key], height * width)
+        return Composition(key, backbone.channels[key], backbone.sizes[key])
 
     def shares(self, features: Mapping[str, Tensor]) -> Tensor:
         """Share of each word in the images `(N, K)`, which add up to 1, from features `(N, C, h, w)` by key."""

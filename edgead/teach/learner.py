@@ -175,7 +175,7 @@ class Learner:
     def _worse(
         self, changed: ClosedForm, changes: Sequence[Change], defects: Sequence[Known], found: NDArray[np.bool_]
     ) -> str:
-        """What a changed model finds worse, which finds these artificial defects `(m,)`; empty if nothing."""
+        """Reason to refuse a changed model that finds the artificial defects `found` `(m,)`; empty if it finds none worse."""
         limit, first = self._threshold, self.probes.first_found
         missed = [
             known.name

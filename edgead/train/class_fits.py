@@ -21,6 +21,7 @@ from edgead.models.class_head import ClassHead
 from edgead.models.hgad_closed_form import CENTRES, POSITIONS, ClosedFormHgad, class_level
 from edgead.models.level import Level, LevelSpec
 from edgead.models.scoring import SMALLEST_DEVIATION, ScoreHead
+from edgead.train.centre_fits import fit_centres
 from edgead.train.cross_fit import cross_fit, has_few_groups
 from edgead.train.features import FeatureStore
 from edgead.train.left_out import (
@@ -28,7 +29,6 @@ from edgead.train.left_out import (
     Energies,
     LeftOutScores,
     Rows,
-    fit_centres,
     fit_positions,
     gather_positions,
     standardise,

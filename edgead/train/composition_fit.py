@@ -18,9 +18,10 @@ from edgead.evaluation.threshold import threshold_from_scores
 from edgead.flows.linear import SharedLinear
 from edgead.models.composition import Composition
 from edgead.models.level import Level, LevelSpec
-from edgead.train.cross_fit import FOLDS, has_few_groups
+from edgead.train.centre_fits import centres_of, sample_of, whiten_alike
+from edgead.train.cross_fit import folds_of, has_few_groups
 from edgead.train.features import FeatureStore
-from edgead.train.left_out import BATCH, LeftOutScores, Rows, centres_of, sample_of, whiten_alike
+from edgead.train.left_out import BATCH, LeftOutScores, Rows
 
 # A position belongs to a word by exp(-d / T) with its squared distance d in the whitened space, and T in shares of the channels.
 SHARPNESS = 1.0
@@ -105,9 +106,8 @@ def _fit_words(composition: Composition, store: FeatureStore, rows: Sequence[int
     """Set the words to centres of the whitened features (k-means: Lloyd, 1982), whitening included."""
     weight = composition.get_buffer("word_weight")
     words, channels, key = len(weight), weight.shape[1], composition.key
-    size = store.batch(rows[:1])[key].shape[2:]
     spec = LevelSpec(((key, 0),))
-    level = Level(spec, {key: channels}, {key: (int(size[0]), int(size[1]))}, positions=False, centres=words)
+    level = Level(spec, {key: channels}, {key: composition.size}, positions=False, centres=words)
     level = level.to(device=weight.device, dtype=weight.dtype)
     whiten_alike(level, store, rows, WHITENING_RIDGE)
     assert isinstance(level.start, SharedLinear)
@@ -132,7 +132,7 @@ def _fit_shares(composition: Composition, shares: NDArray[np.float64]) -> None:
 
 
 def _smallest(composition: Composition) -> float:
-    return SMALLEST_DEVIATION / composition.positions
+    return SMALLEST_DEVIATION / (composition.size[0] * composition.size[1])
 
 
 def _gaussian(shares: NDArray[np.float64], smallest: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -171,15 +171,9 @@ def _distances_by_folds(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances of good images and of copies under fits on the images of other folds alone, words included."""
     found, of_copies = np.empty(len(rows.good)), np.empty(len(rows.pseudo))
-    names = sorted(set(rows.groups))
-    for fold in range(min(FOLDS, len(names))):
-        left = set(names[fold :: min(FOLDS, len(names))])
-        own = [i for i, group in enumerate(rows.groups) if group in left]
-        mine = [i for i, origin in enumerate(rows.origin) if rows.groups[origin] in left]
-        others = [row for row, group in zip(rows.good, rows.groups, strict=True) if group not in left]
-        _fit_words(composition, store, others, seed)
-        _fit_shares(composition, _shares(composition, store, others))
-        for part, places, into in ((rows.good, own, found), (rows.pseudo, mine, of_copies)):
-            shares = torch.from_numpy(_shares(composition, store, [part[i] for i in places]))
-            into[places] = composition.distance(shares.to(composition.get_buffer("mean").dtype)).double().numpy()
+    for own, copies, others in folds_of(rows):
+        _fit_words(composition, store, others.good, seed)
+        fit = _gaussian(_shares(composition, store, others.good), _smallest(composition))
+        for part, places, into in ((rows.good, own, found), (rows.pseudo, copies, of_copies)):
+            into[places] = _distance(_shares(composition, store, [part[i] for i in places]), *fit)
     return found, of_copies

@@ -31,6 +31,26 @@ def has_few_groups(rows: Rows) -> bool:
     return len(set(rows.groups)) <= MOST_GROUPS
 
 
+def folds_of(rows: Rows, folds: int = FOLDS) -> list[tuple[list[int], list[int], Rows]]:
+    """Split images into folds, those of a group in one.
+
+    Args:
+        rows: Rows of a store.
+        folds: Number of folds; at most one per group.
+
+    Returns:
+        For each fold the indices of its images in `rows.good` and of their copies in `rows.pseudo`, and the rows of all other images.
+    """
+    names = sorted(set(rows.groups))
+    found = []
+    for fold in range(min(folds, len(names))):
+        left = set(names[fold :: min(folds, len(names))])
+        own = [i for i, group in enumerate(rows.groups) if group in left]
+        copies = [i for i, origin in enumerate(rows.origin) if rows.groups[origin] in left]
+        found.append((own, copies, _without(rows, left)))
+    return found
+
+
 @torch.no_grad()
 def cross_fit(
     levels: Sequence[Level],
@@ -65,20 +85,16 @@ def cross_fit(
     """
     parts: tuple[nn.Module, ...] = (*levels, head)
     constants = [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in parts]
-    names = sorted(set(rows.groups))
-    folds = min(folds, len(names))
     maps = torch.empty(len(rows.good), *head.size, dtype=torch.float32)
     pseudo_maps = torch.empty(len(rows.pseudo), *head.size, dtype=torch.float32)
-    for fold in range(folds):
-        left = set(names[fold::folds])
-        for index, level in enumerate(fit(_without(rows, left))):
+    parts_of = folds_of(rows, folds)
+    for done, (own, copies, others) in enumerate(parts_of, start=1):
+        for index, level in enumerate(fit(others)):
             head.standardise(index, level.left_out)
-        own = [i for i, group in enumerate(rows.groups) if group in left]
-        copies = [i for i, origin in enumerate(rows.origin) if rows.groups[origin] in left]
         maps[own] = fitted_maps(levels, head, store, [rows.good[i] for i in own])
         if copies:
             pseudo_maps[copies] = fitted_maps(levels, head, store, [rows.pseudo[i] for i in copies])
-        progress(fold + 1, folds)
+        progress(done, len(parts_of))
     for part, before in zip(parts, constants, strict=True):
         part.load_state_dict(before)
     found = LeftOutScores(maps, pseudo_maps)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgead.models.level import Level
+from edgead.train.centre_fits import fit_centres
 from edgead.train.features import FeatureStore
-from edgead.train.left_out import Energies, Rows, fit_centres, fit_positions, gather_positions
+from edgead.train.left_out import Energies, Rows, fit_positions, gather_positions
 
 
 def fit_levels(

@@ -84,7 +84,7 @@ def test_options_without_each_other_are_refused(words: list[str], said: str) -> 
 
 
 def test_a_dry_run_prints_the_plan(plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a table, or as JSON."""
+    """The plan is printed as a table, or as JSON."""
     words = command(plant, tmp_path / "out", "--dry-run")[3:]
     app(words, standalone_mode=False)
     said = capsys.readouterr().out
@@ -171,7 +171,7 @@ def test_the_command_prints_a_table_and_what_failed(plant: Path, tmp_path: Path)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("whole_group", [False, True])
 def test_an_interrupt_ends_the_trainings(whole_group: bool, plant: Path, tmp_path: Path) -> None:
-    """Of the command or, as Ctrl+C does, of all its processes: exit status 130, no process is left, and the runs can be resumed."""
+    """A signal to the command, or to all its processes as Ctrl+C sends it, leaves no process, exit status 130 and runs to resume."""
     out = tmp_path / "out"
     process = start(command(plant, out, train__epochs=5000), tmp_path)
     try:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def outcomes(*todo: Job, side_by_side: int = 2) -> dict[str, Outcome]:
-    """What became of each job, by name."""
+    """Result of each job, or its problem, by name."""
     return {outcome.name: outcome for outcome in LocalLauncher(side_by_side, 1).run(todo)}
 
 

@@ -11,7 +11,7 @@ CHANNELS, SIDE, WORDS = 6, 5, 4
 
 def made() -> Composition:
     torch.manual_seed(0)
-    found = Composition("8", CHANNELS, SIDE * SIDE, WORDS)
+    found = Composition("8", CHANNELS, (SIDE, SIDE), WORDS)
     for name in ("word_weight", "word_bias", "whitening"):
         found.get_buffer(name).normal_()
     found.get_buffer("mean").fill_(1.0 / WORDS)

@@ -20,8 +20,9 @@ from edgead.teach.base import Base, FormName
 from edgead.teach.features import FeatureNet, Features, LevelInputs, fit_projections
 from edgead.teach.form import LevelEnergies
 from edgead.teach.scoring import pooled, standardise
+from edgead.train.centre_fits import fit_centres
 from edgead.train.features import FeatureStore
-from edgead.train.left_out import Energies, Rows, fit_centres, fit_positions, fitted_energies, gather_positions
+from edgead.train.left_out import Energies, Rows, fit_positions, fitted_energies, gather_positions
 from edgead.train.left_out import standardise as torch_standardise
 from edgead.train.start import fit_projections as torch_projections
 

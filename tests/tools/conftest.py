@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgead.data.synthetic.make import write_dataset
-from tests.tools.tables import SIDE
+from tests.commands.plant import SIDE
 
 
 @pytest.fixture(scope="session")

@@ -9,25 +9,15 @@ from typing import Any
 
 import yaml
 
+from tests.commands.plant import SETTINGS
 from tools.results.__main__ import main
 from tools.results.cells import PLAIN, TABLE, UNIFIED, Cell, expand, read_table
 from tools.results.results import Results, load_results
 from tools.results.run import Record
 
-SIDE = 64
 TINY: dict[str, Any] = {
     "about": "Tiny.",
-    "budget": {
-        "model.image_size": SIDE,
-        "model.levels": ["16:8"],
-        "model.blocks": 2,
-        "model.couplings": "always",
-        "model.positions": False,
-        "train.epochs": 1,
-        "train.device": "cpu",
-        "train.calibration_images": 2,
-        "train.reference_images": 2,
-    },
+    "budget": SETTINGS,
     "data_sets": ["disc", "cap"],
     "seeds": [0],
     "models": {"fastflow": {}, "hgad": {"modes": ["given", "none"]}},

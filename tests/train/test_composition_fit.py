@@ -14,7 +14,7 @@ from edgead.evaluation.threshold import threshold_from_scores
 from edgead.models.composition import Composition
 from edgead.train import composition_fit
 from edgead.train.composition_fit import Offsets, fit_composition
-from edgead.train.cross_fit import MOST_GROUPS
+from edgead.train.cross_fit import FOLDS, MOST_GROUPS
 from edgead.train.left_out import LeftOutScores, Rows
 
 from .test_left_out import DoubleStore
@@ -40,7 +40,7 @@ def rows_of(count: int) -> Rows:
 def fitted(good: Tensor, scores: NDArray[np.float64]) -> tuple[Composition, Offsets, DoubleStore, Rows]:
     n = len(good)
     store, rows = DoubleStore(torch.cat([good, good[:2]])), rows_of(n)
-    composition = Composition("16", CHANNELS, SIDE * SIDE, WORDS).double()
+    composition = Composition("16", CHANNELS, (SIDE, SIDE), WORDS).double()
     return composition, fit_composition(composition, store, rows, scores, promised_rate=0.02, seed=0), store, rows
 
 
@@ -68,7 +68,7 @@ def test_an_image_takes_no_part_in_its_own_distance(monkeypatch: pytest.MonkeyPa
     composition, offsets, store, _ = fitted(good, np.linspace(0.0, 1.0, 60))
     shares = composition.shares(store.batch(range(60))).numpy()
     start, gain = (float(composition.get_buffer(name)) for name in ("start", "gain"))
-    alone = Composition("16", CHANNELS, SIDE * SIDE, WORDS).double()
+    alone = Composition("16", CHANNELS, (SIDE, SIDE), WORDS).double()
     for group in ([0, 1], [7]):
         composition_fit._fit_shares(alone, np.delete(shares, group, axis=0))
         far = alone.distance(torch.from_numpy(shares[group])).numpy()
@@ -88,7 +88,7 @@ def test_few_images_are_judged_by_words_of_other_images(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(composition_fit, "_fit_words", watched)
     fitted(pictures(30, 1), np.linspace(0.0, 1.0, 30))
-    assert len(seen) == composition_fit.FOLDS + 1
+    assert len(seen) == FOLDS + 1
     assert seen[-1] == set(range(30))
     # images 0 and 1 are one group, which is never split
     assert all(({0, 1} <= part) or not ({0, 1} & part) for part in seen)

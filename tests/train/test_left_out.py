@@ -14,11 +14,11 @@ from edgead.flows.linear import PositionLinear
 from edgead.models.gaussian import PositionGaussians, fit_position_gaussians, inverse_factor
 from edgead.models.level import Level, LevelSpec, nearest_norm
 from edgead.models.scoring import ScoreHead
+from edgead.train.centre_fits import fit_centres
 from edgead.train.features import FeatureStore
 from edgead.train.left_out import (
     Energies,
     Rows,
-    fit_centres,
     fit_positions,
     fitted_energies,
     gather_positions,

@@ -83,6 +83,29 @@ class BackboneSession:
         return statistics.median(times)
 
 
+def session_on(device: torch.device, backbone: Backbone, image_size: tuple[int, int]) -> BackboneSession | None:
+    """The backbone in ONNX Runtime where torch would run on the CPU; None on a GPU."""
+    return BackboneSession(backbone, image_size) if device.type == "cpu" else None
+
+
+def torch_milliseconds(backbone: Backbone, image_size: int, device: torch.device) -> float:
+    """Time of the backbone in torch for a square image, in milliseconds, after a first run; the backbone moves to the device."""
+    import torch
+
+    backbone = backbone.to(device)
+    image = torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8, device=device)
+
+    def run() -> None:
+        for features in backbone(image).values():
+            features.cpu()  # waits for a GPU
+
+    with torch.no_grad():
+        run()
+        started = time.perf_counter()
+        run()
+    return 1e3 * (time.perf_counter() - started)
+
+
 def _in_order(backbone: Backbone) -> torch.nn.Module:
     import torch
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.commands.training.backbone_session import BackboneSession
+from edgead.commands.training.backbone_session import BackboneSession, session_on
 from edgead.commands.training.class_choice import Candidate, ClassChoice, best_of_each_form, chosen_within
 from edgead.commands.training.class_data import ClassFeatures, class_images, read_features
 from edgead.commands.training.closed_form import CHOICES
@@ -20,7 +20,7 @@ from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.form_search import POSITION_BYTES
 from edgead.commands.training.groups import Groups, image_groups
 from edgead.commands.training.suspects import SHEET as SUSPECTS
-from edgead.commands.training.suspects import suspected_defects, suspects_note
+from edgead.commands.training.suspects import noted_suspects
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.progress import Progress
@@ -57,8 +57,7 @@ class ReadBackbone:
     def of(config: Config, data: TrainingData, backbone: Backbone, image_size: int) -> ReadBackbone:
         """Backbone whose images have a side of `image_size` pixels."""
         data = replace(data, image_size=(image_size, image_size))
-        is_cpu = choose_device(config.train.device).type == "cpu"
-        session = BackboneSession(backbone, data.image_size) if is_cpu else None
+        session = session_on(choose_device(config.train.device), backbone, data.image_size)
         return ReadBackbone(backbone, data, session, session.milliseconds() if session else 0.0)
 
 
@@ -196,11 +195,9 @@ class ClassSearch:
         places = [place for place, row in enumerate(members) if row in counted]
         samples = [self.images.good[members[place]] for place in places]
         scores = one.fit.scores.scores[one.fraction][places]
-        found = suspected_defects(scores)
-        if found:
-            rate = max(self.config.train.promised_rate, 1.0 / (len(places) - len(found) + 1))
-            name = self.images.names[index] if len(self.images.names) > 1 else None
-            self.progress.note(suspects_note(samples, scores, found, rate, self.run / SUSPECTS, name))
+        name = self.images.names[index] if len(self.images.names) > 1 else None
+        rate, sheet = self.config.train.promised_rate, self.run / SUSPECTS
+        found = noted_suspects(samples, scores, rate, sheet, self.progress, name)
         maps = one.fit.scores.maps
         return [
             (members[places[number]], (samples[number], float(scores[number]), maps[places[number]].float().numpy()))

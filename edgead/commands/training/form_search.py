@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgead.commands.training.backbone_session import BackboneSession, session_on, torch_milliseconds
 from edgead.commands.training.best_form import BestForm, frozen_constants
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.device import choose_device
@@ -31,15 +31,12 @@ from edgead.commands.training.known_report import KnownReport
 from edgead.commands.training.needs import CACHE
 from edgead.commands.training.promise import promised_threshold
 from edgead.commands.training.suspects import SHEET as SUSPECTS
-from edgead.commands.training.suspects import suspected_defects, suspects_note
+from edgead.commands.training.suspects import noted_suspects, suspected_defects
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.progress import Progress
 
 if TYPE_CHECKING:
-    import torch
-
-    from edgead.commands.training.backbone_session import BackboneSession
     from edgead.models.detector import Detector
     from edgead.train.features import FeatureStore
     from edgead.train.left_out import Energies, LeftOutScores, Rows
@@ -85,8 +82,8 @@ class FormSearch:
             config, model = self._model(size, form, levels)
             if store is None:
                 device = choose_device(config.train.device)
-                session = _session(model, device, data)
-                milliseconds = session.milliseconds() if session else _torch_milliseconds(model, size, device)
+                session = session_on(device, model.backbone, data.image_size)
+                milliseconds = session.milliseconds() if session else torch_milliseconds(model.backbone, size, device)
                 budget = self.config.train.budget_ms
                 if budget is not None and size > self.config.model.image_size and milliseconds > budget:
                     self.progress.note(
@@ -162,11 +159,9 @@ class FormSearch:
         """Good images that look defective to the best form, the worst first."""
         if not self.config.train.leave_out_suspects:
             return []
-        found = suspected_defects(self._counted_scores())
-        if found:
-            samples = [self.good[index] for index in self.groups.counted]
-            rate = max(self.config.train.promised_rate, 1.0 / (len(samples) - len(found) + 1))
-            self.progress.note(suspects_note(samples, self._counted_scores(), found, rate, self.run / SUSPECTS))
+        samples = [self.good[index] for index in self.groups.counted]
+        rate, sheet = self.config.train.promised_rate, self.run / SUSPECTS
+        found = noted_suspects(samples, self._counted_scores(), rate, sheet, self.progress)
         return [self.groups.counted[place] for place in found]
 
     def _counted_scores(self) -> NDArray[np.float64]:
@@ -392,27 +387,3 @@ class FormSearch:
             return own
         positions = model.head.size[0] * model.head.size[1]
         return tuple(count / positions for count in TILE_COUNTS)
-
-
-def _session(model: Detector, device: torch.device, data: TrainingData) -> BackboneSession | None:
-    """ONNX Runtime for the features, where torch would run on the CPU."""
-    from edgead.commands.training.backbone_session import BackboneSession
-
-    return BackboneSession(model.backbone, data.image_size) if device.type == "cpu" else None
-
-
-def _torch_milliseconds(model: Detector, size: int, device: torch.device) -> float:
-    import torch
-
-    backbone = model.backbone.to(device)
-    image = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device)
-
-    def run() -> None:
-        for features in backbone(image).values():
-            features.cpu()  # waits for a GPU
-
-    with torch.no_grad():
-        run()
-        started = time.perf_counter()
-        run()
-    return 1e3 * (time.perf_counter() - started)

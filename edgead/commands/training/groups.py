@@ -139,7 +139,7 @@ def _whitened(model: Detector, store: FeatureStore, places: Sequence[int]) -> ND
     import torch
 
     from edgead.models.gaussian import inverse_factor
-    from edgead.train.left_out import pooled_gaussian
+    from edgead.train.centre_fits import pooled_gaussian
 
     parts = []
     with torch.no_grad():

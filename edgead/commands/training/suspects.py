@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from edgead.data.dataset import Sample
 from edgead.evaluation.threshold import threshold_from_scores
 from edgead.printable import path_text
+from edgead.progress import Progress
 
 SHEET = "suspected-defects.png"
 MIN_IMAGES = 40
@@ -43,6 +44,22 @@ def suspected_defects(scores: ArrayLike) -> list[int]:
     expected = len(tail) * (1.0 + np.maximum(values - start, 0.0) / total) ** -n_exact
     order = np.argsort(-values, kind="stable")
     return [int(index) for index in order if expected[index] < EXPECTED]
+
+
+def noted_suspects(
+    samples: Sequence[Sample],
+    scores: ArrayLike,
+    promised_rate: float,
+    sheet: Path,
+    progress: Progress,
+    class_name: str | None = None,
+) -> list[int]:
+    """Suspected defects, of which the user is told; arguments and result as for `suspected_defects` and `suspects_note`."""
+    found = suspected_defects(scores)
+    if found:
+        rate = max(promised_rate, 1.0 / (len(samples) - len(found) + 1))
+        progress.note(suspects_note(samples, scores, found, rate, sheet, class_name))
+    return found
 
 
 def suspects_note(

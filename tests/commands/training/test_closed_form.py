@@ -449,7 +449,7 @@ def test_features_of_torch_give_the_same_thresholds(
     found = []
     for name in ("onnxruntime", "torch"):
         if name == "torch":
-            monkeypatch.setattr(form_search, "_session", lambda *_: None)
+            monkeypatch.setattr(form_search, "session_on", lambda *_: None)
         config = settings(tiny_data, train__forms=["centres"])
         result = train(config, Silent(), out=tmp_path / name, runs=tmp_path, resume=False)
         found.append(result.bundle.thresholds().scores)

@@ -122,7 +122,7 @@ def test_each_fold_chooses_as_if_its_defects_did_not_exist(seed: int) -> None:
 
 
 def test_a_defect_has_no_part_in_the_choice_that_judges_it() -> None:
-    """Whatever the score of a known defect, its judge is the same; the choice with all of them does change."""
+    """The score of a known defect does not change the form that judges it, but does change the choice with all of them."""
     chosen, judges = set(), set()
     for value in (-10.0, 10.0):
         without, every = ChoicesWithout(tuple(range(5)), decide=True), []

@@ -343,7 +343,7 @@ def test_known_defects_on_tiles(tiny_data: Path, defects: Path, tmp_path: Path) 
 
 
 def test_advised_commands_keep_them() -> None:
-    """What a training advises names the known defects again."""
+    """Commands that a training advises name the known defects again."""
     words = option_words(Origin(None, {"data.known_defects": ["a", "b c"]}))
     assert words == ["--known-defects", "a", "--known-defects", "'b c'"]
 
