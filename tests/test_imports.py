@@ -107,8 +107,8 @@ def test_the_walk_sees_the_code() -> None:
     assert {part_of(module) for module in MODULES} == set(ALLOWED)
     assert {room_of(module) for module in MODULES if part_of(module) == "stream"} == set(STREAM)
     assert "edgead.models.level" in own_imports("edgead.models.detector", deep=False)
-    assert "edgead.models.zoo" in own_imports("edgead.commands.train", deep=True)
-    assert "edgead.models.zoo" not in own_imports("edgead.commands.train", deep=False)
+    assert "edgead.models.zoo" in own_imports("edgead.commands.training.trained_flow", deep=True)
+    assert "edgead.models.zoo" not in own_imports("edgead.commands.training.trained_flow", deep=False)
 
 
 @pytest.mark.parametrize("module", MODULES)

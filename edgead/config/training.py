@@ -75,8 +75,8 @@ class DataConfig(Section):
     )
     group_pattern: str | None = Field(
         None,
-        description="Regular expression on file names: good images with the same match, or first group of it, show one part "
-        "and are left out together (model.couplings=never).",
+        description="Regular expression on paths below the data folder: good images with the same match, or first group of it, "
+        "show one part and are left out together (model.couplings=never).",
     )
 
     @field_validator("crop")

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgead.models.level import Level
@@ -112,6 +114,27 @@ def fitted_maps(levels: Sequence[Level], head: ScoreHead, store: FeatureStore, r
     """Anomaly maps `(n, h, w)`, float32, of rows of a store, as the levels and the head are now."""
     maps, _scores = head([fitted_energies(level, store, rows) for level in levels])
     return maps.float().cpu()
+
+
+def scores_by_share(
+    levels: Sequence[Level], head: ScoreHead, store: FeatureStore, n_images: int, tiles: int, fractions: Sequence[float]
+) -> dict[float, NDArray[np.float64]]:
+    """Image scores `(n_images,)` of a store whose rows were not fitted, by the share of the map that is pooled.
+
+    Args:
+        levels: Fitted levels.
+        head: Fitted head; it pools the last share afterwards.
+        store: Features of the inputs of the images, one image after the other.
+        n_images: Number of images.
+        tiles: Number of inputs of an image, the highest of which counts.
+        fractions: Shares of the map.
+    """
+    maps = fitted_maps(levels, head, store, range(n_images * tiles))
+    scores = {}
+    for share in fractions:
+        head.pool(share)
+        scores[share] = head.pooled(maps).reshape(n_images, tiles).amax(dim=1).double().numpy()
+    return scores
 
 
 def _without(rows: Rows, groups: set[int]) -> Rows:

@@ -22,8 +22,9 @@ from edgead.commands.dataset import (
     snapshot_to_train,
     take_snapshot,
 )
-from edgead.commands.train import _provenance, checked_data
+from edgead.commands.train import checked_data
 from edgead.commands.training.data import prepare_data
+from edgead.commands.training.provenance import provenance_of
 from edgead.commands.training.runs import open_run
 from edgead.data.collection import Entry, read_entries
 from edgead.data.layouts import find_dataset
@@ -264,7 +265,7 @@ def test_a_training_says_which_snapshot_it_learnt_from(tiny_data: Path, tmp_path
     first = snapshot_to_train(str(folder))
     config = tiny_config(first.root)
     data = checked_data(config, Silent())
-    assert _provenance(config, data, {}).dataset_snapshot == first.digest
+    assert provenance_of(config, data, {}).dataset_snapshot == first.digest
     run = tmp_path / "run"
     run.mkdir()
     open_run(config, data, run, resume=False)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from edgead.bundle import open_bundle
-from edgead.commands.train import CURVE, CURVE_TABLE, TrainResult, train
+from edgead.commands.train import TrainResult, train
 from edgead.commands.training.runs import BUNDLE, CHECKPOINT, LATEST, RUN_FILE, unfinished_run
+from edgead.commands.training.trained_flow import CURVE, CURVE_TABLE
 from edgead.errors import ConfigError, DataError
 from edgead.manifest import POOLED
 from edgead.models.zoo import read_weights

@@ -181,10 +181,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_parts_and_weights(tmp_path_factory.mktemp("place"), n_train=24)
 
 
-def train_command(place: Path, run: Path, *more: str) -> list[str]:
+def train_command(place: Path, run: Path, *more: str, couplings: str | None = "always") -> list[str]:
     options = {"--data": place / "data", "--backbone": BACKBONE, "--weights": place / "w.safetensors", "--out": run}
-    settings = ["model.levels=[8:8+16:4]", "model.couplings=always", "train.ridge=0.1"]
-    words = ["train", "--image-size", str(SIDE), "--epochs", "2", "--device", "cpu"]
+    settings = ["model.levels=[8:8+16:4]", "train.ridge=0.1"]
+    if couplings is not None:
+        settings += [f"model.couplings={couplings}", "train.epochs=2"]
+    words = ["train", "--image-size", str(SIDE), "--device", "cpu"]
     words += [str(word) for pair in options.items() for word in pair]
     return [*words, *(word for setting in settings for word in ("--set", setting)), *more]
 
@@ -207,6 +209,23 @@ def test_the_command_in_two_processes(place: Path, worlds: Worlds, tmp_path: Pat
     assert_same_run(tmp_path / "run1", tmp_path / "run2")
     assert sorted(os.listdir(tmp_path / "run1")) == sorted(os.listdir(tmp_path / "run2"))
     assert "Held-out loss" in said(tmp_path / "2", 0)
+    assert "Next: " in (tmp_path / "2" / "0.out").read_text()
+    assert said(tmp_path / "2", 1) == (tmp_path / "2" / "1.out").read_text() == ""
+
+
+@pytest.mark.parametrize("model", ["usf", "hgad"])
+def test_a_closed_form_in_two_processes(model: str, place: Path, worlds: Worlds, tmp_path: Path) -> None:
+    """Both processes compute features, the first one fits them, and the bundle is that of one process."""
+    more = ["--model", model, "--set", "train.pseudo_defects=1", "--set", "train.forms=[positions]"]
+    for size in (1, 2):
+        argv = {"argv": train_command(place, tmp_path / f"run{size}", *more, couplings=None), "shard_images": 16}
+        codes = worlds.run("command", tmp_path / str(size), *[argv] * size)
+        assert codes == [0] * size, [said(tmp_path / str(size), rank) for rank in range(size)]
+    assert_same_run(tmp_path / "run1", tmp_path / "run2")
+    assert sorted(os.listdir(tmp_path / "run1")) == sorted(os.listdir(tmp_path / "run2"))
+    shards = [len((tmp_path / "2" / f"{rank}.shards").read_text().splitlines()) for rank in (0, 1)]
+    assert min(shards) > 0
+    assert not (tmp_path / "1" / "0.shards").exists(), "one process keeps its features in memory"
     assert "Next: " in (tmp_path / "2" / "0.out").read_text()
     assert said(tmp_path / "2", 1) == (tmp_path / "2" / "1.out").read_text() == ""
 

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from torch.distributed import TCPStore
 import edgead.commands.training.bundle_writing  # noqa: F401  # loaded before the fork, to save time
 from edgead import cli
 from edgead.errors import EdgeadError
+from edgead.train import features
 from edgead.train.distributed import World, launched_world
 from edgead.train.features import extract_features
 from edgead.train.loop import LoopSettings, TrainState, train_flow
@@ -122,11 +123,25 @@ def gather(world: World, folder: Path) -> None:
     save_file(tensors, folder / f"{world.rank}.safetensors", metadata={"said": json.dumps(said)})
 
 
-def command(folder: Path, argv: list[str]) -> None:
-    """Run the command line."""
+def command(folder: Path, argv: list[str], shard_images: int | None = None) -> None:
+    """Run the command line; with `shard_images`, features lie in shards of so many images, whose number is written down."""
     os.chdir(folder)
+    if shard_images is not None:
+        count_shards(folder / f"{os.environ['RANK']}.shards", shard_images)
     sys.argv = ["edgead", *argv]
     cli.main()
+
+
+def count_shards(file: Path, shard_images: int) -> None:
+    """Make shards of `shard_images` images, and add a line to a file for each that this process computes."""
+    write = features._written
+
+    def written(*arguments: Any) -> Iterator[int]:
+        with file.open("a") as lines:
+            lines.write("1\n")
+        yield from write(*arguments)
+
+    features.SHARD_IMAGES, features._written = shard_images, written
 
 
 JOBS: dict[str, Callable[..., None]] = {"train": train, "extract": extract, "gather": gather}

@@ -15,6 +15,7 @@ from edgead.commands.training.data import DRAWING, TrainingData
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_inputs import count_pseudo
 from edgead.commands.training.needs import feature_folder, memory_limit
+from edgead.commands.training.together import together
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.imaging import Image
@@ -22,6 +23,7 @@ from edgead.progress import Progress
 
 if TYPE_CHECKING:
     from edgead.models.backbone import Backbone
+    from edgead.train.distributed import World
     from edgead.train.features import FeatureStore
     from edgead.train.left_out import Rows
 
@@ -126,7 +128,7 @@ def class_images(config: Config, data: TrainingData, names: tuple[str, ...]) -> 
 
 def read_features(
     config: Config, data: TrainingData, images: ClassImages, rows: Sequence[int], backbone: Backbone,
-    session: BackboneSession | None, run: Path, progress: Progress,
+    session: BackboneSession | None, run: Path, progress: Progress, world: World | None = None,
 ) -> ClassFeatures:  # fmt: skip
     """Features of some rows.
 
@@ -139,6 +141,7 @@ def read_features(
         session: Backbone in ONNX Runtime; None for one on a GPU.
         run: Folder of the run.
         progress: Receiver of progress.
+        world: Processes that compute them together; None = this one alone.
     """
     import torch
 
@@ -166,6 +169,7 @@ def read_features(
         folder=feature_folder(config, run),
         key=feature_key(backbone, content, data.preprocessing),
         progress=lambda done, total: progress.update(task, done, total),
+        **together(world),
     )
     backbone.cpu()
     store = FeatureStore(found.arrays, torch.device("cpu"))

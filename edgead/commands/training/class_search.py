@@ -21,6 +21,7 @@ from edgead.commands.training.form_search import POSITION_BYTES
 from edgead.commands.training.groups import Groups, image_groups
 from edgead.commands.training.suspects import SHEET as SUSPECTS
 from edgead.commands.training.suspects import noted_suspects
+from edgead.commands.training.together import announce
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.progress import Progress
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from edgead.models.detector import Detector
     from edgead.models.level import LevelSpec
     from edgead.train.class_fits import FitOptions
+    from edgead.train.distributed import World
 
 
 # A good image that looks defective, with its score and its map `(h, w)`.
@@ -46,19 +48,23 @@ class ReadBackbone:
         data: Reader of images at its input size.
         session: The backbone in ONNX Runtime; None on a GPU.
         milliseconds: Its time for an image on this machine; 0 if it was not measured.
+        sizes: Sides in pixels of the inputs of the classes that it has features for.
     """
 
     backbone: Backbone
     data: TrainingData
     session: BackboneSession | None
     milliseconds: float
+    sizes: tuple[int, ...] = ()
 
     @staticmethod
-    def of(config: Config, data: TrainingData, backbone: Backbone, image_size: int) -> ReadBackbone:
-        """Backbone whose images have a side of `image_size` pixels."""
+    def of(
+        config: Config, data: TrainingData, backbone: Backbone, image_size: int, sizes: Sequence[int] = ()
+    ) -> ReadBackbone:
+        """Backbone whose images have a side of `image_size` pixels, with features for inputs of `sizes`."""
         data = replace(data, image_size=(image_size, image_size))
         session = session_on(choose_device(config.train.device), backbone, data.image_size)
-        return ReadBackbone(backbone, data, session, session.milliseconds() if session else 0.0)
+        return ReadBackbone(backbone, data, session, session.milliseconds() if session else 0.0, tuple(sizes))
 
 
 class ClassSearch:
@@ -71,6 +77,7 @@ class ClassSearch:
         options: Forms to try.
         run: Folder of the run, for features on disk and for `choices.json`.
         progress: Receiver of notes and progress.
+        world: Processes that compute the features together; None = this one alone.
     """
 
     def __init__(
@@ -81,7 +88,9 @@ class ClassSearch:
         options: FitOptions,
         run: Path,
         progress: Progress,
+        world: World | None = None,
     ) -> None:
+        self.world = world
         self.config, self.options, self.run, self.progress = config, options, run, progress
         self.images = class_images(config, data, names)
         self.groups = Groups((), ())
@@ -90,9 +99,22 @@ class ClassSearch:
 
     def read(self, reader: ReadBackbone, classes: Sequence[int]) -> ClassFeatures:
         """Features of the good images of some classes, given by index, and of their pseudo-defective copies."""
+        announce(self.world, (reader.sizes, tuple(classes)))
+        return self.help_first(reader, classes)
+
+    def help_first(self, reader: ReadBackbone, classes: Sequence[int]) -> ClassFeatures:
+        """The same in another process than the first one, which has announced what it reads."""
         rows = self.images.rows_of(classes)
         return read_features(
-            self.config, reader.data, self.images, rows, reader.backbone, reader.session, self.run, self.progress
+            self.config,
+            reader.data,
+            self.images,
+            rows,
+            reader.backbone,
+            reader.session,
+            self.run,
+            self.progress,
+            self.world,
         )
 
     def find_groups(self, model: Detector, features: ClassFeatures, data: TrainingData) -> None:

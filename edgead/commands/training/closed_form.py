@@ -21,16 +21,18 @@ from edgead.commands.training.form_search import FormSearch
 from edgead.commands.training.known_report import KnownReport
 from edgead.commands.training.promise import promised_threshold
 from edgead.commands.training.tile_levels import chosen_levels, levels_to_try
+from edgead.commands.training.together import announced
 from edgead.config.model import PUBLISHED
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.data.split import Split
 from edgead.errors import ConfigError
-from edgead.progress import Progress
+from edgead.progress import Progress, Silent
 from edgead.storage import write_json
 
 if TYPE_CHECKING:
     from edgead.models.detector import Detector
+    from edgead.train.distributed import World
 
 CHOICES = "choices.json"
 CHOICES_CHART = "choices.svg"
@@ -57,7 +59,12 @@ class ClosedForm:
 
 
 def fit_closed_form(
-    config: Config, data: TrainingData, run: Path, progress: Progress, lap: Callable[[str], None]
+    config: Config,
+    data: TrainingData,
+    run: Path,
+    progress: Progress,
+    lap: Callable[[str], None],
+    world: World | None = None,
 ) -> ClosedForm:
     """Fit every form of the model to all good images, and keep the one that finds most pseudo-defects.
 
@@ -70,6 +77,7 @@ def fit_closed_form(
         run: Folder of the run, for features on disk and for `choices.json`.
         progress: Receiver of notes and progress.
         lap: Called with the name of each finished stage.
+        world: Processes that compute the features together, of which this is the first; None = this one alone.
 
     Raises:
         ConfigError: If the composition of images is wanted that are cut into tiles.
@@ -79,12 +87,12 @@ def fit_closed_form(
             f"model.composition judges whole images, and these are cut into {data.n_tiles} tiles each.",
             hint="Leave out --tiles, or --composition; a crop (--crop) is fine.",
         )
-    good = tuple(sorted((*data.split.fit, *data.split.early_stop, *data.split.threshold), key=_by_name))
+    good = all_good(data)
     levels = levels_to_try(config, data)
     if len(good) * data.n_tiles > MANY_TILES:
         levels = (chosen_levels(config, data, progress),)
         lap("features")
-    search = FormSearch(config, data, good, run, progress)
+    search = FormSearch(config, data, good, run, progress, world)
     for size in sizes_to_try(config, data):
         for one in levels:
             search.try_size(size, one)
@@ -113,6 +121,18 @@ def fit_closed_form(
     left_out = best.left_out(kept)
     shown, known = search.shown(suspects), search.known_report(best, promised_threshold(config, left_out.scores))
     return ClosedForm(best.model, best.config, final, left_out, best.choice, shown, known)
+
+
+def help_closed_form(config: Config, data: TrainingData, run: Path, world: World) -> None:
+    """Compute features together with the process that calls `fit_closed_form`, until it needs no more."""
+    search = FormSearch(config, data, all_good(data), run, Silent(), world)
+    while (wanted := announced(world)) is not None:
+        search.help_first(*wanted)
+
+
+def all_good(data: TrainingData) -> tuple[Sample, ...]:
+    """All good images in the order of their rows, however they are split."""
+    return tuple(sorted((*data.split.fit, *data.split.early_stop, *data.split.threshold), key=_by_name))
 
 
 def is_closed_form(config: Config) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgead.commands.training.data import DRAWING, TrainingData
 from edgead.commands.training.needs import feature_folder, memory_limit
+from edgead.commands.training.together import together
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.imaging import Image
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from edgead.commands.training.backbone_session import BackboneSession
     from edgead.models.detector import Detector
+    from edgead.train.distributed import World
     from edgead.train.features import FeatureStore
     from edgead.train.left_out import Rows
 
@@ -49,11 +51,19 @@ class FormInputs:
         good: The same, in the order of their rows.
         run: Folder of the run, for features on disk.
         progress: Receiver of progress.
+        world: Processes that compute the features together; None = this one alone.
     """
 
     def __init__(
-        self, config: Config, data: TrainingData, good: tuple[Sample, ...], run: Path, progress: Progress
+        self,
+        config: Config,
+        data: TrainingData,
+        good: tuple[Sample, ...],
+        run: Path,
+        progress: Progress,
+        world: World | None = None,
     ) -> None:
+        self.world = world
         self.config, self.good, self.run, self.progress = config, good, run, progress
         self.tiles = data.n_tiles
         self.n_inputs = len(good) * self.tiles
@@ -138,6 +148,7 @@ class FormInputs:
             folder=feature_folder(config, self.run),
             key=feature_key(model.backbone, content, data.preprocessing),
             progress=lambda done, total: self.progress.update(task, done, total),
+            **together(self.world),
         )
         # the fits are few large sums in float64, which stay on the CPU
         model.cpu()

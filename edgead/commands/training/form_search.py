@@ -32,12 +32,14 @@ from edgead.commands.training.needs import CACHE
 from edgead.commands.training.promise import promised_threshold
 from edgead.commands.training.suspects import SHEET as SUSPECTS
 from edgead.commands.training.suspects import noted_suspects, suspected_defects
+from edgead.commands.training.together import announce
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.progress import Progress
 
 if TYPE_CHECKING:
     from edgead.models.detector import Detector
+    from edgead.train.distributed import World
     from edgead.train.features import FeatureStore
     from edgead.train.left_out import Energies, LeftOutScores, Rows
 
@@ -50,14 +52,15 @@ class FormSearch:
     """Trial of every form at every size: a fit learns from all inputs, and leaves out those of one image together."""
 
     def __init__(
-        self, config: Config, data: TrainingData, good: tuple[Sample, ...], run: Path, progress: Progress
-    ) -> None:
+        self, config: Config, data: TrainingData, good: tuple[Sample, ...], run: Path, progress: Progress,
+        world: World | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.data, self.good, self.run, self.progress = config, data, good, run, progress
         self.tiles = data.n_tiles
         self.choices: list[Choice] = []
         self.best: BestForm | None = None
         self.groups = Groups((), ())
-        self.inputs = FormInputs(config, data, good, run, progress)
+        self.inputs = FormInputs(config, data, good, run, progress, world)
         known = data.known
         folds = () if known is None else folds_of(known.samples, config.data.group_pattern)
         self.without_each = ChoicesWithout(folds, known is not None and known.decide)
@@ -90,6 +93,7 @@ class FormSearch:
                         f"{size} px is not tried: the backbone takes {milliseconds:.0f} ms, over the budget of {budget:g} ms."
                     )
                     return
+                announce(self.inputs.world, (size, form, levels))
                 store = self.inputs.features(model, session, device, data)
                 known = self.inputs.known_features(model, session, device, data)
             for level in model.levels:
@@ -106,6 +110,15 @@ class FormSearch:
                     rows = [[index_of[sample] for sample in part] for part in (split.fit, split.early_stop)]
                     warn_of_twins(model, store, rows[0], rows[1], self.run / CACHE, self.progress)
             self._try_form(size, form, config, model, store, milliseconds, known)
+
+    def help_first(self, size: int, form: str, levels: tuple[str, ...]) -> None:
+        """Compute the share of this process of the features that the first one needs; see `try_size`."""
+        data = replace(self.data, image_size=(size, size))
+        _config, model = self._model(size, form, levels)
+        device = choose_device(self.config.train.device)
+        session = session_on(device, model.backbone, data.image_size)
+        self.inputs.features(model, session, device, data)
+        self.inputs.known_features(model, session, device, data)
 
     def _forms(self, size: int, levels: tuple[str, ...]) -> list[str]:
         forms: list[str] = list(self.config.train.forms)
@@ -357,18 +370,13 @@ class FormSearch:
         self, model: Detector, store: FeatureStore | None, fractions: Sequence[float]
     ) -> dict[float, NDArray[np.float64]]:
         """Scores of the known defects under the fit on all good images, by share of the map."""
-        from edgead.train.cross_fit import fitted_maps
+        from edgead.train.cross_fit import scores_by_share
 
         if store is None:
             return {}
-        head, tiles = model.head, self.tiles
-        n = len(self.without_each.folds)
-        maps = fitted_maps(list(model.levels), head, store, range(n * tiles))
-        scores = {}
-        for share in fractions:
-            head.pool(share)
-            scores[share] = head.pooled(maps).reshape(n, tiles).amax(dim=1).double().numpy()
-        return scores
+        return scores_by_share(
+            list(model.levels), model.head, store, len(self.without_each.folds), self.tiles, fractions
+        )
 
     def _threshold(self, scores: NDArray[np.float64]) -> float:
         """Threshold of a model in the form of these left-out scores of the good images, suspects left out."""

@@ -16,9 +16,10 @@ from edgead.commands.training.class_search import ClassSearch, ReadBackbone
 from edgead.commands.training.closed_form import ClosedForm, sizes_to_try
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.form_choice import Choice
+from edgead.commands.training.together import announced
 from edgead.config.root import Config
 from edgead.data.split import Split
-from edgead.progress import Progress
+from edgead.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from edgead.models.detector import Detector
     from edgead.models.hgad_closed_form import ClosedFormHgad
     from edgead.train.class_fits import FitOptions, Judged
+    from edgead.train.distributed import World
 
 # shares of a class's map, lowest values first, that may tell the class
 CLASS_SHARES = (0.05, 0.2, 1.0)
@@ -42,7 +44,12 @@ def is_unified(config: Config) -> bool:
 
 
 def fit_classes(
-    config: Config, data: TrainingData, run: Path, progress: Progress, lap: Callable[[str], None]
+    config: Config,
+    data: TrainingData,
+    run: Path,
+    progress: Progress,
+    lap: Callable[[str], None],
+    world: World | None = None,
 ) -> ClosedForm:
     """Fit every form of every class to all of its good images, and keep for each the one that finds most pseudo-defects.
 
@@ -55,22 +62,21 @@ def fit_classes(
         run: Folder of the run, for features on disk and for `choices.json`.
         progress: Receiver of notes and progress.
         lap: Called with the name of each finished stage.
+        world: Processes that compute the features together, of which this is the first; None = this one alone.
     """
     from edgead.models.hgad_closed_form import class_specs
 
     base, names = config.model.image_size, data.classes
-    search = ClassSearch(config, data, names, fit_options(config), run, progress)
+    search = ClassSearch(config, data, names, fit_options(config), run, progress, world)
     everyone, sizes = range(len(names)), [sizes_to_try(config, data, name) for name in names]
-    skeleton = _skeleton(config, (base,))
-    reader = ReadBackbone.of(config, data, skeleton.backbone, base)
+    skeleton, reader = _read_skeleton(config, data, (base,))
     features = search.read(reader, everyone)
     search.find_groups(skeleton, features, reader.data)
     lap("features")
     search.try_size(skeleton.backbone, class_specs(config.model.levels, base, base), base, features, everyone)
     lap(f"{base} px")
     for size in sorted({size for own in sizes for size in own[1:]}):
-        larger = _skeleton(config, (size,))
-        own_reader = ReadBackbone.of(config, data, larger.backbone, size)
+        larger, own_reader = _read_skeleton(config, data, (size,))
         if _is_affordable(config, size, reader.milliseconds + own_reader.milliseconds, progress):
             classes = [index for index in everyone if size in sizes[index]]
             of_size = search.read(own_reader, classes)
@@ -81,8 +87,7 @@ def fit_classes(
     largest, map_size = max(class_sizes), None
     specs = [class_specs(config.model.levels, size, largest) for size in class_sizes]
     if largest > base:
-        skeleton = _skeleton(config, class_sizes)
-        reader = ReadBackbone.of(config, data, skeleton.backbone, largest)
+        skeleton, reader = _read_skeleton(config, data, class_sizes)
         features, map_size = search.read(reader, everyone), skeleton.head.size
         chosen = search.refitted(chosen, skeleton.backbone, specs, features, map_size)
         lap("all sizes")
@@ -97,6 +102,14 @@ def fit_classes(
     config = config.model_copy(update={"model": config.model.model_copy(update=update)})
     model = hgad_model(skeleton.backbone, config, names)
     return replace(join_classes(model, search, chosen, features, 0, config, reader, lap), suspects=suspects)
+
+
+def help_classes(config: Config, data: TrainingData, run: Path, world: World) -> None:
+    """Compute features together with the process that calls `fit_classes`, until it needs no more."""
+    search = ClassSearch(config, data, data.classes, fit_options(config), run, Silent(), world)
+    while (wanted := announced(world)) is not None:
+        sizes, classes = wanted
+        search.help_first(_read_skeleton(config, data, sizes)[1], classes)
 
 
 def hgad_model(backbone: Backbone, config: Config, names: Sequence[str]) -> ClosedFormHgad:
@@ -186,6 +199,12 @@ def _skeleton(config: Config, sizes: Sequence[int]) -> Detector:
         "centres": 2,
     }
     return build_model(config.model.model_copy(update=update), tuple(map(str, distinct))).eval()
+
+
+def _read_skeleton(config: Config, data: TrainingData, sizes: Sequence[int]) -> tuple[Detector, ReadBackbone]:
+    """Skeleton of classes at some input sizes, in pixels, and the reader of images of the largest one."""
+    skeleton = _skeleton(config, sizes)
+    return skeleton, ReadBackbone.of(config, data, skeleton.backbone, max(sizes), sizes)
 
 
 def _with_class_share(
