@@ -99,7 +99,10 @@ def install(
     fp16: Annotated[bool, typer.Option("--fp16", help="Build the engine in half precision.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Build the engine with 8-bit integers.")] = False,
     other_part: Annotated[
-        bool, typer.Option("--other-part", help="Accept a bundle for other kinds of parts than the active model's.")
+        bool,
+        typer.Option(
+            "--other-part", help="Accept a bundle for other parts, or another camera, than the active model's."
+        ),
     ] = False,
     keep: KeepOption = 3,
     who: WhoOption = None,
@@ -122,7 +125,7 @@ def install(
     precision = cast("Precision", chosen[0]) if chosen else None
     store = ModelStore(models)
     options = InstallOptions(precision, activate=activate, other_part=other_part, keep=keep, who=who, why=why)
-    with TerminalProgress() as progress:
+    with TerminalProgress() as progress, progress.busy("Installing"):
         model = run(store, bundle_of(bundle), progress, options)
     if json_output:
         write_json(Path("-"), dataclasses.asdict(model))

@@ -88,7 +88,9 @@ def teach(
 def learn(
     alert: Annotated[
         list[str] | None,
-        typer.Argument(help="Id of an alert judged a false alarm; default: all that were not learned yet."),
+        typer.Argument(
+            help="Id of an alert judged a false alarm; default: all of them, and frames judged good, that were not learned yet."
+        ),
     ] = None,
     alerts: FolderOption = Path("alerts"),
     models: ModelsOption = Path("models"),

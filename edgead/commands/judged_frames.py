@@ -1,4 +1,4 @@
-"""Frames that were judged on the dashboard without an alert, as pictures of an export."""
+"""Frames that were judged on the dashboard without an alert, and their export as pictures."""
 
 from __future__ import annotations
 
@@ -55,16 +55,7 @@ def export_frames(
         StorageError: If the disk is full, or another process writes to the folder.
     """
     folder = alerts / FOLDER
-    start, end = (None if text is None else utc_time(text) for text in (since, until))
-    found = list(read_entries(folder).values()) if (folder / INDEX).is_file() and state is None else []
-    chosen = [
-        entry
-        for entry in found
-        if camera in (None, entry.camera)
-        and _fits(entry, judged)
-        and (start is None or entry.time >= start)
-        and (end is None or entry.time < end)
-    ]
+    chosen = frames_of(alerts, state=state, camera=camera, judged=judged, since=since, until=until)
     n_new = n_known = n_missing = 0
     changed: list[Entry] = []
     if not chosen:
@@ -91,6 +82,40 @@ def export_frames(
         if changed:
             collection.change(changed)
     return ExportedFrames(n_new, n_known, n_missing)
+
+
+def frames_of(
+    alerts: Path,
+    *,
+    state: str | None = None,
+    camera: str | None = None,
+    judged: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> list[Entry]:
+    """Frames judged on the dashboard that fit; arguments and errors are those of `export_frames`."""
+    start, end = (None if text is None else utc_time(text) for text in (since, until))
+    return [
+        entry
+        for entry in (judged_frames(alerts) if state is None else [])
+        if camera in (None, entry.camera)
+        and _fits(entry, judged)
+        and (start is None or entry.time >= start)
+        and (end is None or entry.time < end)
+    ]
+
+
+def judged_frames(alerts: Path) -> list[Entry]:
+    """Frames that people judged on the dashboard, in the order of their index; none where nobody has judged any.
+
+    Args:
+        alerts: Folder of the stream's alerts.
+
+    Raises:
+        DataError: If the index of the judged frames is damaged.
+    """
+    folder = alerts / FOLDER
+    return list(read_entries(folder).values()) if (folder / INDEX).is_file() else []
 
 
 def _fits(entry: Entry, judged: str | None) -> bool:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.alerts import decisive_records, frame_of, list_alerts, show_alert
+from edgead.commands.judged_frames import judged_frames
 from edgead.commands.learned_bundle import JudgedPicture, LearnResult, learn_pictures, stored_digest
 from edgead.commands.model import InstallOptions, install
+from edgead.data.collection import Verdict
 from edgead.data.reader import read_image
 from edgead.errors import ConfigError, DataError
 from edgead.line.model_store import KEEP, Installed, ModelStore
 from edgead.progress import Progress
 from edgead.storage import exclusive, scratch_folder
+from edgead.stream.judged_frames import FOLDER
 
 _LOCK = ".learn.lock"
 
@@ -25,7 +29,8 @@ class LearnOptions:
     """Pictures to learn, and the use of the new version.
 
     Attributes:
-        alerts: Alerts judged a false alarm, by id; empty = all that were not learned yet.
+        alerts: Alerts judged a false alarm, by id; empty = all that were not learned yet, and the frames judged so on the
+            dashboard.
         sure: Whether pictures that look like a defect are confirmed to be good.
         activate: Whether to make the new version the active model.
         keep: Number of installed models to keep.
@@ -95,14 +100,15 @@ def _learn(
                 hint="A picture is learned only if all its alerts are false.",
             )
     known = {record.digest for record in bundle.manifest.provenance.learned}
+    alarms = [_of_alert(folder, record) for record in reversed(wanted)]
     if options.alerts:
-        pictures = [_read(folder, record, bundle) for record in reversed(wanted)]
+        pictures = [_read(source, bundle) for source in alarms]
     else:
-        pictures = list(_readable(folder, reversed(wanted), bundle, progress))
+        pictures = list(_readable([*alarms, *_of_frames(folder, "false-alarm")], bundle, progress))
     pictures = [picture for picture in pictures if picture.digest not in known]
-    defects = _readable(
-        folder, (record for record in by_frame.values() if record.get("judgement") == "defect"), bundle, progress
-    )
+    judged = (_of_alert(folder, record) for record in by_frame.values() if record.get("judgement") == "defect")
+    # a defect that raised no alarm is judged as a frame
+    defects = _readable(chain(judged, _of_frames(folder, "defect")), bundle, progress)
     with scratch_folder(store.folder, "learn") as scratch:
         result = learn_pictures(
             bundle, scratch / "bundle", pictures, progress, defects=defects, sure=options.sure, threads=options.threads
@@ -119,34 +125,54 @@ def _learn(
         return install(store, result.bundle, progress, installing), result
 
 
-def _readable(
-    folder: Path, records: Iterable[Mapping[str, Any]], bundle: Bundle, progress: Progress
-) -> Iterator[JudgedPicture]:
-    """Pictures of alerts; those that are not stored any more, or do not show the part, are noted and left out."""
-    for record in records:
+@dataclass(frozen=True)
+class _Stored:
+    """A judged picture on disk: its file, its name for people, and who judged it."""
+
+    path: Path
+    name: str
+    judged_by: str
+
+
+def _of_alert(folder: Path, record: Mapping[str, Any]) -> _Stored:
+    return _Stored(folder / Path(frame_of(record)).name, str(record["id"]), str(record.get("judged_by") or ""))
+
+
+def _of_frames(folder: Path, verdict: Verdict) -> list[_Stored]:
+    """Frames with this judgement of the dashboard, in the order of their index."""
+    frames = folder / FOLDER
+    return [
+        _Stored(frames / entry.path, f"{FOLDER}/{entry.path}", entry.judged_by)
+        for entry in judged_frames(folder)
+        if entry.verdict == verdict
+    ]
+
+
+def _readable(sources: Iterable[_Stored], bundle: Bundle, progress: Progress) -> Iterator[JudgedPicture]:
+    """Judged pictures; those that are not stored any more, or do not show the part, are noted and left out."""
+    for source in sources:
         try:
-            yield _read(folder, record, bundle)
+            yield _read(source, bundle)
         except DataError as error:
             progress.note(f"Left out: {error.message}")
 
 
-def _read(folder: Path, record: Mapping[str, Any], bundle: Bundle) -> JudgedPicture:
-    """Picture of an alert.
+def _read(source: _Stored, bundle: Bundle) -> JudgedPicture:
+    """Judged picture as the model sees it.
 
     Raises:
         DataError: If it is not stored any more, cannot be read, or does not show the part.
     """
-    path = folder / Path(frame_of(record)).name
     try:
-        content = path.read_bytes()
-        image = bundle.preprocess(read_image(path, **bundle.manifest.preprocessing.reading))
+        content = source.path.read_bytes()
+        image = bundle.preprocess(read_image(source.path, **bundle.manifest.preprocessing.reading))
     except (DataError, OSError) as error:
         why = error.message if isinstance(error, DataError) else f"{error.strerror}."
         raise DataError(
-            f"The picture of {record['id']} is not stored any more, or cannot be used: {why}",
+            f"The picture of {source.name} is not stored any more, or cannot be used: {why}",
             hint="The retention limits remove old pictures. Other false alarms can be learned.",
         ) from error
-    return JudgedPicture(str(record["id"]), stored_digest(content), image, str(record.get("judged_by") or ""))
+    return JudgedPicture(source.name, stored_digest(content), image, source.judged_by)
 
 
 def _require_false_alarm(record: Mapping[str, Any]) -> None:

@@ -16,10 +16,12 @@ from edgead.bundle import ENGINES, Bundle, open_bundle
 from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.bundle import folder_mb
 from edgead.commands.doctor.model import check_model
+from edgead.commands.learned_bundle import prepare_learning
+from edgead.commands.same_part import require_same_part
 from edgead.engines.fingerprint import ONNXRUNTIME, Precision, read_record
 from edgead.engines.first_image import SAME_AGAIN, WRONG
 from edgead.engines.parity import compare_to_reference
-from edgead.errors import CheckFailed, ConfigError, EdgeadError, EngineError
+from edgead.errors import BundleError, CheckFailed, ConfigError, EdgeadError, EngineError
 from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.line.model_store import KEEP, NAME_LENGTH, Installed, ModelStore
 from edgead.progress import Progress
@@ -38,13 +40,13 @@ class InstallOptions:
         precision: Precision of the engine; None = that of the active model, or fp32 for the first one.
         backend: Backend; `auto` = that of the active model, or the best one for the first.
         activate: Whether to make it the active model.
-        other_part: Whether a bundle for other kinds of parts than the active one's is meant.
+        other_part: Whether a bundle for other parts, or another camera, than the active one's is meant.
         keep: Number of installed models to keep, at least 2.
         who, why: Person and reason; None = the user at the terminal.
         only_from: Name of the model that must still be active in the end; None = any.
         threads: CPU threads of ONNX Runtime for the checks; 0 = one per core.
-        is_compared: Whether this process has run the bundle's own graph and taken its results as the reference, so that only the
-            engine is compared with them.
+        is_compared: Whether this process has made the bundle from the active one, and has taken the results of its graph as the
+            reference, so that only the engine is compared with them.
     """
 
     precision: Precision | None = None
@@ -74,7 +76,7 @@ def install(
 
     Raises:
         BundleError: If the bundle is damaged.
-        ConfigError: If it is for other kinds of parts than the active model, `only_from` is not active any more, or the options
+        ConfigError: If it looks like one for other parts than the active model's, `only_from` is not active any more, or the options
             are wrong.
         CheckFailed: If its engine misses the gate, or a check of `doctor` fails.
         StorageError: If the disk is full, or another process changes the store.
@@ -90,8 +92,8 @@ def install(
     with store.installing():
         state = store.read()
         active = state.active
-        if active is not None and not options.other_part:
-            _require_same_part(source, active)
+        if active is not None and not options.other_part and not options.is_compared:
+            require_same_part(source, active, _other_copy(store, active, source), threads=options.threads)
         precision, backend = _engine_like(active, options)
         known = _intact(store, state.find(source.digest), progress)
         if known is not None and known.precision == precision:
@@ -112,6 +114,7 @@ def install(
             if built.name == f"{ONNXRUNTIME}-fp32" and built.record.fingerprint.device == "cpu":
                 compared.add(built.name)
             _check(staged_path, built.name, options.threads, progress, compared)
+            prepare_learning(staged, progress, threads=options.threads)
             manifest = staged.manifest
             model = Installed(
                 name, staged.digest, manifest.model, manifest.classes, manifest.provenance.created_at, built.name,
@@ -192,14 +195,12 @@ def _intact(store: ModelStore, known: Installed | None, progress: Progress) -> I
     return None
 
 
-def _require_same_part(source: Bundle, active: Installed) -> None:
-    missing = [name for name in active.classes if name not in source.manifest.classes]
-    if missing:
-        raise ConfigError(
-            f"{source.path} judges {', '.join(source.manifest.classes)}, and the active model {active.name} judges "
-            f"{', '.join(active.classes)}: this bundle looks like one for another part or camera.",
-            hint="Check which bundle you copied; --other-part installs it nevertheless.",
-        )
+def _other_copy(store: ModelStore, active: Installed, source: Bundle) -> Bundle | None:
+    """The active model's bundle; None if it is the one to install, or not whole."""
+    try:
+        return None if source.digest == active.digest else open_bundle(store.path(active))
+    except BundleError:
+        return None
 
 
 def _engine_like(active: Installed | None, options: InstallOptions) -> tuple[Precision, BackendName]:

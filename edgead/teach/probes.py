@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +56,8 @@ class Probes:
     kind_shares: Sequence[float] = ()
     reference: Sequence[Floats] = ()
 
-    def save(self, path: Path) -> None:
-        """Write the arrays; `path` is a temporary file."""
+    def save(self, path: Path | BinaryIO) -> None:
+        """Write the arrays to a temporary file, given by a path that ends with `.npz`, or open."""
         arrays = {
             "origin": self.origin, "first_found": self.first_found, "kind_shares": np.array(self.kind_shares, np.float32)
         }  # fmt: skip

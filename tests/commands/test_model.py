@@ -14,6 +14,7 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.cli import app
 from edgead.commands import model as command
 from edgead.commands.model import InstallOptions, install
+from edgead.commands.same_part import require_same_part
 from edgead.commands.train import TrainResult
 from edgead.errors import BundleError, CheckFailed, ConfigError, StorageError
 from edgead.line.model_store import ModelStore
@@ -126,6 +127,23 @@ def test_a_bundle_of_another_camera_is_refused(store: ModelStore, second: Bundle
     with pytest.raises(ConfigError, match=r"judges lid, and the active model .* judges disc"):
         install(store, second.path, Notes(), WHO)
     assert install(store, second.path, Notes(), InstallOptions(other_part=True, threads=1)).classes == ("lid",)
+
+
+def test_a_bundle_of_another_camera_with_the_same_class_is_refused(
+    store: ModelStore, second: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its good images are anomalous to the active model, or those of the active model to it."""
+    active = store.active()[0]
+    images = open_bundle(store.path(active)).calibration_images()
+    monkeypatch.setattr(Bundle, "calibration_images", lambda bundle: 255 - images)
+    with pytest.raises(ConfigError, match=rf"8 of 8 good images of the active model {active.name} are anomalous to"):
+        install(store, second.path, Notes(), WHO)
+    assert store.active()[0] == active
+    size = second.image_size
+    larger = property(lambda bundle: size if bundle.digest == active.digest else (2 * size[0], 2 * size[1]))
+    monkeypatch.setattr(Bundle, "image_size", larger)
+    with pytest.raises(ConfigError, match=rf"8 of 8 good images of .* are anomalous to the active model {active.name}"):
+        require_same_part(second, active, open_bundle(store.path(active)), threads=1)
 
 
 def test_a_failed_check_and_a_full_disk_change_nothing(

@@ -39,6 +39,8 @@ from edgead.line.model_store import Installed, ModelStore
 from edgead.models.zoo import load_model
 from edgead.progress import Silent
 from edgead.storage import exclusive
+from edgead.stream.frame import Frame
+from edgead.stream.judged_frames import FOLDER, FrameJudgement, HeldFrame, JudgedFrames
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.records import Change
 from edgead.teach.base import Base, write_base
@@ -273,6 +275,47 @@ def test_learning_on_the_line_and_undoing_it(line: tuple[ModelStore, Path], spec
     assert store.active()[0] == active
     assert contents(store.path(active)) == before
     assert not [path for path in store.folder.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_the_first_picture_finds_its_probes(line: tuple[ModelStore, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation has made them beside the engine; a model that cannot learn has none."""
+    store, alerts = line
+    assert (open_bundle(store.path(store.active()[0])).engines_path / PROBES).is_file()
+    judge(alerts, alert_id(1), "false-alarm", who="ann")
+    monkeypatch.setattr(command, "make_probes", None)
+    model, result = learn(store, alerts, Silent(), LearnOptions(sure=True, threads=1))
+    assert model is not None
+    assert result.outcomes[0][1].refusal is None
+
+
+def test_judged_frames_take_part(line: tuple[ModelStore, Path], speck: Image, tmp_path: Path) -> None:
+    """A frame judged good that alarms is learned, and one judged a defect, which raised no alert, is not found worse."""
+    store, alerts = line
+    judge(alerts, alert_id(1), "defect", who="ann")
+    alike = alerts.with_name("alike")
+    judge_frame(alerts, speck, "good")
+    _, without = learn(store, alerts, Silent(), LearnOptions(sure=True, activate=False, threads=1))
+    assert without.outcomes[0][0].alert.startswith("frames/pictures/")
+    assert without.outcomes[0][1].refusal == "gate", "it looks like the alert judged a defect"
+
+    add_alert(alike, 1, with_speck(speck, (8, 8)))
+    judge_frame(alike, speck, "good")
+    model, result = learn(store, alike, Silent(), LearnOptions(sure=True, activate=False, threads=1))
+    assert model is not None
+    assert [outcome.refusal for _, outcome in result.outcomes] == [None]
+
+    judge_frame(alike, twin(speck, 5, 1), "defect")
+    model, result = learn(store, alike, Silent(), LearnOptions(sure=True, activate=False, threads=1))
+    assert model is None
+    assert result.outcomes[0][1].refusal == "gate"
+    assert "frames/pictures/" in result.outcomes[0][1].reason
+
+
+def judge_frame(folder: Path, image: Image, judgement: FrameJudgement) -> None:
+    """Judge a frame as the dashboard does; one that is good was found anomalous."""
+    frame = Frame(image, 0, 0.0, "camera:0")
+    held = HeldFrame("1", "camera", frame, "2026-11-30T00:00:00Z", 2.0, 1.0, is_anomalous=True, bundle="")
+    JudgedFrames(folder / FOLDER).judge(held, judgement, "ann")
 
 
 @pytest.mark.slow
