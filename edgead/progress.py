@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+_T = TypeVar("_T")
 
 
 class Progress(Protocol):
@@ -16,6 +18,13 @@ class Progress(Protocol):
         """Report how far a named task is; `done == total` ends it."""
 
 
+def tracked(items: Sequence[_T], task: str, progress: Progress) -> Iterator[_T]:
+    """The items, each reported as done when the next one is asked for."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress.update(task, done, len(items))
+
+
 class Silent:
     """Progress that is not shown."""
 
@@ -24,6 +33,9 @@ class Silent:
 
     def update(self, task: str, done: int, total: int, detail: str = "") -> None:
         return None
+
+
+SILENT = Silent()
 
 
 class Notes(Silent):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import groupby
 from types import TracebackType
@@ -63,6 +65,19 @@ class TerminalProgress:
         self._bars.update(self._tasks[task], completed=done, total=total, detail=detail)
         if done >= total:
             self._bars.update(self._tasks.pop(task), completed=total)
+
+    @contextmanager
+    def busy(self, task: str) -> Iterator[None]:
+        """Show a moving bar for work whose length nobody knows; nothing without a terminal."""
+        if not self._live:
+            yield
+            return
+        self._bars.start()
+        waiting = self._bars.add_task(task, total=None, detail="")
+        try:
+            yield
+        finally:
+            self._bars.remove_task(waiting)
 
     def finish(self) -> None:
         """Stop the progress bars and free the terminal."""

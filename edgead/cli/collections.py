@@ -124,8 +124,11 @@ def add(
 ) -> None:
     """Add the pictures of a folder, each once; the data set is made if it is not there."""
     from edgead.commands.dataset import add_pictures
+    from edgead.terminal import TerminalProgress
 
-    _show_added(dataset, add_pictures(dataset, pictures, verdict=verdict, kind=kind))
+    with TerminalProgress() as progress:
+        added = add_pictures(dataset, pictures, verdict=verdict, kind=kind, progress=progress)
+    _show_added(dataset, added)
 
 
 @dataset_app.command(name="import")
@@ -135,8 +138,11 @@ def import_(
 ) -> None:
     """Add a labelled data set with its kinds of defects and masks."""
     from edgead.commands.dataset import import_dataset
+    from edgead.terminal import TerminalProgress
 
-    _show_added(dataset, import_dataset(dataset, source))
+    with TerminalProgress() as progress:
+        added = import_dataset(dataset, source, progress)
+    _show_added(dataset, added)
 
 
 @dataset_app.command()
@@ -147,8 +153,10 @@ def export(
 ) -> None:
     """Write the pictures judged good, false alarm or defect in a layout that other tools read."""
     from edgead.commands.dataset import export_dataset
+    from edgead.terminal import TerminalProgress
 
-    n_written, n_left_out = export_dataset(dataset, out, form)
+    with TerminalProgress() as progress:
+        n_written, n_left_out = export_dataset(dataset, out, form, progress)
     echo(f"Wrote {n_written} pictures to {out}; {n_left_out} unsure or unjudged ones are left out.")
 
 
@@ -156,8 +164,10 @@ def export(
 def snapshot(dataset: DatasetArgument) -> None:
     """Freeze the judged pictures as they are now; the same content gives the same snapshot."""
     from edgead.commands.dataset import take_snapshot
+    from edgead.terminal import TerminalProgress
 
-    taken = take_snapshot(dataset)
+    with TerminalProgress() as progress:
+        taken = take_snapshot(dataset, progress)
     echo(f"{taken.name}: {taken.n_good} good images and {taken.n_defects} of defects, digest {taken.digest}.")
     echo(f"Train on it: edgead train --from-dataset {dataset}@{taken.name}")
 
@@ -186,8 +196,10 @@ def list_(dataset: DatasetArgument, json_output: JsonOption = False) -> None:
 def check(dataset: DatasetArgument) -> None:
     """Compare every picture, mask and snapshot with the index."""
     from edgead.commands.dataset import check_dataset
+    from edgead.terminal import TerminalProgress
 
-    problems = check_dataset(dataset)
+    with TerminalProgress() as progress:
+        problems = check_dataset(dataset, progress)
     for problem in problems:
         echo(printable(problem))
     if problems:
@@ -209,6 +221,7 @@ def snapshot_root(address: str, *, given: Sequence[object]) -> Path:
     from edgead.commands.dataset import snapshot_to_train
     from edgead.commands.training.device import is_launched_with_others, is_main_process
     from edgead.errors import ConfigError
+    from edgead.terminal import TerminalProgress
 
     if any(given):
         raise ConfigError(
@@ -220,7 +233,8 @@ def snapshot_root(address: str, *, given: Sequence[object]) -> Path:
             f"Several processes train together, and --from-dataset {address} names no snapshot: each would make one.",
             hint=f"Make it first (edgead dataset snapshot {address}), and give --from-dataset {address}@SNAPSHOT.",
         )
-    taken = snapshot_to_train(address)
+    with TerminalProgress() as progress:
+        taken = snapshot_to_train(address, progress)
     if is_main_process():
         echo(f"Snapshot {taken.name}: {taken.n_good} good images and {taken.n_defects} of defects.")
     return taken.root

@@ -69,7 +69,7 @@ def build_engine(
     from edgead.commands.build_engine import engine_options
     from edgead.commands.training.runs import default_bundle
     from edgead.errors import ConfigError
-    from edgead.terminal import TerminalProgress, err, show_engine
+    from edgead.terminal import TerminalProgress, show_engine
 
     chosen = [name for name, flag in (("fp32", fp32), ("fp16", fp16), ("int8", int8)) if flag]
     if len(chosen) > 1:
@@ -80,7 +80,7 @@ def build_engine(
         calib=calib, data=data, recipe=recipe, max_drop=max_drop, batch=batch, workspace_mb=workspace_mb,
         dla_core=dla_core, version_compatible=version_compatible, rebuild=rebuild, device=device,
     )  # fmt: skip
-    with err.status("Building"), TerminalProgress() as progress:
+    with TerminalProgress() as progress, progress.busy("Building"):
         built = build(
             bundle or default_bundle(), cast("Precision", chosen[0] if chosen else "fp32"),
             backend=cast("BackendName", backend),
@@ -169,11 +169,12 @@ def doctor(
     """Check this machine, and whether the bundle's reference images score here as they should."""
     from edgead.commands.doctor import doctor as diagnose
     from edgead.commands.training.runs import default_bundle
-    from edgead.terminal import show_diagnosis
+    from edgead.terminal import TerminalProgress, show_diagnosis
 
     settings = load(config, set_, {})
     path = bundle or default_bundle()
-    diagnosis = diagnose(path, bundle_named=bundle is not None, threads=settings.engine.threads)
+    with TerminalProgress() as progress, progress.busy("Checking"):
+        diagnosis = diagnose(path, bundle_named=bundle is not None, threads=settings.engine.threads)
     if json_output:
         write_json(Path("-"), diagnosis.to_json())
     else:

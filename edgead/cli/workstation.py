@@ -188,7 +188,7 @@ def export(
     from edgead.commands.training.runs import LATEST, RUNS
     from edgead.terminal import TerminalProgress, show_facts
 
-    with TerminalProgress() as progress:
+    with TerminalProgress() as progress, progress.busy("Exporting"):
         result = do(run or RUNS / LATEST, progress)
     show_facts(bundle_facts(result.bundle.path))
     counts = ", ".join(f"{name} {count}" for name, count in sorted(result.operators.items()))

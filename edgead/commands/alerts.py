@@ -17,6 +17,7 @@ from typing import Any
 from edgead.data.collection import Entry, open_collection
 from edgead.errors import ConfigError, EdgeadError
 from edgead.printable import printable, printable_json
+from edgead.progress import SILENT, Progress, tracked
 from edgead.storage import write_bytes
 from edgead.stream.spool.alert_record import JUDGEMENTS, STATES, AlertRecord
 from edgead.stream.spool.archive import Archive, open_archive
@@ -210,7 +211,9 @@ class ExportedPictures:
     n_missing: int
 
 
-def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]]) -> ExportedPictures:
+def export_pictures(
+    folder: Path, out: Path, records: Sequence[Mapping[str, Any]], progress: Progress = SILENT
+) -> ExportedPictures:
     """Write the opening frames of alerts, as they are stored, into a folder with an index; `records.jsonl` has the records.
 
     Alerts opened by one frame share its picture: it is a defect if any of them was judged so, and a false alarm only if all
@@ -221,6 +224,7 @@ def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]
         folder: Folder of the stream's alerts.
         out: Folder of the pictures.
         records: Records, as `list_alerts` gives them.
+        progress: Receiver of progress.
 
     Raises:
         StorageError: If the disk is full, or another process writes to the folder.
@@ -232,7 +236,7 @@ def export_pictures(folder: Path, out: Path, records: Sequence[Mapping[str, Any]
         exported = _exported(out / RECORDS)
         before = decisive_records(exported.values())
         known = {entry.alert: entry for entry in collection.entries.values() if entry.alert}
-        for record in records:
+        for record in tracked(records, "Writing pictures", progress):
             judged = _entry_of(decisive.get(frame_of(record), record))
             entry = replace(_entry_of(record), verdict=judged.verdict, kind=judged.kind, note=judged.note)
             name = (record.get("pictures") or {}).get("snapshot")

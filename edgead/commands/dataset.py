@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from edgead.data.snapshots import (
     snapshots,
 )
 from edgead.errors import ConfigError, DataError
+from edgead.progress import SILENT, Progress, tracked
 from edgead.storage import scratch_folder
 
 
@@ -57,7 +58,9 @@ class Added:
     broken: tuple[str, ...]
 
 
-def add_pictures(folder: Path, source: Path, *, verdict: str | None = None, kind: str = "") -> Added:
+def add_pictures(
+    folder: Path, source: Path, *, verdict: str | None = None, kind: str = "", progress: Progress = SILENT
+) -> Added:
     """Add the pictures of a folder; a folder of `edgead collect` or of exported alerts brings its verdicts along.
 
     Args:
@@ -65,6 +68,7 @@ def add_pictures(folder: Path, source: Path, *, verdict: str | None = None, kind
         source: Folder of pictures.
         verdict: Verdict of pictures that bring none; None = unjudged.
         kind: Kind of defect for that verdict.
+        progress: Receiver of progress.
 
     Raises:
         ConfigError: If the verdict is unknown.
@@ -74,10 +78,10 @@ def add_pictures(folder: Path, source: Path, *, verdict: str | None = None, kind
     if verdict is not None and verdict not in VERDICTS:
         raise ConfigError(f"A picture is judged as one of {', '.join(VERDICTS)}, got {verdict!r}.")
     given = next(one for one in VERDICTS if one == (verdict or "unjudged"))
-    return _add(folder, _pictures(source, given, kind))
+    return _add(folder, tracked(_pictures(source, given, kind), "Adding pictures", progress))
 
 
-def import_dataset(folder: Path, source: Path) -> Added:
+def import_dataset(folder: Path, source: Path, progress: Progress = SILENT) -> Added:
     """Add a data set in any layout that `edgead eval` reads, with labels, kinds of defects and masks.
 
     Raises:
@@ -86,10 +90,11 @@ def import_dataset(folder: Path, source: Path) -> Added:
     """
     found = find_dataset(source, need_train=False)
     samples = (*found.train, *found.test)
-    return _add(folder, ((sample.path, entry_of(sample), partial(mask_png_of, sample)) for sample in samples))
+    pictures = [(one.path, entry_of(one), partial(mask_png_of, one)) for one in samples]
+    return _add(folder, tracked(pictures, "Adding pictures", progress))
 
 
-def export_dataset(folder: Path, out: Path, form: str) -> tuple[int, int]:
+def export_dataset(folder: Path, out: Path, form: str, progress: Progress = SILENT) -> tuple[int, int]:
     """Write the judged pictures of a data set; the numbers of written and of left-out ones (unsure or unjudged).
 
     Raises:
@@ -103,24 +108,24 @@ def export_dataset(folder: Path, out: Path, form: str) -> tuple[int, int]:
         raise ConfigError(f"{out} has something in it already.", hint="Give a new folder.")
     entries = list(read_entries(folder).values())
     with scratch_folder(out.absolute().parent, out.name) as scratch:
-        n_written = export_collection(folder, entries, scratch, chosen)
+        n_written = export_collection(folder, entries, scratch, chosen, progress)
         if out.is_dir():
             out.rmdir()
         scratch.rename(out)
     return n_written, len(entries) - n_written
 
 
-def take_snapshot(folder: Path) -> Snapshot:
+def take_snapshot(folder: Path, progress: Progress = SILENT) -> Snapshot:
     """Freeze the present judged pictures of a data set; the same content gives the same snapshot.
 
     Raises:
         DataError: If a picture is missing or has changed, or none was judged good.
     """
     with open_collection(folder) as collection:
-        return make_snapshot(folder, collection.entries.values())
+        return make_snapshot(folder, collection.entries.values(), progress)
 
 
-def snapshot_to_train(address: str) -> Snapshot:
+def snapshot_to_train(address: str, progress: Progress = SILENT) -> Snapshot:
     """The snapshot that `DIR` or `DIR@SNAPSHOT` names: for `DIR`, one of its present content.
 
     Raises:
@@ -130,7 +135,7 @@ def snapshot_to_train(address: str) -> Snapshot:
     # a folder's own name may have an @
     if at and not Path(address).exists():
         return find_snapshot(Path(folder), name)
-    return take_snapshot(Path(address))
+    return take_snapshot(Path(address), progress)
 
 
 def count_pictures(folder: Path) -> tuple[Counter[tuple[str, str]], list[Snapshot]]:
@@ -138,11 +143,11 @@ def count_pictures(folder: Path) -> tuple[Counter[tuple[str, str]], list[Snapsho
     return Counter((one.verdict, one.kind) for one in read_entries(folder).values()), snapshots(folder)
 
 
-def check_dataset(folder: Path) -> list[str]:
+def check_dataset(folder: Path, progress: Progress = SILENT) -> list[str]:
     """Everything that is wrong with a data set, one sentence each: pictures, masks, index and snapshots."""
     problems = []
     entries = read_entries(folder)
-    for entry in entries.values():
+    for entry in tracked(list(entries.values()), "Pictures", progress):
         path = folder / entry.path
         if not path.is_file():
             problems.append(f"{entry.path} is missing.")
@@ -157,7 +162,7 @@ def check_dataset(folder: Path) -> list[str]:
         for path in list_images(folder / part):
             if (name := path.relative_to(folder).as_posix()) not in named:
                 problems.append(f"{name} is not in the index: `edgead dataset add` adds it.")
-    for path in snapshot_folders(folder):
+    for path in tracked(snapshot_folders(folder), "Snapshots", progress):
         try:
             check_snapshot(read_snapshot(path))
         except DataError as error:
@@ -168,24 +173,27 @@ def check_dataset(folder: Path) -> list[str]:
 Picture = tuple[Path, Entry, Callable[[], bytes | None]]
 
 
-def _pictures(source: Path, verdict: Verdict, kind: str) -> Iterator[Picture]:
+def _pictures(source: Path, verdict: Verdict, kind: str) -> list[Picture]:
     if (source / INDEX).is_file():
+        found: list[Picture] = []
         for entry in read_entries(source).values():
             given = replace(entry, verdict=verdict, kind=kind) if entry.verdict == "unjudged" else entry
-            yield source / entry.path, given, partial(_mask_of, source, entry)
-        return
+            found.append((source / entry.path, given, partial(_mask_of, source, entry)))
+        return found
     images = list_images(source) if source.is_dir() else []
     if not images:
         raise DataError(f"There are no images in {source}.", hint="Give a folder of PNG, JPEG, BMP or TIFF files.")
-    for path in images:
-        yield path, Entry("", "", verdict=verdict, kind=kind, source=path.relative_to(source).as_posix()), lambda: None
+    return [
+        (path, Entry("", "", verdict=verdict, kind=kind, source=path.relative_to(source).as_posix()), lambda: None)
+        for path in images
+    ]
 
 
 def _mask_of(folder: Path, entry: Entry) -> bytes | None:
     return (folder / entry.mask).read_bytes() if entry.mask and (folder / entry.mask).is_file() else None
 
 
-def _add(folder: Path, pictures: Iterator[Picture]) -> Added:
+def _add(folder: Path, pictures: Iterable[Picture]) -> Added:
     n_new = n_known = n_judged = 0
     changed: dict[str, Entry] = {}
     conflicts: list[str] = []

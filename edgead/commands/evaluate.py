@@ -202,12 +202,16 @@ def evaluate_bundle(
     note_unlike(images, bundle.manifest.thresholds[POOLED].scores, progress)
     if knows_classes and class_mode == "none":
         values = {POOLED: values[POOLED]}
+    steps = 1 if report is None else 2
+    progress.update("Metrics", 0, steps)
     result = evaluate(images, values, read_mask, engine=runner.engine_name)
+    progress.update("Metrics", 1, steps)
     robustness = None if robustness_images is None else _robustness(scorer, images, robustness_images, progress)
     page = None
     if report is not None:
         page = report / REPORT_FILE
         write_report(page, report_of(bundle, runner, data, result, images, thresholds, kind, robustness))
+        progress.update("Metrics", 2, steps)
     aligned = measure_alignment(bundle, model, tested, progress) if model is not None else None
     return Evaluation(
         result,

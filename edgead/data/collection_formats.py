@@ -17,6 +17,7 @@ from edgead.data.masks import read_mask
 from edgead.data.reader import inspect_image
 from edgead.data.snapshots import is_used, kind_folder, write_tree
 from edgead.imaging import png_from_rgb
+from edgead.progress import SILENT, Progress, tracked
 from edgead.storage import write_bytes, write_json
 
 Format = Literal["folders", "coco", "labelme"]
@@ -42,7 +43,9 @@ def mask_png_of(sample: Sample) -> bytes | None:
     return png_from_rgb(np.repeat((marked * np.uint8(255))[..., None], 3, axis=2))
 
 
-def export_collection(folder: Path, entries: Sequence[Entry], out: Path, form: Format) -> int:
+def export_collection(
+    folder: Path, entries: Sequence[Entry], out: Path, form: Format, progress: Progress = SILENT
+) -> int:
     """Write the judged pictures of a collection; those judged unsure and unjudged ones are left out.
 
     Args:
@@ -51,6 +54,7 @@ def export_collection(folder: Path, entries: Sequence[Entry], out: Path, form: F
         out: New or empty folder.
         form: `folders`: `train/good`, `test/KIND`, `ground_truth/KIND`; `coco`: `images` and `annotations.json`; `labelme`:
             images with a JSON file beside each.
+        progress: Receiver of progress.
 
     Returns:
         Number of pictures written.
@@ -59,23 +63,24 @@ def export_collection(folder: Path, entries: Sequence[Entry], out: Path, form: F
         DataError: If a picture or a mask cannot be read.
         StorageError: If the disk is full.
     """
-    used = [entry for entry in entries if is_used(entry)]
+    used, task = [entry for entry in entries if is_used(entry)], "Writing pictures"
     if form == "folders":
-        write_tree(folder, used, out)
+        for entry in tracked(used, task, progress):
+            write_tree(folder, [entry], out)
     elif form == "coco":
-        _write_coco(folder, used, out)
+        _write_coco(folder, used, out, progress)
     else:
-        for entry in used:
+        for entry in tracked(used, task, progress):
             _write_labelme(folder, entry, out)
     return len(used)
 
 
-def _write_coco(folder: Path, entries: Sequence[Entry], out: Path) -> None:
+def _write_coco(folder: Path, entries: Sequence[Entry], out: Path, progress: Progress) -> None:
     kinds = sorted({kind_folder(entry) for entry in entries if not entry.is_good})
     categories = {kind: number for number, kind in enumerate(kinds, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, entry in enumerate(entries, start=1):
+    for number, entry in enumerate(tracked(entries, "Writing pictures", progress), start=1):
         source = folder / entry.path
         height, width = inspect_image(source).size
         write_bytes(out / "images" / source.name, source.read_bytes())

@@ -14,6 +14,7 @@ from pathlib import Path
 from edgead.data.collection import Entry
 from edgead.data.names import role_of
 from edgead.errors import DataError
+from edgead.progress import SILENT, Progress, tracked
 from edgead.storage import json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
 
 SNAPSHOTS = "snapshots"
@@ -60,7 +61,7 @@ def kind_folder(entry: Entry) -> str:
     return "defect" if not name or role_of(name) not in (None, "defect") else name
 
 
-def make_snapshot(folder: Path, entries: Iterable[Entry]) -> Snapshot:
+def make_snapshot(folder: Path, entries: Iterable[Entry], progress: Progress = SILENT) -> Snapshot:
     """Make the snapshot of a collection's present content, or find the one that is there.
 
     Pictures are hard links where the disk has them, so that a snapshot costs little and stays whole when the collection
@@ -69,6 +70,7 @@ def make_snapshot(folder: Path, entries: Iterable[Entry]) -> Snapshot:
     Args:
         folder: Folder of the collection.
         entries: Its entries.
+        progress: Receiver of progress.
 
     Raises:
         DataError: If a picture is missing or has changed, none was judged good, or the snapshot that is there is damaged.
@@ -80,7 +82,7 @@ def make_snapshot(folder: Path, entries: Iterable[Entry]) -> Snapshot:
             f"{folder} has no picture that was judged good or a false alarm.",
             hint="Add some: edgead dataset add DATASET PICTURES --as good",
         )
-    pictures = [_line(folder, entry) for entry in used]
+    pictures = [_line(folder, entry) for entry in tracked(used, "Checking pictures", progress)]
     digest = _digest(pictures)
     final = folder / SNAPSHOTS / digest[:_DIGITS]
     if (final / FILE).is_file():
