@@ -114,19 +114,42 @@ def export(
     pictures: Annotated[
         Path | None, typer.Option(help="Write the pictures to this folder, with an index and the records, instead.")
     ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.zip",
+            help="Write everything stored of them into one ZIP file with a page to look at, instead.",
+        ),
+    ] = None,
 ) -> None:
-    """Export every alert record as a line of JSON, oldest first, or the pictures of alerts as a folder."""
+    """Export every alert record as a line of JSON, oldest first, or the pictures of alerts as a folder or one archive."""
     from edgead.commands.alerts import export_alerts, export_pictures, list_alerts
     from edgead.errors import ConfigError
     from edgead.storage import atomic_path
 
-    if out is not None and pictures is not None:
-        raise ConfigError("export takes one of --out and --pictures.", hint="--pictures writes the records too.")
+    if sum(given is not None for given in (out, pictures, archive)) > 1:
+        raise ConfigError(
+            "export takes one of --out, --pictures and --archive.",
+            hint="--pictures and --archive write the records too.",
+        )
     records = list_alerts(alerts, state=state, camera=camera, judged=judged, since=since, until=until)
+    if archive is not None:
+        from edgead.commands.case_archive import write_case
+        from edgead.commands.judged_frames import frames_of
+        from edgead.terminal import TerminalProgress
+
+        judged_frames = frames_of(alerts, state=state, camera=camera, judged=judged, since=since, until=until)
+        with TerminalProgress() as progress:
+            case = write_case(alerts, archive, records, judged_frames, progress)
+        echo(f"Wrote {case.n_alerts} alerts and {case.n_frames} judged frames with {case.n_files} pictures and clips to "
+             f"{archive}; {case.n_missing} are no longer stored.")  # fmt: skip
+        return
     if pictures is not None:
         from edgead.commands.judged_frames import export_frames
+        from edgead.terminal import TerminalProgress
 
-        done = export_pictures(alerts, pictures, records)
+        with TerminalProgress() as progress:
+            done = export_pictures(alerts, pictures, records, progress)
         echo(f"Wrote {done.n_new} pictures of {done.n_alerts} alerts to {pictures}; {done.n_known} were there already, "
              f"{done.n_missing} are no longer stored.")  # fmt: skip
         frames = export_frames(alerts, pictures, state=state, camera=camera, judged=judged, since=since, until=until)

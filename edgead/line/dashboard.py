@@ -28,6 +28,7 @@ from edgead.stream.judged_frames import FOLDER, JudgedFrames
 from edgead.stream.monitoring.meter import StreamStatus
 from edgead.stream.monitoring.monitor import Monitor
 from edgead.stream.shadow.report import ShadowReport
+from edgead.stream.spool.judgements import frame_judged
 from edgead.web.address import parse_address
 from edgead.web.options import AuthOptions, WebOptions
 from edgead.web.running_stream import (
@@ -105,7 +106,10 @@ class Dashboard:
             sinks=self._sinks,
             models=self._models,
             shadow=self._shadow,
-            frames=JudgedFrames(self._alerts.spool.folder / FOLDER),
+            frames=JudgedFrames(
+                self._alerts.spool.folder / FOLDER,
+                report=lambda entry, before: self._alerts.spool.append(frame_judged(entry, before)),
+            ),
             collector=self.collector,
         )
         web = self._config.web

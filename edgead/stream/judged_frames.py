@@ -125,10 +125,14 @@ class JudgedFrames:
     Args:
         folder: Folder of the pictures; it is made with the first one.
         max_mb: Size of all pictures beyond which no other one is written.
+        report: Function that takes each judged entry and the verdict that it replaces, or None; None = nobody is told.
     """
 
-    def __init__(self, folder: Path, *, max_mb: float = _MAX_MB) -> None:
+    def __init__(
+        self, folder: Path, *, max_mb: float = _MAX_MB, report: Callable[[Entry, str | None], object] | None = None
+    ) -> None:
         self.folder = folder
+        self._report = report
         self._max_mb = max_mb
         self._lock = threading.Lock()
 
@@ -172,7 +176,7 @@ class JudgedFrames:
                 if before is None:
                     require_room(self.folder, collection.n_bytes, len(content), self._max_mb, "judged frames")
                     collection.add(content, ".png", entry)
-                    return collection.entries[digest]
+                    return self._reported(collection.entries[digest], None)
                 if before.verdict != "unjudged" and not again:
                     if (before.verdict, before.kind, before.note) == (entry.verdict, kind, note):
                         return before
@@ -181,4 +185,10 @@ class JudgedFrames:
                     before, verdict=entry.verdict, kind=kind, note=note, judged_by=who, judged_at=entry.judged_at
                 )
                 collection.change([now])
-                return now
+                return self._reported(now, before.verdict)
+
+    def _reported(self, entry: Entry, instead_of: str | None) -> Entry:
+        """The entry, reported now that it is on disk."""
+        if self._report is not None:
+            self._report(entry, instead_of)
+        return entry

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from edgead.cli import app
 from edgead.commands.alerts import acknowledge, export_alerts, export_pictures, judge, list_alerts, show_alert
+from edgead.commands.case_archive import write_case
 from edgead.data.collection import open_collection, read_entries
-from edgead.errors import ConfigError, EdgeadError, StorageError
+from edgead.errors import ConfigError, DataError, EdgeadError, StorageError
 from edgead.stream.control import Acknowledge
+from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.records import Change
 
-from ..stream.spool.builders import alert_id, closed, opened, spool, stored, with_picture
+from ..stream.spool.builders import alert_id, closed, opened, record, spool, stored, with_picture
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,6 +169,46 @@ def test_a_second_export_keeps_the_verdicts_given_in_the_folder(tmp_path: Path) 
     judge(folder, alert_id(1), "unsure")
     export_pictures(folder, out, list_alerts(folder))
     assert [(one.verdict, one.note) for one in read_entries(out).values()] == [("good", "mine")]
+
+
+def test_a_case_is_one_file_with_everything(tmp_path: Path) -> None:
+    """Page, records, pictures and clips of the alerts that fit, each with its digest; what is gone is counted."""
+    folder = tmp_path / "alerts"
+    names = {
+        kind: f"{alert_id(1)}-{kind}{'.mp4' if kind == 'clip' else '.jpg'}" for kind in ("snapshot", "heatmap", "clip")
+    }
+    with spool(folder) as target:
+        for number, changes in (
+            (1, {"pictures": names, "camera": "<line>"}),
+            (2, {"pictures": {"snapshot": "gone.jpg"}}),
+        ):
+            target._archive.write([Change(patch=AlertRecord(**record(number, **changes)))])
+    for kind, name in names.items():
+        (folder / name).write_bytes(kind.encode())
+    judge(folder, alert_id(1), "defect", kind="dent", who="ann")
+    out = tmp_path / "case.zip"
+    ran = CliRunner().invoke(app, ["alerts", "export", "--alerts", str(folder), "--archive", str(out)])
+    assert ran.exit_code == 0, ran.output
+    assert "2 alerts and 0 judged frames with 3 pictures and clips" in ran.stdout
+    assert "1 are no longer stored" in ran.stdout
+    with zipfile.ZipFile(out) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    assert set(content) == {f"alerts/{name}" for name in names.values()} | {"index.html", "records.jsonl", "SHA256SUMS"}
+    assert content[f"alerts/{names['clip']}"] == b"clip"
+    for line in content["SHA256SUMS"].decode().splitlines():
+        digest, name = line.split("  ")
+        assert digest == hashlib.sha256(content[name]).hexdigest()
+    page = content["index.html"].decode()
+    assert "Judged defect (dent) by ann" in page
+    assert "&lt;line&gt;" in page
+    assert f'src="alerts/{names["heatmap"]}"' in page
+    assert "not stored any more" in page
+    with pytest.raises(DataError, match="there is no case to write"):
+        write_case(folder, out, [], [])
+    both = CliRunner().invoke(
+        app, ["alerts", "export", "--alerts", str(folder), "--archive", str(out), "--pictures", "p"]
+    )
+    assert both.exit_code != 0
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from edgead.data.snapshots import make_snapshot
 from edgead.errors import StorageError
 from edgead.stream.frame import Frame
 from edgead.stream.judged_frames import FOLDER, HOLD_S, HeldFrame, HeldFrames, JudgedFrames
+from edgead.stream.spool.judgements import frame_judged
 
 from .fakes import GOOD, plain
+from .spool.builders import spool
 
 SCRIPT = """
 import sys
@@ -75,6 +77,24 @@ def test_a_held_frame_is_forgotten_after_some_minutes() -> None:
     assert held.find("line", "x") is not None
     now[0] = HOLD_S + 1
     assert held.find("line", "x") is None
+
+
+def test_each_judgement_is_an_event(tmp_path: Path) -> None:
+    """Who judged what, of which picture, and what it replaces; the same judgement again is none."""
+    with spool(tmp_path) as target:
+        frames = JudgedFrames(
+            tmp_path / FOLDER, report=lambda entry, before: target.append(frame_judged(entry, before))
+        )
+        frames.judge(frame(10), "defect", "Ada", kind="dent")
+        frames.judge(frame(10), "defect", "Ada", kind="dent")
+        frames.judge(frame(10), "good", "Bo", again=True)
+        first, second = [event.payload for event in target.events()]
+    assert (first["kind"], first["camera"], first["alert"]) == ("frame_judged", "line", None)
+    assert (tmp_path / FOLDER / first["values"]["picture"]).is_file()
+    names = ("who", "judgement", "kind", "instead_of", "score")
+    assert [[one["values"][name] for name in names] for one in (first, second)] == [
+        ["Ada", "defect", "dent", None, 0.1], ["Bo", "good", "", "defect", 0.1],
+    ]  # fmt: skip
 
 
 def test_an_export_takes_them_once_with_the_judgement_in_force(tmp_path: Path) -> None:

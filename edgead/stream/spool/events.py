@@ -22,6 +22,7 @@ EventKind = Literal[
     "alert_acknowledged",
     "alert_judged",  # a person says whether it was a defect
     "alert_closed",
+    "frame_judged",  # the same of a frame without an alert
     "camera_lost",
     "camera_back",
     "camera_failed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from edgead.data.collection import Entry
 from edgead.errors import EdgeadError
 from edgead.printable import printable
 from edgead.stream.spool.alert_record import JUDGEMENTS, AlertRecord, Judgement
@@ -95,3 +96,17 @@ def judged(record: AlertRecord, opinion: Opinion, instead_of: int | None, at: st
     )
     values = {"who": opinion.who, "judgement": opinion.judgement, "kind": kind, "instead_of": record.judgement}
     return [Change(Event("alert_judged", at, record.camera, record.zone, change, values=values))]
+
+
+def frame_judged(entry: Entry, instead_of: str | None) -> Event:
+    """Event of a judged frame without an alert.
+
+    Args:
+        entry: Its entry in the folder of judged frames.
+        instead_of: Verdict that it replaces; None = the first one.
+    """
+    values = {
+        "who": entry.judged_by, "judgement": entry.verdict, "kind": entry.kind, "note": entry.note, "score": entry.score,
+        "threshold": entry.threshold, "picture": entry.path, "digest": entry.digest, "instead_of": instead_of,
+    }  # fmt: skip
+    return Event("frame_judged", entry.judged_at, entry.camera, values=values)
