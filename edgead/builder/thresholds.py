@@ -84,7 +84,9 @@ def carried_thresholds(
     """Thresholds of an engine from those of the float32 graph, by images that both have scored.
 
     The float32 scores of all good images are carried over by a line, the least squares of the engine's over the graph's,
-    and the residuals of that line are added, in turn: the engine's own noise widens the scores as it will on the line.
+    and widened by the residuals of that line, as the engine's own noise will widen them: the sums of each score with each
+    residual, in order, are cut into as many blocks as there are images, and the medians of the blocks are the scores. Adding one
+    residual to each score would keep the rate too, but the residual of a single image would move the threshold.
 
     Args:
         thresholds: Thresholds per class of the float32 graph, with the scores of all good images.
@@ -121,7 +123,12 @@ def _carried(
     # the residuals of a fitted line are smaller than the errors by the two values that it takes from them
     residuals *= np.sqrt(len(residuals) / max(len(residuals) - 2, 1))
     found = slope * values + offset
-    return found + np.resize(residuals, len(found)) if noise else found
+    if not noise:
+        return found
+    sums = np.sort(np.add.outer(found, residuals), axis=None).reshape(len(found), -1)
+    widened = np.empty_like(found)
+    widened[np.argsort(found, kind="stable")] = np.median(sums, axis=1)
+    return widened
 
 
 def _summaries(outputs: Outputs, covered: NDArray[np.bool_] | None) -> NDArray[np.float64]:
