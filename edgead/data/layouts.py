@@ -28,8 +28,8 @@ def find_dataset(root: Path, *, need_train: bool = True) -> Dataset:
     What is tried, in this order:
 
     1. VisA (`split_csv/1cls.csv`), Real-IAD (its JSON files) and manifests of Lookout for Vision.
-    2. Folders `train` and `test` as in MVTec AD, MVTec LOCO AD, MVTec 3D-AD (colour images), BTAD and KolektorSDD2, of
-       one class or of several.
+    2. Folders `train` and `test` as in MVTec AD, MVTec AD 2 (its public test part), MVTec LOCO AD, MVTec 3D-AD (colour
+       images), BTAD and KolektorSDD2, of one class or of several.
     3. Folders, files, masks and annotations that state which images are good and which defective.
     4. Good images alone, if nothing contradicts that.
 
@@ -117,7 +117,7 @@ def _recognised(
     for folder, members in sorted(classes.items()):
         home = base.joinpath(*folder)
         refuse_unclear(home, folder, members, found)
-        class_name = name if _says_no_class(folder) and len(classes) == 1 else folder[-1]
+        class_name = name if not folder or (_says_no_class(folder) and len(classes) == 1) else folder[-1]
         if sum(other[-1:] == folder[-1:] for other in classes) > 1:
             class_name = "/".join(folder)
         one = parts_of_class(root, home, class_name, members, need_train=need_train and not is_test)
@@ -144,6 +144,8 @@ def _classes(root: Path, pictures: Sequence[Picture]) -> dict[Class, list[Pictur
         (folder.name,) for folder in subfolders(root) if _has_train(folder) and not is_only_split(folder.name)
     }
     stated = {picture.lead for picture in pictures if picture.role is not None and picture.lead not in with_parts}
+    if () in with_parts:  # the root is a class itself, and what lies beside its parts is no other one
+        stated = set()
     named = {_named_part(lead, stated) for lead in stated}
     classes: dict[Class, list[Picture]] = {lead: [] for lead in (*with_parts, *named)} or {(): []}
     for picture in pictures:

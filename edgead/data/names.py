@@ -81,6 +81,9 @@ _SPLIT: dict[Split, str] = {
     "validation": "val valid validation validierung validate dev 验证 验证集",
     "test": "test testing tests testset eval evaluation prueba teste 测试 测试集",
 }
+# MVTec AD 2 has test_public, test_private and test_private_mixed
+_TEST_KIND = "public private mixed"
+_PRIVATE = "private"
 _MASK_ENDING = "mask masks gt label labels groundtruth ground_truth seg segm segmentation annotation annot maske masque maschera mascara"
 _IMAGE_ENDING = "img image rgb photo orig original src source input bild colour color raw"
 _ONLY_NUMBERED = {"class", "label", "category", "cat", "klasse", "grade", "cls", "c", "k", "id"}
@@ -100,6 +103,7 @@ GOOD, DEFECT, MASK, KIND = _words(_GOOD), _words(_DEFECT), _words(_MASK), _words
 LABEL = _words(_LABEL)
 NEGATION, FREE, NOISE, NEUTRAL = _words(_NEGATION), _words(_FREE), _words(_NOISE), _words(_NEUTRAL)
 SPLIT = {name: _words(text) for name, text in _SPLIT.items()}
+TEST_KIND = _words(_TEST_KIND)
 MASK_ENDING, IMAGE_ENDING = _words(_MASK_ENDING), _words(_IMAGE_ENDING)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -179,9 +183,20 @@ def split_of(name: str) -> Split | None:
 
 
 def is_only_split(name: str) -> bool:
-    """Whether a name is that of a part of a data set alone, such as `train` or `test images`."""
+    """Whether a name is that of a part of a data set alone, such as `train` or `test images`.
+
+    >>> [is_only_split(name) for name in ("test_public", "test_private_mixed", "private", "train_mixed", "test bench")]
+    [True, True, False, False, False]
+    """
     words = [_plain(word) for word in _WORD.findall(name)]
-    return split_of(name) is not None and all(word in NOISE or split_of(word) is not None for word in words)
+    part = split_of(name)
+    beside = NOISE | TEST_KIND if part == "test" else NOISE
+    return part is not None and all(word in beside or split_of(word) is not None for word in words)
+
+
+def is_private_test(name: str) -> bool:
+    """Whether a name is that of a test part whose labels are not published, as `test_private` of MVTec AD 2."""
+    return is_only_split(name) and split_of(name) == "test" and _PRIVATE in map(_plain, _WORD.findall(name))
 
 
 def stem_without_role(stem: str) -> tuple[str, bool]:

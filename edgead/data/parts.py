@@ -9,13 +9,14 @@ from pathlib import Path
 
 from edgead.data.dataset import GOOD, Sample
 from edgead.data.folders import subfolders
-from edgead.data.names import Split, is_neutral, is_only_split, role_of, split_of
+from edgead.data.names import Split, is_neutral, is_only_split, is_private_test, role_of, split_of
 from edgead.data.roles import COLOUR, POSITIONS, Picture
 from edgead.data.sorting import Sorted
 from edgead.errors import DataError
 
 LABELLED = "labelled folders"
 PLAIN = "plain folder"
+PUBLIC_TEST = "test_public"
 LOCO_KINDS = {"logical_anomalies", "structural_anomalies"}
 
 
@@ -42,8 +43,9 @@ def parts_of_class(root: Path, home: Path, class_name: str, pictures: Sequence[P
     """Training and test samples of one class.
 
     Good images of a training part are for training, and labelled ones of a test part for the test; validation images are the
-    test where there is no other and some are defective, and otherwise left out, as defective training images are. Without parts, good images are for training if that is needed or there are
-    no defective ones, and test images otherwise.
+    test where there is no other and some are defective, and otherwise left out, as defective training images are. Images of
+    private test parts have no labels and are left out. Without parts, good images are for training if that is needed or
+    there are no defective ones, and test images otherwise.
 
     Args:
         root: Folder that names of samples are relative to.
@@ -74,12 +76,12 @@ def parts_of_class(root: Path, home: Path, class_name: str, pictures: Sequence[P
     if not tests and any(picture.role == "defect" for picture in validation):
         tests, validation = validation, []
     labelled = [picture for picture in tests if picture.role is not None]
+    private = {picture for picture in tests if picture.role is None and _is_private(picture)}
+    tests = [picture for picture in tests if picture not in private]
     if tests and not labelled:
-        raise DataError(
-            f"{folders['test'] or home} holds {len(tests)} images outside any sub-folder, so they have no labels.",
-            hint="Move them into test/good and test/<name of the defect>.",
-        )
+        raise _no_labels(folders["test"] or home, len(tests))
     parts.test = [sample_of(root, class_name, picture) for picture in labelled]
+    parts.left_out["private test images, which have no labels"] += len(private)
     parts.left_out["test images without a label"] += len(tests) - len(labelled)
     parts.left_out["validation images"] += len(validation)
     parts.left_out["images beside the training and test parts"] += len(beside)
@@ -122,7 +124,7 @@ def layout_of(home: Path, pictures: Sequence[Picture], found: Sorted) -> str:
         return "KolektorSDD2" if beside else "training and test images with masks"
     if GOOD not in folders and "ok" in folders:
         return "BTAD"
-    return "MVTec AD"
+    return "MVTec AD 2" if (home / PUBLIC_TEST).is_dir() else "MVTec AD"
 
 
 def _is_3d(folder: Path) -> bool:
@@ -169,6 +171,22 @@ def _without_split(root: Path, class_name: str, pictures: Sequence[Picture], nee
     return parts
 
 
+def _is_private(picture: Picture) -> bool:
+    return any(is_private_test(name) for name in picture.parts[:-1])
+
+
+def _no_labels(folder: Path, n_images: int) -> DataError:
+    if is_private_test(folder.resolve().name):
+        return DataError(
+            f"The {n_images} images in {folder} have no labels: those of private test parts are not published.",
+            hint="Take the public test part, or look at them without labels: edgead predict.",
+        )
+    return DataError(
+        f"{folder} holds {n_images} images outside any sub-folder, so they have no labels.",
+        hint="Move them into test/good and test/<name of the defect>.",
+    )
+
+
 def _no_training_images(home: Path, train: Path | None) -> DataError:
     from edgead.data.layouts import contents_of
 
@@ -182,9 +200,9 @@ def _no_training_images(home: Path, train: Path | None) -> DataError:
 
 
 def _split_folder(home: Path, part: Split) -> Path | None:
-    return next(
-        (folder for folder in subfolders(home) if is_only_split(folder.name) and split_of(folder.name) == part), None
-    )
+    """Folder of a part; one with labels comes before a private one."""
+    found = [folder for folder in subfolders(home) if is_only_split(folder.name) and split_of(folder.name) == part]
+    return min(found, key=lambda folder: is_private_test(folder.name), default=None)
 
 
 def _split_folders(home: Path) -> list[Path]:

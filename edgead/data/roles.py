@@ -17,6 +17,7 @@ from edgead.data.names import (
     is_neutral,
     is_only,
     is_only_split,
+    is_private_test,
     names_kind,
     role_of,
     role_of_file,
@@ -166,7 +167,9 @@ class FolderNames:
             return not _says_nothing(name)
         if self._leads_to_role(folder) or any(self._leads_to_role((*folder[:-1], sibling)) for sibling in siblings):
             return names_kind(name)
-        in_test = above.split == "test" and folder[:-1] and is_only_split(folder[-2])
+        in_test = (
+            above.split == "test" and folder[:-1] and is_only_split(folder[-2]) and not is_private_test(folder[-2])
+        )
         return names_kind(name) or bool(in_test and not is_neutral(name))
 
     def _leads_to_role(self, folder: tuple[str, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,90 @@ def test_mvtec_3d_layout(tmp_path: Path, write_images: WriteImages) -> None:
         None, None, bagel / "test/hole/gt/000.png", bagel / "test/hole/gt/001.png",
     ]  # fmt: skip
     assert find_dataset(tmp_path).layout == "MVTec 3D-AD"
+
+
+def _mvtec_ad_2(root: Path, write_images: WriteImages) -> None:
+    """One object: the same names in every part, as in the original."""
+    write_images(root / "train" / "good", "000_regular.png", "001_regular.png", "002_overexposed.png")
+    write_images(root / "validation" / "good", "000_regular.png")
+    write_images(root / "test_public" / "good", "000_regular.png", "000_shift_1.png")
+    write_images(root / "test_public" / "bad", "000_regular.png", "000_overexposed.png", "001_regular.png")
+    write_images(root / "test_public" / "ground_truth" / "bad", "000_regular_mask.png", "000_overexposed_mask.png")
+    write_images(root / "test_private", "000_regular.png", "001_regular.png")
+    write_images(root / "test_private_mixed", "000_mixed.png", "001_mixed.png")
+
+
+@pytest.mark.parametrize("objects", [("can",), ("can", "fabric", "rice")])
+def test_mvtec_ad_2_layout(tmp_path: Path, write_images: WriteImages, objects: tuple[str, ...]) -> None:
+    """One object or all: the public test part is the test, private and validation images are neither test nor training."""
+    for name in objects:
+        _mvtec_ad_2(tmp_path / name, write_images)
+    dataset = find_dataset(tmp_path / "can" if len(objects) == 1 else tmp_path)
+    assert (dataset.layout, dataset.classes) == ("MVTec AD 2", objects)
+    for name in objects:
+        home = tmp_path / name
+        train = [sample.path.relative_to(home).as_posix() for sample in dataset.train if sample.class_name == name]
+        assert train == [f"train/good/{stem}.png" for stem in ("000_regular", "001_regular", "002_overexposed")]
+        test = {
+            sample.path.relative_to(home).as_posix(): sample for sample in dataset.test if sample.class_name == name
+        }
+        assert {file: (one.gt_label, one.mask_path and one.mask_path.relative_to(home).as_posix()) for file, one in test.items()} == {
+            "test_public/good/000_regular.png": (False, None),
+            "test_public/good/000_shift_1.png": (False, None),
+            "test_public/bad/000_regular.png": (True, "test_public/ground_truth/bad/000_regular_mask.png"),
+            "test_public/bad/000_overexposed.png": (True, "test_public/ground_truth/bad/000_overexposed_mask.png"),
+            "test_public/bad/001_regular.png": (True, None),
+        }  # fmt: skip
+    n = len(objects)
+    assert f"Left out: {4 * n} private test images, which have no labels." in dataset.description
+    assert f"Left out: {n} validation images." in dataset.description
+
+
+def test_private_images_are_never_judged(tmp_path: Path, write_images: WriteImages) -> None:
+    """An evaluation takes the public part alone, also as the folder itself; the private parts alone are refused with the reason."""
+    _mvtec_ad_2(tmp_path / "can", write_images)
+    write_images(tmp_path / "can" / "test_private_mixed" / "second", "000_mixed.png")  # no kind of defect
+    for folder in ("can", "can/test_public"):
+        dataset = find_dataset(tmp_path / folder, need_train=False)
+        assert sorted(sample.path.parent.name for sample in dataset.test) == ["bad"] * 3 + ["good"] * 2
+        assert sum(sample.mask is not None for sample in dataset.test) == 2
+        assert dataset.classes == ("can",)
+    for folder, n_images in (("test_private", 2), ("test_private_mixed", 3)):
+        for need_train in (True, False):
+            with pytest.raises(
+                DataError, match=rf"The {n_images} images in .* have no labels: those of private test parts"
+            ) as caught:
+                find_dataset(tmp_path / "can" / folder, need_train=need_train)
+            assert "edgead predict" in caught.value.hint
+    with pytest.raises(DataError, match=r"5 labelled test images .* but no training images"):
+        find_dataset(tmp_path / "can" / "test_public")
+
+
+def test_an_object_of_mvtec_ad_2_without_its_public_part(tmp_path: Path, write_images: WriteImages) -> None:
+    """Its private images are no test: it is trained on, and there is nothing to evaluate."""
+    _mvtec_ad_2(tmp_path / "can", write_images)
+    shutil.rmtree(tmp_path / "can" / "test_public")
+    dataset = find_dataset(tmp_path / "can")
+    assert (len(dataset.train), dataset.test, dataset.classes) == (3, (), ("can",))
+
+
+def test_public_images_without_labels_are_named(tmp_path: Path, write_images: WriteImages) -> None:
+    """The error is about the public part, which should have labels, and not about a private one."""
+    _mvtec_ad_2(tmp_path / "can", write_images)
+    shutil.rmtree(tmp_path / "can" / "test_public")
+    write_images(tmp_path / "can" / "test_public", "000_regular.png")
+    with pytest.raises(DataError, match="can/test_public holds 1 images outside any sub-folder"):
+        find_dataset(tmp_path / "can")
+
+
+def test_a_class_beside_the_parts_of_another(tmp_path: Path, write_images: WriteImages) -> None:
+    """A folder that is a class itself, and holds another one, has both by name."""
+    _mvtec(tmp_path / "bolt", write_images)
+    write_images(tmp_path / "bolt" / "nut" / "train" / "good", "000.png")
+    write_images(tmp_path / "bolt" / "nut" / "test" / "dent", "000.png")
+    dataset = find_dataset(tmp_path / "bolt")
+    assert dataset.classes == ("bolt", "nut")
+    assert [sample.name for sample in dataset.train if sample.class_name == "nut"] == ["nut/train/good/000.png"]
 
 
 def test_a_folder_named_rgb_alone_is_as_any_other(tmp_path: Path, write_images: WriteImages) -> None:

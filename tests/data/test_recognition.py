@@ -92,6 +92,15 @@ RECOGNISED = {
         "train/bolt/good/{}.png *3\ntrain/nut/good/{}.png\ntest/bolt/good/{}.png\ntest/bolt/bad/{}.png\ntest/nut/bad/{}.png *2",
         4, 3, 0,
     ),
+    "MVTec AD 2": (
+        "train/good/{}_regular.png *4\nvalidation/good/{}_regular.png *2\ntest_public/good/{}_regular.png *3\n"
+        "test_public/bad/{}_regular.png *2\ntest_public/bad/{}_overexposed.png\n"
+        "test_public/ground_truth/bad/{}_regular_mask.png *2 mask\ntest_public/ground_truth/bad/{}_overexposed_mask.png mask\n"
+        "test_private/{}_regular.png *5\ntest_private_mixed/{}_mixed.png *5", 4, 3, 3,
+    ),
+    "a folder of good ones beside a whole data set": (
+        "train/good/{}.png *4\ntest/good/{}.png\ntest/bad/{}.png *2\narchive/good/{}.png *3", 4, 2, 0,
+    ),
     "good beside a test part": ("good/{}.png *4\ntest/good/{}.png\ntest/bad/{}.png *2", 4, 2, 0),
     "a data set's name": ("anomaly_dataset/good/{}.png *4\nanomaly_dataset/bad/{}.png *3", 4, 3, 0),
     "masks with two suffixes": ("good/{}.jpg *4\nbad/{}.jpg *2\nmasks/{}.jpg.png *2 mask", 4, 2, 2),
