@@ -10,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from edgead.storage import write_json
 from tools.results.cells import PLAIN, Cell, Mode, data_folder, is_same_work, resolved_settings
 
 Record = dict[str, Any]
+Evaluate = Callable[[Bundle, Path, Mode | None, int, Progress], Record]
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -96,7 +97,36 @@ def is_finished(record: Record | None, cell: Cell, digest: str | None = None) ->
     return record is not None and "error" not in record and is_same_work(record, cell, digest)
 
 
-def run_cell(cell: Cell, place: Workplace, digest: str, progress: Progress) -> Record:
+def evaluate_cell(
+    bundle: Bundle, data: Path, mode: Mode | None, threads: int, progress: Progress | None = None
+) -> Record:
+    """Measure a bundle's exported graph in ONNX Runtime on the test images, at the shipped threshold.
+
+    Args:
+        bundle: Just trained.
+        data: Folder of test images.
+        mode: Class information given to the model; None for a model without classes, whose likelihood is
+            then also compared with its latent norm.
+        threads: Number of threads of ONNX Runtime.
+        progress: Receiver of notes and progress.
+
+    Returns:
+        The metrics per class and in the mean, as `edgead eval --json` gives them.
+    """
+    options: dict[str, Any] = {"alignment": True} if mode is None else {"class_mode": mode}
+    with open_engine(bundle, REFERENCE, threads=threads) as runner:
+        evaluation = evaluate_bundle(
+            bundle, runner, data, progress or Silent(), false_alarm_rate=None, report=None, **options
+        )
+    content = evaluation.to_json()
+    for part in content["classes"].values():
+        part.pop("defects", None)  # kinds of defect are no columns of any table
+    return content
+
+
+def run_cell(
+    cell: Cell, place: Workplace, digest: str, progress: Progress, evaluate: Evaluate = evaluate_cell
+) -> Record:
     """Do a cell and write its JSON; an exception of the cell becomes its `error`, to be tried again next time.
 
     Args:
@@ -104,10 +134,11 @@ def run_cell(cell: Cell, place: Workplace, digest: str, progress: Progress) -> R
         place: Folders of data and results.
         digest: Digest of the data.
         progress: Receiver of notes and progress.
+        evaluate: Measures the trained bundle, once for each of the cell's label modes.
     """
     record = _new_record(cell, digest)
     try:
-        record |= _measure(cell, place, progress)
+        record |= _measure(cell, place, progress, evaluate)
     except Exception as error:  # whatever a cell dies of, the next one is done
         record["error"] = _without_places(f"{type(error).__name__}: {error}", place)
         shutil.rmtree(place.run(cell), ignore_errors=True)
@@ -148,7 +179,7 @@ def _finish(record: Record, path: Path) -> None:
     write_json(path, record)
 
 
-def _measure(cell: Cell, place: Workplace, progress: Progress) -> Record:
+def _measure(cell: Cell, place: Workplace, progress: Progress, evaluate: Evaluate) -> Record:
     import torch
 
     from edgead.models.zoo import load_model
@@ -161,7 +192,7 @@ def _measure(cell: Cell, place: Workplace, progress: Progress) -> Record:
     bundle = result.bundle
     started = time.monotonic()
     modes: tuple[Mode | None, ...] = cell.modes or (None,)
-    evaluations = {mode or PLAIN: evaluate_cell(bundle, folder, mode, threads, progress) for mode in modes}
+    evaluations = {mode or PLAIN: evaluate(bundle, folder, mode, threads, progress) for mode in modes}
     seconds = {**result.seconds, "evaluation": round(time.monotonic() - started, 2)}
     model = load_model(bundle)
     manifest = bundle.manifest
@@ -192,33 +223,6 @@ def train_or_resume(config: Config, run: Path, progress: Progress) -> tuple[Trai
             progress.note(f"The unfinished run cannot be used: {error}")
     shutil.rmtree(run, ignore_errors=True)
     return train(config, progress, out=run, runs=run.parent, resume=False), False
-
-
-def evaluate_cell(
-    bundle: Bundle, data: Path, mode: Mode | None, threads: int, progress: Progress | None = None
-) -> Record:
-    """Measure a bundle's exported graph in ONNX Runtime on the test images, at the shipped threshold.
-
-    Args:
-        bundle: Just trained.
-        data: Folder of test images.
-        mode: Class information given to the model; None for a model without classes, whose likelihood is
-            then also compared with its latent norm.
-        threads: Number of threads of ONNX Runtime.
-        progress: Receiver of notes and progress.
-
-    Returns:
-        The metrics per class and in the mean, as `edgead eval --json` gives them.
-    """
-    options: dict[str, Any] = {"alignment": True} if mode is None else {"class_mode": mode}
-    with open_engine(bundle, REFERENCE, threads=threads) as runner:
-        evaluation = evaluate_bundle(
-            bundle, runner, data, progress or Silent(), false_alarm_rate=None, report=None, **options
-        )
-    content = evaluation.to_json()
-    for part in content["classes"].values():
-        part.pop("defects", None)  # kinds of defect are no columns of any table
-    return content
 
 
 def git_revision() -> str | None:
