@@ -197,7 +197,9 @@ def _facts(
                 source=camera.source.name,
                 class_name=one.class_name,
                 scale=bundle.thresholds(one.class_name).heatmap_scale,
-                zones=tuple(ZoneFacts(zone.shape, zone.threshold, zone.good_scores) for zone in camera.zones),
+                zones=tuple(
+                    ZoneFacts(zone.shape, zone.threshold, zone.good_scores, zone.options) for zone in camera.zones
+                ),
             )
             for camera, one in zip(cameras, configs, strict=True)
         ),

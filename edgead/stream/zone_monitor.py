@@ -131,6 +131,11 @@ class ZoneMonitor:
         return self._rules
 
     @property
+    def options(self) -> RuleOptions:
+        """Rules as the user set them."""
+        return self._options
+
+    @property
     def n_alerts(self) -> int:
         """Number of alerts opened so far."""
         return self._state.n_alerts

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from edgead.evaluation.threshold import rate_interval
 from edgead.manifest import ThresholdRecord
+from edgead.stream.alarms.replay import count_openings
 from edgead.stream.alarms.threshold_range import ThresholdRange, threshold_range
 from edgead.stream.control import SetThreshold
 from edgead.stream.result import JudgedBy
@@ -61,8 +62,10 @@ def scores(call: Call) -> camera_models.Scores:
 
 
 def preview_threshold(call: Call) -> camera_models.ThresholdAnswer:
-    """Answer with the threshold that a request would set, and change nothing."""
-    return _resolved(call, call.query).answer
+    """Answer with the threshold that a request would set and the alerts it would have raised, and change nothing."""
+    found = _resolved(call, call.query)
+    zone = call.zone(call.camera(), found.zone)
+    return found.answer.model_copy(update={"past": _replayed(call, found, zone)})
 
 
 def set_threshold(call: Call) -> camera_models.ThresholdAnswer:
@@ -102,8 +105,23 @@ def _resolved(call: Call, asked: camera_models.ThresholdRequest) -> _Resolved:
     _check_meant(meant, wanted.value)
     warning = meant.warning(wanted)
     text = " ".join(filter(None, (warning, sentence or _meaning(call, facts, zone, wanted))))
-    answer = camera_models.ThresholdAnswer(before=before.value, after=wanted.value, rate=rate_answer(wanted), text=text)
+    answer = camera_models.ThresholdAnswer(
+        before=before.value, after=wanted.value, rate=rate_answer(wanted), text=text, warning=warning
+    )
     return _Resolved(facts.name, zone.name, wanted, warning, answer)
+
+
+def _replayed(call: Call, found: _Resolved, zone: ZoneFacts) -> camera_models.Replay | None:
+    past = call.stream.monitor.frames(found.camera, found.zone, call.query.seconds)
+    if past is None or not past.times_s.size:
+        return None
+    alerts, alerts_now = (
+        count_openings(zone.rules.rules(zone.good_scores, value), past.times_s, past.scores, past.breaks_s)
+        for value in (found.answer.after, found.answer.before)
+    )
+    return camera_models.Replay(
+        seconds=round(past.seconds, 1), alerts=alerts, alerts_now=alerts_now, at_most=zone.rules.min_area > 0
+    )
 
 
 def _check_meant(meant: ThresholdRange, value: float) -> None:

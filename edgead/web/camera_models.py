@@ -141,6 +141,21 @@ class ThresholdRequest(Asked):
         return self
 
 
+class ThresholdPreview(ThresholdRequest):
+    """A threshold that is only asked about."""
+
+    seconds: float = Field(600.0, ge=1, le=86400, description="Time whose alerts are counted, in seconds.")
+
+
+class Replay(Answer):
+    """Alerts of the past frames under the alert rules, with the threshold asked about and with the present one."""
+
+    seconds: float = Field(description="Time that was counted; at most that of the last 18,000 frames of this model.")
+    alerts: int
+    alerts_now: int
+    at_most: bool = Field(description="Whether fewer are possible: the rules ask for a marked area, which is not kept.")
+
+
 class ThresholdAnswer(Answer):
     """A change of the threshold, accepted or only asked about; an accepted one takes effect between two frames."""
 
@@ -148,3 +163,5 @@ class ThresholdAnswer(Answer):
     after: float = Field(alias="to")
     rate: RateAnswer
     text: str
+    warning: str = Field("", description="Part of `text` that says `Careful`; empty for an ordinary threshold.")
+    past: Replay | None = Field(None, description="Null for a change, or without frames.")

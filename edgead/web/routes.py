@@ -33,7 +33,7 @@ ENDPOINTS = (
              query=camera_models.ScoresQuery, errors=(404,)),
     Endpoint("GET", f"{_CAMERA}/zones/{{zone}}/threshold", cameras.preview_threshold,
              "The threshold that a change would give; nothing is changed.", camera_models.ThresholdAnswer,
-             query=camera_models.ThresholdRequest, errors=(404, 409, 422)),
+             query=camera_models.ThresholdPreview, errors=(404, 409, 422)),
     Endpoint("PUT", f"{_CAMERA}/zones/{{zone}}/threshold", cameras.set_threshold,
              "Change the threshold, from the next frame on.", camera_models.ThresholdAnswer,
              body=camera_models.ThresholdRequest, errors=(404, 409, 503)),

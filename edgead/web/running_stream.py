@@ -17,6 +17,7 @@ from edgead.stream.shadow.report import ShadowReport
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import StoredEvent
 from edgead.stream.spool.judgements import Opinion
+from edgead.stream.zone_monitor import RuleOptions
 from edgead.stream.zones import ZoneShape
 
 
@@ -82,11 +83,13 @@ class ZoneFacts:
         shape: Name and shape.
         threshold: Initial threshold.
         good_scores: Scores of held-out good images in this zone, raw units.
+        rules: Rules that open and close its alerts.
     """
 
     shape: ZoneShape
     threshold: ThresholdRecord
     good_scores: tuple[float, ...] = ()
+    rules: RuleOptions = field(default_factory=RuleOptions)
 
     @property
     def name(self) -> str:
@@ -158,12 +161,16 @@ class ModelControl(Protocol):
     """Models of the line, as far as the web server needs them; thread-safe."""
 
     def describe(self) -> dict[str, Any]:
-        """Installed models, the active and the previous one, activations, and the last of them in words (`changed`)."""
+        """Keys of the answer `LineModels`, without those about what runs."""
+        ...
+
+    def install(self, bundle: str, who: str, why: str, *, precision: str | None, activate: bool) -> None:
+        """Start the installation of a bundle that lies on this device."""
         ...
 
     def activate(self, name: str, who: str, why: str) -> None: ...
 
-    def roll_back(self, who: str, why: str) -> None: ...
+    def roll_back(self, who: str, why: str, only_from: str | None = None) -> None: ...
 
     def learn(self, alert: str, who: str, *, sure: bool) -> dict[str, Any]:
         """Teach the active model that the picture of an alert is good; the keys of `edgead learn --json`."""

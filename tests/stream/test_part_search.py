@@ -77,6 +77,6 @@ def test_frames_without_the_part_are_reported_and_not_judged() -> None:
 def test_a_single_unjudged_frame_leaves_no_fault_on_the_dashboard() -> None:
     """A frame that is only suspected is shown as not judged; nothing would ever end a fault that did not begin."""
     history = WatchedCamera(["picture"])
-    history.notice(UnjudgedFrame("line", 0.0, Frame(EMPTY, 0, 0.0, "line"), 0.0, message="", fault=KIND))
+    history.notice(UnjudgedFrame("line", 0.0, Frame(EMPTY, 0, 0.0, "line"), 0.0, message="", fault=KIND), 0.0)
     assert history.unjudged is not None
     assert history.fault is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from edgead.web.camera_answers import threshold_now
 from edgead.web.camera_models import ThresholdRequest
 from edgead.web.running_stream import AlarmForecast, RunningStream, ZoneFacts
 
-from ..stream.fakes import BAD, THRESHOLD
+from ..stream.fakes import BAD, GOOD, THRESHOLD
 from .parts import (
     ALERT_ID,
     GOOD_SCORES,
@@ -57,6 +58,26 @@ def test_info_and_page(stream: RunningStream, browser: Browser) -> None:
     page = browser.ask("GET", "/")
     assert page.status == 200
     assert page.headers["content-type"].startswith("text/html")
+
+
+def test_a_threshold_that_is_asked_about_counts_alerts(stream: RunningStream, browser: Browser) -> None:
+    """Three of five frames raise an alert, single ones above the threshold none; a change and a stream without frames count nothing."""
+    url = f"{CAMERA}/zones/picture/threshold"
+    assert browser.get(f"{url}?value=0.25").json["past"] is None
+    for index, value in enumerate([BAD, GOOD, GOOD] * 4 + [BAD] * 3 + [GOOD] * 6 + [BAD] * 3):
+        stream.monitor.accept(judged(value=value, index=index))
+    bad_score = BAD / 255 - 0.5
+    past = browser.get(f"{url}?value={bad_score + 0.1}&seconds=60").json["past"]
+    assert (past["alerts"], past["alerts_now"], past["at_most"]) == (0, 2, False)
+    assert past["seconds"] < 60
+    found = browser.get(f"{url}?value={bad_score - 0.05}").json
+    assert (found["past"]["alerts"], found["warning"]) == (2, "")
+    assert browser.send("PUT", url, {"value": bad_score - 0.05}).json["past"] is None
+    facts = stream.facts.cameras[0]
+    zones = tuple(replace(zone, rules=RuleOptions(open_frames=1, close_frames=2, min_area=0.1)) for zone in facts.zones)
+    stream.facts = replace(stream.facts, cameras=(replace(facts, zones=zones), *stream.facts.cameras[1:]))
+    past = browser.get(f"{url}?value={bad_score - 0.05}").json["past"]
+    assert (past["alerts"], past["at_most"]) == (6, True)
 
 
 def test_before_the_first_frame(browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,9 @@ class WatchedCamera:
         self.end_to_end_s = Histogram(LATENCY_BOUNDS_S)
         self.n_zone_alerts = dict.fromkeys(zones, 0)
         self.changes: dict[str, ChangedThreshold] = {}
+        # times at which frames before and after are never counted together, and of the last change of the model
+        self.breaks_s: deque[float] = deque(maxlen=_SPANS)
+        self.model_since_s = -math.inf
         self._spans: dict[str, deque[_Span]] = {zone: deque(maxlen=_SPANS) for zone in zones}
         self._delays: deque[float] = deque(maxlen=_DELAYS)
 
@@ -97,7 +101,9 @@ class WatchedCamera:
         self.end_to_end_s.add(delay_s)
         self._delays.append(delay_s * 1e3)
 
-    def notice(self, notice: Notice) -> None:
+    def notice(self, notice: Notice, now_s: float) -> None:
+        if isinstance(notice, FaultBegan | CameraLost):
+            self.breaks_s.append(now_s)
         match notice:
             case FaultBegan() | UnjudgedFrame():
                 self.unjudged = notice
@@ -111,6 +117,7 @@ class WatchedCamera:
                 self.unlike = sentence(notice)
             case ModelChanged():
                 self.unlike = None
+                self.model_since_s = now_s
                 self.changes.clear()
             case ThresholdChanged(zone=zone) if zone in self.scores:
                 self.changes[zone] = ChangedThreshold(notice.after, notice.false_alarm_rate)

@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgead.contexts import OwnsNothing
 from edgead.stream.consumers.consumer import Item
 from edgead.stream.monitoring.camera_history import AlertSpan, ChangedThreshold, WatchedCamera
@@ -63,6 +66,23 @@ class ZoneHistory:
     alerts: list[AlertSpan]
 
 
+@dataclass(frozen=True)
+class FrameScores:
+    """Scores of single frames of a zone, oldest first.
+
+    Attributes:
+        times_s: Monotonic times `(n,)`.
+        scores: Scores `(n,)`, raw units.
+        breaks_s: Monotonic times of outages and faults.
+        seconds: Time that they cover: at most the time asked for, less where frames are kept for less; 0 without any.
+    """
+
+    times_s: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    breaks_s: Sequence[float]
+    seconds: float
+
+
 class Monitor(OwnsNothing):
     """A consumer that keeps results in memory; every method may be called from any thread.
 
@@ -91,20 +111,20 @@ class Monitor(OwnsNothing):
         return True
 
     def accept(self, item: Item) -> None:
+        now_s = self._clock()
         if isinstance(item, ModelChanged):
             with self._lock:
                 for one in self._cameras.values():
-                    one.notice(item)
+                    one.notice(item, now_s)
             return
         camera = self._cameras.get(item.camera)
         if camera is None:
             return
-        now_s = self._clock()
         with self._lock:
             if isinstance(item, FrameResult):
                 camera.take(item, now_s)
             else:
-                camera.notice(item)
+                camera.notice(item, now_s)
 
     def update(self, status: StreamStatus) -> None:
         """Store the stream's status; called a few times a second."""
@@ -171,6 +191,24 @@ class Monitor(OwnsNothing):
             samples = watched.scores[zone].samples(now_s, seconds)
             spans = watched.spans(zone, now_s, seconds)
         return ZoneHistory(points(samples(), now_s, seconds, POINTS), spans)
+
+    def frames(self, camera: str, zone: str, seconds: float) -> FrameScores | None:
+        """Scores of the single frames of the last `seconds` that the present model judged; None for an unknown zone.
+
+        Only the last 18,000 of a zone are kept.
+        """
+        watched = self._cameras.get(camera)
+        if watched is None or zone not in watched.scores:
+            return None
+        now_s = self._clock()
+        with self._lock:
+            times_s, scores = watched.scores[zone].each()
+            breaks_s, since_s = list(watched.breaks_s), watched.model_since_s
+        own = times_s > since_s
+        times_s, scores = times_s[own], scores[own]
+        age_s = now_s - float(times_s[0]) if times_s.size else 0.0
+        inside = times_s >= now_s - seconds
+        return FrameScores(times_s[inside], scores[inside], breaks_s, min(age_s, seconds))
 
     @property
     def history_bytes(self) -> int:

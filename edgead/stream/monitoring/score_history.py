@@ -66,6 +66,12 @@ class ScoreHistory:
             self._low[bucket] = min(self._low[bucket], score)
             self._high[bucket] = max(self._high[bucket], score)
 
+    def each(self) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Times and scores `(n,)` of the frames that are kept one by one, oldest first."""
+        kept = min(self._n, len(self._times))
+        shift = self._n % kept if self._n > kept else 0
+        return np.roll(self._times[:kept], -shift), np.roll(self._scores[:kept], -shift)
+
     def samples(self, now_s: float, seconds: float) -> Callable[[], Samples]:
         """Copy the scores of the last `seconds`; the returned function sorts them and needs no lock."""
         since_s = now_s - seconds

@@ -54,7 +54,7 @@ class CameraView {
   constructor(root, camera) {
     this.#name = camera.name;
     this.#zone = worstZone(camera).name;
-    this.#threshold = new ThresholdPanel(camera.name, () => this.#loadTrace(), (value) => this.#trace.propose(value));
+    this.#threshold = new ThresholdPanel(camera.name, () => this.#loadTrace(), (value) => this.#trace.propose(value), () => this.#seconds);
     const image = h("img", { alt: `Live picture of ${camera.name}` });
     const picture = h("div", { class: "picture is-large" }, image, this.#overlay, this.#since);
     this.#picture = new LivePicture(image, camera.name, {

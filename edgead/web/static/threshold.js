@@ -2,7 +2,7 @@
 
 import { get, path, send } from "./api.js";
 import { facts, h, setText } from "./dom.js";
-import { ago, count, oneIn, percent, score, utc } from "./format.js";
+import { ago, duration, oneIn, percent, plural, score, utc } from "./format.js";
 import { store } from "./store.js";
 
 const SHOWN_CHANGES = 20;
@@ -17,17 +17,33 @@ const WAYS = [
     now: (zone) => zone.threshold, say: (value) => `set the threshold to ${score(value)}` },
 ];
 
-/** The false-alarm rate of the threshold, in words. */
-export function promise(zone) {
-  const { rate } = zone;
-  if (!rate || rate.false_alarm_rate === null || rate.false_alarm_rate === undefined) {
-    return "It is not known how many good pictures exceed this threshold.";
-  }
-  const share = `${percent(rate.false_alarm_rate)} of good pictures (${oneIn(rate.false_alarm_rate)})`;
-  const range = rate.interval ? ` The threshold for this share is between ${score(rate.interval[0])} and ${score(rate.interval[1])} (95 %).` : "";
-  if (rate.certified) return `Certified: at most ${share} exceed it, measured on ${count(rate.n_images)} good pictures.`;
-  return `Extrapolated: about ${share} exceed it; ${count(rate.n_images)} good pictures are too few to measure this.` +
-    range;
+// a larger share is not said as "1 in 1"
+const SAID_AS_ONE_IN = 0.1;
+
+/** What a threshold means for good pictures, in one plain sentence. */
+export function promise(rate, where = "this threshold") {
+  const share = rate?.false_alarm_rate;
+  if (share === null || share === undefined) return `It is not known how many good pictures score above ${where}.`;
+  if (share === 0) return `Hardly any good picture scores above ${where}.`;
+  const words = share < SAID_AS_ONE_IN ? `${oneIn(share)} good pictures scores` : `${percent(share)} of good pictures score`;
+  return `${rate.certified ? "At most" : "About"} ${words} above ${where}.`;
+}
+
+/** Figures behind that sentence, as [term, value] pairs. */
+function basis(rate) {
+  if (!rate?.n_images) return [];
+  const pictures = plural(rate.n_images, "good picture");
+  const rows = [["Known from", rate.certified ? `${pictures}, enough to certify it` : `${pictures}, too few to certify it; extrapolated`]];
+  if (rate.interval) rows.push(["Threshold for this rate, 95 % interval", `${score(rate.interval[0])} to ${score(rate.interval[1])}`]);
+  return rows;
+}
+
+/** "In the last 10 min it would have raised 2 alerts; the present threshold would have raised 5." */
+export function whatIf(past) {
+  if (!past) return "";
+  const most = past.at_most ? "at most " : "";
+  return `In the last ${duration(Math.round(past.seconds))} it would have raised ${most}${plural(past.alerts, "alert")}; ` +
+    `the present threshold would have raised ${most}${past.alerts_now}.`;
 }
 
 export class ThresholdPanel {
@@ -37,7 +53,9 @@ export class ThresholdPanel {
   #hourRow = false;
   #onChanged;
   #onPropose;
+  #seconds;
   #typing = 0;
+  #turn = 0;
   #title = h("h2", { id: "threshold-title" });
   #promise = h("p", { class: "promise" });
   #numbers = h("div");
@@ -46,6 +64,7 @@ export class ThresholdPanel {
   #input = h("input", { id: "threshold-value", type: "number", required: true, inputmode: "decimal", step: "any" });
   #unit = h("span", { class: "muted" });
   #preview = h("p", { class: "preview", role: "status" });
+  #previewFigures = figures();
   #result = h("p", { class: "result", role: "status" });
   #changes = h("div");
   #dialog = h("dialog", { "aria-labelledby": "confirm-title" });
@@ -54,12 +73,14 @@ export class ThresholdPanel {
   /**
    * @param camera name of the camera
    * @param onChanged called after a change
-   * @param onPropose called with the score of a value that is being typed, or null; returns what it would have meant
+   * @param onPropose called with the score of a value that is being typed, or null
+   * @param seconds returns the time, in seconds, whose alerts are counted under a value
    */
-  constructor(camera, onChanged, onPropose) {
+  constructor(camera, onChanged, onPropose, seconds) {
     this.#camera = camera;
     this.#onChanged = onChanged;
     this.#onPropose = onPropose;
+    this.#seconds = seconds;
     this.#select.addEventListener("change", () => this.#choose(this.#select.value));
     this.#input.addEventListener("input", () => this.#type());
     this.element = h("section", { class: "card", "aria-labelledby": "threshold-title" },
@@ -68,7 +89,7 @@ export class ThresholdPanel {
         h("form", { onsubmit: (event) => this.#review(event) },
           h("label", { for: "threshold-way" }, "Set by"), this.#select,
           h("label", { for: "threshold-value" }, "New value"),
-          h("div", { class: "with-unit" }, this.#input, this.#unit), this.#preview,
+          h("div", { class: "with-unit" }, this.#input, this.#unit), this.#preview, this.#previewFigures.element,
           h("button", { class: "primary" }, "Review …"))),
       this.#result, h("details", { class: "change" }, h("summary", {}, "Details and earlier changes"), this.#numbers, this.#changes), this.#dialog);
     for (const kind of ["change", "listening"]) store.addEventListener(kind, this.#onChange);
@@ -79,10 +100,11 @@ export class ThresholdPanel {
     const isNew = zone.name !== this.#zone?.name;
     this.#zone = zone;
     setText(this.#title, `Threshold of ${zone.name}`);
-    setText(this.#promise, promise(zone));
+    setText(this.#promise, promise(zone.rate));
     this.#promise.classList.toggle("is-certified", Boolean(zone.rate?.certified));
     const hours = zone.alarms_per_hour;
-    const rows = [["Threshold", score(zone.threshold)], ["False-alarm rate", percent(zone.rate?.false_alarm_rate)]];
+    const rows = [["Threshold", score(zone.threshold)], ["False-alarm rate", percent(zone.rate?.false_alarm_rate)],
+      ...basis(zone.rate)];
     if (hours) rows.push(["False alarms per hour", hours.text ?? String(hours.per_hour)]);
     if (JSON.stringify(rows) !== this.#numbersShown) {
       this.#numbersShown = JSON.stringify(rows);
@@ -104,36 +126,45 @@ export class ThresholdPanel {
 
   #type() {
     clearTimeout(this.#typing);
+    this.#turn += 1;
     this.#typing = setTimeout(() => this.#propose(), TYPING_MS);
   }
 
-  /** Draw the line of the value in the form, and say what it would have done. */
+  /** Draw the line of the value in the form, and say what it would have done; null if another value was typed meanwhile. */
   async #propose() {
+    clearTimeout(this.#typing);
     const [text, zone, way] = [this.#input.value, this.#zone, this.#way];
     const value = Number(text) / way.factor;
-    const isSame = () => text === this.#input.value && zone.name === this.#zone.name && way === this.#way;
-    let words = "";
+    const turn = ++this.#turn;
+    const isSame = () => turn === this.#turn;
+    let found = { words: "", figures: "" };
     let proposed = null;
     if (text !== "" && value > 0) {
       try {
         const url = path("cameras", this.#camera, "zones", zone.name, "threshold");
-        const answer = await get(`${url}?${way.key}=${encodeURIComponent(value)}`);
-        if (!isSame()) return;
+        const answer = await get(`${url}?${way.key}=${encodeURIComponent(value)}&seconds=${this.#seconds()}`);
+        if (!isSame()) return null;
         proposed = answer.to === zone.threshold ? null : answer.to;
-        words = answer.text;
+        const isSaid = proposed !== null && answer.past;
+        found = { words: [isSaid ? whatIf(answer.past) : "", answer.warning, promise(answer.rate)].filter(Boolean).join(" "),
+          figures: answer.text };
       } catch (error) {
-        if (!isSame()) return;
-        words = error.words;
+        if (!isSame()) return null;
+        found = { words: error.words ?? String(error), figures: "" };
       }
     }
-    const past = this.#onPropose(proposed);
-    setText(this.#preview, [past, words].filter(Boolean).join(" "));
+    this.#onPropose(proposed);
+    setText(this.#preview, found.words);
+    this.#previewFigures.show(found.figures);
+    return found;
   }
 
   #clearProposal() {
     clearTimeout(this.#typing);
+    this.#turn += 1;
     this.#onPropose(null);
     setText(this.#preview, "");
+    this.#previewFigures.show("");
   }
 
   #choose(key) {
@@ -150,6 +181,14 @@ export class ThresholdPanel {
     const value = Number(this.#input.value) / this.#way.factor;
     const zone = this.#zone;
     const way = this.#way;
+    // what stands below the form may still be about the value before
+    const meaning = h("p", { class: "meaning", role: "status" }, "Working out what it would have done …");
+    const more = figures();
+    this.#propose().then((found) => {
+      if (!meaning.isConnected) return;
+      setText(meaning, found?.words ?? "");
+      more.show(found?.figures ?? "");
+    });
     const problem = h("p", { class: "problem", role: "alert" });
     const apply = h("button", { type: "button", class: "primary" }, "Change threshold");
     apply.addEventListener("click", async () => {
@@ -160,7 +199,7 @@ export class ThresholdPanel {
         const answer = await send("PUT", url, { [way.key]: value });
         this.#dialog.close();
         this.#clearProposal();
-        setText(this.#result, `Changed from ${score(answer.from)} to ${score(answer.to)}. ${answer.text ?? ""}`);
+        setText(this.#result, [`Changed from ${score(answer.from)} to ${score(answer.to)}.`, answer.warning, promise(answer.rate)].filter(Boolean).join(" "));
         this.#loadChanges();
         this.#onChanged();
       } catch (error) {
@@ -172,7 +211,7 @@ export class ThresholdPanel {
     this.#dialog.replaceChildren(
       h("h2", { id: "confirm-title" }, "Change the threshold?"),
       h("p", {}, `On ${this.#camera}, zone ${zone.name}: ${way.say(value)}.`),
-      h("p", {}, this.#preview.textContent),
+      meaning, more.element,
       facts([["Threshold now", score(zone.threshold)], ["False-alarm rate now", percent(zone.rate?.false_alarm_rate)]]),
       h("p", { class: "hint" }, "The change takes effect with the next frame and is recorded under your name."), problem,
       h("div", { class: "actions" }, apply,
@@ -190,6 +229,20 @@ export class ThresholdPanel {
       // retried at the next change or visit
     }
   }
+}
+
+/** Statistics behind a sentence, shown on demand; nothing without any. */
+function figures() {
+  const text = h("p", { class: "muted" });
+  const element = h("details", { class: "figures" }, h("summary", {}, "Figures"), text);
+  element.hidden = true;
+  return {
+    element,
+    show(words) {
+      setText(text, words);
+      element.hidden = !words;
+    },
+  };
 }
 
 function changesTable(changes) {

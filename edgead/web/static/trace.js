@@ -93,20 +93,6 @@ export function describe(scores, seconds) {
       "Never above it"}; ${plural(scores.alerts.length, "alert")}.`;
 }
 
-/** Number of steps above a threshold, and of the stretches they form. */
-export function stretches(points, threshold) {
-  const above = points.map((point) => point[2] > threshold);
-  return { steps: above.filter(Boolean).length, times: above.filter((is, index) => is && !above[index - 1]).length };
-}
-
-/** "In the last 10 minutes the score would have been above it 2 times; it was above the present threshold 5 times." */
-export function whatIf(scores, seconds, proposed) {
-  if (!scores?.points.length) return "";
-  const [would, was] = [proposed, scores.threshold].map((value) => stretches(scores.points, value).times);
-  const times = (number) => (number ? plural(number, "time") : "at no time");
-  return `In the last ${duration(seconds)} the score would have been above it ${times(would)}; it was above the present threshold ${times(was)}.`;
-}
-
 export class Trace {
   #proposed = null;
   #canvas = h("canvas", { class: "trace", tabindex: "0", role: "img", "aria-label": "Scores over time" });
@@ -133,12 +119,11 @@ export class Trace {
     this.#point(null);
   }
 
-  /** Draw a second threshold, which nobody has set yet; null removes it. Returns what it would have meant, in words. */
+  /** Draw a second threshold, which nobody has set yet; null removes it. */
   propose(value) {
     this.#proposed = value;
     this.#canvas.dataset.proposed = value ?? "";
     this.#draw();
-    return value === null ? "" : whatIf(this.#scores, this.#seconds, value);
   }
 
   stop() {

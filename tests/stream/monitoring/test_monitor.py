@@ -17,7 +17,7 @@ from edgead.stream.monitoring.histogram import Histogram
 from edgead.stream.monitoring.live_pictures import LivePictures
 from edgead.stream.monitoring.monitor import POINTS, Monitor
 from edgead.stream.monitoring.score_history import BUCKET_S, ScoreHistory, points
-from edgead.stream.notices import FramesUnlike
+from edgead.stream.notices import FramesUnlike, ModelChanged
 from edgead.stream.pipeline import run_stream
 
 from ...web.parts import LEFT, LINE, fault_began, fault_ended, judged, lost, tell, unjudged
@@ -46,6 +46,28 @@ def test_a_history_keeps_every_extreme(steps: list[tuple[float, float]], recent:
     ages = [point.age_s for point in found]
     assert ages == sorted(ages, reverse=True)
     assert all(0 <= age <= seconds + 0.01 for age in ages)
+
+
+def test_single_frames_of_the_present_model_are_given() -> None:
+    """Those of the asked time since the model took over, with the outages between them."""
+    clock = ManualClock()
+    monitor = Monitor({LINE: ["picture", LEFT]}, clock=clock)
+    for second in range(10):
+        clock.now_s = 100.0 + second
+        monitor.accept(judged(index=second, value=BAD if second == 7 else GOOD))
+        if second == 3:
+            monitor.accept(ModelChanged("", 0.0, None, None, "ann"))
+        if second == 5:
+            monitor.accept(lost("unplugged"))
+    found = monitor.frames(LINE, "picture", 600.0)
+    assert found is not None
+    assert found.times_s.tolist() == [104.0, 105.0, 106.0, 107.0, 108.0, 109.0]
+    assert (found.breaks_s, found.seconds) == ([105.0], 5.0)
+    assert int(found.scores.argmax()) == found.times_s.tolist().index(107.0)
+    short = monitor.frames(LINE, "picture", 2.0)
+    assert short is not None
+    assert (short.times_s.tolist(), short.seconds) == ([107.0, 108.0, 109.0], 2.0)
+    assert monitor.frames(LINE, "nowhere", 2.0) is None
 
 
 def test_a_history_forgets_after_a_day() -> None:
