@@ -20,7 +20,15 @@ from edgead.evaluation.evaluate import (
 )
 from edgead.evaluation.metric_columns import METRIC_COLUMNS
 from edgead.evaluation.report_charts import histogram, number, rate_chart
-from edgead.evaluation.report_gallery import ImageBudget, ImageReader, card, choose_images, inline_jpeg, legend
+from edgead.evaluation.report_gallery import (
+    ImageBudget,
+    ImageReader,
+    card,
+    choose_images,
+    inline_jpeg,
+    legend,
+    shown_of,
+)
 from edgead.evaluation.report_robustness import robustness_section
 from edgead.evaluation.report_slider import SCRIPT, slider
 from edgead.evaluation.report_style import STYLE
@@ -252,8 +260,9 @@ def _gallery(
     for group in choose_images(images, threshold, per_group):
         parts.append(f"<h3>{group.title}</h3>")
         cards = [card(i, thresholds.heatmap_scale, threshold, readers, budget) for i in group.images if budget.allows()]
+        parts.append(f'<p class="soft shown">{shown_of(len(cards), group.n_total)}</p>')
         parts.append(f'<div class="cards" data-group="{group.verdict}">{"".join(cards)}</div>')
-        parts.append(f'<p class="soft empty"{" hidden" if cards else ""}>{group.empty}</p>')
+        parts.append(f'<p class="soft empty"{" hidden" if group.n_total else ""}>{group.empty}</p>')
     return "".join(parts)
 
 

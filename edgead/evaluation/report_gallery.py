@@ -26,12 +26,13 @@ _OWN = ' class="own"'
 
 @dataclass(frozen=True)
 class Group:
-    """Section of the gallery: verdict of its images, heading, images, and the text shown if there are none."""
+    """Section of the gallery: verdict of its images, heading, images, the text shown if there are none, and their number in all."""
 
     verdict: str
     title: str
     images: list[ScoredImage]
     empty: str
+    n_total: int
 
 
 class ImageBudget:
@@ -57,21 +58,36 @@ def choose_images(images: Sequence[ScoredImage], threshold: float, per_group: in
     alarms = [image for image in good if image.pred_score > threshold]
     groups = []
     if defective:
-        groups.append(Group("missed", "Worst misses", missed[:per_group], "No defective image was missed."))
+        groups.append(
+            Group("missed", "Worst misses", missed[:per_group], "No defective image was missed.", len(missed))
+        )
     if good:
-        groups.append(Group("alarm", "Worst false alarms", alarms[:per_group], "No good image raised an alarm."))
+        groups.append(
+            Group("alarm", "Worst false alarms", alarms[:per_group], "No good image raised an alarm.", len(alarms))
+        )
     if good:
         quiet = [image for image in good if not image.pred_score > threshold]
         groups.append(
-            Group("fine", "Good images nearest to a false alarm", quiet[: max(1, per_group // 2)], "There are none.")
+            Group(
+                "fine",
+                "Good images nearest to a false alarm",
+                quiet[: max(1, per_group // 2)],
+                "There are none.",
+                len(quiet),
+            )
         )
     if defective:
         found = [image for image in defective if image.pred_score > threshold]
         shown = _typical(found)[: 2 * per_group]
         shown += [image for image in found if image not in shown][: max(1, per_group // 2)]
         title = "Finds: a typical one of each kind of defect, and those nearest to a miss"
-        groups.append(Group("found", title, shown, "Nothing was found."))
+        groups.append(Group("found", title, shown, "Nothing was found.", len(found)))
     return groups
+
+
+def shown_of(n_shown: int, n_total: int) -> str:
+    """How many of a group's images are in the file; a few of each keep it small."""
+    return "" if n_shown >= n_total else f"{n_shown} of {n_total} shown."
 
 
 def panels_html(panels: Sequence[tuple[Image, str, str]], budget: ImageBudget) -> str:

@@ -51,6 +51,7 @@ def _numbers(
         "start": steps.index(shipped),
         # what training has seen says nothing about false alarms
         "good": [image.pred_score for image in images if not image.gt_label and not image.was_trained_on],
+        "trained": [image.pred_score for image in images if not image.gt_label and image.was_trained_on],
         "defective": [image.pred_score for image in images if image.gt_label],
         "kinds": [kinds.index(image.defect) for image in images if image.gt_label],
         "training": [_rounded(score) for score in thresholds.scores],
@@ -80,7 +81,8 @@ SCRIPT = """
   const all = (root, what) => [...root.querySelectorAll(what)];
   const ORDER = {missed: 1, found: 1, alarm: -1, fine: -1};
 
-  function pictures(section, threshold) {
+  // only a few pictures of each group are in this file, and at another threshold more belong to it
+  function pictures(section, threshold, totals) {
     for (const card of all(section, ".card[data-score]")) {
       const bad = card.dataset.bad === "1", alarm = Number(card.dataset.score) > threshold;
       const state = bad ? (alarm ? "found" : "missed") : (alarm ? "alarm" : "fine");
@@ -97,8 +99,10 @@ SCRIPT = """
       const sign = ORDER[group.dataset.group];
       const cards = all(group, ".card").sort((a, b) => sign * (a.dataset.score - b.dataset.score));
       group.append(...cards);
+      const total = totals[group.dataset.group], shown = group.previousElementSibling;
+      shown.textContent = cards.length < total ? `${cards.length} of ${total} shown.` : "";
       const empty = group.nextElementSibling;
-      if (empty && empty.classList.contains("empty")) empty.hidden = cards.length > 0;
+      if (empty && empty.classList.contains("empty")) empty.hidden = total > 0;
     }
   }
 
@@ -179,7 +183,8 @@ SCRIPT = """
     const {alarms, found} = now;
     charts(section, numbers, now.index, alarms / (now.nGood || 1), found / (now.nBad || 1),
       alarms + found ? found / (alarms + found) : null);
-    pictures(section, now.threshold);
+    const good = [...numbers.good, ...numbers.trained], called = now.above(good);
+    pictures(section, now.threshold, {found, missed: now.nBad - found, alarm: called, fine: good.length - called});
     if (controls.length === Number(document.querySelector(".tiles").dataset.classes)) tiles();
   }
 

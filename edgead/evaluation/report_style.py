@@ -12,7 +12,7 @@ body { margin:0 auto; max-width:1900px; padding:24px clamp(14px,2.5vw,40px) 60px
 h1 { font-size:1.7rem; line-height:1.2; margin:0 0 12px; overflow-wrap:anywhere }
 h2 { font-size:1.3rem; margin:44px 0 12px; padding-top:12px; border-top:1px solid var(--line); overflow-wrap:anywhere }
 h3 { font-size:1.02rem; margin:28px 0 10px }
-p { margin:8px 0; max-width:75ch } a { color:var(--link) } .soft { color:var(--soft) }
+p { margin:8px 0; max-width:75ch } a { color:var(--link) } .soft { color:var(--soft) } .shown:empty { display:none }
 dl.facts { display:grid; grid-template-columns:max-content 1fr; gap:2px 16px; margin:0 0 22px; font-size:.93rem }
 dl.facts dt { color:var(--soft) } dl.facts dd { margin:0; overflow-wrap:anywhere }
 .tiles { display:grid; grid-template-columns:repeat(auto-fit,minmax(150px,1fr)); gap:12px; margin:18px 0 }

@@ -154,6 +154,14 @@ def test_gallery_shows_the_worst_first() -> None:
     assert all(image.gt_label and image.pred_score > 1.0 for image in finds.images)
 
 
+def test_the_report_says_how_many_images_it_shows() -> None:
+    """Of each group that is larger than what is embedded; a group whose images were all left out is not called empty."""
+    text = report_html(_report(_mixed()))
+    assert '<p class="soft shown">3 of 11 shown.</p><div class="cards" data-group="fine">' in text
+    assert '<p class="soft shown"></p><div class="cards" data-group="missed">' in text
+    assert text.count('class="soft empty" hidden') == 4
+
+
 def test_good_images_nearest_to_an_alarm_stand_in() -> None:
     """Without any false alarm the highest good images are shown instead."""
     groups = {group.title: group for group in choose_images(_mixed(), 5.0, 4)}

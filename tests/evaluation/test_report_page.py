@@ -79,6 +79,22 @@ def test_the_slider_moves_everything(page: Any) -> None:
     assert page.complaints == []
 
 
+def test_the_slider_says_how_many_pictures_are_not_here(page: Any) -> None:
+    """The file has a few pictures of each group; at the lowest threshold all 13 good images are false alarms, and 5 are here."""
+    section = page.locator("section:has(.slider)").nth(0)
+    shown = section.locator('p.shown:has(+ [data-group="alarm"])')
+    assert not shown.is_visible()
+    _move(page, 0, -1)
+    page.keyboard.press("Home")
+    n = len(_cards(page, 0, "alarm"))
+    assert 0 < n < 13
+    assert shown.inner_text() == f"{n} of 13 shown."
+    assert section.locator('p.shown:has(+ [data-group="fine"])').inner_text() == ""
+    section.get_by_role("button").click()
+    assert not shown.is_visible()
+    assert section.locator('p.shown:has(+ [data-group="fine"])').inner_text() == "3 of 11 shown."
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1800, "light")])
 def test_it_fits_and_is_accessible(page: Any, width: int, scheme: str) -> None:
     """Nothing but tables scrolls sideways, the page uses the width, and axe finds nothing in either colour scheme."""
