@@ -13,7 +13,7 @@ import { badge } from "./verdict.js";
 const KINDS = [["heatmap", "Heatmap"], ["snapshot", "Picture"], ["peak", "Peak"], ["clip", "Clip"]];
 const ENDINGS = {
   quiet: "scores fell below the threshold", acknowledged: "acknowledged", end_of_stream: "the stream ended",
-  interrupted: "the stream was interrupted",
+  model_changed: "another model took over", interrupted: "the stream was interrupted",
 };
 
 // a clip has no event: it is finished seconds after the opening, often after the alert has closed

@@ -19,6 +19,7 @@ const nav = document.getElementById("nav");
 const overall = document.getElementById("overall");
 const banner = document.getElementById("banner");
 const toast = document.getElementById("toast");
+const bar = document.querySelector(".bar");
 // inputs that take text; on a checkbox, keys keep their meaning
 const TYPED = ["checkbox", "radio", "button", "submit", "reset", "range", "file"]
   .reduce((selector, type) => `${selector}:not([type=${type}])`, "textarea, select, input");
@@ -59,7 +60,7 @@ function show() {
     if (!isFirst) main.focus({ preventScroll: true });
     scrollTo(0, 0);
   }
-  if (toast.querySelector("a")?.hash === location.hash) toast.replaceChildren();
+  if (toast.querySelector("a")?.hash === location.hash) showToast();
   for (const entry of nav.querySelectorAll("a")) {
     const isHere = entry.dataset.view === (name === "camera" ? "overview" : name);
     if (isHere) entry.setAttribute("aria-current", "page");
@@ -128,10 +129,18 @@ function announce({ kind, alert }) {
   const where = alert.zone && alert.zone !== "picture" ? `${alert.camera}, ${alert.zone}` : alert.camera;
   const words = ANNOUNCED[kind](where, alert);
   clearTimeout(toastTimer);
-  const close = h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => toast.replaceChildren() }, "×");
-  toast.replaceChildren(h("div", { class: "toast-box" }, icon("alert"),
+  const close = h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => showToast() }, "×");
+  showToast(h("div", { class: "toast-box" }, icon("alert"),
     h("a", { href: alertUrl(alert.id) }, `${words}: ${score(alert.peak_score ?? alert.score)} of ${score(alert.threshold)}`), close));
-  toastTimer = setTimeout(() => toast.matches(":hover, :focus-within") || toast.replaceChildren(), TOAST_MS);
+  toastTimer = setTimeout(() => toast.matches(":hover, :focus-within") || showToast(), TOAST_MS);
+}
+
+/** Show a toast or none. The header grows by it and what sticks below the header moves down (`--bar-height`), so it covers no control. */
+function showToast(...content) {
+  // the browser would scroll by as much as the header grows, and controls would slide under it
+  document.documentElement.classList.add("is-growing");
+  toast.replaceChildren(...content);
+  requestAnimationFrame(() => requestAnimationFrame(() => document.documentElement.classList.remove("is-growing")));
 }
 
 function showConnection() {
@@ -164,6 +173,7 @@ function onKey(event) {
   event.preventDefault();
 }
 
+new ResizeObserver(() => document.documentElement.style.setProperty("--bar-height", `${bar.offsetHeight}px`)).observe(bar);
 store.addEventListener("cameras", () => {
   if (who === null) return;
   if (view?.isStale?.()) show();
