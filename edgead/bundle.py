@@ -299,6 +299,15 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
 
 
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of a bundle folder for display; no digest is verified, its own neither.
+
+    Raises:
+        BundleError: If there is none, or it does not follow the schema.
+    """
+    return _parse_manifest(path, _read_manifest_bytes(path))
+
+
 def bundle_folder(path: Path) -> Path:
     """Folder of a bundle that is named by itself or by the run that made it."""
     inside = path / FOLDER

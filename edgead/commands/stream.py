@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from edgead.bundle import Bundle
+from edgead.commands.model_facts import model_facts
 from edgead.commands.shadow import open_shadow
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
@@ -155,6 +156,11 @@ def stream(
             memory.settle()
             all_consumers.append(memory)
         dashboard = None
+        health = ModelHealth([camera.name for camera in made], config.model_health, watch.report)
+        model_control = None
+        if models is not None:
+            model_control = StoreControl(models.store, outputs.alerts_dir, lambda: health.watch, model_facts)
+            stack.callback(model_control.close)
         if config.web.address is not None:
             if station is None:
                 raise ConfigError("The dashboard shows alerts, and needs a folder for them.", hint="Add --alerts DIR.")
@@ -170,7 +176,7 @@ def stream(
                     control,
                     config,
                     progress,
-                    None if models is None else StoreControl(models.store, outputs.alerts_dir),
+                    model_control,
                     watch.report,
                 )
             )
@@ -182,7 +188,6 @@ def stream(
             all_consumers.append(watch.consumer)
         annotator = _annotator(made[0], bundle.thresholds(cameras[0].class_name), config)
         if models is not None:
-            health = ModelHealth([camera.name for camera in made], config.model_health, watch.report)
             all_consumers.append(health)
             changer = ModelChanger(models, line, made, control, keeper, station, dashboard, annotator, health)
             stack.enter_context(changer)

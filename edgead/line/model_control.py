@@ -6,38 +6,78 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgead.errors import ConfigError, EngineError, StorageError
-from edgead.line.model_store import ModelStore
+from edgead.line.installer import Installer, failure_of
+from edgead.line.model_health import HealthWatch
+from edgead.line.model_store import Installed, ModelStore
 
 # The first picture of a model takes some seconds, others about one; a busy device several times as long.
 LEARNING_LIMIT_S = 120.0
 
 
 class StoreControl:
-    """Lists, activates and rolls back the models of a store, and teaches the active one false alarms.
+    """Installs, lists, activates and rolls back the models of a store, and teaches the active one false alarms.
 
     Args:
         store: The store.
         alerts: Folder of the stream's alerts; None = none, and nothing can be learned.
+        watch: Returns the watch of the running model's first minutes; None after them.
+        facts: Returns the keys of the answer `ModelFacts` for a bundle folder of the store; None if it cannot be read.
     """
 
-    def __init__(self, store: ModelStore, alerts: Path | None = None) -> None:
+    def __init__(
+        self,
+        store: ModelStore,
+        alerts: Path | None = None,
+        watch: Callable[[], HealthWatch | None] = lambda: None,
+        facts: Callable[[Path, Installed], dict[str, Any] | None] = lambda path, model: None,
+    ) -> None:
         self._store = store
         self._alerts = alerts
+        self._watch = watch
+        self._installer = Installer(store)
         self._learning = threading.Lock()
+        self._read_facts = facts
+        self._facts: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def describe(self) -> dict[str, Any]:
         state = self._store.read()
-        return {**state.to_json(), "changed": None if state.why is None else state.why.sentence}
+        facts = {self._key(one): self._facts_of(one) for one in state.installed}
+        # only of models that are installed
+        self._facts = {key: found for key, found in facts.items() if found is not None}
+        watch, installation = self._watch(), self._installer.last
+        return {
+            **state.to_json(),
+            "installed": [{**asdict(one), "facts": facts[self._key(one)]} for one in state.installed],
+            "changed": None if state.why is None else state.why.sentence,
+            "watch": None if watch is None else asdict(watch),
+            "installation": None if installation is None else installation.to_json(),
+            "installable": self._installer.bundles(),
+        }
+
+    def close(self) -> None:
+        """End a running installation."""
+        self._installer.close()
+
+    def install(self, bundle: str, who: str, why: str, *, precision: str | None, activate: bool) -> None:
+        """Start the installation of a bundle in the folder `incoming` of the store.
+
+        Raises:
+            ConfigError: If there is no such bundle.
+            StorageError: If another installation runs.
+        """
+        self._installer.begin(bundle, who, why, precision=precision, activate=activate)
 
     def activate(self, name: str, who: str, why: str) -> None:
         self._store.activate(name, who=who, why=why)
 
-    def roll_back(self, who: str, why: str) -> None:
-        self._store.roll_back(who=who, why=why)
+    def roll_back(self, who: str, why: str, only_from: str | None = None) -> None:
+        self._store.roll_back(who=who, why=why, only_from=only_from)
 
     def learn(self, alert: str, who: str, *, sure: bool) -> dict[str, Any]:
         """Learn a false alarm with `edgead learn`, in a process of its own: its memory and work are not the stream's.
@@ -68,17 +108,17 @@ class StoreControl:
             ) from error
         finally:
             self._learning.release()
-        if done.returncode < 0:
-            raise EngineError(
-                f"The process that learned {alert} was killed by signal {-done.returncode}.",
-                hint="Check the free memory of this device (edgead doctor), and try again.",
-            )
         try:
-            answer = json.loads(done.stdout)
+            return dict(json.loads(done.stdout))
         except ValueError:
-            lines = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
-            words = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
-            raise ConfigError(
-                words.get("error", f"edgead learn ended with code {done.returncode}."), hint=words.get("hint", "")
-            ) from None
-        return dict(answer)
+            message, hint = failure_of(done.stderr.splitlines(), done.returncode, f"learned {alert}")
+            kind = EngineError if done.returncode < 0 else ConfigError
+            raise kind(message, hint=hint) from None
+
+    @staticmethod
+    def _key(model: Installed) -> tuple[str, str, str]:
+        return model.digest, model.engine, model.installed_at
+
+    def _facts_of(self, model: Installed) -> dict[str, Any] | None:
+        known = self._facts.get(self._key(model))
+        return self._read_facts(self._store.path(model), model) if known is None else known

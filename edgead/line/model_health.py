@@ -46,6 +46,24 @@ class _Limits:
     is_own: bool
 
 
+@dataclass(frozen=True)
+class HealthWatch:
+    """First minutes of a model, so far.
+
+    Attributes:
+        bundle: Digest of the model.
+        seconds, of_s: Watched time and time of the whole watch.
+        alarms: Alarms in the watched time.
+        most_alarms: Alarms in the whole watch beyond which the model before comes back; None = any number is allowed.
+    """
+
+    bundle: str
+    seconds: float
+    of_s: float
+    alarms: int
+    most_alarms: int | None
+
+
 class ModelHealth(OwnsNothing):
     """A consumer that watches every model after it has taken over, until it is settled or breaks a limit.
 
@@ -80,6 +98,17 @@ class ModelHealth(OwnsNothing):
     def is_watching(self) -> bool:
         """Whether the model that judges is in its first minutes."""
         return self._limits is not None
+
+    @property
+    def watch(self) -> HealthWatch | None:
+        """The watch of the model that judges; None after it."""
+        with self._lock:
+            limits, judged_by = self._limits, self._judged_by
+            if limits is None or judged_by is None:
+                return None
+            seconds = max((one.seconds for one in self._tally.cameras.values()), default=0.0)
+            most = None if limits.alarms is None else max(limits.alarms.high, LEAST_ALARMS - 1)
+            return HealthWatch(judged_by.bundle, seconds, self._settings.watch_s, self._n_alarms, most)
 
     @property
     def violation(self) -> str:

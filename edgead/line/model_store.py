@@ -200,22 +200,29 @@ class ModelStore:
             self._write(_activated(state, model.name, who, why))
             return model
 
-    def roll_back(self, *, who: str, why: str = "") -> Installed:
+    def roll_back(self, *, who: str, why: str = "", only_from: str | None = None) -> Installed:
         """Make the model that was active before the active one again.
 
         Args:
             who, why: Person or program, and reason.
+            only_from: Name of the model that must be active, and is left; None = any.
 
         Returns:
             The active model afterwards.
 
         Raises:
-            ConfigError: If no other model was active before.
+            ConfigError: If no other model was active before, or another one than `only_from` is active.
             StorageError: If another process changes the store, or it cannot be written.
         """
         self._require_models()
         with self.changing():
             state = self.read()
+            own = state.active
+            if only_from is not None and own is not None and own.name != only_from:
+                raise ConfigError(
+                    f"{own.name} is active now and no longer {only_from}: nothing was changed.",
+                    hint="Look at the models again.",
+                )
             if state.previous is None:
                 raise ConfigError(
                     f"No other model of {self.folder} was active before.",

@@ -1,8 +1,8 @@
-"""Handlers and models of the line's models: list, activate, roll back."""
+"""Handlers and models of the line's models: list, install, activate, roll back, learn."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -13,6 +13,24 @@ from edgead.web.models import Answer, Asked, Text
 from edgead.web.running_stream import ModelControl
 
 Why = Annotated[Text, StringConstraints(max_length=500)]
+
+
+class ModelPromise(Answer):
+    """Shipped threshold of a kind of part on the model's engine."""
+
+    part: str
+    threshold: float = Field(description="Raw units.")
+    false_alarm_rate: float = Field(description="Share of good pictures above it, 0..1.")
+    certified: bool
+    n_images: int = Field(description="Number of good pictures that the rate is known from.")
+
+
+class ModelFacts(Answer):
+    model_config = ConfigDict(protected_namespaces=())
+
+    origin: str = Field(description="Where it comes from, in words.")
+    learned: list[str] = Field(description="Alerts whose pictures it learned as good, oldest first.")
+    promises: list[ModelPromise]
 
 
 class InstalledModel(Answer):
@@ -27,6 +45,7 @@ class InstalledModel(Answer):
     installed_at: str
     who: str
     why: str
+    facts: ModelFacts | None = Field(description="Null if the files of the model cannot be read.")
 
 
 class ModelActivation(Answer):
@@ -38,15 +57,40 @@ class ModelActivation(Answer):
     left: str = Field("", description="Model that the line left by itself because of its health; empty otherwise.")
 
 
+class HealthWatch(Answer):
+    """First minutes of the running model, after which it stays."""
+
+    bundle: str = Field(description="Digest of the model.")
+    seconds: float = Field(description="Watched so far.")
+    of_s: float = Field(description="Time of the whole watch, in seconds.")
+    alarms: int
+    most_alarms: int | None = Field(description="More bring the model before back; null: any number is allowed.")
+
+
+class Installation(Answer):
+    bundle: str
+    who: str
+    started_at: str
+    state: Literal["running", "done", "failed"]
+    note: str = Field(description="Last line of its output.")
+    error: str
+    hint: str
+    model: str | None = Field(description="Name of the installed model; null before the end, or after a failure.")
+
+
 class LineModels(Answer):
     """Models of the line."""
 
     active: str | None = Field(description="Name of the active model; the running stream changes to it.")
     running: str = Field(description="Digest of the bundle that judges now.")
+    running_engine: str = Field(description="Engine that judges now, `<backend>-<precision>`.")
     previous: str | None = Field(description="Model that a roll-back returns to; null if there is none.")
     installed: list[InstalledModel]
     changed: str | None = Field(description="Who made the active model so, when and why, in words.")
     activations: list[ModelActivation] = Field(description="Changes of the active model, oldest first.")
+    watch: HealthWatch | None = Field(description="Null once the running model is settled, or where none is watched.")
+    installation: Installation | None = Field(description="The last one over REST since the start of the stream.")
+    installable: list[str] = Field(description="Bundles in the folder `incoming` of the model store, by name.")
 
 
 class ActivateRequest(Asked):
@@ -55,6 +99,18 @@ class ActivateRequest(Asked):
 
 
 class RollBackRequest(Asked):
+    why: Why = ""
+    active: str | None = Field(
+        None, max_length=64, description="Name of the model to leave; if another one is active, nothing is changed."
+    )
+
+
+class InstallRequest(Asked):
+    bundle: str = Field(min_length=1, max_length=255, description="One of `installable`.")
+    precision: Literal["fp32", "fp16", "int8"] | None = Field(
+        None, description="Precision of the engine; default: that of the active model."
+    )
+    activate: bool = Field(False, description="Also make it the active model, when it is installed.")
     why: Why = ""
 
 
@@ -95,6 +151,18 @@ def models(call: Call) -> LineModels:
     return _answer(call, _models(call))
 
 
+def install(call: Call) -> LineModels:
+    """Start the installation of a bundle that lies on this device; `installation` of `GET /models` says how far it is."""
+    store, asked = _models(call), call.body
+    try:
+        store.install(asked.bundle, call.who, asked.why, precision=asked.precision, activate=asked.activate)
+    except ConfigError as error:
+        raise Refusal(404, error.message, hint=error.hint) from error
+    except EdgeadError as error:
+        raise Refusal(503, error.message, hint=error.hint, retry_s=5.0) from error
+    return _answer(call, store)
+
+
 def activate(call: Call) -> LineModels:
     """Make an installed model the active one; the stream changes to it within seconds."""
     store = _models(call)
@@ -110,7 +178,7 @@ def activate(call: Call) -> LineModels:
 def roll_back(call: Call) -> LineModels:
     store = _models(call)
     try:
-        store.roll_back(call.who, call.body.why)
+        store.roll_back(call.who, call.body.why, call.body.active)
     except ConfigError as error:
         raise Refusal(409, error.message, hint=error.hint) from error
     except EdgeadError as error:
@@ -142,4 +210,5 @@ def _answer(call: Call, store: ModelControl) -> LineModels:
         content = store.describe()
     except EdgeadError as error:
         raise Refusal(503, error.message, hint=error.hint, retry_s=5.0) from error
-    return LineModels.model_validate({**content, "running": call.stream.facts.bundle})
+    facts = call.stream.facts
+    return LineModels.model_validate({**content, "running": facts.bundle, "running_engine": facts.engine})

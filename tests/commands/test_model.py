@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,9 +16,12 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.cli import app
 from edgead.commands import model as command
 from edgead.commands.model import InstallOptions, install
+from edgead.commands.model_facts import model_facts
 from edgead.commands.same_part import require_same_part
 from edgead.commands.train import TrainResult
 from edgead.errors import BundleError, CheckFailed, ConfigError, StorageError
+from edgead.line.installer import INCOMING
+from edgead.line.model_control import StoreControl
 from edgead.line.model_store import ModelStore
 from tests.notes import Notes
 from tests.resealing import rewrite
@@ -184,3 +189,43 @@ def test_the_command_line(store: ModelStore, second: Bundle, tiny_data: Path, tm
     assert back.output.strip() == f"{listed['previous']} is active again."
     both = run.invoke(app, ["stream", str(second.path), *models, *source])
     assert isinstance(both.exception, ConfigError)
+
+
+def test_facts_are_those_of_the_engine_that_the_line_runs(store: ModelStore, tiny_result: TrainResult) -> None:
+    """Origin, promise and learned alerts from manifest and engine; nothing of a model whose files are gone."""
+    model, _ = store.active()
+    facts = model_facts(store.path(model), model)
+    assert facts is not None
+    record = tiny_result.bundle.thresholds().threshold
+    (promise,) = facts["promises"]
+    assert (promise["threshold"], promise["false_alarm_rate"]) == (record.value, record.false_alarm_rate)
+    assert (facts["origin"], facts["learned"]) == ("trained", ())
+    shutil.rmtree(store.path(model) / "engines")
+    assert model_facts(store.path(model), model) is None
+
+
+@pytest.mark.slow
+def test_a_stream_installs_a_bundle_in_a_process_of_its_own(store: ModelStore, second: Bundle, tmp_path: Path) -> None:
+    """The real command: a damaged bundle is refused in its words, a whole one is installed and activated."""
+    control = StoreControl(store, facts=model_facts)
+    incoming = store.folder / INCOMING
+    shutil.copytree(second.path, incoming / "new")
+    shutil.copytree(second.path, incoming / "damaged")
+    (incoming / "damaged" / "model.onnx").write_bytes(b"other")
+    control.install("damaged", "ann", "new lens", precision=None, activate=True)
+    assert "was changed after the bundle was made" in ended(control)["error"]
+    control.install("new", "ann", "new lens", precision=None, activate=True)
+    found = ended(control)
+    assert (found["state"], found["model"]) == ("done", second.digest[:12])
+    active, why = store.active()
+    assert (active.digest, why.who, why.why) == (second.digest, "ann", "new lens")
+    assert control.describe()["installed"][-1]["facts"]["origin"] == "trained"
+    control.close()
+
+
+def ended(control: StoreControl) -> dict[str, Any]:
+    end_s = time.monotonic() + 120.0
+    while (found := control.describe()["installation"])["state"] == "running":
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    return dict(found)

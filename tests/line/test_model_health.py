@@ -274,6 +274,7 @@ def test_an_outage_is_not_taken_for_quiet(is_lost: bool) -> None:
     for index in range(900):
         for camera in ("line", "side"):
             health.accept(replace(frame(index, A), camera=camera))
+    assert health.watch is None
     health.accept(ModelChanged("", 0.0, A, B, "ann"))
     cameras = ("line",) if is_lost else ("line", "side")
     for index in (*range(900, 905), *range(1350, 1600)):
@@ -281,7 +282,14 @@ def test_an_outage_is_not_taken_for_quiet(is_lost: bool) -> None:
             health.accept(replace(frame(index, B, opens=not is_lost and index % 30 == 0), camera=camera))
         assert not health.violation
         assert health.is_watching or index > 1560, "the pause is no watch"
+        if index == 904:
+            watch = health.watch
+            assert watch is not None
+            assert (watch.bundle, watch.of_s, watch.alarms) == (B.bundle, 900.0, 0 if is_lost else 2)
+            assert 0 < watch.seconds < 60
+            assert watch.most_alarms is not None
     assert not health.is_watching
+    assert health.watch is None
 
 
 def test_clocks_that_jump_change_nothing() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from edgead.line import model_control
 from edgead.line.model_control import StoreControl
+from edgead.line.model_health import HealthWatch
 from edgead.line.model_store import ModelStore
 from edgead.web.running_stream import RunningStream
 
@@ -52,6 +53,81 @@ def test_a_roll_back_by_itself_is_said_and_counted(browser: Browser, models: Mod
     assert "edgead_model_rolled_back 1" in browser.get("/metrics").body.decode()
     models.activate("b" * 12, who="ann")
     assert "edgead_model_rolled_back 0" in browser.get("/metrics").body.decode()
+
+
+def test_a_roll_back_of_a_model_that_is_not_active_any_more(browser: Browser, models: ModelStore) -> None:
+    """A page that is out of date does not roll back what another person has activated meanwhile."""
+    models.activate("b" * 12, who="ann")
+    reply = browser.send("POST", f"{ROOT}/rollback", {"active": "a" * 12})
+    assert (reply.status, models.active()[0].name) == (409, "b" * 12)
+    assert "b" * 12 in reply.message
+    assert browser.send("POST", f"{ROOT}/rollback", {"active": "b" * 12}).json["active"] == "a" * 12
+
+
+def test_the_watch_of_the_first_minutes_is_told(browser: Browser, stream: RunningStream, models: ModelStore) -> None:
+    """The seconds and alarms so far and the most that are allowed; nothing once the model is settled."""
+    watch = HealthWatch("sha256:ab", 12.0, 300.0, 1, 6)
+    stream.models = StoreControl(models, watch=lambda: watch)
+    assert browser.get(ROOT).json["watch"] == {
+        "bundle": "sha256:ab", "seconds": 12.0, "of_s": 300.0, "alarms": 1, "most_alarms": 6,
+    }  # fmt: skip
+    stream.models = StoreControl(models)
+    assert browser.get(ROOT).json["watch"] is None
+
+
+def test_a_bundle_of_the_device_is_installed(
+    browser: Browser, stream: RunningStream, models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers at once, the list says how far it is, and a second one has to wait; only people who are logged in may."""
+    go = tmp_path / "go"
+    program(
+        tmp_path, monkeypatch, f'echo "verified" >&2; until [ -e {go} ]; do sleep 0.02; done; echo \'{{"name": "c"}}\''
+    )
+    (models.folder / "incoming" / "new" / "bundle").mkdir(parents=True)
+    (models.folder / "incoming" / "new" / "bundle" / "bundle.json").touch()
+    (models.folder / "incoming" / "empty").mkdir()
+    assert browser.get(ROOT).json["installable"] == ["new"]
+    asked = {"bundle": "new", "why": "new lens", "precision": "int8", "activate": True}
+    assert browser.ask("POST", f"{ROOT}/install", body=asked).status == 403
+    assert browser.ask("POST", f"{ROOT}/install", headers={"X-Edgead": "1"}, body=asked).status == 401
+    reply = browser.send("POST", f"{ROOT}/install", asked)
+    assert (reply.status, reply.json["installation"]["state"]) == (202, "running")
+    assert until(lambda: browser.get(ROOT).json["installation"]["note"] == "verified")
+    assert browser.send("POST", f"{ROOT}/install", asked).status == 503
+    go.touch()
+    assert until(lambda: browser.get(ROOT).json["installation"]["state"] == "done")
+    assert browser.get(ROOT).json["installation"]["model"] == "c"
+    words = (tmp_path / "words").read_text().splitlines()
+    assert words[1:4] == ["edgead", "model", "install"]
+    assert {"--who=script", "--why=new lens", "--int8", "--activate"} <= set(words)
+    assert words[-2:] == ["--", str(models.folder / "incoming" / "new")]
+
+
+@pytest.mark.parametrize("name", ["..", "../a", "empty", "link", "linked", ".hidden", "/etc", "gone", "a\x00b"])
+def test_only_bundles_of_the_folder_are_installed(
+    browser: Browser, models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """No path, no link and no folder without a bundle; no process is started."""
+    program(tmp_path, monkeypatch, "exit 0")
+    incoming, elsewhere = models.folder / "incoming", tmp_path / "elsewhere"
+    for folder in (elsewhere, incoming / ".hidden", incoming / "empty", incoming / "linked"):
+        folder.mkdir(parents=True)
+    for folder in (elsewhere, incoming / ".hidden"):
+        (folder / "bundle.json").touch()
+    (incoming / "link").symlink_to(elsewhere)
+    (incoming / "linked" / "bundle").symlink_to(elsewhere)
+    assert browser.get(ROOT).json["installable"] == []
+    reply = browser.send("POST", f"{ROOT}/install", {"bundle": name})
+    assert (reply.status, browser.get(ROOT).json["installation"]) == (404, None)
+    assert not (tmp_path / "words").exists()
+
+
+def program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A shell script in place of Python; it writes its arguments into the file `words`."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {folder / 'words'}\n{script}\n")
+    path.chmod(0o700)
+    monkeypatch.setattr(model_control.sys, "executable", str(path))
 
 
 def test_what_cannot_be_done_is_said(browser: Browser, models: ModelStore) -> None:

@@ -383,13 +383,21 @@ def test_a_changed_threshold_moves_the_line_and_is_recorded(open_page: Any, devi
     page = open_page()
     page.keyboard.press("1")
     page.wait_for_selector('.trace[data-threshold="4"]')
-    wait_for_text(page, ".promise", "Extrapolated: about 0.2 % of good pictures .1 in 500.")
+    wait_for_text(page, ".promise", "^About 1 in 500 good pictures scores above this threshold.$")
     line = threshold_rows(page)
     page.click(".change summary")
     page.select_option("#threshold-way", "value")
     page.fill("#threshold-value", "4.75")
     page.wait_for_selector('.trace[data-proposed="4.75"]')
-    wait_for_text(page, ".preview", "In the last 10 min the score would have been above it .*Extrapolated")
+    wait_for_text(
+        page,
+        ".preview",
+        "^In the last 10 min it would have raised 5 alerts; the present threshold .* 5. About 1 in 500",
+    )
+    assert not page.locator("text=this is an estimate from 209").is_visible()
+    page.click(".figures summary")
+    assert page.locator("text=this is an estimate from 209").is_visible()
+    page.focus("#threshold-value")
     assert threshold_rows(page)[0] == pytest.approx(line[0], abs=40), "the present line stays"
     page.keyboard.press("Enter")
     wait_for_text(page, "dialog", "set the threshold to 4.75")
@@ -400,6 +408,29 @@ def test_a_changed_threshold_moves_the_line_and_is_recorded(open_page: Any, devi
     page.wait_for_selector('.trace[data-threshold="4.75"]')
     assert threshold_rows(page)[0] < line[0] - 10
     assert [(change["who"], change["to"]) for change in device.changes] == [("Ada", 4.75)]
+
+
+def test_the_question_is_about_the_value_in_the_form(open_page: Any, device: FakeDevice) -> None:
+    """Enter right after the last digit: what stands below the form is still about the value before, and is not asked with."""
+    page = open_page()
+    page.keyboard.press("1")
+    page.click(".change summary")
+    page.select_option("#threshold-way", "value")
+    page.fill("#threshold-value", "5.5")
+    wait_for_text(page, ".preview", "would have raised 6 alerts")
+    device.preview_s = 0.5
+    page.fill("#threshold-value", "12")
+    page.keyboard.press("Enter")
+    assert "set the threshold to 12.0" in page.inner_text("dialog")
+    assert "raised 6 alerts" not in page.inner_text("dialog")
+    wait_for_text(
+        page, "dialog .meaning", "^In the last 10 min it would have raised 12 alerts; .*Careful: 12 is far above"
+    )
+    page.keyboard.press("Escape")
+    page.click("text=Details and earlier changes")
+    wait_for_text(
+        page, ".change .facts", "Known from209 good pictures, too few to certify it; extrapolated.*3.20 to 5.10"
+    )
 
 
 def threshold_rows(page: Any) -> list[int]:
@@ -447,6 +478,43 @@ def test_a_lost_connection_is_said_and_comes_back(open_page: Any, device: FakeDe
     device.is_silent = False
     wait_for_text(page, "#overall", "All 2 cameras OK")
     assert page.locator("#banner").is_hidden()
+
+
+# controls of the page that are wholly in sight, and those of them that a toast then covers
+IN_SIGHT = """() => { const controls = document.querySelectorAll('main :is(a, button, input, select, textarea, summary)');
+  const bar = document.querySelector('.bar').getBoundingClientRect();
+  window.inSight = [...controls].filter((one) => { const box = one.getBoundingClientRect();
+    const hit = document.elementFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2);
+    return box.width && box.top >= bar.bottom && hit && one.contains(hit); }); return window.inSight.length; }"""
+COVERED = """() => { const bar = document.querySelector('.toast-box').getBoundingClientRect();
+  return window.inSight.filter((one) => { const box = one.getBoundingClientRect();
+    return one.isConnected && box.top < bar.bottom && box.bottom > bar.top && box.left < bar.right && box.right > bar.left;
+  }).map((one) => one.textContent || one.id); }"""
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["server", "phone"])
+@pytest.mark.parametrize("view", ["#/", "#/camera/left", "#/alerts", "a selection", "an alert", "#/system"])
+def test_a_toast_covers_no_control(open_page: Any, device: FakeDevice, size: dict[str, int], view: str) -> None:
+    """Whatever could be clicked before it came can be clicked on, at the top of the page and further down."""
+    alerts = [device.open_alert("left") for _ in range(12)]
+    page = open_page(size)
+    address = {"a selection": "#/alerts", "an alert": f"#/alerts/{alerts[0]['id']}"}.get(view, view)
+    page.evaluate("address => { location.hash = address; }", address)
+    page.wait_for_selector(".tile, .card:visible, .alert-row:visible")
+    if view == "a selection":
+        page.locator(".pick input").first.check()
+        page.wait_for_selector(".alert-main > .judge")
+    for down in (0, 350):
+        page.evaluate("down => scrollTo(0, down)", down)
+        page.wait_for_timeout(200)
+        # on a phone nothing but words may be in sight
+        assert page.evaluate(IN_SIGHT) > 0 or (size, view) == (PHONE, "#/system")
+        device.tell("alert", "alert_resumed", "left", alerts[-1])
+        wait_for_text(page, "#toast", "is active again")
+        page.wait_for_timeout(200)
+        assert page.evaluate(COVERED) == [], down
+        page.click("[aria-label=Dismiss]")
+        sync_api.expect(page.locator(".toast-box")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

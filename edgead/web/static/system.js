@@ -3,6 +3,7 @@
 import { get, path, send } from "./api.js";
 import { facts, h } from "./dom.js";
 import { count, duration, ms, utc } from "./format.js";
+import { ModelsCard } from "./models.js";
 import { cameraUrl } from "./overview.js";
 import { store } from "./store.js";
 import { badge } from "./verdict.js";
@@ -22,6 +23,7 @@ export function open(root, { onLogout, who }) {
   const shadowPictures = h("div", { class: "columns is-even" });
   const shadow = card("Shadow model", shadowText, shadowPictures);
   shadow.hidden = true;
+  const models = new ModelsCard();
   const sinkTable = table("Deliveries", ["Sink", "State", "Waiting", "Detail"], sinks);
   let timer = 0;
   let isClosed = false;
@@ -32,7 +34,7 @@ export function open(root, { onLogout, who }) {
       card("Judged alerts", judged),
       card("Session", h("p", {}, "Logged in as ", h("strong", {}, who ?? "–"), "."),
         h("button", { type: "button", onclick: () => send("DELETE", path("session")).finally(onLogout) }, "Log out"))),
-    shadow,
+    models.element, shadow,
     card("Deliveries", sinkTable, noSinks),
     card("Camera health", table("Camera health",
       ["Camera", "State", "Frames/s", "Delay p50 / p95", "Judged", "Skipped", "Restarts", "Last error"], health)));
@@ -53,6 +55,7 @@ export function open(root, { onLogout, who }) {
     judged.replaceChildren(facts([
       ["False alarms", ofJudged(info.judged, "false_alarm")], ["Defects", ofJudged(info.judged, "defect")],
       ["Unsure", ofJudged(info.judged, "unsure")], ["Not judged", count(info.judged.unjudged)]]));
+    if (info.can.learning) models.follow();
     noSinks.hidden = info.sinks.length > 0;
     sinkTable.hidden = !info.sinks.length;
     sinks.replaceChildren(...info.sinks.map((sink) => row([sink.name, sink.state, count(sink.depth), sink.detail ?? ""])));
@@ -100,6 +103,7 @@ export function open(root, { onLogout, who }) {
     close() {
       isClosed = true;
       clearTimeout(timer);
+      models.close();
     },
   };
 }
