@@ -52,8 +52,9 @@ def test_a_model_is_activated_watched_and_rolled_back(
     wait_for_text(
         page,
         AT.dialog,
-        f"judges on with {FIRST} while {SECOND}.*no frame is lost.*engine changes from .*fp32 to .*int8",
+        f"judges on with {FIRST} until {SECOND} is opened.*no frame is lost.*engine changes from .*fp32 to .*int8",
     )
+    assert page.evaluate("document.querySelector('#models-question').getBoundingClientRect().top") > 0
     check_view(page, "the question")
     models.error = "Another edgead process changes the models."
     page.fill("#models-why", "finds scratches")

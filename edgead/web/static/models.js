@@ -138,7 +138,9 @@ export class ModelsCard {
     this.#dialog.replaceChildren(h("h2", { id: "models-question" }, title),
       h("ul", { class: "meaning" }, sentences.map((one) => h("li", {}, one))), form);
     this.#dialog.showModal();
-    sure.focus();
+    // on a phone the question would be scrolled out of sight
+    sure.focus({ preventScroll: true });
+    this.#dialog.scrollTop = 0;
   }
 }
 
@@ -225,16 +227,15 @@ function broughtBackWords({ broughtBack, active }) {
 /** What happens to the running line, one sentence each. */
 function meaning({ running, active }, model, isWatched) {
   const now = running ?? active;
-  const engine = now && now.engine !== model.engine ? [`The engine changes from ${now.engine} to ${model.engine}.`] : [];
+  const before = now?.name ?? "the present model";
   return [
-    `The line judges on with ${now?.name ?? "the present model"} while ${model.name} is opened and checked against its reference pictures. It changes between two frames; no frame is lost.`,
-    ...engine,
-    "Active alerts end, and a defect that stays opens a new one. Held alerts stay held.",
-    `Thresholds that people set for ${now?.name ?? "the present model"} do not fit the other one's scores: they are set aside, and hold again when it is back.`,
-    isWatched ? `${model.name} is watched in its first minutes, unless the settings turn this off: if it alarms far more often or is far slower, the model before comes back by itself.`
-      : `${model.name} is not watched in its first minutes, as it has judged here before.`,
-    "The change is recorded under your name.",
-  ];
+    `The line judges on with ${before} until ${model.name} is opened and checked; no frame is lost.`,
+    now && now.engine !== model.engine ? `The engine changes from ${now.engine} to ${model.engine}.` : "",
+    "Active alerts end, and a defect that stays opens a new one.",
+    `Thresholds that people set for ${before} are set aside until it is back.`,
+    isWatched ? `If ${model.name} alarms far more often or is far slower in its first minutes, the model before comes back by itself, unless the settings turn this off.`
+      : `${model.name} is not watched in its first minutes: it has judged here before.`,
+  ].filter(Boolean);
 }
 
 function modelRow(state, model, onActivate) {
