@@ -71,6 +71,12 @@ def stream(
     web: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve the dashboard on this address, e.g. 127.0.0.1:8080.")
     ] = None,
+    teach_base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BASE", help="Base bundle for teaching new parts on the dashboard; needs --web and --models."
+        ),
+    ] = None,
     record: Annotated[Path | None, typer.Option(help="Write an annotated video to this file, e.g. out.mp4.")] = None,
     display: Annotated[
         bool, typer.Option("--display", help="Show frames in a window; q or Esc stops the stream.")
@@ -107,7 +113,9 @@ def stream(
 
     keep_files_private()
     manager = ServiceManager()
-    given = {"web.address": web, "stream.loop": loop or None, "shadow.share": shadow_share}
+    given = {
+        "web.address": web, "web.teach_base": teach_base, "stream.loop": loop or None, "shadow.share": shadow_share
+    }  # fmt: skip
     settings = _with_sinks(load(config, set_, given), sink)
     cameras = _cameras(settings, camera, source, class_name)
     status = StatusLine(sys.stderr.write, is_terminal=sys.stderr.isatty())

@@ -42,6 +42,11 @@ from edgead.stream.monitoring.meter import StreamStatus, StreamSummary
 from edgead.stream.pipeline import RunOptions, run_stream
 from edgead.stream.scorer import Scorer
 from edgead.stream.sources.source import Source
+from edgead.teach.base import open_base
+from edgead.teach.stream_teaching import StreamTeaching
+from edgead.teach.teachings import FOLDER as TAUGHT
+from edgead.teach.teachings import Teachings
+from edgead.teach.worker_process import WorkerProcess, install_taught
 
 # Signals that arrive within this time are one request to stop.
 _SAME_STOP_S = 0.2
@@ -97,7 +102,9 @@ def stream(
             best engine present.
 
     Raises:
-        ConfigError: If a recording or a window is asked of several cameras, or the recording has an unknown suffix.
+        BundleError: If the base bundle for teaching is damaged.
+        ConfigError: If a recording or a window is asked of several cameras, the recording has an unknown suffix, or teaching is
+            asked for without a dashboard or a model store.
         StorageError: If the recording cannot be written.
         EdgeadError: The first failure; outputs are complete up to that point.
     """
@@ -110,6 +117,7 @@ def stream(
     if outputs.display:
         require_screen()
     limit_malloc_arenas()
+    teaching = _teaching(config, cameras, outputs, models)
     stop = threading.Event() if stop is None else stop
     progress = progress or Silent()
     line = LineSettings(cameras, config, false_alarm_rate, false_alarms_per_hour, outputs.alerts_dir)
@@ -178,9 +186,12 @@ def stream(
                     progress,
                     model_control,
                     watch.report,
+                    teaching,
                 )
             )
             all_consumers += dashboard.consumers
+        if teaching is not None:
+            all_consumers.append(teaching)
 
         if shadow is not None:
             stack.callback(watch.consumer.end, "the stream ended")
@@ -217,6 +228,28 @@ def stream(
         )
     found = watch.report()
     return summary if found is None else replace(summary, shadow=found.to_json())
+
+
+def _teaching(
+    config: Config, cameras: Sequence[CameraConfig], outputs: StreamOutputs, models: LineModels | None
+) -> StreamTeaching | None:
+    """Teaching on the dashboard, if there is a base bundle for it; a damaged one is found before people hold parts in their hands."""
+    base = config.web.teach_base
+    if base is None:
+        return None
+    if config.web.address is None or models is None or outputs.alerts_dir is None:
+        raise ConfigError(
+            "Teaching on the dashboard needs a dashboard, a folder for alerts and a model store.",
+            hint="Add --web HOST:PORT, --alerts DIR and --models DIR, or leave out --teach-base.",
+        )
+    open_base(base)
+    store = models.store.folder
+    return StreamTeaching(
+        Teachings(outputs.alerts_dir / TAUGHT),
+        lambda folder, needs_rest, every_s: WorkerProcess(base, folder, needs_rest=needs_rest, every_s=every_s),
+        lambda bundle, who, why: install_taught(store, bundle, who, why),
+        {camera.name: camera.class_name for camera in cameras},
+    )
 
 
 def _annotator(camera: Camera, thresholds: ClassThresholds, config: Config) -> Annotator:

@@ -109,7 +109,7 @@ def teach(
         ),
         _removed_if_empty(out, is_new),
     ):
-        require_free_space(out, _bytes_needed(base), purpose="A taught bundle")
+        require_free_space(out, bytes_needed(base), purpose="A taught bundle")
         run = TaughtRun.open(out) or TaughtRun.begin(out, base, *_white_levels(samples))
         for folder in (out, out / PICTURES):
             if folder.is_dir():
@@ -328,7 +328,7 @@ def _note_clock(base: Base, progress: Progress) -> None:
         )
 
 
-def _bytes_needed(base: Base) -> int:
+def bytes_needed(base: Base) -> int:
     """Space for one more version, with its temporary copy."""
     levels = base.manifest.levels
     own = max(

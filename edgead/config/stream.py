@@ -227,6 +227,9 @@ class WebConfig(Section):
     session_h: float = Field(12.0, gt=0, le=8760, description="Maximum session lifetime, in hours.")
     idle_h: float = Field(2.0, gt=0, le=8760, description="Time without requests after which a session ends, in hours.")
     max_viewers: int = Field(8, ge=1, le=1000, description="Maximum number of simultaneous live views.")
+    teach_base: Path | None = Field(
+        None, description="Base bundle for teaching new parts on the dashboard; unset: no teaching. Requires --models."
+    )
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -55,7 +55,7 @@ class DetachedRunner:
     ) -> None:
         self._call_s = call_s
         self._lock = threading.Lock()
-        own, theirs = _two_ends(call_s)
+        own, theirs = two_ends(call_s)
         package = str(Path(edgead.__file__).parents[1])
         search = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
         words = [str(theirs.fileno()), str(bundle.path), name or "", str(threads), str(nice)]
@@ -179,7 +179,7 @@ def open_detached(
     return runner, bundle.frame_runner(runner), own
 
 
-def _two_ends(limit_s: float) -> tuple[Connection, Connection]:
+def two_ends(limit_s: float) -> tuple[Connection, Connection]:
     """Both ends of a connection; reading and writing at the first one fail with BlockingIOError after `limit_s`.
 
     A batch is larger than the buffer of a socket, and a process that stands still would never read it.

@@ -38,6 +38,7 @@ from edgead.web.running_stream import (
     RunningStream,
     SinkState,
     StreamFacts,
+    TeachingControl,
     ZoneFacts,
 )
 from edgead.web.server import WebServer
@@ -59,6 +60,7 @@ class Dashboard:
         progress: Receives the address and, at the first start, the token.
         models: Models of the line; None for a stream without a model store.
         shadow: Returns the report of the shadow; None for a stream that has none.
+        teaching: Teaching of new parts; None for a stream without a base bundle.
 
     Raises:
         ConfigError: If the address cannot be used.
@@ -79,6 +81,7 @@ class Dashboard:
         progress: Progress,
         models: ModelControl | None = None,
         shadow: Callable[[], ShadowReport | None] | None = None,
+        teaching: TeachingControl | None = None,
     ) -> None:
         self.monitor = Monitor({camera.name: [zone.name for zone in camera.zones] for camera in cameras})
         self.collector = PictureCollector(alerts.spool.folder / COLLECTED)
@@ -91,6 +94,7 @@ class Dashboard:
         self._facts = _facts(cameras, configs, bundle, runner, alerts, config)
         self._models = models
         self._shadow = shadow
+        self._teaching = teaching
         self._control = control
         self._stack = ExitStack()
 
@@ -111,6 +115,7 @@ class Dashboard:
                 report=lambda entry, before: self._alerts.spool.append(frame_judged(entry, before)),
             ),
             collector=self.collector,
+            teaching=self._teaching,
         )
         web = self._config.web
         if (web.certificate is None) != (web.key is None):

@@ -20,7 +20,7 @@ from edgead.stream.frame_faults import (
     grey_of,
 )
 
-Refusal = Literal["black", "over-exposed", "blurred", "frozen", "moving", "near-copy", "enough"]
+Refusal = Literal["black", "over-exposed", "blurred", "frozen", "moving", "near-copy", "dropped", "enough"]
 # The first pictures have no others to be compared with.
 DARKEST_PEAK = 20.0
 WHITEST = 0.9
@@ -49,6 +49,7 @@ class Acceptance:
         self._needs_rest = needs_rest
         self._before: NDArray[np.uint8] | None = None
         self._accepted: list[tuple[Image, NDArray[np.uint8]]] = []
+        self._unwanted: list[tuple[Image, NDArray[np.uint8]]] = []
         self._facts: list[FrameFacts] = []
 
     def judge(self, image: Image) -> Refused | None:
@@ -64,6 +65,8 @@ class Acceptance:
         for number, (other, of_other) in enumerate(self._accepted, start=1):
             if _largest_change(of_other, smooth) <= STILL and are_near_copies(image, other):
                 return Refused("near-copy", f"It is the same picture as number {number}: show another part.")
+        if any(_largest_change(of, smooth) <= STILL and are_near_copies(image, other) for other, of in self._unwanted):
+            return Refused("dropped", "It is like a picture that was left out by hand.")
         return None
 
     def watch(self, image: Image) -> None:
@@ -75,6 +78,14 @@ class Acceptance:
         grey = grey_of(image)
         self._accepted.append((image, _smooth(grey)))
         self._facts.append(frame_facts(grey))
+
+    def remove(self, index: int) -> None:
+        """Forget a picture that is taught no longer, by its place among the taught ones."""
+        del self._accepted[index], self._facts[index]
+
+    def refuse_like(self, image: Image) -> None:
+        """Leave out pictures like this one from now on, such as that of an empty fixture, which comes again and again."""
+        self._unwanted.append((image, _smooth(grey_of(image))))
 
     def _fault(self, facts: FrameFacts) -> Refused | None:
         if facts.peak < DARKEST_PEAK:

@@ -8,7 +8,7 @@ time (`train/cross_fit.py` does the same on the workstation).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -35,6 +35,7 @@ def maps_by_others(
     n_centres: int,
     seed: int,
     own_share: float,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Floats:
     """Anomaly map `(n, h, w)` of each picture under the model that the others teach, or those of the other folds.
 
@@ -47,6 +48,7 @@ def maps_by_others(
         n_centres: Wanted number of centres.
         seed: Seed of the first centres.
         own_share: Weight of a position's own mean and deviation in the standardisation.
+        on_step: Called with the number of models fitted and the total.
 
     Raises:
         TrainingError: If the features of the others do not vary.
@@ -76,4 +78,5 @@ def maps_by_others(
         head = standardise(base.manifest, of_others, own_share)
         for place, energies in zip(left, zip(*own, strict=True), strict=True):
             maps[place] = anomaly_maps(base.manifest, [energy[None] for energy in energies], head)[0]
+        on_step(fold + 1, folds)
     return np.stack([one for one in maps if one is not None])

@@ -17,7 +17,7 @@ from edgead.teach.acceptance import Acceptance, Refused
 from edgead.teach.base import Base
 from edgead.teach.features import FeatureNet, Features
 from edgead.teach.form import Doubles, Floats
-from edgead.teach.learning import FitSettings, Learnt, learn
+from edgead.teach.learning import FitSettings, Learnt, learn, left_out_scores
 
 # The features of more pictures would not fit into the memory of a small device; a workstation takes any number.
 MOST_PICTURES = 200
@@ -136,14 +136,27 @@ class Teacher:
         """Function from a picture at input size to its features in float32."""
         return self._net.exact
 
-    def left_out_scores(self) -> Doubles:
-        """Score of each accepted picture under a model without it, `(n,)`, to be drawn as they come; empty below 5.
+    def remove(self, index: int) -> Image:
+        """Take back a picture by its place among the taught ones, from 0, and give it at input size."""
+        self._acceptance.remove(index)
+        del self._names[index], self._features[index]
+        return self._images.pop(index)
 
-        The form is chosen at the end, with pseudo-defects; until then it is the first of the base bundle that is tried.
+    def refuse_like(self, image: Image) -> None:
+        """Leave out pictures `(H, W, 3)` like this one from now on."""
+        self._acceptance.refuse_like(self.fitted(image))
+
+    def left_out_scorer(self) -> Callable[[Callable[[int, int], None]], Doubles]:
+        """Function that gives the score of each picture taught so far under a model without it, `(n,)`, to be drawn as they come.
+
+        It may run on another thread, while more pictures are added. Its argument is called with the number of models fitted
+        and their total. Empty below 5 pictures. The form is chosen at the end, with pseudo-defects; until then it is the first
+        that is tried.
         """
-        if self.n_accepted < MIN_IMAGES:
-            return np.zeros(0)
-        return learn(self.base, self._features, (), (), fit_settings(self.base)).scores
+        features, settings = tuple(self._features), fit_settings(self.base)
+        if len(features) < MIN_IMAGES:
+            return lambda on_step: np.zeros(0)
+        return lambda on_step: left_out_scores(self.base, features, settings, on_step)
 
     def fit(self, on_step: Callable[[str, int, int], None] = lambda task, done, total: None) -> Taught:
         """Fit the model to the accepted pictures.

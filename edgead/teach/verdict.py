@@ -72,8 +72,16 @@ def judge_taught(scores: Doubles, pseudo: Doubles, threshold: float, names: Sequ
     centre = float(np.median(scores))
     spread = 1.4826 * float(np.median(np.abs(scores - centre)))
     odd = tuple(name for name, score in zip(names, scores, strict=True) if spread > 0 and score > centre + ODD * spread)
-    lower = next((wanted for wanted in WANTED_RATES if wanted < rate - 1e-9), None)
-    count = None if lower is None else images_to_certify(lower)
     found = float(np.mean(pseudo > threshold)) if len(pseudo) else 0.0
-    following = None if lower is None or count is None or count > MOST_PICTURES else (count, lower)
-    return Verdict(n, rate, found, odd, following)
+    return Verdict(n, rate, found, odd, next_promise(n))
+
+
+def next_promise(n: int) -> tuple[int, float] | None:
+    """Number of pictures that certify the next lower usual rate than n >= 5 do, and that rate; None if there is none.
+
+    >>> next_promise(7), next_promise(199)
+    ((9, 0.1), None)
+    """
+    lower = next((wanted for wanted in WANTED_RATES if wanted < smallest_rate(n) - 1e-9), None)
+    count = None if lower is None else images_to_certify(lower)
+    return None if lower is None or count is None or count > MOST_PICTURES else (count, lower)

@@ -10,11 +10,13 @@ from edgead.web import frame_handlers as frames
 from edgead.web import model_handlers as line_models
 from edgead.web import shadow_handlers as shadows
 from edgead.web import stream_handlers as stream
+from edgead.web import teaching_handlers as teaching
 from edgead.web.endpoint import Endpoint
 
 API = "/api/v1"
 _CAMERA = f"{API}/cameras/{{camera}}"
 _ALERT = f"{API}/alerts/{{alert}}"
+_TEACHING = f"{_CAMERA}/teaching"
 _PLAIN = "text/plain"
 
 ENDPOINTS = (
@@ -48,6 +50,19 @@ ENDPOINTS = (
              collections.CollectionAnswer, errors=(404, 409)),
     Endpoint("PUT", f"{_CAMERA}/collection", collections.change, "Start or stop collecting pictures of good parts.",
              collections.CollectionAnswer, body=collections.CollectionRequest, errors=(404, 409, 503)),
+    Endpoint("GET", _TEACHING, teaching.teaching, "Teaching of a new part: accepted pictures, left-out scores, verdict.",
+             teaching.TeachingAnswer, errors=(404, 409)),
+    Endpoint("POST", _TEACHING, teaching.start, "Start to teach a new part from the frames that come, or add to the last teaching.",
+             teaching.TeachingAnswer, body=teaching.TeachingRequest, errors=(404, 409, 503)),
+    Endpoint("DELETE", _TEACHING, teaching.cancel, "Cancel the teaching; its pictures stay.", teaching.TeachingAnswer, errors=(404, 409)),
+    Endpoint("POST", f"{_TEACHING}/finish", teaching.finish, "Fit the model to the accepted pictures.",
+             teaching.TeachingAnswer, errors=(404, 409, 503)),
+    Endpoint("POST", f"{_TEACHING}/install", teaching.install, "Install the taught model, and make it the active one.",
+             teaching.TeachingAnswer, errors=(404, 409, 503)),
+    Endpoint("GET", f"{_TEACHING}/pictures/{{picture}}", teaching.picture, "An accepted picture as JPEG.",
+             query=teaching.TaughtPictureQuery, media="image/jpeg", errors=(404, 409)),
+    Endpoint("DELETE", f"{_TEACHING}/pictures/{{picture}}", teaching.drop, "Leave out an accepted picture, and pictures like it.",
+             teaching.TeachingAnswer, errors=(404, 409)),
     Endpoint("GET", f"{API}/alerts", alerts.alerts, "Alerts, the last to arrive first.", alert_models.Alerts, query=alert_models.AlertsQuery),
     Endpoint("GET", _ALERT, alerts.alert, "One alert.", alert_models.Record, errors=(404,)),
     *(

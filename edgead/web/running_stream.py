@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgead.heatmap import HeatmapScale
+from edgead.imaging import Image
 from edgead.manifest import ThresholdRecord
 from edgead.stream.consumers.picture_collector import PictureCollector
 from edgead.stream.control import Control
@@ -17,6 +18,7 @@ from edgead.stream.shadow.report import ShadowReport
 from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import StoredEvent
 from edgead.stream.spool.judgements import Opinion
+from edgead.stream.teaching import TeachingStatus
 from edgead.stream.zone_monitor import RuleOptions
 from edgead.stream.zones import ZoneShape
 
@@ -177,6 +179,28 @@ class ModelControl(Protocol):
         ...
 
 
+class TeachingControl(Protocol):
+    """Teaching of a new part from a camera's frames; thread-safe. What cannot be done now is an `EdgeadError`."""
+
+    def status(self, camera: str) -> TeachingStatus: ...
+
+    def start(self, camera: str, who: str, *, needs_rest: bool, every_s: float, goes_on: bool) -> TeachingStatus: ...
+
+    def finish(self, camera: str) -> TeachingStatus: ...
+
+    def drop(self, camera: str, file: str) -> TeachingStatus:
+        """Leave out an accepted picture; `DataError` if there is none of this name."""
+        ...
+
+    def cancel(self, camera: str) -> TeachingStatus: ...
+
+    def install(self, camera: str, who: str) -> TeachingStatus: ...
+
+    def picture(self, camera: str, file: str) -> Image:
+        """An accepted picture; `DataError` if there is none of this name."""
+        ...
+
+
 @dataclass
 class RunningStream:
     """Parts of a running stream that the web server uses.
@@ -194,6 +218,7 @@ class RunningStream:
         shadow: Returns the report of the shadow, or None before the first.
         frames: Folder of frames that people judge; None for a stream that has none.
         collector: Pictures that people collect; None for a stream that has none.
+        teaching: Teaching of new parts; None for a stream without a base bundle.
     """
 
     monitor: Monitor
@@ -207,3 +232,4 @@ class RunningStream:
     shadow: Callable[[], ShadowReport | None] | None = None
     frames: JudgedFrames | None = None
     collector: PictureCollector | None = None
+    teaching: TeachingControl | None = None

@@ -23,8 +23,9 @@ from edgead.progress import Silent
 from edgead.stream.frame import Frame
 from edgead.stream.sources.source import SourceReport
 from edgead.teach.base import BASE_FILE, FEATURES, Base, open_base, write_base
+from edgead.teach.learning import learn
 from edgead.teach.run import TaughtRun, now
-from edgead.teach.teacher import Teacher
+from edgead.teach.teacher import Teacher, fit_settings
 from edgead.teach.verdict import judge_taught
 
 CONFIG = load_config(None, {})
@@ -231,13 +232,25 @@ def test_faulty_pictures_are_left_out(base: Base, pictures: NDArray[np.uint8]) -
 
 
 def test_left_out_scores_come_picture_by_picture(base: Base, pictures: NDArray[np.uint8]) -> None:
-    """From the fifth picture on there is one for each."""
+    """From the fifth picture on there is one for each, as the fit of all forms gives them; a picture taken back has none."""
     teacher = Teacher(base, count=6)
-    lengths = []
+    lengths, steps = [], []
     for number, picture in enumerate(pictures[:6]):
         teacher.add(picture, str(number))
-        lengths.append(len(teacher.left_out_scores()))
+        lengths.append(len(teacher.left_out_scorer()(lambda done, total: steps.append((done, total)))))
     assert lengths == [0, 0, 0, 0, 5, 6]
+    assert steps == [*((done, 5) for done in range(1, 6)), *((done, 6) for done in range(1, 7))]
+    scorer = teacher.left_out_scorer()
+    teacher.remove(2)
+    assert len(scorer(lambda done, total: None)) == 6
+    left = teacher.left_out_scorer()(lambda done, total: None)
+    others = [teacher._net(teacher.fitted(picture)) for number, picture in enumerate(pictures[:6]) if number != 2]
+    assert left == pytest.approx(learn(base, others, (), (), fit_settings(base)).scores)
+    assert teacher.add(pictures[2], "again").is_accepted
+    teacher.refuse_like(teacher.remove(5))
+    refused = teacher.add(pictures[2], "and again").refused
+    assert refused is not None
+    assert refused.kind == "dropped"
 
 
 @pytest.mark.parametrize("count", [4, 201])

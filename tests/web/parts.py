@@ -9,14 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgead.errors import DataError
 from edgead.evaluation.forecast import forecast_count
+from edgead.imaging import Image
 from edgead.manifest import ThresholdRecord
 from edgead.prediction import Prediction
 from edgead.stream.alerts import Alert
@@ -40,6 +42,7 @@ from edgead.stream.spool.alert_record import AlertRecord
 from edgead.stream.spool.events import StoredEvent, stored_event
 from edgead.stream.spool.judgements import AlertGoneError, Opinion
 from edgead.stream.spool.judgements import judged as judged_changes
+from edgead.stream.teaching import EarlierTeaching, TaughtVerdict, TeachingReport, TeachingStatus
 from edgead.stream.zone_monitor import RuleOptions, ZoneMonitor
 from edgead.stream.zones import ZoneShape
 from edgead.web.address import Address
@@ -225,6 +228,50 @@ def shadow_report(folder: Path | None = None) -> ShadowReport:
         forecast_count(2, 0.1, 1.0), {LINE: counts}, (difference,), None if folder is None else str(folder),
         ShadowCost(8.1, 0.02, 150.0, 20.0, 20.4, 3, 0.1),
     )  # fmt: skip
+
+
+class FakeTeaching:
+    """Teaching that is always at the same point, and notes what it is asked; an error is raised by whatever may fail."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.error: Exception | None = None
+        verdict = TaughtVerdict(2, 1, 1 / 6, 3.5, ((PICTURE, 3.5),), ("It promises.", "Warning: few."))
+        report = TeachingReport((PICTURE,), 7, {"moving": 5}, "Moving.", ((PICTURE, 3.25),), (2, 5), 1 / 6, (9, 0.1))
+        self.now = TeachingStatus(
+            "collecting", "ana", "alerts/taught/line/0001", report, silent_s=1.25, earlier=EarlierTeaching(3, 1)
+        )
+        self.ended = replace(self.now, state="taught", report=replace(report, following=None, verdict=verdict))
+
+    def status(self, camera: str) -> TeachingStatus:
+        return self.now
+
+    def start(self, camera: str, who: str, *, needs_rest: bool, every_s: float, goes_on: bool) -> TeachingStatus:
+        return self._ask("start", camera, who, needs_rest, every_s, goes_on)
+
+    def finish(self, camera: str) -> TeachingStatus:
+        return self._ask("finish", camera)
+
+    def drop(self, camera: str, file: str) -> TeachingStatus:
+        self.picture(camera, file)
+        return self._ask("drop", camera, file)
+
+    def cancel(self, camera: str) -> TeachingStatus:
+        return self._ask("cancel", camera)
+
+    def install(self, camera: str, who: str) -> TeachingStatus:
+        return self._ask("install", camera, who)
+
+    def picture(self, camera: str, file: str) -> Image:
+        if file != PICTURE:
+            raise DataError("There is no such picture.")
+        return plain(GOOD)
+
+    def _ask(self, *words: object) -> TeachingStatus:
+        self.asked.append(words)
+        if self.error is not None:
+            raise self.error
+        return self.now
 
 
 def lost(reason: str) -> CameraLost:

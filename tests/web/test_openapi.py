@@ -35,6 +35,7 @@ from .parts import (
     PICTURE,
     SIDE,
     Browser,
+    FakeTeaching,
     MemoryStore,
     carry_out,
     judged,
@@ -97,6 +98,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSt
     stream.shadow = lambda: shadow_report(folder)
     stream.frames = JudgedFrames(folder / "frames")
     stream.collector = PictureCollector(folder / "collected")
+    stream.teaching = FakeTeaching()
     with serving(stream, UNLIMITED) as browser:
         yield stream, browser
 
@@ -150,7 +152,7 @@ def test_every_endpoint_answers_as_documented(filled: tuple[RunningStream, Brows
         "post_alerts_alert_judge": {"judgement": "false-alarm", "kind": "dust"},
         "post_alerts_alert_learn": {"sure": False}, "put_cameras_camera_zones_zone_threshold": {"value": 0.1},
         "post_cameras_camera_frames": {}, "post_cameras_camera_frames_held_judge": {"judgement": "defect", "kind": "dent"},
-        "put_cameras_camera_collection": {"collecting": True}, "post_models_activate": {"model": "b" * 12}, "post_models_rollback": {"why": "false alarms"}, "post_models_install": {"bundle": "gone"},
+        "put_cameras_camera_collection": {"collecting": True}, "post_cameras_camera_teaching": {}, "post_models_activate": {"model": "b" * 12}, "post_models_rollback": {"why": "false alarms"}, "post_models_install": {"bundle": "gone"},
     }  # fmt: skip
     queries = {"get_cameras_camera_zones_zone_threshold": "?value=0.1"}
     held = filled[1].send("POST", f"/api/v1/cameras/{LINE}/frames", {}).json["id"]

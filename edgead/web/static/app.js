@@ -11,6 +11,7 @@ import * as login from "./login.js";
 import * as overview from "./overview.js";
 import { refresh, start, stop, store } from "./store.js";
 import * as system from "./system.js";
+import * as teaching from "./teaching.js";
 import { openAlerts, summary } from "./verdict.js";
 
 const TOAST_MS = 12000;
@@ -45,6 +46,7 @@ function route() {
     text = argument;
   }
   if (name === "camera" && text) return ["camera", camera, { name: text }];
+  if (name === "teach" && text) return ["teach", teaching, { name: text }];
   if (name === "alerts") return ["alerts", alerts, { id: text, filters }];
   if (name === "system") return ["system", system, { who, onLogout: ask }];
   return ["overview", overview, {}];
@@ -62,7 +64,7 @@ function show() {
   }
   if (toast.querySelector("a")?.hash === location.hash) showToast();
   for (const entry of nav.querySelectorAll("a")) {
-    const isHere = entry.dataset.view === (name === "camera" ? "overview" : name);
+    const isHere = entry.dataset.view === (["camera", "teach"].includes(name) ? "overview" : name);
     if (isHere) entry.setAttribute("aria-current", "page");
     else entry.removeAttribute("aria-current");
   }

@@ -10,6 +10,7 @@ import { legend } from "./legend.js";
 import { levelBar } from "./level.js";
 import { LivePicture, staleWords } from "./picture.js";
 import { camera as find, store } from "./store.js";
+import { teachLink } from "./teaching.js";
 import { ThresholdPanel } from "./threshold.js";
 import { Trace } from "./trace.js";
 import { badge, worstZone } from "./verdict.js";
@@ -68,7 +69,7 @@ class CameraView {
       h("div", { class: "columns" },
         h("div", { class: "wide" },
           h("section", { class: "card", "aria-label": "Live picture" }, picture,
-            h("div", { class: "controls" }, this.#heatmap.element, this.#zonesToggle.element, this.#judging.button, this.#collecting.button),
+            h("div", { class: "controls" }, this.#heatmap.element, this.#zonesToggle.element, this.#judging.button, this.#collecting.button, teachLink(camera.name)),
             this.#judging.element, this.#collecting.element, this.#legend.element),
           h("section", { class: "card", "aria-labelledby": "scores-title" },
             h("div", { class: "controls" }, h("h2", { id: "scores-title" }, "Scores"), this.#spans()), this.#trace.element)),
