@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,7 +71,8 @@ class FakeWorker:
                 scores = tuple((picture.file, 1.0) for picture in self._run.record.pictures)
                 verdict = TaughtVerdict(self._run.next_number - 1, len(scores), 1 / 6, 1.0, scores, ("It promises.",))
         files = tuple(picture.file for picture in self._run.record.pictures)
-        return TeachingReport(files, len(self.asked), dict(self._left_out), "said", verdict=verdict)
+        n_looked = sum(isinstance(one, Show | LeaveOut) for one in self.asked)
+        return TeachingReport(files, n_looked, dict(self._left_out), "said", verdict=verdict)
 
     def kill(self) -> None:
         self.is_killed.set()
@@ -135,8 +136,10 @@ class Plant:
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Plant:
-    return Plant(tmp_path / "taught")
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    plant = Plant(tmp_path / "taught")
+    yield plant
+    plant.teaching.__exit__(None, None, None)
 
 
 def shown(worker: FakeWorker, before: int) -> bool:
@@ -144,7 +147,7 @@ def shown(worker: FakeWorker, before: int) -> bool:
 
 
 def frame(index: int, damage: str = "") -> Frame:
-    image = np.random.default_rng(index).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    image = np.random.default_rng(index).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     return Frame(image, index, float(index), "test", damage)
 
 

@@ -5,7 +5,7 @@ import { plural, score } from "./format.js";
 
 const WIDTH = 400;
 const HEIGHT = 170;
-const MARGIN = { left: 46, right: 10, top: 12, bottom: 22 };
+const MARGIN = { left: 56, right: 10, top: 12, bottom: 24 };
 
 export class LeftOutChart {
   #figure = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "left-out", role: "img", "aria-label": "No scores yet" });

@@ -56,7 +56,8 @@ class TeachingView {
   #verdict = h("div");
   #verdictCard = h("section", { class: "card", "aria-labelledby": "verdict-title", hidden: true }, h("h2", { id: "verdict-title" }, "Verdict"), this.#verdict);
   #pictures = h("ul", { class: "taught-pictures" });
-  #picturesCard = h("section", { class: "card", "aria-labelledby": "taught-title", hidden: true }, h("h2", { id: "taught-title" }, "Accepted pictures"), this.#pictures);
+  #picturesCard = h("section", { class: "card", "aria-labelledby": "taught-title", hidden: true }, h("h2", { id: "taught-title" }, "Accepted pictures"),
+    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Pictures, newest first" }, this.#pictures));
   #buttons = {
     finish: button("Finish", () => this.#do("POST", "finish"), "primary"),
     install: button("Install and activate", () => this.#do("POST", "install"), "primary"),
@@ -189,6 +190,7 @@ class TeachingView {
       element.hidden = !shown[name];
       element.disabled = isFree && name !== "undo" && busy !== "";
     }
+    this.#buttons.begin.classList.toggle("primary", earlier === null);
     this.#buttons.finish.disabled = pictures.length < LEAST;
     if (earlier) setText(this.#buttons.more, `Show more parts (${earlier.pictures} so far)`);
     this.#passRow.hidden = !isFree;
