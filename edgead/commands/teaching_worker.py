@@ -31,7 +31,7 @@ from edgead.teach.run import PICTURES, TaughtRun
 from edgead.teach.teacher import Teacher
 from edgead.teach.verdict import judge_taught, next_promise
 
-# Beside the pictures themselves: what else the device writes must go on.
+# Room for what else the device writes.
 _LEAST_FREE = 100e6
 # The stream keeps the other cores.
 _THREADS = 1

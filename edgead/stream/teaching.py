@@ -130,7 +130,7 @@ class TeachingStatus:
 
     Attributes:
         state: Where it is.
-        who: Name of the person who started it; empty if nobody did since the start of the stream.
+        who: Name of the person who started it; empty without a start since that of the stream.
         folder: Folder of the teaching; empty if there is none.
         report: State of the process that teaches.
         task, done, total: Stage of the fit, and its steps.

@@ -41,7 +41,7 @@ from edgead.teach.teachings import Teachings, write_verdict
 _LOG = logging.getLogger(__name__)
 # Time between two frames that are looked at: long enough to see a movement, short enough for a part that lies still for a moment.
 LOOK_S = 0.2
-# Left-out scores go on without frames, and are asked for this often.
+# Left-out scores come without frames too, and are asked for this often.
 _ASK_S = 1.0
 
 OpenWorker = Callable[[Path, bool, float], AbstractContextManager[TeachingWorker]]
@@ -100,7 +100,7 @@ class StreamTeaching:
         with self._lock:
             return self._status(camera)
 
-    def start(self, camera: str, who: str, *, needs_rest: bool, every_s: float, goes_on: bool) -> TeachingStatus:
+    def start(self, camera: str, who: str, *, needs_rest: bool, every_s: float, refine: bool) -> TeachingStatus:
         """Start a teaching.
 
         Args:
@@ -108,7 +108,7 @@ class StreamTeaching:
             who: Name of the person.
             needs_rest: Whether a frame must show a part at rest.
             every_s: Shortest time between two accepted frames, in seconds.
-            goes_on: Whether to add to the camera's last teaching.
+            refine: Whether to add to the camera's last teaching.
 
         Raises:
             ConfigError: If a teaching runs, the camera's class has no place in a taught model, or there is nothing to add to.
@@ -127,10 +127,10 @@ class StreamTeaching:
                     hint="Remove `class` from the camera's settings to judge with a taught model, or train on a workstation.",
                 )
             last = self._teachings.last(camera)
-            if goes_on and (last is None or self._teachings.earlier(last) is None):
+            if refine and (last is None or self._teachings.earlier(last) is None):
                 raise ConfigError(f"There is no earlier teaching of {camera} to add to.", hint="Start a new one.")
             self._teachings.require_room()
-            folder = last if last is not None and goes_on else self._teachings.next(camera)
+            folder = last if last is not None and refine else self._teachings.next(camera)
             session = _Session(camera, folder, TeachingStatus("opening", who, str(folder)), is_new=folder != last)
             self._begin(session, lambda: self._teach(session, needs_rest, every_s))
             return self._status(camera)
@@ -254,7 +254,7 @@ class StreamTeaching:
             is_installing = session is not None and session.status.state == "installing"
             if session is not None and not is_installing:
                 self._end(session, "cancelled", "The stream ended.")
-        # an installation goes on in its process: it changes nothing until its last step
+        # an installation continues in its process: it changes nothing until its last step
         if thread is not None and not is_installing:
             thread.join()
 

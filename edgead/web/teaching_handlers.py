@@ -23,7 +23,7 @@ class TeachingRequest(Asked):
         True, description="Whether a frame must show a part at rest; false for parts that pass without stopping."
     )
     every_s: float = Field(1.0, ge=0.0, le=3600.0, description="Shortest time between two accepted frames, in seconds.")
-    goes_on: bool = Field(False, description="Whether to add to the camera's last teaching.")
+    refine: bool = Field(False, description="Whether to add to the camera's last teaching.")
 
 
 class TaughtPictureQuery(Asked):
@@ -63,7 +63,7 @@ class TeachingAnswer(Answer):
     model_config = ConfigDict(protected_namespaces=())
 
     state: State
-    who: str = Field(description="Who started it; empty if nobody did since the start of the stream.")
+    who: str = Field(description="Who started it; empty without a start since that of the stream.")
     folder: str = Field(
         description="Folder on the device, a teaching as `edgead teach` makes it; empty if there is none."
     )
@@ -97,7 +97,7 @@ def start(call: Call) -> TeachingAnswer:
     body: TeachingRequest = call.body
     control, camera = _control(call), call.camera().name
     return _answer(
-        control.start(camera, call.who, needs_rest=body.needs_rest, every_s=body.every_s, goes_on=body.goes_on)
+        control.start(camera, call.who, needs_rest=body.needs_rest, every_s=body.every_s, refine=body.refine)
     )
 
 

@@ -118,8 +118,8 @@ class Plant:
         assert until(lambda: self.teaching.status(camera).state == state), self.teaching.status(camera)
         return self.teaching.status(camera)
 
-    def start(self, camera: str = LINE, who: str = "ana", *, goes_on: bool = False) -> FakeWorker:
-        self.teaching.start(camera, who, needs_rest=True, every_s=1.0, goes_on=goes_on)
+    def start(self, camera: str = LINE, who: str = "ana", *, refine: bool = False) -> FakeWorker:
+        self.teaching.start(camera, who, needs_rest=True, every_s=1.0, refine=refine)
         self.reaches("collecting", camera)
         return self.workers[-1]
 
@@ -220,7 +220,7 @@ def test_a_cancelled_teaching_can_be_continued(plant: Plant) -> None:
     """With its pictures, in its folder; a new one begins beside it, and one without pictures leaves no folder."""
     teaching = plant.teaching
     with pytest.raises(ConfigError, match="no earlier teaching"):
-        teaching.start(LINE, "ana", needs_rest=True, every_s=1.0, goes_on=True)
+        teaching.start(LINE, "ana", needs_rest=True, every_s=1.0, refine=True)
     plant.start()
     plant.give(2)
     assert until(lambda: len(teaching.status(LINE).report.pictures) == 2)
@@ -232,18 +232,18 @@ def test_a_cancelled_teaching_can_be_continued(plant: Plant) -> None:
     plant.start()
     teaching.cancel(LINE)
     assert until(lambda: sorted(path.name for path in (plant.folder / LINE).iterdir()) == ["0001"])
-    plant.start(goes_on=True)
+    plant.start(refine=True)
     assert plant.opened[-1][0] == plant.folder / LINE / "0001"
     assert len(teaching.status(LINE).report.pictures) == 2
 
 
 def test_one_teaching_runs_at_a_time(plant: Plant) -> None:
-    """Whoever comes second hears who teaches where, on the same camera and on another one."""
+    """The second one hears who teaches where, on the same camera and on another one."""
     teaching = plant.teaching
     plant.start()
     for camera in (LINE, SIDE):
         with pytest.raises(ConfigError, match="ana teaches on line"):
-            teaching.start(camera, "bea", needs_rest=True, every_s=1.0, goes_on=False)
+            teaching.start(camera, "bea", needs_rest=True, every_s=1.0, refine=False)
     assert (teaching.status(SIDE).state, teaching.status(SIDE).busy) == ("idle", "ana teaches on line.")
     assert teaching.status(LINE).busy == ""
     assert teaching.cancel(SIDE).state == "idle"
@@ -253,16 +253,16 @@ def test_one_teaching_runs_at_a_time(plant: Plant) -> None:
 
 
 def test_a_camera_with_a_class_is_refused(tmp_path: Path) -> None:
-    """Before anybody shows parts: the stream could not change to the taught model."""
+    """Before parts are shown: the stream could not change to the taught model."""
     plant = Plant(tmp_path)
     plant.teaching = StreamTeaching(Teachings(tmp_path), plant._open, plant._install, {LINE: "tile"})
     with pytest.raises(ConfigError, match="the class tile"):
-        plant.teaching.start(LINE, "ana", needs_rest=True, every_s=1.0, goes_on=False)
+        plant.teaching.start(LINE, "ana", needs_rest=True, every_s=1.0, refine=False)
 
 
 @pytest.mark.parametrize("error", [StorageError("The disk is full.", hint="Free some space."), ValueError("odd")])
 def test_a_failure_ends_it_with_the_reason(plant: Plant, error: Exception) -> None:
-    """The pictures of before stay, the stream goes on, and a teaching can start again."""
+    """The pictures of before stay, the stream continues, and a teaching can start again."""
     teaching, worker = plant.teaching, plant.start()
     plant.give(1)
     worker.error = error
@@ -274,7 +274,7 @@ def test_a_failure_ends_it_with_the_reason(plant: Plant, error: Exception) -> No
     assert found.earlier is not None
     assert found.earlier.n_pictures == 1
     assert not teaching.wants(result(50))
-    plant.start(goes_on=True)
+    plant.start(refine=True)
 
 
 def test_a_refused_installation_leaves_the_taught_model(plant: Plant) -> None:
@@ -330,7 +330,7 @@ def test_a_full_folder_is_refused_before_parts_are_shown(plant: Plant, monkeypat
     plant.teaching.cancel(LINE)
     small = StreamTeaching(Teachings(plant.folder, max_mb=1e-4), plant._open, plant._install, {LINE: None})
     start: Callable[[StreamTeaching], TeachingStatus] = lambda teaching: teaching.start(  # noqa: E731
-        LINE, "ana", needs_rest=True, every_s=1.0, goes_on=False
+        LINE, "ana", needs_rest=True, every_s=1.0, refine=False
     )
     with pytest.raises(StorageError, match="MB of teachings"):
         start(small)

@@ -154,7 +154,7 @@ def test_from_parts_to_the_model_that_judges_and_back(
                 camera.part = pictures[number]
                 says(page, ".taught-number", f"^{number + 2} good parts$")
             says(page, ".narrow", "In motion")
-            # what lies there when nobody shows a part
+            # what lies there between two parts
             page.click("[aria-label='Leave out picture 1']")
             says(page, ".taught-number", "^2 good parts$")
             camera.part = pictures[15]

@@ -246,8 +246,8 @@ class FakeTeaching:
     def status(self, camera: str) -> TeachingStatus:
         return self.now
 
-    def start(self, camera: str, who: str, *, needs_rest: bool, every_s: float, goes_on: bool) -> TeachingStatus:
-        return self._ask("start", camera, who, needs_rest, every_s, goes_on)
+    def start(self, camera: str, who: str, *, needs_rest: bool, every_s: float, refine: bool) -> TeachingStatus:
+        return self._ask("start", camera, who, needs_rest, every_s, refine)
 
     def finish(self, camera: str) -> TeachingStatus:
         return self._ask("finish", camera)

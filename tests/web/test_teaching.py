@@ -39,7 +39,7 @@ def test_the_state_is_told_in_full(browser: Browser, teaching: FakeTeaching) -> 
 def test_what_people_do_reaches_the_teaching(browser: Browser, teaching: FakeTeaching) -> None:
     """With the name of the person, and with defaults for a person who stands at the camera."""
     for method, path, body in (
-        ("POST", "", {}), ("POST", "", {"needs_rest": False, "every_s": 2, "goes_on": True}), ("POST", "/finish", None),
+        ("POST", "", {}), ("POST", "", {"needs_rest": False, "every_s": 2, "refine": True}), ("POST", "/finish", None),
         ("POST", "/install", None), ("DELETE", f"/pictures/{PICTURE}", None), ("DELETE", "", None),
     ):  # fmt: skip
         reply = browser.send(method, TEACHING + path, body)

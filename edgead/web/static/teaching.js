@@ -122,8 +122,8 @@ class TeachingView {
     await this.#change(() => send(method, this.#path(...parts)));
   }
 
-  async #start(goesOn) {
-    await this.#change(() => send("POST", this.#path(), { needs_rest: !this.#pass.checked, goes_on: goesOn }));
+  async #start(refine) {
+    await this.#change(() => send("POST", this.#path(), { needs_rest: !this.#pass.checked, refine: refine }));
   }
 
   async #undo() {
@@ -229,7 +229,7 @@ function button(words, onclick, kind = "") {
 
 /** "The camera has given no picture for 12 s: it is lost, or the line stands still." */
 function silence({ silent_s: silent }) {
-  return silent > SILENT_S ? `The camera has given no picture for ${duration(Math.floor(silent))}. The accepted pictures are kept, and it goes on with the next one.` : "";
+  return silent > SILENT_S ? `The camera has given no picture for ${duration(Math.floor(silent))}. The accepted pictures are kept, and it continues with the next one.` : "";
 }
 
 /** What to do now, in a sentence or two. */
@@ -238,13 +238,13 @@ export function wordsOf(state, models) {
   switch (state.state) {
     case "opening": return "Opening the base bundle …";
     case "collecting": return `Hold a good part still in front of the camera, take it away, and show the next one. ${promise(state, n)}`;
-    case "fitting": return `Learning from ${plural(n, "picture")} …${state.task ? ` ${state.task}.` : ""} The line goes on judging.`;
+    case "fitting": return `Learning from ${plural(n, "picture")} …${state.task ? ` ${state.task}.` : ""} The line judges meanwhile.`;
     case "taught": return "The model is ready. Read the verdict, then install it: the line changes to it without losing a frame.";
-    case "installing": return "Installing: the bundle is verified and its engine built and checked. The line goes on judging.";
+    case "installing": return "Installing: the bundle is verified and its engine built and checked. The line judges meanwhile.";
     case "installed": return installed(state.model, models);
     case "cancelled": return n ? `Cancelled. The ${plural(n, "picture")} are kept.` : "Cancelled.";
-    case "failed": return n ? `It ended with an error. The ${plural(n, "picture")} are kept: show more parts to go on.` : "It ended with an error.";
-    default: return "Show about ten good parts, one after the other. The model that judges now goes on, and may raise alarms for a new part.";
+    case "failed": return n ? `It ended with an error. The ${plural(n, "picture")} are kept: show more parts to continue.` : "It ended with an error.";
+    default: return "Show about ten good parts, one after the other. The active model keeps judging, and may raise alarms for a new part.";
   }
 }
 
