@@ -194,14 +194,10 @@ class Worker:
         if shown.refused is not None:
             self._last = shown.refused.reason
             return
-        # it counts only once it lies on disk
-        try:
-            content = png_from_rgb(frame.image)
-            require_free_space(self._run.path, int(_LEAST_FREE) + len(content), purpose="Keeping a picture")
-            self._run.keep(content, ".png", frame.source)
-        except EdgeadError:
-            self._teacher.remove(shown.n_accepted - 1)
-            raise
+        # what counts is the record on disk; an error here ends the process, and with it what the teacher has of the picture
+        content = png_from_rgb(frame.image)
+        require_free_space(self._run.path, int(_LEAST_FREE) + len(content), purpose="Keeping a picture")
+        self._run.keep(content, ".png", frame.source)
         self._accepted_s = frame.at_s
         self._last = f"Accepted as number {shown.n_accepted}."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +46,8 @@ class FakeWorker:
     def __init__(self, folder: Path, error: Exception | None = None) -> None:
         self.asked: list[Request] = []
         self.error = error
-        self.may_finish, self.is_killed = threading.Event(), threading.Event()
+        self.may_finish, self.is_killed, self.may_show = threading.Event(), threading.Event(), threading.Event()
+        self.may_show.set()
         folder.mkdir(parents=True, exist_ok=True)
         self._run = TaughtRun.open(folder) or TaughtRun(folder, RECORD)
         self._left_out: dict[str, int] = {}
@@ -55,6 +57,7 @@ class FakeWorker:
         verdict = None
         match request:
             case Show():
+                self.may_show.wait(60.0)
                 if self.error is not None:
                     raise self.error
                 self._run.keep(png_from_rgb(request.image), ".png", request.source)
@@ -165,14 +168,21 @@ def test_frames_go_to_the_process_one_at_a_time(plant: Plant) -> None:
     assert not teaching.wants(result(1, SIDE))
     assert not teaching.wants(result(1, is_repeat=True))
     first = result(1)
+    worker.may_show.clear()
     assert teaching.wants(first)
     teaching.accept(first)
-    assert not teaching.wants(result(1)), "too soon after the last one"
+    assert not teaching.wants(result(2)), "one is looked at"
+    worker.may_show.set()
     assert until(lambda: teaching.status(LINE).report.pictures == ("0001.png",))
-    for number, item in enumerate(
-        (result(3, damage="lost packets"), UnjudgedFrame(LINE, 0.0, frame(4), 0.0, "frozen", "frozen"),
-         UnjudgedFrame(LINE, 0.0, frame(5), 0.0, "blurred", "blurred")), start=1,
-    ):  # fmt: skip
+    assert not teaching.wants(replace(first, frame=replace(first.frame, captured_at_s=1.1))), (
+        "too soon after the last one"
+    )
+    items: list[FrameResult | UnjudgedFrame] = [
+        result(3, damage="lost packets"),
+        UnjudgedFrame(LINE, 0.0, frame(4), 0.0, "frozen", "frozen"),
+        UnjudgedFrame(LINE, 0.0, frame(5), 0.0, "blurred", "blurred"),
+    ]
+    for number, item in enumerate(items, start=1):
         assert until(lambda item=item: teaching.wants(item))  # type: ignore[misc]
         teaching.accept(item)
         assert until(lambda number=number: teaching.status(LINE).report.n_looked > number)  # type: ignore[misc]

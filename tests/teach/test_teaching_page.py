@@ -155,6 +155,7 @@ def test_from_parts_to_the_model_that_judges_and_back(
                 says(page, ".taught-number", f"^{number + 2} good parts$")
             says(page, ".narrow", "In motion")
             # what lies there between two parts
+            shoot(page, "teach-2-desk")
             page.click("[aria-label='Leave out picture 1']")
             says(page, ".taught-number", "^2 good parts$")
             camera.part = pictures[15]
@@ -169,11 +170,11 @@ def test_from_parts_to_the_model_that_judges_and_back(
                 says(page, ".taught-number", f"^{number + 1} good parts$")
             sync_api.expect(page.locator(".left-out circle")).to_have_count(5, timeout=60_000)
             says(page, ".narrow", r"5 pictures, each judged by a model without it: .* would set the threshold")
-            shoot(page, "teach-2-phone-collecting")
+            shoot(page, "teach-3-phone-collecting")
             assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
             page.click("button:has-text('Finish')")
             says(page, ".promise", "With 5 pictures at most 16.7% of good parts")
-            shoot(page, "teach-3-phone-verdict")
+            shoot(page, "teach-4-phone-verdict")
             found = axe.Axe().run(page)
             assert found.violations_count == 0, found.generate_report()
             assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -183,7 +184,7 @@ def test_from_parts_to_the_model_that_judges_and_back(
             second, why = store.active()
             assert second.name != first.name
             assert (why.who, why.why) == ("Ada", "taught on camera with 5 pictures")
-            shoot(page, "teach-4-phone-installed")
+            shoot(page, "teach-5-phone-installed")
             page.click("text=Undo")
             says(page, ".wide", f"the active model is {first.name}")
             assert store.active()[0].name == first.name
