@@ -117,26 +117,30 @@ def install_taught(models: Path, bundle: Path, who: str, why: str) -> str:
         sys.executable, "-m", "edgead", "model", "install", str(bundle), "--models", str(models), "--activate",
         "--other-part", f"--who={who}", f"--why={why}", "--json",
     ]  # fmt: skip
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
-            timeout=INSTALL_S, check=False, env=_environment(), start_new_session=True,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise EngineError(
-            f"The model was not installed within {INSTALL_S / 60:.0f} minutes, and the process was ended.",
-            hint=f"Run `edgead model install {bundle} --models {models} --activate --other-part` on the device.",
-        ) from error
-    if done.returncode == 0:
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+        errors="replace", env=_environment(), start_new_session=True,
+    ) as process:  # fmt: skip
+        with suppress(OSError):  # it has ended, or priorities are not allowed here
+            os.setpriority(os.PRIO_PROCESS, process.pid, max(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+        try:
+            answer, said = process.communicate(timeout=INSTALL_S)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise EngineError(
+                f"The model was not installed within {INSTALL_S / 60:.0f} minutes, and the process was ended.",
+                hint=f"Run `edgead model install {bundle} --models {models} --activate --other-part` on the device.",
+            ) from error
+    if process.returncode == 0:
         with suppress(ValueError, KeyError, TypeError):
-            return str(json.loads(done.stdout)["name"])
+            return str(json.loads(answer)["name"])
     words = {}
-    for line in done.stderr.splitlines():
+    for line in said.splitlines():
         key, _, value = line.partition(": ")
         if key in ("error", "hint"):
             words[key] = value
     raise EdgeadError(
-        words.get("error", f"edgead model install ended with code {done.returncode}."), hint=words.get("hint", "")
+        words.get("error", f"edgead model install ended with code {process.returncode}."), hint=words.get("hint", "")
     )
 
 

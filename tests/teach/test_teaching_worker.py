@@ -20,7 +20,7 @@ from edgead.imaging import Image
 from edgead.stream.teaching import Drop, Finish, LeaveOut, Look, Show, TeachingReport
 from edgead.teach.base import Base
 from edgead.teach.run import TaughtRun
-from edgead.teach.worker_process import WorkerProcess
+from edgead.teach.worker_process import WorkerProcess, install_taught
 
 from ..web.parts import until
 
@@ -142,3 +142,12 @@ def test_the_process_answers_and_its_end_is_an_error(base: Base, pictures: NDArr
     with WorkerProcess(tmp_path / "none", folder, needs_rest=False, every_s=0.0) as process:
         with pytest.raises(EdgeadError, match="is not a base bundle"):
             process.ask(Look(), quiet)
+
+
+@pytest.mark.slow
+def test_an_installation_that_fails_has_the_words_of_the_command(tmp_path: Path) -> None:
+    """With its hint; the store is not made."""
+    with pytest.raises(EdgeadError, match="none") as raised:
+        install_taught(tmp_path / "models", tmp_path / "none", "ana", "taught")
+    assert raised.value.hint
+    assert not (tmp_path / "models" / "store.json").exists()

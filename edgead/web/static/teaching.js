@@ -61,7 +61,7 @@ class TeachingView {
   #buttons = {
     finish: button("Finish", () => this.#do("POST", "finish"), "primary"),
     install: button("Install and activate", () => this.#do("POST", "install"), "primary"),
-    undo: button("Undo: the model before", () => this.#undo()),
+    undo: button("Undo: bring the model before back", () => this.#undo()),
     more: button("Show more parts", () => this.#start(true)),
     begin: button("Teach a new part", () => this.#start(false)),
     cancel: button("Cancel", () => this.#do("DELETE")),
@@ -128,7 +128,7 @@ class TeachingView {
 
   async #undo() {
     await this.#change(async () => {
-      await send("POST", path("models", "rollback"), { why: "teaching undone" });
+      await send("POST", path("models", "rollback"), { active: this.#state.model, why: "the teaching is undone" });
       this.#models = await get(path("models"));
       return this.#state;
     });
