@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ from edgead.runner import FakeRunner
 from edgead.stream.frame import Frame
 from edgead.stream.monitoring.meter import StreamSummary
 from edgead.stream.sources.source import SourceReport
+from edgead.stream.teaching import TeachingStatus
 from edgead.teach.base import Base
+
+from ..web.parts import LINE, TOKEN, FakeTeaching, judged, make_stream, serving, tell
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-TOKEN = "a token of more than sixteen characters"
 CAMERA = CameraConfig(name="camera", source="camera:0")
 PHONE = {"width": 360, "height": 740}
 
@@ -205,3 +208,37 @@ def test_teaching_needs_a_dashboard_a_store_and_a_whole_base(taught: TeachResult
     models: Any = object()
     with pytest.raises(BundleError, match="is not a base bundle"):
         stream(taught.bundle, FakeRunner((64, 64)), [CAMERA], outputs, config=config, models=models)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (tools/system_packages.sh)")
+def test_what_goes_wrong_has_words(tmp_path: Path) -> None:
+    """A lost camera, another person's teaching, a refused request, and a full disk, on a phone; the camera's page leads there."""
+    running = make_stream(tmp_path)
+    teaching = running.teaching = FakeTeaching()
+    tell(running.monitor)
+    running.monitor.accept(judged())
+    with sync_api.sync_playwright() as playwright, serving(running) as server:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        url = f"http://127.0.0.1:{server.port}/"
+        with page_of(browser, url, viewport=PHONE) as page:
+            page.goto(f"{url}#/camera/{LINE}")
+            says(page, ".controls a", r"^Teaching \(1 part\)$")
+            shoot(page, "teach-6-phone-camera")
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+            page.click(".controls a")
+            says(page, ".taught-last", "^Moving.$")
+            teaching.now = replace(teaching.now, silent_s=12.0)
+            says(page, ".taught-last", "no picture for 12 s. The accepted pictures are kept")
+            teaching.error = ConfigError("The model is being installed.", hint="Roll back afterwards.")
+            page.click("text=Cancel")
+            says(page, ".problem", "^The model is being installed. Roll back afterwards.$")
+            teaching.now = replace(teaching.now, state="failed", problem="The disk is full. Free some space.")
+            says(page, ".problem", "^The disk is full. Free some space.$")
+            says(page, ".wide", "It ended with an error. The picture is kept")
+            assert page.is_enabled("text=Show more parts (3 so far)")
+            teaching.now = TeachingStatus(busy="ana teaches on side.")
+            says(page, ".wide", "ana teaches on side.")
+            assert page.is_disabled("text=Teach a new part")
+        browser.close()

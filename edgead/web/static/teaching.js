@@ -242,11 +242,13 @@ export function wordsOf(state, models) {
     case "taught": return "The model is ready. Read the verdict, then install it: the line changes to it without losing a frame.";
     case "installing": return "Installing: the bundle is verified and its engine built and checked. The line judges meanwhile.";
     case "installed": return installed(state.model, models);
-    case "cancelled": return n ? `Cancelled. The ${plural(n, "picture")} are kept.` : "Cancelled.";
-    case "failed": return n ? `It ended with an error. The ${plural(n, "picture")} are kept: show more parts to continue.` : "It ended with an error.";
+    case "cancelled": return n ? `Cancelled. ${kept(n)}.` : "Cancelled.";
+    case "failed": return n ? `It ended with an error. ${kept(n)}: show more parts to continue.` : "It ended with an error.";
     default: return "Show about ten good parts, one after the other. The active model keeps judging, and may raise alarms for a new part.";
   }
 }
+
+const kept = (n) => (n === 1 ? "The picture is kept" : `The ${n} pictures are kept`);
 
 function promise({ rate, next }, n) {
   const more = next && next.pictures - n;
