@@ -19,6 +19,7 @@ def tiny_config(data: Path, **overrides: object) -> Config:
         "train.epochs": 2,
         "train.device": "cpu",
         "train.pseudo_defects": 4,
+        "train.variation": 0.0,
         "model.couplings": "always",
     }
     values.update({name.replace("__", "."): value for name, value in overrides.items()})

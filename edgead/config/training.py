@@ -161,7 +161,7 @@ class TrainConfig(Section):
         250, ge=10, le=10000, description="Largest number of pseudo-defective copies that choose a closed form."
     )
     variation: float | None = Field(
-        0.0,
+        None,
         ge=0,
         le=100,
         description="Weight of good images changed in light, noise and compression in a closed form, so that such changes raise "

@@ -19,6 +19,7 @@ SETTINGS = {
     "train.forms": ["positions"],
     "train.pseudo_defects": 1,
     "train.shrinkage": [0.2],
+    "train.variation": 0.0,
 }
 
 

@@ -409,6 +409,7 @@ def test_given_settings_are_not_chosen() -> None:
     assert load_config(None, {"model.centres": 8}).train.forms == ("centres",)
     assert load_config(None, {"model.positions": True}).train.forms == ("positions",)
     assert load_config(None, {}).model.couplings == "never"
+    assert load_config(None, {}).train.variation is None
     for given in ({"train.epochs": 3}, {"model.blocks": 2}, {"model.base": "altub"}, {"model.segmentation": "nfa"}):
         assert load_config(None, given).model.couplings == "auto"
     assert load_config(None, {"model.name": "fastflow"}).model.couplings == "always"
