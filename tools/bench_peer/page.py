@@ -27,6 +27,7 @@ NOT_COMPARABLE = """## What is not comparable
   0.5 % false alarms. Compare *found* together with *false alarms*, or the AUROC alone.
 - **SegF1** needs masks that mark defects; sets without masks have none. anomalib marks what is above its pixel threshold, edgead what its
   rule for marks says.
+- **Changed copies.** edgead is trained without copies in other light (`train.variation=0`), which the other side does not see either.
 - **Training** is a whole command with start-up. edgead's includes the choice of its form, left-out scores, the graph and the check that
   the graph scores like the model; anomalib's includes the import, the fit and the OpenVINO export. Memory is that of the largest
   process; anomalib's loading processes are not added.

@@ -69,6 +69,8 @@ def _own(row: str, images: Images, plan: Plan, folder: Path) -> Record:
         str(plan.seed),
         "--device",
         "cpu",
+        "--set",
+        "train.variation=0",
         *size,
     ]
     log = folder / "train.log"
