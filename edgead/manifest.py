@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from typing_extensions import Self
@@ -28,12 +28,22 @@ GoodMean = Annotated[float, Field(gt=0.01, lt=100.0)]
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    # Keys that bundles of before do not have.
+    OMITTED_IF_EMPTY: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        return {key: value for key, value in values.items() if key not in self.OMITTED_IF_EMPTY or value}
+
 
 class Preprocessing(_Record):
     """Conversion of a frame to the graph's input; the code is in `imaging.py` and `data/decoding.py`.
 
     Defaults are the rules of bundles until schema 2; `current` gives those of a new bundle.
     """
+
+    OMITTED_IF_EMPTY = frozenset({"views", "alignment"})
 
     image_size: tuple[Pixels, Pixels] = Field(description="Input (height, width) in pixels.")
     white_level: int | float = Field(
@@ -72,12 +82,6 @@ class Preprocessing(_Record):
             resize="area-then-bilinear", decoding="upright", views=views, alignment=alignment,
         )  # fmt: skip
 
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not used, as in bundles of before."""
-        values: dict[str, Any] = dump(self)
-        return {key: value for key, value in values.items() if key not in ("views", "alignment") or value is not None}
-
     @property
     def grid(self) -> TileGrid | None:
         """Tiles of a frame; None without crop and tiles."""
@@ -96,6 +100,8 @@ class Preprocessing(_Record):
 class GraphIO(_Record):
     """Names of the graph's inputs and outputs, and the map size."""
 
+    OMITTED_IF_EMPTY = frozenset({"top_positions"})
+
     image: str = "image"
     class_bias: str | None = None
     anomaly_map: str = "anomaly_map"
@@ -107,15 +113,11 @@ class GraphIO(_Record):
         description="Number of map values that the score of an image, or of a tile, averages over; none: 2 % of its map.",
     )
 
-    @model_serializer(mode="wrap")
-    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not used, as in bundles of before."""
-        values: dict[str, Any] = dump(self)
-        return {key: value for key, value in values.items() if key != "top_positions" or value is not None}
-
 
 class ThresholdRecord(_Record):
     """Threshold with its promised false-alarm rate; made by `evaluation/threshold.py`."""
+
+    OMITTED_IF_EMPTY = frozenset({"confidence"})
 
     value: float
     false_alarm_rate: float = Field(ge=0.0, le=1.0)
@@ -129,14 +131,6 @@ class ThresholdRecord(_Record):
         description="Probability, over the choice of held-out images, that this threshold keeps its rate; none: the rate is "
         "kept on average over such choices.",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the confidence where there is none, as in bundles of before."""
-        values: dict[str, Any] = dump(self)
-        if self.confidence is None:
-            values.pop("confidence", None)
-        return values
 
     @model_validator(mode="after")
     def _interval_is_ordered(self) -> Self:
@@ -313,6 +307,8 @@ class Provenance(_Record):
     to choose the form.
     """
 
+    OMITTED_IF_EMPTY = frozenset({"taught", "learned", "dataset_snapshot", "known_digests"})
+
     created_at: str
     data_root: str
     data_digest: str
@@ -326,16 +322,6 @@ class Provenance(_Record):
     known_digests: tuple[str, ...] = ()
     taught: TaughtRecord | None = Field(None, description="How it was taught; none: a training made it.")
     learned: tuple[LearnedRecord, ...] = Field((), description="False alarms learned since, oldest first.")
-
-    @model_serializer(mode="wrap")
-    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not used, as in bundles of before."""
-        values: dict[str, Any] = dump(self)
-        return {
-            key: value
-            for key, value in values.items()
-            if key not in ("taught", "learned", "dataset_snapshot", "known_digests") or value
-        }
 
 
 class Manifest(_Record):
