@@ -327,6 +327,8 @@ class Provenance(_Record):
 class Manifest(_Record):
     """Content of `bundle.json`."""
 
+    OMITTED_IF_EMPTY = frozenset({"class_mask_rules"})
+
     schema_version: int = SCHEMA_VERSION
     edgead_version: str = edgead.__version__
     model: str
@@ -339,6 +341,11 @@ class Manifest(_Record):
     )
     mask_rule: MaskRule | None = Field(
         None, description="Rule that marks regions; none, as in bundles of before: the map above the pixel threshold."
+    )
+    class_mask_rules: dict[str, MaskRule] = Field(
+        default_factory=dict,
+        description="Rules of classes, in place of `mask_rule` where the class is given or the graph tells it; none for a single "
+        "class and in bundles of before.",
     )
     parity: Parity
     cost: Cost
@@ -367,4 +374,7 @@ class Manifest(_Record):
             raise ValueError("crop and tiles have no segmentation by number of false detections")
         if self.mask_rule is not None and self.nfa is not None:
             raise ValueError("a bundle has a mask rule or a segmentation by number of false detections, not both")
+        if self.class_mask_rules and (self.mask_rule is None or not set(self.class_mask_rules) <= set(self.classes)):
+            names = ", ".join(sorted(self.class_mask_rules))
+            raise ValueError(f"class_mask_rules, beside mask_rule, must be of {', '.join(self.classes)}, got {names}")
         return self

@@ -356,6 +356,7 @@ def _result(
 ) -> ImageResult:
     anomaly_map, score = outputs["anomaly_map"][index].copy(), float(outputs["pred_score"][index])
     threshold = thresholds.threshold.value
+    marking = marking.of_image(outputs, index)
     marked = marking.mark_outputs(outputs, index, is_anomalous=score > threshold)
     prediction = Prediction(anomaly_map, score, threshold, marking.level, marked, marking.scale)
     return ImageResult(image, prediction.on_frame(pose), thresholds.heatmap_scale)

@@ -54,7 +54,9 @@ def bundle_facts(path: Path) -> list[tuple[str, str]]:
     if manifest.nfa is not None:
         facts += [(f"regions {name}", _nfa_text(part)) for name, part in manifest.nfa.thresholds.items()]
     if manifest.mask_rule is not None:
-        facts.append(("regions", _mask_rule_text(manifest.mask_rule)))
+        name = "regions all" if manifest.class_mask_rules else "regions"
+        facts.append((name, _mask_rule_text(manifest.mask_rule)))
+    facts += [(f"regions {name}", _mask_rule_text(rule)) for name, rule in manifest.class_mask_rules.items()]
     facts += [
         (
             "parity",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -31,12 +31,26 @@ class Marking:
         scale: Colour scale; None = that of the bundle.
         segmenter: The bundle's own segmentation; None = the level or the rule decides.
         rule: Rule of regions; None = the level alone.
+        class_rules: Rule of each class, in the bundle's order, for images whose class nobody has said; empty = `rule` for all.
     """
 
     level: float
     scale: HeatmapScale | None = None
     segmenter: Segmenter | None = None
     rule: Hysteresis | None = None
+    class_rules: tuple[Hysteresis, ...] = ()
+
+    def of_image(self, outputs: Outputs, index: int) -> Marking:
+        """Rule of one image of the engine's outputs: that of the class that the graph takes it for.
+
+        An image between two classes, whose map is a mixture, gets the rule of the nearer one. Where the graph does not tell
+        the class, the rule is that of all classes together.
+        """
+        scores = outputs.get("class_score")
+        if not self.class_rules or scores is None:
+            return self
+        rule = self.class_rules[int(scores[index].argmax())]
+        return replace(self, level=rule.low, rule=rule, class_rules=())
 
     def mark(
         self,
@@ -46,13 +60,14 @@ class Marking:
         is_anomalous: bool,
         inside: NDArray[np.bool_] | None = None,
     ) -> Segmentation:
-        """Mark one image; `own` is what the segmenter found. See `edgead.marks.marks`."""
+        """Mark one image by this rule; `own` is what the segmenter found. See `edgead.marks.marks`."""
         return marks(anomaly_map, self.level, is_anomalous=is_anomalous, own=own, inside=inside, rule=self.rule)
 
     def mark_outputs(self, outputs: Outputs, index: int, *, is_anomalous: bool) -> Segmentation:
         """Mark one image of the engine's outputs; the marks keep no other image of the batch."""
         own = None if self.segmenter is None else self.segmenter.segment(outputs, index)
-        return self.mark(outputs["anomaly_map"][index].copy(), own, is_anomalous=is_anomalous)
+        anomaly_map = outputs["anomaly_map"][index].copy()
+        return self.of_image(outputs, index).mark(anomaly_map, own, is_anomalous=is_anomalous)
 
 
 def kind_of(manifest: Manifest) -> SegmentationKind:
@@ -76,7 +91,7 @@ def marking_at(
     Args:
         manifest: Manifest of the bundle.
         thresholds: Thresholds of the class, at the wanted rate.
-        class_name: Class; None = unknown.
+        class_name: Class; None = unknown, so that each image has the rule of the class that the graph takes it for.
         threshold: Threshold of a zone, or one chosen by hand; None = that of the class.
         false_alarm_rate: Rate of `thresholds`, if it is not the recorded one.
         kind: Way of marking; None = the bundle's own. The bundle must have it.
@@ -92,9 +107,17 @@ def marking_at(
         return Marking(scale.threshold, scale, segmenter)
     if kind == "threshold":
         return Marking(scale.threshold, scale)
-    assert manifest.mask_rule is not None
-    rule = hysteresis_at(manifest.mask_rule, thresholds.heatmap_low, chosen.value)
-    return Marking(rule.low, scale, None, rule)
+    pooled, own = manifest.mask_rule, manifest.class_mask_rules
+    assert pooled is not None
+    known = None if class_name is None else own.get(class_name)
+    rule = hysteresis_at(known or pooled, thresholds.heatmap_low, chosen.value)
+    if class_name is not None or not own:
+        return Marking(rule.low, scale, None, rule)
+    class_rules = tuple(
+        hysteresis_at(own[name], manifest.thresholds[name].heatmap_low, chosen.value) if name in own else rule
+        for name in manifest.classes
+    )
+    return Marking(rule.low, scale, None, rule, class_rules)
 
 
 def hysteresis_at(rule: MaskRule, ordinary: float, threshold: float) -> Hysteresis:

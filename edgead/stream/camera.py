@@ -93,7 +93,7 @@ class Camera:
                 segmentation of the prediction are moved back over the frame.
         """
         anomaly_map, score = outputs["anomaly_map"][index], float(outputs["pred_score"][index])
-        markings = [self._marking(zone) for zone in self.zones]
+        markings = [self._marking(zone).of_image(outputs, index) for zone in self.zones]
         segmenters = {marking.segmenter for marking in markings if marking.segmenter is not None}
         own = {segmenter: segmenter.segment(outputs, index) for segmenter in segmenters}
         segmentation = joined(

@@ -15,7 +15,7 @@ from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bun
 from edgead.commands.training.alignment import write_alignment
 from edgead.commands.training.class_addition import joined_arrays, old_summaries
 from edgead.commands.training.defect_sizes import measure_defect_sizes
-from edgead.commands.training.mask_rule import fit_mask_rule
+from edgead.commands.training.mask_rule import fit_mask_rules
 from edgead.commands.training.parity_failure import parity_failure
 from edgead.commands.training.promise import rate_of
 from edgead.config import defaults
@@ -103,9 +103,11 @@ def write_trained_bundle(
         with OnnxRunner(files[MODEL], threads=0, engine_name="reference") as engine:
             sizes = measure_defect_sizes(engine, data, thresholds[POOLED].threshold.value, progress)
             runner = engine if data.grid is None else TiledRunner(engine, data.grid)
-            mask_rule = None if base is None else base.manifest.mask_rule
-            if mask_rule is None and nfa is None:
-                mask_rule = fit_mask_rule(runner, data, thresholds[POOLED], progress)
+            rules = None
+            if nfa is None:
+                before = None if base is None else base.manifest
+                knows_classes = model.n_classes > 0
+                rules = fit_mask_rules(runner, data, thresholds, progress, knows_classes=knows_classes, base=before)
         if sizes is not None:
             progress.note(sizes.describe())
             metrics = {**provenance.metrics, **sizes.metrics()}
@@ -133,7 +135,8 @@ def write_trained_bundle(
             ),
             thresholds=thresholds,
             nfa=nfa,
-            mask_rule=mask_rule,
+            mask_rule=None if rules is None else rules.pooled,
+            class_mask_rules={} if rules is None else dict(rules.by_class),
             parity=parity,
             cost=cost,
             provenance=provenance,

@@ -150,13 +150,14 @@ def test_a_class_leaves_its_suspects_out(two_classes: Path, tmp_path: Path, monk
 
 @pytest.mark.slow
 def test_each_class_has_a_form_and_all_have_one_threshold(trained: tuple[TrainResult, list[str]]) -> None:
-    """A form per class is recorded with its cost; thresholds exist per class and pooled, from all good images."""
+    """A form per class is recorded with its cost, and a rule of marks; thresholds exist per class and pooled, from all good images."""
     result, notes = trained
     choices = json.loads((result.run / CHOICES).read_text())
     assert {(c["class_name"], c["form"]) for c in choices} == {
         (name, form) for name in ("dark", "light") for form in ("positions", "centres")
     }
     assert [sum(c["chosen"] for c in choices if c["class_name"] == name) for name in ("dark", "light")] == [1, 1]
+    assert set(result.bundle.manifest.class_mask_rules) == {"dark", "light"}
     counts = {name: len(own.scores) for name, own in result.bundle.manifest.thresholds.items()}
     assert counts == {POOLED: 2 * COUNT, "dark": COUNT, "light": COUNT}
     assert any("recognises the class of all 48 good images" in note for note in notes)
@@ -289,6 +290,9 @@ def test_a_class_is_added_without_touching_the_others(bundle: Bundle, two_classe
     assert all(torch.equal(before[name], after[name]) for name in kept)
     for name in ("dark", "light"):
         assert added.manifest.thresholds[name] == bundle.manifest.thresholds[name]
+        assert added.manifest.class_mask_rules[name] == bundle.manifest.class_mask_rules[name]
+    assert added.manifest.mask_rule == bundle.manifest.mask_rule
+    assert "turned" in added.manifest.class_mask_rules
     pooled = added.manifest.thresholds[POOLED]
     assert len(pooled.scores) == 3 * COUNT
     assert set(bundle.manifest.thresholds[POOLED].scores) <= set(pooled.scores)
