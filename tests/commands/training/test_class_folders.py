@@ -19,7 +19,7 @@ from tests.tiny_run import SIDE, tiny_config
 
 TINY: dict[str, Any] = {
     "model.image_size": SIDE, "model.levels": ["16:24+32:8"], "train.epochs": 2, "train.device": "cpu",
-    "train.pseudo_defects": 4, "model.couplings": "always",
+    "train.pseudo_defects": 4, "train.variation": 0.0, "model.couplings": "always",
 }  # fmt: skip
 
 
