@@ -36,7 +36,11 @@ def test_the_forecast_covers_the_real_thing(tiny_result: TrainResult) -> None:
 @pytest.mark.slow
 def test_the_cost_is_measured(tiny_result: TrainResult) -> None:
     """A live stream without and with a shadow: latencies, processor time and memory of its process."""
-    found = latency(tiny_result.bundle.path, seconds=6.0, fps=10.0, share=0.5, turns=1)
+    # a shadow has the lowest priority: on a busy machine six seconds may pass before its process has begun
+    for seconds in (6.0, 30.0):
+        found = latency(tiny_result.bundle.path, seconds=seconds, fps=10.0, share=0.5, turns=1)
+        if found.judged + found.skipped:
+            break
     assert found.judged + found.skipped > 0
     assert found.alone_p50 > 0
     assert found.beside_p50 > 0
