@@ -68,7 +68,7 @@ class TerminalProgress:
 
     @contextmanager
     def busy(self, task: str) -> Iterator[None]:
-        """Show a moving bar for work whose length nobody knows; nothing without a terminal."""
+        """Show a moving bar for work of unknown length; nothing without a terminal."""
         if not self._live:
             yield
             return

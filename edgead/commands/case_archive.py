@@ -14,7 +14,7 @@ from typing import Any
 from edgead.data.collection import Entry
 from edgead.errors import DataError
 from edgead.progress import SILENT, Progress, tracked
-from edgead.storage import atomic_path, storage_error
+from edgead.storage import atomic_path
 from edgead.stream.judged_frames import FOLDER
 from edgead.stream.spool.records import FILE_KINDS
 
@@ -76,50 +76,52 @@ def write_case(
             f"No alert and no judged frame of {folder} fits, so there is no case to write.",
             hint="Widen --since, --until, --camera, --state or --judged.",
         )
-    digests: list[str] = []
     articles: list[str] = []
-    n_files = n_missing = 0
-    with atomic_path(out) as temporary:
+    # pictures and clips are compressed already
+    with atomic_path(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        files = _Files(archive)
+        for record in tracked(records, "Alerts", progress):
+            names = {kind: (record.get("pictures") or {}).get(kind) for kind in FILE_KINDS}
+            there = {
+                kind: files.copied(folder / Path(name).name, f"{ALERTS}/{Path(name).name}")
+                for kind, name in names.items()
+                if name
+            }
+            articles.append(_article(_alert_title(record), _alert_lines(record), there))
+        for entry in tracked(frames, "Frames", progress):
+            picture = files.copied(folder / FOLDER / entry.path, f"{FOLDER}/{Path(entry.path).name}")
+            title = f"{entry.time} · {entry.camera} · judged without an alert"
+            articles.append(_article(title, _frame_lines(entry), {"snapshot": picture}))
+        files.write(RECORDS, _lines(records))
+        if frames:
+            files.write(FRAMES, _lines([vars(entry) for entry in frames]))
+        files.write(PAGE, _page(folder, len(records), len(frames), articles).encode("utf-8"))
+        archive.writestr(DIGESTS, "".join(files.digests))
+    return CaseArchive(len(records), len(frames), files.n_copied, files.n_missing)
+
+
+class _Files:
+    """Files of an archive with their digests, and how many of those that records name were there."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        self.digests: list[str] = []
+        self.n_copied = self.n_missing = 0
+
+    def write(self, name: str, content: bytes) -> None:
+        self._archive.writestr(name, content)
+        self.digests.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+
+    def copied(self, path: Path, name: str) -> str | None:
+        """Copy a file; its name in the archive, or None where it is not stored any more."""
         try:
-            # pictures and clips are compressed already
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-
-                def add(name: str, content: bytes) -> None:
-                    archive.writestr(name, content)
-                    digests.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
-
-                def added(path: Path, name: str) -> bool:
-                    nonlocal n_files, n_missing
-                    try:
-                        content = path.read_bytes()
-                    except OSError:  # retention removes files while this runs
-                        n_missing += 1
-                        return False
-                    add(name, content)
-                    n_files += 1
-                    return True
-
-                for record in tracked(records, "Alerts", progress):
-                    named = {kind: (record.get("pictures") or {}).get(kind) for kind in FILE_KINDS}
-                    there = {}
-                    for kind, name in named.items():
-                        if name and added(folder / Path(name).name, f"{ALERTS}/{Path(name).name}"):
-                            there[kind] = f"{ALERTS}/{Path(name).name}"
-                    articles.append(_article(_alert_title(record), _alert_lines(record), there))
-                for entry in tracked(frames, "Frames", progress):
-                    name = f"{FOLDER}/{Path(entry.path).name}"
-                    there = {"snapshot": name} if added(folder / FOLDER / entry.path, name) else {}
-                    articles.append(
-                        _article(f"{entry.time} · {entry.camera} · judged without an alert", _frame_lines(entry), there)
-                    )
-                add(RECORDS, _lines(records))
-                if frames:
-                    add(FRAMES, _lines([vars(entry) for entry in frames]))
-                add(PAGE, _page(folder, len(records), len(frames), articles).encode("utf-8"))
-                archive.writestr(DIGESTS, "".join(digests))
-        except OSError as error:
-            raise storage_error(out, error) from error
-    return CaseArchive(len(records), len(frames), n_files, n_missing)
+            content = path.read_bytes()
+        except OSError:  # retention removes files while this runs
+            self.n_missing += 1
+            return None
+        self.write(name, content)
+        self.n_copied += 1
+        return name
 
 
 def _lines(values: Sequence[Mapping[str, Any]]) -> bytes:
@@ -166,7 +168,8 @@ def _judged(verdict: object, kind: object, who: object, at: object, note: object
     return f"{text}: {note}" if note else text
 
 
-def _article(title: str, lines: Sequence[str], files: Mapping[str, str]) -> str:
+def _article(title: str, lines: Sequence[str], found: Mapping[str, str | None]) -> str:
+    files = {kind: name for kind, name in found.items() if name is not None}
     pictures = "".join(
         f'<figure><img src="{escape(name, quote=True)}" alt="{escape(f"{_CAPTIONS[kind]}, {title}", quote=True)}" loading="lazy">'
         f"<figcaption>{_CAPTIONS[kind]}</figcaption></figure>"

@@ -106,7 +106,7 @@ def frames_of(
 
 
 def judged_frames(alerts: Path) -> list[Entry]:
-    """Frames that people judged on the dashboard, in the order of their index; none where nobody has judged any.
+    """Frames judged on the dashboard, in the order of their index; empty without any.
 
     Args:
         alerts: Folder of the stream's alerts.

@@ -36,7 +36,7 @@ class ModelPromise:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a model from its manifest and the record of its engine.
+    """Facts of a model from its manifest and the record of its engine.
 
     Attributes:
         origin: Where it comes from, in words.

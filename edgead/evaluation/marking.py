@@ -31,7 +31,7 @@ class Marking:
         scale: Colour scale; None = that of the bundle.
         segmenter: The bundle's own segmentation; None = the level or the rule decides.
         rule: Rule of regions; None = the level alone.
-        class_rules: Rule of each class, in the bundle's order, for images whose class nobody has said; empty = `rule` for all.
+        class_rules: Rule of each class, in the bundle's order, for images of unknown class; empty = `rule` for all.
     """
 
     level: float

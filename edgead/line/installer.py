@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgead.bundle import MANIFEST, bundle_folder
+from edgead.command_failure import failure_of
 from edgead.errors import ConfigError, StorageError
 from edgead.line.model_store import ModelStore
 
@@ -166,23 +166,6 @@ class Installer:
         with self._lock:
             assert self._last is not None
             self._last = replace(self._last, **values)
-
-
-def failure_of(lines: Sequence[str], code: int, what: str) -> tuple[str, str]:
-    """Error and hint of a command of edgead that has failed, from its output on stderr.
-
-    Args:
-        lines: Lines of its output.
-        code: Its exit code, negative for a signal.
-        what: What its process did, for one that was killed.
-    """
-    if code < 0:
-        return (
-            f"The process that {what} was killed by signal {-code}.",
-            "Check the free memory of this device (edgead doctor), and try again.",
-        )
-    words = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
-    return words.get("error", f"The command ended with code {code}."), words.get("hint", "")
 
 
 def _holds_bundle(folder: Path) -> bool:

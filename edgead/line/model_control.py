@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgead.command_failure import failure_of
 from edgead.errors import ConfigError, EngineError, StorageError
-from edgead.line.installer import Installer, failure_of
+from edgead.line.installer import Installer
 from edgead.line.model_health import HealthWatch
 from edgead.line.model_store import Installed, ModelStore
 

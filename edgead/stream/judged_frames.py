@@ -125,7 +125,7 @@ class JudgedFrames:
     Args:
         folder: Folder of the pictures; it is made with the first one.
         max_mb: Size of all pictures beyond which no other one is written.
-        report: Function that takes each judged entry and the verdict that it replaces, or None; None = nobody is told.
+        report: Called with each judged entry and the verdict that it replaces, None for the first; None = no report.
     """
 
     def __init__(

@@ -126,7 +126,7 @@ class EarlierTeaching:
 
 @dataclass(frozen=True)
 class TeachingStatus:
-    """What people see of a camera's teaching.
+    """A camera's teaching as the dashboard shows it.
 
     Attributes:
         state: Where it is.

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 import edgead
+from edgead.command_failure import failure_of
 from edgead.contexts import stop_signals_blocked
 from edgead.engines.detached import two_ends
 from edgead.errors import EdgeadError, EngineError
@@ -134,14 +135,8 @@ def install_taught(models: Path, bundle: Path, who: str, why: str) -> str:
     if process.returncode == 0:
         with suppress(ValueError, KeyError, TypeError):
             return str(json.loads(answer)["name"])
-    words = {}
-    for line in said.splitlines():
-        key, _, value = line.partition(": ")
-        if key in ("error", "hint"):
-            words[key] = value
-    raise EdgeadError(
-        words.get("error", f"edgead model install ended with code {process.returncode}."), hint=words.get("hint", "")
-    )
+    message, hint = failure_of(said.splitlines(), process.returncode, "installed the model")
+    raise EdgeadError(message, hint=hint)
 
 
 def _environment() -> dict[str, str]:

@@ -20,7 +20,7 @@ def announce(world: World | None, wanted: Any) -> None:
 
 
 def announced(world: World) -> Any:
-    """What the first process wants next; None = no more."""
+    """Next request of the first process; None = no more."""
     return world.from_main(lambda: None)
 
 

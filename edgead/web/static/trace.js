@@ -119,7 +119,7 @@ export class Trace {
     this.#point(null);
   }
 
-  /** Draw a second threshold, which nobody has set yet; null removes it. */
+  /** Draw a threshold that is proposed but not set; null removes it. */
   propose(value) {
     this.#proposed = value;
     this.#canvas.dataset.proposed = value ?? "";
