@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-import edgead
 from edgead.aligner import Aligner
 from edgead.arrays import DamagedArraysError, load_arrays
+from edgead.bundle_files import (
+    ALIGNMENT,
+    CALIBRATION,
+    ENGINES,
+    MANIFEST,
+    MODEL,
+    REFERENCE,
+    WEIGHTS,
+    bundle_folder,
+    file_digest,
+    member_path,
+    parse_manifest,
+    read_manifest_bytes,
+)
 from edgead.errors import BundleError
 from edgead.imaging import Image, resize
-from edgead.manifest import POOLED, SCHEMA_VERSION, ClassThresholds, Manifest, NfaRecord
-from edgead.migration import upgrade_manifest
-from edgead.own_digest import BLANK, has_own_digest, with_own_digest
+from edgead.manifest import POOLED, ClassThresholds, Manifest, NfaRecord
+from edgead.own_digest import has_own_digest
 from edgead.pose import Pose, align
 from edgead.pose_finder import WORKING_SIDE
 from edgead.runner import CLASS_EXCLUDED, Runner
-from edgead.storage import atomic_path, json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
 from edgead.suggestion import did_you_mean
 from edgead.tiled_runner import TiledRunner
 from edgead.views import Stitcher, TileGrid
-
-MANIFEST = "bundle.json"
-MODEL = "model.onnx"
-WEIGHTS = "weights.safetensors"
-CALIBRATION = "calibration.npz"
-REFERENCE = "reference.npz"
-ALIGNMENT = "alignment.npz"
-ENGINES = "engines"
-FOLDER = "bundle"  # in the folder of a run
 
 
 class Bundle:
@@ -279,8 +278,8 @@ def open_bundle(path: Path) -> Bundle:
             hint="Make one with `edgead train`, or name the folder that holds bundle.json.",
         )
     path = bundle_folder(path).resolve()
-    raw = _read_manifest_bytes(path)
-    manifest = _parse_manifest(path, raw)
+    raw = read_manifest_bytes(path)
+    manifest = parse_manifest(path, raw)
     for name, expected in manifest.sha256.items():
         if name == MANIFEST:
             if not has_own_digest(raw, expected):
@@ -289,7 +288,7 @@ def open_bundle(path: Path) -> Bundle:
                     hint="Copy the bundle again from where it was trained, or train it again.",
                 )
             continue
-        actual = file_digest(_member(path, name))
+        actual = file_digest(member_path(path, name))
         if actual != expected:
             raise BundleError(
                 f"{path / name} was changed after the bundle was made: its SHA-256 is {actual[:12]}…, "
@@ -297,111 +296,3 @@ def open_bundle(path: Path) -> Bundle:
                 hint="Copy the bundle again from where it was trained, or run `edgead export` there.",
             )
     return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read the manifest of a bundle folder for display; no digest is verified, its own neither.
-
-    Raises:
-        BundleError: If there is none, or it does not follow the schema.
-    """
-    return _parse_manifest(path, _read_manifest_bytes(path))
-
-
-def bundle_folder(path: Path) -> Path:
-    """Folder of a bundle that is named by itself or by the run that made it."""
-    inside = path / FOLDER
-    return inside if not (path / MANIFEST).is_file() and (inside / MANIFEST).is_file() else path
-
-
-def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bundle:
-    """Write a bundle atomically: `path` holds either the complete old bundle or the complete new one.
-
-    Args:
-        path: Bundle folder. An existing one is replaced together with its engines, which belong to the old model.
-        manifest: Manifest without `sha256`, which is computed here.
-        files: Source file per relative name; each is copied into the bundle.
-
-    Raises:
-        StorageError: If the bundle cannot be written; an older bundle is unchanged.
-    """
-    with scratch_folder(path.parent, path.name) as staging:
-        try:
-            digests = {}
-            for name, source in files.items():
-                with atomic_path(staging / name) as temporary:
-                    shutil.copyfile(source, temporary)
-                digests[name] = file_digest(staging / name)
-            complete = manifest.model_copy(update={"sha256": {**digests, MANIFEST: BLANK}})
-            raw = with_own_digest(json_bytes(complete.model_dump(mode="json")))
-            written = _parse_manifest(staging, raw)
-            write_bytes(staging / MANIFEST, raw)
-            replace_folder(staging, path)
-        except OSError as error:
-            raise storage_error(path, error) from error
-    # the digests are those of the files that were written
-    return Bundle(path.resolve(), written, hashlib.sha256(raw).hexdigest())
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _read_manifest_bytes(path: Path) -> bytes:
-    manifest_path = path / MANIFEST
-    if manifest_path.is_symlink() or not manifest_path.is_file():
-        raise BundleError(
-            f"{path} is not a bundle: it holds no {MANIFEST}.",
-            hint="Name the folder that `edgead train` wrote, for example runs/latest/bundle.",
-        )
-    return manifest_path.read_bytes()
-
-
-def _parse_manifest(path: Path, raw: bytes) -> Manifest:
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path / MANIFEST} is not valid JSON: {error}.", hint="Copy the bundle again.") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if not isinstance(version, int):
-        raise BundleError(f"{path / MANIFEST} has no schema_version.", hint="Copy the bundle again.")
-    if version > SCHEMA_VERSION:
-        raise BundleError(
-            f"{path} has bundle schema {version}; this edgead ({edgead.__version__}) reads up to {SCHEMA_VERSION}.",
-            hint="Update edgead on this machine.",
-        )
-    try:
-        manifest = Manifest.model_validate(upgrade_manifest(content))
-    except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise BundleError(
-            f"{path / MANIFEST} does not follow the schema: {lines}.", hint="Copy the bundle again."
-        ) from error
-    needed = {MODEL, WEIGHTS, CALIBRATION, REFERENCE, *((ALIGNMENT,) if manifest.preprocessing.alignment else ())}
-    missing = needed - manifest.sha256.keys()
-    if missing:
-        raise BundleError(
-            f"{path / MANIFEST} gives no digest for {', '.join(sorted(missing))}.", hint="Copy the bundle again."
-        )
-    return manifest
-
-
-def _member(root: Path, name: str) -> Path:
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or "\\" in name or not relative.parts:
-        raise BundleError(
-            f"{root / MANIFEST} names {name!r}, which leaves the bundle folder.", hint="Do not use this bundle."
-        )
-    path = root
-    for part in relative.parts:
-        path = path / part
-        if path.is_symlink():
-            raise BundleError(f"{path} is a link; a bundle holds plain files only.", hint="Do not use this bundle.")
-    if not path.is_file():
-        raise BundleError(f"The bundle is incomplete: {path} is missing.", hint="Copy the bundle again.")
-    return path

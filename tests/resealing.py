@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgead.bundle import MANIFEST
+from edgead.bundle_files import MANIFEST
 from edgead.own_digest import BLANK, with_own_digest
 
 

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from edgead.bundle import CALIBRATION, MANIFEST, MODEL, REFERENCE, WEIGHTS, file_digest, open_bundle, write_bundle
+from edgead.bundle import open_bundle
+from edgead.bundle_files import CALIBRATION, MANIFEST, MODEL, REFERENCE, WEIGHTS, file_digest
+from edgead.bundle_writer import write_bundle
 from edgead.errors import BundleError, StorageError
 from edgead.manifest import SCHEMA_VERSION, ClassThresholds
 
@@ -203,7 +205,7 @@ REPLACES = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from edgead.bundle import write_bundle
+from edgead.bundle_writer import write_bundle
 from edgead.manifest import Manifest
 manifest = Manifest.model_validate_json(Path(sys.argv[1], "bundle.json").read_bytes())
 files = {name: Path(sys.argv[2]) / name for name in manifest.sha256 if name != "bundle.json"}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgead.bundle import Bundle, open_bundle, write_bundle
+from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_writer import write_bundle
 from edgead.commands.bundle import bundle_facts
 from edgead.commands.scored_images import ImageScorer
 from edgead.config.root import Config

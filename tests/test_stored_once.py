@@ -16,7 +16,8 @@ from tests.test_triangles import graph_of, triangular
 
 torch = pytest.importorskip("torch")
 
-from edgead.bundle import WEIGHTS, Bundle
+from edgead.bundle import Bundle
+from edgead.bundle_files import WEIGHTS
 from edgead.commands.export import export
 from edgead.commands.train import TrainResult
 from edgead.errors import BundleError

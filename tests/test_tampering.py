@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgead.bundle import MANIFEST, Bundle, open_bundle
+from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import MANIFEST
 from edgead.commands.bundle import verify_bundle
 from edgead.engines.fingerprint import RECORD, read_record
 from edgead.engines.opening import open_engine

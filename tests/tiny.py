@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
+from edgead.bundle import Bundle
+from edgead.bundle_files import CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_writer import write_bundle
 from edgead.config.model import ModelConfig
 from edgead.data.synthetic.make import write_dataset
 from edgead.evaluation.threshold import class_thresholds

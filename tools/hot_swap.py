@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from edgead.bundle import MANIFEST, Bundle, open_bundle
+from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import MANIFEST
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.config.file import load_config
 from edgead.config.stream import CameraConfig

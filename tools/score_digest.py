@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgead.bundle import MANIFEST
+from edgead.bundle_files import MANIFEST
 from edgead.migration import upgrade_manifest
 from edgead.storage import write_json
 

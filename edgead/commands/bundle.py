@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgead.bundle import ENGINES, MANIFEST, Bundle, open_bundle
+from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import ENGINES, MANIFEST
 from edgead.commands.training.known_report import N_FOUND, N_KNOWN, found_text
 from edgead.engines.opening import present_engines
 from edgead.evaluation.stored_thresholds import check_thresholds

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgead.bundle import MANIFEST, Bundle
+from edgead.bundle import Bundle
+from edgead.bundle_files import MANIFEST
 from edgead.commands.scored_images import ImageScorer, score_images, without_known_defects
 from edgead.commands.training.runs import BUNDLE
 from edgead.data.chosen import FolderRoles, choose_dataset

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, open_bundle, write_bundle
+from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_writer import write_bundle
 from edgead.commands.training.bundle_writing import (
     check_parity,
     parity_text,

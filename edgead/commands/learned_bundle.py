@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.arrays import save_arrays
-from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
+from edgead.bundle import Bundle
+from edgead.bundle_files import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_writer import write_bundle
 from edgead.commands.training.suspects import MIN_IMAGES, suspected_defects
 from edgead.data.copies import STORED_DIGITS
 from edgead.engines.onnx_runner import OnnxRunner

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Protocol, TypeVar, cast, get_args
 
 from edgead.builder.choice import BackendName
-from edgead.bundle import ENGINES, Bundle, open_bundle
+from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import ENGINES
 from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.bundle import folder_mb
 from edgead.commands.doctor.model import check_model

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgead.bundle import ENGINES, read_manifest
+from edgead.bundle_files import ENGINES, read_manifest
 from edgead.engines.fingerprint import read_record
 from edgead.errors import EdgeadError
 from edgead.line.model_store import Installed

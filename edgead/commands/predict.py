@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.aligner import PartNotFoundError
-from edgead.bundle import MANIFEST, Bundle, bundle_folder
+from edgead.bundle import Bundle
+from edgead.bundle_files import MANIFEST, bundle_folder
 from edgead.data.folders import IMAGE_SUFFIXES, is_image, list_files, list_images
 from edgead.data.unread import unread_sentences
 from edgead.errors import ConfigError, DataError

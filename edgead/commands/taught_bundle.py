@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from edgead.arrays import save_arrays
 from edgead.builder.thresholds import summarise
-from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
+from edgead.bundle import Bundle
+from edgead.bundle_files import CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_writer import write_bundle
 from edgead.commands.training.runs import package_versions
 from edgead.config.root import Config
 from edgead.data.dataset import evenly_spaced

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgead.bundle import Bundle, file_digest
+from edgead.bundle import Bundle
+from edgead.bundle_files import file_digest
 from edgead.errors import EngineMismatchError
 from edgead.manifest import ClassThresholds, NfaRecord
 from edgead.migration import upgrade_engine_record

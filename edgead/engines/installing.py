@@ -6,7 +6,8 @@ import datetime
 import time
 from pathlib import Path
 
-from edgead.bundle import Bundle, file_digest
+from edgead.bundle import Bundle
+from edgead.bundle_files import file_digest
 from edgead.engines.fingerprint import (
     ONNXRUNTIME,
     Device,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from edgead.bundle import MANIFEST, Bundle
+from edgead.bundle import Bundle
+from edgead.bundle_files import MANIFEST
 from edgead.engines.fingerprint import (
     ONNXRUNTIME,
     RECORD,

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from edgead.bundle import MANIFEST, bundle_folder
+from edgead.bundle_files import MANIFEST, bundle_folder
 from edgead.command_failure import failure_of
 from edgead.errors import ConfigError, StorageError
 from edgead.line.model_store import ModelStore

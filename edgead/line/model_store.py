@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from edgead.bundle import ENGINES
+from edgead.bundle_files import ENGINES
 from edgead.errors import ConfigError, StorageError
 from edgead.storage import exclusive, remove_temporaries, replace_folder, write_json
 

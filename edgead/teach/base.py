@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import edgead
-from edgead.bundle import file_digest
+from edgead.bundle_files import file_digest
 from edgead.config.root import Config
 from edgead.errors import BundleError
 from edgead.manifest import Pixels, Preprocessing

@@ -12,7 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgead.bundle import CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, write_bundle
+from edgead.bundle import Bundle
+from edgead.bundle_files import CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_writer import write_bundle
 from edgead.evaluation.threshold import class_thresholds
 from edgead.manifest import (
     POOLED,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 import edgead
 from edgead.aligner import PartNotFoundError
-from edgead.bundle import ALIGNMENT, open_bundle
+from edgead.bundle import open_bundle
+from edgead.bundle_files import ALIGNMENT
 from edgead.commands.evaluate import evaluate_bundle
 from edgead.commands.export import export
 from edgead.commands.train import TrainResult, train

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from edgead.builder import backends, lower_precision
 from edgead.builder.gate import judge, spearman
 from edgead.builder.lower_precision import LowerOptions
-from edgead.bundle import CALIBRATION, Bundle, open_bundle
+from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import CALIBRATION
 from edgead.cli import app
 from edgead.commands.build_engine import LOCK, EngineOptions, build_engine, engine_options
 from edgead.commands.doctor import doctor
@@ -227,7 +228,7 @@ def test_a_bundle_without_held_out_images_has_no_lower_precision(bundle_copy: Bu
 
 def rehashed(bundle: Bundle, name: str) -> Bundle:
     """The bundle after one of its files was replaced."""
-    from edgead.bundle import file_digest
+    from edgead.bundle_files import file_digest
 
     digest = file_digest(bundle.path / name)
     rewrite(bundle.path / "bundle.json", lambda manifest: manifest["sha256"].update({name: digest}))

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgead.bundle import MANIFEST, MODEL, REFERENCE, file_digest, open_bundle
+from edgead.bundle import open_bundle
+from edgead.bundle_files import MANIFEST, MODEL, REFERENCE, file_digest
 from edgead.commands.bundle import verify_bundle
 from edgead.engines.opening import open_with_thresholds
 from edgead.errors import EdgeadError

@@ -11,7 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edgead.bundle import MODEL, Bundle, open_bundle, write_bundle
+from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import MODEL
+from edgead.bundle_writer import write_bundle
 from edgead.engines.fingerprint import RECORD, machine_id, read_record
 from edgead.engines.installing import build_onnxruntime
 from edgead.engines.onnx_runner import OnnxRunner

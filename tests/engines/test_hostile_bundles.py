@@ -19,7 +19,8 @@ import yaml
 from onnx import defs
 from typer.testing import CliRunner
 
-from edgead.bundle import MANIFEST, MODEL, file_digest, open_bundle
+from edgead.bundle import open_bundle
+from edgead.bundle_files import MANIFEST, MODEL, file_digest
 from edgead.cli import app
 from edgead.commands.build_engine import build_engine
 from edgead.commands.doctor.model import check_model

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.bundle import write_bundle
+from edgead.bundle_writer import write_bundle
 from edgead.imaging import Image
 from edgead.manifest import ClassThresholds, ThresholdRecord
 from tests.tiny import make_files, make_manifest

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from edgead.aligner import PartNotFoundError
-from edgead.bundle import Bundle, file_digest, open_bundle, write_bundle
+from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import file_digest
+from edgead.bundle_writer import write_bundle
 from edgead.cli import app
 from edgead.commands import learned_bundle as command
 from edgead.commands.alerts import judge

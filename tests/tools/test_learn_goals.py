@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgead.bundle import Bundle, write_bundle
+from edgead.bundle import Bundle
+from edgead.bundle_writer import write_bundle
 from edgead.data.reader import read_image
 from edgead.imaging import png_from_rgb
 from tools.learn_goals import main

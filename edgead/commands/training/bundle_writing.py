@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from edgead.arrays import save_arrays
 from edgead.builder.thresholds import HeldOutBatch, summarise, thresholds_from_runner
-from edgead.bundle import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS, Bundle, class_bias, write_bundle
+from edgead.bundle import Bundle, class_bias
+from edgead.bundle_files import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_writer import write_bundle
 from edgead.commands.training.alignment import write_alignment
 from edgead.commands.training.class_addition import joined_arrays, old_summaries
 from edgead.commands.training.defect_sizes import measure_defect_sizes

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # reading images needs OpenCV, and `edgead doctor` must run w
 
 RUNS = Path("runs")
 LATEST = "latest"
-BUNDLE = "bundle"  # where `edgead.bundle.bundle_folder` looks; that module needs OpenCV
+BUNDLE = "bundle"  # where `edgead.bundle_files.bundle_folder` looks; that module needs OpenCV
 CHECKPOINT = "checkpoint.safetensors"
 RUN_FILE = "run.json"
 SHORT_DIGEST = 16

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgead.bundle import REFERENCE, Bundle, file_digest
+from edgead.bundle import Bundle
+from edgead.bundle_files import REFERENCE, file_digest
 from edgead.engines.fingerprint import EngineRecord, Fingerprint, TensorRTRecord, machine_id, read_record, write_record
 from edgead.engines.opening import open_engine, preferred_engines
 from edgead.engines.tensorrt import available, versions
