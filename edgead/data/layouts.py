@@ -6,20 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgead.data.classes import Class, class_folders, class_of
 from edgead.data.dataset import Dataset, Sample
 from edgead.data.folders import list_files, subfolders
 from edgead.data.formats.lookout import read_lookout
 from edgead.data.formats.real_iad import read_real_iad
 from edgead.data.formats.visa import SPLIT_FILE, read_visa
-from edgead.data.names import are_serial, is_neutral, is_only_split, role_of, split_of
+from edgead.data.names import is_neutral, role_of
 from edgead.data.parts import LABELLED, Parts, layout_of, parts_of_class
 from edgead.data.roles import Picture, start_of
 from edgead.data.sorting import Sorted, sort_folder
 from edgead.data.unclear import refuse_unclear
 from edgead.data.unread import unread_sentences
 from edgead.errors import DataError
-
-Class = tuple[str, ...]
 
 
 def find_dataset(root: Path, *, need_train: bool = True) -> Dataset:
@@ -139,41 +138,17 @@ def _recognised(
 
 def _classes(root: Path, pictures: Sequence[Picture]) -> dict[Class, list[Picture]]:
     """Pictures by the folder of their class; pictures outside any class are left out if there are classes."""
-    with_parts = {picture.lead for picture in pictures if picture.split is not None}
-    with_parts |= {
-        (folder.name,) for folder in subfolders(root) if _has_train(folder) and not is_only_split(folder.name)
-    }
-    stated = {picture.lead for picture in pictures if picture.role is not None and picture.lead not in with_parts}
-    if () in with_parts:  # the root is a class itself, and what lies beside its parts is no other one
-        stated = set()
-    named = {_named_part(lead, stated) for lead in stated}
-    classes: dict[Class, list[Picture]] = {lead: [] for lead in (*with_parts, *named)} or {(): []}
+    classes: dict[Class, list[Picture]] = {folder: [] for folder in class_folders(root, pictures)}
     for picture in pictures:
-        fitting = [lead for lead in classes if picture.lead[: len(lead)] == lead]
-        if fitting:
-            classes[max(fitting, key=len)].append(picture)
+        folder = class_of(picture.lead, classes)
+        if folder is not None:
+            classes[folder].append(picture)
     return classes
-
-
-def _named_part(lead: Class, leads: set[Class]) -> Class:
-    """Beginning of a path that names a class; dates, cameras and serial numbers at its end name none."""
-    while lead:
-        siblings = sorted(
-            {other[len(lead) - 1] for other in leads if other[: len(lead) - 1] == lead[:-1] and len(other) >= len(lead)}
-        )
-        if not is_neutral(lead[-1]) and not (len(siblings) > 1 and are_serial(siblings)):
-            return lead
-        lead = lead[:-1]
-    return lead
 
 
 def _says_no_class(folder: Class) -> bool:
     """Whether a path is empty or consists of words such as `images`; numbers may be classes, as in BTAD."""
     return all(is_neutral(part) and any(character.isalpha() for character in part) for part in folder)
-
-
-def _has_train(folder: Path) -> bool:
-    return any(is_only_split(part.name) and split_of(part.name) == "train" for part in subfolders(folder))
 
 
 def _take_role_of_root(root: Path, found: Sorted, role: str, need_train: bool) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgead.data.classes import Class, class_of, class_of_masks
 from edgead.data.dataset import Mask
 from edgead.data.folders import is_image
 from edgead.data.names import stem_of_image, stem_without_role
@@ -25,8 +26,10 @@ class _MaskFolder:
 
     files: dict[Key, list[Picture]] = field(default_factory=lambda: defaultdict(list))
     folders: dict[Key, list[Picture]] = field(default_factory=lambda: defaultdict(list))
+    lead: Class = ()
 
     def add(self, mask: Picture, folder: Key) -> None:
+        self.lead = mask.lead
         below = tuple(part.casefold() for part in mask.parts[len(folder) : -1])
         # some tools name the mask of 7.jpg 7.jpg.png
         stem = mask.path.with_suffix("").stem if is_image(mask.path.with_suffix("")) else mask.path.stem
@@ -37,15 +40,18 @@ class _MaskFolder:
             self.folders[below[:length]].append(mask)
 
 
-def pair_masks(pictures: Sequence[Picture], *, masks_decide: bool = False) -> list[Picture]:
+def pair_masks(
+    pictures: Sequence[Picture], classes: Collection[Class] = ((),), *, masks_decide: bool = False
+) -> list[Picture]:
     """Give every image the masks that fit it, and return the masks that fit no image.
 
     A mask fits the image whose path ends like the mask's path below its folder of masks; a folder in that place is the
-    union of its files. Of several images that one mask fits, defective ones come before others, and those of a test
-    part before those of a training part.
+    union of its files. Masks in the folder of a class fit images of that class alone. Of several images that one mask
+    fits, defective ones come before others, and those of a test part before those of a training part.
 
     Args:
         pictures: Images and masks; images get their masks.
+        classes: Folders of the classes, as paths like `Picture.lead`.
         masks_decide: Whether a mask belongs to an image in a good folder of which it has no more than the file name;
             numbers of good and defective images often coincide.
 
@@ -57,9 +63,12 @@ def pair_masks(pictures: Sequence[Picture], *, masks_decide: bool = False) -> li
     for mask in masks:
         by_folder[mask.mask_folder].add(mask, mask.mask_folder)
     images = [picture for picture in pictures if picture.role != "mask" and not picture.is_left_out]
+    class_of_image = [class_of(image.lead, classes) for image in images]
     used: set[Path] = set()
     for folder in sorted(by_folder, key=len, reverse=True):
-        for image, found in _pairs(folder, by_folder[folder], images, masks_decide).items():
+        own = class_of_masks(folder, by_folder[folder].lead, classes)
+        allowed = {i: image for i, image in enumerate(images) if own in ((), class_of_image[i])}
+        for image, found in _pairs(folder, by_folder[folder], allowed, masks_decide).items():
             chosen = tuple(sorted(mask.path for mask in found))
             before = images[image].mask
             if before is not None:
@@ -69,13 +78,15 @@ def pair_masks(pictures: Sequence[Picture], *, masks_decide: bool = False) -> li
     return [mask for mask in masks if mask.path not in used]
 
 
-def _pairs(folder: Key, masks: _MaskFolder, images: Sequence[Picture], masks_decide: bool) -> dict[int, list[Picture]]:
+def _pairs(
+    folder: Key, masks: _MaskFolder, images: Mapping[int, Picture], masks_decide: bool
+) -> dict[int, list[Picture]]:
     """Masks of one folder by the index of their image; images near the folder come before those further away."""
     beside = all(mask.source in ("file names", "pixels") for found in masks.files.values() for mask in found)
-    anchors = [folder] if beside and any(picture.parts[:-1] == folder for picture in images) else []
+    anchors = [folder] if beside and any(picture.parts[:-1] == folder for picture in images.values()) else []
     anchors += [folder[:length] for length in range(max(0, len(folder) - 1), -1, -1)]
     for anchor in anchors:
-        near = {index: picture for index, picture in enumerate(images) if picture.parts[: len(anchor)] == anchor}
+        near = {index: picture for index, picture in images.items() if picture.parts[: len(anchor)] == anchor}
         claims: dict[Path, list[int]] = defaultdict(list)
         found: dict[int, list[Picture]] = {}
         for index, picture in near.items():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgead.data.classes import classes_around_masks
 from edgead.data.dataset import Mask
 from edgead.data.folders import is_image, list_files
 from edgead.data.formats.annotation import Annotation
@@ -92,7 +93,7 @@ def finish_sorting(
     """
     _find_masks_beside(pictures)
     suspects = _find_mask_folders(pictures)
-    unpaired = pair_masks(pictures, masks_decide=masks_decide)
+    unpaired = pair_masks(pictures, classes_around_masks(root, pictures), masks_decide=masks_decide)
     kept = [picture for picture in pictures if picture.role != "mask" and not picture.is_left_out]
     annotations = read_annotations(root, others, [picture.path for picture in kept])
     unreadable = _label(kept, annotations, masks_decide)

@@ -121,3 +121,58 @@ def test_masks_of_good_images_are_ignored(tmp_path: Path) -> None:
     write_mask(tmp_path / "masks" / "good" / "000.png", box=None)
     write_mask(tmp_path / "masks" / "bad" / "000.png")
     assert _masks(tmp_path) == {"bad/000.png": ["masks/bad/000.png"]}
+
+
+@pytest.mark.parametrize(
+    ("photos", "orphan"),
+    [
+        (
+            "bolt/train/good/0 nut/train/good/0 bolt/test/scratch/1 nut/test/scratch/2",
+            "bolt/ground_truth/scratch/2_mask",
+        ),
+        ("train/bolt/good/0 train/nut/good/0 test/bolt/bad/1 test/nut/bad/2", "test/bolt/masks/2"),
+        ("bolt/good/0 nut/good/0 bolt/bad/1 nut/bad/2", "bolt/masks/2"),
+        ("bolt/good/0 nut/good/0 bolt/cam1/bad/1 nut/cam1/bad/2", "bolt/cam1/masks/2"),
+        ("bolt/good/0 nut/good/0 bolt/bad/1 nut/bad/2", "masks/bolt/bad/2"),
+        ("bolt/good/0 nut/good/0 bolt/bad/1 nut/bad/2", "export/Bolt/masks/2"),
+        ("bolt/good/0 nut/good/0 bolt/bad/1 nut/bad/2", "overlay/bolt/2"),
+    ],
+)
+@pytest.mark.parametrize("has_own", [False, True])
+def test_a_mask_without_an_image_in_its_class(tmp_path: Path, photos: str, orphan: str, *, has_own: bool) -> None:
+    """A mask never belongs to an image of the same name in another class, with a mask of its own or without: it is named."""
+    for name in photos.split():
+        write_photo(tmp_path / f"{name}.png")
+    mask = write_mask(tmp_path / f"{orphan}.png")
+    own = orphan.replace("bolt", "nut").replace("Bolt", "nut")
+    if has_own:
+        write_mask(tmp_path / f"{own}.png")
+    first, second = (f"{name}.png" for name in photos.split()[2:])
+    assert _masks(tmp_path) == {first: [], second: [f"{own}.png"] if has_own else []}
+    description = find_dataset(tmp_path, need_train=False).description
+    assert f"1 masks fit no image, the first: {mask}." in description
+
+
+def test_masks_decide_in_each_class_alone(tmp_path: Path) -> None:
+    """Where masks are all that says what is good, too, the class of a mask is the folder around it that has images."""
+    for name in ("bolt/images/1", "bolt/images/2", "nut/images/2", "nut/images/3"):
+        write_photo(tmp_path / f"{name}.png")
+    for name in ("bolt/masks/3", "nut/masks/2"):
+        write_mask(tmp_path / f"{name}.png")
+    with pytest.raises(
+        DataError, match=r"not clear whether 1 images in .*nut are good: .* 1 are defective \(masks: 1\)"
+    ):
+        find_dataset(tmp_path, need_train=False)
+    write_mask(tmp_path / "nut/masks/3.png", box=None)
+    dataset = find_dataset(tmp_path, need_train=False)
+    assert _masks(tmp_path) == {"nut/images/2.png": ["nut/masks/2.png"]}
+    assert f"1 masks fit no image, the first: {tmp_path / 'bolt/masks/3.png'}." in dataset.description
+
+
+@pytest.mark.parametrize("folder", ["export/masks", "bolt/export/masks", "2024-05-01/masks"])
+def test_masks_of_a_class_in_a_folder_of_their_own(tmp_path: Path, folder: str) -> None:
+    """Masks in a folder without images, or of another day, belong to the images beside that folder."""
+    for name in ("bolt/good/0", "bolt/2024-05-01/bad/1", "bolt/2024-05-02/bad/2"):
+        write_photo(tmp_path / f"{name}.png")
+    write_mask(tmp_path / folder / "2.png")
+    assert _masks(tmp_path)["bolt/2024-05-02/bad/2.png"] == [f"{folder}/2.png"]
