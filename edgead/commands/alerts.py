@@ -93,9 +93,9 @@ def list_alerts(
         StorageError: If the folder holds no alerts, or they cannot be read.
     """
     if state is not None and state not in STATES:
-        raise ConfigError(f"An alert's state is one of {', '.join(STATES)}, got {state!r}.")
+        raise ConfigError(f"--state must be one of {', '.join(STATES)}, got {state!r}.")
     if judged is not None and judged not in FILTERS:
-        raise ConfigError(f"Alerts are listed by one of {', '.join(FILTERS)}, got {judged!r}.")
+        raise ConfigError(f"--judged must be one of {', '.join(FILTERS)}, got {judged!r}.")
     start, end = (None if text is None else utc_time(text) for text in (since, until))
     with open_alerts_for_reading(folder) as archive:
         found: list[dict[str, Any]] = []
@@ -140,7 +140,9 @@ def acknowledge(folder: Path, alert_id: str, *, note: str = "", who: str | None 
         record = _alert(archive, alert_id)
         if not archive.acknowledge(alert_id, who or _user(), note):
             raise EdgeadError(
-                f"{alert_id} is already acknowledged, at {record.acknowledged_at} by {printable(str(record.acknowledged_by))}."
+                f"{alert_id} is already acknowledged, at {record.acknowledged_at} by {printable(str(record.acknowledged_by))}.",
+                hint=f"Nothing is left to do. To record what it was: edgead alerts judge {alert_id} --as JUDGEMENT, which is "
+                f"one of {', '.join(JUDGEMENTS)}.",
             )
         archive.export(alert_id)
         return _alert(archive, alert_id).as_json()
@@ -175,7 +177,7 @@ def judge(
         EdgeadError: If the alert does not exist, or has another judgement and `replace` is False.
     """
     if not is_judgement(judgement):
-        raise ConfigError(f"An alert is judged as one of {', '.join(JUDGEMENTS)}, got {judgement!r}.")
+        raise ConfigError(f"--as must be one of {', '.join(JUDGEMENTS)}, got {judgement!r}.")
     with open_alerts(folder) as archive:
         opinion = Opinion(judgement, who or _user(), kind, note)
         try:
@@ -322,7 +324,9 @@ def utc_time(text: str) -> str:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise ConfigError(
-            f"{text!r} is no time.", hint="Give a date or a time, as 2026-11-23 or 2026-11-23T06:00."
+            f"{text!r} cannot be read as a date or a time.",
+            hint="Write the year first: 2026-11-23, or with a time of day 2026-11-23T06:00. It is UTC, unless the difference to "
+            "UTC follows: 2026-11-23T06:00+01:00.",
         ) from None
     return iso(moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc))
 

@@ -225,7 +225,8 @@ def _build_fp32(bundle: Bundle, backend: Backend, request: str) -> EngineRecord:
                 f"{backend.name}-fp32 does not reproduce the reference: largest relative difference "
                 f"{comparison.max_relative_difference:.2e} (allowed {GPU_LIMIT:.0e}), "
                 f"{comparison.verdict_flips} of {comparison.n_images} verdicts flip (allowed 0).",
-                hint="Run `edgead doctor` and report its output.",
+                hint="The engine was not kept; without it the bundle runs with `--engine reference`. Run `edgead doctor`, and "
+                "report this message with its output.",
             )
         fingerprint = fingerprint_of(bundle, backend.name, backend.version, "fp32", backend.gpu, backend.device)
         return install_engine(

@@ -186,8 +186,9 @@ def compare(
     pairs = [(judged[0][path], judged[1][path]) for path in judged[0] if path in judged[1]]
     if not pairs:
         raise DataError(
-            f"None of the {len(samples)} labelled images in {data} can be judged by both A and B.",
-            hint=f"The first reason: {left_out[0][2]}" if left_out else "",
+            f"None of the {len(samples)} labelled images in {data} can be judged by both A and B. The first reason, of "
+            f"{left_out[0][1]}: {left_out[0][2]}",
+            hint="Give images that can be read, from the camera that both models were trained for: --data DIR.",
         )
     bad = [pair for pair in pairs if pair[0].image.gt_label]
     good = [pair for pair in pairs if not pair[0].image.gt_label]

@@ -192,10 +192,9 @@ def evaluate_bundle(
         )
     if not images:
         raise DataError(
-            f"None of the {len(tested)} test images in {data} can be judged: {len(broken) - len(lacking)} cannot be read, "
-            f"and in {len(lacking)} the part was not found."
-            if lacking
-            else f"None of the {len(tested)} test images in {data} can be read."
+            f"None of the {len(tested)} test images in {data} can be judged: {len(broken) - len(lacking)} cannot be read"
+            f"{f', and in {len(lacking)} the part was not found' if lacking else ''}. The first reason: {broken[0][1]}",
+            hint="Give images as this camera takes them, of the part that the model was trained on; copy damaged files again.",
         )
     accuracy = scorer.n_right / len(images) if knows_classes else None
     _note_trained_on(images, progress)
@@ -283,8 +282,9 @@ def _model_for_alignment(bundle: Bundle) -> Detector:
     model = load_model(bundle)
     if not model.has_normal_base:
         raise ConfigError(
-            f"{bundle.manifest.model} has a mixture as its base: its likelihood is not a function of a latent norm.",
-            hint="Leave out --alignment.",
+            f"--alignment does not apply to {bundle.path}: it compares the likelihood with the latent norm of one normal "
+            f"distribution, and {bundle.manifest.model} has a mixture of several.",
+            hint="Leave out --alignment; everything else that `edgead eval` measures applies.",
         )
     return model
 
@@ -312,8 +312,12 @@ def measure_alignment(bundle: Bundle, model: Detector, samples: Sequence[Sample]
                 values = model.nll_and_norm(torch.from_numpy(inputs))
             pairs.append(torch.stack(values).double().numpy())
         progress.update("Alignment", min(start + ALIGNMENT_BATCH, len(samples)), len(samples))
-    if sum(pair.shape[1] for pair in pairs) < 2:
-        raise DataError("Alignment needs at least two readable labelled test images.")
+    n_inputs = sum(pair.shape[1] for pair in pairs)
+    if n_inputs < 2:
+        raise DataError(
+            f"--alignment correlates two values over the test images, at least 2: {n_inputs} of {len(samples)} can be used.",
+            hint="Add labelled test images, or leave out --alignment.",
+        )
     nll, norm = np.concatenate(pairs, axis=1)
     dimensions = sum(level.channels * level.size[0] * level.size[1] for level in model.levels)
     return alignment_of(nll, norm, dimensions=dimensions, is_uniform=model.flow.is_uniform)

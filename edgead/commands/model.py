@@ -85,7 +85,8 @@ def install(
     options = options or InstallOptions()
     if options.keep < 2:
         raise ConfigError(
-            f"A store keeps at least 2 models, got {options.keep}.", hint="The one before is needed for a roll-back."
+            f"--keep must be at least 2, got {options.keep}.",
+            hint="The active model and the one before it stay, for a roll-back.",
         )
     source = given if isinstance(given, Bundle) else open_bundle(given)
     check_thresholds(source.manifest.thresholds, source.manifest.nfa, str(source.path))
@@ -164,7 +165,8 @@ def require_reference(model: M) -> M:
             raise EngineError(
                 f"{runner.engine_name} of {bundle.path} does not give the results stored in the bundle on its "
                 f"{comparison.n_images} reference images: they differ by up to {seen:.2g} relative (allowed {limit:.2g}).",
-                hint="Install the bundle again.",
+                hint="Install the bundle again with `edgead model install`, which builds its engine anew. If that does not help, "
+                "run `edgead doctor`.",
             )
     except BaseException as error:
         model.__exit__(type(error), error, error.__traceback__)

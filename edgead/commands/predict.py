@@ -240,7 +240,10 @@ def predict(
             )
         progress.update("Scoring", min(start + BATCH, len(pictures)), len(pictures))
     if not images:
-        raise DataError(f"None of the {len(pictures)} pictures can be judged.")
+        raise DataError(
+            f"None of the {len(pictures)} pictures can be judged. The first reason, of {left_out[0][0]}: {left_out[0][1]}",
+            hint="Give whole files, taken by the camera and of the part that the model was trained on.",
+        )
     model, bundle, rate = judge.bundle.manifest.model, judge.bundle.path, thresholds.threshold.false_alarm_rate
     found = Predictions(model, bundle, judge.engine_name, class_name, rate, tuple(images), tuple(left_out), out)
     if out is not None:

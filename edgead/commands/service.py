@@ -102,12 +102,20 @@ def service_unit(options: ServiceOptions, *, python: str = sys.executable) -> st
     """
     if not options.config.is_file():
         raise ConfigError(
-            f"There is no configuration {options.config}.", hint="A file with `cameras`: see configs/cameras.yaml."
+            f"The settings file {options.config} does not exist.",
+            hint="Name the YAML file with the cameras of the line: --config FILE. `edgead config` lists its settings.",
         )
     if not options.folder.is_dir():
-        raise ConfigError(f"There is no folder {options.folder}.", hint="Name the one that holds runs/ or the bundle.")
+        raise ConfigError(
+            f"The folder {options.folder} of the service does not exist.",
+            hint="Name the folder that holds runs/ or the bundle: --folder DIR.",
+        )
     if not _USER.fullmatch(options.user):
-        raise ConfigError(f"{options.user!r} is no name of a user.", hint="For example --user edgead")
+        raise ConfigError(
+            f"--user must be the name of a Linux user: a to z, 0 to 9, _ and -, not beginning with a digit or -; got "
+            f"{options.user!r}.",
+            hint="For example --user edgead; `id -un` prints your own.",
+        )
     if not _MEMORY.fullmatch(options.memory_max):
         raise ConfigError(
             f"--memory-max takes bytes, a share of the memory or infinity, got {options.memory_max!r}.",
@@ -218,5 +226,9 @@ def _quoted(text: str) -> str:
 def _literal(text: str) -> str:
     """Unquoted rest of a line, with specifiers escaped."""
     if not text.isprintable():
-        raise ConfigError(f"{text!r} cannot stand in a unit: it has characters that cannot be printed.")
+        raise ConfigError(
+            f"{text!r} cannot be written into the file of the service: it has a line break or another character that cannot "
+            "be printed.",
+            hint="Rename this file or folder, or write this argument without such characters.",
+        )
     return text.replace("%", "%%")

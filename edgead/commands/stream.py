@@ -110,7 +110,8 @@ def stream(
     """
     if len(cameras) > 1 and (outputs.record or outputs.display):
         raise ConfigError(
-            f"--record and --display show one camera, and there are {len(cameras)}.", hint="--web shows all of them."
+            f"--record and --display show one camera, and there are {len(cameras)}.",
+            hint="Leave them out, and add --web HOST:PORT, which shows all cameras in a browser; or give one camera alone.",
         )
     if outputs.record is not None:
         check_recording(outputs.record)

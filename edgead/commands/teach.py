@@ -291,7 +291,7 @@ def _base_path(options: TeachOptions, earlier: TaughtRun | None) -> Path:
     if earlier is None:
         raise ConfigError(
             "A new teaching needs a base bundle.",
-            hint="--base DIR; `edgead export --base DIR` on a workstation makes one, once for all parts.",
+            hint="Name its folder: --base DIR. On a workstation `edgead export --base DIR` makes one, once for all parts.",
         )
     return Path(earlier.record.base)
 

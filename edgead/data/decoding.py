@@ -110,7 +110,10 @@ def checked_header(content: bytes, name: str, smallest: int = MIN_SIDE_PX) -> Im
         )
     scans = content.count(_SCAN) if header.kind == "JPEG" else 0
     if scans > _MAX_SCANS:
-        raise DataError(f"The image {name} has {scans} scans; at most {_MAX_SCANS} are decoded.", hint=_HINT)
+        raise DataError(
+            f"The image {name} is a progressive JPEG of {scans} scans; at most {_MAX_SCANS} are decoded.",
+            hint="Save it again as a JPEG that is not progressive (baseline) or as PNG, or remove it.",
+        )
     height, width = header.largest_part or header.size
     pixels = height * width
     if pixels > MAX_PIXELS or pixels * header.bytes_per_pixel > _MAX_BYTES:

@@ -25,7 +25,9 @@ def read_content(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path} is no regular file.", hint="Remove it from the folder of images.")
+            raise DataError(
+                f"{path} is a folder, pipe or device and no image file.", hint="Remove it from the folder of images."
+            )
         if status.st_size > MAX_FILE_BYTES:
             raise DataError(
                 f"The image {path} has {status.st_size / 1e6:,.0f} MB; at most {MAX_FILE_BYTES / 1e6:,.0f} MB are read.",

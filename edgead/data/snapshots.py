@@ -107,10 +107,14 @@ def find_snapshot(folder: Path, name: str) -> Snapshot:
     """
     found = [one for one in snapshots(folder) if one.digest.startswith(name)] if name else []
     if len(found) != 1:
-        names = ", ".join(one.name for one in snapshots(folder)) or "none"
+        names = ", ".join(one.name for one in found or snapshots(folder)) or "none"
         raise DataError(
-            f"{folder} has {'several snapshots' if found else 'no snapshot'} {name!r}; it has: {names}.",
-            hint=f"Make one: edgead dataset snapshot {folder}",
+            f"{folder} has {len(found)} snapshots that begin with {name!r}: {names}."
+            if found
+            else f"{folder} has no snapshot {name!r}; it has: {names}.",
+            hint="Give the whole name of one of them."
+            if found
+            else f"Name one of these, or make one of the present pictures: edgead dataset snapshot {folder}",
         )
     check_snapshot(found[0])
     return found[0]

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgead.cli import app
-from edgead.commands.alerts import acknowledge, export_alerts, export_pictures, judge, list_alerts, show_alert
+from edgead.commands.alerts import acknowledge, export_alerts, export_pictures, judge, list_alerts, show_alert, utc_time
 from edgead.commands.case_archive import write_case
 from edgead.data.collection import open_collection, read_entries
 from edgead.errors import ConfigError, DataError, EdgeadError, StorageError
@@ -73,8 +73,9 @@ print(acknowledge(Path({str(tmp_path)!r}), {alert_id(1)!r}, note="seen", who="Ad
         assert record.note == "seen"
         assert json.loads((tmp_path / f"{alert_id(1)}.json").read_text()) == record.as_json()
         assert target.wait_for_events(1, 0.0), "sinks hear of it too"
-        with pytest.raises(EdgeadError, match=r"already acknowledged, at .* by Ada"):
+        with pytest.raises(EdgeadError, match=r"already acknowledged, at .* by Ada") as caught:
             acknowledge(tmp_path, alert_id(1))
+        assert f"edgead alerts judge {alert_id(1)} --as" in caught.value.hint
 
 
 def test_a_held_alert_is_closed_without_a_stream(tmp_path: Path) -> None:
@@ -133,8 +134,14 @@ def test_the_pictures_of_judged_alerts_are_a_folder_with_an_index(tmp_path: Path
     assert len((out / "records.jsonl").read_text().splitlines()) == 3
     assert [one["id"] for one in list_alerts(folder, since="2026-11-24")] == [alert_id(2)]
     assert len(list_alerts(folder, until="2026-11-24T02:15:00Z")) == 2
-    with pytest.raises(ConfigError, match="'yesterday' is no time"):
+    with pytest.raises(ConfigError, match="'yesterday' cannot be read as a date or a time") as caught:
         list_alerts(folder, since="yesterday")
+    assert "2026-11-23T06:00+01:00" in caught.value.hint
+    assert utc_time("2026-11-23T06:00+01:00") == utc_time("2026-11-23T05:00")
+    with pytest.raises(ConfigError, match=r"--state must be one of open, .*, got 'shut'"):
+        list_alerts(folder, state="shut")
+    with pytest.raises(ConfigError, match=r"--judged must be one of .*, got 'bad'"):
+        list_alerts(folder, judged="bad")
 
 
 def test_a_picture_of_several_alerts_is_as_bad_as_the_worst_of_them(tmp_path: Path) -> None:

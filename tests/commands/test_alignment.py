@@ -8,9 +8,10 @@ import pytest
 
 from edgead.commands.evaluate import evaluate_bundle, measure_alignment
 from edgead.commands.train import train
+from edgead.data.dataset import Sample
 from edgead.data.layouts import find_dataset
 from edgead.engines.opening import open_engine
-from edgead.errors import ConfigError
+from edgead.errors import ConfigError, DataError
 from edgead.models.zoo import load_model
 from edgead.progress import Silent
 from tests.tiny_run import tiny_config
@@ -42,6 +43,10 @@ def test_only_a_uniform_flow_ranks_by_its_norm(coupling: str, tiny_data: Path, t
         )
     assert evaluation.to_json()["alignment"] == found.to_json()
     assert f"{found.n_images} images" in found.describe()
+    with pytest.raises(DataError, match="at least 2: 0 of 1 can be used"):
+        measure_alignment(
+            result.bundle, load_model(result.bundle), [Sample(tmp_path / "none.png", "none.png", "part")], Silent()
+        )
 
 
 def test_a_mixture_has_no_such_norm(tiny_data: Path, tmp_path: Path) -> None:
@@ -53,7 +58,7 @@ def test_a_mixture_has_no_such_norm(tiny_data: Path, tmp_path: Path) -> None:
     result = train(config, Silent(), out=tmp_path / "run", runs=tmp_path, resume=False)
     with (
         open_engine(result.bundle, "reference", threads=1) as runner,
-        pytest.raises(ConfigError, match="mixture as its base"),
+        pytest.raises(ConfigError, match=r"--alignment does not apply .*a mixture of several"),
     ):
         evaluate_bundle(
             result.bundle, runner, Path("nowhere"), Silent(), false_alarm_rate=None, report=None, alignment=True

@@ -100,6 +100,13 @@ def test_images_that_one_cannot_judge_or_was_trained_on(
     assert [(path.name, name) for path, name, _ in found.left_out] == [("broken.png", "A"), ("broken.png", "B")]
     with pytest.raises(DataError, match="no labelled test images"):
         compare(side, side, tiny_data / "train" / "good", Silent(), false_alarm_rate=None, confidence=None, report=None)
+    for path in data.rglob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(
+        DataError, match=r"judged by both A and B\. The first reason, of A: .*cannot be decoded"
+    ) as caught:
+        compare(side, side, data, Silent(), false_alarm_rate=None, confidence=None, report=None)
+    assert "--data DIR" in caught.value.hint
 
 
 def test_the_auroc_is_of_new_images(tiny_result: TrainResult, tiny_data: Path, runner: Runner, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,10 +27,11 @@ from edgead.commands.train import checked_data
 from edgead.commands.training.data import prepare_data
 from edgead.commands.training.provenance import provenance_of
 from edgead.commands.training.runs import open_run
+from edgead.data import snapshots as module
 from edgead.data.collection import Entry, read_entries
 from edgead.data.layouts import find_dataset
 from edgead.data.masks import read_mask
-from edgead.data.snapshots import make_snapshot, snapshot_of
+from edgead.data.snapshots import find_snapshot, make_snapshot, snapshot_of
 from edgead.errors import ConfigError, DataError
 from edgead.progress import Silent
 
@@ -112,7 +114,7 @@ def test_what_is_exported_comes_back(labelled: Path, tmp_path: Path, form: str) 
         export_dataset(folder, tmp_path / "voc", "voc")
 
 
-def test_a_snapshot_stays_what_it_was(labelled: Path, tmp_path: Path) -> None:
+def test_a_snapshot_stays_what_it_was(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same content, same digest; a change gives another one, and the first can still be trained on; damage is named."""
     folder = tmp_path / "set"
     import_dataset(folder, labelled)
@@ -130,14 +132,22 @@ def test_a_snapshot_stays_what_it_was(labelled: Path, tmp_path: Path) -> None:
     counts, taken = count_pictures(folder)
     assert counts == {("good", ""): 3, ("defect", "scratch"): 2, ("defect", "dent"): 1, ("false-alarm", "dust"): 1}
     assert {one.name for one in taken} == {first.name, second.name}
-    with pytest.raises(DataError, match=r"no snapshot 'ffff'.*it has: "):
+    with pytest.raises(DataError, match=r"no snapshot 'ffff'.*it has: ") as caught:
         snapshot_to_train(f"{folder}@ffff")
+    assert "make one" in caught.value.hint
     lost = next((first.root / "train" / "good").iterdir())
     lost.unlink()
     with pytest.raises(DataError, match=f"{lost.name} is missing"):
         snapshot_to_train(f"{folder}@{first.name}")
     with pytest.raises(ConfigError, match="--from-dataset"):
         snapshot_root(str(folder), given=[Path("data"), None])
+    alike = [replace(first, digest=f"ab{number}" * 20) for number in range(2)]
+    monkeypatch.setattr(module, "snapshots", lambda folder: [*alike, second])
+    with pytest.raises(
+        DataError, match=rf"has 2 snapshots that begin with 'ab': {alike[0].name}, {alike[1].name}\."
+    ) as caught:
+        find_snapshot(folder, "ab")
+    assert "whole name" in caught.value.hint
 
 
 def test_a_check_names_everything_that_is_wrong(labelled: Path, tmp_path: Path) -> None:

@@ -152,6 +152,12 @@ def test_evaluation_without_masks_or_labels(tiny_result: TrainResult, tiny_data:
             evaluate_bundle(
                 tiny_result.bundle, runner, tiny_data / "train" / "good", Silent(), false_alarm_rate=None, report=None
             )
+        for path in (tmp_path / "test").rglob("*.png"):
+            path.write_bytes(b"no image")
+        with pytest.raises(
+            DataError, match=r"can be judged: \d+ cannot be read\. The first reason: .*cannot be decoded"
+        ):
+            evaluate_bundle(tiny_result.bundle, runner, tmp_path / "test", Silent(), false_alarm_rate=None, report=None)
 
 
 def test_a_bad_mask_is_left_out_and_named(tiny_result: TrainResult, tiny_data: Path, tmp_path: Path) -> None:

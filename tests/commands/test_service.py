@@ -139,9 +139,9 @@ def verify(path: Path) -> str:
 def test_what_cannot_work_is_refused(options: ServiceOptions, tmp_path: Path) -> None:
     """A missing configuration or folder, a strange user, a path that would break the unit's lines."""
     for change, said in (
-        ({"config": tmp_path / "none.yaml"}, "no configuration"),
-        ({"folder": tmp_path / "none"}, "no folder"),
-        ({"user": "root\nExecStart=/bin/sh"}, "no name of a user"),
+        ({"config": tmp_path / "none.yaml"}, "none.yaml does not exist"),
+        ({"folder": tmp_path / "none"}, "folder .*none of the service does not exist"),
+        ({"user": "root\nExecStart=/bin/sh"}, "--user must be"),
         ({"arguments": ("--alerts", "a\nExecStartPre=/bin/sh")}, "cannot be printed"),
         *(({"memory_max": text}, "memory-max takes") for text in ("much", "0", "-1G", "110%", "3G\nUser=root", "")),
     ):

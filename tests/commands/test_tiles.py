@@ -262,8 +262,11 @@ def test_a_crop_in_pixels_needs_images_of_one_size(parts: Path, tmp_path: Path) 
     assert view_options(data, {(256, 256): 9}).crop == ((0.25, 0), (0.75, 0), (0.75, 1), (0.25, 1))
     with pytest.raises(ConfigError, match="2 sizes"):
         view_options(data, {(256, 256): 9, (256, 512): 1})
-    with pytest.raises(ConfigError, match="outside the images, which are 100 x 256 px"):
+    with pytest.raises(
+        ConfigError, match="crop 64,0,128,256 reaches outside the images, which are 100 x 256 px"
+    ) as caught:
         view_options(data, {(256, 100): 9})
+    assert "X + WIDTH at most 100 and Y + HEIGHT at most 256" in caught.value.hint
 
 
 @pytest.mark.slow

@@ -140,4 +140,4 @@ def test_a_recording_of_several_cameras_is_refused(tiny_result: TrainResult, tmp
             tiny_result.bundle, FakeRunner((64, 64)), cameras, StreamOutputs(record=tmp_path / "out.mp4"),
             config=Config(),
         )  # fmt: skip
-    assert "--web" in caught.value.hint
+    assert "--web HOST:PORT" in caught.value.hint

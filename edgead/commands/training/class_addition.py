@@ -152,11 +152,17 @@ def _check(base: Bundle, data: TrainingData, names: tuple[str, ...]) -> None:
             f"{base.path} has the class {known[0]} already; its classes are {', '.join(base.manifest.classes)}.",
             hint="Name the folder of the new images after the new class, or train a new model to replace a class.",
         )
-    if data.preprocessing != base.manifest.preprocessing:
+    new, own = data.preprocessing, base.manifest.preprocessing
+    differing = [
+        f"{name} is {getattr(new, name)}, in the bundle {getattr(own, name)}"
+        for name in type(own).model_fields
+        if getattr(new, name) != getattr(own, name)
+    ]
+    if differing:
         raise ConfigError(
-            f"The new images would be read by other rules than those of {base.path}: {data.preprocessing.model_dump()} against "
-            f"{base.manifest.preprocessing.model_dump()}.",
-            hint="Give images of the same kind, with the white level of the bundle (data.white_level) and without alignment.",
+            f"The new images would be read by other rules than those of {base.path}: {'; '.join(differing)}.",
+            hint="Give images of the same kind, with the white level (data.white_level), crop and tiles of the bundle and "
+            "without --align, or train a new model of all classes.",
         )
 
 

@@ -31,7 +31,11 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next((device for device in ("cuda", "mps") if device in available), "cpu"))
     if name not in available:
-        raise ConfigError(f"train.device {name!r} is not on this machine; it has: {', '.join(available)}.")
+        raise ConfigError(
+            f"train.device {name!r} is not on this machine; it has: {', '.join(available)}.",
+            hint="Leave it out to train on the best of these. For an NVIDIA GPU, `nvidia-smi` must list it, and torch must be a "
+            "build for CUDA.",
+        )
     return torch.device(name)
 
 

@@ -91,8 +91,15 @@ def read_run(run: Path) -> dict[str, Any]:
         if isinstance(record, dict):
             return record
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{run} cannot be resumed: {RUN_FILE} is missing or damaged.") from error
-    raise ConfigError(f"{run} cannot be resumed: {RUN_FILE} is damaged.")
+        raise _unreadable(run) from error
+    raise _unreadable(run)
+
+
+def _unreadable(run: Path) -> ConfigError:
+    return ConfigError(
+        f"{run} cannot be resumed: its record {RUN_FILE} is missing or damaged.",
+        hint="Check the path of the run, or start a new run in another folder.",
+    )
 
 
 def open_run(config: Config, data: TrainingData, run: Path, resume: bool) -> None:

@@ -61,9 +61,11 @@ def view_options(settings: DataConfig, sizes: Mapping[tuple[int, int], int]) -> 
         height, width = frame_size
         crop = tuple((x / width, y / height) for x, y in crop)
         if any(value > 1 for corner in crop for value in corner):
+            given = ",".join(f"{value:g}" for value in settings.crop)
             raise ConfigError(
-                f"The crop reaches outside the images, which are {width} x {height} px.",
-                hint="X,Y,WIDTH,HEIGHT: X + WIDTH and Y + HEIGHT may be at most the image's width and height.",
+                f"The crop {given} reaches outside the images, which are {width} x {height} px.",
+                hint=f"A box is X,Y,WIDTH,HEIGHT, with X + WIDTH at most {width} and Y + HEIGHT at most {height}; the corners "
+                "of a polygon are X1,Y1,X2,Y2 and so on, inside the image.",
             )
     return ViewOptions(frame_size, crop, settings.tiles, settings.overlap, settings.keep_aspect)
 

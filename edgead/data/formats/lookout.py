@@ -51,7 +51,11 @@ def read_lookout(root: Path) -> Table | None:
             sample = _sample(root, path, number, class_name, image, entry, names)
             if image in seen:
                 if seen[image] != sample.gt_label:
-                    raise DataError(f"{path}, line {number}: {image} is good in one line and an anomaly in another.")
+                    labels = ("an anomaly", "normal") if sample.gt_label else ("normal", "an anomaly")
+                    raise DataError(
+                        f"{path}, line {number}: {image} is {labels[0]} here and {labels[1]} in a line before.",
+                        hint="Look at the image, and remove the line with the wrong label.",
+                    )
                 continue
             seen[image] = sample.gt_label
             is_train = splits[path] == "train" or not table.has_parts

@@ -90,8 +90,9 @@ def test_a_run_of_an_older_version_resumes(run: Path, tiny_data: Path) -> None:
 
 def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
     """A misspelt folder is refused, and not made."""
-    with pytest.raises(ConfigError, match=r"run\.json is missing or damaged"):
+    with pytest.raises(ConfigError, match=r"run\.json is missing or damaged") as caught:
         resumed(tmp_path / "typo")
+    assert "start a new run" in caught.value.hint
     with pytest.raises(ConfigError, match=r"run\.json is missing or damaged"):
         train(tiny_config(tmp_path), Silent(), out=tmp_path / "typo", runs=tmp_path, resume=True)
     assert not (tmp_path / "typo").exists()

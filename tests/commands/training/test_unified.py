@@ -309,8 +309,13 @@ def test_a_class_is_added_without_touching_the_others(bundle: Bundle, two_classe
     np.testing.assert_allclose(
         np.sort(outputs["pred_score"] + corrections[1]), np.sort(pooled.scores), rtol=5e-3, atol=5e-3
     )
-    with pytest.raises(ConfigError, match="has the class dark already"):
-        train(
-            settings(two_classes / "dark", train__add_to=bundle.path), Silent(),
-            out=tmp_path / "again", runs=tmp_path, resume=False,
-        )  # fmt: skip
+    other = r"would be read by other rules than those of .*: white_level is 511.*, in the bundle 255"
+    for folder, said, more in (
+        (two_classes / "dark", "has the class dark already", {}),
+        (tmp_path / "turned", other, {"data__white_level": 511}),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            train(
+                settings(folder, train__add_to=bundle.path, **more), Silent(),
+                out=tmp_path / f"again-{folder.name}", runs=tmp_path, resume=False,
+            )  # fmt: skip
