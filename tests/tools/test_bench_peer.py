@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,39 @@ def test_time_and_memory_of_a_process(tmp_path: Path) -> None:
     assert last_json(ran) == {"n": 200_000_000}
     assert 200 < ran.peak_mb < 300
     assert 0 < ran.seconds < 60
+
+
+def test_processor_time_is_not_wall_time(tmp_path: Path) -> None:
+    """A process that works and then sleeps took less processor time than wall time, but some; its child's counts too."""
+    work = "import time\nwhile time.process_time() < 0.4: pass"
+    code = f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {work!r}]); time.sleep(1)"
+    ran = run([sys.executable, "-c", code], tmp_path / "a.log", None)
+    assert 0.4 < ran.processor_s < ran.seconds - 0.5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_ends_with_its_starter(tmp_path: Path) -> None:
+    """Whoever starts a command may be killed: neither the command nor the process that measures it is left."""
+    pid_file = tmp_path / "pid"
+    code = f"import os, time; open({str(pid_file)!r}, 'w').write(f'{{os.getpid()}} '); time.sleep(120)"
+    starter = (
+        f"import sys; from pathlib import Path; from tools.bench_peer.running import run; "
+        f"run([sys.executable, '-c', {code!r}], Path({str(tmp_path / 'a.log')!r}), None)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", starter], cwd=Path(__file__).parents[2])
+    until = time.monotonic() + 60
+    try:
+        while not (pid_file.is_file() and pid_file.read_text().endswith(" ")):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    child = Path(f"/proc/{int(pid_file.read_text())}/stat")
+    while child.is_file() and child.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_a_process_over_its_budget_is_ended_with_its_children(tmp_path: Path) -> None:
