@@ -11,7 +11,17 @@ import yaml
 
 from tests.commands.plant import SETTINGS
 from tools.results.__main__ import main
-from tools.results.cells import PLAIN, TABLE, UNIFIED, Cell, expand, read_table
+from tools.results.cells import (
+    PLAIN,
+    TABLE,
+    UNIFIED,
+    Cell,
+    ShippedCell,
+    expand,
+    expand_shipped,
+    read_table,
+    resolved_settings,
+)
 from tools.results.results import Results, load_results
 from tools.results.run import Record
 
@@ -71,6 +81,57 @@ def make_record(cell: Cell, points: float) -> Record:
         "versions": {"python": "3", "torch": "2"},
         "finished_at": "2026-01-02T03:04:05",
     }
+
+
+def make_shipped_record(cell: ShippedCell, found: int) -> Record:
+    """Record of a finished cell as shipped that finds `found` of 20 defects at the promise, and one more at 5 %."""
+    resolved = resolved_settings(cell.config(Path("data")))
+    classes = read_table(TABLE).data_sets if cell.data == UNIFIED else (cell.data,)
+    has_masks = cell.data != "solar_cell_mono"
+    value = {
+        "image_auroc": 0.9 + cell.seed / 100,
+        "pixel_auroc": 0.9 if has_masks else None,
+        "aupro_0.3": 0.8 if has_masks else None,
+        "seg_f1": 0.4 if has_masks else None,
+        "detection_rate": found / 20,
+        "false_alarm_rate": 0.1,
+        "n_good": 10,
+        "n_defective": 20,
+    }
+    counts = {"found": found + 1, "n_defective": 20, "false_alarms": 2, "n_good": 10}
+    form = {"image_size": 320, "form": "positions", "shrinkage": 0.05}
+    modes = cell.modes or (PLAIN,)
+    return {
+        **{name: getattr(cell, name) for name in ("id", "data", "model", "seed", "settings")},
+        "modes": list(cell.modes),
+        "data_digest": "0",
+        "command": cell.command,
+        "git": "abc",
+        "resolved": resolved,
+        "evaluations": {mode: {"mean": value, "classes": dict.fromkeys(classes, value)} for mode in modes},
+        "counts": {"0.05": dict.fromkeys(modes, dict.fromkeys(classes, counts))},
+        "promise": 0.005,
+        "forms": [{"class_name": name, **form} for name in classes]
+        if cell.data == UNIFIED
+        else [{**form, "top_fraction": 0.0025, "variation": 1.0}],
+        "usage": {"train": {"seconds": 60.0 + cell.seed, "processor_s": 100.0, "peak_mb": 1234.4}},
+        "bench": {"engine_ms": {"p50": 9.87}},
+        "cost": {"multiply_adds": 2_000_000_000},
+        "n_images": {"fit": 12, "early_stop": 0, "threshold": 11},
+        "seconds": {"train": 60.0, "eval": 9.0},
+        "machine": {"device": "cpu", "processor": "x86_64", "cores": 2, "threads": 2},
+        "versions": {"python": "3", "torch": "2"},
+        "finished_at": "2026-01-02T03:04:05",
+    }
+
+
+def make_shipped_results(found: Callable[[ShippedCell], int | None]) -> Results:
+    """The real table with `found(cell)` of 20 defects in each cell as shipped; None leaves a cell out."""
+    table = read_table(TABLE)
+    shipped = expand_shipped(table)
+    values = {cell.id: found(cell) for cell in shipped}
+    records = {cell.id: make_shipped_record(cell, n) for cell in shipped if (n := values[cell.id]) is not None}
+    return load_results(table, [*expand(table), *shipped], records)
 
 
 def make_results(points: Callable[[Cell], float | None], *, variants: bool = False) -> Results:

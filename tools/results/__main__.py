@@ -15,7 +15,18 @@ from pathlib import Path
 
 from edgead.errors import ConfigError, DataError, EdgeadError
 from edgead.storage import write_bytes
-from tools.results.cells import TABLE, Cell, Table, check_data, data_digest, data_folder, expand, read_table, select
+from tools.results.cells import (
+    TABLE,
+    Cell,
+    Table,
+    check_data,
+    data_digest,
+    data_folder,
+    expand,
+    expand_shipped,
+    read_table,
+    select,
+)
 from tools.results.chart import draw_chart
 from tools.results.page import write_page
 from tools.results.results import Results, load_results, published_records
@@ -51,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     table = read_table(options.config)
-    everything = expand(table)
+    everything = [*expand(table), *expand_shipped(table)]
     cells = select(everything, options.only)
     records = known_records(everything, published_records(options.json), read_records(options.work))
     if options.list:

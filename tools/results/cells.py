@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgead.config import defaults
 from edgead.config.file import load_config
 from edgead.config.root import Config
 from edgead.errors import ConfigError, DataError
@@ -67,6 +68,16 @@ class VariantPart(_Part):
     settings: Settings
 
 
+class ShippedPart(_Part):
+    """A model as edgead ships it: cells that set nothing but the seed; `settings` are for a try on small images."""
+
+    model: str
+    data: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    modes: tuple[Mode, ...] = ()
+    settings: Settings = {}
+
+
 class Table(_Part):
     """The YAML file."""
 
@@ -78,6 +89,7 @@ class Table(_Part):
     per_class: PerClassPart
     unified: tuple[UnifiedPart, ...] = ()
     variants: tuple[VariantPart, ...] = ()
+    shipped: tuple[ShippedPart, ...] = ()
     explanations: dict[str, str] = {}
 
 
@@ -128,6 +140,21 @@ class Cell:
         return load_config(_NO_FILE, {**self.settings, **places})
 
 
+@dataclass(frozen=True)
+class ShippedCell(Cell):
+    """One training as a user starts it, with edgead's defaults, judged by the commands that a user types."""
+
+    coupling: str = ""
+    base: str = ""
+    seed: int = 0
+    settings: Settings = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """As of every cell; the defaults name its parts."""
+        return f"{self.data}-{self.model}-shipped-seed{self.seed}"
+
+
 def read_table(path: Path) -> Table:
     """Read and check the YAML file.
 
@@ -166,7 +193,12 @@ def read_table(path: Path) -> Table:
         }
         if lacking := sorted(asked - known):
             raise ConfigError(f"variant {variant.name} in {path} changes a cell that is not there: {lacking[0]}.")
-    ids = [cell.id for cell in cells]
+    for shipped in table.shipped:
+        if unknown := sorted(set(shipped.data) - {*table.data_sets, UNIFIED}):
+            raise ConfigError(f"shipped {shipped.model} in {path} names {', '.join(unknown)}, which is no data set.")
+        if own := sorted(shipped.settings.keys() & {"model.name", "train.seed"}):
+            raise ConfigError(f"shipped {shipped.model} in {path} sets {', '.join(own)}, which the cells differ in.")
+    ids = [cell.id for cell in (*cells, *expand_shipped(table))]
     if twice := sorted({id_ for id_ in ids if ids.count(id_) > 1}):
         raise ConfigError(f"{path} has {twice[0]} more than once.", hint="A list names something twice.")
     if UNIFIED in table.data_sets:
@@ -207,6 +239,17 @@ def _seeds(table: Table, data: str, part: UnifiedPart, modes: tuple[Mode, ...]) 
     for seed in table.seeds if model.seeds is None else model.seeds:
         settings = {**named, **table.budget, **model.settings, "train.seed": seed}
         yield Cell(data, part.model, part.coupling, part.base, seed, settings, modes)
+
+
+def expand_shipped(table: Table) -> list[ShippedCell]:
+    """The cells as shipped, in the same order: every model once before the next seed."""
+    cells = []
+    for part in table.shipped:
+        named = {} if part.model == defaults.MODEL else {"model.name": part.model}
+        for data, seed in product(part.data, part.seeds):
+            settings = {"train.seed": seed, **named, **part.settings}
+            cells.append(ShippedCell(data, part.model, seed=seed, settings=settings, modes=part.modes))
+    return sorted(cells, key=lambda cell: cell.seed)
 
 
 def select(cells: Sequence[Cell], pattern: str | None) -> list[Cell]:

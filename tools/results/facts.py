@@ -17,13 +17,13 @@ def what_was_run(results: Results) -> str:
     failed = f", {len(results.failed)} failed" if results.failed else ""
     partial = "; what follows is partial" if n_done < n_all else ""
     lines = [f"- {n_done} of {n_all} cells are finished{failed}{partial}."]
-    budget = ", ".join(f"`{key}={_yaml(value)}`" for key, value in results.table.budget.items())
+    budget = ", ".join(f"`{key}={yaml_text(value)}`" for key, value in results.table.budget.items())
     lines.append(f"- Every cell: {budget}.")
     for name, part in results.table.models.items():
-        own = ", ".join(f"`{key}={_yaml(value)}`" for key, value in part.settings.items())
+        own = ", ".join(f"`{key}={yaml_text(value)}`" for key, value in part.settings.items())
         seeds = results.table.seeds if part.seeds is None else part.seeds
         own = f"{own}; " if own else ""
-        lines.append(f"- {NAMES.get(name, name)}: {own}seed{'s' if len(seeds) > 1 else ''} {_join(seeds)}.")
+        lines.append(f"- {NAMES.get(name, name)}: {own}seed{'s' if len(seeds) > 1 else ''} {join(seeds)}.")
     if not results.records:
         return "\n".join(lines)
     images = {r["data"]: r["n_images"] for r in results.records}
@@ -34,18 +34,21 @@ def what_was_run(results: Results) -> str:
             f"- {'All data sets together' if data == UNIFIED else data}: {counts['fit']} good images to fit the model, {counts['early_stop']} for the held-out loss, "
             f"{counts['threshold']} for the threshold.{several}"
         )
-    total = sum(sum(record["seconds"].values()) for record in results.records)
-    machines = {_machine(record) for record in results.records}
-    versions = {_versions(record) for record in results.records}
-    days = sorted(record["finished_at"][:10] for record in results.records)
-    lines += [
-        f"- Machine: {_join(sorted(machines), '; ')}.",
-        f"- Software: {_join(sorted(versions), '; ')}; revision {_join(sorted({r['git'] or 'unknown' for r in results.records}))}"
-        f"{' (+: with local changes)' if any((r['git'] or '').endswith('+') for r in results.records) else ''}.",
-        f"- {days[0]}{'' if days[0] == days[-1] else f' to {days[-1]}'}; total time of the cells: {duration(total)} "
-        "(features, training, export and evaluation).",
+    return "\n".join([*lines, *origin(results.records, "features, training, export and evaluation")])
+
+
+def origin(records: Sequence[Record], what: str) -> list[str]:
+    """Machine, software, days and time of some records, as items of a list; `what` names what their time is of."""
+    total = sum(sum(record["seconds"].values()) for record in records)
+    machines = {_machine(record) for record in records}
+    versions = {_versions(record) for record in records}
+    days = sorted(record["finished_at"][:10] for record in records)
+    return [
+        f"- Machine: {join(sorted(machines), '; ')}.",
+        f"- Software: {join(sorted(versions), '; ')}; revision {join(sorted({r['git'] or 'unknown' for r in records}))}"
+        f"{' (+: with local changes)' if any((r['git'] or '').endswith('+') for r in records) else ''}.",
+        f"- {days[0]}{'' if days[0] == days[-1] else f' to {days[-1]}'}; total time of the cells: {duration(total)} ({what}).",
     ]
-    return "\n".join(lines)
 
 
 def _machine(record: Record) -> str:
@@ -59,11 +62,13 @@ def _versions(record: Record) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in named if name in versions)
 
 
-def _yaml(value: object) -> str:
+def yaml_text(value: object) -> str:
+    """A setting as YAML writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _join(values: Iterable[object], separator: str = ", ") -> str:
+def join(values: Iterable[object], separator: str = ", ") -> str:
+    """Values as one text."""
     return separator.join(str(value) for value in values)
 
 
@@ -129,7 +134,8 @@ def again(results: Results) -> str:
 
 def failures(results: Results) -> str:
     """Cells that failed in the last run."""
-    if not results.failed:
+    failed = [*results.failed, *(record for group in results.shipped for record in group.failed)]
+    if not failed:
         return ""
-    lines = [f"- `{record['id']}` failed: {record['error'].splitlines()[0]}" for record in results.failed]
+    lines = [f"- `{record['id']}` failed: {record['error'].splitlines()[0]}" for record in failed]
     return "## Failed cells\n\n" + "\n".join(lines)

@@ -12,6 +12,7 @@ NAMES = {
     "cflow": "CFLOW",
     "uflow": "U-Flow",
     "hgad": "HGAD",
+    "usf": "USF",
     "normal": "normal",
     "altub": "AltUB",
     "given": "class given",

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from edgead.storage import write_bytes
+from tools.results.as_shipped import as_shipped
 from tools.results.cells import COMMAND, PLAIN, UNIFIED
 from tools.results.claims import judge
 from tools.results.facts import again, failures, health, what_was_run
@@ -21,9 +22,11 @@ def write_page(path: Path, chart: Path, results: Results) -> None:
 
 def render(results: Results, chart: str) -> str:
     """Text of the page; `chart` is the path of the chart."""
+    shipped = as_shipped(results)
     sections = [
         f"<!-- Made by `{COMMAND}` from the JSON of the cells; changes by hand are lost. -->",
         "# Results",
+        *(("## As shipped", shipped, "## Detectors under one small budget") if shipped else ()),
         results.table.about,
         what_was_run(results),
         f"![Image AUROC of every detector and seed]({chart})",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgead.errors import DataError
-from tools.results.cells import PLAIN, UNIFIED, Cell, Table, is_same_work
+from tools.results.cells import PLAIN, UNIFIED, Cell, ShippedCell, Table, is_same_work
 from tools.results.run import Record, is_record
 
 Key = tuple[str, str, str, str, str]
@@ -73,6 +73,23 @@ class Group:
         return found
 
 
+@dataclass
+class ShippedGroup:
+    """One model as shipped on one data set, or on all of them, over its seeds.
+
+    Attributes:
+        cell: One of its cells.
+        seeds: Seeds in the table.
+        records: Records of the finished seeds, by seed.
+        failed: Cells that ended in an error.
+    """
+
+    cell: ShippedCell
+    seeds: list[int] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    failed: list[Record] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Results:
     """Content of the results page.
@@ -82,12 +99,14 @@ class Results:
         groups: Groups in the order of the table, also those without results.
         records: Finished cells in the order of the table.
         failed: Cells that ended in an error, likewise.
+        shipped: The models as shipped in the order of the table, also those without results; in none of the above.
     """
 
     table: Table
     groups: dict[Key, Group]
     records: list[Record]
     failed: list[Record]
+    shipped: tuple[ShippedGroup, ...] = ()
 
     def of(self, data: str) -> list[Group]:
         """The groups of a data set, or of the unified models, without variants."""
@@ -108,9 +127,10 @@ class Results:
         return sum(group.n_seeds for group in self.groups.values())
 
     def to_json(self) -> list[Record]:
-        """The records for the published file: the settings as the table writes them, without all defaults."""
+        """The records for the published file: the settings as the table writes them, with all defaults of cells as shipped."""
         both = [*self.records, *self.failed]
-        return [{key: value for key, value in record.items() if key != "resolved"} for record in both]
+        shipped = [record for group in self.shipped for record in (*group.records, *group.failed)]
+        return [{key: value for key, value in record.items() if key != "resolved"} for record in both] + shipped
 
 
 def published_records(path: Path) -> dict[str, Record]:
@@ -141,7 +161,8 @@ def load_results(table: Table, cells: Sequence[Cell], records: Mapping[str, Reco
     """
     groups: dict[Key, Group] = {}
     finished, failed = [], []
-    for cell in sorted(cells, key=lambda cell: _table_order(table, cell)):
+    trained = [cell for cell in cells if not isinstance(cell, ShippedCell)]
+    for cell in sorted(trained, key=lambda cell: _table_order(table, cell)):
         key = cell.data, cell.model, cell.coupling, cell.base, cell.variant
         group = groups.setdefault(key, Group(*key))
         group.n_seeds += 1
@@ -154,7 +175,21 @@ def load_results(table: Table, cells: Sequence[Cell], records: Mapping[str, Reco
         else:
             group.records.append(record)
             finished.append(record)
-    return Results(table, groups, finished, failed)
+    return Results(table, groups, finished, failed, _shipped(cells, records))
+
+
+def _shipped(cells: Sequence[Cell], records: Mapping[str, Record]) -> tuple[ShippedGroup, ...]:
+    """A default that has changed since opens a cell again, but its record stays until then: the page says what changed."""
+    groups: dict[tuple[str, str], ShippedGroup] = {}
+    for cell in cells:
+        if not isinstance(cell, ShippedCell):
+            continue
+        group = groups.setdefault((cell.model, cell.data), ShippedGroup(cell))
+        group.seeds.append(cell.seed)
+        record = records.get(cell.id)
+        if record is not None and is_same_work({**record, "resolved": None}, cell):
+            (group.failed if "error" in record else group.records).append(record)
+    return tuple(groups.values())
 
 
 def _table_order(table: Table, cell: Cell) -> tuple[int, ...]:

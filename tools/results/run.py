@@ -25,7 +25,8 @@ from edgead.errors import ConfigError, EdgeadError
 from edgead.progress import Progress, Silent
 from edgead.runner import REFERENCE
 from edgead.storage import write_json
-from tools.results.cells import PLAIN, Cell, Mode, data_folder, is_same_work, resolved_settings
+from tools.results.cells import PLAIN, Cell, Mode, ShippedCell, data_folder, is_same_work, resolved_settings
+from tools.results.shipped_run import measure_shipped
 
 Record = dict[str, Any]
 Evaluate = Callable[[Bundle, Path, Mode | None, int, Progress], Record]
@@ -134,11 +135,14 @@ def run_cell(
         place: Folders of data and results.
         digest: Digest of the data.
         progress: Receiver of notes and progress.
-        evaluate: Measures the trained bundle, once for each of the cell's label modes.
+        evaluate: Measures the trained bundle, once for each of the cell's label modes; a cell as shipped has its own way.
     """
     record = _new_record(cell, digest)
     try:
-        record |= _measure(cell, place, progress, evaluate)
+        if isinstance(cell, ShippedCell):
+            record |= _measure_shipped(cell, place, record, progress)
+        else:
+            record |= _measure(cell, place, progress, evaluate)
     except Exception as error:  # whatever a cell dies of, the next one is done
         record["error"] = _without_places(f"{type(error).__name__}: {error}", place)
         shutil.rmtree(place.run(cell), ignore_errors=True)
@@ -162,8 +166,7 @@ def _new_record(cell: Cell, digest: str) -> Record:
         "id": cell.id,
         "data": cell.data,
         "model": cell.model,
-        "coupling": cell.coupling,
-        "base": cell.base,
+        **({} if isinstance(cell, ShippedCell) else {"coupling": cell.coupling, "base": cell.base}),
         **({"variant": cell.variant} if cell.variant else {}),
         "seed": cell.seed,
         "modes": list(cell.modes),
@@ -209,6 +212,19 @@ def _measure(cell: Cell, place: Workplace, progress: Progress, evaluate: Evaluat
         "n_images": manifest.provenance.n_images,
         "seconds": seconds,
         "resumed": resumed,
+        "machine": _machine(config.train.device, threads),
+        "versions": package_versions(),
+    }
+
+
+def _measure_shipped(cell: ShippedCell, place: Workplace, begun: Record, progress: Progress) -> Record:
+    threads = place.threads or len(os.sched_getaffinity(0))
+    folder = data_folder(place.root, cell)
+    config = cell.config(folder)
+    same = {**begun, "resolved": resolved_settings(config)}
+    return {
+        "resolved": same["resolved"],
+        **measure_shipped(cell, folder, place.run(cell), same, threads, progress),
         "machine": _machine(config.train.device, threads),
         "versions": package_versions(),
     }
