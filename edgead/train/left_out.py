@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -63,6 +63,10 @@ class Rows:
     def copies(self) -> dict[int, list[int]]:
         """Indices in `pseudo` of the copies of each group."""
         return _places([self.groups[origin] for origin in self.origin])
+
+    def with_varied_judged(self) -> Rows:
+        """The same rows with the varied copies behind the pseudo-defective ones, so that they are scored in the same way."""
+        return replace(self, pseudo=self.pseudo + self.varied, origin=self.origin + self.varied_origin)
 
 
 @dataclass
@@ -178,6 +182,12 @@ class LeftOutScores:
     pseudo_maps: Tensor
     scores: dict[float, NDArray[np.float64]] = field(default_factory=dict)
     pseudo: dict[float, NDArray[np.float64]] = field(default_factory=dict)
+
+    def split(self, count: int) -> tuple[LeftOutScores, dict[float, NDArray[np.float64]]]:
+        """The same with the first `count` copies alone, and the scores of the other copies by share of the map."""
+        first = {fraction: values[:count] for fraction, values in self.pseudo.items()}
+        others = {fraction: values[count:] for fraction, values in self.pseudo.items()}
+        return replace(self, pseudo_maps=self.pseudo_maps[:count], pseudo=first), others
 
 
 @torch.no_grad()

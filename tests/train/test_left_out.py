@@ -275,3 +275,21 @@ def test_centres_of_copies_leave_with_their_original() -> None:
         rows = Rows(tuple(range(8)), (), (), tuple(range(8)), (8,), (origin,))
         found.append(fit_centres(make_level(centres=6), store, rows, ridge=RIDGE, seed=0, variation=1e-9).left_out[0])
     assert float(found[0].mean()) > 20.0 * float(found[1].mean())
+
+
+def test_varied_copies_are_judged_by_a_fit_without_their_original() -> None:
+    """Behind the pseudo-defective copies, in the same way, and the scores of both are told apart."""
+    features = torch.randn(12, CHANNELS, *SIZE, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    store = DoubleStore(features)
+    rows = Rows(tuple(range(8)), (8,), (3,), tuple(range(8)), (9, 10), (5, 0)).with_varied_judged()
+    assert (rows.pseudo, rows.origin, rows.varied) == ((8, 9, 10), (3, 5, 0), (9, 10))
+    level = make_level()
+    found = fit_positions(level, store, rows, gather_positions(level, store, rows), amount=0.5, ridge=RIDGE)
+    head = ScoreHead([SIZE], [1.0], 1.0)
+    scores, varied = standardise(head, [found], [1.0]).split(1)
+    swapped = Rows(tuple(range(8)), (9, 10, 8), (5, 0, 3), tuple(range(8)))
+    expected = fit_positions(level, store, swapped, gather_positions(level, store, swapped), amount=0.5, ridge=RIDGE)
+    (first, second), last = head([expected.pseudo])[1].split([2, 1])
+    np.testing.assert_allclose(varied[1.0], [float(first), float(second)], rtol=1e-6)
+    np.testing.assert_allclose(scores.pseudo[1.0], last.numpy(), rtol=1e-6)
+    assert len(scores.pseudo_maps) == 1

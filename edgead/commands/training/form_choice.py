@@ -15,9 +15,6 @@ from edgead.teach.form import describe_form
 RATES = (0.01, 0.02, 0.05)
 LARGER_GAIN = 0.02
 NEARLY = 0.9
-# Weights of changes of light, noise and compression, tried in this order, and the share of pseudo-defects that they may cost.
-VARIATION_WEIGHTS = (1.0, 0.3)
-BEARABLE_LOSS = 0.005
 POSITIONS, CENTRES = "positions", "centres"
 
 
@@ -37,6 +34,8 @@ class Choice:
         level_weights: Weights of the levels, where several were tried; otherwise empty.
         known_power: Share of known defects found in the same way; None without any.
         known_weight: Weight of that share beside `power` in the choice, 0..1.
+        varied_alarms: Share of good images with a change of light, noise or compression above the threshold; None where
+            it was not measured.
     """
 
     image_size: int
@@ -50,6 +49,7 @@ class Choice:
     level_weights: tuple[float, ...] = ()
     known_power: float | None = None
     known_weight: float = 0.0
+    varied_alarms: float | None = None
 
     @property
     def merit(self) -> float:
@@ -87,11 +87,6 @@ def worth(power: float, image_size: int) -> float:
     return power - LARGER_GAIN * math.log2(image_size)
 
 
-def bears(varied: float, unvaried: float) -> bool:
-    """Whether a fit with changes of light finds nearly as many pseudo-defects as one without, each a share 0..1."""
-    return varied >= unvaried - BEARABLE_LOSS
-
-
 def rates_to_judge(n_images: int, promised: float) -> tuple[float, ...]:
     """False-alarm rates at which forms are compared; those below 1/(n + 1) become that rate."""
     smallest = 1.0 / (n_images + 1)
@@ -109,18 +104,3 @@ def power(scores: NDArray[np.float64], pseudo: NDArray[np.float64], rates: Seque
         return 0.0
     thresholds = [threshold_from_scores(scores, rate).value for rate in rates]
     return float(np.mean([np.mean(pseudo > threshold) for threshold in thresholds]))
-
-
-def variation_note(unvaried: Choice, varied: Choice, n_copies: int, is_borne: bool) -> str:
-    """Cost of learning changes of light, noise and compression, in a sentence for the user.
-
-    Args:
-        unvaried: The best form without them.
-        varied: The last weight that was tried.
-        n_copies: Number of changed copies of good images.
-        is_borne: Whether the fit with them is kept.
-    """
-    found = f"{varied.power:.1%} of the pseudo-defects found, {unvaried.power:.1%} without"
-    if not is_borne:
-        return f"Changes of light, noise and compression are not learned: at weight {varied.variation:g}, {found}."
-    return f"Changes of light, noise and compression, learned from {n_copies} copies at weight {varied.variation:g}: {found}."

@@ -17,12 +17,9 @@ from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_choice import (
     CENTRES,
     POSITIONS,
-    VARIATION_WEIGHTS,
     Choice,
-    bears,
     best_choice,
     rates_to_judge,
-    variation_note,
 )
 from edgead.commands.training.form_inputs import FormInputs
 from edgead.commands.training.groups import Groups, image_groups, warn_of_twins
@@ -33,6 +30,7 @@ from edgead.commands.training.promise import promised_threshold
 from edgead.commands.training.suspects import SHEET as SUSPECTS
 from edgead.commands.training.suspects import noted_suspects, suspected_defects
 from edgead.commands.training.together import announce
+from edgead.commands.training.variation_choice import choose_variation
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.progress import Progress
@@ -145,28 +143,27 @@ class FormSearch:
         return config, model.eval()
 
     def learn_variations(self) -> None:
-        """Fit the best form again with good images changed in light, noise and compression.
+        """Fit the best form again with good images changed in light, noise and compression, if that is worth it.
 
-        The weight is `train.variation`, else the largest one with which the good images still let nearly as many
-        pseudo-defects be found. Form, size and share of the map stay, so that only the weight differs.
+        Form, size and share of the map stay, so that only the weight of the changes differs.
         """
-        best, given = self.best, self.config.train.variation
+        best = self.best
         assert best is not None
-        if not best.rows.varied:
-            return
-        weights = VARIATION_WEIGHTS if given is None else (given,)
-        for done, weight in enumerate(weights, start=1):
-            choice = replace(best.choice, variation=weight)
-            scores = self._scores_again(choice, best, best.rows)
-            known = self._known_scores(best.model, best.known, (choice.top_fraction,))
-            choice = self._judged(choice, self._tally(scores, known))
-            self.choices.append(choice)
-            is_borne = given is not None or bears(choice.power, best.choice.power)
-            self.progress.update("Changes of light", len(weights) if is_borne else done, len(weights))
-            if is_borne:
-                self.best = replace(best, choice=choice, state=frozen_constants(best.model), scores=scores)
-                break
-        self.progress.note(variation_note(best.choice, self.choices[-1], len(best.rows.varied), self.best is not best))
+        if best.rows.varied:
+            weight = self.config.train.variation
+            self.best, tried = choose_variation(best, weight, lambda one: self._varied(best, one), self.progress)
+            self.choices += tried
+
+    def _varied(self, best: BestForm, weight: float) -> BestForm:
+        """The best form fitted again with changes of light at a weight, and the alarms that changed good images raise."""
+        scores = self._scores_again(replace(best.choice, variation=weight), best, best.rows.with_varied_judged())
+        scores, varied = scores.split(len(best.rows.pseudo))
+        share = best.choice.top_fraction
+        choice = replace(best.choice, variation=weight)
+        choice = self._judged(choice, self._tally(scores, self._known_scores(best.model, best.known, (share,))))
+        alarms = float(np.mean(varied[share] > self._threshold(scores.scores[share])))
+        choice = replace(choice, varied_alarms=round(alarms, 4))
+        return replace(best, choice=choice, state=frozen_constants(best.model), scores=scores)
 
     def suspects(self) -> list[int]:
         """Good images that look defective to the best form, the worst first."""

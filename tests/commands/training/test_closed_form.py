@@ -25,17 +25,15 @@ from edgead.commands.training import form_search
 from edgead.commands.training.bundle_writing import GRAPH_TASK, PARITY_TASK
 from edgead.commands.training.closed_form import CHOICES, CHOICES_CHART, native_side
 from edgead.commands.training.form_choice import (
-    VARIATION_WEIGHTS,
     Choice,
-    bears,
     best_choice,
     best_fraction,
     power,
     rates_to_judge,
-    variation_note,
 )
 from edgead.commands.training.groups import _join, _join_by_name, _root, image_groups, warn_of_twins
 from edgead.commands.training.threshold_images import SHEET
+from edgead.commands.training.variation_choice import WEIGHTS
 from edgead.config.file import load_config
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
@@ -158,14 +156,16 @@ def test_choices_are_recorded(trained: tuple[TrainResult, list[str]]) -> None:
     model = result.bundle.manifest.provenance.config["model"]
     assert model["top_fraction"] == best.top_fraction
     assert (model["centres"] > 0) == (best.form == "centres")
-    # changes of light are learned at the largest weight that costs hardly any pseudo-defects
+    # changes of light are learned at the largest weight that is worth it
     varied = choices[len(forms) :]
-    assert [choice.variation for choice in varied] == list(VARIATION_WEIGHTS[: len(varied)])
-    assert all(replace(choice, variation=0.0, power=best.power) == best for choice in varied)
-    borne = [choice for choice in varied if bears(choice.power, best.power)]
-    assert borne == varied[-1:] or (not borne and len(varied) == len(VARIATION_WEIGHTS))
-    assert variation_note(best, varied[-1], 40, bool(borne)) in notes
-    assert result.bundle.manifest.provenance.metrics["pseudo_defect_power"] == [best, *borne][-1].power == kept["power"]
+    assert [choice.variation for choice in varied] == list(WEIGHTS[: len(varied)])
+    assert all(
+        replace(choice, variation=0.0, power=best.power, varied_alarms=None) == best
+        and choice.varied_alarms is not None
+        for choice in varied
+    )
+    assert kept["variation"] == 0.0 or kept["variation"] in [choice.variation for choice in varied]
+    assert result.bundle.manifest.provenance.metrics["pseudo_defect_power"] == kept["power"]
     # zones average over as many map values as the whole image
     height, width = result.bundle.manifest.graph.map_size
     assert result.bundle.manifest.graph.top_positions == max(1, round(best.top_fraction * height * width))
@@ -372,18 +372,6 @@ def test_the_best_choice_pays_for_a_larger_input() -> None:
     better = Choice(640, "centres", None, 0.02, 0.53, 80.0)
     assert best_choice([small, better]) is better
     assert best_choice([small, Choice(320, "centres", None, 0.02, 0.50, 20.0)]) is small
-
-
-def test_changes_of_light_may_cost_one_pseudo_defect_in_two_hundred() -> None:
-    """A weight is borne if at most half a point fewer pseudo-defects are found; the note says what it costs."""
-    assert bears(0.596, 0.60)
-    assert bears(0.70, 0.60)
-    assert not bears(0.594, 0.60)
-    one = Choice(320, "centres", None, 0.01, 0.6, 20.0)
-    assert "at weight 0.3: 61.0% of the pseudo-defects" in variation_note(
-        one, replace(one, variation=0.3, power=0.61), 9, True
-    )
-    assert "not learned" in variation_note(one, replace(one, variation=0.3, power=0.5), 9, False)
 
 
 def test_the_largest_of_nearly_equal_shares_is_taken() -> None:

@@ -1,0 +1,93 @@
+"""Choice of how far changes of light, noise and compression are learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from edgead.commands.training.form_choice import Choice
+from edgead.commands.training.variation_choice import WEIGHTS, bears, choose_variation
+from edgead.progress import Silent
+
+if TYPE_CHECKING:
+    from edgead.commands.training.best_form import BestForm
+
+PLAIN = Choice(320, "centres", None, 0.01, 0.60, 20.0)
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.steps: list[tuple[int, int]] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+    def update(self, task: str, done: int, total: int, detail: str = "") -> None:
+        self.steps.append((done, total))
+
+
+def chosen(
+    found: dict[float, tuple[float, float]], weight: float | None = None
+) -> tuple[Choice, list[Choice], list[float], Notes]:
+    """Choose among fits that find so many pseudo-defects and raise so many alarms, by weight."""
+    asked: list[float] = []
+
+    def fitted(weight: float) -> BestForm:
+        asked.append(weight)
+        power, alarms = found[weight]
+        return form(replace(PLAIN, variation=weight, power=power, varied_alarms=alarms))
+
+    notes = Notes()
+    best, tried = choose_variation(form(PLAIN), weight, fitted, notes)
+    return best.choice, tried, asked, notes
+
+
+def form(choice: Choice) -> BestForm:
+    return cast("BestForm", SimpleNamespace(choice=choice, rows=SimpleNamespace(varied=range(250))))
+
+
+def test_the_largest_weight_that_costs_hardly_anything_is_kept() -> None:
+    """Half a point of the pseudo-defects is hardly anything, and no smaller weight is fitted then."""
+    assert bears(0.596, 0.60)
+    assert bears(0.70, 0.60)
+    assert not bears(0.594, 0.60)
+    best, tried, asked, notes = chosen({1.0: (0.50, 0.0), 0.3: (0.597, 0.004)})
+    assert (best.variation, asked, len(tried)) == (0.3, [1.0, 0.3], 2)
+    assert notes.texts == [
+        "Changes of light, noise and compression, learned from 250 copies at weight 0.3: 59.7% of the pseudo-defects found, "
+        "60.0% without; 0.4% of the copies raise an alarm."
+    ]
+    assert notes.steps == [(1, 4), (4, 4)]
+
+
+def test_a_weight_is_kept_that_saves_more_alarms_than_it_costs_defects() -> None:
+    """The largest such weight, as soon as none is for nothing; what the fit without costs in alarms is measured then."""
+    best, tried, asked, notes = chosen({1.0: (0.50, 0.02), 0.3: (0.57, 0.06), 0.03: (0.59, 0.02), 0.0: (0.60, 0.08)})
+    assert (best.variation, asked) == (0.03, [*WEIGHTS, 0.0])
+    assert [choice.variation for choice in tried] == list(WEIGHTS)
+    assert notes.texts[0].endswith(
+        "59.0% of the pseudo-defects found, 60.0% without; 2.0% of the copies raise an alarm, 8.0% without."
+    )
+    assert notes.steps[-1] == (4, 4)
+    best, *_ = chosen({1.0: (0.56, 0.02), 0.3: (0.57, 0.03), 0.03: (0.59, 0.0), 0.0: (0.60, 0.08)})
+    assert best.variation == 1.0  # saves 6 points and costs 4
+
+
+def test_changes_that_cost_more_than_they_save_are_not_learned() -> None:
+    """The form without them stays, and the note says what the last weight would have cost and saved."""
+    best, _tried, _asked, notes = chosen({1.0: (0.3, 0.0), 0.3: (0.4, 0.0), 0.03: (0.5, 0.01), 0.0: (0.60, 0.08)})
+    assert best is PLAIN
+    assert notes.texts == [
+        "Changes of light, noise and compression are not learned: at weight 0.03, 50.0% of the pseudo-defects found, 60.0% "
+        "without; 1.0% of the copies raise an alarm, 8.0% without."
+    ]
+
+
+@pytest.mark.parametrize("power", [0.1, 0.9])
+def test_a_given_weight_is_not_chosen(power: float) -> None:
+    best, tried, asked, _notes = chosen({2.0: (power, 0.5)}, weight=2.0)
+    assert (best.variation, asked, len(tried)) == (2.0, [2.0], 1)
