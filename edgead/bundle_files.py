@@ -19,6 +19,7 @@ WEIGHTS = "weights.safetensors"
 CALIBRATION = "calibration.npz"
 REFERENCE = "reference.npz"
 ALIGNMENT = "alignment.npz"
+THRESHOLD_IMAGES = "threshold-images.jpg"
 ENGINES = "engines"
 FOLDER = "bundle"  # in the folder of a run
 

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from edgead.bundle import Bundle
+from edgead.bundle_files import THRESHOLD_IMAGES
 from edgead.commands.training.known_report import N_FOUND, N_KNOWN, found_text
 from edgead.commands.training.known_report import SHEET as MISSED
-from edgead.commands.training.threshold_images import SHEET
 from edgead.data.masks import read_mask
 from edgead.data.reader import read_image
 from edgead.errors import DataError
@@ -65,14 +65,14 @@ def report_of(
     read = partial(read_image, **manifest.preprocessing.reading)
     return Report(
         f"Evaluation of {', '.join(result.classes)}", facts, result, images, thresholds, read, read_mask, robustness,
-        are_left_out=bundle.held_out_corrections() is not None, threshold_sheet=_sheet(bundle, SHEET),
-        missed_sheet=_sheet(bundle, MISSED) if N_KNOWN in metrics else None,
+        are_left_out=bundle.held_out_corrections() is not None, threshold_sheet=_picture(bundle.path / THRESHOLD_IMAGES),
+        missed_sheet=_picture(bundle.path.parent / MISSED) if N_KNOWN in metrics else None,
     )  # fmt: skip
 
 
-def _sheet(bundle: Bundle, name: str) -> Image | None:
-    """Picture that the training has drawn into the folder of the run; None if it is not there."""
+def _picture(path: Path) -> Image | None:
+    """Picture that the training has drawn; None if it is not there."""
     try:
-        return read_image(bundle.path.parent / name)
+        return read_image(path)
     except DataError:
         return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgead.bundle import Bundle, open_bundle
-from edgead.bundle_files import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_files import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, THRESHOLD_IMAGES, WEIGHTS
 from edgead.bundle_writer import write_bundle
 from edgead.commands.training.bundle_writing import (
     check_parity,
@@ -52,10 +52,8 @@ def export(run: Path, progress: Progress) -> ExportResult:
     model = load_model(old)
     reference = old.reference()
     with scratch_folder(path.parent, "export") as folder:
-        kept = (CALIBRATION, *((ALIGNMENT,) if old.aligner is not None else ()))
-        files = {name: old.path / name for name in kept}
-        if (old.path / PROBES).is_file():
-            files[PROBES] = old.path / PROBES
+        kept = (CALIBRATION, ALIGNMENT, THRESHOLD_IMAGES, PROBES)
+        files = {name: old.path / name for name in kept if name in old.manifest.sha256}
         files[MODEL] = folder / MODEL
         deployed = DeployedModel(model)
         cost = write_graph(files[MODEL], deployed, old.image_size)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgead.arrays import save_arrays
 from edgead.bundle import Bundle
-from edgead.bundle_files import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_files import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, THRESHOLD_IMAGES, WEIGHTS
 from edgead.bundle_writer import write_bundle
 from edgead.commands.training.suspects import MIN_IMAGES, suspected_defects
 from edgead.data.copies import STORED_DIGITS
@@ -181,7 +181,8 @@ def learn_pictures(
         new = {name: found[name][: len(images)] for name in bundle.reference_outputs}
         save_arrays(files[REFERENCE], {"images": images, **new}, level=1)
         manifest = _manifest(bundle.manifest, changed, parity)
-        same = {name: bundle.path / name for name in (CALIBRATION, ALIGNMENT) if (bundle.path / name).is_file()}
+        kept = (CALIBRATION, ALIGNMENT, THRESHOLD_IMAGES)
+        same = {name: bundle.path / name for name in kept if name in bundle.manifest.sha256}
         return LearnResult(write_bundle(out, manifest, {**same, **files}), changed.outcomes, changed.lost)
 
 

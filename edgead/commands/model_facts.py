@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgead.bundle_files import ENGINES, read_manifest
+from edgead.bundle_files import ENGINES, THRESHOLD_IMAGES, read_manifest
 from edgead.engines.fingerprint import read_record
 from edgead.errors import EdgeadError
 from edgead.line.model_store import Installed
@@ -42,11 +42,13 @@ class ModelFacts:
         origin: Where it comes from, in words.
         learned: Alerts whose pictures it learned as good, oldest first.
         promises: One promise for each kind of part.
+        has_threshold_images: Whether the bundle has a picture of the good images that set the threshold.
     """
 
     origin: str
     learned: tuple[str, ...]
     promises: tuple[ModelPromise, ...]
+    has_threshold_images: bool
 
 
 def model_facts(path: Path, model: Installed) -> dict[str, Any] | None:
@@ -75,7 +77,7 @@ def model_facts(path: Path, model: Installed) -> dict[str, Any] | None:
             )
         )  # fmt: skip
     learned = tuple(one.alert for one in manifest.provenance.learned)
-    return asdict(ModelFacts(_origin(manifest), learned, tuple(promises)))
+    return asdict(ModelFacts(_origin(manifest), learned, tuple(promises), THRESHOLD_IMAGES in manifest.sha256))
 
 
 def _origin(manifest: Manifest) -> str:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from edgead.arrays import save_arrays
 from edgead.builder.thresholds import summarise
 from edgead.bundle import Bundle
-from edgead.bundle_files import CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_files import CALIBRATION, MODEL, REFERENCE, THRESHOLD_IMAGES, WEIGHTS
 from edgead.bundle_writer import write_bundle
 from edgead.commands.training.runs import package_versions
+from edgead.commands.training.threshold_images import QUALITY, draw_sheet
 from edgead.config.root import Config
 from edgead.data.dataset import evenly_spaced
 from edgead.data.pseudo_defects import make_pseudo_defect
@@ -25,7 +26,7 @@ from edgead.errors import CheckFailed
 from edgead.evaluation.compare import compare_outputs, merge
 from edgead.evaluation.mask_rule import MaskExample, choose_mask_rule
 from edgead.evaluation.threshold import class_thresholds, smallest_rate
-from edgead.imaging import Image
+from edgead.imaging import Image, jpeg_from_rgb
 from edgead.manifest import (
     POOLED,
     ClassThresholds,
@@ -39,7 +40,7 @@ from edgead.manifest import (
 )
 from edgead.progress import Progress
 from edgead.runner import Outputs, Runner
-from edgead.storage import scratch_folder
+from edgead.storage import scratch_folder, write_bytes
 from edgead.teach.base import Base
 from edgead.teach.graph import taught_weights, write_graph, write_weights
 from edgead.teach.learning import outputs
@@ -100,6 +101,10 @@ def write_taught_bundle(
             )
         save_arrays(files[REFERENCE], {"images": images, **found})
         _save_pictures(files[CALIBRATION], taught)
+        learnt, scale = taught.learnt, thresholds.heatmap_scale
+        sheet = draw_sheet(taught.names, learnt.scores, learnt.head.maps, scale, lambda index: taught.images[index])
+        files[THRESHOLD_IMAGES] = folder / THRESHOLD_IMAGES
+        write_bytes(files[THRESHOLD_IMAGES], jpeg_from_rgb(sheet, QUALITY))
         chosen, record = taught.learnt.chosen, run.record
         manifest = Manifest(
             model="usf",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgead.bundle_files import THRESHOLD_IMAGES, member_path, read_manifest
 from edgead.command_failure import failure_of
-from edgead.errors import ConfigError, EngineError, StorageError
+from edgead.errors import BundleError, ConfigError, EngineError, StorageError
 from edgead.line.installer import Installer
 from edgead.line.model_health import HealthWatch
 from edgead.line.model_store import Installed, ModelStore
@@ -60,6 +62,30 @@ class StoreControl:
             "installation": None if installation is None else installation.to_json(),
             "installable": self._installer.bundles(),
         }
+
+    def threshold_images(self, name: str) -> bytes:
+        """JPEG of the good images that set a model's threshold.
+
+        Raises:
+            ConfigError: If no such model is installed, or it has no such picture.
+            BundleError: If the file is missing or damaged.
+        """
+        model = self._store.read().find(name)
+        if model is None:
+            raise ConfigError(
+                f"No model {name} is installed.", hint="It may have been removed since the page was loaded."
+            )
+        path = self._store.path(model)
+        digest = read_manifest(path).sha256.get(THRESHOLD_IMAGES)
+        if digest is None:
+            raise ConfigError(
+                f"The model {name} has no picture of the good images that set its threshold.",
+                hint="Models that are trained or taught by this version of edgead have one.",
+            )
+        content = member_path(path, THRESHOLD_IMAGES).read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise BundleError(f"{path / THRESHOLD_IMAGES} was changed or damaged.", hint="Install the bundle again.")
+        return content
 
     def close(self) -> None:
         """End a running installation."""

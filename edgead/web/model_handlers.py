@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
+from starlette.responses import Response
 
 from edgead.errors import ConfigError, EdgeadError
 from edgead.web.endpoint import Call
@@ -31,6 +32,9 @@ class ModelFacts(Answer):
     origin: str = Field(description="Where it comes from, in words.")
     learned: list[str] = Field(description="Alerts whose pictures it learned as good, oldest first.")
     promises: list[ModelPromise]
+    has_threshold_images: bool = Field(
+        description="Whether there is a picture of the good images that set the threshold."
+    )
 
 
 class InstalledModel(Answer):
@@ -149,6 +153,15 @@ class Learned(Answer):
 
 def models(call: Call) -> LineModels:
     return _answer(call, _models(call))
+
+
+def threshold_images(call: Call) -> Response:
+    """The good images with the highest scores, the highest first, each above its heatmap."""
+    try:
+        content = _models(call).threshold_images(call.request.path_params["model"])
+    except EdgeadError as error:
+        raise Refusal(404, error.message, hint=error.hint) from error
+    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
 
 def install(call: Call) -> LineModels:

@@ -78,6 +78,8 @@ ENDPOINTS = (
              body=line_models.LearnRequest, errors=(404, 409, 503)),
     Endpoint("GET", f"{API}/models", line_models.models, "Installed models of the line, the active one and why.",
              line_models.LineModels, errors=(404, 503)),
+    Endpoint("GET", f"{API}/models/{{model}}/threshold-images.jpg", line_models.threshold_images,
+             "Picture of the good images that set a model's threshold.", media="image/jpeg", errors=(404,)),
     Endpoint("POST", f"{API}/models/install", line_models.install, "Install a bundle that lies on this device; answers at once.",
              line_models.LineModels, body=line_models.InstallRequest, status=202, errors=(404, 503)),
     Endpoint("POST", f"{API}/models/activate", line_models.activate, "Make an installed model the active one.",

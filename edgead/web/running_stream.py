@@ -166,6 +166,10 @@ class ModelControl(Protocol):
         """Keys of the answer `LineModels`, without those about what runs."""
         ...
 
+    def threshold_images(self, name: str) -> bytes:
+        """JPEG of the good images that set a model's threshold; an `EdgeadError` if there is none."""
+        ...
+
     def install(self, bundle: str, who: str, why: str, *, precision: str | None, activate: bool) -> None:
         """Start the installation of a bundle that lies on this device."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import THRESHOLD_IMAGES
 from edgead.cli import app
 from edgead.commands import model as command
 from edgead.commands.model import InstallOptions, install
@@ -202,6 +204,28 @@ def test_facts_are_those_of_the_engine_that_the_line_runs(store: ModelStore, tin
     assert (facts["origin"], facts["learned"]) == ("trained", ())
     shutil.rmtree(store.path(model) / "engines")
     assert model_facts(store.path(model), model) is None
+
+
+def test_the_images_behind_a_threshold_travel_with_the_model(store: ModelStore, second: Bundle) -> None:
+    """The page gets the picture that the training put into the bundle; one that is not there or was changed is refused."""
+    picture = b"picture of good parts"
+    (second.path / THRESHOLD_IMAGES).write_bytes(picture)
+    digest = hashlib.sha256(picture).hexdigest()
+    rewrite(second.path / "bundle.json", lambda manifest: manifest["sha256"].update({THRESHOLD_IMAGES: digest}))
+    install(store, second.path, Notes(), WHO)
+    control = StoreControl(store, facts=model_facts)
+    first, other = control.describe()["installed"]
+    assert [one["facts"]["has_threshold_images"] for one in (first, other)] == [False, True]
+    assert control.threshold_images(other["name"]) == picture
+    with pytest.raises(ConfigError, match="has no picture of the good images"):
+        control.threshold_images(first["name"])
+    with pytest.raises(ConfigError, match="No model gone is installed"):
+        control.threshold_images("gone")
+    (copy,) = store.folder.glob(f"*{other['name']}*/**/{THRESHOLD_IMAGES}")
+    copy.chmod(0o644)
+    copy.write_bytes(b"another picture")
+    with pytest.raises(BundleError, match="was changed or damaged"):
+        control.threshold_images(other["name"])
 
 
 @pytest.mark.slow

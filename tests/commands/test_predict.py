@@ -140,7 +140,7 @@ def test_a_run_and_a_picture_of_a_phone_are_told_what_to_do(tmp_path: Path) -> N
     """The folder of a run, which other commands take first, is not judged as pictures; other formats have their advice."""
     (tmp_path / "run" / "bundle").mkdir(parents=True)
     (tmp_path / "run" / "bundle" / "bundle.json").touch()
-    (tmp_path / "run" / "threshold-images.png").touch()
+    (tmp_path / "run" / "suspected-defects.png").touch()
     (tmp_path / "phone").mkdir()
     (tmp_path / "phone" / "IMG_1.HEIC").touch()
     for path, advice in (

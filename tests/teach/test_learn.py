@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from edgead.aligner import PartNotFoundError
 from edgead.bundle import Bundle, open_bundle
-from edgead.bundle_files import file_digest
+from edgead.bundle_files import THRESHOLD_IMAGES, file_digest
 from edgead.bundle_writer import write_bundle
 from edgead.cli import app
 from edgead.commands import learned_bundle as command
@@ -122,6 +122,7 @@ def test_a_speck_is_learned(bundle: Bundle, speck: Image, tmp_path: Path) -> Non
     assert score(new, speck)[0] == pytest.approx(outcome.score_after, rel=1e-4)
     twins = [twin(speck, 99, number) for number in range(10)]
     assert (score(new, *twins) <= limit).mean() >= 0.9
+    assert (new.path / THRESHOLD_IMAGES).read_bytes() == (bundle.path / THRESHOLD_IMAGES).read_bytes()
     images = bundle.reference()["images"]
     old_scores, new_scores = score(bundle, *images), score(new, *images)
     assert (new_scores <= old_scores + 1e-3).all()

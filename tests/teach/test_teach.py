@@ -13,11 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from edgead.bundle import open_bundle
+from edgead.bundle_files import THRESHOLD_IMAGES
 from edgead.commands import teach as command
 from edgead.commands.bundle import bundle_facts, verify_bundle
 from edgead.commands.teach import TeachOptions, TeachResult, teach
 from edgead.config.file import load_config
 from edgead.config.root import Config
+from edgead.data.reader import read_image
 from edgead.errors import BundleError, ConfigError, DataError, EdgeadError, StorageError
 from edgead.progress import Silent
 from edgead.stream.frame import Frame
@@ -83,6 +85,8 @@ def test_a_taught_bundle_is_a_bundle(taught: TeachResult, base: Base) -> None:
     assert images is not None
     assert corrections is not None
     assert len(images[0]) == len(corrections[1]) == 8
+    # the good images that set the threshold, as many as there are
+    assert read_image(taught.bundle.path / THRESHOLD_IMAGES).shape[1] > 8 * 240
 
 
 def test_a_camera_teaches(base: Base, pictures: NDArray[np.uint8], tmp_path: Path) -> None:

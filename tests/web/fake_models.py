@@ -109,5 +109,5 @@ def _model(
     return InstalledModel(
         name=name, digest=(name * 6)[:64], model="usf", classes=["washer"], trained_at=now(), engine=engine,
         installed_at=now(), who="Bob", why=why,
-        facts=ModelFacts(origin="trained", learned=learned or [], promises=[promise]),
+        facts=ModelFacts(origin="trained", learned=learned or [], promises=[promise], has_threshold_images=name == FIRST),
     )  # fmt: skip

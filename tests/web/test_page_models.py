@@ -78,6 +78,9 @@ def test_a_model_is_activated_watched_and_rolled_back(
     page.click(f"{AT.dialog} .primary")
     wait_for_text(page, AT.status, f"{FIRST} is being opened")
     assert models.asked[-1] == ("rollback", {"active": SECOND, "why": ""}, "Ada")
+    # the picture of the good images behind a threshold is one click away, where the bundle has it
+    links = page.locator(".models a").evaluate_all("all => all.map(one => one.href)")
+    assert [link.split("/api/")[1] for link in links] == [f"v1/models/{FIRST}/threshold-images.jpg"]
     models.running = FIRST
     wait_for_text(page, AT.status, f"{FIRST} judges, since Ada rolled back to it")
     page.click("text=Earlier changes")

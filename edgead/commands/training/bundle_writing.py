@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgead.arrays import save_arrays
 from edgead.builder.thresholds import HeldOutBatch, summarise, thresholds_from_runner
 from edgead.bundle import Bundle, class_bias
-from edgead.bundle_files import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, WEIGHTS
+from edgead.bundle_files import ALIGNMENT, CALIBRATION, MODEL, REFERENCE, THRESHOLD_IMAGES, WEIGHTS
 from edgead.bundle_writer import write_bundle
 from edgead.commands.training.alignment import write_alignment
 from edgead.commands.training.class_addition import joined_arrays, old_summaries
@@ -20,10 +20,12 @@ from edgead.commands.training.defect_sizes import measure_defect_sizes
 from edgead.commands.training.mask_rule import fit_mask_rules
 from edgead.commands.training.parity_failure import parity_failure
 from edgead.commands.training.promise import rate_of
+from edgead.commands.training.threshold_images import QUALITY, draw_sheet
 from edgead.config import defaults
 from edgead.data.dataset import evenly_spaced
 from edgead.evaluation.compare import PARITY_LIMIT, compare_outputs, merge
 from edgead.evaluation.threshold import class_thresholds, images_to_certify
+from edgead.imaging import jpeg_from_rgb
 from edgead.manifest import (
     MIN_IMAGES,
     POOLED,
@@ -36,7 +38,7 @@ from edgead.manifest import (
     Provenance,
 )
 from edgead.progress import Progress
-from edgead.storage import scratch_folder
+from edgead.storage import scratch_folder, write_bytes
 from edgead.stored_once import header, places_in_graph
 from edgead.tiled_runner import TiledRunner
 
@@ -126,6 +128,9 @@ def write_trained_bundle(
         if data.aligner is not None:
             files[ALIGNMENT] = folder / ALIGNMENT
             write_alignment(files[ALIGNMENT], data.aligner)
+        if left_out is not None and base is None:
+            files[THRESHOLD_IMAGES] = folder / THRESHOLD_IMAGES
+            write_bytes(files[THRESHOLD_IMAGES], _threshold_images(data, left_out, thresholds[POOLED]))
         manifest = Manifest(
             model=config.model.name,
             classes=data.classes,
@@ -145,6 +150,15 @@ def write_trained_bundle(
             sha256={},
         )
         return write_bundle(path, manifest, files)
+
+
+def _threshold_images(data: TrainingData, left_out: LeftOut, thresholds: ClassThresholds) -> bytes:
+    """Picture of the good images that set the threshold, as JPEG."""
+    samples = data.split.threshold
+    names = [sample.name for sample in samples]
+    scale = thresholds.heatmap_scale
+    sheet = draw_sheet(names, thresholds.scores, left_out.maps, scale, lambda index: data.overview(samples[index]))
+    return jpeg_from_rgb(sheet, QUALITY)
 
 
 def _held_out_thresholds(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import THRESHOLD_IMAGES
 from edgead.commands.training.class_addition import fit_added_classes, with_images_of
 from edgead.commands.training.closed_form import fit_closed_form, help_closed_form
 from edgead.commands.training.data import fit_backbone
@@ -75,14 +76,12 @@ def train_in_closed_form(session: Session, base: Bundle | None) -> Trained:
 
 
 def _show_threshold_images(run: Path, found: ClosedForm, thresholds: ClassThresholds, progress: Progress) -> None:
-    from edgead.commands.training.threshold_images import SHEET, threshold_note, write_sheet
+    from edgead.commands.training.threshold_images import threshold_note
 
-    samples, scale, read = found.data.split.threshold, thresholds.heatmap_scale, found.data.overview
-    write_sheet(run / SHEET, samples, thresholds.scores, found.left_out.maps, scale, read)
     if found.known is not None:
-        found.known.write(run, scale, read)
+        found.known.write(run, thresholds.heatmap_scale, found.data.overview)
         progress.note(found.known.note(run))
-    progress.note(threshold_note(samples, thresholds, run / SHEET))
+    progress.note(threshold_note(found.data.split.threshold, thresholds, run / BUNDLE / THRESHOLD_IMAGES))
 
 
 def _show_suspects(run: Path, found: ClosedForm, scale: HeatmapScale) -> None:

@@ -18,8 +18,8 @@ from edgead.prediction import HeatmapScale
 from edgead.printable import path_text
 from edgead.storage import write_bytes
 
-SHEET = "threshold-images.png"
 SHOWN = 8
+QUALITY = 90
 SIDE = 240
 GAP = 12
 INK = (40, 40, 40)
@@ -37,7 +37,7 @@ def threshold_note(samples: Sequence[Sample], thresholds: ClassThresholds, sheet
     Args:
         samples: Good images behind the threshold.
         thresholds: Thresholds with the score of each of them, in the same order.
-        sheet: Picture of these images.
+        sheet: File of their picture.
     """
     order = highest(thresholds.scores)
     named = ", ".join(f"{path_text(samples[i].name)} ({thresholds.scores[i]:.3g})" for i in order[:3])
@@ -67,21 +67,39 @@ def write_sheet(
 
     Args:
         path: File to write.
-        samples: Good images.
+        samples: Images.
+        scores, maps, scale: See `draw_sheet`.
+        read: Function that reads an image, RGB.
+    """
+    names = [sample.name for sample in samples]
+    write_bytes(path, png_from_rgb(draw_sheet(names, scores, maps, scale, lambda index: read(samples[index]))))
+
+
+def draw_sheet(
+    names: Sequence[str],
+    scores: Sequence[float],
+    maps: NDArray[np.float32],
+    scale: HeatmapScale,
+    read: Callable[[int], Image],
+) -> Image:
+    """The images with the highest scores side by side, each above its heatmap, `(H, W, 3)`, uint8 RGB.
+
+    Args:
+        names: Names of the images.
         scores: Left-out score of each of them.
         maps: Left-out anomaly maps `(n, h, w)` in the same order.
         scale: Colour scale of the heatmaps.
-        read: Function that reads an image, RGB.
+        read: Function from the number of an image to its picture, RGB.
     """
     columns = []
     for index in highest(scores):
-        picture = resize(read(samples[index]), (SIDE, SIDE))
+        picture = resize(read(index), (SIDE, SIDE))
         colours = heatmap_from_map(maps[index], scale)
         heat = cv2.resize(colours, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
         label = np.full((28, SIDE, 3), 255, np.uint8)
-        name = path_text(samples[index].name).rsplit("/", 1)[-1]
+        name = path_text(names[index]).rsplit("/", 1)[-1]
         name = name if len(name) <= 18 else f"...{name[-15:]}"
         cv2.putText(label, f"{scores[index]:.3g}  {name}", (2, 19), FONT, 0.45, INK, 1, cv2.LINE_AA)
         column = np.concatenate([label, picture, heat])
         columns += [column, np.full((len(column), GAP, 3), 255, np.uint8)]
-    write_bytes(path, png_from_rgb(np.concatenate(columns[:-1], axis=1)))
+    return np.concatenate(columns[:-1], axis=1)

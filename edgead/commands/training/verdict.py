@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgead.bundle_files import THRESHOLD_IMAGES
 from edgead.commands.training.closed_form import CHOICES
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.defect_sizes import DefectSizes
@@ -19,6 +20,7 @@ from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.known_defects import LEAST
 from edgead.commands.training.known_report import N_FOUND, N_KNOWN, found_text
 from edgead.commands.training.known_report import SHEET as MISSED
+from edgead.commands.training.runs import BUNDLE
 from edgead.commands.training.threshold_images import highest
 from edgead.config import defaults
 from edgead.config.file import DEFAULT_CONFIG
@@ -249,7 +251,7 @@ def of_high_scores(thresholds: ClassThresholds, names: Sequence[str], run: Path,
         "fair",
         f"high good scores: without the {N_HIGHEST} highest good images the threshold would be {without:.3g} instead of "
         f"{record.value:.3g}",
-        f"Look at {run / 'threshold-images.png'}. If its first {N_HIGHEST} images are not good, leave them out: {command} {excluded}",
+        f"Look at {run / BUNDLE / THRESHOLD_IMAGES}. If its first {N_HIGHEST} images are not good, leave them out: {command} {excluded}",
     )
 
 

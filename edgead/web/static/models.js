@@ -256,7 +256,8 @@ function modelRow(state, model, onActivate) {
       ["From", `${known ? known.origin : "its files cannot be read"}; made ${utc(model.trained_at)}`],
       ["Installed", `${utc(model.installed_at)} by ${model.who}${model.why ? `: ${model.why}` : ""}`],
       ...promises,
-    ]));
+    ]), known?.has_threshold_images ? h("p", {}, h("a", { href: path("models", model.name, "threshold-images.jpg"), target: "_blank", rel: "noopener" },
+      "Good images that set its threshold"), h("span", { class: "hint" }, " A defect among them hides every defect like it.")) : null);
 }
 
 function historyTable(activations) {

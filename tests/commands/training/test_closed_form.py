@@ -19,6 +19,7 @@ import torch
 from edgead.builder.lower_precision import LowerOptions
 from edgead.builder.thresholds import carried_thresholds
 from edgead.bundle import Bundle, open_bundle
+from edgead.bundle_files import THRESHOLD_IMAGES
 from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.train import TrainResult, train
 from edgead.commands.training import form_search
@@ -32,7 +33,6 @@ from edgead.commands.training.form_choice import (
     rates_to_judge,
 )
 from edgead.commands.training.groups import _join, _join_by_name, _root, image_groups, warn_of_twins
-from edgead.commands.training.threshold_images import SHEET
 from edgead.commands.training.variation_choice import WEIGHTS
 from edgead.config.file import load_config
 from edgead.config.root import Config
@@ -431,7 +431,7 @@ def test_the_images_behind_the_threshold_are_named_and_drawn(trained: tuple[Trai
     assert f"The threshold {thresholds.threshold.value:.3g}" in note
     assert f"({max(thresholds.scores):.3g})" in note
     assert "--exclude" in note
-    sheet = cv2.imread(str(result.run / SHEET))
+    sheet = cv2.imread(str(result.bundle.path / THRESHOLD_IMAGES))
     assert sheet is not None
     assert sheet.shape[1] > 8 * 240
 

@@ -103,7 +103,7 @@ def test_high_good_scores() -> None:
     found = of_high_scores(thresholds(199, 0.005, highest=3.0), names, Path("runs/1"), COMMAND)
     assert found is not None
     assert found.advice.endswith("edgead train data --exclude 196.png --exclude 197.png --exclude 198.png")
-    assert "runs/1/threshold-images.png" in found.advice
+    assert "runs/1/bundle/threshold-images.jpg" in found.advice
     assert of_high_scores(thresholds(199, 0.005), names, Path("runs/1"), COMMAND) is None
 
 
