@@ -19,9 +19,9 @@ def choose_variation(
 ) -> tuple[BestForm, list[Choice]]:
     """Choose the weight of changes of light, noise and compression.
 
-    The weight is the largest one with which nearly as many pseudo-defects are found, else the largest one that saves at
-    least as many alarms of changed good images as it costs pseudo-defects, each as a share. Without such a weight the
-    changes are not learned.
+    The weight is the largest one with which nearly as many pseudo-defects are found; else the one with the best balance, the
+    share of pseudo-defects found less the share of changed good images that raise an alarm. Where that is best without
+    them, the changes are not learned.
 
     Args:
         best: Form without them.
@@ -45,7 +45,7 @@ def choose_variation(
             break
     if kept is None:
         unvaried = fitted(0.0).choice
-        choice = saving([one.choice for one in tried], unvaried)
+        choice = best_balance([one.choice for one in tried], unvaried)
         kept = next((one for one in tried if one.choice is choice), None)
         progress.update("Changes of light", steps, steps)
     shown = tried[-1] if kept is None else kept
@@ -53,22 +53,23 @@ def choose_variation(
     return kept or best, [one.choice for one in tried]
 
 
-def saving(tried: Sequence[Choice], unvaried: Choice) -> Choice | None:
-    """The first fit with changes of light that saves at least as many alarms of changed good images as it costs pseudo-defects.
+def best_balance(tried: Sequence[Choice], unvaried: Choice) -> Choice | None:
+    """The fit with changes of light that finds most pseudo-defects, less the alarms that changed good images raise.
 
     Args:
-        tried: Fits with changes of light, the largest weight first, with their `varied_alarms`.
+        tried: Fits with changes of light, with their `varied_alarms`.
         unvaried: The fit without them.
 
     Returns:
-        One of `tried`, or None.
+        One of `tried`, or None if the fit without them has the better balance.
     """
 
-    def value(choice: Choice) -> float:
+    def balance(choice: Choice) -> float:
         assert choice.varied_alarms is not None
         return choice.power - choice.varied_alarms
 
-    return next((choice for choice in tried if value(choice) >= value(unvaried)), None)
+    best = max(tried, key=balance)
+    return best if balance(best) >= balance(unvaried) else None
 
 
 def bears(varied: float, unvaried: float) -> bool:
