@@ -86,9 +86,14 @@ def vary(image: Image, random: np.random.Generator, strength: float, input_size:
     Returns:
         `(H, W, 3)`, uint8, RGB.
     """
-    usable = [name for name in VARIED if _applies(VARIATIONS[name], image)]
-    name = usable[random.integers(len(usable))]
+    name = drawn_change(image, random)
     return change_image(image, name, strength * VARIATIONS[name].mild, random, input_size)
+
+
+def drawn_change(image: Image, random: np.random.Generator) -> str:
+    """Name of the change that `vary` makes to an image with a generator in this state."""
+    usable = [name for name in VARIED if _applies(VARIATIONS[name], image)]
+    return usable[random.integers(len(usable))]
 
 
 def generator_of(seed: int, name: str, number: int) -> np.random.Generator:

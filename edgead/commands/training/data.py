@@ -26,7 +26,7 @@ from edgead.data.scan import Scan, data_digest, scan_images
 from edgead.data.size_report import size_warnings
 from edgead.data.sized_defects import make_sized_defect
 from edgead.data.split import Split, split_good
-from edgead.data.variations import vary
+from edgead.data.variations import drawn_change, vary
 from edgead.errors import ConfigError
 from edgead.imaging import Decoding, Image, ResizeRule, resize
 from edgead.manifest import Preprocessing
@@ -141,6 +141,12 @@ class TrainingData:
         if self.grid is None:
             return self._resized(vary(frame, random, 1.0, self.image_size))
         return self.grid.fitted(vary(self.grid.region(frame, tile), random, 1.0, self.image_size))
+
+    def varied_by(self, sample: Sample, key: tuple[int, ...], tile: int) -> str:
+        """Name of the change that `read_varied` makes with the same arguments."""
+        frame = self._frame(sample)
+        image = frame if self.grid is None else self.grid.region(frame, tile)
+        return drawn_change(image, np.random.default_rng(key))
 
     def read_pseudo_masked(
         self, sample: Sample, donor: Sample, key: tuple[int, ...], size_range: tuple[float, float]

@@ -92,9 +92,7 @@ class FormInputs:
             if index < n:
                 return data.read_tile(self.good[index // tiles], index % tiles)
             if index >= n + copies:
-                number = index - n - copies
-                which, tile = divmod(self.varied[number], tiles)
-                return data.read_varied(self.good[which], (config.train.seed, VARIED, number), tile)
+                return data.read_varied(*self._varied_copy(index - n - copies))
             origin = self.pseudo[index - n]
             which, tile = divmod(origin, tiles)
             donor = self.good[(which + 1) % len(self.good)]
@@ -102,6 +100,15 @@ class FormInputs:
 
         content = f"{data.digest}/{config.train.seed}/closed-form/{DRAWING}/{n}/{copies}/{varied}"
         return self._extracted(model, session, device, data, read, n + copies + varied, content, "Features")
+
+    def kinds_of_varied(self, data: TrainingData) -> list[str]:
+        """Name of the change of each copy in light, noise or compression."""
+        return [data.varied_by(*self._varied_copy(number)) for number in range(len(self.varied))]
+
+    def _varied_copy(self, number: int) -> tuple[Sample, tuple[int, ...], int]:
+        """Image, key and tile that a copy is made of."""
+        which, tile = divmod(self.varied[number], self.tiles)
+        return self.good[which], (self.config.train.seed, VARIED, number), tile
 
     def known_features(
         self, model: Detector, session: BackboneSession | None, device: torch.device, data: TrainingData

@@ -151,19 +151,25 @@ class FormSearch:
         assert best is not None
         if best.rows.varied:
             weight = self.config.train.variation
-            self.best, tried = choose_variation(best, weight, lambda one: self._varied(best, one), self.progress)
+            self.best, tried = choose_variation(
+                best,
+                weight,
+                lambda one: self._varied(best, one),
+                lambda: self.inputs.kinds_of_varied(self.data),
+                self.progress,
+            )
             self.choices += tried
 
-    def _varied(self, best: BestForm, weight: float) -> BestForm:
-        """The best form fitted again with changes of light at a weight, and the alarms that changed good images raise."""
+    def _varied(self, best: BestForm, weight: float) -> tuple[BestForm, NDArray[np.bool_]]:
+        """The best form fitted again with changes of light at a weight, and whether each changed good image raises an alarm."""
         scores = self._scores_again(replace(best.choice, variation=weight), best, best.rows.with_varied_judged())
         scores, varied = scores.split(len(best.rows.pseudo))
         share = best.choice.top_fraction
         choice = replace(best.choice, variation=weight)
         choice = self._judged(choice, self._tally(scores, self._known_scores(best.model, best.known, (share,))))
-        alarms = float(np.mean(varied[share] > self._threshold(scores.scores[share])))
-        choice = replace(choice, varied_alarms=round(alarms, 4))
-        return replace(best, choice=choice, state=frozen_constants(best.model), scores=scores)
+        alarms = varied[share] > self._threshold(scores.scores[share])
+        choice = replace(choice, varied_alarms=round(float(alarms.mean()), 4))
+        return replace(best, choice=choice, state=frozen_constants(best.model), scores=scores), alarms
 
     def suspects(self) -> list[int]:
         """Good images that look defective to the best form, the worst first."""
