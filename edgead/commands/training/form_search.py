@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from edgead.commands.training.form_choice import (
     best_choice,
     rates_to_judge,
 )
+from edgead.commands.training.form_fits import FormFits
 from edgead.commands.training.form_inputs import FormInputs
 from edgead.commands.training.groups import Groups, image_groups, warn_of_twins
 from edgead.commands.training.known_choice import ChoicesWithout, Tally, folds_of, level_weights_to_try
@@ -59,6 +60,7 @@ class FormSearch:
         self.best: BestForm | None = None
         self.groups = Groups((), ())
         self.inputs = FormInputs(config, data, good, run, progress, world)
+        self.fits = FormFits(config, self.tiles, progress)
         known = data.known
         folds = () if known is None else folds_of(known.samples, config.data.group_pattern)
         self.without_each = ChoicesWithout(folds, known is not None and known.decide)
@@ -145,27 +147,38 @@ class FormSearch:
     def learn_variations(self) -> None:
         """Fit the best form again with good images changed in light, noise and compression, if that is worth it.
 
-        Form, size and share of the map stay, so that only the weight of the changes differs.
+        Form, size and share of the map stay, so that only the weight of the changes differs. The weights are compared by fits on
+        all images: with few images only the one that is kept is fitted again and again.
         """
+        from edgead.train.cross_fit import has_few_groups
+
         best = self.best
         assert best is not None
-        if best.rows.varied:
-            weight = self.config.train.variation
-            self.best, tried = choose_variation(
-                best,
-                weight,
-                lambda one: self._varied(best, one),
-                lambda: self.inputs.kinds_of_varied(self.data),
-                self.progress,
-            )
-            self.choices += tried
+        if not best.rows.varied:
+            return
+        are_few = has_few_groups(best.rows)
+        basis = self._varied(best, 0.0)[0] if are_few else best
+        chosen, tried = choose_variation(
+            basis, self.config.train.variation, lambda weight: self._varied(best, weight),
+            lambda: self.inputs.kinds_of_varied(self.data), self.progress,
+        )  # fmt: skip
+        kept = self._fitted_again(chosen) if are_few and chosen is not basis else chosen
+        self.choices += [kept.choice if one is chosen.choice else one for one in tried]
+        if chosen is not basis:
+            self.best = kept
+
+    def _fitted_again(self, form: BestForm) -> BestForm:
+        """The same form with scores by fits on other images alone."""
+        scores = self.fits.scores(form.choice, form, form.rows)
+        known = self._known_scores(form.model, form.known, (form.choice.top_fraction,))
+        choice = self._judged(form.choice, self._tally(scores, known))
+        return replace(form, choice=choice, state=frozen_constants(form.model), scores=scores)
 
     def _varied(self, best: BestForm, weight: float) -> tuple[BestForm, NDArray[np.bool_]]:
         """The best form fitted again with changes of light at a weight, and whether each changed good image raises an alarm."""
-        scores = self._scores_again(replace(best.choice, variation=weight), best, best.rows.with_varied_judged())
-        scores, varied = scores.split(len(best.rows.pseudo))
-        share = best.choice.top_fraction
-        choice = replace(best.choice, variation=weight)
+        share, choice = best.choice.top_fraction, replace(best.choice, variation=weight)
+        found = self.fits.fast_scores(choice, best, best.rows.with_varied_judged())
+        scores, varied = found.split(len(best.rows.pseudo))
         choice = self._judged(choice, self._tally(scores, self._known_scores(best.model, best.known, (share,))))
         alarms = varied[share] > self._threshold(scores.scores[share])
         choice = replace(choice, varied_alarms=round(float(alarms.mean()), 4))
@@ -214,7 +227,7 @@ class FormSearch:
         rows = self.inputs.rows([index for index in range(len(self.good)) if index not in left_out], of_image)
         for level in best.model.levels:
             fit_projections(level, best.store, rows.good)
-        scores = self._scores_again(choice, best, rows)
+        scores = self.fits.scores(choice, best, rows)
         return self._with_composition(replace(best, state=frozen_constants(best.model), scores=scores, rows=rows))
 
     def learn_composition(self) -> None:
@@ -233,64 +246,6 @@ class FormSearch:
             best.model.composition, best.store, best.rows, scores, promised_rate=train.promised_rate, seed=train.seed
         )
         return replace(best, state=frozen_constants(best.model), scores=offsets.added_to(best.scores))
-
-    def _scores_again(self, choice: Choice, best: BestForm, rows: Rows) -> LeftOutScores:
-        """Left-out scores of the best form's model, fitted as a choice says."""
-        from edgead.train.cross_fit import has_few_groups
-        from edgead.train.left_out import standardise
-
-        fractions = (choice.top_fraction,)
-        best.model.head.weights = choice.level_weights or best.model.head.weights
-        energies = self._energies(choice, best.model, best.store, rows)
-        found = standardise(best.model.head, energies, fractions, self.tiles)
-        return self._by_others(choice, best.model, best.store, rows, fractions) if has_few_groups(rows) else found
-
-    def _by_others(
-        self, choice: Choice, model: Detector, store: FeatureStore, rows: Rows, fractions: Sequence[float]
-    ) -> LeftOutScores:
-        """Left-out scores of few images, each under a fit on other images alone."""
-        from edgead.train.cross_fit import cross_fit
-        from edgead.train.start import fit_projections
-
-        def fit(others: Rows) -> list[Energies]:
-            for level in model.levels:
-                fit_projections(level, store, others.good)
-            return self._energies(choice, model, store, others)
-
-        return cross_fit(
-            list(model.levels),
-            model.head,
-            store,
-            rows,
-            fit,
-            fractions,
-            tiles=self.tiles,
-            progress=lambda done, total: self.progress.update("Each image by the others", done, total),
-        )
-
-    def _energies(self, choice: Choice, model: Detector, store: FeatureStore, rows: Rows) -> list[Energies]:
-        """Energies of each level, fitted as a choice says."""
-        amounts = [choice.shrinkage or 0.0]
-        ((_, energies),) = self._fitted(choice.form, model, store, rows, amounts, choice.variation)
-        return energies
-
-    def _fitted(
-        self,
-        form: str,
-        model: Detector,
-        store: FeatureStore,
-        rows: Rows,
-        amounts: Sequence[float],
-        variation: float = 0.0,
-    ) -> Iterator[tuple[float | None, list[Energies]]]:
-        """Energies of each level, fitted with each shrinkage; centres have none."""
-        from edgead.train.level_fits import fit_levels
-
-        train, levels = self.config.train, list(model.levels)
-        return fit_levels(
-            levels, store, rows, None if form == CENTRES else amounts, ridge=train.ridge, centre_ridge=train.centre_ridge,
-            seed=train.seed, variation=variation,
-        )  # fmt: skip
 
     def _try_form(
         self,
@@ -313,7 +268,7 @@ class FormSearch:
             config.model.level_weights, len(model.levels), decide=self.without_each.decide
         )
         self.progress.update(task, 0, total)  # the first fit takes longest
-        for done, (amount, energies) in enumerate(self._fitted(form, model, store, rows, amounts), start=1):
+        for done, (amount, energies) in enumerate(self.fits.fitted(form, model, store, rows, amounts), start=1):
             levels = config.model.levels if self.tiles > 1 else ()
             tried = Choice(size, form, amount, 1.0, 0.0, round(milliseconds, 2), levels)
             for weights in weights_to_try:
@@ -342,7 +297,7 @@ class FormSearch:
         is_best = self._is_best(choice)
         # scores of few images are too good, so that only a form which seems to be the best is fitted again and again
         if has_few_groups(rows) and (is_best or better):
-            found = self._by_others(tried, model, store, rows, fractions)
+            found = self.fits.by_others(tried, model, store, rows, fractions)
             tally = self._tally(found, known)
             better = without.better(tried, tally, list(better))
             if is_best:
