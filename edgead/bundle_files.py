@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
@@ -12,6 +14,7 @@ import edgead
 from edgead.errors import BundleError
 from edgead.manifest import SCHEMA_VERSION, Manifest
 from edgead.migration import upgrade_manifest
+from edgead.storage import atomic_path
 
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
@@ -116,6 +119,21 @@ def member_path(root: Path, name: str) -> Path:
     if not path.is_file():
         raise BundleError(f"The bundle is incomplete: {path} is missing.", hint="Copy the bundle again.")
     return path
+
+
+def copy_files(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
+    """Copy files into a folder, and return the digest of each copy by its name.
+
+    Args:
+        files: Source by the name of its copy.
+        folder: Folder of the copies.
+    """
+    digests = {}
+    for name, source in files.items():
+        with atomic_path(folder / name) as temporary:
+            shutil.copyfile(source, temporary)
+        digests[name] = file_digest(folder / name)
+    return digests
 
 
 def file_digest(path: Path) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 
 from edgead.bundle import Bundle
-from edgead.bundle_files import MANIFEST, file_digest, parse_manifest
+from edgead.bundle_files import MANIFEST, copy_files, parse_manifest
 from edgead.manifest import Manifest
 from edgead.own_digest import BLANK, with_own_digest
-from edgead.storage import atomic_path, json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
+from edgead.storage import json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
 
 
 def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bundle:
@@ -26,11 +25,7 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, Path]) -> Bund
     """
     with scratch_folder(path.parent, path.name) as staging:
         try:
-            digests = {}
-            for name, source in files.items():
-                with atomic_path(staging / name) as temporary:
-                    shutil.copyfile(source, temporary)
-                digests[name] = file_digest(staging / name)
+            digests = copy_files(files, staging)
             complete = manifest.model_copy(update={"sha256": {**digests, MANIFEST: BLANK}})
             raw = with_own_digest(json_bytes(complete.model_dump(mode="json")))
             written = parse_manifest(staging, raw)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import edgead
-from edgead.bundle_files import file_digest
+from edgead.bundle_files import copy_files, file_digest
 from edgead.config.root import Config
 from edgead.errors import BundleError
 from edgead.manifest import Pixels, Preprocessing
 from edgead.own_digest import BLANK, has_own_digest, with_own_digest
-from edgead.storage import atomic_path, json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
+from edgead.storage import json_bytes, replace_folder, scratch_folder, storage_error, write_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -115,11 +114,7 @@ def write_base(path: Path, manifest: BaseManifest, files: dict[str, Path]) -> Ba
         )
     with scratch_folder(path.parent, path.name) as staging:
         try:
-            digests = {}
-            for name, source in files.items():
-                with atomic_path(staging / name) as temporary:
-                    shutil.copyfile(source, temporary)
-                digests[name] = file_digest(staging / name)
+            digests = copy_files(files, staging)
             complete = manifest.model_copy(update={"sha256": {**digests, BASE_FILE: BLANK}})
             write_bytes(staging / BASE_FILE, with_own_digest(json_bytes(complete.model_dump(mode="json"))))
             replace_folder(staging, path)
