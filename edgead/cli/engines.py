@@ -95,6 +95,7 @@ def build_engine(
         f"{'Kept' if built.reused else 'Built'} {built.name} for {record.fingerprint.device} in {record.build_s:.1f} s ({record.size_mb:.1f} MB): "
         f"{record.n_images} reference images, {_differences(record)}, {record.verdict_flips} verdicts flip."
     )
+    typer.echo("Next: edgead eval --report report on images with known defects, or edgead stream --camera 0")
 
 
 def _differences(record: EngineRecord) -> str:

@@ -75,7 +75,9 @@ def evaluate(
 ) -> None:
     """Measure detection, localisation and false alarms on labelled images."""
     from edgead.api import evaluate as run
+    from edgead.commands.evaluation_report import SEGMENTATIONS
     from edgead.commands.training.requirements import require_torch
+    from edgead.evaluation.next_step import found_in_words, next_step
     from edgead.terminal import TerminalProgress, show_evaluation, show_robustness
 
     if alignment:
@@ -92,7 +94,7 @@ def evaluate(
     if json_file is None or str(json_file) != "-":
         show_evaluation(result)
         if result.result.mean.marked_good_rate is not None or result.result.mean.mask_iou is not None:
-            typer.echo(f"Marked regions: {result.segmentation}.")
+            typer.echo(f"Marked regions: {SEGMENTATIONS[result.segmentation]} ({result.segmentation}).")
         if result.class_accuracy is not None:
             typer.echo(
                 f"Class of the part predicted right: {result.class_accuracy:.1%} (class mode: {result.class_mode})."
@@ -103,6 +105,10 @@ def evaluate(
             show_robustness(result.robustness)
         if result.report is not None:
             typer.echo(f"Report: {result.report}")
+        typer.echo(found_in_words(result.result))
+        typer.echo(
+            next_step(result.result) + ("" if result.report else " edgead eval --report DIR shows the pictures.")
+        )
 
 
 def predict(
@@ -227,6 +233,10 @@ def demo(
             ("bundle", str(result.training.bundle.path)),
         ]
     )
+    typer.echo(
+        f"Next: open {result.evaluation.report} in a browser and play {result.video}; then do the same with your own pictures:"
+    )
+    typer.echo("edgead train --data FOLDER, with at least twenty pictures of good parts.")
 
 
 def _class_mode(value: str) -> ClassMode:

@@ -64,8 +64,8 @@ def find_dataset(root: Path, *, need_train: bool = True) -> Dataset:
 
 
 WHAT_TO_GIVE = (
-    "Put images of good parts there (PNG, JPEG, BMP or TIFF; sub-folders are searched), or give a data set in a known "
-    "layout, such as MVTec AD, with --data."
+    "Check the path. Training needs images of good parts there (PNG, JPEG, BMP or TIFF; sub-folders are searched), or a data set in a known "
+    "layout, such as MVTec AD, named with --data; edgead eval needs labelled images there, in test/good and test/<defect>."
 )
 
 

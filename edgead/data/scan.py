@@ -142,5 +142,7 @@ def _require_good(samples: Sequence[Sample], scan: Scan, min_good: int) -> None:
         raise DataError(
             f"Class {class_name} has {good[class_name]} readable good images{also}; at least {min_good} are needed."
             f"{listing}",
-            hint="Add images of good parts" + (" or repair the broken files." if reasons else "."),
+            hint="Add images of good parts"
+            + (" or repair the broken files." if reasons else ".")
+            + " About ten are enough for edgead teach.",
         )

@@ -91,7 +91,7 @@ def open_with_thresholds(
             present = [REFERENCE, *present_engines(bundle)]
             raise EngineMismatchError(
                 f"The bundle has no engine {name!r} on this machine; it has: {', '.join(present)}.{did_you_mean(name, present)}",
-                hint="Build it: edgead build-engine",
+                hint=_how_to_build(bundle, name),
             )
         return _open(bundle, folder, opening)
     for folder in preferred_engines(bundle):
@@ -100,6 +100,12 @@ def open_with_thresholds(
         except EngineMismatchError as error:
             opening.on_note(f"The engine {folder.name} is not used. {error.message} {error.hint}".rstrip())
     return reference()
+
+
+def _how_to_build(bundle: Bundle, name: str) -> str:
+    precision = name.rpartition("-")[2]
+    option = f" --{precision}" if precision in ("fp32", "fp16", "int8") else ""
+    return f"Build it: edgead build-engine {bundle.path}{option}, or leave out --engine to use the best one."
 
 
 def present_engines(bundle: Bundle) -> list[str]:

@@ -19,6 +19,7 @@ from edgead.evaluation.evaluate import (
     image_counts,
 )
 from edgead.evaluation.metric_columns import METRIC_COLUMNS
+from edgead.evaluation.next_step import found_in_words, next_step, totals
 from edgead.evaluation.report_charts import histogram, number, rate_chart
 from edgead.evaluation.report_gallery import (
     ImageBudget,
@@ -96,6 +97,7 @@ def report_html(report: Report) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><header><h1>{title}</h1>"
+        f"<p>{escape(found_in_words(report.result))} {escape(next_step(report.result))}</p>"
         f'<dl class="facts">{facts}</dl></header><main>{_tiles(report.result)}{_metrics_table(report.result)}{robustness}{sections}'
         f"{_threshold_images(report, budget)}{_missed_defects(report, budget)}{left_out if budget.n_left_out else ''}</main><script>{SCRIPT}</script></body></html>\n"
     )
@@ -103,22 +105,28 @@ def report_html(report: Report) -> str:
 
 def _tiles(result: EvaluationResult) -> str:
     mean = result.mean
-    false_alarms, detections = (
-        Rate(sum(rate.k for rate in rates), sum(rate.n for rate in rates))
-        for rates in (
-            [part.false_alarms for part in result.classes.values()],
-            [part.detections for part in result.classes.values()],
-        )
-    )
+    detections, false_alarms = totals(result)
     n = len(result.classes)
-    what = f"mean over {n} classes" if n > 1 else "1 class"
+    what = f"mean over {n} classes; " if n > 1 else ""
     keys = {"Defects found": ' data-tile="found"', "False alarms": ' data-tile="alarms"'}
     tiles = [
         ("Defects found", _percent(detections.value), f"{detections.k} of {detections.n} defective images"),
         ("False alarms", _percent(false_alarms.value), f"{false_alarms.k} of {false_alarms.n} good images"),
-        ("Image AUROC", _score(mean.image_auroc), what),
-        ("AUPRO 0.05", _score(mean.aupro_0_05), f"{what}; AUPRO 0.3: {_score(mean.aupro_0_3)}"),
-        ("SegF1", _score(mean.seg_f1), f"{what}; best of any threshold: {_score(mean.seg_f1_best)}"),
+        (
+            "Image AUROC",
+            _score(mean.image_auroc),
+            f"{what}good and defective images in the right order; 1 is best, 0.5 is chance",
+        ),
+        (
+            "AUPRO 0.05",
+            _score(mean.aupro_0_05),
+            f"{what}how well heatmaps cover the defects; 1 is best. AUPRO 0.3: {_score(mean.aupro_0_3)}",
+        ),
+        (
+            "SegF1",
+            _score(mean.seg_f1),
+            f"{what}how well marks match the masks, pixel by pixel; 1 is best. Best of any threshold: {_score(mean.seg_f1_best)}",
+        ),
     ]
     return (
         f'<div class="tiles" data-classes="{n}">'

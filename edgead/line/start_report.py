@@ -108,7 +108,9 @@ def threshold_source(choice: ThresholdChoice, zone: ZoneMonitor, kept: KeptThres
         return f"set by {kept.who} on the dashboard{budget}"
     record = zone.threshold
     basis = "certified by" if record.certified else "extrapolated from"
-    promise = f"{record.false_alarm_rate:.3g} of good images above it, {basis} {record.n_images} held-out images"
+    promise = (
+        f"{100 * record.false_alarm_rate:.3g} % of good images above it, {basis} {record.n_images} held-out images"
+    )
     if choice.value is None:
         return f"from the bundle ({promise})"
     where = _SCOPES[choice.scope]

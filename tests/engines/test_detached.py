@@ -60,6 +60,9 @@ def test_engines_that_cannot_be_opened_are_named(bundle_copy: Callable[[], Bundl
     bundle = bundle_copy()
     with pytest.raises(EngineError, match="has no engine 'tensorrt-int8'"):
         open_detached(bundle, "tensorrt-int8")
+    with pytest.raises(EngineError) as refused:
+        open_with_thresholds(bundle, "onnxruntime-int8", threads=1)
+    assert f"edgead build-engine {bundle.path} --int8" in refused.value.hint, "without it another engine would be built"
     bundle.model_path.write_bytes(b"something else")
     with pytest.raises(EngineError, match=r"changed|digest|hash"):
         open_detached(bundle, REFERENCE)

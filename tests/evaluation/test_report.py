@@ -247,3 +247,28 @@ def test_a_predicted_class_has_no_slider() -> None:
     """Images that were judged by thresholds of their own cannot follow one threshold."""
     images = [replace(image, own_threshold=1.0) for image in _mixed()]
     assert 'type="range"' not in report_html(_report(images))
+
+
+NEXT = {
+    "one class": (
+        "7 of 9 defective images were found, and 2 of 13 good images raised a false alarm.",
+        ["missed", "false alarms"],
+    ),
+    "nothing missed": ("7 of 7 defective images were found, and 2 of 13 good", ["false alarms"]),
+    "good only": ("There was no defective image, and 2 of 13 good", ["false alarms", "test/<defect>"]),
+    "defective only": ("7 of 9 defective images were found, and there was no good image.", ["missed", "test/good"]),
+    "all right": ("7 of 7 defective images were found, and 0 of 11 good", ["edgead stream"]),
+}
+
+
+@pytest.mark.parametrize("name", NEXT)
+def test_the_report_begins_with_what_was_found_and_what_to_do(name: str) -> None:
+    """In plain words above the facts; each piece of advice only where it fits."""
+    all_right = [image for image in _mixed() if (image.pred_score > 1.0) == image.gt_label]
+    text = _outline(_report({**CASES, "all right": all_right}[name])).text
+    words, advice = NEXT[name]
+    first = text[: text.index("Bundle")]
+    assert words in first
+    pieces = {"missed": "the missed images", "false alarms": "Look at the false alarms", "test/<defect>": "in test/<defect>",
+              "test/good": "in test/good", "edgead stream": "edgead stream"}  # fmt: skip
+    assert [key for key, piece in pieces.items() if piece in first] == advice

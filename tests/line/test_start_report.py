@@ -96,7 +96,7 @@ def test_the_last_start_is_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "text"),
     [
-        (ThresholdChoice("threshold", None, "bundle"), "from the bundle (0.01 of good images above it, certified by 99"),
+        (ThresholdChoice("threshold", None, "bundle"), "from the bundle (1 % of good images above it, certified by 99"),
         (ThresholdChoice("threshold", 1.0, "zone"), "from the settings of the zone"),
         (ThresholdChoice("false_alarm_rate", 0.002, "line"), "from the settings of the line or the command line: rate 0.002 ("),
         (ThresholdChoice("false_alarms_per_hour", 3.0, "camera"), "from the settings of the camera: 3 false alarms per hour ("),

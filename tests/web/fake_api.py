@@ -53,6 +53,8 @@ class FakeCamera:
     verdict: str = "ok"
     is_bad: bool = False
     alert: dict[str, Any] | None = None
+    unlike: str | None = None
+    is_certified: bool = False
     born: float = field(default_factory=time.monotonic)
 
     @property
@@ -93,7 +95,7 @@ class FakeCamera:
                 "level": (score - number * 0.4 - 1.5) / (self.threshold - 1.5), "is_anomalous": score > self.threshold,
                 "include": polygons, "exclude": [], "alarms_per_hour": {
                     "per_hour": 1.8, "interval": [0.4, 3.9], "certified": False, "text": "about 2 (0.4 to 3.9)"},
-                "rate": RATE,
+                "rate": {**RATE, "certified": self.is_certified},
                 "alert": self._open_alert() if number == 0 else None,
             }
             for number, (zone, polygons) in enumerate(self.zones.items())
@@ -104,7 +106,7 @@ class FakeCamera:
             "state": "running" if running else self.verdict, "fault": None, "verdict": self.verdict,
             "fps": 24.9 if running else 0.0, "n_captured": 41250, "n_judged": 41003, "n_dropped": 240, "n_unjudged": 7,
             "n_alerts": 3, "restarts": 0 if running else 4, "last_error": None if running else "no route to host",
-            "unlike": None,
+            "unlike": self.unlike,
             "delay_ms": {"p50": 41.0, "p95": 63.0}, "size": list(SIZE), "zones": zones,
             "scale": {"low": SCALE.low, "threshold": SCALE.threshold, "high": SCALE.high},
         }  # fmt: skip

@@ -3,7 +3,7 @@
 import { stateOf } from "./alert_state.js";
 import { get, path, send } from "./api.js";
 import { facts, h, setText } from "./dom.js";
-import { ago, duration, plural, score, utc } from "./format.js";
+import { against, ago, duration, plural, utc } from "./format.js";
 import { judge, JudgeForm, readAgain, summaryOf } from "./judging.js";
 import { LearnForm } from "./learning.js";
 import { cameraUrl } from "./overview.js";
@@ -55,7 +55,8 @@ export class AlertDetail {
       this.#form.requestSubmit();
     });
     this.#form = h("form", { class: "acknowledge", onsubmit: (event) => this.#acknowledge(event) },
-      h("label", { for: "alert-note" }, "Note (optional)"), this.#note,
+      h("p", { class: "muted" }, "Acknowledge: say that you have seen it. This ends an alert that is held."),
+      h("label", { for: "alert-note" }, "Note for the acknowledgement (optional)"), this.#note,
       h("div", { class: "actions" }, this.#button, h("span", { class: "hint" }, "Press Enter to acknowledge")), this.#problem);
     this.#form.hidden = true;
     this.#learnForm = new LearnForm(id);
@@ -189,7 +190,7 @@ export class AlertDetail {
       ["Closed", record.closed_at ? `${utc(record.closed_at)}: ${ENDINGS[record.ended_by] ?? record.ended_by}` : "not yet"],
       ["Duration", duration(record.duration_s)],
       ["Severity", record.severity ?? "–"],
-      ["Peak score", `${score(record.peak_score ?? record.score)}, threshold ${score(record.threshold)}`],
+      ["Peak score", against(record.peak_score ?? record.score, record.threshold)],
       ["Regions", record.regions?.length ? plural(record.regions.length, "marked region") : "–"],
       ["Camera", h("a", { href: cameraUrl(record.camera) }, record.camera)],
       ["ID", record.id],

@@ -5,7 +5,7 @@ import { AlertDetail } from "./alert_detail.js";
 import { alertUrl, STATES, stateOf } from "./alert_state.js";
 import { get, path } from "./api.js";
 import { h, setClass, setText } from "./dom.js";
-import { ago, duration, plural, score, utc } from "./format.js";
+import { against, ago, duration, plural, utc } from "./format.js";
 import { FILTERS, judge, JudgeForm, JUDGEMENTS, summaryOf } from "./judging.js";
 import { store } from "./store.js";
 import { badge } from "./verdict.js";
@@ -30,8 +30,8 @@ class AlertsView {
   #selected = new Set();
   #bulk = new JudgeForm("selected", (judgement, words) => this.#judgeSelected(judgement, words));
   #all = h("button", { type: "button", onclick: () => this.#selectAll() });
-  #hint = h("p", { class: "hint keys-hint" }, JUDGEMENTS.flatMap(([, words, key]) => [h("kbd", {}, key), ` ${words} `]),
-    h("kbd", {}, "x"), " select ", h("kbd", {}, "j"), " next ", h("kbd", {}, "k"), " previous");
+  #hint = h("p", { class: "hint keys-hint" }, [...JUDGEMENTS.map(([, words, key]) => [key, words]), ["x", "select"], ["j", "next"], ["k", "previous"]]
+    .flatMap(([key, words]) => [h("span", {}, h("kbd", {}, key), ` ${words}`), " "]));
   #list = h("ul", { class: "alert-list" });
   #empty = h("p", { class: "empty" }, "Loading …");
   #more = h("button", { type: "button", onclick: () => this.#load(true) }, "Older alerts");
@@ -157,7 +157,7 @@ class AlertsView {
   #show() {
     this.#empty.hidden = this.#records.length > 0;
     const isFiltered = this.#filters.state || this.#filters.camera || !["", "review"].includes(this.#filters.judgement);
-    setText(this.#empty, isFiltered ? "No alerts match." : "No alerts yet. Parts that look different from good ones appear here.");
+    setText(this.#empty, isFiltered ? "No alerts match. Choose other filters to see more." : "No alerts yet. Parts that look different from good ones appear here.");
     const focused = this.#records.find((record) => this.#rows.get(record.id)?.contains(document.activeElement))?.id;
     const old = this.#rows;
     this.#rows = new Map(this.#records.map((record) => {
@@ -190,7 +190,7 @@ class AlertsView {
     this.#detail?.close();
     this.#detail = null;
     if (!this.#id) {
-      this.#side.replaceChildren(h("p", { class: "empty" }, "Select an alert to see its pictures."));
+      this.#side.replaceChildren(h("p", { class: "empty" }, "Select an alert to see its pictures and to say what it was."));
       return;
     }
     this.#detail = new AlertDetail(this.#id, this.#records.find((record) => record.id === this.#id),
@@ -292,7 +292,7 @@ function alertRow(record, onSelect) {
         h("time", { datetime: record.opened_at, title: utc(record.opened_at) }, ago(record.opened_at)),
         record.duration_s === null || record.duration_s === undefined ? "" : `, for ${duration(record.duration_s)}`),
       h("span", {}, record.severity ? h("span", { class: "severity" }, record.severity) : "",
-        `peak ${score(record.peak_score ?? record.score)} of ${score(record.threshold)}`),
+        `peak ${against(record.peak_score ?? record.score, record.threshold)}`),
       judged ? h("span", { class: "judged" }, judged) : "")));
   setClass(row, "is-", verdict);
   return row;

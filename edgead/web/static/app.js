@@ -5,7 +5,7 @@ import * as alerts from "./alerts.js";
 import { get, link, path } from "./api.js";
 import * as camera from "./camera.js";
 import { h, icon, setClass, setText } from "./dom.js";
-import { score } from "./format.js";
+import { against } from "./format.js";
 import { areKeysOn, showHelp } from "./help.js";
 import * as login from "./login.js";
 import * as overview from "./overview.js";
@@ -133,7 +133,7 @@ function announce({ kind, alert }) {
   clearTimeout(toastTimer);
   const close = h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => showToast() }, "×");
   showToast(h("div", { class: "toast-box" }, icon("alert"),
-    h("a", { href: alertUrl(alert.id) }, `${words}: ${score(alert.peak_score ?? alert.score)} of ${score(alert.threshold)}`), close));
+    h("a", { href: alertUrl(alert.id) }, `${words}: score ${against(alert.peak_score ?? alert.score, alert.threshold)}`), close));
   toastTimer = setTimeout(() => toast.matches(":hover, :focus-within") || showToast(), TOAST_MS);
 }
 

@@ -4,16 +4,16 @@ import { alertUrl } from "./alert_state.js";
 import { get, path } from "./api.js";
 import { Collecting } from "./collecting.js";
 import { facts, h, setText, svg } from "./dom.js";
-import { count, ms, percent, score } from "./format.js";
+import { against, count, ms, percent, sentence } from "./format.js";
 import { FRAME_JUDGEMENTS, FrameJudging } from "./frame_judging.js";
 import { legend } from "./legend.js";
 import { levelBar } from "./level.js";
 import { LivePicture, staleWords } from "./picture.js";
 import { camera as find, store } from "./store.js";
 import { teachLink } from "./teaching.js";
-import { ThresholdPanel } from "./threshold.js";
+import { PICTURE, ThresholdPanel } from "./threshold.js";
 import { Trace } from "./trace.js";
-import { badge, worstZone } from "./verdict.js";
+import { badge, isGone, worstZone } from "./verdict.js";
 
 const TRACE_EVERY_MS = 2000;
 const SPANS = [[120, "2 min"], [600, "10 min"], [3600, "1 h"]];
@@ -41,6 +41,7 @@ class CameraView {
   #zoneBars = new Map();
   #health = h("div");
   #healthWords = h("p");
+  #warning = h("p", { class: "camera-warning", role: "status" });
   #alertLine = h("p", { class: "alert-line" });
   #heatmap = toggle("Heatmap", "h", (isOn) => this.#showHeatmap(isOn), true);
   #zonesToggle = toggle("Zones", "z", (isOn) => this.#overlay.classList.toggle("is-shown", isOn));
@@ -66,6 +67,7 @@ class CameraView {
     root.append(
       h("div", { class: "head" }, h("a", { class: "back", href: "#/", "aria-label": "All cameras" }, "←"),
         h("h1", {}, camera.name), this.#badge.element, this.#alertLine),
+      this.#warning,
       h("div", { class: "columns" },
         h("div", { class: "wide" },
           h("section", { class: "card", "aria-label": "Live picture" }, picture,
@@ -95,10 +97,13 @@ class CameraView {
     if (!camera) return;
     this.#badge.show(camera.verdict);
     setText(this.#healthWords, healthSentence(camera));
+    const warning = isGone(camera) ? camera.last_error : camera.unlike?.replace(`${PICTURE}: `, "");
+    setText(this.#warning, sentence(warning));
+    this.#warning.hidden = !warning;
     this.#legend.show(camera.scale);
     this.#showZones(camera);
     this.#showAlert(camera);
-    this.#threshold.show(camera.zones.find((zone) => zone.name === this.#zone) ?? camera.zones[0]);
+    this.#threshold.show(camera.zones.find((zone) => zone.name === this.#zone) ?? camera.zones[0], Boolean(camera.unlike));
     this.#health.replaceChildren(healthFacts(camera));
   }
 
@@ -194,11 +199,11 @@ function zoneRow(zone, chosen, onChoose) {
   const value = h("span", { class: "zone-score" });
   const element = h("div", { class: "zone-row" },
     h("button", { type: "button", class: "plain", "aria-pressed": String(zone.name === chosen), onclick: () => onChoose(zone.name) },
-      zone.name), value, bar.element);
+      zone.name === PICTURE ? "whole picture" : zone.name), value, bar.element);
   return {
     element,
     show(now) {
-      setText(value, `${score(now.score)} of ${score(now.threshold)}`);
+      setText(value, against(now.score, now.threshold));
       element.classList.toggle("is-above", now.is_anomalous);
       bar.show(now);
     },
@@ -214,13 +219,13 @@ function polygons(zone, isChosen, width, height) {
 /** "Judging 25.0 frames per second, 40 ms after each was taken; none was skipped." */
 export function healthSentence(camera) {
   if (camera.fault) return `The pictures have a fault: ${camera.fault}.`;
-  if (camera.last_error && camera.fps === null) return camera.last_error;
-  if (camera.fps === null) return "No frame has been judged yet.";
+  if (isGone(camera)) return sentence(camera.last_error) || "The camera delivers no pictures.";
+  if (!camera.n_judged) return "No frame has been judged yet.";
   const delay = camera.delay_ms ? `, ${ms(camera.delay_ms.p50)} after each was taken` : "";
   const lost = camera.n_dropped + camera.n_unjudged;
   const share = lost / Math.max(1, camera.n_captured);
   const skipped = lost ? `${count(lost)} of ${count(camera.n_captured)} (${percent(share)}) were skipped` : "none was skipped";
-  return `Judging ${camera.fps.toFixed(1)} frames per second${delay}; ${skipped}.${camera.unlike ? ` ${camera.unlike}` : ""}`;
+  return `Judging ${camera.fps.toFixed(1)} frames per second${delay}; ${skipped}.`;
 }
 
 export function healthFacts(camera) {
@@ -228,7 +233,7 @@ export function healthFacts(camera) {
   return facts([
     ["State", camera.fault ? `${camera.state}, ${camera.fault}` : camera.state],
     ["Frames per second", camera.fps === null ? "–" : camera.fps.toFixed(1)],
-    ["Delay, p50 / p95", camera.delay_ms ? `${ms(camera.delay_ms.p50)} / ${ms(camera.delay_ms.p95)}` : "–"],
+    ["Delay, median / 95 %", camera.delay_ms ? `${ms(camera.delay_ms.p50)} / ${ms(camera.delay_ms.p95)}` : "–"],
     ["Judged / captured", `${count(camera.n_judged)} of ${count(camera.n_captured)}`],
     ["Skipped", lost ? `${count(camera.n_dropped)} replaced by newer frames, ${count(camera.n_unjudged)} not judged` : "none"],
     ["Alerts since start", count(camera.n_alerts)],
@@ -236,7 +241,6 @@ export function healthFacts(camera) {
     ["Frame size", camera.size ? `${camera.size[1]} × ${camera.size[0]} px` : "–"],
     ["Source", camera.source],
     ["Class", camera.class ?? "common threshold"],
-    camera.unlike ? ["Warning", camera.unlike] : null,
     camera.last_error ? ["Last error", camera.last_error] : null,
   ].filter(Boolean));
 }

@@ -13,6 +13,14 @@ export function score(value) {
   return value.toPrecision(3);
 }
 
+/** "10.3, threshold 8.65": "10.3 of 8.65" would read as a share. */
+export const against = (value, threshold) => `${score(value)}, threshold ${score(threshold)}`;
+
+/** The device's words as a sentence of their own. */
+export function sentence(words) {
+  return words ? `${words[0].toUpperCase()}${words.slice(1)}${/[.!?]$/.test(words) ? "" : "."}` : "";
+}
+
 export function percent(fraction) {
   if (fraction === null || fraction === undefined) return "–";
   return `${Number((fraction * 100).toPrecision(2))} %`;

@@ -2,7 +2,7 @@
 
 import { path, request, send } from "./api.js";
 import { h, setText } from "./dom.js";
-import { score } from "./format.js";
+import { against } from "./format.js";
 import { JudgeForm } from "./judging.js";
 
 export const FRAME_JUDGEMENTS = [["defect", "Defect", "d"], ["good", "Good (false alarm)", "f"], ["unsure", "Unsure", "u"]];
@@ -96,5 +96,5 @@ export class FrameJudging {
 
 function headingOf(held) {
   if (held.score === null) return `Frame ${held.frame}, which the model did not judge`;
-  return `Frame ${held.frame}, score ${score(held.score)} of ${score(held.threshold)}`;
+  return `Frame ${held.frame}, score ${against(held.score, held.threshold)}`;
 }

@@ -51,6 +51,6 @@ export function describe(scores, [done, total], verdict, n) {
   if (!scores.length) return n < 5 ? "They come with the fifth picture: each picture is judged by a model without it." : `Computing the first scores …${going}`;
   const values = scores.map((one) => one.score);
   const highest = scores[values.indexOf(Math.max(...values))];
-  const sets = verdict ? `The threshold is ${score(verdict.threshold)}.` : `${highest.picture} would set the threshold.`;
+  const sets = verdict ? `The threshold is ${score(verdict.threshold)}.` : `${highest.picture} would set the threshold: leave it out if its part is not good.`;
   return `${plural(scores.length, "picture")}, each judged by a model without it: ${score(Math.min(...values))} to ${score(highest.score)}. ${sets}${going}`;
 }

@@ -32,7 +32,7 @@ export function open(root, { onLogin }) {
   }
   root.append(h("form", { class: "card login", onsubmit },
     h("h1", {}, "Log in"),
-    h("p", { class: "muted" }, "The token was printed when the stream first started."),
+    h("p", { class: "muted" }, "The token was printed when the stream first started. If it is lost, start the stream with a new one in EDGEAD_WEB_TOKEN."),
     h("label", { for: "login-name" }, "Your name"), name,
     h("p", { class: "hint" }, "Recorded with your acknowledgements and changes."),
     h("label", { for: "login-token" }, "Token"), token, problem, button));

@@ -2,12 +2,12 @@
 
 import { get, path } from "./api.js";
 import { h, setClass, setText } from "./dom.js";
-import { score } from "./format.js";
+import { score, sentence } from "./format.js";
 import { levelBar } from "./level.js";
 import { LivePicture, staleWords } from "./picture.js";
 import { store } from "./store.js";
 import { drawSparkline } from "./trace.js";
-import { badge, summary, worstZone } from "./verdict.js";
+import { badge, isGone, summary, worstZone } from "./verdict.js";
 
 // px, as in the style sheet
 const GAP = 16;
@@ -96,6 +96,7 @@ class Tile {
   #threshold = h("span", { class: "muted" });
   #zoneName = h("span", { class: "muted" });
   #note = h("p", { class: "picture-note" });
+  #problem = h("p", { class: "tile-problem" });
   #spark = h("canvas", { class: "spark", "aria-hidden": "true" });
   #picture;
   #timer = 0;
@@ -110,7 +111,7 @@ class Tile {
       h("div", { class: "tile-words" },
         h("div", { class: "tile-head" }, h("h2", {}, h("a", { href: cameraUrl(name) }, name)), this.#badge.element),
         h("div", { class: "tile-scores" }, h("p", {}, this.#score, " ", this.#threshold, " ", this.#zoneName), this.#spark),
-        this.#level.element));
+        this.#level.element, this.#problem));
     this.#picture = new LivePicture(image, name, {
       width: 640, perSecond: Math.min(4, PICTURES_PER_S / store.cameras.length), onPicture: (age) => setText(this.#note, staleWords(age)),
       onNone: (words) => setText(this.#note, words),
@@ -119,16 +120,18 @@ class Tile {
   }
 
   show(camera) {
-    const isGone = ["lost", "failed"].includes(camera.verdict);
+    // why there is no picture matters more than a score that is none
+    setText(this.#problem, isGone(camera) ? sentence(camera.last_error) : "");
+    this.element.classList.toggle("has-problem", Boolean(this.#problem.textContent));
     const zone = worstZone(camera);
     // an old score must not look current
-    this.#zone = zone && isGone ? { ...zone, score: null, level: null } : zone;
+    this.#zone = zone && isGone(camera) ? { ...zone, score: null, level: null } : zone;
     setClass(this.element, "is-", camera.verdict);
     this.#showWhere(camera.verdict === "alert");
     this.#badge.show(camera.verdict);
     if (!this.#zone) return;
     setText(this.#score, score(this.#zone.score));
-    setText(this.#threshold, `of ${score(this.#zone.threshold)}`);
+    setText(this.#threshold, `threshold ${score(this.#zone.threshold)}`);
     setText(this.#zoneName, camera.zones.length > 1 ? `in ${this.#zone.name}` : "");
     this.#level.show(this.#zone);
   }

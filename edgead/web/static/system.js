@@ -2,7 +2,7 @@
 
 import { get, path, send } from "./api.js";
 import { facts, h } from "./dom.js";
-import { count, duration, ms, utc } from "./format.js";
+import { count, duration, ms, sentence, utc } from "./format.js";
 import { ModelsCard } from "./models.js";
 import { cameraUrl } from "./overview.js";
 import { store } from "./store.js";
@@ -37,7 +37,7 @@ export function open(root, { onLogout, who }) {
     models.element, shadow,
     card("Deliveries", sinkTable, noSinks),
     card("Camera health", table("Camera health",
-      ["Camera", "State", "Frames/s", "Delay p50 / p95", "Judged", "Skipped", "Restarts", "Last error"], health)));
+      ["Camera", "State", "Frames/s", "Delay, median / 95 %", "Frames judged", "Skipped", "Restarts", "Last error"], health)));
 
   function show(info) {
     device.replaceChildren(facts([
@@ -45,7 +45,7 @@ export function open(root, { onLogout, who }) {
     model.replaceChildren(facts([
       ["Model", info.bundle.model], ["Classes", info.bundle.classes?.length ? info.bundle.classes.join(", ") : "one"],
       ["Bundle", h("code", {}, info.bundle.digest.replace("sha256:", "").slice(0, 16))],
-      info.bundle.changed ? ["Active since", info.bundle.changed] : null,
+      info.bundle.changed ? ["Changed", readable(info.bundle.changed)] : null,
       ["Engine", info.engine.name], ["Runs on", info.engine.device], ["Time per frame", ms(info.engine.ms)],
     ].filter(Boolean)));
     storage.replaceChildren(facts([
@@ -80,7 +80,7 @@ export function open(root, { onLogout, who }) {
       const delay = camera.delay_ms ? `${ms(camera.delay_ms.p50)} / ${ms(camera.delay_ms.p95)}` : "–";
       return row([h("a", { href: cameraUrl(camera.name) }, camera.name), mark.element, camera.fps?.toFixed(1) ?? "–", delay,
         `${count(camera.n_judged)} of ${count(camera.n_captured)}`, count(camera.n_dropped + camera.n_unjudged),
-        count(camera.restarts), camera.last_error ?? ""]);
+        count(camera.restarts), sentence(camera.last_error)]);
     }));
   }
 
@@ -107,6 +107,9 @@ export function open(root, { onLogout, who }) {
     },
   };
 }
+
+/** The device's words with its times as the page writes them. */
+const readable = (words) => words.replace(/\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)/g, utc);
 
 function ofJudged(judged, key) {
   const number = judged.defect + judged.false_alarm + judged.unsure;

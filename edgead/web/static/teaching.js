@@ -20,7 +20,7 @@ export const teachUrl = (name) => `#/teach/${encodeURIComponent(name)}`;
 
 /** Link from a camera's page; hidden where the stream does not teach. */
 export function teachLink(name) {
-  const link = h("a", { class: "button", href: teachUrl(name), hidden: true }, "Teach");
+  const link = h("a", { class: "button", href: teachUrl(name), hidden: true }, "Teach a new part");
   get(path("cameras", name, "teaching")).then((state) => {
     link.hidden = false;
     if (RUNNING.includes(state.state)) setText(link, `Teaching (${plural(state.pictures.length, "part")})`);
@@ -30,7 +30,7 @@ export function teachLink(name) {
 
 export function open(root, { name }) {
   if (find(name)) return new TeachingView(root, name);
-  root.append(h("h1", {}, `Teach ${name}`), h("p", { class: "empty" }, store.isLoaded ? `No camera is named ${name}.` : "Waiting for the device …"));
+  root.append(h("h1", {}, `Teach a new part on ${name}`), h("p", { class: "empty" }, store.isLoaded ? `No camera is named ${name}.` : "Waiting for the device …"));
   return { title: () => `Teach ${name}`, isStale: () => Boolean(find(name)), update() {}, close() {} };
 }
 
@@ -75,14 +75,14 @@ class TeachingView {
     });
     this.escape = `#/camera/${encodeURIComponent(name)}`;
     root.append(
-      h("div", { class: "head" }, h("a", { class: "back", href: this.escape, "aria-label": name }, "←"), h("h1", {}, `Teach ${name}`)),
+      h("div", { class: "head" }, h("a", { class: "back", href: this.escape, "aria-label": name }, "←"), h("h1", {}, `Teach a new part on ${name}`)),
       h("div", { class: "columns" },
         h("div", { class: "wide" }, h("section", { class: "card", "aria-label": "Live picture" },
           h("div", { class: "picture is-large" }, image, this.#note),
           this.#number, this.#words, this.#progress, this.#last, this.#passRow,
           h("div", { class: "actions" }, Object.values(this.#buttons)), this.#problem, this.#warning)),
         h("div", { class: "narrow" }, this.#verdictCard,
-          h("section", { class: "card", "aria-labelledby": "left-out-title" }, h("h2", { id: "left-out-title" }, "Left-out scores"), this.#chart.element),
+          h("section", { class: "card", "aria-labelledby": "left-out-title" }, h("h2", { id: "left-out-title" }, "Scores of the pictures"), this.#chart.element),
           h("section", { class: "card", "aria-labelledby": "not-taken-title" }, h("h2", { id: "not-taken-title" }, "Frames left out"), this.#leftOut))),
       this.#picturesCard);
     for (const one of Object.values(this.#buttons)) one.hidden = true;
@@ -237,7 +237,7 @@ export function wordsOf(state, models) {
   const n = state.pictures.length;
   switch (state.state) {
     case "opening": return "Opening the base bundle …";
-    case "collecting": return `Hold a good part still in front of the camera, take it away, and show the next one. ${promise(state, n)}`;
+    case "collecting": return `Show good parts one after the other; unless they pass by without stopping, hold each still and take it away. ${promise(state, n)}`;
     case "fitting": return `Learning from ${plural(n, "picture")} …${state.task ? ` ${state.task}.` : ""} The line judges meanwhile.`;
     case "taught": return "The model is ready. Read the verdict, then install it: the line changes to it without losing a frame.";
     case "installing": return "Installing: the bundle is verified and its engine built and checked. The line judges meanwhile.";
@@ -253,7 +253,7 @@ const kept = (n) => (n === 1 ? "The picture is kept" : `The ${n} pictures are ke
 function promise({ rate, next }, n) {
   const more = next && next.pictures - n;
   if (rate === null) return next ? `${plural(more, "more part")} for a first promise: at most ${percent(next.rate)} of good parts raise an alarm.` : "";
-  return `With these at most ${percent(rate)} of good parts are promised to raise an alarm${next ? `; ${more} more promise ${percent(next.rate)}` : ""}.`;
+  return `With these at most ${percent(rate)} of good parts are promised to raise an alarm${next ? `; ${plural(more, "more part")} ${more === 1 ? "promises" : "promise"} ${percent(next.rate)}` : ""}.`;
 }
 
 function installed(model, models) {

@@ -5,6 +5,8 @@ import { facts, h, setText } from "./dom.js";
 import { ago, duration, oneIn, percent, plural, score, utc } from "./format.js";
 import { store } from "./store.js";
 
+// zone of a camera without zones
+export const PICTURE = "picture";
 const SHOWN_CHANGES = 20;
 const TYPING_MS = 250;
 const WAYS = [
@@ -39,11 +41,12 @@ function basis(rate) {
 }
 
 /** "In the last 10 min it would have raised 2 alerts; the present threshold would have raised 5." */
-export function whatIf(past) {
+export function whatIf(past, isLower = false) {
   if (!past) return "";
   const most = past.at_most ? "at most " : "";
   return `In the last ${duration(Math.round(past.seconds))} it would have raised ${most}${plural(past.alerts, "alert")}; ` +
-    `the present threshold would have raised ${most}${past.alerts_now}.`;
+    `the present threshold would have raised ${most}${past.alerts_now}.` +
+    (isLower && past.alerts < past.alerts_now ? " Fewer, because alerts last longer and run into each other." : "");
 }
 
 export class ThresholdPanel {
@@ -96,12 +99,13 @@ export class ThresholdPanel {
     this.#loadChanges();
   }
 
-  show(zone) {
+  /** @param isUnlike whether the frames are unlike the training images, so that no promise holds */
+  show(zone, isUnlike = false) {
     const isNew = zone.name !== this.#zone?.name;
     this.#zone = zone;
-    setText(this.#title, `Threshold of ${zone.name}`);
+    setText(this.#title, zone.name === PICTURE ? "Threshold" : `Threshold of ${zone.name}`);
     setText(this.#promise, promise(zone.rate));
-    this.#promise.classList.toggle("is-certified", Boolean(zone.rate?.certified));
+    this.#promise.classList.toggle("is-certified", Boolean(zone.rate?.certified) && !isUnlike);
     const hours = zone.alarms_per_hour;
     const rows = [["Threshold", score(zone.threshold)], ["False-alarm rate", percent(zone.rate?.false_alarm_rate)],
       ...basis(zone.rate)];
@@ -137,7 +141,7 @@ export class ThresholdPanel {
     const value = Number(text) / way.factor;
     const turn = ++this.#turn;
     const isSame = () => turn === this.#turn;
-    let found = { words: "", figures: "" };
+    let found = { words: "", figures: "", to: null };
     let proposed = null;
     if (text !== "" && value > 0) {
       try {
@@ -146,11 +150,11 @@ export class ThresholdPanel {
         if (!isSame()) return null;
         proposed = answer.to === zone.threshold ? null : answer.to;
         const isSaid = proposed !== null && answer.past;
-        found = { words: [isSaid ? whatIf(answer.past) : "", answer.warning, promise(answer.rate)].filter(Boolean).join(" "),
-          figures: answer.text };
+        found = { words: [isSaid ? whatIf(answer.past, answer.to < zone.threshold) : "", answer.warning, promise(answer.rate)].filter(Boolean).join(" "),
+          figures: answer.text, to: answer.to };
       } catch (error) {
         if (!isSame()) return null;
-        found = { words: error.words ?? String(error), figures: "" };
+        found = { words: error.words ?? String(error), figures: "", to: null };
       }
     }
     this.#onPropose(proposed);
@@ -184,10 +188,12 @@ export class ThresholdPanel {
     // what stands below the form may still be about the value before
     const meaning = h("p", { class: "meaning", role: "status" }, "Working out what it would have done …");
     const more = figures();
+    const then = h("span", {}, "…");
     this.#propose().then((found) => {
       if (!meaning.isConnected) return;
       setText(meaning, found?.words ?? "");
       more.show(found?.figures ?? "");
+      setText(then, score(found?.to));
     });
     const problem = h("p", { class: "problem", role: "alert" });
     const apply = h("button", { type: "button", class: "primary" }, "Change threshold");
@@ -210,9 +216,9 @@ export class ThresholdPanel {
     });
     this.#dialog.replaceChildren(
       h("h2", { id: "confirm-title" }, "Change the threshold?"),
-      h("p", {}, `On ${this.#camera}, zone ${zone.name}: ${way.say(value)}.`),
+      h("p", {}, `On ${this.#camera}${zone.name === PICTURE ? "" : `, zone ${zone.name}`}: ${way.say(value)}.`),
       meaning, more.element,
-      facts([["Threshold now", score(zone.threshold)], ["False-alarm rate now", percent(zone.rate?.false_alarm_rate)]]),
+      facts([["Threshold now", score(zone.threshold)], ["New threshold", then], ["False-alarm rate now", percent(zone.rate?.false_alarm_rate)]]),
       h("p", { class: "hint" }, "The change takes effect with the next frame and is recorded under your name."), problem,
       h("div", { class: "actions" }, apply,
         h("button", { type: "button", onclick: () => this.#dialog.close() }, "Cancel")));
@@ -224,7 +230,7 @@ export class ThresholdPanel {
     try {
       const all = await get(path("changes"));
       const mine = all.filter((change) => change.camera === this.#camera).slice(0, SHOWN_CHANGES);
-      this.#changes.replaceChildren(mine.length ? changesTable(mine) : h("p", { class: "muted" }, "None so far."));
+      this.#changes.replaceChildren(mine.length ? changesTable(mine) : h("p", { class: "muted" }, "No changes so far."));
     } catch {
       // retried at the next change or visit
     }

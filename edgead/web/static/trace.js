@@ -89,7 +89,7 @@ export function describe(scores, seconds) {
   const above = scores.points.filter((point) => point[2] > scores.threshold).length;
   const last = scores.points[scores.points.length - 1][2];
   return `Last ${duration(seconds)}: score ${score(last)} now, maximum ${score(highest)}, threshold ` +
-    `${score(scores.threshold)}. ${above ? `Above it in ${above} of ${scores.points.length} steps` :
+    `${score(scores.threshold)}. ${above ? `Above it at ${above} of ${scores.points.length} points of the chart` :
       "Never above it"}; ${plural(scores.alerts.length, "alert")}.`;
 }
 

@@ -20,6 +20,9 @@ const SENTENCES = {
   waiting: (n) => plural(n, "camera starting", "cameras starting"),
 };
 
+/** Whether the camera gives no pictures: its scores are none, and its last error says why. */
+export const isGone = (camera) => ["lost", "failed"].includes(camera.verdict);
+
 export const words = (verdict) => WORDS[verdict] ?? verdict;
 
 export function badge() {
