@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgead.aligner import Aligner
 from edgead.commands.training.alignment import align_split
 from edgead.commands.training.known_defects import KnownDefects, find_known_defects
-from edgead.commands.training.views import ViewOptions, view_options
+from edgead.commands.training.views import ViewOptions, enlargement_note, view_options
 from edgead.config.root import Config
 from edgead.data.chosen import FolderRoles, choose_dataset
 from edgead.data.dataset import Sample
@@ -293,6 +293,8 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     if known is not None and aligned.aligner is not None:
         known = known.with_part(aligned.aligner, read, progress)
     views = view_options(config.data, scan.sizes)
+    if note := enlargement_note(views, side):
+        progress.note(note)
     n_good = len(split.fit) + len(split.early_stop) + len(split.threshold)
     if config.model.couplings == "never":
         progress.note(

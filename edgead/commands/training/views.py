@@ -70,6 +70,30 @@ def view_options(settings: DataConfig, sizes: Mapping[tuple[int, int], int]) -> 
     return ViewOptions(frame_size, crop, settings.tiles, settings.overlap, settings.keep_aspect)
 
 
+def enlargement_note(options: ViewOptions, side: int) -> str | None:
+    """Sentences about tiles that are smaller than the input in both directions, and so show no more than larger ones would.
+
+    Args:
+        options: Crop and tiles.
+        side: Side of the input in pixels.
+
+    Returns:
+        None if the tiles are large enough, or there are none.
+    """
+    grid = options.views((side, side))
+    if grid is None or grid.tiles == (1, 1):
+        return None
+    columns, rows = native_tiles(grid.model_copy(update={"tiles": (1, 1)}), (side, side))
+    if grid.tiles[0] <= columns or grid.tiles[1] <= rows:
+        return None
+    height, width = options.frame_size
+    instead = "without tiles" if (columns, rows) == (1, 1) else f"with --tiles {columns}x{rows}"
+    return (
+        f"Tiles of {grid.tiles[0]}x{grid.tiles[1]} are smaller than the input of {side} px and only enlarged to it: images of {width} x "
+        f"{height} px lose nothing {instead}. Large, faint defects are found worse on small tiles."
+    )
+
+
 def _corners(values: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
     """Corners of a box given as X,Y,WIDTH,HEIGHT, or of a polygon given as X1,Y1,X2,Y2,..."""
     if len(values) == 4:
