@@ -102,7 +102,9 @@ def write_taught_bundle(
         save_arrays(files[REFERENCE], {"images": images, **found})
         _save_pictures(files[CALIBRATION], taught)
         learnt, scale = taught.learnt, thresholds.heatmap_scale
-        sheet = draw_sheet(taught.names, learnt.scores, learnt.head.maps, scale, lambda index: taught.images[index])
+        sheet = draw_sheet(
+            taught.names, learnt.scores.tolist(), learnt.head.maps, scale, lambda index: taught.images[index]
+        )
         files[THRESHOLD_IMAGES] = folder / THRESHOLD_IMAGES
         write_bytes(files[THRESHOLD_IMAGES], jpeg_from_rgb(sheet, QUALITY))
         chosen, record = taught.learnt.chosen, run.record
