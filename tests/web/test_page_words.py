@@ -45,6 +45,11 @@ def test_a_promise_that_does_not_hold_is_not_green(
     wait_for_text(page, ".camera-warning", "^The frames are unlike the training images: train .* camera.$")
     assert page.locator(".promise.is-certified").count() == 0
     check_view(page, "camera")
+    # the overview says so, too, and goes on to show the score
+    page.evaluate("location.hash = '#/'")
+    wait_for_text(page, ".tile-problem:not(:empty)", "are unlike the training images")
+    assert page.locator(".tile:has(.tile-problem:not(:empty)) .level").is_visible()
+    check_view(page, "overview")
 
 
 def test_the_question_names_the_new_threshold_and_why_a_lower_one_raises_fewer_alerts(

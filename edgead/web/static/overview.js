@@ -87,6 +87,8 @@ export function layout(number, width, height) {
   return { columns, isWide: false, width: Math.floor((width - GAP * (columns - 1)) / columns) - BORDER };
 }
 
+const UNLIKE = "Its pictures are unlike the training images: no promise holds.";
+
 class Tile {
   #name;
   #zone = null;
@@ -120,9 +122,10 @@ class Tile {
   }
 
   show(camera) {
+    const why = isGone(camera) ? sentence(camera.last_error) : "";
+    setText(this.#problem, why || (camera.unlike ? UNLIKE : ""));
     // why there is no picture matters more than a score that is none
-    setText(this.#problem, isGone(camera) ? sentence(camera.last_error) : "");
-    this.element.classList.toggle("has-problem", Boolean(this.#problem.textContent));
+    this.element.classList.toggle("has-problem", Boolean(why));
     const zone = worstZone(camera);
     // an old score must not look current
     this.#zone = zone && isGone(camera) ? { ...zone, score: null, level: null } : zone;
