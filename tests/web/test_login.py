@@ -72,7 +72,9 @@ def test_strangers_get_no_data(stream: RunningStream, browser: Browser, store: M
     assert opened == {"POST /api/v1/session", "GET /healthz", "GET /readyz", "GET /metrics"}
     for headers in STRANGERS:
         for endpoint in closed if not headers else closed[:3]:
-            path = endpoint.path.format(camera=LINE, alert=ALERT_ID, zone="picture", picture="0001.jpg", held="0")
+            path = endpoint.path.format(
+                camera=LINE, alert=ALERT_ID, zone="picture", picture="0001.jpg", held="0", model="a"
+            )
             reply = browser.ask(endpoint.method, path, headers={"X-Edgead": "1", **headers}, body={})
             assert reply.status == 401, endpoint
             assert set(reply.json) == {"error"}
