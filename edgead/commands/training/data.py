@@ -293,8 +293,8 @@ def prepare_data(config: Config, progress: Progress) -> TrainingData:
     if known is not None and aligned.aligner is not None:
         known = known.with_part(aligned.aligner, read, progress)
     views = view_options(config.data, scan.sizes)
-    if note := enlargement_note(views, side):
-        progress.note(note)
+    if enlarged := enlargement_note(views, side):
+        progress.note(enlarged)
     n_good = len(split.fit) + len(split.early_stop) + len(split.threshold)
     if config.model.couplings == "never":
         progress.note(
