@@ -331,7 +331,7 @@ def test_a_threshold_is_changed(browser: Browser, device: Device) -> None:
         page.click("text=Change threshold")
         wait_for(page, "document.querySelector('.result').textContent.includes('0.490')")
         wait_for(page, "document.querySelector('table').textContent.includes('Grace')")
-        wait_for(page, "document.querySelector('.zone-score').textContent.endsWith('of 0.490')")
+        wait_for(page, "document.querySelector('.zone-score').textContent.endsWith('threshold 0.490')")
         wait_for(page, "!document.querySelector('.zone-row').classList.contains('is-above')")
         shoot(page, "threshold")
 

@@ -148,9 +148,9 @@ def test_from_parts_to_the_model_that_judges_and_back(
         with page_of(browser, url, viewport={"width": 1440, "height": 900}) as page:
             page.goto(f"{url}#/camera/camera")
             page.click("a:has-text('Teach')")
-            says(page, "h1", "Teach camera")
+            says(page, "h1", "Teach a new part on camera")
             shoot(page, "teach-1-start")
-            page.click("text=Teach a new part")
+            page.click("button:has-text('Teach a new part')")
             says(page, ".taught-number", "^1 good part$")
             says(page, ".wide", "4 more parts for a first promise: at most 17 %")
             for number in range(2):
@@ -166,7 +166,7 @@ def test_from_parts_to_the_model_that_judges_and_back(
         with page_of(browser, url, viewport=PHONE, color_scheme="dark") as page:
             page.goto(f"{url}#/teach/camera")
             says(page, ".taught-number", "^2 good parts$")
-            assert not page.is_visible("text=Teach a new part")
+            assert not page.is_visible("button:has-text('Teach a new part')")
             assert page.is_disabled("button:has-text('Finish')")
             for number in range(2, 5):
                 camera.part = pictures[number]
@@ -240,5 +240,5 @@ def test_what_goes_wrong_has_words(tmp_path: Path) -> None:
             assert page.is_enabled("text=Show more parts (3 so far)")
             teaching.now = TeachingStatus(busy="ana teaches on side.")
             says(page, ".wide", "ana teaches on side.")
-            assert page.is_disabled("text=Teach a new part")
+            assert page.is_disabled("button:has-text('Teach a new part')")
         browser.close()
