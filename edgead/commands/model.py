@@ -165,7 +165,7 @@ def require_reference(model: M) -> M:
             raise EngineError(
                 f"{runner.engine_name} of {bundle.path} does not give the results stored in the bundle on its "
                 f"{comparison.n_images} reference images: they differ by up to {seen:.2g} relative (allowed {limit:.2g}).",
-                hint="Install the bundle again with `edgead model install`, which builds its engine anew. If that does not help, "
+                hint="Install the bundle again with `edgead model install`, which rebuilds its engine. If that does not help, "
                 "run `edgead doctor`.",
             )
     except BaseException as error:

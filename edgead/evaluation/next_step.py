@@ -20,7 +20,7 @@ def found_in_words(result: EvaluationResult) -> str:
 
 
 def next_step(result: EvaluationResult) -> str:
-    """What to do next, in one to three sentences; docs/improve.md has the measured effects."""
+    """Advice for the next step, one to three sentences; docs/improve.md has the measured effects."""
     found, alarms = totals(result)
     steps = []
     if found.k < found.n:

@@ -53,7 +53,7 @@ def test_processor_time_is_not_wall_time(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_process_ends_with_its_starter(tmp_path: Path) -> None:
-    """Whoever starts a command may be killed: neither the command nor the process that measures it is left."""
+    """Killing the starter of a command ends the command and the process that measures it."""
     pid_file = tmp_path / "pid"
     code = f"import os, time; open({str(pid_file)!r}, 'w').write(f'{{os.getpid()}} '); time.sleep(120)"
     starter = (

@@ -1,4 +1,4 @@
-"""What the page says to people who are no programmers: why there is no picture, what does not hold, what a number is."""
+"""Wording of the page for non-programmers: missing pictures, broken promises, unexplained numbers."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import time
 
 
 def end_with_starter() -> None:
-    """End all processes of this group once nobody holds the other end of stdin, into which nothing is written."""
+    """End the whole process group when stdin closes; nothing is ever written to it."""
     os.read(0, 1)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 

@@ -170,8 +170,12 @@ class FormSearch:
     def _fitted_again(self, form: BestForm) -> BestForm:
         """The same form with scores by fits on other images alone."""
         scores = self.fits.scores(form.choice, form, form.rows)
-        known = self._known_scores(form.model, form.known, (form.choice.top_fraction,))
-        choice = self._judged(form.choice, self._tally(scores, known))
+        return self._with_scores(form, form.choice, scores)
+
+    def _with_scores(self, form: BestForm, choice: Choice, scores: LeftOutScores) -> BestForm:
+        """The form as its model is fitted now, with its left-out scores and what it finds by them."""
+        known = self._known_scores(form.model, form.known, (choice.top_fraction,))
+        choice = self._judged(choice, self._tally(scores, known))
         return replace(form, choice=choice, state=frozen_constants(form.model), scores=scores)
 
     def _varied(self, best: BestForm, weight: float) -> tuple[BestForm, NDArray[np.bool_]]:
@@ -179,10 +183,9 @@ class FormSearch:
         share, choice = best.choice.top_fraction, replace(best.choice, variation=weight)
         found = self.fits.fast_scores(choice, best, best.rows.with_varied_judged())
         scores, varied = found.split(len(best.rows.pseudo))
-        choice = self._judged(choice, self._tally(scores, self._known_scores(best.model, best.known, (share,))))
         alarms = varied[share] > self._threshold(scores.scores[share])
         choice = replace(choice, varied_alarms=round(float(alarms.mean()), 4))
-        return replace(best, choice=choice, state=frozen_constants(best.model), scores=scores), alarms
+        return self._with_scores(best, choice, scores), alarms
 
     def suspects(self) -> list[int]:
         """Good images that look defective to the best form, the worst first."""

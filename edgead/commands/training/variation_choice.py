@@ -71,7 +71,7 @@ def alarms_by_kind(alarms: NDArray[np.bool_], kinds: Sequence[str]) -> dict[str,
 
 
 def learned_note(unvaried: Choice, varied: Choice, n_copies: int) -> str:
-    """What learning the changes costs, in a sentence for the user.
+    """One sentence for the user: the cost of learning the changes.
 
     Args:
         unvaried: The best form without them.
@@ -85,7 +85,7 @@ def learned_note(unvaried: Choice, varied: Choice, n_copies: int) -> str:
 
 
 def not_learned_note(unvaried: Choice, varied: Choice, by_kind: Mapping[str, float]) -> str:
-    """What not learning the changes means, in sentences for the user.
+    """Sentences for the user: why the changes are not learned, and which of them raise alarms.
 
     Args:
         unvaried: The best form, without them.

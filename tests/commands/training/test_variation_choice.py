@@ -35,7 +35,7 @@ class Notes(Silent):
 def chosen(
     found: dict[float, tuple[float, float]], weight: float | None = None
 ) -> tuple[Choice, list[Choice], list[float], Notes]:
-    """Choose among fits that find so many pseudo-defects and raise so many alarms, by weight."""
+    """Choose among fits; `found` gives the share of pseudo-defects found and of alarms for each weight."""
     asked: list[float] = []
 
     def fitted(weight: float) -> tuple[BestForm, NDArray[np.bool_]]:
