@@ -268,6 +268,8 @@ class Camera:
                 continue
             content = self._line.picture(number).tobytes()
             for source in sources:
+                if source.current_state != self._gst.State.PLAYING:
+                    continue  # stamped by a clock without its start, a frame would be due in hours, and all after it wait
                 buffer = self._gst.Buffer.new_wrapped(content)
                 if self._claim is not None:
                     buffer.pts = round(self._n_sent * 1e9 / self._claim)
