@@ -18,6 +18,11 @@ class Progress(Protocol):
         """Report how far a named task is; `done == total` ends it."""
 
 
+def aside(progress: Progress, text: str) -> None:
+    """Report one sentence about how something was done: dimmed where the receiver can, and else as any other."""
+    getattr(progress, "aside", progress.note)(text)
+
+
 def tracked(items: Sequence[_T], task: str, progress: Progress) -> Iterator[_T]:
     """The items, each reported as done when the next one is asked for."""
     for done, item in enumerate(items, start=1):

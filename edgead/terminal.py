@@ -54,6 +54,10 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         self._bars.console.print(printable(text, lines=True), markup=False)
 
+    def aside(self, text: str) -> None:
+        """Print a sentence dimmed; see `progress.aside`."""
+        self._bars.console.print(printable(text, lines=True), markup=False, style="dim")
+
     def update(self, task: str, done: int, total: int, detail: str = "") -> None:
         if not self._live:
             if done >= total:

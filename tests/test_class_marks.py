@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgead.bundle import Bundle, open_bundle
 from edgead.bundle_writer import write_bundle
-from edgead.commands.bundle import bundle_facts
+from edgead.commands.bundle import bundle_facts, first_facts
 from edgead.commands.scored_images import ImageScorer
 from edgead.config.root import Config
 from edgead.config.stream import CameraConfig
@@ -84,6 +84,8 @@ def test_a_person_can_read_the_rules(bundle: Bundle) -> None:
         name: text.split("above ")[1].split(" of")[0] for name, text in facts.items() if name.startswith("region")
     }
     assert shares == {"regions all": "60%", "regions dark": "90%", "regions light": "30%"}
+    thresholds = [name for name, _ in first_facts(bundle_facts(bundle.path)) if name.startswith("threshold")]
+    assert thresholds == ["threshold all", "threshold dark", "threshold light"]
 
 
 @pytest.mark.parametrize(

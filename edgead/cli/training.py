@@ -225,9 +225,9 @@ def train(
         result = train_bundle(settings=asked, config=config, progress=progress, out=out, resume=resume)
     if not is_main_process():
         return
-    from edgead.commands.bundle import bundle_facts
+    from edgead.commands.bundle import bundle_facts, first_facts
 
-    show_facts(bundle_facts(result.bundle.path))
+    show_facts(first_facts(bundle_facts(result.bundle.path)))
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
     typer.echo(f"Took {sum(result.seconds.values()):.0f} s: {stages}.")
     for line in result.verdict.lines() if result.verdict is not None else ():

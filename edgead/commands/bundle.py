@@ -12,6 +12,16 @@ from edgead.evaluation.stored_thresholds import check_thresholds
 from edgead.evaluation.threshold import ASSUMPTION, images_to_certify, rate_interval
 from edgead.manifest import MaskRule, NfaThreshold, ThresholdRecord
 
+# What a training ends with, the thresholds of its classes besides; `edgead bundle info` has the rest.
+FIRST_FACTS = ("path", "input", "images", "threshold all", "size")
+
+
+def first_facts(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of `bundle_facts` that people need first; the threshold of a single class is that of all."""
+    thresholds = [name for name, _ in facts if name.startswith("threshold ")]
+    wanted = {*FIRST_FACTS, *(thresholds if len(thresholds) > 2 else ())}
+    return [(name, value) for name, value in facts if name in wanted]
+
 
 def bundle_facts(path: Path) -> list[tuple[str, str]]:
     """Verify a bundle and describe it as names and values.

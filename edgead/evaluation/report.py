@@ -90,7 +90,10 @@ def report_html(report: Report) -> str:
     names = list(report.result.classes)
     sections = "".join(_class_section(report, name, f"class-{i}", budget) for i, name in enumerate(names))
     left_out = f'<p class="soft">{budget.n_left_out} images were left out to keep this file small.</p>'
-    robustness = robustness_section(report.robustness) if report.robustness else ""
+    figures = _metrics_table(report.result) + (robustness_section(report.robustness) if report.robustness else "")
+    pictures = sections + _threshold_images(report, budget) + _missed_defects(report, budget)
+    # with several classes the table of metrics leads to each of them
+    content = figures + pictures if len(names) > 1 else pictures + figures
     title = escape(report.title)
     facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in report.facts.items())
     return (
@@ -98,8 +101,8 @@ def report_html(report: Report) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><header><h1>{title}</h1>"
         f"<p>{escape(found_in_words(report.result))} {escape(next_step(report.result))}</p>"
-        f'<dl class="facts">{facts}</dl></header><main>{_tiles(report.result)}{_metrics_table(report.result)}{robustness}{sections}'
-        f"{_threshold_images(report, budget)}{_missed_defects(report, budget)}{left_out if budget.n_left_out else ''}</main><script>{SCRIPT}</script></body></html>\n"
+        f'<dl class="facts">{facts}</dl></header><main>{_tiles(report.result)}{content}'
+        f"{left_out if budget.n_left_out else ''}</main><script>{SCRIPT}</script></body></html>\n"
     )
 
 

@@ -15,7 +15,7 @@ from edgead.teach.form import Floats, LevelConstants, LevelEnergies
 SAMPLE = 200_000
 LLOYD_STEPS = 8
 PER_CENTRE = 40
-_CHUNK = 4096
+_CHUNK = 1024
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,7 +118,7 @@ class _Trial:
 def learn(
     base: Base,
     pictures: Sequence[Features],
-    pseudo: Sequence[Features],
+    pseudo: Iterable[Features],
     origin: Sequence[int],
     settings: FitSettings,
     on_step: Callable[[int, int], None] = lambda done, total: None,
@@ -128,7 +128,7 @@ def learn(
     Args:
         base: Base bundle.
         pictures: Features of the good pictures, 5 or more, no two of them of one part.
-        pseudo: Features of pseudo-defective copies.
+        pseudo: Features of pseudo-defective copies; each is taken once, so that they need not be in memory together.
         origin: Index of the picture that each copy was made from.
         settings: Settings of the closed form.
         on_step: Called with the number of forms tried and the total.
@@ -159,6 +159,9 @@ def learn(
         keep(_centres_trial(base, good, copies, origin, settings))
     assert best is not None
     chosen, head = best.candidate, best.head
+    # a map per position needs the memory that these take
+    good.clear()
+    copies.clear()
     if n <= MOST_PICTURES:
         ridge = settings.ridge if chosen.form == "positions" else settings.centre_ridge
         maps = maps_by_others(
@@ -286,7 +289,7 @@ def _separation(scores: Doubles, pseudo: Doubles) -> float:
     return float(auroc(np.concatenate([scores, pseudo]), defective) or 0.0)
 
 
-def _by_level(inputs: LevelInputs, pictures: Sequence[Features]) -> list[list[Floats]]:
+def _by_level(inputs: LevelInputs, pictures: Iterable[Features]) -> list[list[Floats]]:
     """Inputs `(P, C)` of each level, of each picture."""
     found = [inputs(picture) for picture in pictures]
     return [[picture[index] for picture in found] for index in range(inputs.n_levels)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,14 +179,16 @@ class Teacher:
         settings = fit_settings(self.base)
         copies = min(MOST_COPIES, max(1, -(-PSEUDO_DEFECTS // n)))
         origin = [index % n for index in range(min(copies * n, max(PSEUDO_DEFECTS, n)))]
-        pseudo = []
-        for number, own in enumerate(origin):
-            random = np.random.default_rng((settings.seed, own, number))
-            changed, _ = make_pseudo_defect(self._images[own], self._images[(own + 1) % n], random)
-            pseudo.append(self._net(changed))
-            on_step("Pseudo-defects", number + 1, len(origin))
+
+        def pseudo() -> Iterator[Features]:
+            for number, own in enumerate(origin):
+                random = np.random.default_rng((settings.seed, own, number))
+                changed, _ = make_pseudo_defect(self._images[own], self._images[(own + 1) % n], random)
+                yield self._net(changed)
+                on_step("Pseudo-defects", number + 1, len(origin))
+
         learnt = learn(
-            self.base, self._features, pseudo, origin, settings, lambda done, total: on_step("Forms", done, total)
+            self.base, self._features, pseudo(), origin, settings, lambda done, total: on_step("Forms", done, total)
         )
         return Taught(learnt, tuple(self._images), tuple(self._names), dict(self.left_out))
 

@@ -13,7 +13,7 @@ import pytest
 from edgead.bundle import Bundle, open_bundle
 from edgead.commands.bench import bench
 from edgead.commands.build_engine import build_engine
-from edgead.commands.bundle import bundle_facts
+from edgead.commands.bundle import bundle_facts, first_facts
 from edgead.commands.doctor import doctor
 from edgead.commands.doctor.model import check_model
 from edgead.commands.evaluate import evaluate_bundle
@@ -316,6 +316,9 @@ def test_bundle_info_verifies_first(bundle_copy: BundleCopy) -> None:
     bundle = bundle_copy()
     facts = dict(bundle_facts(bundle.path))
     assert "extrapolated" in facts["threshold all"]
+    first = dict(first_facts(list(facts.items())))
+    assert list(first) == ["path", "input", "images", "threshold all", "size"]
+    assert first.items() < facts.items()
     bundle.weights_path.write_bytes(b"x")
     with pytest.raises(BundleError, match="was changed"):
         bundle_facts(bundle.path)

@@ -272,3 +272,10 @@ def test_the_report_begins_with_what_was_found_and_what_to_do(name: str) -> None
     pieces = {"missed": "the missed images", "false alarms": "Look at the false alarms", "test/<defect>": "in test/<defect>",
               "test/good": "in test/good", "edgead stream": "edgead stream"}  # fmt: skip
     assert [key for key, piece in pieces.items() if piece in first] == advice
+
+
+def test_pictures_come_before_figures() -> None:
+    """People look at the pictures first; with several classes the table of metrics is the way to them."""
+    one, two = (_outline(_report(images)).text for images in (_mixed(), _mixed() + _mixed("bolt")))
+    assert one.index("Images and heatmaps") < one.index("Mask IoU, SegF1")
+    assert two.index("Mask IoU, SegF1") < two.index("Images and heatmaps")

@@ -52,6 +52,7 @@ class FakeCamera:
     threshold: float = 4.0
     verdict: str = "ok"
     is_bad: bool = False
+    excess: float = 3.7
     alert: dict[str, Any] | None = None
     unlike: str | None = None
     is_certified: bool = False
@@ -63,7 +64,7 @@ class FakeCamera:
 
     def score(self, at: float) -> float:
         ordinary = 2.1 + 0.35 * math.sin(at * 0.9) + 0.25 * math.sin(at * 5.3 + len(self.name))
-        return ordinary + (3.7 if self.is_bad and time.monotonic() - at < 20 else 0.0)
+        return ordinary + (self.excess if self.is_bad and time.monotonic() - at < 20 else 0.0)
 
     def picture(self, heatmap: bool) -> Image:
         index = self.index
@@ -458,12 +459,13 @@ def collection(device: FakeDevice) -> dict[str, Any]:
 
 
 def info(device: FakeDevice) -> dict[str, Any]:
+    n_unjudged = sum(record["judgement"] is None for record in device.alerts.values())
     return {
         "device": "d2f9a1c07b34", "version": edgead.__version__, "started_at": now(), "uptime_s": 93784.0,
         "bundle": {"digest": "3f" * 32, "model": "fastflow, wide_resnet50_2", "classes": []},
         "engine": {"name": "tensorrt-fp16", "device": "Orin Nano", "ms": 11.4}, "cameras": list(device.cameras),
         "spool": {"evidence_ok": True, "records_ok": True, "free_mb": 20480.0, "detail": ""},
-        "judged": {"defect": 3, "false_alarm": 9, "unsure": 1, "unjudged": 4},
+        "judged": {"defect": 3, "false_alarm": 9, "unsure": 1, "unjudged": n_unjudged},
         "sinks": [{"name": "mqtt", "depth": 0, "state": "connected", "detail": "broker.example:8883"}],
         "can": {"clips": True, "shadow": device.shadow is not None, "learning": device.can_learn},
     }  # fmt: skip

@@ -263,7 +263,10 @@ def test_alerts_are_reviewed_by_keyboard(open_page: Any, device: FakeDevice) -> 
     ids = [device.open_alert("left")["id"] for _ in range(4)]
     device.judge(ids[3], "Bob", "defect")
     page.keyboard.press("l")
-    page.select_option("[aria-label=Judgement]", "review")
+    wait_for_text(page, ".waiting", r"^3 alerts wait for a judgement\.")
+    page.click("text=Review them")
+    assert page.input_value("[aria-label=Judgement]") == "review"
+    assert not page.locator(".waiting").is_visible()
     sync_api.expect(page.locator(".alert-row")).to_have_count(4)
     wait_for_text(page, ".alert-list li:last-child .judged", "^Defect$")
     assert page.locator(".keys-hint").is_visible()
@@ -470,6 +473,20 @@ def test_the_trace_is_read_with_the_keyboard(open_page: Any) -> None:
     assert "Never above it" in page.get_attribute(".trace", "aria-label")
 
 
+def test_a_peak_does_not_flatten_the_trace(open_page: Any, device: FakeDevice) -> None:
+    """What is far above the threshold is cut off, with its value, so that the threshold stays in the middle of the chart."""
+    page = open_page()
+    device.cameras["right"].excess = 60.0
+    page.keyboard.press("2")
+    page.wait_for_selector('.trace[data-cut-at=""]')
+    device.cameras["right"].is_bad = True
+    page.wait_for_selector('.trace:not([data-cut-at=""])')
+    assert 4.0 < float(page.get_attribute(".trace", "data-cut-at")) < 12.0
+    height = page.evaluate("document.querySelector('.trace').height")
+    assert 0.4 * height < min(threshold_rows(page)) < 0.8 * height
+    wait_for_text(page, ".trace-summary", r"maximum 6\d\.")
+
+
 def test_a_lost_connection_is_said_and_comes_back(open_page: Any, device: FakeDevice) -> None:
     page = open_page()
     device.is_silent = True
@@ -636,6 +653,18 @@ def test_the_frame_shown_is_judged_by_keys(open_page: Any, device: FakeDevice) -
     page.keyboard.press("j")
     until(page, f"{shown} !== {still!r}")
     assert not form.is_visible()
+
+
+def test_without_a_picture_no_frame_is_judged(open_page: Any, device: FakeDevice) -> None:
+    """The button says why it is off, and is on again with the first picture."""
+    device.cameras["left"].verdict = "waiting"
+    page = open_page()
+    page.keyboard.press("1")
+    page.wait_for_selector('button[title="There is no picture of this camera to judge."]:disabled')
+    page.keyboard.press("j")
+    assert not page.locator(".judge").is_visible()
+    device.cameras["left"].verdict = "ok"
+    page.wait_for_selector("button:has-text('Judge this frame'):enabled")
 
 
 def test_good_pictures_are_collected_by_a_button(open_page: Any, device: FakeDevice) -> None:

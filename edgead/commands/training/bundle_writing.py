@@ -37,7 +37,7 @@ from edgead.manifest import (
     Parity,
     Provenance,
 )
-from edgead.progress import Progress
+from edgead.progress import Progress, aside
 from edgead.storage import scratch_folder, write_bytes
 from edgead.stored_once import header, places_in_graph
 from edgead.tiled_runner import TiledRunner
@@ -122,7 +122,7 @@ def write_trained_bundle(
         progress.update(PARITY_TASK, 0, 1)
         parity, outputs = check_parity(model, deployed, files[MODEL], images, thresholds[POOLED].threshold.value)
         progress.update(PARITY_TASK, 1, 1)
-        progress.note(parity_text(parity))
+        aside(progress, parity_text(parity))
         save_reference(files[REFERENCE], images, outputs)
         _save_good_images(files[CALIBRATION], data, config, left_out, base)
         if data.aligner is not None:

@@ -98,10 +98,10 @@ def fit_closed_form(
             search.try_size(size, one)
         lap(f"{size} px")
     assert search.best is not None
+    search.settle()
     by = "artificial and known defects" if search.without_each.decide else "pseudo-defects"
     progress.note(f"Chosen by {by}: {search.best.choice.describe()}")
-    search.learn_variations()
-    lap("Changes of light")
+    lap("choice")
     if config.model.composition:
         search.learn_composition()
         lap("composition")

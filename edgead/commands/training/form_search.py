@@ -34,7 +34,7 @@ from edgead.commands.training.together import announce
 from edgead.commands.training.variation_choice import choose_variation
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
-from edgead.progress import Progress
+from edgead.progress import Progress, aside
 
 if TYPE_CHECKING:
     from edgead.models.detector import Detector
@@ -58,6 +58,7 @@ class FormSearch:
         self.tiles = data.n_tiles
         self.choices: list[Choice] = []
         self.best: BestForm | None = None
+        self.unsettled: list[BestForm] = []
         self.groups = Groups((), ())
         self.inputs = FormInputs(config, data, good, run, progress, world)
         self.fits = FormFits(config, self.tiles, progress)
@@ -144,33 +145,62 @@ class FormSearch:
         model.drop_couplings()
         return config, model.eval()
 
-    def learn_variations(self) -> None:
-        """Fit the best form again with good images changed in light, noise and compression, if that is worth it.
+    def settle(self) -> None:
+        """Choose the best form of all sizes, and how far it learns changes of light, noise and compression.
 
-        Form, size and share of the map stay, so that only the weight of the changes differs. The weights are compared by fits on
-        all images: with few images only the one that is kept is fitted again and again.
+        Scores of few images by one fit on all of them are too good, and fits on others alone take longest. No form finds more by
+        them than by the fast scores, so the forms are fitted again and again in the order of these, until no other can find more.
         """
         from edgead.train.cross_fit import has_few_groups
 
-        best = self.best
+        best, settled = self.best, None
         assert best is not None
-        if not best.rows.varied:
+        if not self.unsettled:
+            # with known defects, each of which a choice without it judges, promising forms are fitted again at once
+            basis = self._varied(best, 0.0)[0] if has_few_groups(best.rows) and best.rows.varied else best
+            chosen = self._with_variations(best, basis)
+            if chosen is not basis:
+                share = (chosen.choice.top_fraction,)
+                self.best = self._by_others(chosen, share) if has_few_groups(best.rows) else chosen
             return
-        are_few = has_few_groups(best.rows)
-        basis = self._varied(best, 0.0)[0] if are_few else best
+        while self.unsettled:
+            form = self._first_of(self.unsettled)
+            if settled is not None and self._first_of([settled, form]) is settled:
+                break
+            self.unsettled.remove(form)
+            form = self._by_others(self._with_variations(form, form), self._fractions(form.model))
+            settled = form if settled is None else self._first_of([settled, form])
+        self.best = settled
+
+    def _first_of(self, forms: Sequence[BestForm]) -> BestForm:
+        best = best_choice([form.choice for form in forms])
+        return next(form for form in forms if form.choice is best)
+
+    def _with_variations(self, form: BestForm, basis: BestForm) -> BestForm:
+        """The form fitted again with good images changed in light, noise and compression if that is worth it, else `basis`.
+
+        Form, size and share of the map stay, so that only the weight of the changes differs. `basis` is the form with scores by
+        one fit on all images, as those with the changes are.
+        """
+        if not form.rows.varied:
+            return basis
         chosen, tried = choose_variation(
-            basis, self.config.train.variation, lambda weight: self._varied(best, weight),
+            basis, self.config.train.variation, lambda weight: self._varied(form, weight),
             lambda: self.inputs.kinds_of_varied(self.data), self.progress,
         )  # fmt: skip
-        kept = self._fitted_again(chosen) if are_few and chosen is not basis else chosen
-        self.choices += [kept.choice if one is chosen.choice else one for one in tried]
-        if chosen is not basis:
-            self.best = kept
+        self.choices += tried
+        return chosen
 
-    def _fitted_again(self, form: BestForm) -> BestForm:
-        """The same form with scores by fits on other images alone."""
-        scores = self.fits.scores(form.choice, form, form.rows)
-        return self._with_scores(form, form.choice, scores)
+    def _by_others(self, form: BestForm, shares: Sequence[float]) -> BestForm:
+        """The same form with scores by fits on other images alone, and that share of the map which finds most by them."""
+        model = form.model
+        model.load_state_dict(form.state, strict=False)
+        model.head.weights = form.choice.level_weights or model.head.weights
+        scores = self.fits.by_others(form.choice, model, form.store, form.rows, shares)
+        choice = self._judged(form.choice, self._tally(scores, self._known_scores(model, form.known, shares)))
+        self.choices = [choice if one is form.choice else one for one in self.choices]
+        settings = form.config.model.model_copy(update={"top_fraction": choice.top_fraction})
+        return replace(form, choice=choice, config=form.config.model_copy(update={"model": settings}), scores=scores)
 
     def _with_scores(self, form: BestForm, choice: Choice, scores: LeftOutScores) -> BestForm:
         """The form as its model is fitted now, with its left-out scores and what it finds by them."""
@@ -298,8 +328,8 @@ class FormSearch:
         tally, without = self._tally(found, known), self.without_each
         choice, better = self._judged(tried, tally), without.better(tried, tally)
         is_best = self._is_best(choice)
-        # scores of few images are too good, so that only a form which seems to be the best is fitted again and again
-        if has_few_groups(rows) and (is_best or better):
+        is_unsettled = has_few_groups(rows) and known_store is None
+        if has_few_groups(rows) and not is_unsettled and (is_best or better):
             found = self.fits.by_others(tried, model, store, rows, fractions)
             tally = self._tally(found, known)
             better = without.better(tried, tally, list(better))
@@ -309,15 +339,17 @@ class FormSearch:
         shares = {one.top_fraction for one in better.values()}
         without.take(better, known, {share: self._threshold(found.scores[share]) for share in shares})
         self.choices.append(choice)
-        self.progress.note(choice.describe())
-        if is_best:
+        aside(self.progress, choice.describe())
+        if is_best or is_unsettled:
             settings: dict[str, Any] = {"top_fraction": choice.top_fraction}
             if choice.level_weights:
                 settings["level_weights"] = choice.level_weights
             chosen = config.model_copy(update={"model": config.model.model_copy(update=settings)})
             grid = replace(self.data, image_size=(choice.image_size, choice.image_size)).grid
             state = frozen_constants(model)
-            self.best = BestForm(choice, model, chosen, state, found, store, rows, grid, known_store)
+            form = BestForm(choice, model, chosen, state, found, store, rows, grid, known_store)
+            self.unsettled += [form] if is_unsettled else []
+            self.best = form if is_best else self.best
 
     def _judged(self, tried: Choice, tally: Tally) -> Choice:
         """The choice with its share of the map and what it finds, all known defects included."""

@@ -15,7 +15,7 @@ from edgead.commands.training.known_defects import LEAST
 from edgead.data.dataset import Sample, evenly_spaced
 from edgead.evaluation.mask_rule import MaskExample, choose_mask_rule
 from edgead.manifest import POOLED, ClassThresholds, Manifest, MaskRule
-from edgead.progress import Progress
+from edgead.progress import Progress, aside
 from edgead.runner import Runner
 
 if TYPE_CHECKING:
@@ -75,11 +75,12 @@ def fit_mask_rules(
         return None
     fitted = {name: choice.rule(thresholds[name], name) for name in new}
     own = ", ".join(f"{name} {rule.extent:.0%}" for name, rule in fitted.items())
-    progress.note(
+    aside(
+        progress,
         f"Marks: regions of alarms above {f'a share ({own})' if own else f'{pooled.extent:.0%}'} of the way to the threshold, "
         f"chosen on pseudo-defects{' of each class' if own else ''}{f' and {known} known ones with masks' if known else ''}; "
         f"images below the threshold have none, so at most {thresholds[POOLED].threshold.false_alarm_rate:.2%} of good images "
-        "show a mark."
+        "show a mark.",
     )
     return MaskRules(pooled, {**kept, **fitted})
 

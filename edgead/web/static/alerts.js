@@ -5,7 +5,7 @@ import { AlertDetail } from "./alert_detail.js";
 import { alertUrl, STATES, stateOf } from "./alert_state.js";
 import { get, path } from "./api.js";
 import { h, setClass, setText } from "./dom.js";
-import { against, ago, duration, plural, utc } from "./format.js";
+import { against, ago, count, duration, plural, utc } from "./format.js";
 import { FILTERS, judge, JudgeForm, JUDGEMENTS, summaryOf } from "./judging.js";
 import { store } from "./store.js";
 import { badge } from "./verdict.js";
@@ -37,6 +37,8 @@ class AlertsView {
   #more = h("button", { type: "button", onclick: () => this.#load(true) }, "Older alerts");
   #side = h("div", { class: "alert-side" });
   #problem = h("p", { class: "problem", role: "alert" });
+  #waitingWords = h("span");
+  #waiting = h("p", { class: "waiting" }, this.#waitingWords, " ", h("button", { type: "button", onclick: () => this.#review() }, "Review them"));
   #detail = null;
   #turn = 0;
   #timer;
@@ -50,12 +52,12 @@ class AlertsView {
     this.#judgement.append(...FILTERS.map(([value, words]) => h("option", { value }, words)));
     this.#judgement.value = filters.judgement;
     for (const select of [this.#state, this.#camera, this.#judgement]) select.addEventListener("change", () => this.#filter());
-    this.#more.hidden = true;
+    this.#more.hidden = this.#waiting.hidden = true;
     this.#fillCameras();
     this.element = h("div", { class: "alerts" },
       h("div", { class: "alert-main" },
         h("div", { class: "head" }, h("h1", {}, "Alerts"), h("div", { class: "filters" }, this.#state, this.#camera, this.#judgement)),
-        h("div", { class: "review" }, this.#all, this.#hint), this.#problem, this.#bulk.element, this.#empty, this.#list, h("p", {}, this.#more)),
+        this.#waiting, h("div", { class: "review" }, this.#all, this.#hint), this.#problem, this.#bulk.element, this.#empty, this.#list, h("p", {}, this.#more)),
       this.#side);
     root.append(this.element);
     for (const kind of ["alert", "listening"]) store.addEventListener(kind, this.#onAlert);
@@ -106,8 +108,24 @@ class AlertsView {
     this.#load();
   }
 
+  #review() {
+    this.#judgement.value = "review";
+    this.#filter();
+    this.#judgement.focus();
+  }
+
+  /** How many alerts of all cameras nobody has judged, with the way to them. */
+  async #showWaiting() {
+    const info = await get(path("info")).catch(() => null);
+    if (!info) return;
+    const number = info.judged.unjudged;
+    this.#waiting.hidden = !number || ["review", "unjudged"].includes(this.#filters.judgement);
+    setText(this.#waitingWords, number === 1 ? "1 alert waits for a judgement." : `${count(number)} alerts wait for a judgement.`);
+  }
+
   async #load(isOlder = false) {
     const turn = ++this.#turn;
+    this.#showWaiting();
     try {
       const answer = await this.#page(isOlder);
       if (turn !== this.#turn) return;

@@ -60,7 +60,7 @@ class CameraView {
     const image = h("img", { alt: `Live picture of ${camera.name}` });
     const picture = h("div", { class: "picture is-large" }, image, this.#overlay, this.#since);
     this.#picture = new LivePicture(image, camera.name, {
-      heatmap: true, width: 1280, perSecond: 10, onPicture: (age) => setText(this.#since, staleWords(age)), onNone: (words) => setText(this.#since, words),
+      heatmap: true, width: 1280, perSecond: 10, onPicture: (age) => this.#note(staleWords(age), true), onNone: (words) => this.#note(words, false),
     });
     this.#judging = new FrameJudging(camera.name, this.#picture);
     this.#collecting = new Collecting(camera.name);
@@ -115,6 +115,11 @@ class CameraView {
     this.#picture.stop();
     this.#trace.stop();
     this.#threshold.close();
+  }
+
+  #note(words, hasPicture) {
+    setText(this.#since, words);
+    this.#judging.hasPicture = hasPicture;
   }
 
   #showHeatmap(isOn) {

@@ -31,9 +31,15 @@ export class FrameJudging {
     this.#show();
   }
 
+  /** Say whether the camera has a frame that can be judged. */
+  set hasPicture(is) {
+    this.button.disabled = !is && this.#held === null;
+    this.button.title = this.button.disabled ? "There is no picture of this camera to judge." : "";
+  }
+
   /** Hold the frame that is shown; the next time, back to the live picture. */
   async flip() {
-    if (this.#isBusy) return;
+    if (this.#isBusy || this.button.disabled) return;
     setText(this.#problem, "");
     if (this.#held) {
       this.#held = null;

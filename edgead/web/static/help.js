@@ -1,4 +1,4 @@
-// Help on keys, and the switch for single-key shortcuts.
+// Help on words and keys, and the switch for single-key shortcuts.
 
 import { h } from "./dom.js";
 
@@ -10,6 +10,15 @@ const KEYS = [
   ["x", "Select the focused alert, or not"], ["Esc", "Back"],
   ["?", "This help"],
 ];
+const WORDS = [
+  ["Score", "How unlike the good training images a part looks: the mean of the highest values of its heatmap"],
+  ["Threshold", "Scores above it are anomalous. It was set from good images alone, for a share of false alarms that the zone states"],
+  ["Promise", "The share of good parts that may raise an alarm at this threshold; it holds while the camera shows what the training images showed"],
+  ["Heatmap", "Where the picture is unlike the training images; its colours end at the value beside the scale"],
+  ["Zone", "A region of the picture with its own score, threshold and alerts"],
+  ["Alert", "Raised when enough of the last frames are anomalous, closed when enough are good again"],
+  ["Picture fault", "A black, frozen, blurred, over-exposed or damaged picture; it is not judged"],
+];
 const OFF_KEY = "edgead.keys";
 
 export const areKeysOn = () => localStorage.getItem(OFF_KEY) !== "off";
@@ -19,7 +28,9 @@ export function showHelp() {
   box.addEventListener("change", () => localStorage.setItem(OFF_KEY, box.checked ? "on" : "off"));
   const close = h("button", { type: "button", class: "primary", onclick: () => dialog.close() }, "Close");
   const dialog = h("dialog", { class: "help", "aria-labelledby": "help-title", onclose: () => dialog.remove() },
-    h("h2", { id: "help-title" }, "Keys"),
+    h("h2", { id: "help-title" }, "Words"),
+    h("dl", { class: "words" }, WORDS.map(([word, meaning]) => h("div", {}, h("dt", {}, word), h("dd", {}, meaning)))),
+    h("h2", {}, "Keys"),
     h("dl", { class: "keys" }, KEYS.map(([key, words]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, words)))),
     h("p", { class: "check" }, box, h("label", { for: "keys-on" }, "Use single-key shortcuts")),
     h("div", { class: "actions" }, close));

@@ -42,7 +42,7 @@ export class LivePicture {
   /**
    * @param image the `img` to fill
    * @param camera name of the camera
-   * @param options `width` in px, `perSecond`, `onPicture(age in s of the newest)`, `onNone(words)`
+   * @param options `width` in px, `perSecond`, `onPicture(age in s of the newest)`, `onNone(words)` where there is no picture at all
    */
   constructor(image, camera, options) {
     this.#image = image;

@@ -5,6 +5,8 @@ import { duration, plural, score, utc } from "./format.js";
 
 const MARGIN = { left: 52, right: 12, top: 14, bottom: 24 };
 const STEP = 0.01;
+// a single peak must not press the rest of the line flat: the chart ends at so many heights of the threshold, and says so
+const MOST_HEIGHTS = 3;
 
 /** Colours of the style sheet, for both dark and light. */
 function colours(element) {
@@ -27,7 +29,10 @@ function prepare(canvas) {
   return { context, width, height };
 }
 
-/** Range to draw: all points, the threshold and a proposed one, with a margin. */
+/**
+ * Range to draw: the points, the threshold and a proposed one, with a margin. Points far above the lines are cut off;
+ * `cutAt` is the highest value with room in the range, or null if all have it.
+ */
 export function bounds(scores, proposed = null) {
   const lines = [scores.threshold, proposed ?? scores.threshold];
   let [low, high] = [Math.min(...lines), Math.max(...lines)];
@@ -35,8 +40,17 @@ export function bounds(scores, proposed = null) {
     low = Math.min(low, bottom);
     high = Math.max(high, top);
   }
+  const line = Math.max(...lines);
+  const limit = line + (MOST_HEIGHTS - 1) * (line - low);
+  const cutAt = line > low && high > limit ? limit : null;
+  if (cutAt !== null) high = limit;
   const air = (high - low || Math.abs(high) || 1) * 0.08;
-  return [low - air, high + air];
+  return { low: low - air, high: high + air, cutAt };
+}
+
+/** Points with what is above a limit moved to it. */
+function cut(points, limit) {
+  return limit === null ? points : points.map(([age, low, high]) => [age, Math.min(low, limit), Math.min(high, limit)]);
 }
 
 function drawScores(context, points, x, y, colour, width) {
@@ -60,7 +74,7 @@ export function drawSparkline(canvas, scores, seconds) {
   const { context, width, height } = prepare(canvas);
   if (!width) return;
   const colour = colours(canvas);
-  const [low, high] = bounds(scores);
+  const { low, high, cutAt } = bounds(scores);
   const x = (age) => width - (age / seconds) * width;
   const y = (value) => height - 2 - ((value - low) / (high - low)) * (height - 4);
   context.setLineDash([4, 3]);
@@ -70,7 +84,7 @@ export function drawSparkline(canvas, scores, seconds) {
   context.lineTo(width, y(scores.threshold));
   context.stroke();
   context.setLineDash([]);
-  drawScores(context, scores.points, x, y, colour.line, 1.5);
+  drawScores(context, cut(scores.points, cutAt), x, y, colour.line, 1.5);
 }
 
 function ticks(low, high, number) {
@@ -172,7 +186,8 @@ export class Trace {
     if (!this.#scores || !this.#canvas.clientWidth) return;
     const { context, width, height } = prepare(this.#canvas);
     const colour = colours(this.#canvas);
-    const [low, high] = bounds(this.#scores, this.#proposed);
+    const { low, high, cutAt } = bounds(this.#scores, this.#proposed);
+    this.#canvas.dataset.cutAt = cutAt ?? "";
     const right = width - MARGIN.right;
     const bottom = height - MARGIN.bottom;
     const x = (age) => right - (Math.min(age, this.#seconds) / this.#seconds) * (right - MARGIN.left);
@@ -182,12 +197,13 @@ export class Trace {
       context.fillRect(x(opened), MARGIN.top, Math.max(2, x(closed ?? 0) - x(opened)), bottom - MARGIN.top);
     }
     this.#drawAxes(context, { low, high, right, bottom, x, y, colour });
-    drawScores(context, this.#scores.points, x, y, colour.line, 1.6);
+    drawScores(context, cut(this.#scores.points, cutAt), x, y, colour.line, 1.6);
+    if (cutAt !== null) this.#drawCut(context, { x, y, cutAt, right, colour });
     this.#drawThreshold(context, { right, y, value: this.#scores.threshold, name: "threshold", colour: colour.threshold, paper: colour.paper });
     if (this.#proposed !== null) {
       this.#drawThreshold(context, { right, y, value: this.#proposed, name: "new threshold", colour: colour.text, paper: colour.paper });
     }
-    this.#drawCursor(context, { x, y, bottom, colour });
+    this.#drawCursor(context, { x, y, bottom, cutAt, colour });
   }
 
   #drawAxes(context, { low, high, right, bottom, x, y, colour }) {
@@ -210,6 +226,31 @@ export class Trace {
       context.textAlign = share === 0 ? "right" : share === 1 ? "left" : "center";
       context.fillText(share === 0 ? "now" : `−${duration(age)}`, x(age), bottom + 7);
     }
+  }
+
+  /** Arrowheads on what the chart cuts off, and the highest value among it. */
+  #drawCut(context, { x, y, cutAt, right, colour }) {
+    const above = this.#scores.points.filter((point) => point[2] > cutAt);
+    const top = y(cutAt);
+    context.fillStyle = colour.line;
+    for (const [age] of above) {
+      context.beginPath();
+      context.moveTo(x(age), top - 8);
+      context.lineTo(x(age) - 4, top - 1);
+      context.lineTo(x(age) + 4, top - 1);
+      context.fill();
+    }
+    const highest = above.reduce((best, one) => (one[2] > best[2] ? one : best));
+    const words = score(highest[2]);
+    context.font = "600 12px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    const span = context.measureText(words).width;
+    context.textAlign = x(highest[0]) + span + 10 > right ? "right" : "left";
+    const left = x(highest[0]) + (context.textAlign === "left" ? 7 : -7);
+    context.fillStyle = colour.paper;
+    context.fillRect(context.textAlign === "left" ? left - 2 : left - span - 2, top - 10, span + 4, 16);
+    context.fillStyle = colour.text;
+    context.fillText(words, left, top - 2);
   }
 
   #drawThreshold(context, { right, y, value, name, colour, paper }) {
@@ -236,7 +277,7 @@ export class Trace {
     context.fillText(words, left + 4, isHigh ? level + 18 : level - 4);
   }
 
-  #drawCursor(context, { x, y, bottom, colour }) {
+  #drawCursor(context, { x, y, bottom, cutAt, colour }) {
     const point = this.#nearest();
     if (!point) return;
     context.strokeStyle = context.fillStyle = colour.cursor;
@@ -246,7 +287,7 @@ export class Trace {
     context.lineTo(x(point[0]), bottom);
     context.stroke();
     context.beginPath();
-    context.arc(x(point[0]), y(point[2]), 3.5, 0, 7);
+    context.arc(x(point[0]), y(Math.min(point[2], cutAt ?? point[2])), 3.5, 0, 7);
     context.fill();
   }
 }

@@ -15,6 +15,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 
 from edgead.builder.lower_precision import LowerOptions
 from edgead.builder.thresholds import carried_thresholds
@@ -23,6 +26,7 @@ from edgead.bundle_files import THRESHOLD_IMAGES
 from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.train import TrainResult, train
 from edgead.commands.training import form_search
+from edgead.commands.training.best_form import BestForm
 from edgead.commands.training.bundle_writing import GRAPH_TASK, PARITY_TASK
 from edgead.commands.training.closed_form import CHOICES, CHOICES_CHART, native_side
 from edgead.commands.training.form_choice import (
@@ -151,7 +155,7 @@ def test_choices_are_recorded(trained: tuple[TrainResult, list[str]]) -> None:
     assert (result.run / CHOICES_CHART).read_text().startswith("<svg")
     forms = [choice for choice in choices if not choice.variation]
     assert Counter(choice.form for choice in forms) == {"positions": 2, "centres": 1}
-    assert all(choice.describe() in notes for choice in forms)
+    assert all(any(choice.describe() in note for note in notes) for choice in forms)
     best = best_choice(forms)
     model = result.bundle.manifest.provenance.config["model"]
     assert model["top_fraction"] == best.top_fraction
@@ -169,6 +173,36 @@ def test_choices_are_recorded(trained: tuple[TrainResult, list[str]]) -> None:
     # zones average over as many map values as the whole image
     height, width = result.bundle.manifest.graph.map_size
     assert result.bundle.manifest.graph.top_positions == max(1, round(best.top_fraction * height * width))
+
+
+@settings_of(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=6))
+def test_the_best_form_is_found_without_fitting_those_that_cannot_win(drawn: list[tuple[int, int]]) -> None:
+    """The form kept finds most by fits on other images, and none is fitted whose fast scores find no more than it does."""
+    by_others = [min(pair) / 20 for pair in drawn]
+    forms = [
+        SimpleNamespace(choice=Choice(320, "centres", None, 0.01, max(pair) / 20, float(number)))
+        for number, pair in enumerate(drawn)
+    ]
+    fitted: list[int] = []
+
+    def fit(form: SimpleNamespace, _shares: object) -> SimpleNamespace:
+        number = int(form.choice.milliseconds)
+        fitted.append(number)
+        return SimpleNamespace(choice=replace(form.choice, power=by_others[number]))
+
+    search = object.__new__(form_search.FormSearch)
+    search.best, search.unsettled = cast(BestForm, forms[0]), cast(list[BestForm], list(forms))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_by_others", fit)
+        patch.setattr(search, "_with_variations", lambda form, _basis: form)
+        patch.setattr(search, "_fractions", lambda _model: ())
+        for form in forms:
+            form.model = None
+        search.settle()
+    assert search.best.choice.power == max(by_others)
+    kept = [max(by_others[one] for one in fitted[:place]) for place in range(1, len(fitted))]
+    assert all(forms[number].choice.power > best for number, best in zip(fitted[1:], kept, strict=True))
 
 
 def test_corrections_turn_scores_into_left_out_ones(bundle: Bundle) -> None:
@@ -398,8 +432,8 @@ def test_given_settings_are_not_chosen() -> None:
     assert load_config(None, {"model.positions": True}).train.forms == ("positions",)
     assert load_config(None, {}).model.couplings == "never"
     assert load_config(None, {}).train.variation is None
-    for given in ({"train.epochs": 3}, {"model.blocks": 2}, {"model.base": "altub"}, {"model.segmentation": "nfa"}):
-        assert load_config(None, given).model.couplings == "auto"
+    for options in ({"train.epochs": 3}, {"model.blocks": 2}, {"model.base": "altub"}, {"model.segmentation": "nfa"}):
+        assert load_config(None, options).model.couplings == "auto"
     assert load_config(None, {"model.name": "fastflow"}).model.couplings == "always"
     with pytest.raises(ConfigError, match="centres"):
         load_config(None, {"model.centres": 8, "model.couplings": "auto"})
