@@ -100,6 +100,26 @@ def test_a_peer_over_its_budget_is_reported_as_such(tiny_data: Path, tmp_path: P
     assert measure_row("efficientad", images, plan, places)["status"].startswith("not run: ")
 
 
+def test_a_peer_whose_engine_fails_keeps_its_other_results(tiny_data: Path, tmp_path: Path) -> None:
+    """What its training found is in the row, and a note says why an engine is missing."""
+    test = choose_dataset(tiny_data, FolderRoles()).test
+    scores = np.array([float(sample.gt_label) for sample in test])
+    np.savez(tmp_path / "raw.npz", scores=scores, maps=np.zeros((len(test), 8, 8), np.float32))
+    stages = {name: {"seconds": 3.0, "peak_mb": 900.0} for name in ("import", "fit", "score", "export-fp32")}
+    result = {"stages": stages, "thresholds": [0.5, 0.5], "notes": ["int8 export failed: two"]}
+    (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    places = Places(
+        script(tmp_path, "echo 'the batch is two' >&2; exit 1"), Path("device"), Path("weights"), None, tmp_path
+    )
+    found = rows_module.judge_peer(0, Images("disc", tiny_data, test, 40), QUICK, places, tmp_path)
+    assert (found["status"], found["training_s"], found["engines"]) == ("measured", 9.0, {})
+    assert found["found"] == sum(sample.gt_label for sample in test)
+    assert found["notes"] == [
+        "int8 export failed: two",
+        "the fp32 engine, one image at a time: failed with status 1: the batch is two",
+    ]
+
+
 def script(folder: Path, body: str) -> Path:
     path = folder / "python"
     path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")

@@ -110,20 +110,38 @@ def _peer(row: str, images: Images, plan: Plan, places: Places, folder: Path) ->
     write_json(folder / "job.json", job)
     log = folder / "train.log"
     ran = run([places.peer, HERE / "peer_train.py", folder / "job.json"], log, 60 * plan.budget_minutes, OFFLINE)
+    return judge_peer(ran.code, images, plan, places, folder)
+
+
+def judge_peer(code: int | None, images: Images, plan: Plan, places: Places, folder: Path) -> Record:
+    """Record of a peer's row from what its training left in a folder, with what its engines find.
+
+    Args:
+        code: Exit status of the training; None if its budget was used up.
+        images, plan, places: As for `measure_row`.
+        folder: Folder of the row.
+    """
+    log = folder / "train.log"
     result = _read(folder / "result.json")
     stages = result.get("stages", {})
     if "score" not in stages:
-        return {"status": _why(ran.code, log, plan), "stages": stages}
+        return {"status": _why(code, log, plan), "stages": stages}
     counted = [stages[name] for name in ("import", "fit", "export-fp32") if name in stages]
     record: Record = {
-        "status": "measured" if ran.code == 0 else f"measured in part: {_why(ran.code, log, plan)}",
+        "status": "measured" if code == 0 else f"measured in part: {_why(code, log, plan)}",
         "training_s": sum(stage["seconds"] for stage in counted), "training_mb": max(stage["peak_mb"] for stage in counted),
         "input": f"{plan.size} px", "stages": stages, "notes": result.get("notes", []), "epochs": result.get("epochs"),
         **judge(images.test, folder / "raw.npz", result["thresholds"]), "engines": {},
     }  # fmt: skip
     for engine in ENGINES:
         if f"export-{engine}" in stages:
-            found = last_json(_engine(folder, engine, images, plan, places, runs=0, scores=True))
+            ran = _engine(folder, engine, images, plan, places, runs=0, scores=True)
+            if ran.code != 0:
+                record["notes"].append(
+                    f"the {engine} engine, one image at a time: {_why(ran.code, folder / 'engine.log', plan)}"
+                )
+                continue
+            found = last_json(ran)
             record["engines"][engine] = {
                 "image_auroc": image_auroc(images.test, found["scores"]), **verdicts(images.test, found["labels"])
             }  # fmt: skip

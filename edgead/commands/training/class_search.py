@@ -20,7 +20,7 @@ from edgead.commands.training.form_choice import CENTRES, POSITIONS
 from edgead.commands.training.form_search import POSITION_BYTES
 from edgead.commands.training.groups import Groups, image_groups
 from edgead.commands.training.suspects import SHEET as SUSPECTS
-from edgead.commands.training.suspects import noted_suspects
+from edgead.commands.training.suspects import noted_suspects, scores_by_share
 from edgead.commands.training.together import announce
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
@@ -219,8 +219,9 @@ class ClassSearch:
         scores = one.fit.scores.scores[one.fraction][places]
         name = self.images.names[index] if len(self.images.names) > 1 else None
         rate, sheet = self.config.train.promised_rate, self.run / SUSPECTS
-        found = noted_suspects(samples, scores, rate, sheet, self.progress, name)
         maps = one.fit.scores.maps
+        by_share = scores_by_share(maps[places].unsqueeze(1).float().numpy(), self.options.fractions)
+        found = noted_suspects(samples, scores, rate, sheet, self.progress, name, by_share=by_share)
         return [
             (members[places[number]], (samples[number], float(scores[number]), maps[places[number]].float().numpy()))
             for number in found

@@ -29,7 +29,7 @@ from edgead.commands.training.known_report import KnownReport
 from edgead.commands.training.needs import CACHE
 from edgead.commands.training.promise import promised_threshold
 from edgead.commands.training.suspects import SHEET as SUSPECTS
-from edgead.commands.training.suspects import noted_suspects, suspected_defects
+from edgead.commands.training.suspects import noted_suspects, scores_by_share, suspected_defects
 from edgead.commands.training.together import announce
 from edgead.commands.training.variation_choice import choose_variation
 from edgead.config.root import Config
@@ -223,12 +223,19 @@ class FormSearch:
             return []
         samples = [self.good[index] for index in self.groups.counted]
         rate, sheet = self.config.train.promised_rate, self.run / SUSPECTS
-        found = noted_suspects(samples, self._counted_scores(), rate, sheet, self.progress)
+        found = noted_suspects(
+            samples, self._counted_scores(), rate, sheet, self.progress, by_share=self._counted_scores_by_share()
+        )
         return [self.groups.counted[place] for place in found]
 
     def _counted_scores(self) -> NDArray[np.float64]:
         assert self.best is not None
         return self.best.scores.scores[self.best.choice.top_fraction][list(self.groups.counted)]
+
+    def _counted_scores_by_share(self) -> NDArray[np.float64]:
+        assert self.best is not None
+        maps = self.best.scores.maps.unflatten(0, (-1, self.tiles))[list(self.groups.counted)]
+        return scores_by_share(maps.float().numpy(), self._fractions(self.best.model))
 
     def shown(self, suspects: Sequence[int]) -> tuple[tuple[Sample, float, NDArray[np.float32]], ...]:
         """The suspects with their score and map, as the best form with them gave it."""

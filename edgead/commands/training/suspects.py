@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from edgead.data.dataset import Sample
 from edgead.evaluation.threshold import threshold_from_scores
@@ -26,24 +26,40 @@ def suspected_defects(scores: ArrayLike) -> list[int]:
     The excesses over the 80 % quantile u are taken as exponential, which holds far out for most distributions with light
     tails. Those over the 95 % quantile, which the suspects may be, count only as larger than it (censored). With d uncensored
     excesses and the sum S of all, n scores are expected to exceed s by :math:`0.2\, n\, (1 + (s - u) / S)^{-d}` times (the
-    posterior predictive under a scale-free prior). A score is suspected if fewer than 0.05 are expected.
+    posterior predictive under a scale-free prior). A score is suspected if fewer than 0.05 are expected; of scores by several
+    shares of the map, the median of these numbers counts, so that no defect is overlooked because it covers more or less of the
+    map than the share that was chosen.
 
     Args:
-        scores: Left-out scores of independent good images `(n,)`; none is suspected among fewer than 40.
+        scores: Left-out scores of independent good images, `(n,)`, or `(k, n)` by k shares of the map; none is suspected among
+            fewer than 40.
     """
-    values = np.asarray(scores, np.float64)
-    n = len(values)
-    if n < MIN_IMAGES:
+    rows = np.atleast_2d(np.asarray(scores, np.float64))
+    if rows.shape[1] < MIN_IMAGES:
         return []
+    expected = np.median([_expected(row) for row in rows], axis=0)
+    order = np.lexsort((-rows[0], expected))
+    return [int(index) for index in order if expected[index] < EXPECTED]
+
+
+def scores_by_share(maps: NDArray[np.float32], shares: Sequence[float]) -> NDArray[np.float64]:
+    """Scores `(k, n)` of images by k shares of the map, from the maps `(n, tiles, h, w)` of their inputs."""
+    flat = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
+    positions = flat.shape[2]
+    counts = [max(1, round(share * positions)) for share in shares]
+    highest = [np.partition(flat, positions - count, axis=2)[:, :, -count:] for count in counts]
+    return np.stack([values.mean(axis=2).max(axis=1) for values in highest])
+
+
+def _expected(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Number of scores that the tail of all lets expect beyond each of them."""
     start, end = np.quantile(values, (TAIL_FROM, TAIL_TO))
     tail = values[values > start]
     total = float((np.minimum(tail, end) - start).sum())
     n_exact = int((tail <= end).sum())
     if total <= 0.0 or n_exact == 0:
-        return []
-    expected = len(tail) * (1.0 + np.maximum(values - start, 0.0) / total) ** -n_exact
-    order = np.argsort(-values, kind="stable")
-    return [int(index) for index in order if expected[index] < EXPECTED]
+        return np.full(len(values), np.inf)
+    return np.asarray(len(tail) * (1.0 + np.maximum(values - start, 0.0) / total) ** -n_exact, np.float64)
 
 
 def noted_suspects(
@@ -53,9 +69,14 @@ def noted_suspects(
     sheet: Path,
     progress: Progress,
     class_name: str | None = None,
+    *,
+    by_share: ArrayLike,
 ) -> list[int]:
-    """Suspected defects, of which the user is told; arguments and result as for `suspected_defects` and `suspects_note`."""
-    found = suspected_defects(scores)
+    """Suspected defects by their scores at several shares of the map, `(k, n)`, of which the user is told.
+
+    The other arguments are those of `suspects_note`, and the result is that of `suspected_defects`.
+    """
+    found = suspected_defects(by_share)
     if found:
         rate = max(promised_rate, 1.0 / (len(samples) - len(found) + 1))
         progress.note(suspects_note(samples, scores, found, rate, sheet, class_name))

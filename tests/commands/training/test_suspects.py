@@ -8,15 +8,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from edgead.commands.train import train
 from edgead.commands.training import suspects as suspects_module
-from edgead.commands.training.suspects import MIN_IMAGES, SHEET, suspected_defects, suspects_note
+from edgead.commands.training.suspects import MIN_IMAGES, SHEET, scores_by_share, suspected_defects, suspects_note
 from edgead.data.dataset import Sample
 from edgead.evaluation.threshold import threshold_from_scores
+from edgead.models.scoring import ScoreHead
 from tests.notes import Notes
 from tests.tiny_run import tiny_config
+
+SHARES = (0.0025, 0.005, 0.01, 0.02, 0.04)
 
 
 def good_scores(tail: str, n: int, seed: int) -> NDArray[np.float64]:
@@ -56,6 +60,47 @@ def test_good_images_are_rarely_suspected(tail: str, n: int, rate: float, slack:
         )
     assert np.mean(found) < 0.08
     assert np.mean(rates) < slack * rate
+
+
+def maps_of(n: int, seed: int) -> NDArray[np.float32]:
+    """Maps `(n, 2, 20, 20)` of two tiles of good images; some images are higher than others all over."""
+    random = np.random.default_rng(seed)
+    level = random.gamma(3.0, size=(n, 1, 1, 1))
+    return (0.3 * level + random.gamma(2.0, size=(n, 2, 20, 20))).astype(np.float32)
+
+
+def test_several_shares_of_the_map_suspect_no_more_good_images() -> None:
+    """The median over shares suspects as rarely as one share does."""
+    found = [
+        [len(suspected_defects(part)) for part in (scores, scores[:1])]
+        for seed in range(200)
+        for scores in (scores_by_share(maps_of(100, seed), SHARES),)
+    ]
+    assert np.mean([several for several, _ in found]) <= np.mean([one for _, one in found]) + 0.02
+    assert np.mean([several for several, _ in found]) < 0.08
+
+
+def test_a_defect_is_suspected_whatever_share_was_chosen() -> None:
+    """A defect over 16 positions is overlooked by the highest value alone, and found by the median of the shares; a single odd
+    position is left to the share that sees it.
+    """
+    maps = maps_of(200, 0)
+    rows = np.arange(16)
+    maps[5, 1, 3, rows] = maps.max()
+    maps[9, 0, 2, 2] = 1.3 * maps.max()
+    scores = scores_by_share(maps, SHARES)
+    assert 5 not in suspected_defects(scores[0])
+    assert suspected_defects(scores) == [5]
+
+
+def test_scores_by_share_are_those_of_the_head() -> None:
+    """The mean of the highest values of the map, the highest of an image's tiles."""
+    maps = maps_of(7, 1)
+    found = scores_by_share(maps, SHARES)
+    for share, own in zip(SHARES, found, strict=True):
+        head = ScoreHead([(20, 20)], [1.0], share)
+        expected = head.pooled(torch.from_numpy(maps).flatten(0, 1)).reshape(7, 2).amax(dim=1)
+        np.testing.assert_allclose(own, expected.numpy(), rtol=1e-6)
 
 
 def test_few_or_constant_scores_are_never_suspected() -> None:
