@@ -20,7 +20,7 @@ NOT_COMPARABLE = """## What is not comparable
 - **FastFlow** takes no backbone but four of its own. It was given ours in place of its ResNet-18, at the same strides, and trained
   until its time was over ({train_minutes:g} minutes; its authors train for 500 epochs). Given more time it may be better.
 - **PatchCore** keeps {coreset:.0%} of the patches here, the smallest share of its paper; anomalib's default of 10 % chooses ten times as
-  many, one after the other, and its engine compares with ten times as many.
+  many, one after the other, and its engine compares with ten times as many. Its training takes a quarter of an hour, so it was run on one set.
 - **EfficientAD** has a teacher of its own, whose weights it downloads together with Imagenette: its row says whether it ran. It could
   not have had our weights.
 - **Thresholds.** Without labelled defects anomalib's threshold is the highest score of the held-out good images; edgead's is made for
@@ -100,7 +100,7 @@ def _of_set(name: str, found: dict[str, Any]) -> str:
                     _of(judged, "false_alarms", "n_good"), f"{times['ms']:.1f} ({min(rounds):.1f} to {max(rounds):.1f})",
                     f"{times['start_s']:.2f} s", f"{times['mb']:.0f} MB",
                 ))  # fmt: skip
-    notes = [f"- {NAMES[row]}: {note}." for row in NAMES if row in rows for note in _notes(rows[row])]
+    notes = [f"- {NAMES[row]}: {note.rstrip('.:')}." for row in NAMES if row in rows for note in _notes(rows[row])]
     engine_head = (
         "",
         "engine",

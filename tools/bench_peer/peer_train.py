@@ -31,6 +31,9 @@ def main(file: str) -> None:
     def done(stage: str, since: float) -> None:
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         result["stages"][stage] = {"seconds": time.monotonic() - since, "peak_mb": peak_mb}
+        write()
+
+    def write() -> None:
         temporary = out / "result.part"
         temporary.write_text(json.dumps(result), encoding="utf-8")
         temporary.replace(out / "result.json")
@@ -49,7 +52,9 @@ def main(file: str) -> None:
         try:
             _export(model, data, job, out / name, compression)
         except Exception as error:
-            result["notes"].append(f"{name} export failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}")
+            said = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+            result["notes"].append(f"{name} export failed: {type(error).__name__}: {said[-1][:200]}")
+            write()
             traceback.print_exc()
             continue
         done(f"export-{name}", since)
