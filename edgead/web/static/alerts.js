@@ -105,6 +105,7 @@ class AlertsView {
     this.#selected.clear();
     this.#records = [];
     this.#isReviewOver = false;
+    this.#waiting.hidden ||= this.#isReview();
     this.#load();
   }
 
@@ -114,12 +115,14 @@ class AlertsView {
     this.#judgement.focus();
   }
 
+  #isReview = () => ["review", "unjudged"].includes(this.#filters.judgement);
+
   /** How many alerts of all cameras nobody has judged, with the way to them. */
   async #showWaiting() {
     const info = await get(path("info")).catch(() => null);
     if (!info) return;
     const number = info.judged.unjudged;
-    this.#waiting.hidden = !number || ["review", "unjudged"].includes(this.#filters.judgement);
+    this.#waiting.hidden = !number || this.#isReview();
     setText(this.#waitingWords, number === 1 ? "1 alert waits for a judgement." : `${count(number)} alerts wait for a judgement.`);
   }
 

@@ -12,7 +12,7 @@ const KEYS = [
 ];
 const WORDS = [
   ["Score", "How unlike the good training images a part looks: the mean of the highest values of its heatmap"],
-  ["Threshold", "Scores above it are anomalous. It was set from good images alone, for a share of false alarms that the zone states"],
+  ["Threshold", "Scores above it are anomalous. It was set from good images alone, for the share of false alarms that is stated with it"],
   ["Promise", "The share of good parts that may raise an alarm at this threshold; it holds while the camera shows what the training images showed"],
   ["Heatmap", "Where the picture is unlike the training images; its colours end at the value beside the scale"],
   ["Zone", "A region of the picture with its own score, threshold and alerts"],
@@ -36,5 +36,7 @@ export function showHelp() {
     h("div", { class: "actions" }, close));
   document.body.append(dialog);
   dialog.showModal();
-  close.focus();
+  // the way out is in view from the first line on, see the style sheet
+  close.focus({ preventScroll: true });
+  dialog.scrollTop = 0;
 }
