@@ -234,8 +234,9 @@ class FormSearch:
 
     def _counted_scores_by_share(self) -> NDArray[np.float64]:
         assert self.best is not None
-        maps = self.best.scores.maps.unflatten(0, (-1, self.tiles))[list(self.groups.counted)]
-        return scores_by_share(maps.float().numpy(), self._fractions(self.best.model))
+        maps = self.best.scores.maps.float().numpy()
+        by_image = maps.reshape(-1, self.tiles, *maps.shape[1:])[list(self.groups.counted)]
+        return scores_by_share(by_image, self._fractions(self.best.model))
 
     def shown(self, suspects: Sequence[int]) -> tuple[tuple[Sample, float, NDArray[np.float32]], ...]:
         """The suspects with their score and map, as the best form with them gave it."""
