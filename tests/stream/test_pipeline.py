@@ -219,7 +219,8 @@ def test_hanging_consumer_is_given_up_and_named() -> None:
     gate, stop = threading.Event(), threading.Event()
     consumer = CollectingConsumer(gate=gate)
     source = ListSource([GOOD], endless=True)
-    threading.Timer(0.1, stop.set).start()
+    # not earlier, however busy the machine is: only a consumer that has a frame can hang
+    threading.Thread(target=lambda: consumer.entered.wait(30) and stop.set()).start()
     try:
         with pytest.raises(EdgeadError, match="hangs"):
             run_stream([camera(source)], scorer(), [consumer], replace(OPTIONS, grace_s=0.3), stop=stop)
