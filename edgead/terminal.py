@@ -52,11 +52,14 @@ class TerminalProgress:
         self._live = err.is_terminal
 
     def note(self, text: str) -> None:
-        self._bars.console.print(printable(text, lines=True), markup=False)
+        self._print(text)
 
     def aside(self, text: str) -> None:
         """Print a sentence dimmed; see `progress.aside`."""
-        self._bars.console.print(printable(text, lines=True), markup=False, style="dim")
+        self._print(text, style="dim")
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._bars.console.print(printable(text, lines=True), markup=False, style=style)
 
     def update(self, task: str, done: int, total: int, detail: str = "") -> None:
         if not self._live:

@@ -1,4 +1,4 @@
-"""What commands print while they work."""
+"""Progress output on the terminal."""
 
 from __future__ import annotations
 

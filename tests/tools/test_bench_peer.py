@@ -101,7 +101,7 @@ def test_a_peer_over_its_budget_is_reported_as_such(tiny_data: Path, tmp_path: P
 
 
 def test_a_peer_whose_engine_fails_keeps_its_other_results(tiny_data: Path, tmp_path: Path) -> None:
-    """What its training found is in the row, and a note says why an engine is missing."""
+    """A failed engine leaves the training's results in the row, and a note with the reason."""
     test = choose_dataset(tiny_data, FolderRoles()).test
     scores = np.array([float(sample.gt_label) for sample in test])
     np.savez(tmp_path / "raw.npz", scores=scores, maps=np.zeros((len(test), 8, 8), np.float32))

@@ -474,7 +474,7 @@ def test_the_trace_is_read_with_the_keyboard(open_page: Any) -> None:
 
 
 def test_a_peak_does_not_flatten_the_trace(open_page: Any, device: FakeDevice) -> None:
-    """What is far above the threshold is cut off, with its value, so that the threshold stays in the middle of the chart."""
+    """Peaks far above the threshold are cut off and labelled, and the threshold stays near the middle of the chart."""
     page = open_page()
     device.cameras["right"].excess = 60.0
     page.keyboard.press("2")

@@ -12,6 +12,7 @@ from edgead.data.dataset import Sample
 from edgead.evaluation.threshold import threshold_from_scores
 from edgead.printable import path_text
 from edgead.progress import Progress
+from edgead.teach.scoring import pooled
 
 SHEET = "suspected-defects.png"
 MIN_IMAGES = 40
@@ -44,11 +45,8 @@ def suspected_defects(scores: ArrayLike) -> list[int]:
 
 def scores_by_share(maps: NDArray[np.float32], shares: Sequence[float]) -> NDArray[np.float64]:
     """Scores `(k, n)` of images by k shares of the map, from the maps `(n, tiles, h, w)` of their inputs."""
-    flat = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
-    positions = flat.shape[2]
-    counts = [max(1, round(share * positions)) for share in shares]
-    highest = [np.partition(flat, positions - count, axis=2)[:, :, -count:] for count in counts]
-    return np.stack([values.mean(axis=2).max(axis=1) for values in highest])
+    inputs = maps.reshape(-1, *maps.shape[2:])
+    return np.stack([pooled(inputs, share).reshape(len(maps), -1).max(axis=1) for share in shares])
 
 
 def _expected(values: NDArray[np.float64]) -> NDArray[np.float64]:

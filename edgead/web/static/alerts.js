@@ -117,7 +117,7 @@ class AlertsView {
 
   #isReview = () => ["review", "unjudged"].includes(this.#filters.judgement);
 
-  /** How many alerts of all cameras nobody has judged, with the way to them. */
+  /** Show the number of unjudged alerts on all cameras, with a button to review them. */
   async #showWaiting() {
     const info = await get(path("info")).catch(() => null);
     if (!info) return;

@@ -5,7 +5,7 @@ import { duration, plural, score, utc } from "./format.js";
 
 const MARGIN = { left: 52, right: 12, top: 14, bottom: 24 };
 const STEP = 0.01;
-// a single peak must not press the rest of the line flat: the chart ends at so many heights of the threshold, and says so
+// top of the chart, in multiples of the threshold's distance from the lowest score; higher peaks are cut off and labelled
 const MOST_HEIGHTS = 3;
 
 /** Colours of the style sheet, for both dark and light. */
