@@ -224,7 +224,7 @@ def _int8_candidates(
     """INT8 forms: the sensitive layers stay in higher precision, more of them each time."""
     quantiser = Quantiser(master, ranges.images, options.recipe, backend.int8_options, progress.update)
     float32 = _float32_nodes(master, ranges, progress) if backend.name == TENSORRT else {}
-    errors = quantiser.sensitivity(_first_of_both(images))
+    errors = quantiser.sensitivity(*_first_of_both(images))
     kept = quantiser.outliers(errors)
     if kept:
         progress.note(
@@ -287,10 +287,10 @@ def _int8_layers(
     return rows
 
 
-def _first_of_both(images: GateImages) -> NDArray[np.uint8]:
+def _first_of_both(images: GateImages) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A few good and a few pseudo-defective images; labelled images serve the gate only, never a choice."""
     some = images.held_out[:SENSITIVITY_IMAGES]
-    return np.concatenate([single_inputs(some), single_inputs(pseudo_defective(some))])
+    return single_inputs(some), single_inputs(pseudo_defective(some))
 
 
 def _held_out_batches(images: GateImages) -> Iterator[HeldOutBatch]:

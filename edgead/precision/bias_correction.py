@@ -30,6 +30,7 @@ def bias_errors(
     options: Int8Options,
     images: NDArray[np.uint8],
     *,
+    rounded: Mapping[str, NDArray[np.int8]] | None = None,
     threads: int = 0,
     on_image: Callable[[], None] = lambda: None,
 ) -> dict[str, NDArray[np.float32]]:
@@ -44,11 +45,13 @@ def bias_errors(
         nodes: Names of the convolutions.
         options: Integer layout.
         images: Good images `(N, H, W, 3)` uint8 RGB, N >= 1.
+        rounded: Integer weights by convolution, see `second_order`; of those left out, the nearest integers.
         threads: Number of CPU threads of ONNX Runtime; 0 = one per core.
         on_image: Called after each image.
     """
     wanted = list(nodes)
-    session = open_session(_with_twins(model, ranges, set(wanted), options).SerializeToString(), threads)
+    twins = _with_twins(model, ranges, set(wanted), options, rounded or {})
+    session = open_session(twins.SerializeToString(), threads)
     totals = {name: np.zeros(()) for name in wanted}
     for index in range(len(images)):
         found = session.run([_error(name) for name in wanted], feed_of(session, images[index : index + 1]))
@@ -62,7 +65,11 @@ def _error(name: str) -> str:
 
 
 def _with_twins(
-    model: onnx.ModelProto, ranges: Mapping[str, TensorRange], nodes: Collection[str], options: Int8Options
+    model: onnx.ModelProto,
+    ranges: Mapping[str, TensorRange],
+    nodes: Collection[str],
+    options: Int8Options,
+    rounded_weights: Mapping[str, NDArray[np.int8]],
 ) -> onnx.ModelProto:
     graph = Graph(model)
     kind = np.int8 if options.layout == "tensorrt" else np.uint8
@@ -87,6 +94,7 @@ def _with_twins(
             ]
         weight = np.asarray(graph.constant(node.input[1]), np.float32)
         stored, scales = quantise_weight(weight, options.weight_limit, half_scales=options.half_scales)
+        stored = rounded_weights.get(node.name, stored)
         graph.set_constant(f"{base}/weight", stored * scales.reshape(-1, *[1] * (weight.ndim - 1)))
         twin = onnx.NodeProto()
         twin.CopyFrom(node)

@@ -75,6 +75,7 @@ class _Quantiser:
     quantised: Collection[str]
     channel_reach: Mapping[str, NDArray[np.float32]]
     bias_errors: Mapping[str, NDArray[np.float32]]
+    rounded: Mapping[str, NDArray[np.int8]]
     pairs: dict[str, tuple[str, float, list[onnx.NodeProto]]] = field(default_factory=dict)
 
     def pair(self, tensor: str) -> str:
@@ -99,6 +100,7 @@ class _Quantiser:
         """Store a convolution's weights as int8 and, for ONNX Runtime, its bias as int32."""
         weight = np.asarray(self.graph.constant(node.input[1]), np.float32)
         stored, scale = quantise_weight(weight, self.options.weight_limit, half_scales=self.options.half_scales)
+        stored = self.rounded.get(node.name, stored)
         if node.name in self.bias_errors:
             self.graph.add_to_bias(node, -self.bias_errors[node.name])
         base = f"{node.name}/weight"
@@ -242,6 +244,7 @@ def to_int8(
     options: Int8Options,
     channel_reach: Mapping[str, NDArray[np.float32]] | None = None,
     bias_errors: Mapping[str, NDArray[np.float32]] | None = None,
+    rounded: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> onnx.ModelProto:
     """Quantise some nodes of a float32 graph.
 
@@ -254,6 +257,7 @@ def to_int8(
         channel_reach: Largest magnitude of each channel, `(C,)`, by tensor that a product reads.
         bias_errors: Mean error per output channel, `(K,)`, by convolution, to subtract from its bias; see
             `bias_correction`.
+        rounded: Integer weights by convolution, see `second_order`; of those left out, the nearest integers.
 
     Raises:
         ValueError: If `nodes` contains products and the layout is not that of ONNX Runtime.
@@ -262,7 +266,9 @@ def to_int8(
     products = set(nodes) & set(position_products(model))
     if products and options.layout != "onnxruntime":
         raise ValueError(f"only ONNX Runtime's layout covers products: {', '.join(sorted(products))}")
-    quantiser = _Quantiser(graph, ranges, options, set(nodes) - products, channel_reach or {}, bias_errors or {})
+    quantiser = _Quantiser(
+        graph, ranges, options, set(nodes) - products, channel_reach or {}, bias_errors or {}, rounded or {}
+    )
     sums = _sums_in_integers(graph, quantiser.quantised) if options.layout == "onnxruntime" else set()
     requantised = {
         graph.result_of(node): None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from edgead.precision.int8 import (
 from edgead.precision.ranges import TensorStatistics, choose_range, collect_statistics
 from edgead.precision.recipe import Recipe
 from edgead.precision.scalars import use_scalars
+from edgead.precision.second_order import second_order_weights
 from edgead.triangles import join_triangles
 
 OnProgress = Callable[[str, int, int], None]
@@ -39,11 +40,19 @@ class LayerError:
 
     Attributes:
         name: Name of the graph's node.
-        error: 1 - correlation of all map values with the float32 ones.
+        error: 1 - correlation of all map values with the float32 ones, in the mean of the groups of images.
     """
 
     name: str
     error: float
+
+
+@dataclass(frozen=True)
+class _Rounding:
+    """Integer weights of convolutions by node, the nearest ones of those left out, and the mean errors to correct."""
+
+    weights: Mapping[str, NDArray[np.int8]]
+    bias_errors: Mapping[str, NDArray[np.float32]]
 
 
 class Quantiser:
@@ -110,18 +119,33 @@ class Quantiser:
             for name in [*quantisable_nodes(model), *self.products]
             if not any(fnmatch.fnmatchcase(name, pattern) for pattern in recipe.keep_float)
         ]
-        self.bias_errors = self._correct(chosen) if recipe.bias_correction else {}
+        self._roundings = self._ways_to_round(chosen)
+        self._rounding = self._roundings[0]
 
-    def _correct(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def _ways_to_round(self, images: NDArray[np.uint8]) -> list[_Rounding]:
         nodes = [name for name in self.candidates if name not in self.products]
-        done = 0
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            self.report("Bias correction", done, len(images))
-
-        return bias_errors(self.model, self.ranges, nodes, self.options, images, threads=self.threads, on_image=step)
+        weights: list[Mapping[str, NDArray[np.int8]]] = [{}]
+        if self.recipe.rounding == "second_order":
+            weights.insert(
+                0,
+                second_order_weights(
+                    self.model, self.ranges, nodes, self.options, images, centred=self.recipe.bias_correction,
+                    threads=self.threads, on_image=self._steps("Rounding", len(images)),
+                ),
+            )  # fmt: skip
+        if not self.recipe.bias_correction:
+            return [_Rounding(rounded, {}) for rounded in weights]
+        step = self._steps("Bias correction", len(weights) * len(images))
+        return [
+            _Rounding(
+                rounded,
+                bias_errors(
+                    self.model, self.ranges, nodes, self.options, images, rounded=rounded, threads=self.threads,
+                    on_image=step,
+                ),
+            )
+            for rounded in weights
+        ]  # fmt: skip
 
     def graph(self, kept: Collection[str] = ()) -> onnx.ModelProto:
         """INT8 form of the graph in which the layers `kept` stay in float32."""
@@ -132,14 +156,28 @@ class Quantiser:
         covered = sum(self.costs.get(name, 0) for name in self.candidates if name not in set(kept))
         return covered / max(sum(self.costs.values()), 1)
 
-    def sensitivity(self, images: NDArray[np.uint8]) -> list[LayerError]:
-        """Effect of each layer alone on the anomaly maps of some images `(N, H, W, 3)`, worst first."""
-        reference = self._maps(self.model, images)
+    def sensitivity(self, *groups: NDArray[np.uint8]) -> list[LayerError]:
+        """Effect of each layer alone on the anomaly maps of groups of images `(N, H, W, 3)`, worst first.
+
+        From then on each layer has the rounding with the smaller effect. Groups count alike: the maps of defects differ by
+        so much that those of good images, which set the threshold, would not count among them.
+        """
+        references = [self._maps(self.model, images) for images in groups]
         errors = []
+        best: dict[str, _Rounding] = {}
         for done, name in enumerate(self.candidates, start=1):
-            alone = self._lowered([name])
-            errors.append(LayerError(name, _map_error(reference, self._maps(alone, images))))
+            found = []
+            for rounding in self._roundings[: 1 if name in self.products else None]:
+                alone = self._lowered([name], rounding)
+                maps = [self._maps(alone, images) for images in groups]
+                found.append(float(np.mean([_map_error(*both) for both in zip(references, maps, strict=True)])))
+            best[name] = self._roundings[int(np.argmin(found))]
+            errors.append(LayerError(name, min(found)))
             self.report("Sensitivity of layers", done, len(self.candidates))
+        self._rounding = _Rounding(
+            {name: one.weights[name] for name, one in best.items() if name in one.weights},
+            {name: one.bias_errors[name] for name, one in best.items() if name in one.bias_errors},
+        )
         return sorted(errors, key=lambda layer: -layer.error)
 
     def outliers(self, errors: Sequence[LayerError]) -> list[str]:
@@ -152,24 +190,31 @@ class Quantiser:
                 kept.append(layer.name)
         return kept
 
-    def _lowered(self, names: Sequence[str]) -> onnx.ModelProto:
-        return to_int8(self.model, self.ranges, names, self.options, self.channel_reach, self.bias_errors)
+    def _lowered(self, names: Sequence[str], rounding: _Rounding | None = None) -> onnx.ModelProto:
+        chosen = rounding or self._rounding
+        return to_int8(
+            self.model, self.ranges, names, self.options, self.channel_reach, chosen.bias_errors, chosen.weights
+        )
 
-    def _collect(self, images: NDArray[np.uint8]) -> dict[str, TensorStatistics]:
+    def _steps(self, task: str, total: int) -> Callable[[], None]:
+        """A function that reports one more step of a task each time."""
         done = 0
 
         def step() -> None:
             nonlocal done
             done += 1
-            self.report("Calibration", done, 2 * len(images))
+            self.report(task, done, total)
 
+        return step
+
+    def _collect(self, images: NDArray[np.uint8]) -> dict[str, TensorStatistics]:
         return collect_statistics(
             self.model,
             tensors_to_calibrate(self.model),
             images,
             channels_last=set(position_products(self.model).values()),
             threads=self.threads,
-            on_image=step,
+            on_image=self._steps("Calibration", 2 * len(images)),
         )
 
     def _maps(self, model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:

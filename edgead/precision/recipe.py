@@ -34,6 +34,11 @@ class Recipe(BaseModel):
         True,
         description="For TensorRT: centre clipped activations around 0, so that all integers are used.",
     )
+    rounding: Literal["nearest", "second_order"] = Field(
+        "second_order",
+        description="Rounding of weights: to the nearest integers, or so that a layer's output changes least, in the layers "
+        "where that changes the maps less.",
+    )
     bias_correction: bool = Field(True, description="Correct each channel's bias by the mean error of rounding.")
     outlier: float | None = Field(
         None,
