@@ -1,7 +1,8 @@
 """Measure what larger inputs and backbones find for their engine time: `python -m tools.pareto DATA_ROOT WORK --sets pcb`.
 
 Each point is `edgead train` with its defaults but the backbone and the size of the input, then `edgead eval`, `build-engine --fp32` and
-`bench`, one after the other: run them on an idle machine. A finished point is not measured again. The picture has a panel for each
+`bench`, one after the other: run them on an idle machine. A finished point is not measured again; `--in-turns` times the engines of all
+points again, one after the other in several rounds, so that they share what else the machine does. The picture has a panel for each
 data set and one for their mean, with the points that nothing faster beats joined by a line.
 """
 
@@ -13,11 +14,16 @@ import math
 import os
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from edgead.builder.gate import time_in_turns
+from edgead.bundle import open_bundle
+from edgead.commands.training.runs import BUNDLE
+from edgead.engines.onnx_runner import OnnxRunner
+from edgead.imaging import Image
 from edgead.progress import Silent
 from edgead.storage import write_bytes, write_json
 from tools.results.cells import PLAIN, ShippedCell
@@ -27,6 +33,7 @@ SETS = ("magnetic_tile", "pcb", "solar_cell_mono")
 POINTS = ("lite0:224", "lite0:320", "lite0:448", "lite0:640", "lite2:320", "lite2:448")
 BACKBONE = "tf_efficientnet_{}"
 MEAN = "mean"
+ROUNDS, RUNS = 5, 15
 PANEL, GAP, TOP, BOTTOM, LEFT = 250, 46, 92, 44, 52
 HEIGHT = 350
 STYLE = """
@@ -82,7 +89,7 @@ def measure(data: Path, work: Path, backbone: str, size: int, settings: dict[str
         size: Side of the input in pixels.
         settings: Further settings.
     """
-    folder = work / f"{data.name}-{backbone}-{size}"
+    folder = _folder(work, data.name, backbone, size)
     file = folder.with_suffix(".json")
     if not file.is_file():
         chosen = {"train.seed": 0, "model.backbone": BACKBONE.format(backbone), "model.image_size": size, **settings}
@@ -100,6 +107,32 @@ def measure(data: Path, work: Path, backbone: str, size: int, settings: dict[str
         )
         write_json(file, asdict(point))
     return Point(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def _folder(work: Path, name: str, backbone: str, size: int) -> Path:
+    return work / f"{name}-{backbone}-{size}"
+
+
+def _timed_again(points: dict[str, list[Point]], work: Path) -> dict[str, list[Point]]:
+    every = [(name, point) for name, own in points.items() for point in own]
+    bundles = [_folder(work, name, point.backbone, point.size) / BUNDLE for name, point in every]
+    files = [bundle / "engines" / "onnxruntime-fp32" / "model.onnx" for bundle in bundles]
+    images = [open_bundle(bundle).calibration_images()[0] for bundle in bundles]
+    times = iter(timed_in_turns(files, images))
+    return {name: [replace(point, milliseconds=next(times)) for point in own] for name, own in points.items()}
+
+
+def timed_in_turns(
+    files: Sequence[Path], images: Sequence[Image], rounds: int = ROUNDS, runs: int = RUNS
+) -> list[float]:
+    """Median milliseconds of an image `(H, W, 3)` on each engine; every round runs all of them, newly opened."""
+    times: list[list[float]] = [[] for _ in files]
+    for _ in range(rounds):
+        for own, file, image in zip(times, files, images, strict=True):
+            with OnnxRunner(file, threads=0, engine_name=file.parent.name) as runner:
+                # against itself: the second of both times has a warm engine
+                own.append(time_in_turns(runner, runner, image, runs)[1])
+    return [statistics.median(own) for own in times]
 
 
 def with_mean(points: dict[str, list[Point]]) -> dict[str, list[Point]]:
@@ -199,6 +232,7 @@ def main(arguments: Sequence[str] | None = None, settings: dict[str, Any] | None
     parser.add_argument(
         "--points", nargs="+", default=list(POINTS), help="backbone and size of the input, such as lite0:320"
     )
+    parser.add_argument("--in-turns", action="store_true", help="time the engines of all points again, in turns")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--picture", type=Path, help="file for the picture, .svg")
     options = parser.parse_args(arguments)
@@ -208,6 +242,8 @@ def main(arguments: Sequence[str] | None = None, settings: dict[str, Any] | None
         for name in options.sets:
             points[name].append(measure(options.root / name, options.work, backbone, int(size), settings or {}))
             print(f"{name}: {points[name][-1]}", flush=True)
+    if options.in_turns:
+        points = _timed_again(points, options.work)
     shown = with_mean(points)
     if options.json is not None:
         write_json(options.json, {name: [asdict(point) for point in own] for name, own in shown.items()})

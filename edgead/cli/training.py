@@ -121,9 +121,19 @@ def train(
             help="Also raise an alarm where parts are missing, extra or swapped, wherever in the image they lie.",
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fast|balanced|accurate",
+            help=f"Inputs and backbones to try: fast 224 and 320 px, balanced 320 and 640 px, accurate also 448 px and a larger "
+            f"backbone; default: {defaults.PRESET}.",
+        ),
+    ] = None,
     budget_ms: Annotated[
         float | None,
-        typer.Option(help="Longest time of the backbone for a larger input, in ms on this machine; default: any."),
+        typer.Option(
+            help="Longest time of the backbone for a larger input or another backbone, in ms on this machine; default: any."
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -203,7 +213,7 @@ def train(
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
-        "train.seed": seed, "train.budget_ms": budget_ms, "train.add_to": add_to, "data.exclude": exclude or None,
+        "train.seed": seed, "train.preset": preset, "train.budget_ms": budget_ms, "train.add_to": add_to, "data.exclude": exclude or None,
         "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles, "data.align": align,
         "data.overlap": overlap, "data.keep_aspect": keep_aspect,
         "model.composition": defaults.COMPOSITION if composition else None,

@@ -6,6 +6,7 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.commands.training.form_models import POSITION_BYTES
 from edgead.commands.training.requirements import require_torch, require_weights
 from edgead.commands.training.runs import package_versions
 from edgead.config.root import Config
@@ -27,9 +28,6 @@ from edgead.teach.base import (
 
 if TYPE_CHECKING:
     from edgead.models.detector import Detector
-
-# Size in bytes above which a Gaussian per position is left out, as in the search of a training.
-POSITION_BYTES = 100e6
 
 
 def export_base(config: Config, path: Path, progress: Progress) -> Base:

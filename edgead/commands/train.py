@@ -13,7 +13,12 @@ from edgead.commands.training.closed_form import is_closed_form
 from edgead.commands.training.closed_form_run import train_in_closed_form
 from edgead.commands.training.data import TrainingData, prepare_data
 from edgead.commands.training.device import is_launched_with_others, is_main_process
-from edgead.commands.training.requirements import require_fitting_weights, require_torch, require_weights
+from edgead.commands.training.requirements import (
+    require_fitting_weights,
+    require_other_weights,
+    require_torch,
+    require_weights,
+)
 from edgead.commands.training.runs import BUNDLE, locked_run, read_run, unfinished_run
 from edgead.commands.training.session import Clock, Session
 from edgead.commands.training.trained_flow import train_couplings
@@ -88,6 +93,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
             world = held.enter_context(launched_world())
         require_weights(config.model)
         require_fitting_weights(config.model)
+        require_other_weights(config)
         if resume:
             out = out or unfinished_run(runs)
             read_run(out)  # a misspelt folder is not made for its lock

@@ -8,6 +8,7 @@ DATA_ROOT: Final = "data"
 MODEL: Final = "usf"
 BASE: Final = "normal"
 BACKBONE: Final = "tf_efficientnet_lite0"
+PRESET: Final = "balanced"
 IMAGE_SIZE: Final = 320
 COMPOSITION: Final = "8"
 EPOCHS: Final = 6

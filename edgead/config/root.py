@@ -25,7 +25,7 @@ from edgead.config.stream import (
     ZoneConfig,
     check_unique,
 )
-from edgead.config.training import DataConfig, EngineConfig, TrainConfig
+from edgead.config.training import PRESET_SIZES, DataConfig, EngineConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _only_closed_forms_choose(self) -> Config:
+        chosen = [key for key in ("preset", "backbones") if getattr(self.train, key) not in (defaults.PRESET, None, ())]
+        if chosen and (self.model.couplings != "never" or self.model.start is not None):
+            raise ValueError(
+                f"train.{chosen[0]} chooses between closed forms of usf, and {self.model.name} with these settings is none: leave it "
+                f"out, or set model.image_size and model.backbone (got {getattr(self.train, chosen[0])!r})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _views_have_one_map(self) -> Config:
         data, model = self.data, self.model
         if (data.crop or data.tiles != "1x1" or data.keep_aspect) and model.segmentation == "nfa":
@@ -129,6 +139,12 @@ def _with_choices(values: dict[str, Any]) -> dict[str, Any]:
         model.setdefault("start", "published")
     if "top_fraction" in model:
         train.setdefault("top_fractions", ())
+    if "image_size" not in model and train.get("preset") in PRESET_SIZES:
+        sizes = PRESET_SIZES[train["preset"]]
+        model["image_size"] = sizes[0]
+        train.setdefault("larger_sizes", sizes[1:])
+    if "backbone" in model and "preset" in train:
+        train.setdefault("backbones", ())
     if "image_size" in model:
         train.setdefault("larger_sizes", ())
     if model.get("centres"):

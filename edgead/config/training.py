@@ -11,6 +11,10 @@ from pydantic import Field, field_validator
 from edgead.config import defaults
 from edgead.config.section import Section
 
+# Inputs and further backbones; those of `balanced` are the defaults of the settings.
+PRESET_SIZES = {"fast": (224, 320), "accurate": (320, 448, 640)}
+PRESET_BACKBONES = {"accurate": ("tf_efficientnet_lite2",)}
+
 
 class DataConfig(Section):
     """Training data."""
@@ -170,6 +174,15 @@ class TrainConfig(Section):
     variation_limit: int = Field(
         250, ge=1, le=10000, description="Largest number of good images that are changed in this way."
     )
+    preset: Literal["fast", "balanced", "accurate"] = Field(
+        defaults.PRESET,
+        description="Inputs and backbones that a closed form of usf tries, unless they are set: fast 224 and 320 px, balanced 320 and "
+        "640 px, accurate 320, 448 and 640 px with lite2 besides the default backbone.",
+    )
+    backbones: tuple[str, ...] | None = Field(
+        None,
+        description="Backbones that a closed form of usf tries besides model.backbone, at every size; unset: those of the preset.",
+    )
     larger_sizes: tuple[int, ...] = Field(
         (640,),
         description="Input sizes in pixels that a closed form tries besides model.image_size, where the images have the "
@@ -196,7 +209,7 @@ class TrainConfig(Section):
     budget_ms: float | None = Field(
         None,
         gt=0,
-        description="Longest time of the backbone on this machine for a larger input, in milliseconds; unset: any.",
+        description="Longest time of the backbone on this machine for a larger input or another backbone, in milliseconds; unset: any.",
     )
     cache_memory_mb: int = Field(
         1200, ge=0, description="Largest size of features kept in memory, in MB; larger ones go to disk."
@@ -242,6 +255,11 @@ class TrainConfig(Section):
     reference_images: int = Field(
         8, ge=1, le=256, description="Number of images stored in the bundle with their reference maps."
     )
+
+    @property
+    def other_backbones(self) -> tuple[str, ...]:
+        """Backbones to try besides that of the model."""
+        return PRESET_BACKBONES.get(self.preset, ()) if self.backbones is None else self.backbones
 
     @property
     def promised_rate(self) -> float:

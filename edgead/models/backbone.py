@@ -75,6 +75,14 @@ class Backbone(nn.Module):
         self.sizes = {key: (shapes[key][1], shapes[key][2]) for key in self.keys}
         self.eval().requires_grad_(False)
 
+    def multiply_adds(self, size: int) -> int:
+        """Multiply-adds of convolutions and matrix products for a square image of this side in pixels."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            self(torch.zeros(1, size, size, 3, dtype=torch.uint8, device=next(self.parameters()).device))
+        return int(counter.get_total_flops()) // 2
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Features `(N, C, h, w)`, float32, by key, in the order of `keys`."""
         x = images.to(torch.float32).permute(0, 3, 1, 2)  # in this order: TensorRT accepts uint8 input only into a cast

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tools import pareto
@@ -82,3 +83,28 @@ def test_a_point_is_measured_once(
         "backbone": "lite2", "size": 448, "auroc": 0.9, "found": 0.75, "false_alarms": 0.1, "milliseconds": 6.5
     }  # fmt: skip
     assert (tmp_path / "found.svg").read_text().startswith("<svg")
+
+
+def test_engines_are_timed_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every round opens all of them; a round in which the machine was busy does not count."""
+    opened: list[str] = []
+
+    class Runner:
+        def __init__(self, file: Path, **_rest: Any) -> None:
+            opened.append(file.parent.name)
+
+        def __enter__(self) -> Runner:
+            return self
+
+        def __exit__(self, *_rest: object) -> None:
+            pass
+
+    times = iter([1.0, 10.0, 9.0, 90.0, 2.0, 20.0])
+    monkeypatch.setattr(pareto, "OnnxRunner", Runner)
+    monkeypatch.setattr(pareto, "time_in_turns", lambda *_rest: (0.0, next(times)))
+    image = np.zeros((4, 4, 3), np.uint8)
+    found = pareto.timed_in_turns(
+        [tmp_path / "a" / "model.onnx", tmp_path / "b" / "model.onnx"], [image, image], rounds=3
+    )
+    assert opened == ["a", "b"] * 3
+    assert found == [2.0, 20.0]

@@ -97,7 +97,8 @@ def _name(choice: Choice) -> str:
         form = f"Gaussian per position, shrinkage {choice.shrinkage:g}"
     light = f", light at {choice.variation:g}" if choice.variation else ""
     weights = f", weights {':'.join(f'{weight:g}' for weight in choice.level_weights)}" if choice.level_weights else ""
-    return f"{choice.image_size} px{''.join(f', {level}' for level in choice.levels)}{weights}, {form}{light}"
+    network = f"{choice.backbone}, " if choice.backbone else ""
+    return f"{network}{choice.image_size} px{''.join(f', {level}' for level in choice.levels)}{weights}, {form}{light}"
 
 
 def _text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:

@@ -17,7 +17,7 @@ from edgead.commands.training.closed_form import CHOICES
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_choice import CENTRES, POSITIONS
-from edgead.commands.training.form_search import POSITION_BYTES
+from edgead.commands.training.form_models import POSITION_BYTES
 from edgead.commands.training.groups import Groups, image_groups
 from edgead.commands.training.suspects import SHEET as SUSPECTS
 from edgead.commands.training.suspects import noted_suspects, scores_by_share

@@ -20,13 +20,14 @@ from edgead.commands.training.form_choice import Choice
 from edgead.commands.training.form_search import FormSearch
 from edgead.commands.training.known_report import KnownReport
 from edgead.commands.training.promise import promised_threshold
+from edgead.commands.training.requirements import require_weights
 from edgead.commands.training.tile_levels import chosen_levels, levels_to_try
 from edgead.commands.training.together import announced
 from edgead.config.model import PUBLISHED
 from edgead.config.root import Config
 from edgead.data.dataset import Sample
 from edgead.data.split import Split
-from edgead.errors import ConfigError
+from edgead.errors import ConfigError, EdgeadError
 from edgead.progress import Progress, Silent
 from edgead.storage import write_json
 
@@ -92,10 +93,12 @@ def fit_closed_form(
     if len(good) * data.n_tiles > MANY_TILES:
         levels = (chosen_levels(config, data, progress),)
         lap("features")
+    backbones = backbones_to_try(config, progress)
     search = FormSearch(config, data, good, run, progress, world)
     for size in sizes_to_try(config, data):
-        for one in levels:
-            search.try_size(size, one)
+        for backbone in backbones:
+            for one in levels:
+                search.try_size(size, one, backbone)
         lap(f"{size} px")
     assert search.best is not None
     search.settle()
@@ -163,6 +166,37 @@ def sizes_to_try(config: Config, data: TrainingData, class_name: str | None = No
             if base < size and size % step == 0 and NATIVE_SHARE * size <= native
         ),
     ]
+
+
+def backbones_to_try(config: Config, progress: Progress) -> list[str]:
+    """Backbones whose weights are there, the model's first.
+
+    Raises:
+        ConfigError: If a backbone that the user named lacks its weights, or does not fit the levels.
+        MissingDependencyError: If it lacks the package of its weights.
+    """
+    from edgead.models.backbone_fit import fit_to_backbone
+
+    own = config.model
+    found = [own.backbone]
+    for name in config.train.other_backbones:
+        if name in found:
+            continue
+        other = own.model_copy(update={"backbone": name, "weights": None})
+        try:
+            require_weights(other)
+            if fit_to_backbone(other)[0] != other:
+                raise ConfigError(
+                    f"The backbone {name} cannot be tried besides {own.backbone}: it needs other levels or another image size.",
+                    hint=f"Train it alone: --backbone {name}.",
+                )
+        except EdgeadError as error:
+            if config.train.backbones is not None:
+                raise
+            progress.note(f"{name} is not tried. {error} {error.hint}".rstrip())
+            continue
+        found.append(name)
+    return found
 
 
 def native_side(sizes: Mapping[tuple[int, int], int], share: float = 1.0) -> float:

@@ -17,7 +17,13 @@ from edgead.commands.training.device import choose_device
 from edgead.commands.training.form_inputs import count_pseudo, count_varied
 from edgead.commands.training.known_defects import LEAST, KnownDefects
 from edgead.commands.training.needs import CACHE, feature_folder, pseudo_copies, training_needs
-from edgead.commands.training.requirements import main_source, require_fitting_weights, require_torch, require_weights
+from edgead.commands.training.requirements import (
+    main_source,
+    require_fitting_weights,
+    require_other_weights,
+    require_torch,
+    require_weights,
+)
 from edgead.commands.training.unified import is_unified
 from edgead.config.root import Config
 from edgead.errors import EdgeadError
@@ -133,6 +139,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
             ),
             *_known_facts(data.known),
             ("sizes", ", ".join(f"{size} px" for size in sizes)),
+            *[("also tried", name) for name in config.train.other_backbones],
             ("steps", CLOSED),
             ("needs", needs.describe()),
         ]
@@ -171,6 +178,7 @@ def _weights_problem(config: Config) -> EdgeadError | None:
     try:
         require_weights(config.model)
         require_fitting_weights(config.model)
+        require_other_weights(config)
     except EdgeadError as error:
         return error
     return None

@@ -29,6 +29,8 @@ class Choice:
         top_fraction: Share of the map that the image score averages over, the largest that finds nearly as much as the best.
         power: Share of pseudo-defects above the thresholds of left-out good images, mean over the rates.
         milliseconds: Time of the backbone on this machine.
+        backbone: Network, where several were tried; otherwise empty.
+        backbone_cost: Multiply-adds of the backbone, as a multiple of those of the first one at the same size.
         levels: Features of the levels, where several were tried; otherwise empty.
         variation: Weight of changes of light, noise and compression in the fit; 0 = not learned.
         level_weights: Weights of the levels, where several were tried; otherwise empty.
@@ -44,6 +46,8 @@ class Choice:
     top_fraction: float
     power: float
     milliseconds: float
+    backbone: str = ""
+    backbone_cost: float = 1.0
     levels: tuple[str, ...] = ()
     variation: float = 0.0
     level_weights: tuple[float, ...] = ()
@@ -64,7 +68,8 @@ class Choice:
 
     def describe(self) -> str:
         """One line for the user."""
-        of = f"features {' and '.join(self.levels)}, " if self.levels else ""
+        of = f"{self.backbone}, " if self.backbone else ""
+        of += f"features {' and '.join(self.levels)}, " if self.levels else ""
         if self.level_weights:
             of += f"weights {':'.join(f'{weight:g}' for weight in self.level_weights)}, "
         known = "" if self.known_power is None else f" and {self.known_power:.0%} of the known defects"
@@ -74,17 +79,23 @@ class Choice:
         )
 
 
-_FORM = ("image_size", "form", "shrinkage", "top_fraction", "levels", "level_weights")
+_FORM = ("image_size", "backbone", "form", "shrinkage", "top_fraction", "levels", "level_weights")
 
 
 def best_choice(choices: Sequence[Choice]) -> Choice:
-    """Form that finds most; a larger input has to gain 2 points for each doubling of its side."""
-    return max(choices, key=lambda choice: worth(choice.merit, choice.image_size))
+    """Form that finds most; a larger input or backbone has to gain a point for each doubling of its multiply-adds."""
+    return max(choices, key=lambda choice: worth(choice.merit, choice.image_size, choice.backbone_cost))
 
 
-def worth(power: float, image_size: int) -> float:
-    """Power of a form, less what an input of this side in pixels has to gain over smaller ones."""
-    return power - LARGER_GAIN * math.log2(image_size)
+def worth(power: float, image_size: int, backbone_cost: float = 1.0) -> float:
+    """Power of a form, less what it has to gain over smaller inputs and backbones.
+
+    Args:
+        power: Share of the defects found.
+        image_size: Side of the input in pixels, of whose square the multiply-adds are a multiple.
+        backbone_cost: Multiply-adds at the same size, as a multiple of another backbone's.
+    """
+    return power - LARGER_GAIN * math.log2(image_size * math.sqrt(backbone_cost))
 
 
 def rates_to_judge(n_images: int, promised: float) -> tuple[float, ...]:

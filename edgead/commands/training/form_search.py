@@ -23,6 +23,7 @@ from edgead.commands.training.form_choice import (
 )
 from edgead.commands.training.form_fits import FormFits
 from edgead.commands.training.form_inputs import FormInputs
+from edgead.commands.training.form_models import FormModels
 from edgead.commands.training.groups import Groups, image_groups, warn_of_twins
 from edgead.commands.training.known_choice import ChoicesWithout, Tally, folds_of, level_weights_to_try
 from edgead.commands.training.known_report import KnownReport
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from edgead.train.features import FeatureStore
     from edgead.train.left_out import Energies, LeftOutScores, Rows
 
-POSITION_BYTES = 100e6
 # Numbers of map values behind a tile's score that are tried.
 TILE_COUNTS = (1, 2, 4, 8, 16, 32)
 
@@ -61,40 +61,45 @@ class FormSearch:
         self.unsettled: list[BestForm] = []
         self.groups = Groups((), ())
         self.inputs = FormInputs(config, data, good, run, progress, world)
+        self.models = FormModels(config, data.classes)
         self.fits = FormFits(config, self.tiles, progress)
         known = data.known
         folds = () if known is None else folds_of(known.samples, config.data.group_pattern)
         self.without_each = ChoicesWithout(folds, known is not None and known.decide)
 
-    def try_size(self, size: int, levels: tuple[str, ...] | None = None) -> None:
+    def try_size(self, size: int, levels: tuple[str, ...] | None = None, backbone: str | None = None) -> None:
         """Try both forms at one input size.
 
         Args:
             size: Side of the input in pixels.
             levels: Features of the levels; None = those of the settings.
+            backbone: Network; None = that of the settings.
         """
         from edgead.train.start import fit_projections
 
         data = replace(self.data, image_size=(size, size))
         assert data.n_tiles == self.tiles
-        levels = levels or self.config.model.levels
+        levels, backbone = levels or self.config.model.levels, backbone or self.config.model.backbone
+        is_first = size == self.config.model.image_size and backbone == self.config.model.backbone
         session: BackboneSession | None = None
         store: FeatureStore | None = None
         known: FeatureStore | None = None
         milliseconds = 0.0
-        for form in self._forms(size, levels):
-            config, model = self._model(size, form, levels)
+        for form in self.models.forms(size, levels):
+            config, model = self.models.build(size, form, levels, backbone)
             if store is None:
                 device = choose_device(config.train.device)
                 session = session_on(device, model.backbone, data.image_size)
                 milliseconds = session.milliseconds() if session else torch_milliseconds(model.backbone, size, device)
                 budget = self.config.train.budget_ms
-                if budget is not None and size > self.config.model.image_size and milliseconds > budget:
+                if budget is not None and not is_first and milliseconds > budget:
+                    network = f"{backbone} at " if self.models.has_others else ""
                     self.progress.note(
-                        f"{size} px is not tried: the backbone takes {milliseconds:.0f} ms, over the budget of {budget:g} ms."
+                        f"{network}{size} px is not tried: the backbone takes {milliseconds:.0f} ms, over the budget of {budget:g} ms."
                     )
                     return
-                announce(self.inputs.world, (size, form, levels))
+                announce(self.inputs.world, (size, form, levels, backbone))
+                cost = self.models.cost(model.backbone, backbone, size)
                 store = self.inputs.features(model, session, device, data)
                 known = self.inputs.known_features(model, session, device, data)
             for level in model.levels:
@@ -110,40 +115,19 @@ class FormSearch:
                     split = self.data.split
                     rows = [[index_of[sample] for sample in part] for part in (split.fit, split.early_stop)]
                     warn_of_twins(model, store, rows[0], rows[1], self.run / CACHE, self.progress)
-            self._try_form(size, form, config, model, store, milliseconds, known)
+            tried = Choice(
+                size, form, None, 1.0, 0.0, round(milliseconds, 2), backbone if self.models.has_others else "", cost
+            )
+            self._try_form(tried, config, model, store, known)
 
-    def help_first(self, size: int, form: str, levels: tuple[str, ...]) -> None:
+    def help_first(self, size: int, form: str, levels: tuple[str, ...], backbone: str) -> None:
         """Compute the share of this process of the features that the first one needs; see `try_size`."""
         data = replace(self.data, image_size=(size, size))
-        _config, model = self._model(size, form, levels)
+        _config, model = self.models.build(size, form, levels, backbone)
         device = choose_device(self.config.train.device)
         session = session_on(device, model.backbone, data.image_size)
         self.inputs.features(model, session, device, data)
         self.inputs.known_features(model, session, device, data)
-
-    def _forms(self, size: int, levels: tuple[str, ...]) -> list[str]:
-        forms: list[str] = list(self.config.train.forms)
-        if size > self.config.model.image_size and CENTRES in forms:
-            _config, model = self._model(size, CENTRES, levels)
-            weights = sum(4.0 * level.size[0] * level.size[1] * level.channels**2 for level in model.levels)
-            return [form for form in forms if form != POSITIONS or weights <= POSITION_BYTES]
-        return forms
-
-    def _model(self, size: int, form: str, levels: tuple[str, ...]) -> tuple[Config, Detector]:
-        from edgead.models.zoo import build_model
-
-        settings: dict[str, Any] = {
-            "image_size": size,
-            "levels": levels,
-            "blocks": 0,
-            "base": "normal",
-            "positions": form == POSITIONS,
-            "centres": (self.config.model.centres or self.config.train.centres) if form == CENTRES else 0,
-        }
-        config = self.config.model_copy(update={"model": self.config.model.model_copy(update=settings)})
-        model = build_model(config.model, self.data.classes)
-        model.drop_couplings()
-        return config, model.eval()
 
     def settle(self) -> None:
         """Choose the best form of all sizes, and how far it learns changes of light, noise and compression.
@@ -289,17 +273,11 @@ class FormSearch:
         return replace(best, state=frozen_constants(best.model), scores=offsets.added_to(best.scores))
 
     def _try_form(
-        self,
-        size: int,
-        form: str,
-        config: Config,
-        model: Detector,
-        store: FeatureStore,
-        milliseconds: float,
-        known: FeatureStore | None,
+        self, tried: Choice, config: Config, model: Detector, store: FeatureStore, known: FeatureStore | None
     ) -> None:
         from edgead.train.start import FEW_IMAGES_SHRINKAGE
 
+        form, size = tried.form, tried.image_size
         rows, train = self.inputs.rows(range(len(self.good)), self.groups.of_image), config.train
         enough = self.inputs.n_inputs > max(level.channels for level in model.levels)
         amounts = [amount for amount in train.shrinkage if enough or amount >= FEW_IMAGES_SHRINKAGE]
@@ -310,8 +288,7 @@ class FormSearch:
         )
         self.progress.update(task, 0, total)  # the first fit takes longest
         for done, (amount, energies) in enumerate(self.fits.fitted(form, model, store, rows, amounts), start=1):
-            levels = config.model.levels if self.tiles > 1 else ()
-            tried = Choice(size, form, amount, 1.0, 0.0, round(milliseconds, 2), levels)
+            tried = replace(tried, shrinkage=amount, levels=config.model.levels if self.tiles > 1 else ())
             for weights in weights_to_try:
                 self._judge(replace(tried, level_weights=weights), config, model, energies, store, rows, known)
             self.progress.update(task, done, total)

