@@ -131,7 +131,7 @@ def round_weights(
         limit: Largest magnitude of an integer.
     """
     size = np.trace(moments, axis1=1, axis2=2)[:, None, None] / weights.shape[2]
-    damped = np.where(size > NO_CHANGE, moments / np.maximum(size, NO_CHANGE), 0.0) + DAMPING * np.eye(weights.shape[2])
+    damped = moments / np.maximum(size, NO_CHANGE) + DAMPING * np.eye(weights.shape[2])
     order = np.argsort(-np.diagonal(damped, axis1=1, axis2=2), axis=1, kind="stable")
     ordered = np.take_along_axis(np.take_along_axis(damped, order[:, :, None], axis=1), order[:, None, :], axis=2)
     inverse = np.linalg.inv(ordered)

@@ -245,6 +245,19 @@ def test_every_layer_gets_the_rounding_that_changes_the_maps_less(layout: Layout
     assert 0 < len(nearest) - len(same)
 
 
+def test_groups_of_images_count_alike() -> None:
+    """However few or many images one has."""
+    found = Quantiser(
+        make_graph(), make_images(8), Recipe(rounding="nearest"), Int8Options("tensorrt"), lambda *_: None, threads=1
+    )
+    few, many = make_images(2, 20), make_images(6, 30)
+    one, other, both = (
+        {layer.name: layer.error for layer in found.sensitivity(*groups)} for groups in ((few,), (many,), (few, many))
+    )
+    for name, error in both.items():
+        assert error == pytest.approx((one[name] + other[name]) / 2)
+
+
 def _weights(quantiser: Quantiser) -> list[tuple[str, NDArray[np.float32]]]:
     graph = Graph(quantiser.model)
     return [(node.name, graph.constant(node.input[1])) for node in graph.nodes if node.op_type == "Conv"]
