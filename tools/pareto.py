@@ -90,7 +90,7 @@ def measure(data: Path, work: Path, backbone: str, size: int, settings: dict[str
         settings: Further settings.
     """
     folder = _folder(work, data.name, backbone, size)
-    file = folder.with_suffix(".json")
+    file = _file(work, data.name, backbone, size)
     if not file.is_file():
         chosen = {"train.seed": 0, "model.backbone": BACKBONE.format(backbone), "model.image_size": size, **settings}
         cell = ShippedCell(data=data.name, model="usf", settings=chosen)
@@ -111,6 +111,10 @@ def measure(data: Path, work: Path, backbone: str, size: int, settings: dict[str
 
 def _folder(work: Path, name: str, backbone: str, size: int) -> Path:
     return work / f"{name}-{backbone}-{size}"
+
+
+def _file(work: Path, name: str, backbone: str, size: int) -> Path:
+    return _folder(work, name, backbone, size).with_suffix(".json")
 
 
 def _timed_again(points: dict[str, list[Point]], work: Path) -> dict[str, list[Point]]:
@@ -232,6 +236,7 @@ def main(arguments: Sequence[str] | None = None, settings: dict[str, Any] | None
     parser.add_argument(
         "--points", nargs="+", default=list(POINTS), help="backbone and size of the input, such as lite0:320"
     )
+    parser.add_argument("--finished", action="store_true", help="measure nothing, show the points that are finished")
     parser.add_argument("--in-turns", action="store_true", help="time the engines of all points again, in turns")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--picture", type=Path, help="file for the picture, .svg")
@@ -240,6 +245,8 @@ def main(arguments: Sequence[str] | None = None, settings: dict[str, Any] | None
     for text in options.points:  # all sets at one point, so that their mean is there early
         backbone, _, size = text.partition(":")
         for name in options.sets:
+            if options.finished and not _file(options.work, name, backbone, int(size)).is_file():
+                continue
             points[name].append(measure(options.root / name, options.work, backbone, int(size), settings or {}))
             print(f"{name}: {points[name][-1]}", flush=True)
     if options.in_turns:

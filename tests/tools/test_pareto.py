@@ -78,6 +78,8 @@ def test_a_point_is_measured_once(
     assert [(one["model.backbone"], one["model.image_size"]) for one in asked] == [
         ("tf_efficientnet_lite0", 320), ("tf_efficientnet_lite0", 320), ("tf_efficientnet_lite2", 448), ("tf_efficientnet_lite2", 448),
     ]  # fmt: skip
+    pareto.main([*arguments, "lite0:640", "--finished"])
+    assert capsys.readouterr().out.splitlines()[-8:] == first
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["b"][1] == {
         "backbone": "lite2", "size": 448, "auroc": 0.9, "found": 0.75, "false_alarms": 0.1, "milliseconds": 6.5
