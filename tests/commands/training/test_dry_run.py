@@ -126,3 +126,13 @@ def test_a_closed_form_is_planned_as_one(tiny_data: Path, tmp_path: Path) -> Non
     assert facts["steps"] == "none: a closed form"
     assert facts["sizes"].startswith("128 px")
     assert facts["parameters"].startswith("64 trainable")
+
+
+def test_backbones_to_try_are_named(tiny_data: Path, tmp_path: Path) -> None:
+    """One without weights is a problem of the plan, as of the training."""
+    named = tiny_config(tiny_data, model__couplings="never", train__backbones=["tf_efficientnet_lite1"])
+    assert dict(plan(named, tmp_path).facts)["also tried"] == "tf_efficientnet_lite1"
+    missing = tiny_config(tiny_data, model__couplings="never", train__backbones=["resnet18.a1_in1k"])
+    problem = plan(missing, tmp_path).weights
+    assert problem is not None
+    assert "resnet18" in str(problem)
