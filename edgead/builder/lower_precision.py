@@ -224,8 +224,11 @@ def _int8_candidates(
     """INT8 forms: the sensitive layers stay in higher precision, more of them each time."""
     quantiser = Quantiser(master, ranges.images, options.recipe, backend.int8_options, progress.update)
     float32 = _float32_nodes(master, ranges, progress) if backend.name == TENSORRT else {}
-    errors = quantiser.sensitivity(*_first_of_both(images))
+    groups = _first_of_both(images)
+    errors = quantiser.sensitivity(*groups)
     kept = quantiser.outliers(errors)
+    if options.recipe.rounding == "second_order" and not quantiser.choose_rounding(kept, *groups):
+        progress.note("Weights are rounded to the nearest integers, which changes the maps less than second order.")
     if kept:
         progress.note(
             f"Kept in higher precision because of their own error: {', '.join(_short(name) for name in kept)}."

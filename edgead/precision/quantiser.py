@@ -159,26 +159,37 @@ class Quantiser:
     def sensitivity(self, *groups: NDArray[np.uint8]) -> list[LayerError]:
         """Effect of each layer alone on the anomaly maps of groups of images `(N, H, W, 3)`, worst first.
 
-        From then on each layer has the rounding with the smaller effect. Groups count alike: the maps of defects differ by
-        so much that those of good images, which set the threshold, would not count among them.
+        Groups count alike: the maps of defects differ by so much that those of good images, which set the threshold, would not
+        count among them.
         """
         references = [self._maps(self.model, images) for images in groups]
         errors = []
-        best: dict[str, _Rounding] = {}
         for done, name in enumerate(self.candidates, start=1):
-            found = []
-            for rounding in self._roundings[: 1 if name in self.products else None]:
-                alone = self._lowered([name], rounding)
-                maps = [self._maps(alone, images) for images in groups]
-                found.append(float(np.mean([_map_error(*both) for both in zip(references, maps, strict=True)])))
-            best[name] = self._roundings[int(np.argmin(found))]
-            errors.append(LayerError(name, min(found)))
+            errors.append(LayerError(name, self._effect(self._lowered([name]), groups, references)))
             self.report("Sensitivity of layers", done, len(self.candidates))
-        self._rounding = _Rounding(
-            {name: one.weights[name] for name, one in best.items() if name in one.weights},
-            {name: one.bias_errors[name] for name, one in best.items() if name in one.bias_errors},
-        )
         return sorted(errors, key=lambda layer: -layer.error)
+
+    def choose_rounding(self, kept: Collection[str], *groups: NDArray[np.uint8]) -> bool:
+        """Keep the rounding of weights with which the graph changes the maps of these groups of images less.
+
+        Args:
+            kept: Layers that stay in float32.
+            groups: Images `(N, H, W, 3)`, see `sensitivity`.
+
+        Returns:
+            Whether weights are rounded to second order.
+        """
+        references = [self._maps(self.model, images) for images in groups]
+        names = [name for name in self.candidates if name not in set(kept)]
+        effects = [self._effect(self._lowered(names, one), groups, references) for one in self._roundings]
+        self._rounding = self._roundings[int(np.argmin(effects))]
+        return self._rounding is not self._roundings[-1]
+
+    def _effect(
+        self, model: onnx.ModelProto, groups: Sequence[NDArray[np.uint8]], references: Sequence[NDArray[np.float32]]
+    ) -> float:
+        maps = [self._maps(model, images) for images in groups]
+        return float(np.mean([_map_error(*both) for both in zip(references, maps, strict=True)]))
 
     def outliers(self, errors: Sequence[LayerError]) -> list[str]:
         """Layers with a far larger error than the others, worst first, as far as the minimum coverage allows."""

@@ -36,8 +36,8 @@ class Recipe(BaseModel):
     )
     rounding: Literal["nearest", "second_order"] = Field(
         "second_order",
-        description="Rounding of weights: to the nearest integers, or so that a layer's output changes least, in the layers "
-        "where that changes the maps less.",
+        description="Rounding of weights: to the nearest integers, or so that each layer's output changes least, if that changes "
+        "the maps less.",
     )
     bias_correction: bool = Field(True, description="Correct each channel's bias by the mean error of rounding.")
     outlier: float | None = Field(
