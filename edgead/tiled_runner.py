@@ -12,8 +12,8 @@ from typing_extensions import Self
 from edgead.runner import Outputs, Runner, TensorSpec
 from edgead.views import Stitcher, TileGrid
 
-# A backend on the CPU keeps the memory of the largest batch that it has seen, and larger ones are no faster.
-CPU_BATCH = 8
+# On a CPU larger batches leave the cache: 49 inputs of 320 px take 682 ms in batches of 2, 914 ms in batches of 8 (one thread).
+CPU_BATCH = 2
 TOP_FRACTION = 0.02
 
 

@@ -77,7 +77,7 @@ def test_single_images_reach_the_engine_as_they_are() -> None:
 
 
 def test_many_tiles_go_through_a_cpu_engine_in_small_batches() -> None:
-    """A backend keeps the memory of its largest batch."""
+    """Large batches leave the cache of a CPU, and a backend keeps the memory of its largest batch."""
     runner, engine = make_runner()
     runner.infer(np.zeros((3, 6, *SIZE, 3), np.uint8), np.zeros((3, 2), np.float32))
     assert sum(engine.batches) == 18
@@ -108,6 +108,7 @@ def test_tiles_that_no_zone_needs_are_neither_cut_nor_judged() -> None:
 def test_cameras_with_different_tiles_share_a_call() -> None:
     """Each frame of a batch has the map of its own tiles."""
     runner, engine = make_runner()
+    engine.device = "cuda"
     scorer = Scorer(runner, image_size=SIZE)
     frame = Frame(frame_with_spot(80, 80), 0, 0.0, "test")
     outputs = scorer.score([scorer.prepare(frame, (4,)), scorer.prepare(frame, (0, 1))])
