@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgead.api import train_bundle
 from edgead.commands.evaluate import evaluate_bundle
+from edgead.config.file import parse_override
 from edgead.data.synthetic.make import photograph, place_part
 from edgead.data.synthetic.parts import PARTS
 from edgead.imaging import Image, png_from_rgb
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of all trainings")
     arguments = parser.parse_args()
     settings: dict[str, object] = {"model.image_size": arguments.side}
-    settings |= dict(text.split("=", 1) for text in arguments.set)
+    settings |= dict(parse_override(text) for text in arguments.set)
     print("| part | trained on | tested on | align | AUROC | AUPRO 0.3 | found | false alarms | not found | find, ms |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for part in arguments.parts:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgead
+from edgead.config.file import parse_override
 from edgead.data.folders import is_image
 from edgead.data.reader import read_image
 from edgead.data.sized_defects import make_sized_defect
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     frames = _mosaics(options.mosaic, options.side) if options.mosaic else _parts(options.part, options.side)
-    settings = dict(text.split("=", 1) for text in options.set)
+    settings = dict(parse_override(text) for text in options.set)
     with tempfile.TemporaryDirectory(prefix="edgead-") as temporary:
         work = options.work or Path(temporary)
         rows = measure(

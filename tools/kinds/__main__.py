@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgead.config.file import parse_override
 from edgead.data.layouts import find_dataset
 from edgead.errors import ConfigError, EdgeadError
 from edgead.imaging import jpeg_from_rgb
@@ -87,7 +88,7 @@ def _measure(options: argparse.Namespace) -> None:
         raise ConfigError(f"{options.data} has {len(kinds)} classes; a comparison of unified models needs at least 2.")
     if wrong := [text for text in options.set if "=" not in text]:
         raise ConfigError(f"--set takes KEY=VALUE, got {wrong[0]!r}.")
-    changes = dict(text.split("=", 1) for text in options.set)
+    changes = dict(parse_override(text) for text in options.set)
     place = Workplace(options.data.absolute(), options.out.absolute(), options.threads, keep_bundles=True)
     cells = [
         cell
