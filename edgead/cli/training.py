@@ -132,7 +132,14 @@ def train(
     budget_ms: Annotated[
         float | None,
         typer.Option(
-            help="Longest time of the backbone for a larger input or another backbone, in ms on this machine; default: any."
+            help="Longest time of the backbone for a larger input or another backbone, in ms on this machine or the board of "
+            "--budget-bench; default: any."
+        ),
+    ] = None,
+    budget_bench: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Result of `edgead bench --json FILE` on the board, whose times then count in place of this machine's; may be repeated."
         ),
     ] = None,
     epochs: Annotated[
@@ -213,7 +220,8 @@ def train(
     options = {
         "data.root": data, "model.name": model, "model.coupling": coupling, "model.base": base, "model.backbone": backbone,
         "model.weights": weights, "model.image_size": image_size, "train.epochs": epochs, "train.device": device,
-        "train.seed": seed, "train.preset": preset, "train.budget_ms": budget_ms, "train.add_to": add_to, "data.exclude": exclude or None,
+        "train.seed": seed, "train.preset": preset, "train.budget_ms": budget_ms,
+        "train.budget_bench": [str(path) for path in budget_bench or ()] or None, "train.add_to": add_to, "data.exclude": exclude or None,
         "data.crop": None if crop is None else _numbers("--crop", crop), "data.tiles": tiles, "data.align": align,
         "data.overlap": overlap, "data.keep_aspect": keep_aspect,
         "model.composition": defaults.COMPOSITION if composition else None,

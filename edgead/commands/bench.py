@@ -59,7 +59,10 @@ class GpuBench:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Latencies of n frames in ms; `gpu` for TensorRT engines, `operators`, `cameras` and `roofline` on request."""
+    """Latencies of n frames in ms; `gpu` for TensorRT engines, `operators`, `cameras` and `roofline` on request.
+
+    `multiply_adds` are of one input, of which a frame in tiles has several.
+    """
 
     engine: str
     device: str
@@ -69,6 +72,7 @@ class BenchResult:
     startup_s: float
     rss_mb: float
     multiply_adds: int
+    inputs_per_frame: int = 1
     gpu: GpuBench | None = None
     operators: list[OperatorTime] | None = None
     cameras: CamerasBench | None = None
@@ -86,6 +90,7 @@ class BenchResult:
             "rss_mb": self.rss_mb,
             "startup_s": self.startup_s,
             "multiply_adds": self.multiply_adds,
+            "inputs_per_frame": self.inputs_per_frame,
             "gpu": self.gpu.to_json() if self.gpu else None,
             "cameras": self.cameras.to_json() if self.cameras else None,
             "operators": None if self.operators is None else [asdict(one) for one in self.operators],
@@ -172,6 +177,7 @@ def bench(
         startup_s=round(startup_s, 3),
         rss_mb=round(peak_rss_mb(), 1),
         multiply_adds=bundle.manifest.cost.multiply_adds,
+        inputs_per_frame=1 if bundle.grid is None else bundle.grid.n_tiles,
         cameras=None
         if n_cameras == 1
         else bench_cameras(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.bundle import Bundle, open_bundle
+from edgead.commands.training.backbone_time import read_board_times
 from edgead.commands.training.class_addition import open_base
 from edgead.commands.training.closed_form import is_closed_form
 from edgead.commands.training.closed_form_run import train_in_closed_form
@@ -94,6 +95,7 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
         require_weights(config.model)
         require_fitting_weights(config.model)
         require_other_weights(config)
+        board = read_board_times(config.train.budget_bench)
         if resume:
             out = out or unfinished_run(runs)
             read_run(out)  # a misspelt folder is not made for its lock
@@ -109,6 +111,8 @@ def train(config: Config, progress: Progress, *, out: Path | None, runs: Path, r
             progress = progress if world.is_main else Silent()
             data = world.from_main(lambda: checked_data(config, progress))
         clock.lap("scan")
+        if board is not None:
+            progress.note(str(board))
         session = Session(config, data, progress, world, clock, out, runs, resume, held)
         trained = train_in_closed_form(session, base) if is_closed_form(config) else train_couplings(session)
         world.barrier()

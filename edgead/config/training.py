@@ -209,7 +209,13 @@ class TrainConfig(Section):
     budget_ms: float | None = Field(
         None,
         gt=0,
-        description="Longest time of the backbone on this machine for a larger input or another backbone, in milliseconds; unset: any.",
+        description="Longest time of the backbone for a larger input or another backbone, in milliseconds, on this machine or that of "
+        "budget_bench; unset: any.",
+    )
+    budget_bench: tuple[Path, ...] = Field(
+        (),
+        description="Results of `edgead bench --json FILE` on the board: times of the backbone are then estimated for it from multiply-adds; "
+        "empty: measured on this machine.",
     )
     cache_memory_mb: int = Field(
         1200, ge=0, description="Largest size of features kept in memory, in MB; larger ones go to disk."

@@ -259,6 +259,7 @@ def test_bench_has_the_documented_keys(tiny_result: TrainResult) -> None:
         "rss_mb",
         "startup_s",
         "multiply_adds",
+        "inputs_per_frame",
         "gpu",
         "operators",
         "cameras",

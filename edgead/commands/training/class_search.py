@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgead.commands.training.backbone_session import BackboneSession, session_on
+from edgead.commands.training.backbone_time import backbone_milliseconds
 from edgead.commands.training.class_choice import Candidate, ClassChoice, best_of_each_form, chosen_within
 from edgead.commands.training.class_data import ClassFeatures, class_images, read_features
 from edgead.commands.training.closed_form import CHOICES
@@ -47,7 +48,7 @@ class ReadBackbone:
         backbone: Frozen features.
         data: Reader of images at its input size.
         session: The backbone in ONNX Runtime; None on a GPU.
-        milliseconds: Its time for an image on this machine; 0 if it was not measured.
+        milliseconds: Its time for an image, see `backbone_milliseconds`.
         sizes: Sides in pixels of the inputs of the classes that it has features for.
     """
 
@@ -63,8 +64,10 @@ class ReadBackbone:
     ) -> ReadBackbone:
         """Backbone whose images have a side of `image_size` pixels, with features for inputs of `sizes`."""
         data = replace(data, image_size=(image_size, image_size))
-        session = session_on(choose_device(config.train.device), backbone, data.image_size)
-        return ReadBackbone(backbone, data, session, session.milliseconds() if session else 0.0, tuple(sizes))
+        device = choose_device(config.train.device)
+        session = session_on(device, backbone, data.image_size)
+        milliseconds = backbone_milliseconds(config, backbone, image_size, device, session)
+        return ReadBackbone(backbone, data, session, milliseconds, tuple(sizes))
 
 
 class ClassSearch:

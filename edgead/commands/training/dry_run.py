@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.commands.training.backbone_time import read_board_times
 from edgead.commands.training.class_addition import open_base
 from edgead.commands.training.class_data import count_class_pseudo
 from edgead.commands.training.closed_form import is_closed_form, sizes_to_try
@@ -128,6 +129,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
             n_inputs = n_good * data.n_tiles
             n_pseudo, n_varied = count_pseudo(config, n_inputs), count_varied(config, n_inputs)
             sizes = sizes_to_try(config, data)
+        board = read_board_times(config.train.budget_bench)
         n_known = 0 if data.known is None else len(data.known.samples)
         n_rows = (n_good + n_known) * data.n_tiles + n_pseudo + n_varied
         needs = training_needs(config, model, n_rows, processes=1)
@@ -140,6 +142,7 @@ def dry_run(config: Config, progress: Progress, *, out: Path | None, runs: Path)
             *_known_facts(data.known),
             ("sizes", ", ".join(f"{size} px" for size in sizes)),
             *[("also tried", name) for name in config.train.other_backbones],
+            *([("times", str(board))] if board else []),
             ("steps", CLOSED),
             ("needs", needs.describe()),
         ]

@@ -28,7 +28,7 @@ class Choice:
         shrinkage: Weight of the covariance of all positions; None for centres.
         top_fraction: Share of the map that the image score averages over, the largest that finds nearly as much as the best.
         power: Share of pseudo-defects above the thresholds of left-out good images, mean over the rates.
-        milliseconds: Time of the backbone on this machine.
+        milliseconds: Time of the backbone, see `backbone_milliseconds`.
         backbone: Network, where several were tried; otherwise empty.
         backbone_cost: Multiply-adds of the backbone, as a multiple of those of the first one at the same size.
         levels: Features of the levels, where several were tried; otherwise empty.

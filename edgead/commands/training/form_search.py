@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgead.commands.training.backbone_session import BackboneSession, session_on, torch_milliseconds
+from edgead.commands.training.backbone_session import BackboneSession, session_on
+from edgead.commands.training.backbone_time import backbone_milliseconds
 from edgead.commands.training.best_form import BestForm, frozen_constants
 from edgead.commands.training.data import TrainingData
 from edgead.commands.training.device import choose_device
@@ -90,7 +91,7 @@ class FormSearch:
             if store is None:
                 device = choose_device(config.train.device)
                 session = session_on(device, model.backbone, data.image_size)
-                milliseconds = session.milliseconds() if session else torch_milliseconds(model.backbone, size, device)
+                milliseconds = backbone_milliseconds(config, model.backbone, size, device, session)
                 budget = self.config.train.budget_ms
                 if budget is not None and not is_first and milliseconds > budget:
                     network = f"{backbone} at " if self.models.has_others else ""
