@@ -31,7 +31,7 @@ def _number_as_text(value: Any) -> Any:
 
 def _start(values: dict[str, Any]) -> str:
     """Start of a family that has two: settings of the published form ask for it."""
-    of_published = (*_OF_COUPLINGS, "components", "score", "pyramid")
+    of_published = (*_OF_COUPLINGS, "components", "score", "loss_terms", "pyramid")
     is_published = any(values.get(key) is not None for key in of_published) or values.get("couplings") not in (
         None, "never",
     )  # fmt: skip
@@ -148,6 +148,10 @@ class ModelConfig(Section):
     components: int = Field(10, ge=1, le=100, description="hgad: number of Gaussians per class.")
     score: Literal["product", "likelihood"] = Field(
         "product", description="hgad: likelihood map times entropy map, or the likelihood map alone."
+    )
+    loss_terms: tuple[Literal["information", "entropy", "intra", "log_sigmoid"], ...] = Field(
+        ("information", "entropy", "intra", "log_sigmoid"),
+        description="hgad as published: terms of its loss besides the likelihood.",
     )
     latent_size: int = Field(256, ge=2, le=4096, description="vae-usf: number of dimensions of the latent.")
     decoded_size: int = Field(

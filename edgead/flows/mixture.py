@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ CENTRE_DISTANCE = 5.0
 LABEL_SMOOTHING = 0.02
 LIKELIHOOD_WEIGHT = 1.0
 INFORMATION_WEIGHT = 100.0
+LossTerm = Literal["information", "entropy", "intra", "log_sigmoid"]
+LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
 
 
 class HierarchicalMixture(nn.Module):
@@ -164,7 +167,7 @@ def hgad_loss(
     labels: Tensor,
     stage: int,
     *,
-    use_log_sigmoid: bool = True,
+    terms: Collection[LossTerm] = LOSS_TERMS,
 ) -> HgadLoss:
     r"""Objective of HGAD for one level (Eq. 6, 8, 9 and the within-class terms of the reference implementation).
 
@@ -182,7 +185,7 @@ def hgad_loss(
         log_det: Log-determinants `(N, h, w)`, nats.
         labels: Class indices 0..K-1, int64: `(N,)`, or one per position, `(N, h, w)`.
         stage: 1 for the main centres alone, 2 for all terms.
-        use_log_sigmoid: Whether stage 2 has L_z.
+        terms: Terms that count besides L_g: L_mi, L_e, L_in and L_z; the others are 0.
 
     Raises:
         ShapeError: If the labels match neither the images nor the positions.
@@ -191,17 +194,16 @@ def hgad_loss(
     if stage not in (1, 2):
         raise ValueError(f"stage must be 1 or 2, got {stage}")
     likelihood = -mixture.marginal_log_likelihood(z, log_det).mean() / mixture.channels
-    information = mixture.mutual_information(z, labels).mean()
-    entropy = mixture.entropy(z).mean()
+    none = likelihood.new_zeros(())
+    information = mixture.mutual_information(z, labels).mean() if "information" in terms else none
+    entropy = mixture.entropy(z).mean() if "entropy" in terms else none
     total = LIKELIHOOD_WEIGHT * likelihood - INFORMATION_WEIGHT * information + entropy
-    intra = log_sigmoid = total.new_zeros(())
+    intra = log_sigmoid = none
     if stage == 2:
         per_channel = mixture.class_log_likelihood(z, log_det, labels) / mixture.channels
-        intra = -per_channel.mean() - 0.5 * math.log(2.0 * math.pi)
-        total = total + intra
-        if use_log_sigmoid:
-            log_sigmoid = -F.logsigmoid(per_channel).mean()
-            total = total + log_sigmoid
+        intra = -per_channel.mean() - 0.5 * math.log(2.0 * math.pi) if "intra" in terms else none
+        log_sigmoid = -F.logsigmoid(per_channel).mean() if "log_sigmoid" in terms else none
+        total = total + intra + log_sigmoid
     return HgadLoss(total, likelihood, information, entropy, intra, log_sigmoid)
 
 

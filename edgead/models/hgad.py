@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from edgead.flows.flow import FlowSequence
-from edgead.flows.mixture import HierarchicalMixture, hgad_loss
+from edgead.flows.mixture import LOSS_TERMS, HierarchicalMixture, LossTerm, hgad_loss
 from edgead.flows.multiscale import Latent, MultiScaleFlow
 from edgead.models.backbone import Backbone
 from edgead.models.detector import Detector, TrainingBatch
@@ -32,6 +32,7 @@ class HgadDetector(Detector):
         mode: Score map: `product` of likelihood and entropy map, or `likelihood` alone.
         top_fraction: Share of the map that the image score averages over.
         position_channels: Number of channels of the position code.
+        terms: Terms of the loss besides the likelihood, see `hgad_loss`.
     """
 
     head: HgadHead  # type: ignore[assignment]
@@ -47,6 +48,7 @@ class HgadDetector(Detector):
         mode: HgadMode,
         top_fraction: float,
         position_channels: int,
+        terms: Collection[LossTerm] = LOSS_TERMS,
     ) -> None:
         mixtures = [HierarchicalMixture(level.channels, classes, components) for level in levels]
         head = HgadHead(mixtures, [level.size for level in levels], mode=mode, top_fraction=top_fraction)
@@ -60,6 +62,7 @@ class HgadDetector(Detector):
             likelihood_map=True,
         )
         self.classes = classes
+        self.terms = terms
 
     @property
     def n_classes(self) -> int:
@@ -89,7 +92,10 @@ class HgadDetector(Detector):
         """Two-stage objective per level; see `hgad_loss`."""
         latents = self.latents(batch.whitened, batch.conditions)
         quadruples = zip(self.head.mixtures, latents, batch.labels, strict=True)
-        return [hgad_loss(mixture, z, log_det, labels, stage).total for mixture, (z, log_det), labels in quadruples]
+        return [
+            hgad_loss(mixture, z, log_det, labels, stage, terms=self.terms).total
+            for mixture, (z, log_det), labels in quadruples
+        ]
 
     def start_constant(self) -> float:
         return 0.0

@@ -189,6 +189,7 @@ def hgad_detector(
         mode=settings.score,
         top_fraction=settings.top_fraction,
         position_channels=settings.position_channels,
+        terms=settings.loss_terms,
     )
 
 

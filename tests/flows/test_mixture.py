@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgead.errors import ShapeError
-from edgead.flows.mixture import HgadLoss, HierarchicalMixture, hgad_loss, log_sum_exp, softmax_entropy
+from edgead.flows.mixture import (
+    LOSS_TERMS,
+    HgadLoss,
+    HierarchicalMixture,
+    hgad_loss,
+    log_sum_exp,
+    softmax_entropy,
+)
 
 from ..invariants import randomise
 
@@ -71,9 +78,12 @@ def test_terms_are_the_formulas(classes: int, components: int, channels: int, se
     first = expected["likelihood"] - 100.0 * expected["information"] + expected["entropy"]
     assert float(hgad_loss(mixture, z, log_det, labels, stage=1).total) == pytest.approx(first, rel=1e-9)
     assert float(loss.total) == pytest.approx(first + expected["intra"] + expected["log_sigmoid"], rel=1e-9)
-    without = hgad_loss(mixture, z, log_det, labels, stage=2, use_log_sigmoid=False)
-    assert float(without.total) == pytest.approx(first + expected["intra"], rel=1e-9)
-    assert float(without.log_sigmoid) == 0.0
+    weights = {"information": -100.0, "entropy": 1.0, "intra": 1.0, "log_sigmoid": 1.0}
+    for left_out, weight in weights.items():
+        kept = [term for term in LOSS_TERMS if term != left_out]
+        without = hgad_loss(mixture, z, log_det, labels, stage=2, terms=kept)
+        assert float(getattr(without, left_out)) == 0.0
+        assert float(loss.total - without.total) == pytest.approx(weight * expected[left_out], rel=1e-6, abs=1e-9)
 
 
 def test_class_logits_are_half_squared_distances() -> None:

@@ -92,6 +92,18 @@ def test_every_part_learns_in_its_stage(tmp_path: Path) -> None:
             assert learns == (stage == 2 or not within), (stage, name)
 
 
+def test_terms_of_the_loss_are_those_of_the_settings(tmp_path: Path) -> None:
+    """Without its information and entropy the loss of both stages is larger and smaller by just those."""
+    losses = {}
+    for name, terms in (("all", None), ("some", ("intra", "log_sigmoid")), ("none", ())):
+        model = make(tmp_path, **({} if terms is None else {"loss_terms": terms}))
+        whitened = [torch.ones(6, level.channels, *level.size) for level in model.levels]
+        batch = TrainingBatch(whitened, model.codes(), [torch.arange(6) % 3] * 2)
+        losses[name] = [torch.stack(model.loss_terms(batch, stage)).sum().item() for stage in (1, 2)]
+    assert losses["some"][0] == losses["none"][0] == losses["none"][1] != losses["all"][0]
+    assert losses["some"][1] != losses["none"][1]
+
+
 def test_a_bias_names_one_class_or_none() -> None:
     """The named class has 0 and the others are excluded; no name excludes nothing; another name is an error."""
     np.testing.assert_array_equal(class_bias(CLASSES, ["disc", None]), [[-1e4, 0, -1e4], [0, 0, 0]])

@@ -97,6 +97,7 @@ def test_the_start_follows_the_settings() -> None:
     assert ModelConfig(name="hgad").start == "closed-form"
     assert ModelConfig(name="hgad").couplings == "never"
     assert ModelConfig(name="hgad", components=4).start == "published"  # type: ignore[call-arg]
+    assert load_config(None, {"model.name": "hgad", "model.loss_terms": ["intra"]}).model.start == "published"
     assert load_config(None, {"model.name": "hgad", "train.epochs": 3}).model.start == "published"
     published = ModelConfig(name="hgad", start="published")
     assert (published.pyramid, published.blocks, published.couplings) == ((320, 160), 12, "always")

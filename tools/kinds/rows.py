@@ -1,4 +1,4 @@
-"""What is compared: six ways to judge many classes, as cells of `tools.results`."""
+"""What is compared: ways to judge many classes, as cells of `tools.results`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ _TRAINED: Settings = {
     "train.keep": "last",
 }
 _PUBLISHED: Settings = {**_TRAINED, "model.start": "published", "model.levels": ["16"]}
+# terms of HGAD's loss besides the likelihood
+_TERMS = {
+    "information": "the mutual information",
+    "entropy": "the entropy",
+    "intra": "the centres within a class",
+    "log_sigmoid": "the log-sigmoid",
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,18 @@ ROWS = (
         settings={**_PUBLISHED, "model.components": 1},
         modes=MODES,
         epochs=True,
+    ),
+    *(
+        Row(
+            f"hgad_no_{term}",
+            f"HGAD as published, without {name} in its loss",
+            "hgad",
+            "affine",
+            settings={**_PUBLISHED, "model.loss_terms": [other for other in _TERMS if other != term]},
+            modes=MODES,
+            epochs=True,
+        )
+        for term, name in _TERMS.items()
     ),
 )
 
