@@ -93,7 +93,7 @@ def test_every_part_learns_in_its_stage(tmp_path: Path) -> None:
 
 
 def test_terms_of_the_loss_are_those_of_the_settings(tmp_path: Path) -> None:
-    """Without its information and entropy the loss of both stages is larger and smaller by just those."""
+    """Stage 1 has information and entropy, stage 2 all four; a term that the settings leave out does not count."""
     losses = {}
     for name, terms in (("all", None), ("some", ("intra", "log_sigmoid")), ("none", ())):
         model = make(tmp_path, **({} if terms is None else {"loss_terms": terms}))
