@@ -19,23 +19,17 @@ from typing_extensions import Self
 from edgead.printable import path_text, printable
 
 if TYPE_CHECKING:
-    from edgead.commands.bench import BenchResult
     from edgead.commands.doctor import Diagnosis
     from edgead.commands.evaluate import Evaluation
     from edgead.commands.predict import Predictions
-    from edgead.commands.roofline import LayerPoint, Roofline
     from edgead.commands.train_each import EachPlan, EachResult
     from edgead.engines.fingerprint import EngineRecord
-    from edgead.engines.operator_times import OperatorTime
     from edgead.evaluation.evaluate import ClassResult, EvaluationResult
     from edgead.evaluation.robustness import Robustness, RobustnessPoint
-    from edgead.line.throughput import CamerasBench
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 MIN_WIDTH = 60
-MOST_OPERATORS = 10
-MOST_LAYERS = 12
 MOST_PICTURES = 20
 STATUS_STYLE = {"ok": "green", "info": "dim", "warning": "yellow", "failed": "bold red"}
 
@@ -111,7 +105,7 @@ def show_facts(facts: list[tuple[str, str]]) -> None:
 
 def show_class_states(plan: EachPlan) -> None:
     """Print each class with how far its training is."""
-    table = _names_last("state", "images", "class")
+    table = names_last("state", "images", "class")
     for one in plan.classes:
         table.add_row(one.state, str(one.n_images), escape(one.name))
     out.print(table)
@@ -119,7 +113,7 @@ def show_class_states(plan: EachPlan) -> None:
 
 def show_class_trainings(result: EachResult) -> None:
     """Print each class with its verdict, promised false alarms, time and bundle."""
-    table = _names_last("class", "status", "verdict", "false alarms", "time", "bundle")
+    table = names_last("class", "status", "verdict", "false alarms", "time", "bundle")
     for one in result.results:
         rate = "-" if one.false_alarm_rate is None else f"{one.false_alarm_rate:.2%}"
         seconds = "-" if one.seconds is None else f"{one.seconds:.0f} s"
@@ -135,7 +129,7 @@ def show_engine(record: EngineRecord) -> None:
     if lower is None:
         return
     gate, precision = lower.gate, record.fingerprint.precision
-    table = _table("", "float32", precision)
+    table = table_of("", "float32", precision)
     judged = f"image AUROC, {gate.n_good} good and {gate.n_defective} " + (
         "pseudo-defective" if gate.judged_by == "pseudo-defects" else "defective"
     )
@@ -148,7 +142,7 @@ def show_engine(record: EngineRecord) -> None:
     out.print(table)
     higher = [layer for layer in lower.layers if layer.precision != precision]
     if higher:
-        rows = _names_last("precision", f"error of {precision} alone", "kept higher")
+        rows = names_last("precision", f"error of {precision} alone", "kept higher")
         for layer in higher:
             rows.add_row(layer.precision, "" if layer.error is None else f"{layer.error:.1e}", escape(layer.name))
         out.print(rows)
@@ -159,7 +153,7 @@ def show_evaluation(found: Evaluation) -> None:
     result = found.result
     out.print(f"engine {result.engine}")
     for number, (headings, rows) in enumerate(found.tables()):
-        table = _table(*headings)
+        table = table_of(*headings)
         for name, *values in rows:
             table.add_row(escape(name), *values)
         out.print(table)
@@ -167,7 +161,7 @@ def show_evaluation(found: Evaluation) -> None:
             _show_roc(result)
     for name, part in result.classes.items():
         if len(part.defects) > 1:
-            defects = _table("defect", "image AUROC", "detected")
+            defects = table_of("defect", "image AUROC", "detected")
             for kind, defect in part.defects.items():
                 auroc = "-" if defect.image_auroc is None else f"{defect.image_auroc:.4f}"
                 defects.add_row(escape(kind), auroc, _share(defect.detected.value, defect.detected.n))
@@ -199,7 +193,7 @@ def show_predictions(found: Predictions) -> None:
     """Print the highest scores with verdict and number of regions, and how many pictures are anomalous."""
     ranked = sorted(found.images, key=lambda image: image.score, reverse=True)
     out.print(f"engine {found.engine}")
-    table = _names_last("score", "threshold", "verdict", "regions", "picture")
+    table = names_last("score", "threshold", "verdict", "regions", "picture")
     for image in ranked[:MOST_PICTURES]:
         style = "bold red" if image.is_anomalous else "green"
         table.add_row(
@@ -224,7 +218,7 @@ def show_robustness(result: Robustness) -> None:
         rates = ("-" if rate.value is None else f"{rate.value:.1%}" for rate in (point.found, point.false_alarms))
         return (title, point.label, auroc, *rates, broken)
 
-    table = _table("change", "strength", "image\nAUROC", "detected", "false\nalarms", "promise\nbroken at")
+    table = table_of("change", "strength", "image\nAUROC", "detected", "false\nalarms", "promise\nbroken at")
     table.add_row(*row("none", result.unchanged, "yes" if result.unchanged.breaks(result.promise) else "-"))
     for change in result.changes:
         broken = change.broken_at(result.promise)
@@ -233,41 +227,6 @@ def show_robustness(result: Robustness) -> None:
     out.print(table)
     for line in (*result.left_out, result.rule):
         out.print(line)
-
-
-def show_bench(result: BenchResult) -> None:
-    """Print latencies and costs."""
-    content = result.to_json()
-    table = _table("ms", "p50", "p95", "p99")
-    out.print(f"engine {result.engine} on {result.device}")
-    stages = {f"  {name}": value for name, value in content["stages_ms"].items()}
-    gpu = content["gpu"]
-    on_gpu = {"  on the GPU": gpu["gpu_ms"]} if gpu else {}
-    rows = {"engine alone": content["engine_ms"], **on_gpu, "end to end": content["end_to_end_ms"], **stages}
-    for name, value in rows.items():
-        table.add_row(name, *(f"{value[key]:.2f}" for key in ("p50", "p95", "p99")))
-    out.print(table)
-    ratio = content["end_to_end_ms"]["p50"] / content["engine_ms"]["p50"]
-    out.print(
-        f"{content['fps']:.1f} frames/s · end to end / engine {ratio:.2f} · start-up {content['startup_s']:.2f} s · "
-        f"memory {content['rss_mb']:.0f} MB · {content['multiply_adds'] / 1e6:.0f} M multiply-adds"
-    )
-    if result.cameras is not None:
-        _show_cameras(result.cameras)
-    if result.operators is not None:
-        _show_operators(result.operators)
-    if result.roofline is not None:
-        _show_roofline(result.roofline)
-    if gpu:
-        out.print(
-            "launched as one CUDA graph" if gpu["cuda_graph"] else f"no CUDA graph: {gpu['cuda_graph_note']}",
-            markup=False,
-        )
-        if gpu["power_note"]:
-            out.print(
-                f"Note: the engine was {gpu['power_note']}. To measure this mode, edgead build-engine --rebuild.",
-                markup=False,
-            )
 
 
 def show_alerts(records: list[dict[str, Any]]) -> None:
@@ -292,66 +251,6 @@ def show_alerts(records: list[dict[str, Any]]) -> None:
             escape(f"{_number(record.get('peak_score'))} / {_number(record.get('threshold'))}"),
         )
     out.print(table)
-
-
-def _show_cameras(result: CamerasBench) -> None:
-    alone, shared = result.delay_ms, result.delay_when_one_dies_ms
-    out.print(
-        f"{result.cameras} cameras: {result.stream_fps:.1f} frames/s, {result.ratio:.2f} of the engine's "
-        f"{result.engine_fps:.1f} on batches of {result.cameras}\n"
-        f"  from capture to verdict at {result.load:.0%} of that: p50 {alone['p50']:.1f} ms, p95 {alone['p95']:.1f} ms; "
-        f"when one of them dies, the others p50 {shared['p50']:.1f} ms, p95 {shared['p95']:.1f} ms"
-    )
-
-
-def _show_operators(times: list[OperatorTime]) -> None:
-    """Print the time of each kind of operator, and the slowest nodes."""
-    from edgead.engines.operator_times import by_operator
-
-    whole = sum(one.milliseconds for one in times)
-    kinds = _table("operator", "nodes", "ms", "share")
-    for name, count, milliseconds in by_operator(times)[:MOST_OPERATORS]:
-        kinds.add_row(escape(name), str(count), f"{milliseconds:.2f}", f"{milliseconds / whole:.0%}")
-    out.print(kinds)
-    slowest = _names_last("slowest", "ms", "share", "node")
-    for one in times[:MOST_OPERATORS]:
-        share = f"{one.milliseconds / whole:.0%}"
-        slowest.add_row(escape(one.operator), f"{one.milliseconds:.2f}", share, escape(one.node))
-    out.print(slowest)
-
-
-def _show_roofline(roofline: Roofline) -> None:
-    """Print the layers that take the most time beside their limits, then the boards."""
-    peak = roofline.peak
-    out.print(
-        f"float32 graph, {peak.threads} thread(s): at best {peak.operations_per_s / 1e9:.0f} GFLOP/s and "
-        f"{peak.bytes_per_s / 1e9:.1f} GB/s (measured)"
-    )
-    table = _table("layer", "M mul-adds", "MB", "op/byte", "ms", "at least", "by")
-    slowest = sorted(roofline.layers, key=lambda layer: -(layer.measured_ms or layer.bound_ms))
-    for layer in slowest[:MOST_LAYERS]:
-        _add_layers(table, layer.short_name, [layer])
-    _add_layers(table, f"{len(slowest[MOST_LAYERS:])} others", slowest[MOST_LAYERS:])
-    _add_layers(table, f"all {len(slowest)}", slowest)
-    out.print(table)
-    if any(layer.measured_ms is not None and layer.measured_ms < layer.bound_ms for layer in slowest):
-        out.print("Below its limit: data stayed in the caches, or the peak was measured beside other work.")
-    boards = _table("predicted, never measured", "FP16, at least ms", "INT8, at least ms", "GB/s")
-    for one in roofline.predictions:
-        boards.add_row(one.board.name, f"{one.fp16_ms:.2f}", f"{one.int8_ms:.2f}", f"{one.board.gb_per_s:g}")
-    out.print(boards)
-    out.print("From data sheets alone. Engines take longer, by a factor that was not measured.")
-
-
-def _add_layers(table: Table, name: str, layers: list[LayerPoint]) -> None:
-    adds, size = (sum(getattr(layer.cost, key) for layer in layers) for key in ("multiply_adds", "n_bytes"))
-    measured = [layer.measured_ms for layer in layers if layer.measured_ms is not None]
-    by = {layer.bound_by for layer in layers}
-    table.add_row(
-        escape(name), f"{adds / 1e6:.1f}", f"{size / 1e6:.2f}", f"{2 * adds / size:.1f}" if size else "-",
-        f"{sum(measured):.2f}" if measured else "-", f"{sum(layer.bound_ms for layer in layers):.2f}",
-        by.pop() if len(by) == 1 else "",
-    )  # fmt: skip
 
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:
@@ -388,7 +287,8 @@ def escape(text: str) -> str:
     return markup.escape(printable(text))
 
 
-def _table(first: str, *others: str) -> Table:
+def table_of(first: str, *others: str) -> Table:
+    """A table with names in its first column and numbers in the others."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column(first, no_wrap=True)
     for name in others:
@@ -396,9 +296,9 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _names_last(first: str, *others: str) -> Table:
+def names_last(first: str, *others: str) -> Table:
     """A table whose last column holds long names, which wrap instead of displacing the numbers."""
-    table = _table(first, *others[:-1])
+    table = table_of(first, *others[:-1])
     table.add_column(others[-1], overflow="fold")
     return table
 

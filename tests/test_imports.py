@@ -62,7 +62,7 @@ STREAM = {
     "alarms": {"flat", "consumers"},
     "shadow": {"flat", "consumers", "alarms"},
 }
-FRONT = ("cli", "terminal", "__main__")
+FRONT = ("cli", "terminal", "terminal_bench", "__main__")
 API = ("api", "model")
 
 

@@ -131,7 +131,8 @@ def bench(
 
     from edgead.commands.bench import bench as run
     from edgead.errors import ConfigError
-    from edgead.terminal import TerminalProgress, show_bench
+    from edgead.terminal import TerminalProgress
+    from edgead.terminal_bench import show_bench
 
     size = re.fullmatch(r"(\d+)x(\d+)", frame_size)
     if not size or min(int(size[1]), int(size[2])) < 16:

@@ -27,9 +27,9 @@ from edgead.data.reader import inspect_image
 from edgead.data.snapshots import (
     Snapshot,
     check_snapshot,
-    file_digest,
     find_snapshot,
     make_snapshot,
+    picture_digest,
     read_snapshot,
     snapshot_folders,
     snapshots,
@@ -151,11 +151,11 @@ def check_dataset(folder: Path, progress: Progress = SILENT) -> list[str]:
         path = folder / entry.path
         if not path.is_file():
             problems.append(f"{entry.path} is missing.")
-        elif file_digest(path) != entry.digest:
+        elif picture_digest(path) != entry.digest:
             problems.append(f"{entry.path} is not the picture that the index names: it has changed.")
         if entry.mask and not (folder / entry.mask).is_file():
             problems.append(f"{entry.mask}, the mask of {entry.path}, is missing.")
-        elif entry.mask_digest and file_digest(folder / entry.mask) != entry.mask_digest:
+        elif entry.mask_digest and picture_digest(folder / entry.mask) != entry.mask_digest:
             problems.append(f"{entry.mask}, the mask of {entry.path}, has changed.")
     named = {name for entry in entries.values() for name in (entry.path, entry.mask)}
     for part in (PICTURES, MASKS):
@@ -244,6 +244,6 @@ def _joined(
     if mask is not None:
         if not now.mask:
             now = collection.with_mask(now, mask)
-        elif file_digest(collection.folder / now.mask) != hashlib.sha256(mask).hexdigest():
+        elif picture_digest(collection.folder / now.mask) != hashlib.sha256(mask).hexdigest():
             conflicts.append(f"{path} has another mask in the data set than there")
     return now

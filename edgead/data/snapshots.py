@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgead.bundle_files import file_digest
 from edgead.data.collection import Entry
 from edgead.data.names import role_of
 from edgead.errors import DataError
@@ -172,7 +173,7 @@ def check_snapshot(snapshot: Snapshot) -> None:
     for name in sorted(expected.keys() ^ found.keys()):
         raise _damaged(snapshot.folder, f"{name} {'is missing' if name in expected else 'does not belong to it'}")
     for name, path in sorted(found.items()):
-        if file_digest(path) != expected[name]:
+        if picture_digest(path) != expected[name]:
             raise _damaged(snapshot.folder, f"{name} has changed")
 
 
@@ -219,27 +220,22 @@ def write_tree(folder: Path, entries: Sequence[Entry], out: Path, *, link: bool 
             place(folder / entry.mask, out / "ground_truth" / kind / f"{source.stem}_mask.png")
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+def picture_digest(path: Path) -> str:
+    """SHA-256 of a picture or mask, in hexadecimal; a file that cannot be read is an `EdgeadError`."""
     try:
-        with path.open("rb") as file:
-            return _sha256(file.read())
+        return file_digest(path)
     except OSError as error:
         raise storage_error(path, error) from error
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _line(folder: Path, entry: Entry) -> dict[str, str]:
     path = folder / entry.path
-    if not path.is_file() or file_digest(path) != entry.digest:
+    if not path.is_file() or picture_digest(path) != entry.digest:
         raise DataError(
             f"{path} is {'missing' if not path.is_file() else 'not the picture that the index names'}.",
             hint=f"`edgead dataset check {folder}` lists everything; restore it, or remove its line from the index.",
         )
-    mask = file_digest(folder / entry.mask) if entry.mask else ""
+    mask = picture_digest(folder / entry.mask) if entry.mask else ""
     verdict = "defect" if entry.verdict == "defect" else "good"
     place = kind_folder(entry) if verdict == "defect" else "good"
     return {"digest": entry.digest, "verdict": verdict, "folder": place, "file": path.name, "mask": mask}
@@ -247,7 +243,7 @@ def _line(folder: Path, entry: Entry) -> dict[str, str]:
 
 def _digest(pictures: Sequence[dict[str, str]]) -> str:
     lines = ("\0".join((one["verdict"], one["folder"], one["digest"], one["mask"])) + "\n" for one in pictures)
-    return _sha256("".join(lines).encode("utf-8"))
+    return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
 
 
 def _link(source: Path, target: Path) -> None:

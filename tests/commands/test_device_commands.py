@@ -24,7 +24,8 @@ from edgead.engines.opening import open_engine
 from edgead.engines.operator_times import by_operator
 from edgead.errors import BundleError, ConfigError, DataError, EngineBuildError, EngineMismatchError
 from edgead.progress import Silent
-from edgead.terminal import show_bench, show_evaluation
+from edgead.terminal import show_evaluation
+from edgead.terminal_bench import show_bench
 from tests.notes import Notes
 from tests.resealing import rewrite
 
