@@ -295,6 +295,9 @@ class Judged:
 def judge_left_out(head: ClassHead, fitted: Tensor, fit: ClassFit, index: int, fraction: float) -> Judged:
     """Judge the good images of one class by a model whose other classes have never seen them.
 
+    Class unknown, an image takes no part in the scale of its class, by which it is compared with images of others. Class given, it is
+    compared with images of its class alone: their scale changes no order, and that of the finished model serves.
+
     Args:
         head: Head of the finished model.
         fitted: Maps `(n, K, h, w)` of the images by the finished model, see `maps_of_classes`.
@@ -305,6 +308,7 @@ def judge_left_out(head: ClassHead, fitted: Tensor, fit: ClassFit, index: int, f
     own, n = fit.scores.maps.float(), len(fitted)
     score_mean, score_deviation = _scales_of_the_others(fit.scores.scores[fraction], fit.promised_rate)
     distance_mean, distance_deviation = _of_the_others(_distances(head, own))
+    mean, gain = (head.get_buffer(f"score_{name}")[index] for name in ("mean", "gain"))
     found: list[tuple[Tensor, ...]] = []
     for start in range(0, n, BATCH):
         part = slice(start, min(start + BATCH, n))
@@ -312,9 +316,10 @@ def judge_left_out(head: ClassHead, fitted: Tensor, fit: ClassFit, index: int, f
         outputs = head.mixed(scaled, class_score)
         offset = (own[part] - _as_map(score_mean[part])) / _as_map(score_deviation[part])
         far = (head.distances(own[part]) - distance_mean[part]) / distance_deviation[part]
+        known = (own[part] - mean) * gain
         scaled[:, index], class_score[:, index] = offset.float(), -far.float()
         unknown = head.mixed(scaled, class_score)
-        found.append((unknown[1], unknown[0], head.heads[index].pooled(scaled[:, index]), scaled[:, index], outputs[1], outputs[0], class_score.argmax(dim=1)))  # fmt: skip
+        found.append((unknown[1], unknown[0], head.heads[index].pooled(known), known, outputs[1], outputs[0], class_score.argmax(dim=1)))  # fmt: skip
     columns = [torch.cat(column).numpy() for column in zip(*found, strict=True)]
     for column in (0, 2, 4):
         columns[column] = columns[column].astype(np.float64)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgead.evaluation.threshold import threshold_from_scores
 from edgead.models.class_head import ClassHead
 from edgead.models.hgad_closed_form import ClosedFormHgad, class_cost
 from edgead.models.level import Level, LevelSpec
@@ -85,7 +86,7 @@ def test_a_class_is_fitted_as_if_it_were_alone(
 def test_no_image_takes_part_in_its_own_scale(
     fitted: tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]],
 ) -> None:
-    """The score of an image is on the scale of the left-out scores of the others of its class."""
+    """Class unknown, the score of an image is on the scale of the left-out scores of the others of its class; class given, on that of all."""
     model, store, fits, rows = fitted
     for index, fit in enumerate(fits):
         fitted = maps_of_classes(model, store, rows[index].good)
@@ -95,10 +96,14 @@ def test_no_image_takes_part_in_its_own_scale(
             others = np.delete(scores, image)
             # of 19 scores the second highest certifies 10 %, where a standard normal distribution has 1.2816
             expected = (scores[image] - others.mean()) / ((np.sort(others)[-2] - others.mean()) / 1.2815515655)
-            assert found.known_scores[image] == pytest.approx(expected, rel=1e-5, abs=1e-5)
+            # nothing but the own class explains these images
+            assert found.scores[image] == pytest.approx(expected, rel=1e-5, abs=1e-5)
         assert (found.predicted == index).all()
-        # nothing but the own class explains these images, so nothing changes where the class is not given
-        np.testing.assert_allclose(found.scores, found.known_scores, rtol=1e-6, atol=1e-6)
+        offset, deviation = scale_of_scores(scores, fit.promised_rate)
+        np.testing.assert_allclose(found.known_scores, (scores - offset) / deviation, rtol=1e-5, atol=1e-5)
+        # the threshold of the class is that of a model of the class alone
+        own, alone = (threshold_from_scores(one, 0.05).value for one in (found.known_scores, scores))
+        assert (own * deviation + offset) == pytest.approx(alone, rel=1e-5)
 
 
 def test_one_threshold_gives_every_class_the_promised_rate() -> None:
