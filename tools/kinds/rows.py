@@ -1,4 +1,4 @@
-"""What is compared: ways to judge many classes, as cells of `tools.results`."""
+"""Models to compare on a folder of many classes, as cells of `tools.results`."""
 
 from __future__ import annotations
 

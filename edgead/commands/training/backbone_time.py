@@ -37,7 +37,7 @@ class BoardTimes:
     engine: str
 
     def estimate(self, multiply_adds: int) -> float:
-        """Time of so many multiply-adds in milliseconds: on a line between two engines, in proportion beyond them."""
+        """Estimated time in milliseconds: interpolated between engines, proportional to multiply-adds outside their range."""
         known, times = np.array(self.multiply_adds, float), np.array(self.milliseconds)
         nearest = int(np.clip(multiply_adds, known[0], known[-1]))
         return float(np.interp(nearest, known, times)) * multiply_adds / nearest
@@ -65,8 +65,8 @@ def read_board_times(files: Sequence[Path]) -> BoardTimes | None:
             f"train.budget_bench has results of different engines: {', '.join(engines)}.",
             hint="Give results of one engine on one board.",
         )
-    count, milliseconds, _ = zip(*dict((point[0], point) for point in found).values(), strict=True)
-    return BoardTimes(count, milliseconds, engines[0])
+    times = {count: milliseconds for count, milliseconds, _ in found}
+    return BoardTimes(tuple(times), tuple(times.values()), engines[0])
 
 
 def backbone_milliseconds(

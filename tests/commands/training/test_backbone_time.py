@@ -36,7 +36,7 @@ def result(path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_a_time_lies_between_those_of_two_engines_and_in_proportion_beyond_them() -> None:
+def test_times_are_interpolated_between_engines_and_proportional_outside_their_range() -> None:
     times = BoardTimes((100, 300), (2.0, 3.0), "an engine")
     assert times.estimate(100) == 2.0
     assert times.estimate(200) == 2.5
