@@ -50,7 +50,7 @@ def test_false_alarms_per_hour_on_solar_cells(bundle: Bundle) -> None:
     unlike the images the meter tells it, and a watched line keeps its promise all the same.
     """
     with open_engine(bundle, "reference", threads=0) as runner:
-        like, unlike = (score_images(bundle, runner, DATA, 4, noise) for noise in (0.5, 4.0))
+        like, unlike = (score_images(bundle, runner, DATA, 2, noise) for noise in (0.5, 4.0))
     rules = {(name, wanted): rule for name, rule, wanted in alarm_rate.threshold_rules({"any stream": Pace(25.0, 3)})}
     for key in (("any stream", 1000.0), ("any stream", 500.0), ("watched line", 500.0)):
         row = replay(like, rules[key], 25.0, 60)

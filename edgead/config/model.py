@@ -97,6 +97,10 @@ class ModelConfig(Section):
     class_forms: tuple[Literal["positions", "centres"], ...] = Field(
         (), description="hgad in closed form: form of each class, in the order of the classes; chosen by the training."
     )
+    class_centres: tuple[int, ...] = Field(
+        (),
+        description="hgad in closed form: number of centres of each class; empty: centres; chosen by the training.",
+    )
     class_fractions: tuple[float, ...] = Field(
         (),
         description="hgad in closed form: share of the map behind the image score of each class; chosen by the training.",
@@ -224,7 +228,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _start_agrees(self) -> ModelConfig:
         if self.family.closed_form is None:
-            if self.start or self.class_forms or self.class_fractions or self.class_sizes:
+            if self.start or self.class_forms or self.class_centres or self.class_fractions or self.class_sizes:
                 raise ValueError(f"{self.name} has no choice of model.start or model.class_forms; hgad has")
             return self
         expected = "never" if self.start == CLOSED_FORM else "always"
@@ -232,17 +236,18 @@ class ModelConfig(Section):
             raise ValueError(
                 f"{self.name} has no use for couplings={self.couplings} with start={self.start}: set {expected}"
             )
-        if len(self.class_forms) != len(self.class_fractions) and self.class_fractions:
-            raise ValueError("class_fractions needs one number per class, as class_forms has one form")
-        if len(self.class_forms) != len(self.class_sizes) and self.class_sizes:
-            raise ValueError("class_sizes needs one number per class, as class_forms has one form")
+        for name in ("class_centres", "class_fractions", "class_sizes"):
+            if getattr(self, name) and len(getattr(self, name)) != len(self.class_forms):
+                raise ValueError(f"{name} needs one number per class, as class_forms has one form")
+        if not all(0 <= count <= 65536 for count in self.class_centres):
+            raise ValueError(f"class_centres must be 0 to 65536 (got {list(self.class_centres)})")
         if any(size < 32 or self.image_size % size for size in self.class_sizes):
             raise ValueError(
                 f"class_sizes must divide image_size {self.image_size} and be 32 or more (got {list(self.class_sizes)})"
             )
         if not all(0 < fraction <= 1 for fraction in self.class_fractions):
             raise ValueError(f"class_fractions must be above 0 and at most 1 (got {list(self.class_fractions)})")
-        if self.start == PUBLISHED and (self.centres or self.class_forms or self.class_sizes):
+        if self.start == PUBLISHED and (self.centres or self.class_forms or self.class_centres or self.class_sizes):
             raise ValueError("start=published has no use for centres or class_forms: set start=closed-form")
         return self
 

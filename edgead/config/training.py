@@ -229,6 +229,12 @@ class TrainConfig(Section):
         description="hgad in closed form: largest size of all classes' weights in float32, in MB; beyond it the classes that lose least "
         "take centres in place of a Gaussian per position.",
     )
+    class_cost: float = Field(
+        1.5,
+        gt=0,
+        description="hgad in closed form: most multiply-adds per image of all classes together, in times of the backbone's, where each weight "
+        "that is read counts as 30; beyond it the classes that lose least take fewer centres.",
+    )
     add_to: Path | None = Field(
         None,
         description="Bundle of hgad in closed form whose model gets the classes of the new images; its other classes stay as they "

@@ -174,7 +174,7 @@ def hgad_detector(
             backbone,
             [class_specs(settings.levels, size, settings.image_size) for size in sizes],
             settings.class_forms or [POSITIONS] * len(classes),
-            centres=settings.centres,
+            centres=settings.class_centres or [settings.centres] * len(classes),
             weights=[1.0] * len(settings.levels),
             top_fractions=settings.class_fractions or [settings.top_fraction] * len(classes),
             class_share=settings.class_share,

@@ -48,7 +48,7 @@ class FitOptions:
         forms: Forms to try, `positions` and `centres`.
         shrinkage: Weights of the covariance of all positions to try.
         ridge: Ridge of the covariances per position.
-        centres: Number of centres.
+        centres: Numbers of centres to try.
         centre_ridge: Ridge of the covariance behind the centres.
         fractions: Shares of the map to try for the image score.
         seed: Seed of the centres.
@@ -59,7 +59,7 @@ class FitOptions:
     forms: Sequence[str]
     shrinkage: Sequence[float]
     ridge: float
-    centres: int
+    centres: Sequence[int]
     centre_ridge: float
     fractions: Sequence[float]
     seed: int
@@ -89,6 +89,12 @@ class ClassFit:
     scores: LeftOutScores
     promised_rate: float
 
+    @property
+    def centres(self) -> int:
+        """Number of centres; 0 without any."""
+        centres = self.levels[0].centres
+        return 0 if centres is None else len(centres)
+
 
 def fits_of_class(
     backbone: Backbone, specs: Sequence[LevelSpec], store: FeatureStore, rows: Rows, options: FitOptions
@@ -116,8 +122,8 @@ def fits_of_class(
     for level in projected:
         fit_projections(level, store, rows.good)
 
-    def unfitted(form: str) -> list[Level]:
-        levels = [class_level(backbone, spec, form, options.centres) for spec in specs]
+    def unfitted(form: str, centres: int = 0) -> list[Level]:
+        levels = [class_level(backbone, spec, form, centres) for spec in specs]
         for level, own in zip(levels, projected, strict=True):
             level.projections.load_state_dict(own.projections.state_dict())
         return levels
@@ -131,8 +137,8 @@ def fits_of_class(
             pairs = zip(levels, gathered, strict=True)
             energies = [fit_positions(lv, store, rows, fit, amount=amount, ridge=options.ridge) for lv, fit in pairs]
             yield finished(POSITIONS, amount, levels, energies)
-    if CENTRES in options.forms:
-        levels = unfitted(CENTRES)
+    for count in options.centres if CENTRES in options.forms else ():
+        levels = unfitted(CENTRES, count)
         energies = [fit_centres(lv, store, rows, ridge=options.centre_ridge, seed=options.seed) for lv in levels]
         yield finished(CENTRES, None, levels, energies)
 

@@ -25,26 +25,28 @@ from edgead.precision.int8 import position_products
 from ..export.tensorrt_operators import operator_problems, versions
 from ..tiny import CPU, SIDE, make_images, make_model
 
-CLASSES = ("bolt", "disc")
+CLASSES = ("bolt", "disc", "gear")
 
 
 @pytest.fixture(scope="module")
 def model() -> ClosedFormHgad:
-    """A class of each form, one of them with a smaller input, with weights that tell the classes apart."""
+    """Classes of each form, one with a smaller input and one with fewer centres, with weights that tell the classes apart."""
     torch.manual_seed(0)
     found = make_model(
         ("8+16:12",), CLASSES, name="hgad", start="closed-form", couplings="never", class_share=0.25,
-        class_forms=("positions", "centres"), class_sizes=(SIDE // 2, SIDE), class_fractions=(0.05, 0.2), centres=5,
+        class_forms=("positions", "centres", "centres"), class_sizes=(SIDE // 2, SIDE, SIDE), class_centres=(0, 5, 3),
+        class_fractions=(0.05, 0.2, 0.1), centres=5,
     )  # fmt: skip
     assert isinstance(found, ClosedFormHgad)
     with torch.no_grad():
         for level in found.levels:
             assert not isinstance(level.start, ActNorm)
             level.start.weight.add_(0.1 * torch.randn_like(level.start.weight))
-        centres = found.levels[1].centres
-        assert centres is not None
-        centres.normal_()
-        for index in range(2):
+        for level, count in zip(found.levels[1:], (5, 3), strict=True):
+            assert level.centres is not None
+            assert len(level.centres) == count
+            level.centres.normal_()
+        for index in range(3):
             found.head.heads[index].get_buffer("mean_0").fill_(0.5 + index)
             found.head.set_class(index, (0.1 * index, 1.0 + index), (0.2, 0.5))
     return found.eval()
@@ -103,6 +105,8 @@ def test_the_start_follows_the_settings() -> None:
     assert (published.pyramid, published.blocks, published.couplings) == ((320, 160), 12, "always")
     before = {key: value for key, value in published.model_dump().items() if key not in ("start", "class_forms")}
     assert ModelConfig.model_validate(before) == published
+    with pytest.raises(ConfigError, match="class_centres needs one number per class"):
+        load_config(None, {"model.name": "hgad", "model.class_centres": [64]})
     with pytest.raises(ConfigError, match="no use for couplings=never with start=published"):
         load_config(None, {"model.name": "hgad", "model.start": "published", "model.couplings": "never"})
     with pytest.raises(ConfigError, match=r"has no choice of model\.start"):

@@ -50,7 +50,7 @@ def fitted() -> tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]]:
                     [SPEC],
                     store,
                     own,
-                    FitOptions((form,), (0.2,), 1e-3, 4, 1e-2, (FRACTION,), 0, RATE),
+                    FitOptions((form,), (0.2,), 1e-3, (4,), 1e-2, (FRACTION,), 0, RATE),
                 )
             )
             for form, own in zip(("positions", "centres"), rows, strict=True)
@@ -59,7 +59,7 @@ def fitted() -> tuple[ClosedFormHgad, DoubleStore, list[ClassFit], list[Rows]]:
             backbone,
             [[SPEC]] * 2,
             ("positions", "centres"),
-            centres=4,
+            centres=(4, 4),
             weights=[1.0],
             top_fractions=(FRACTION, FRACTION),
         )
@@ -168,7 +168,7 @@ def test_few_images_of_a_class_are_scored_by_fits_on_the_others(form: str) -> No
     # images of another class come first, and some copies of the good images last
     good, pseudo = tuple(range(5, COUNT)), tuple(range(COUNT, COUNT + 3))
     rows = Rows(good, pseudo, (0, 7, 14), tuple(range(len(good))))
-    options = FitOptions((form,), (0.2,), 1e-3, 4, 1e-2, (FRACTION, 1.0), 0, RATE)
+    options = FitOptions((form,), (0.2,), 1e-3, (4,), 1e-2, (FRACTION, 1.0), 0, RATE)
     torch.set_default_dtype(torch.float64)
     try:
         (fit,) = fits_of_class(backbone, [spec], store, rows, options)
@@ -194,7 +194,7 @@ def test_many_images_of_a_class_keep_the_fast_scores(
 ) -> None:
     """Another fit ten times over would take long, and changes little."""
     _, store, fits, rows = fitted
-    options = FitOptions(("positions",), (0.2,), 1e-3, 4, 1e-2, (FRACTION,), 0, RATE)
+    options = FitOptions(("positions",), (0.2,), 1e-3, (4,), 1e-2, (FRACTION,), 0, RATE)
     many = Rows(tuple(range(COUNT)), (), (), tuple(range(MOST_GROUPS + 1)))
     assert scored_by_others(fits[0], store, many, options) is fits[0]
     assert scored_by_others(fits[0], store, rows[0], options).scores is not fits[0].scores

@@ -267,7 +267,7 @@ def test_any_threshold_is_refused_or_can_be_lived_with(
 
 @pytest.mark.slow
 @given(requests(OPERATIONS))
-@settings(max_examples=5000, derandomize=False)
+@settings(max_examples=2000, derandomize=False)
 def test_very_many_almost_good_requests(
     filled: tuple[RunningStream, Browser], request_: tuple[str, str, dict[str, Any], dict[str, str], Any]
 ) -> None:

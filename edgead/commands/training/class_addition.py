@@ -14,7 +14,14 @@ from edgead.bundle import Bundle, open_bundle
 from edgead.commands.training.class_search import ClassSearch, ReadBackbone
 from edgead.commands.training.closed_form import NATIVE_SHARE, ClosedForm, native_side
 from edgead.commands.training.data import TrainingData
-from edgead.commands.training.unified import fit_options, hgad_model, is_unified, join_classes
+from edgead.commands.training.unified import (
+    centres_to_try,
+    fit_options,
+    hgad_model,
+    is_unified,
+    join_classes,
+    multiply_adds_per_pixel,
+)
 from edgead.config.model import ModelConfig
 from edgead.config.root import Config
 from edgead.data.dataset import evenly_spaced
@@ -65,7 +72,7 @@ def fit_added_classes(
     Raises:
         ConfigError: If a class exists already, or the images would be read by other rules.
     """
-    from edgead.models.hgad_closed_form import CENTRES, ClosedFormHgad, class_specs
+    from edgead.models.hgad_closed_form import CENTRES, ClosedFormHgad, class_cost, class_specs
     from edgead.models.zoo import load_model
 
     names, model = data.classes, config.model
@@ -73,32 +80,38 @@ def fit_added_classes(
     _check(base, data, names)
     before = load_model(base)
     assert isinstance(before, ClosedFormHgad)
-    options = replace(fit_options(config), map_size=before.head.size)
+    sizes = sorted({*model.class_sizes} or {model.image_size})
+    specs = {size: class_specs(model.levels, size, model.image_size) for size in sizes}
+    per_pixel, smallest = multiply_adds_per_pixel(before.backbone, sizes), sizes[0]
+    n_classes = before.classes + len(names)
+    counts = centres_to_try(config, before.backbone, specs[smallest], n_classes, per_pixel * smallest**2)
+    options = replace(fit_options(config), map_size=before.head.size, centres=counts)
     search = ClassSearch(config, data, names, options, run, progress)
     reader = ReadBackbone.of(config, data, before.backbone, model.image_size)
     everyone = range(len(names))
     features = search.read(reader, everyone)
-    sizes = sorted({*model.class_sizes} or {model.image_size})
-    specs = {size: class_specs(model.levels, size, model.image_size) for size in sizes}
     skeleton = ClosedFormHgad(
         before.backbone,
-        [specs[sizes[0]]],
+        [specs[smallest]],
         (CENTRES,),
-        centres=2,
+        centres=(2,),
         weights=[1.0] * len(model.levels),
         top_fractions=(1.0,),
     )
     search.find_groups(skeleton, features, reader.data)
     lap("features")
     for size in sizes:
-        classes = [index for index in everyone if size == sizes[0] or _has_pixels(data, names[index], size)]
+        classes = [index for index in everyone if size == smallest or _has_pixels(data, names[index], size)]
         search.try_size(before.backbone, specs[size], size, features, classes)
-    chosen = search.chosen()
+    taken = sum(class_cost(before.levels_of(index)).total for index in range(before.classes))
+    chosen = search.chosen(per_pixel, sizes, taken)
     own_specs = [specs[one.choice.image_size] for one in chosen]
     chosen, features, suspects = search.without_suspects(chosen, before.backbone, own_specs, features, before.head.size)
     before_sizes = model.class_sizes or (model.image_size,) * before.classes
+    before_centres = model.class_centres or (model.centres,) * before.classes
     update = {
         "class_forms": (*model.class_forms, *(one.choice.form for one in chosen)),
+        "class_centres": (*before_centres, *(one.choice.centres for one in chosen)),
         "class_sizes": (*before_sizes, *(one.choice.image_size for one in chosen)),
         "class_fractions": (*model.class_fractions, *(one.fraction for one in chosen)),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,25 +27,47 @@ class ClassChoice:
         image_size: Side of the class's input, in pixels.
         form: `positions` or `centres`.
         shrinkage: Weight of the covariance of all positions; None for centres.
+        centres: Number of centres; 0 without any.
         power: Share of the class's pseudo-defects above the thresholds of its left-out good images, mean over the rates.
         megabytes: Weights of the class in float32.
         multiply_adds: Multiply-adds per image that the class adds.
+        cost: The same with those in whose time its weights are read, see `ClassCost.total`.
     """
 
     class_name: str
     image_size: int
     form: str
     shrinkage: float | None
+    centres: int
     power: float
     megabytes: float
     multiply_adds: int
+    cost: int
 
     def describe(self) -> str:
         """One sentence for the user."""
+        count = f"{self.centres:,} " if self.centres else ""
         return (
-            f"Class {self.class_name}: {self.image_size} px, {describe_form(self.shrinkage)}, {self.power:.0%} of the pseudo-defects found; it takes {self.megabytes:.1f} MB of "
+            f"Class {self.class_name}: {self.image_size} px, {count}{describe_form(self.shrinkage)}, {self.power:.0%} of the pseudo-defects found; it takes {self.megabytes:.1f} MB of "
             f"weights and {self.multiply_adds / 1e6:.1f} million multiply-adds per image."
         )
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Most that all classes of a model may take together.
+
+    Attributes:
+        setting: Name of the setting that states it, and its value.
+        most: Largest sum.
+        amount: What a class takes in one form.
+        described: What the classes take, for a sum of it.
+    """
+
+    setting: str
+    most: float
+    amount: Callable[[ClassChoice], float]
+    described: Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -73,7 +95,7 @@ def best_of_each_form(
     options: FitOptions,
     promised: float,
 ) -> tuple[list[Candidate], list[ClassChoice]]:
-    """Fit every form of a class at one input size; of each kind of form the best, and the records of all.
+    """Fit every form of a class at one input size; of each kind of form and number of centres the best, and the records of all.
 
     Few images are scored by fits on other images alone, which is done for the best of each kind: it decides between them.
 
@@ -96,16 +118,18 @@ def best_of_each_form(
         powers = {f: power(fit.scores.scores[f], fit.scores.pseudo[f], rates) for f in options.fractions}
         cost, found = class_cost(fit.levels), round(max(powers.values()), 6)
         megabytes = round(cost.megabytes, 3)
-        choice = ClassChoice(name, image_size, fit.form, fit.shrinkage, found, megabytes, cost.multiply_adds)
+        choice = ClassChoice(
+            name, image_size, fit.form, fit.shrinkage, fit.centres, found, megabytes, cost.multiply_adds, cost.total
+        )
         return Candidate(fit, best_fraction(powers), choice)
 
-    best: dict[str, Candidate] = {}
+    best: dict[int, Candidate] = {}
     tried = []
     for fit in fits_of_class(backbone, specs, store, rows, options):
         one = judged(fit)
         tried.append(one.choice)
-        if fit.form not in best or one.choice.power > best[fit.form].choice.power:
-            best[fit.form] = one
+        if fit.centres not in best or one.choice.power > best[fit.centres].choice.power:
+            best[fit.centres] = one
     found = []
     for one in best.values():
         again = scored_by_others(one.fit, store, rows, options)
@@ -114,36 +138,57 @@ def best_of_each_form(
     return found, tried
 
 
-def chosen_within(candidates: Sequence[Sequence[Candidate]], megabytes: float, progress: Progress) -> list[Candidate]:
-    """Best form of each class; while all take too much memory, the class that loses least takes its smallest form.
+def chosen_within(
+    candidates: Sequence[Sequence[Candidate]], limits: Sequence[Limit], progress: Progress
+) -> list[Candidate]:
+    """Best form of each class; while all take too much, the class that loses least for what it saves takes a smaller form.
 
     A larger input has to gain as much as for a model of one class.
 
     Args:
         candidates: Forms of each class.
-        megabytes: Largest size of all classes' weights in float32.
-        progress: Receives a note if a class could not have its best form, or the limit cannot be kept.
+        limits: Most that all classes may take, one after the other; a form chosen for one of them takes no more of those before.
+        progress: Receives a note if a class could not have its best form, or a limit cannot be kept.
     """
-
-    def value(one: Candidate) -> float:
-        return worth(one.choice.power, one.choice.image_size)
-
-    chosen = [max(own, key=value) for own in candidates]
-    smallest = [min(own, key=lambda one: (one.choice.megabytes, -value(one))) for own in candidates]
-    smaller = []
-    while sum(one.choice.megabytes for one in chosen) > megabytes:
-        open_ones = [i for i, one in enumerate(chosen) if one.choice.megabytes > smallest[i].choice.megabytes]
-        if not open_ones:
-            total = sum(one.choice.megabytes for one in chosen)
+    chosen = [best_of(own) for own in candidates]
+    for number, limit in enumerate(limits):
+        smaller: dict[str, None] = {}
+        while (total := sum(limit.amount(one.choice) for one in chosen)) > limit.most:
+            steps = [
+                (_loss(one, other, limit), index, other)
+                for index, one in enumerate(chosen)
+                for other in candidates[index]
+                if _takes_less(other.choice, one.choice, limit, limits[:number])
+            ]
+            if not steps:
+                progress.note(
+                    f"Warning: the classes take {limit.described(total)}, more than {limit.setting}; no form is smaller."
+                )
+                break
+            _, index, other = min(steps, key=lambda step: step[:2])
+            smaller[other.choice.class_name] = None
+            chosen[index] = other
+        if smaller:
             progress.note(
-                f"Warning: the classes take {total:.0f} MB, more than train.class_memory_mb={megabytes:g}; no form is smaller."
+                f"To stay within {limit.setting}, a smaller form serves {', '.join(smaller)}, where it loses least."
             )
-            break
-        index = min(open_ones, key=lambda i: value(chosen[i]) - value(smallest[i]))
-        smaller.append(chosen[index].choice.class_name)
-        chosen[index] = smallest[index]
-    if smaller:
-        progress.note(
-            f"To stay within train.class_memory_mb={megabytes:g}, a smaller form serves {', '.join(smaller)}, where it loses least."
-        )
     return chosen
+
+
+def best_of(candidates: Sequence[Candidate]) -> Candidate:
+    """Form of a class that finds most."""
+    return max(candidates, key=_value)
+
+
+def _value(one: Candidate) -> float:
+    return worth(one.choice.power, one.choice.image_size)
+
+
+def _loss(one: Candidate, other: Candidate, limit: Limit) -> float:
+    """What a class loses with a smaller form, for what it saves."""
+    return (_value(one) - _value(other)) / (limit.amount(one.choice) - limit.amount(other.choice))
+
+
+def _takes_less(other: ClassChoice, one: ClassChoice, limit: Limit, before: Sequence[Limit]) -> bool:
+    is_no_more = all(kept.amount(other) <= kept.amount(one) for kept in before)
+    return is_no_more and limit.amount(other) < limit.amount(one)

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from edgead.commands.training.backbone_session import BackboneSession, session_on
 from edgead.commands.training.backbone_time import backbone_milliseconds
-from edgead.commands.training.class_choice import Candidate, ClassChoice, best_of_each_form, chosen_within
+from edgead.commands.training.class_choice import (
+    Candidate,
+    ClassChoice,
+    Limit,
+    best_of,
+    best_of_each_form,
+    chosen_within,
+)
 from edgead.commands.training.class_data import ClassFeatures, class_images, read_features
 from edgead.commands.training.closed_form import CHOICES
 from edgead.commands.training.data import TrainingData
@@ -149,9 +156,32 @@ class ClassSearch:
             self.choices += tried
             self.progress.update(f"Classes at {size} px", done, len(classes))
 
-    def chosen(self) -> list[Candidate]:
-        """Best form of each class within the memory; all records are written to the run."""
-        chosen = chosen_within(self.candidates, self.config.train.class_memory_mb, self.progress)
+    def chosen(self, per_pixel: float, sizes: Sequence[int] = (), taken: int = 0) -> list[Candidate]:
+        """Best form of each class within the memory and the cost; all records are written to the run.
+
+        Args:
+            per_pixel: Multiply-adds of the backbone for a pixel of its input.
+            sizes: Sides in pixels of the inputs that the model has already.
+            taken: Cost of the classes that the model has already, see `ClassCost.total`.
+        """
+        settings = self.config.train
+        inputs = {*sizes, *(best_of(own).choice.image_size for own in self.candidates)}
+        backbone = per_pixel * sum(size**2 for size in inputs)
+        limits = (
+            Limit(
+                f"train.class_memory_mb={settings.class_memory_mb:g}",
+                settings.class_memory_mb,
+                lambda choice: choice.megabytes,
+                lambda total: f"{total:.0f} MB",
+            ),
+            Limit(
+                f"train.class_cost={settings.class_cost:g}",
+                settings.class_cost * backbone - taken,
+                lambda choice: choice.cost,
+                lambda total: f"{(total + taken) / backbone:.1f} times the multiply-adds of the backbone",
+            ),
+        )
+        chosen = chosen_within(self.candidates, limits, self.progress)
         for one in chosen:
             self.progress.note(one.choice.describe())
         kept = [one.choice for one in chosen]
@@ -246,6 +276,7 @@ class ClassSearch:
             self.options,
             forms=(one.choice.form,),
             shrinkage=(one.choice.shrinkage or 0.0,),
+            centres=(one.choice.centres,),
             fractions=(one.fraction,),
             map_size=map_size,
         )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgead.models.backbone import Backbone
     from edgead.models.detector import Detector
     from edgead.models.hgad_closed_form import ClosedFormHgad
+    from edgead.models.level import LevelSpec
     from edgead.train.class_fits import FitOptions, Judged
     from edgead.train.distributed import World
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CLASS_SHARES = (0.05, 0.2, 1.0)
 # pseudo-defective copies of each class that choose between them
 COPIES = 100
+# Each number of centres that is tried is this share of the one before, and the last one is not below the smallest.
+FEWER, FEWEST_CENTRES = 4, 64
 
 
 def is_unified(config: Config) -> bool:
@@ -73,7 +76,13 @@ def fit_classes(
     features = search.read(reader, everyone)
     search.find_groups(skeleton, features, reader.data)
     lap("features")
-    search.try_size(skeleton.backbone, class_specs(config.model.levels, base, base), base, features, everyone)
+    base_specs, per_pixel = (
+        class_specs(config.model.levels, base, base),
+        multiply_adds_per_pixel(skeleton.backbone, (base,)),
+    )
+    counts = centres_to_try(config, skeleton.backbone, base_specs, len(names), per_pixel * base**2)
+    search.options = replace(search.options, centres=counts)
+    search.try_size(skeleton.backbone, base_specs, base, features, everyone)
     lap(f"{base} px")
     for size in sorted({size for own in sizes for size in own[1:]}):
         larger, own_reader = _read_skeleton(config, data, (size,))
@@ -82,7 +91,7 @@ def fit_classes(
             of_size = search.read(own_reader, classes)
             search.try_size(larger.backbone, class_specs(config.model.levels, size, size), size, of_size, classes)
             lap(f"{size} px")
-    chosen = search.chosen()
+    chosen = search.chosen(per_pixel)
     class_sizes = tuple(one.choice.image_size for one in chosen)
     largest, map_size = max(class_sizes), None
     specs = [class_specs(config.model.levels, size, largest) for size in class_sizes]
@@ -95,9 +104,10 @@ def fit_classes(
     update = {
         "image_size": largest,
         "class_forms": tuple(one.choice.form for one in chosen),
+        "class_centres": tuple(one.choice.centres for one in chosen),
         "class_sizes": class_sizes,
         "class_fractions": tuple(one.fraction for one in chosen),
-        "centres": search.options.centres,
+        "centres": counts[0],
     }
     config = config.model_copy(update={"model": config.model.model_copy(update=update)})
     model = hgad_model(skeleton.backbone, config, names)
@@ -170,6 +180,34 @@ def join_classes(
     return ClosedForm(model, config, final, joined_left_out(judged, counted), choice)
 
 
+def multiply_adds_per_pixel(backbone: Backbone, sizes: Sequence[int]) -> float:
+    """Multiply-adds of a backbone for a pixel of its inputs, whose sides are `sizes` pixels; it runs once for each of them."""
+    return backbone.multiply_adds(max(sizes)) / sum(size**2 for size in set(sizes))
+
+
+def centres_to_try(
+    config: Config, backbone: Backbone, specs: Sequence[LevelSpec], n_classes: int, multiply_adds: float
+) -> tuple[int, ...]:
+    """Numbers of centres to try: that of the settings, and fewer while all classes with so many would cost too much.
+
+    Args:
+        config: All settings.
+        backbone: Frozen features.
+        specs: Features of each level of a class.
+        n_classes: Number of classes of the whole model.
+        multiply_adds: Multiply-adds of the backbone for an image.
+    """
+    from edgead.models.hgad_closed_form import CENTRES, class_cost, class_level
+
+    counts = list(fit_options(config).centres)
+    while counts[-1] >= FEWER * FEWEST_CENTRES:
+        cost = class_cost([class_level(backbone, spec, CENTRES, counts[-1]) for spec in specs]).total
+        if n_classes * cost <= config.train.class_cost * multiply_adds:
+            break
+        counts.append(counts[-1] // FEWER)
+    return tuple(counts)
+
+
 def fit_options(config: Config) -> FitOptions:
     """How the forms of each class are fitted."""
     from edgead.train.class_fits import FitOptions
@@ -179,7 +217,7 @@ def fit_options(config: Config) -> FitOptions:
         forms=train.forms,
         shrinkage=train.shrinkage,
         ridge=train.ridge,
-        centres=config.model.centres or train.centres,
+        centres=(config.model.centres or train.centres,),
         centre_ridge=train.centre_ridge,
         fractions=train.top_fractions or (config.model.top_fraction,),
         seed=train.seed,

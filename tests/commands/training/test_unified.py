@@ -19,7 +19,7 @@ from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
 from edgead.commands.training import form_choice, suspects
-from edgead.commands.training.class_choice import Candidate, ClassChoice, chosen_within
+from edgead.commands.training.class_choice import Candidate, ClassChoice, Limit, chosen_within
 from edgead.commands.training.class_data import ClassFeatures, ClassImages
 from edgead.commands.training.closed_form import CHOICES
 from edgead.commands.training.groups import Groups
@@ -31,7 +31,9 @@ from edgead.engines.opening import open_engine
 from edgead.errors import ConfigError
 from edgead.imaging import Image
 from edgead.manifest import POOLED
-from edgead.models.zoo import read_weights
+from edgead.models.hgad_closed_form import class_cost, class_level
+from edgead.models.level import LevelSpec
+from edgead.models.zoo import load_model, read_weights
 from edgead.progress import Silent
 from edgead.runner import REFERENCE
 from edgead.train.features import FeatureStore
@@ -92,8 +94,16 @@ def images_of(root: Path, name: str) -> list[Image]:
     return [read_image(path, 255.0) for path in paths]
 
 
-def candidate(name: str, form: str, power: float, megabytes: float) -> Candidate:
-    return Candidate(cast("ClassFit", None), 0.02, ClassChoice(name, 320, form, None, power, megabytes, 0))
+def candidate(name: str, form: str, power: float, megabytes: float, cost: int = 0) -> Candidate:
+    return Candidate(cast("ClassFit", None), 0.02, ClassChoice(name, 320, form, None, 0, power, megabytes, 0, cost))
+
+
+def memory(most: float) -> Limit:
+    return Limit("memory", most, lambda choice: choice.megabytes, str)
+
+
+def work(most: float) -> Limit:
+    return Limit("work", most, lambda choice: choice.cost, str)
 
 
 def test_classes_that_lose_least_take_the_smaller_form() -> None:
@@ -104,12 +114,39 @@ def test_classes_that_lose_least_take_the_smaller_form() -> None:
         [candidate("c", "centres", 0.7, 2), candidate("c", "positions", 0.3, 50)],
     ]
     notes = Notes()
-    assert [one.choice.form for one in chosen_within(forms, 102, notes)] == ["positions", "positions", "centres"]
+    assert [one.choice.form for one in chosen_within(forms, [memory(102)], notes)] == [
+        "positions",
+        "positions",
+        "centres",
+    ]
     assert not notes.texts
-    assert [one.choice.form for one in chosen_within(forms, 101, notes)] == ["positions", "centres", "centres"]
+    assert [one.choice.form for one in chosen_within(forms, [memory(101)], notes)] == [
+        "positions",
+        "centres",
+        "centres",
+    ]
     assert "serves b, where it loses least" in notes.texts[0]
-    assert [one.choice.form for one in chosen_within(forms, 5, notes)] == ["centres"] * 3
+    assert [one.choice.form for one in chosen_within(forms, [memory(5)], notes)] == ["centres"] * 3
     assert any("no form is smaller" in note for note in notes.texts)
+
+
+def test_the_form_that_loses_least_for_what_it_saves_gives_way() -> None:
+    """A large loss that saves much is a better bargain than a small one that saves little; a limit before it stays kept."""
+    forms = [
+        [
+            candidate("a", "many", 0.9, 2, 100),
+            candidate("a", "few", 0.8, 1, 10),
+            candidate("a", "position", 0.89, 50, 5),
+        ],
+        [candidate("b", "many", 0.9, 2, 100), candidate("b", "few", 0.89, 1, 95)],
+    ]
+    notes = Notes()
+    found = chosen_within(forms, [memory(60), work(190)], notes)
+    assert [one.choice.form for one in found] == ["few", "many"]
+    assert notes.texts == ["To stay within work, a smaller form serves a, where it loses least."]
+    found = chosen_within(forms, [memory(60), work(104)], notes)
+    assert [one.choice.form for one in found] == ["few", "few"]
+    assert "Warning: the classes take 105, more than work; no form is smaller." in notes.texts
 
 
 def test_images_that_are_left_out_take_their_copies_along() -> None:
@@ -162,6 +199,31 @@ def test_each_class_has_a_form_and_all_have_one_threshold(trained: tuple[TrainRe
     assert counts == {POOLED: 2 * COUNT, "dark": COUNT, "light": COUNT}
     assert any("recognises the class of all 48 good images" in note for note in notes)
     assert any(note.startswith("Class dark:") and "MB of weights" in note for note in notes)
+
+
+@pytest.mark.slow
+def test_classes_that_would_cost_too_much_have_fewer_centres(bundle: Bundle, two_classes: Path, tmp_path: Path) -> None:
+    """With room for few centres alone, a class that does best with more takes few, and is named; the bundle loads again."""
+    backbone, (spec,) = (
+        load_model(bundle).backbone,
+        map(LevelSpec.parse, bundle.manifest.provenance.config["model"]["levels"]),
+    )
+    costs = {count: class_cost([class_level(backbone, spec, "centres", count)]).total for count in (256, 64)}
+    limit = 1.01 * 2 * costs[64] / backbone.multiply_adds(SIDE)
+    config = settings(two_classes, train__centres=256, train__forms=["centres"], train__class_cost=limit)
+    notes = Notes()
+    result = train(config, notes, out=tmp_path / "run", runs=tmp_path, resume=False)
+    choices = json.loads((result.run / CHOICES).read_text())
+    assert [(one["centres"], one["cost"]) for one in choices] == [*costs.items()] * 2
+    powers = {
+        name: {c["centres"]: c["power"] for c in choices if c["class_name"] == name} for name in ("dark", "light")
+    }
+    (loser,) = [name for name, found in powers.items() if found[256] > found[64]]
+    assert (
+        f"To stay within train.class_cost={limit:g}, a smaller form serves {loser}, where it loses least."
+        in notes.texts
+    )
+    assert [len(level.centres) for level in load_model(result.bundle).levels if level.centres is not None] == [64, 64]
 
 
 @pytest.mark.slow
