@@ -70,6 +70,32 @@ class Limit:
     described: Callable[[float], str]
 
 
+def memory_limit(megabytes: float) -> Limit:
+    """Limit of the weights of all classes in float32, in MB."""
+    return Limit(
+        f"train.class_memory_mb={megabytes:g}",
+        megabytes,
+        lambda choice: choice.megabytes,
+        lambda total: f"{total:.0f} MB",
+    )
+
+
+def cost_limit(times: float, backbone: float, taken: int) -> Limit:
+    """Limit of the cost of all classes.
+
+    Args:
+        times: Largest cost, in times of the backbone's multiply-adds.
+        backbone: Multiply-adds of the backbone for an image.
+        taken: Cost of classes that are not chosen here, see `ClassChoice.cost`.
+    """
+    return Limit(
+        f"train.class_cost={times:g}",
+        times * backbone - taken,
+        lambda choice: choice.cost,
+        lambda total: f"{(total + taken) / backbone:.2f} times the multiply-adds of the backbone",
+    )
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A fitted form of a class.

@@ -15,10 +15,11 @@ from edgead.commands.training.backbone_time import backbone_milliseconds
 from edgead.commands.training.class_choice import (
     Candidate,
     ClassChoice,
-    Limit,
     best_of,
     best_of_each_form,
     chosen_within,
+    cost_limit,
+    memory_limit,
 )
 from edgead.commands.training.class_data import ClassFeatures, class_images, read_features
 from edgead.commands.training.closed_form import CHOICES
@@ -167,20 +168,7 @@ class ClassSearch:
         settings = self.config.train
         inputs = {*sizes, *(best_of(own).choice.image_size for own in self.candidates)}
         backbone = per_pixel * sum(size**2 for size in inputs)
-        limits = (
-            Limit(
-                f"train.class_memory_mb={settings.class_memory_mb:g}",
-                settings.class_memory_mb,
-                lambda choice: choice.megabytes,
-                lambda total: f"{total:.0f} MB",
-            ),
-            Limit(
-                f"train.class_cost={settings.class_cost:g}",
-                settings.class_cost * backbone - taken,
-                lambda choice: choice.cost,
-                lambda total: f"{(total + taken) / backbone:.1f} times the multiply-adds of the backbone",
-            ),
-        )
+        limits = memory_limit(settings.class_memory_mb), cost_limit(settings.class_cost, backbone, taken)
         chosen = chosen_within(self.candidates, limits, self.progress)
         for one in chosen:
             self.progress.note(one.choice.describe())

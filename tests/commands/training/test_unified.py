@@ -19,7 +19,7 @@ from edgead.commands.build_engine import EngineOptions, build_engine
 from edgead.commands.stream import StreamOutputs, stream
 from edgead.commands.train import TrainResult, train
 from edgead.commands.training import form_choice, suspects
-from edgead.commands.training.class_choice import Candidate, ClassChoice, Limit, chosen_within
+from edgead.commands.training.class_choice import Candidate, ClassChoice, chosen_within, cost_limit, memory_limit
 from edgead.commands.training.class_data import ClassFeatures, ClassImages
 from edgead.commands.training.closed_form import CHOICES
 from edgead.commands.training.groups import Groups
@@ -98,14 +98,6 @@ def candidate(name: str, form: str, power: float, megabytes: float, cost: int = 
     return Candidate(cast("ClassFit", None), 0.02, ClassChoice(name, 320, form, None, 0, power, megabytes, 0, cost))
 
 
-def memory(most: float) -> Limit:
-    return Limit("memory", most, lambda choice: choice.megabytes, str)
-
-
-def work(most: float) -> Limit:
-    return Limit("work", most, lambda choice: choice.cost, str)
-
-
 def test_classes_that_lose_least_take_the_smaller_form() -> None:
     """Within the memory each class has its best form; beyond it those give way whose smaller form finds nearly as much."""
     forms = [
@@ -114,19 +106,19 @@ def test_classes_that_lose_least_take_the_smaller_form() -> None:
         [candidate("c", "centres", 0.7, 2), candidate("c", "positions", 0.3, 50)],
     ]
     notes = Notes()
-    assert [one.choice.form for one in chosen_within(forms, [memory(102)], notes)] == [
+    assert [one.choice.form for one in chosen_within(forms, [memory_limit(102)], notes)] == [
         "positions",
         "positions",
         "centres",
     ]
     assert not notes.texts
-    assert [one.choice.form for one in chosen_within(forms, [memory(101)], notes)] == [
+    assert [one.choice.form for one in chosen_within(forms, [memory_limit(101)], notes)] == [
         "positions",
         "centres",
         "centres",
     ]
     assert "serves b, where it loses least" in notes.texts[0]
-    assert [one.choice.form for one in chosen_within(forms, [memory(5)], notes)] == ["centres"] * 3
+    assert [one.choice.form for one in chosen_within(forms, [memory_limit(5)], notes)] == ["centres"] * 3
     assert any("no form is smaller" in note for note in notes.texts)
 
 
@@ -141,12 +133,14 @@ def test_the_form_that_loses_least_for_what_it_saves_gives_way() -> None:
         [candidate("b", "many", 0.9, 2, 100), candidate("b", "few", 0.89, 1, 95)],
     ]
     notes = Notes()
-    found = chosen_within(forms, [memory(60), work(190)], notes)
+    found = chosen_within(forms, [memory_limit(60), cost_limit(2.0, 95.0, 0)], notes)
     assert [one.choice.form for one in found] == ["few", "many"]
-    assert notes.texts == ["To stay within work, a smaller form serves a, where it loses least."]
-    found = chosen_within(forms, [memory(60), work(104)], notes)
+    assert notes.texts == ["To stay within train.class_cost=2, a smaller form serves a, where it loses least."]
+    found = chosen_within(forms, [memory_limit(60), cost_limit(2.0, 95.0, 86)], notes)
     assert [one.choice.form for one in found] == ["few", "few"]
-    assert "Warning: the classes take 105, more than work; no form is smaller." in notes.texts
+    assert notes.texts[-2].startswith(
+        "Warning: the classes take 2.01 times the multiply-adds of the backbone, more than"
+    )
 
 
 def test_images_that_are_left_out_take_their_copies_along() -> None:
