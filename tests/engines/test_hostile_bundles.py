@@ -159,5 +159,5 @@ def test_mutated_bundles_judge_rightly_or_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_mutated_bundles_judge_rightly_or_are_refused(tmp_path: Path) -> None:
-    """The same for a thousand."""
-    assert_right_or_refused(judged(tmp_path, 1000, 1000, 600))
+    """The same for five hundred."""
+    assert_right_or_refused(judged(tmp_path, 1000, 500, 600))
