@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CLASS_SHARES = (0.05, 0.2, 1.0)
 # pseudo-defective copies of each class that choose between them
 COPIES = 100
-# Each number of centres that is tried is this share of the one before, and the last one is not below the smallest.
+# Factor between the numbers of centres that are tried, and the smallest of them.
 FEWER, FEWEST_CENTRES = 4, 64
 
 
@@ -76,10 +76,8 @@ def fit_classes(
     features = search.read(reader, everyone)
     search.find_groups(skeleton, features, reader.data)
     lap("features")
-    base_specs, per_pixel = (
-        class_specs(config.model.levels, base, base),
-        multiply_adds_per_pixel(skeleton.backbone, (base,)),
-    )
+    base_specs = class_specs(config.model.levels, base, base)
+    per_pixel = multiply_adds_per_pixel(skeleton.backbone, (base,))
     counts = centres_to_try(config, skeleton.backbone, base_specs, len(names), per_pixel * base**2)
     search.options = replace(search.options, centres=counts)
     search.try_size(skeleton.backbone, base_specs, base, features, everyone)
