@@ -211,7 +211,7 @@ def _value(one: Candidate) -> float:
 
 
 def _loss(one: Candidate, other: Candidate, limit: Limit) -> float:
-    """What a class loses with a smaller form, for what it saves."""
+    """Loss of power per unit of the limited amount that the smaller form saves."""
     return (_value(one) - _value(other)) / (limit.amount(one.choice) - limit.amount(other.choice))
 
 

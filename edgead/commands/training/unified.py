@@ -186,7 +186,7 @@ def multiply_adds_per_pixel(backbone: Backbone, sizes: Sequence[int]) -> float:
 def centres_to_try(
     config: Config, backbone: Backbone, specs: Sequence[LevelSpec], n_classes: int, multiply_adds: float
 ) -> tuple[int, ...]:
-    """Numbers of centres to try: that of the settings, and fewer while all classes with so many would cost too much.
+    """Candidate numbers of centres, largest first: the configured one, then quarters of it until all classes fit `train.class_cost`.
 
     Args:
         config: All settings.

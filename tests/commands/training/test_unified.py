@@ -198,10 +198,8 @@ def test_each_class_has_a_form_and_all_have_one_threshold(trained: tuple[TrainRe
 @pytest.mark.slow
 def test_classes_that_would_cost_too_much_have_fewer_centres(bundle: Bundle, two_classes: Path, tmp_path: Path) -> None:
     """With room for few centres alone, a class that does best with more takes few, and is named; the bundle loads again."""
-    backbone, (spec,) = (
-        load_model(bundle).backbone,
-        map(LevelSpec.parse, bundle.manifest.provenance.config["model"]["levels"]),
-    )
+    backbone = load_model(bundle).backbone
+    (spec,) = map(LevelSpec.parse, bundle.manifest.provenance.config["model"]["levels"])
     costs = {count: class_cost([class_level(backbone, spec, "centres", count)]).total for count in (256, 64)}
     limit = 1.01 * 2 * costs[64] / backbone.multiply_adds(SIDE)
     config = settings(two_classes, train__centres=256, train__forms=["centres"], train__class_cost=limit)
